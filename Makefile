@@ -1,0 +1,31 @@
+# `make demo` and `make test` build .venv when it is missing and then do their job.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint bench install clean
+
+demo: install
+	$(BIN)/meddistill demo
+
+test: install lint
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+
+lint: install
+	$(BIN)/ruff check --no-cache src tests benchmarks studies
+	$(BIN)/ruff format --check --no-cache src tests benchmarks studies
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install
+	$(BIN)/python -m benchmarks
+
+install: .venv/.installed
+
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; call: make PYTHON=python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,dev]'
+	touch $@
+
+clean:
+	rm -rf runs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

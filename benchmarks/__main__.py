@@ -1,0 +1,47 @@
+"""Run every benchmark and write `benchmarks/RESULTS.md`; exit code 1 if a limit is missed."""
+
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from benchmarks import phantom, start_up, store
+from benchmarks.measure import Measurement
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+
+
+def main() -> int:
+    """Measure, write, and say whether all limits hold."""
+    torch.set_num_threads(1)
+    found: list[Measurement] = []
+    for module in (start_up, phantom, store):
+        found += module.run()
+        print(found[-1].what, found[-1].value, found[-1].limit)
+    RESULTS.write_text(_page(found), encoding="utf-8")
+    return 0 if all(each.holds for each in found) else 1
+
+
+def _page(found: list[Measurement]) -> str:
+    rows = "\n".join(
+        f"| {each.what} | {each.value} | {each.limit} | {'yes' if each.holds else '**no**'} |"
+        for each in found
+    )
+    return f"""# Measured
+
+`make bench`, {time.strftime("%d %B %Y")}, {os.cpu_count()} cores ({platform.machine()}), one thread, Python \
+{platform.python_version()}, torch {torch.__version__}.
+
+| what | measured | limit | holds |
+|---|---|---|---|
+{rows}
+
+Ratios are medians of rounds in which both sides run in turn; absolute times are the best of several.
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,3 @@
+"""Distil many frozen medical foundation models into one small model."""
+
+__version__ = "0.1.0"

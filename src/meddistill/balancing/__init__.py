@@ -1,0 +1,1 @@
+"""Which teachers count for a row, and how much."""

@@ -1,0 +1,231 @@
+"""From a trained student to a bundle: written aside, compared with the student, then put in place."""
+
+import copy
+import shutil
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+import meddistill
+from meddistill.bundle.card import CardFacts, write_card
+from meddistill.bundle.config import BundleConfig, BundleFormat
+from meddistill.bundle.licence_files import write_licences
+from meddistill.bundle.manifest import (
+    MANIFEST,
+    METRICS,
+    OPEN_CLIP,
+    PARITY,
+    PREPROCESSING,
+    TOKENIZER,
+    BundleManifest,
+    Preprocessing,
+    TextPreprocessing,
+    records_of,
+    write_json,
+)
+from meddistill.bundle.onnx_export import export_towers
+from meddistill.bundle.parity import Parity, check_parity
+from meddistill.bundle.prompts import write_prompts
+from meddistill.bundle.tokenizer import write_tokenizer
+from meddistill.bundle.truncation import caption_lengths
+from meddistill.data.samples import Samples
+from meddistill.errors import BundleError
+from meddistill.evaluation.config import ZeroShotConfig
+from meddistill.evaluation.results import Result, Results
+from meddistill.licences import LicenceTerms, Policy, enforce
+from meddistill.students.config import StudentConfig
+from meddistill.students.dual_encoder import DualEncoder
+from meddistill.students.folder import save_student
+from meddistill.students.metadata import Provenance, TeacherCredit
+from meddistill.students.size import model_size
+from meddistill.teachers.card import TeacherCard
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where the student comes from: all whose terms it inherits, and the policy that they must meet."""
+
+    name: str
+    policy: Policy
+    cards: tuple[TeacherCard, ...] = ()
+    initial_weights: LicenceTerms | None = None
+    data: Mapping[str, LicenceTerms] = field(default_factory=dict)
+    student: StudentConfig | None = None
+
+    @property
+    def provenance(self) -> Provenance:
+        """The part that travels with the weights."""
+        return Provenance(
+            name=self.name,
+            teachers=tuple(TeacherCredit.of(card) for card in self.cards),
+            initial_weights=self.initial_weights,
+            data=self.data,
+        )
+
+
+class Metrics(BaseModel):
+    """`evaluation/metrics.json`: main metrics only, and nothing of single images or patients."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["meddistill-metrics"] = "meddistill-metrics"
+    suite: str
+    suite_sha256: str
+    level: float
+    resamples: int
+    results: tuple[Result, ...]
+
+
+def export_bundle(
+    student: DualEncoder,
+    folder: Path,
+    *,
+    origin: Origin,
+    samples: Samples,
+    prompts: Sequence[ZeroShotConfig] = (),
+    results: Results | None = None,
+    options: BundleConfig = BundleConfig(),  # noqa: B008 - frozen
+) -> BundleManifest:
+    """Write the bundle of a student, or nothing: an earlier bundle stays as it was if anything refuses.
+
+    Parameters
+    ----------
+    student
+        On any device, in any mode; it is copied and left as it is.
+    folder
+        A folder that does not exist, is empty, or holds a bundle, which is replaced.
+    origin
+        Teachers, initial weights and data, and the policy for their licences.
+    samples
+        Training rows to compare on: images, captions and how images are decoded. None enters the bundle.
+    prompts
+        Zero-shot tasks whose class vectors are to be in the bundle.
+    results
+        An evaluation, for the card.
+    options
+        Formats, and what only the makers can tell.
+
+    Raises
+    ------
+    LicenceError
+        If the policy refuses a component.
+    ParityError
+        If an exported model differs from the student.
+    BundleError
+        If `folder` holds something else, or a tower cannot be exported.
+    """
+    licence = enforce(origin.policy, origin.provenance.components, gate="export")
+    _refuse_other_files(folder)
+    exported = copy.deepcopy(student).cpu().eval()
+    with _aside(folder) as partial:
+        preprocessing = _write_contract(exported, partial, samples)
+        parity = _write_models(exported, partial, origin=origin, samples=samples, formats=options.formats)
+        write_prompts(exported, partial, tasks=prompts)
+        facts = CardFacts(
+            provenance=origin.provenance,
+            cards=origin.cards,
+            policy=origin.policy,
+            preprocessing=preprocessing,
+            size=model_size(exported),
+            embed_dim=exported.embed_dim,
+            lengths=caption_lengths(exported.tokeniser, samples.texts or ()),
+            parity=parity,
+            results=results,
+            notes=options.card,
+        )
+        _write_words(partial, facts)
+        return _write_manifest(exported, partial, name=origin.name, licence=licence)
+
+
+@contextmanager
+def _aside(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` that takes its place when all went well, and is removed when not."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _refuse_other_files(folder: Path) -> None:
+    occupied = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if occupied and not (folder / MANIFEST).is_file():
+        msg = f"`folder` must be empty or hold a bundle; got {folder} with other files. Choose another place."
+        raise BundleError(msg)
+
+
+def _write_contract(student: DualEncoder, folder: Path, samples: Samples) -> Preprocessing:
+    contract = Preprocessing(
+        input=student.input,
+        decode=samples.options,
+        text=TextPreprocessing(context_length=student.context_length),
+    )
+    write_json(contract, folder / PREPROCESSING)
+    write_tokenizer(student.tokeniser, folder / TOKENIZER)
+    return contract
+
+
+def _write_models(
+    student: DualEncoder,
+    folder: Path,
+    *,
+    origin: Origin,
+    samples: Samples,
+    formats: Collection[BundleFormat],
+) -> Parity | None:
+    if "open_clip" in formats:
+        save_student(student, folder / OPEN_CLIP, provenance=origin.provenance, config=origin.student)
+    if "onnx" not in formats:
+        return None
+    metadata = {
+        "preprocessing": (folder / PREPROCESSING).read_text(encoding="utf-8"),
+        "licence": origin.provenance.licence.model_dump_json(),
+        "logit_scale": repr(float(student.logit_scale.detach())),
+        "embed_dim": str(student.embed_dim),
+        "context_length": str(student.context_length),
+        "created_with": f"meddistill {meddistill.__version__}",
+    }
+    export_towers(student, folder, metadata=metadata)
+    parity = check_parity(student, folder, samples=samples)
+    write_json(parity, folder / PARITY)
+    return parity
+
+
+def _write_words(folder: Path, facts: CardFacts) -> None:
+    write_licences(folder, components=facts.provenance.components, joined=facts.licence)
+    write_card(folder, facts)
+    if facts.results is not None:
+        found = facts.results
+        metrics = Metrics(
+            suite=found.suite,
+            suite_sha256=found.suite_sha256,
+            level=found.level,
+            resamples=found.resamples,
+            results=tuple(row for row in found.results if row.main),
+        )
+        write_json(metrics, folder / METRICS)
+
+
+def _write_manifest(
+    student: DualEncoder, folder: Path, *, name: str, licence: LicenceTerms
+) -> BundleManifest:
+    manifest = BundleManifest(
+        name=name,
+        files=records_of(folder),
+        logit_scale=float(student.logit_scale.detach()),
+        embed_dim=student.embed_dim,
+        context_length=student.context_length,
+        licence=licence,
+        created_with=f"meddistill {meddistill.__version__}",
+    )
+    write_json(manifest, folder / MANIFEST)
+    return manifest

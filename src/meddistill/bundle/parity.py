@@ -1,0 +1,184 @@
+"""The exported models against the trained student, before anything leaves the house.
+
+Three comparisons, each by the cosine between the two embeddings of one input:
+
+- image tower: the training path's rasters through both;
+- text tower: captions, tokenised by `tokenizer.json` and by the student, whose ids must be equal;
+- file to embedding: files decoded, resized and normalised by nothing but the bundle's own
+  `preprocessing.json`, against the training path.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from tokenizers import Tokenizer
+
+from meddistill.bundle.manifest import IMAGE_MODEL, PREPROCESSING, TEXT_MODEL, TOKENIZER, Preprocessing
+from meddistill.data.loader import ImageBatches
+from meddistill.data.samples import Samples
+from meddistill.errors import ParityError
+from meddistill.imaging import decode, normalise, normalise_text, rasterise
+from meddistill.students.dual_encoder import DualEncoder
+
+MIN_COSINE: Final = 0.99999
+BATCHES: Final = (1, 2, 7)
+MAX_CAPTIONS: Final = 2000
+PROBES: Final = (
+    "",
+    "Chest X-ray: “no” eﬃusion, it’s CLEAR",
+    "5 &lt; 6&nbsp;mm &amp;amp; more",
+    "doesnâ€™t",
+    "ΣΊΣΥΦΟΣ 胸部 e\u0301 ½",
+    "word " * 400,
+)
+_ERRORS_ONLY: Final = 3
+
+Array = NDArray[Any]
+
+
+class Parity(BaseModel):
+    """The least cosines that were found, and over how much. All are at least `threshold`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image_cosine: float
+    text_cosine: float
+    file_cosine: float
+    images: int
+    captions: int
+    batches: tuple[int, ...] = BATCHES
+    threshold: float = MIN_COSINE
+
+
+@torch.no_grad()
+def check_parity(student: DualEncoder, folder: Path, *, samples: Samples) -> Parity:
+    """Compare the bundle being written with the student.
+
+    Parameters
+    ----------
+    student
+        On the CPU, in evaluation mode.
+    folder
+        Holds the ONNX models, `tokenizer.json` and `preprocessing.json`.
+    samples
+        Images and captions to compare on; ten images and at most 2,000 captions are taken, evenly spread.
+
+    Raises
+    ------
+    ParityError
+        If a cosine is below 0.99999 or not a number, or if token ids differ.
+    ImageError
+        If an image cannot be read.
+    """
+    chosen = samples.take(_spread(len(samples), sum(BATCHES)))
+    rasters = _training_rasters(student, chosen)
+    image = _session(folder / IMAGE_MODEL)
+    expected = _unit(_numpy(student.embed_images(torch.from_numpy(rasters))))
+    pixels = normalise(rasters, student.input)
+    image_cosine = min(
+        _cosine("image tower", expected[rows], _run(image, pixels[rows])) for rows in _batches(len(pixels))
+    )
+    file_cosine = _cosine("file to embedding", expected, _run(image, _from_files(folder, chosen)))
+    captions = [*PROBES, *_some(samples.texts or ())]
+    text_cosine = _check_text(student, folder, captions)
+    return Parity(
+        image_cosine=image_cosine,
+        text_cosine=text_cosine,
+        file_cosine=file_cosine,
+        images=len(chosen),
+        captions=len(captions),
+    )
+
+
+def _check_text(student: DualEncoder, folder: Path, captions: Sequence[str]) -> float:
+    expected_ids = student.tokenise(captions).to(torch.int64)
+    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+    encoded = tokenizer.encode_batch([normalise_text(caption) for caption in captions])
+    ids = np.array([each.ids for each in encoded], dtype=np.int64)
+    if ids.shape != tuple(expected_ids.shape) or not np.array_equal(ids, expected_ids.numpy()):
+        different = sum(row.ids != want.tolist() for row, want in zip(encoded, expected_ids, strict=True))
+        # The captions themselves stay out of the message: it may end up in a log.
+        msg = (
+            f"`{TOKENIZER}` must give the student's ids; got others for {different} of {len(captions)} "
+            "captions. Nothing was exported. Please report this with the version of tokenizers."
+        )
+        raise ParityError(msg)
+    shown = _spread(len(captions), sum(BATCHES))
+    ids, expected_ids = ids[shown], expected_ids[shown]
+    expected = _unit(_numpy(student.embed_tokens(expected_ids)))
+    session = _session(folder / TEXT_MODEL)
+    return min(_cosine("text tower", expected[rows], _run(session, ids[rows])) for rows in _batches(len(ids)))
+
+
+def _training_rasters(student: DualEncoder, samples: Samples) -> NDArray[np.uint8]:
+    geometry = student.input.geometry
+    batches = ImageBatches(samples, [geometry], batch_size=max(BATCHES))
+    return np.concatenate([rasters[geometry].numpy() for _, rasters in batches])
+
+
+def _from_files(folder: Path, samples: Samples) -> Array:
+    """Pixels as the runtime makes them, by the written file alone."""
+    written = Preprocessing.model_validate_json((folder / PREPROCESSING).read_bytes())
+    rasters = [rasterise(decode(ref, written.decode), written.input.geometry) for ref in samples.refs]
+    return normalise(np.stack(rasters), written.input)
+
+
+def _batches(rows: int) -> Iterator[slice]:
+    """Batches of 1, 2 and 7 rows; of fewer rows where there are fewer."""
+    start = 0
+    for size in BATCHES:
+        if start + size > rows:
+            start = 0
+        yield slice(start, start + size)
+        start += size
+
+
+def _spread(available: int, wanted: int) -> list[int]:
+    """`wanted` row numbers, evenly spread; all of them where there are no more."""
+    if available <= wanted:
+        return list(range(available))
+    return [number * available // wanted for number in range(wanted)]
+
+
+def _some(captions: Sequence[str]) -> list[str]:
+    distinct = sorted(set(captions))
+    return [distinct[row] for row in _spread(len(distinct), MAX_CAPTIONS)]
+
+
+def _session(path: Path) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _run(session: Any, inputs: Array) -> Array:
+    outputs: Array = session.run(None, {session.get_inputs()[0].name: inputs})[0]
+    return outputs
+
+
+def _numpy(embeddings: torch.Tensor) -> Array:
+    array: Array = embeddings.detach().to(torch.float64).numpy()
+    return array
+
+
+def _unit(embeddings: Array) -> Array:
+    unit: Array = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return unit
+
+
+def _cosine(what: str, expected: Array, found: Array) -> float:
+    least = float((expected * _unit(found.astype(np.float64))).sum(axis=1).min())
+    # Not `least < MIN_COSINE`: that lets NaN through.
+    if not least >= MIN_COSINE:
+        msg = (
+            f"The exported {what} must agree with the student to a cosine of {MIN_COSINE}; got {least:.6f}. "
+            "Nothing was exported. Please report this with the student's configuration."
+        )
+        raise ParityError(msg)
+    return min(least, 1.0)

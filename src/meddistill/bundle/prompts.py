@@ -1,0 +1,70 @@
+"""Class vectors of a suite's zero-shot tasks, so that a bundle classifies without its text tower."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from meddistill.bundle.manifest import PROMPTS, write_json
+from meddistill.evaluation.config import PLACEHOLDERS, ZeroShotConfig
+from meddistill.students.dual_encoder import DualEncoder
+
+_PLACE: Final = "{}"
+
+
+class PromptFile(BaseModel):
+    """`prompts/NAME.json`.
+
+    `labels` are the phrases that fill the templates, so that a reader who asks for the same labels and
+    templates gets the same vectors; where a task gives whole prompts, they are the table's labels and
+    `templates` is empty. `classes` are the table's labels, in the same order. `vectors` have unit length.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    labels: tuple[str, ...]
+    classes: tuple[str, ...]
+    templates: tuple[str, ...]
+    prompts: tuple[tuple[str, ...], ...]
+    vectors: tuple[tuple[float, ...], ...]
+
+
+def write_prompts(student: DualEncoder, folder: Path, *, tasks: Sequence[ZeroShotConfig]) -> None:
+    """Write one file a task. The student is on the CPU, in evaluation mode."""
+    for task in tasks:
+        prompts = task.prompts()
+        phrases = [entry for entry in task.classes.values() if isinstance(entry, str)]
+        filled = len(phrases) == len(task.classes)
+        record = PromptFile(
+            name=task.name,
+            labels=tuple(phrases if filled else prompts),
+            classes=tuple(prompts),
+            templates=tuple(_with_place(template) for template in task.templates) if filled else (),
+            prompts=tuple(prompts.values()),
+            vectors=tuple(tuple(_class_vector(student, texts).tolist()) for texts in prompts.values()),
+        )
+        write_json(record, folder / PROMPTS / f"{task.name}.json")
+
+
+@torch.no_grad()
+def _class_vector(student: DualEncoder, texts: Sequence[str]) -> Float[Tensor, " dim"]:
+    """v / |v| with v the mean of the prompts' embeddings of unit length (Radford et al. 2021, 3.1.4)."""
+    embeddings = student.embed_tokens(student.tokenise(texts))
+    mean = _unit(embeddings).mean(dim=0)
+    return _unit(mean[None])[0]
+
+
+def _unit(embeddings: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
+    """Rows of unit length."""
+    return torch.nn.functional.normalize(embeddings, dim=-1)
+
+
+def _with_place(template: str) -> str:
+    for placeholder in PLACEHOLDERS:
+        template = template.replace(placeholder, _PLACE)
+    return template

@@ -1,0 +1,38 @@
+"""How much of the captions a student can read."""
+
+import statistics
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from meddistill.students.tokenisers import Tokeniser
+
+
+class CaptionLengths(BaseModel):
+    """Lengths in tokens, the start and end tokens included. `rate` is the share of captions that are cut."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    captions: int
+    context_length: int
+    cut: int
+    rate: float
+    median: float
+    longest: int
+
+
+def caption_lengths(tokeniser: Tokeniser, captions: Sequence[str]) -> CaptionLengths | None:
+    """Lengths of the distinct captions; None where there is none."""
+    distinct = sorted(set(captions))
+    if not distinct:
+        return None
+    lengths = tokeniser.lengths(distinct)
+    cut = sum(length > tokeniser.context_length for length in lengths)
+    return CaptionLengths(
+        captions=len(distinct),
+        context_length=tokeniser.context_length,
+        cut=cut,
+        rate=cut / len(distinct),
+        median=statistics.median(lengths),
+        longest=max(lengths),
+    )

@@ -1,0 +1,64 @@
+"""The command line: a table of verbs, one file each, loaded when called.
+
+Exit codes: 0 done; 1 our mistake; 2 the user's mistake, one message and no traceback; 130 interrupted; 141
+nobody reads the output any more.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from meddistill import __version__
+from meddistill.cli.exit_codes import guarded
+
+VERBS = {
+    "demo": "Everything at once on procedural images: teachers, student, evaluation, bundle, report.",
+    "run": "Run a recipe, all steps; goes on where it stopped.",
+    "check": "Find every mistake of a recipe and estimate its cost; runs nothing.",
+    "extract": "Run a recipe up to its feature store.",
+    "train": "Run a recipe up to its trained student.",
+    "evaluate": "Run a recipe up to the evaluation of student and teachers.",
+    "export": "Run a recipe up to its exported bundle.",
+    "report": "Run a recipe up to its report, or write the report again.",
+    "classify": "Classify images with a bundle; needs no torch.",
+    "embed": "Embed images or texts with a bundle; needs no torch.",
+}
+
+
+def build_app() -> App:
+    """The command line application; verbs are imported only when they are called."""
+    app = App(
+        name="meddistill",
+        help="Distil many frozen medical foundation models into one small model.",
+        version=__version__,
+        help_format="plaintext",
+        suppress_keyboard_interrupt=False,
+        result_action="return_none",
+    )
+    for place, (verb, summary) in enumerate(VERBS.items()):
+        app.command(f"meddistill.cli.{verb}:{verb}", name=verb, help=summary, sort_key=place)
+    features = App(name="features", help="Look after a feature store.")
+    features.command("meddistill.cli.features:verify", name="verify", help="Check every hash of a store.")
+    features.command("meddistill.cli.features:stats", name="stats", help="What a store holds.")
+    features.command("meddistill.cli.features:add", name="add", help="Add a recipe's teachers and rows.")
+    app.command(features)
+    teachers = App(name="teachers", help="The known medical teachers.")
+    teachers.command("meddistill.cli.teachers:list_teachers", name="list", help="All known teachers.")
+    teachers.command("meddistill.cli.teachers:show", name="show", help="One teacher's card.")
+    app.command(teachers)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    app = build_app()
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+
+    def call() -> None:
+        app(tokens, exit_on_error=False, print_error=False)
+
+    return guarded(call, usage_error=CycloptsError)
+
+
+__all__ = ["VERBS", "build_app", "main"]

@@ -1,0 +1,47 @@
+"""`meddistill check RECIPE`."""
+
+from meddistill.cli.options import DEFAULT_RUN, Recipe, RunOptions
+
+
+def check(recipe: Recipe, /, *, options: RunOptions = DEFAULT_RUN) -> None:
+    """Find every mistake of a recipe at once: keys, tables, teachers, licences; estimate disk and time."""
+    from pathlib import Path
+
+    from rich.table import Table
+
+    from meddistill.cli.console import stdout_console
+    from meddistill.recipes.check import check_recipe
+    from meddistill.recipes.parts import load_for_check
+
+    loaded = load_for_check(recipe, overrides=options.overrides, smoke=options.smoke)
+    out = options.out or Path("runs") / loaded.recipe.name
+    result = check_recipe(loaded, subject=str(recipe), out=out)
+    console = stdout_console()
+    if result.cards:
+        table = Table(title="Teachers", title_justify="left")
+        for heading in ("id", "kind", "source", "input", "dims", "parameters", "licence"):
+            table.add_column(heading)
+        for name, card in result.cards.items():
+            spec = card.input
+            size = f"{spec.height}x{spec.width}" if spec else "-"
+            dims = f"{card.image_dim or '-'} / {card.text_dim or '-'}"
+            millions = f"{card.parameters / 1e6:.1f} M"
+            table.add_row(name, card.kind, card.source, size, dims, millions, card.licence.name)
+        console.print(table)
+    cost = result.estimate
+    lines = (
+        f"The recipe is in order: {cost.rows:,} rows, {len(result.cards)} teachers.",
+        f"The student would inherit: {result.licence.name} (policy {loaded.recipe.licence_policy}).",
+        f"Feature store: {cost.store_bytes / 1e6:,.1f} MB; free on disk: {cost.free_bytes / 1e9:,.1f} GB.",
+        f"Time on this machine, without decoding: extraction {_duration(cost.extraction_seconds)}, "
+        f"training {_duration(cost.training_seconds)}.",
+        *(f"{line[0].upper()}{line[1:]}." for line in result.left_out),
+    )
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,89 @@
+"""`meddistill features verify|stats|add`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from meddistill.cli.options import DEFAULT_RUN, Recipe, RunOptions
+
+StoreFolder = Annotated[Path, Parameter(help="The store's folder, such as runs/mine/features.")]
+
+
+def verify(
+    store: StoreFolder,
+    /,
+    *,
+    repair: Annotated[
+        bool, Parameter(negative="", help="Drop damaged shards; extraction then makes only those again.")
+    ] = False,
+    quiet: Annotated[bool, Parameter(negative="", help="Plain lines instead of progress bars.")] = False,
+) -> None:
+    """Check the hash of every file of a store and name each one that is damaged."""
+    from meddistill.errors import StoreError
+    from meddistill.features import verify as checking
+
+    progress = RunOptions(quiet=quiet).progress()
+    work = checking.repair if repair else checking.verify
+    found = work(store, progress=progress)
+    for damage in found.damages:
+        print(f"{damage.file}: {damage.problem}")
+    if found.damages and not repair:
+        msg = (
+            f"`{store}` must be undamaged; {len(found.damages)} of {found.files} files are not. "
+            "Drop them with --repair, then extract again: only those are made anew."
+        )
+        raise StoreError(msg)
+    dropped = f"{len(found.damages)} damaged parts dropped; " if found.damages else ""
+    print(f"{dropped}{found.files} files, {found.bytes / 1e6:,.1f} MB checked.")
+
+
+def stats(store: StoreFolder, /) -> None:
+    """What a store holds: rows, teachers, sizes, mean norms, effective ranks."""
+    from rich.table import Table
+
+    from meddistill.cli.console import stdout_console
+    from meddistill.features.reader import FeatureStore
+    from meddistill.features.summary import summarise
+
+    found = summarise(FeatureStore.open(store))
+    table = Table(title=f"{found.images:,} images, {found.texts:,} texts, {found.bytes / 1e6:,.1f} MB")
+    headings = (
+        "teacher",
+        "licence",
+        "covers",
+        "output",
+        "shape",
+        "rows",
+        "MB",
+        "mean norm",
+        "effective rank",
+    )
+    for heading in headings:
+        table.add_column(heading)
+    for teacher in found.teachers:
+        covers = f"{teacher.covered_images:,} images"
+        for output in teacher.outputs:
+            table.add_row(
+                teacher.id,
+                teacher.licence,
+                covers,
+                output.name,
+                "x".join(str(length) for length in output.shape),
+                f"{output.rows:,}/{output.rows_expected:,}",
+                f"{output.bytes / 1e6:,.1f}",
+                _number(output.norm_mean),
+                _number(output.effective_rank),
+            )
+    stdout_console().print(table)
+
+
+def add(recipe: Recipe, /, *, options: RunOptions = DEFAULT_RUN) -> None:
+    """Add the recipe's teachers and rows to its run's store; what is there is not touched."""
+    from meddistill.cli.running import run_until
+
+    run_until(recipe, options, until="features", again=("features",))
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

@@ -1,0 +1,48 @@
+"""What the verbs that run a recipe share: load it, run it, print what came of it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from meddistill.cli.console import stdout_console
+from meddistill.cli.options import RunOptions
+from meddistill.recipes.load import load_recipe
+from meddistill.recipes.pipeline import STEPS, Step, run_recipe
+from meddistill.recipes.session import Session
+from meddistill.recipes.summary import ScoreTable, score_table
+
+
+def run_until(
+    recipe: Path, options: RunOptions, *, until: Step, again: Sequence[Step] = (), base: Path | None = None
+) -> Session:
+    """Run `recipe` up to and including `until`, then print the paths and, if there is one, the table."""
+    loaded = load_recipe(recipe, overrides=options.overrides, smoke=options.smoke, base=base)
+    out = options.out or Path("runs") / loaded.recipe.name
+    session = run_recipe(loaded, out, until=until, again=again, progress=options.progress())
+    if session.is_main_process:
+        print_outcome(session, until=until)
+    return session
+
+
+def print_outcome(session: Session, *, until: Step) -> None:
+    """The scores beside the teachers' and where the files are, on stdout.
+
+    A run that ends before the evaluation prints no scores: those in its folder may be of an earlier student.
+    """
+    console = stdout_console()
+    scores = score_table(session.folder) if STEPS.index(until) >= STEPS.index("evaluate") else None
+    if scores is not None:
+        console.print(_rich_table(scores))
+    for label, path in session.folder.results():
+        console.print(f"{label + ':':<12} {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _rich_table(scores: ScoreTable) -> Table:
+    table = Table(title=scores.title, title_justify="left", caption=scores.caption, caption_justify="left")
+    table.add_column("task", no_wrap=True)
+    for model in scores.models:
+        table.add_column(model.replace("_", " "), justify="right")
+    for row in scores.rows:
+        table.add_row(*row)
+    return table

@@ -1,0 +1,64 @@
+"""`meddistill teachers list|show`."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def list_teachers() -> None:
+    """All known medical teachers: how they are loaded, what they give, under what terms."""
+    from rich.table import Table
+
+    from meddistill.cli.console import stdout_console
+    from meddistill.licences import NOT_LEGAL_ADVICE
+    from meddistill.teachers.catalogue import catalogue
+
+    table = Table(title="Known medical teachers", title_justify="left", caption=NOT_LEGAL_ADVICE)
+    for heading in (
+        "id",
+        "name",
+        "kind",
+        "size",
+        "image / text / patch dims",
+        "licence",
+        "how sure",
+        "modalities",
+    ):
+        table.add_column(heading)
+    for identifier, entry in catalogue().items():
+        dims = " / ".join(str(dim or "-") for dim in (entry.image_dim, entry.text_dim, entry.patch_dim))
+        table.add_row(
+            identifier,
+            entry.name,
+            entry.config.kind,
+            str(entry.image_size),
+            dims,
+            entry.licence.name + (", gated" if entry.gated else ""),
+            entry.licence_certainty,
+            ", ".join(entry.config.modalities or ("all",)),
+        )
+    stdout_console().print(table)
+
+
+def show(identifier: Annotated[str, Parameter(help="An id of `meddistill teachers list`.")], /) -> None:
+    """One teacher's card, and the lines that put it into a recipe."""
+    from meddistill.teachers.catalogue import find_entry
+
+    entry = find_entry(identifier)
+    licence = entry.licence
+    lines = {
+        "name": entry.name,
+        "loaded by": entry.config.kind + (" (needs a small factory of yours)" if entry.needs_wrapper else ""),
+        "gives": ", ".join(sorted(entry.capabilities)),
+        "input": f"{entry.image_size} px",
+        "licence": f"{licence.name} (known from: {entry.licence_certainty})",
+        "distillation": licence.distillation,
+        "pretraining data": ", ".join(entry.config.pretraining_data) or "not recorded",
+        "facts known from": entry.facts_certainty,
+        "notes": entry.notes.strip(),
+        "see": entry.url,
+    }
+    for label, text in lines.items():
+        print(f"{label + ':':<18}{text}")
+    print(f"\nIn a recipe:\nteachers:\n  {identifier}:")
+    print("".join(f"    {line}\n" for line in entry.recipe_entry().splitlines()), end="")

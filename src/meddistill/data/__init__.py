@@ -1,0 +1,1 @@
+"""Tables, samples and batches."""

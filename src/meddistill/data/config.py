@@ -1,0 +1,58 @@
+"""What a table of samples is, in a recipe's words; loads no torch."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from meddistill.imaging.options import DecodeOptions
+
+OnError = Literal["raise", "skip"]
+
+
+class TableConfig(BaseModel):
+    """A table and the names of its columns.
+
+    Paths are relative to the file that names the table (recipe or suite).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+
+    table: Path
+    """A CSV (UTF-8; tab-separated if it ends in .tsv), a Parquet file, or a folder that Hugging Face
+    `datasets` saved to disk.
+    """
+    root: Path | None = None
+    """The folder at which image paths start and which they must not leave; by default the table's folder."""
+    unpack: Path | None = None
+    """A folder for the images that the table itself embeds; they are written there as files, once."""
+    image: str = Field(default="image", min_length=1)
+    """Column of image paths, or of embedded images."""
+    text: str | None = Field(default=None, min_length=1)
+    """Column of captions."""
+    id: str | None = Field(default=None, min_length=1)
+    """Column of unique row ids; by default the row's number."""
+    patient: str | None = Field(default=None, min_length=1)
+    """Column of patients. Without it every image counts as a patient of its own."""
+    modality: str | None = Field(default=None, min_length=1)
+    """Column of modalities, held against the teachers' `modalities`."""
+    frame: str | None = Field(default=None, min_length=1)
+    """Column that selects a DICOM frame, a TIFF page or a volume of a 4-D NIfTI, from 0; blank: the default.
+    """
+    axis: str | None = Field(default=None, min_length=1)
+    """Column that selects a NIfTI axis: 0 sagittal, 1 coronal, 2 axial; blank: the default."""
+    slice: str | None = Field(default=None, min_length=1)
+    """Column that selects a NIfTI slice along the axis, from 0; blank: the middle one."""
+    where: dict[str, str | list[str]] = {}
+    """Column → the value, or one of the values, that a row must have to be kept."""
+    on_error: OnError = "raise"
+    """`raise` reports all bad rows at once and stops; `skip` drops them, and counts and reports them."""
+    decode: DecodeOptions = DecodeOptions()
+    """How intensities become eight bits."""
+
+    @property
+    def named_columns(self) -> dict[str, str]:
+        """Field of this model → column it names, for every column that is read by role."""
+        roles = ("image", "text", "id", "patient", "modality", "frame", "axis", "slice")
+        named = {role: getattr(self, role) for role in roles if getattr(self, role) is not None}
+        return named | {f"where.{column}": column for column in self.where}

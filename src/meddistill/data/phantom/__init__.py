@@ -1,0 +1,1 @@
+"""Procedural medical-looking images: no patient, no licence, any number of them."""

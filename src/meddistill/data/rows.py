@@ -1,0 +1,109 @@
+"""The rules that each row of a table has to meet."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from meddistill.data.paths import ImageFolder, PathRefusedError, shown
+from meddistill.data.raw_table import RawTable
+from meddistill.imaging import ImageRef, normalise_text
+
+_SELECTORS = ("frame", "axis", "slice")
+_LONGEST_NUMBER = 9
+
+
+class Row:
+    """One row while it is checked: its cells by role, what is wrong with it, and its image once found."""
+
+    def __init__(self, raw: RawTable, index: int, named: Mapping[str, str]) -> None:
+        self.index = index
+        self.ref: ImageRef | None = None
+        self.mistakes: list[str] = []
+        self._named = named
+        self._cells = {role: raw.columns[name][index] for role, name in named.items()}
+        self._refused: set[str] = set()
+        if index in raw.broken:
+            self.mistakes.append(f"the row {raw.broken[index]}")
+            self._refused.update(named)
+        for role in named:
+            self._check_encoding(role)
+
+    def has(self, role: str) -> bool:
+        """Whether the table has a column for `role`."""
+        return role in self._cells
+
+    def cell(self, role: str) -> str:
+        """The cell, without blanks around it."""
+        return self._cells.get(role, "").strip()
+
+    def readable(self, role: str) -> bool:
+        """Whether there is a cell for `role` that nothing was said against yet."""
+        return role in self._cells and role not in self._refused
+
+    def refuse(self, role: str, rule: str) -> None:
+        """Note that the cell breaks `rule`; a column that plays several roles is named once."""
+        self._refused.add(role)
+        line = f"`{self._named[role]}` {rule}."
+        if line not in self.mistakes:
+            self.mistakes.append(line)
+
+    def _check_encoding(self, role: str) -> None:
+        if not self.readable(role):
+            return
+        damaged = next((each for each in self._cells[role] if "\ud800" <= each <= "\udfff"), None)
+        if damaged is not None:
+            self.refuse(role, f"must be UTF-8; got byte 0x{ord(damaged) & 0xFF:02X}. Save the table as UTF-8")
+
+
+class RowChecks:
+    """Checks rows in order; knows the ids it has seen."""
+
+    def __init__(self, raw: RawTable, folder: ImageFolder, unpacked: Mapping[int, Path]) -> None:
+        self._raw = raw
+        self._folder = folder
+        self._unpacked = unpacked
+        self._first_with_id: dict[str, int] = {}
+
+    def check(self, row: Row) -> None:
+        """Add every mistake of the row to `row.mistakes`; set `row.ref` when its image was found."""
+        if row.readable("text") and not normalise_text(row.cell("text")):
+            row.refuse("text", "must hold a caption; got an empty one")
+        if row.readable("patient") and not row.cell("patient"):
+            row.refuse("patient", "must name a patient; got a blank, with which splits could leak")
+        if row.readable("id"):
+            self._check_id(row)
+        selectors = self._selectors(row)
+        if row.readable("image"):
+            self._find_image(row, selectors)
+
+    def _check_id(self, row: Row) -> None:
+        name = row.cell("id")
+        first = self._first_with_id.setdefault(name, row.index)
+        if not name:
+            row.refuse("id", "must hold an id; got a blank")
+        elif first != row.index:
+            other = self._raw.row_name(first)
+            row.refuse("id", f"must be unique; got {shown(name)}, which is also the id of {other}")
+
+    def _selectors(self, row: Row) -> dict[str, int]:
+        chosen = {}
+        for role in _SELECTORS:
+            cell = row.cell(role)
+            if not cell or not row.readable(role):
+                continue
+            if cell.isascii() and cell.isdecimal() and len(cell) <= _LONGEST_NUMBER:
+                chosen[role] = int(cell)
+            else:
+                row.refuse(role, f"must be a whole number from 0; got {shown(cell)}")
+        return chosen
+
+    def _find_image(self, row: Row, selectors: Mapping[str, int]) -> None:
+        cell = row.cell("image")
+        try:
+            if row.index in self._unpacked:
+                row.ref = ImageRef(self._unpacked[row.index], **selectors)
+            elif cell:
+                row.ref = ImageRef(self._folder.find(cell), **selectors)
+            else:
+                row.refuse("image", "must name a file; got a blank")
+        except PathRefusedError as refused:
+            row.refuse("image", str(refused))

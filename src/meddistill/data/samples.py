@@ -1,0 +1,111 @@
+"""The rows of a table that passed: which image, which caption, whose."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from meddistill.imaging.options import DEFAULT_OPTIONS, DecodeOptions, ImageRef
+
+# Rows without a known patient count as patients of their own; see `Samples.patients`.
+UNKNOWN_PATIENT = "\0image:"  # begins as no cell does
+
+_MOST_ROWS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """A table by columns; entry i of every column belongs to sample i.
+
+    `texts` is None for a table without captions. `ids` are unique; without a column of ids they are row
+    numbers. `patients` without a column of patients is `UNKNOWN_PATIENT` and a hash of the image's path, so
+    that rows of one image stay together. `modalities` holds "" where unknown. `columns` are the other columns
+    that were asked for. `rows` are the rows of the table, counted from 1 without the header. `skipped` tells
+    why rows were dropped and quotes their cells, `skipped_rows` are their numbers. `table_hash` changes with
+    anything above except these two; it knows the images' paths (relative to their root), not their pixels
+    (`image_keys` does).
+    """
+
+    refs: tuple[ImageRef, ...]
+    texts: tuple[str, ...] | None = None
+    ids: tuple[str, ...] = ()
+    patients: tuple[str, ...] = ()
+    modalities: tuple[str, ...] = ()
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    rows: tuple[int, ...] = ()
+    options: DecodeOptions = DEFAULT_OPTIONS
+    skipped: tuple[str, ...] = ()
+    skipped_rows: tuple[int, ...] = ()
+    table_hash: str = ""
+
+    def __post_init__(self) -> None:
+        count = len(self.refs)
+        rows = self.rows or tuple(range(1, count + 1))
+        ids = self.ids or tuple(str(row) for row in rows)
+        patients = self.patients or tuple(f"{UNKNOWN_PATIENT}{name}" for name in ids)
+        modalities = self.modalities or ("",) * count
+        texts = self.texts or ("",) * count
+        named = {"ids": ids, "patients": patients, "modalities": modalities, "texts": texts, **self.columns}
+        lengths = {name: len(column) for name, column in [*named.items(), ("rows", rows)]}
+        wrong = {name: length for name, length in lengths.items() if length != count}
+        if wrong:
+            msg = f"columns must have {count} entries like `refs`; got {wrong}."
+            raise ValueError(msg)
+        named["refs"] = tuple(f"{ref.path}|{ref.frame}|{ref.axis}|{ref.slice}" for ref in self.refs)
+        table_hash = self.table_hash or content_hash(named, self.options)
+        filled = {"rows": rows, "ids": ids, "patients": patients, "modalities": modalities}
+        for name, value in {**filled, "table_hash": table_hash}.items():
+            object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        return len(self.refs)
+
+    def take(self, rows: Iterable[int] | np.ndarray) -> "Samples":
+        """The samples at these positions (from 0), in this order."""
+        chosen = [int(row) for row in rows]
+        if chosen == list(range(len(self))):
+            return self
+        taken = f"{self.table_hash} {chosen}"
+
+        def pick(column: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(column[row] for row in chosen)
+
+        return replace(
+            self,
+            refs=tuple(self.refs[row] for row in chosen),
+            texts=None if self.texts is None else pick(self.texts),
+            ids=pick(self.ids),
+            patients=pick(self.patients),
+            modalities=pick(self.modalities),
+            columns={name: pick(column) for name, column in self.columns.items()},
+            rows=tuple(self.rows[row] for row in chosen),
+            table_hash=hashlib.sha256(taken.encode()).hexdigest(),
+        )
+
+    def skipping(self, lines: Iterable[str], rows: Iterable[int]) -> "Samples":
+        """The same samples, which also remember these rows as dropped, and why."""
+        dropped = tuple(sorted({*self.skipped_rows, *rows}))
+        return replace(self, skipped=(*self.skipped, *lines), skipped_rows=dropped)
+
+
+def content_hash(columns: Mapping[str, Iterable[str]], options: DecodeOptions) -> str:
+    """sha256 over named columns of text and the decoding options; the order of the names does not matter."""
+    digest = hashlib.sha256(options.model_dump_json().encode())
+    for name in sorted(columns):
+        for text in (name, *columns[name]):
+            content = text.encode("utf-8", "surrogatepass")
+            digest.update(len(content).to_bytes(8, "little") + content)
+        digest.update(b"\xff" * 8)
+    return digest.hexdigest()
+
+
+def count_rows(rows: Sequence[int]) -> str:
+    """`1 row (row 3)`, `7 rows (rows 3, 4, 9, 12, 13 and 2 more)`."""
+    return f"{len(rows)} row{'' if len(rows) == 1 else 's'} ({name_rows(rows)})"
+
+
+def name_rows(rows: Sequence[int]) -> str:
+    """`rows 3, 4, 9` for a message; the first five, and how many more."""
+    more = f" and {len(rows) - _MOST_ROWS} more" if len(rows) > _MOST_ROWS else ""
+    return f"row{'s' if len(rows) > 1 else ''} {', '.join(str(row) for row in rows[:_MOST_ROWS])}{more}"

@@ -1,0 +1,157 @@
+"""A table on disk as `Samples`; every mistake of it in one error."""
+
+import difflib
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from meddistill.data.config import TableConfig
+from meddistill.data.paths import ImageFolder, shown
+from meddistill.data.raw_table import RawTable, read_raw
+from meddistill.data.rows import Row, RowChecks
+from meddistill.data.samples import UNKNOWN_PATIENT, Samples, content_hash
+from meddistill.data.unpack import unpack
+from meddistill.errors import TableError
+from meddistill.imaging import ImageRef
+
+_MOST_VALUES = 8
+
+
+def read_table(config: TableConfig, *, base: Path, columns: Sequence[str] = ()) -> Samples:
+    """The rows of a table that `config.where` keeps, checked.
+
+    `config.table`, `root` and `unpack` are relative to `base`; `columns` are further columns to keep, as
+    text. Rows are refused for a malformed record, bytes that are no UTF-8, an image that is missing or
+    outside the root, an empty caption, a blank or repeated id, a blank patient, a selector that is no whole
+    number. Damaged images show at decoding; `read_readable` finds them as well.
+
+    Raises TableError with one line for every mistake, or, under `on_error: skip`, when no row is left.
+    """
+    path = base / config.table
+    named = config.named_columns | {f"columns.{name}": name for name in columns}
+    raw = read_raw(path, list(named.values()))
+    _check_columns(path, raw, named)
+    indices = _selected(path, raw, config.where)
+    root = _root(path, config, base)
+    checks = RowChecks(raw, ImageFolder(root), _unpacked(path, raw, config, base=base, indices=indices))
+    rows = [Row(raw, index, named) for index in indices]
+    for row in rows:
+        checks.check(row)
+    lines = tuple(f"{raw.row_name(row.index)}: {mistake}" for row in rows for mistake in row.mistakes)
+    good = [row for row in rows if not row.mistakes]
+    if lines and (config.on_error == "raise" or not good):
+        raise TableError(str(path), lines)
+    samples = _samples(good, config, root=root.resolve(), columns=columns)
+    return samples.skipping(lines, (row.index + 1 for row in rows if row.mistakes))
+
+
+def _check_columns(path: Path, raw: RawTable, named: Mapping[str, str]) -> None:
+    only = raw.names[0] if len(raw.names) == 1 else ""
+    for sign, what in ((";", "semicolons"), ("\t", "tabs")):
+        if sign in only and only not in named.values():
+            hint = "Save it with commas" + (", or name it .tsv." if sign == "\t" else ".")
+            raise TableError(str(path), [f"`table` must have commas between its columns; got {what}. {hint}"])
+    mistakes = []
+    for role, name in named.items():
+        if name not in raw.names:
+            guess = difflib.get_close_matches(name, raw.names, n=1)
+            hint = f"Did you mean `{guess[0]}`?" if guess else "Name one of them."
+            has = ", ".join(f"`{shown(each)[1:-1]}`" for each in raw.names)
+            role_name = role.removeprefix("columns.") if role.startswith("columns.") else role
+            mistakes.append(f"`{role_name}` must name a column; got `{name}`, the table has {has}. {hint}")
+    if mistakes:
+        raise TableError(str(path), mistakes)
+    if not raw.rows:
+        raise TableError(str(path), ["`table` must have rows; got a header alone. Add rows."])
+
+
+def _selected(path: Path, raw: RawTable, where: Mapping[str, str | list[str]]) -> list[int]:
+    """Rows that `where` keeps; malformed ones always, for nothing can be said of their cells."""
+    keep = [True] * raw.rows
+    mistakes = []
+    for column, wanted in where.items():
+        allowed = {wanted} if isinstance(wanted, str) else set(wanted)
+        cells = [cell.strip() for cell in raw.columns[column]]
+        absent = allowed.difference(cells)
+        if absent or not allowed:
+            mistakes.append(_never_occurs(column, absent, cells))
+        keep = [kept and cell in allowed for kept, cell in zip(keep, cells, strict=True)]
+    if mistakes:
+        raise TableError(str(path), mistakes)
+    if not any(keep):
+        raise TableError(str(path), ["`where` must keep some rows; no row has all its values. Widen it."])
+    return [index for index in range(raw.rows) if keep[index] or index in raw.broken]
+
+
+def _never_occurs(column: str, absent: set[str], cells: Sequence[str]) -> str:
+    present = sorted(set(cells))
+    more = len(present) - _MOST_VALUES
+    there = ", ".join(shown(cell) for cell in present[:_MOST_VALUES]) + (
+        f" and {more} more" if more > 0 else ""
+    )
+    got = ", ".join(shown(cell) for cell in sorted(absent)) or "none"
+    return f"`where.{column}` must be values that occur; got {got}. The column holds {there}."
+
+
+def _root(path: Path, config: TableConfig, base: Path) -> Path:
+    if config.root is None:
+        return path if path.is_dir() else path.parent
+    root = base / config.root
+    if not root.is_dir():
+        raise TableError(str(path), [f"`root` must be a folder; got `{root}`. Mend the path."])
+    return root
+
+
+def _unpacked(
+    path: Path, raw: RawTable, config: TableConfig, *, base: Path, indices: Sequence[int]
+) -> dict[int, Path]:
+    images = raw.embedded.get(config.image, {})
+    if not images:
+        return {}
+    if config.unpack is None:
+        rule = f"`unpack` must name a folder, for `{config.image}` holds {len(images)} images themselves"
+        raise TableError(str(path), [f"{rule}; got none. The images are written there as files, once."])
+    return unpack(images, base / config.unpack, rows=indices)
+
+
+def _samples(rows: Sequence[Row], config: TableConfig, *, root: Path, columns: Sequence[str]) -> Samples:
+    refs = tuple(row.ref for row in rows if row.ref is not None)
+    places = tuple(_place(ref, root) for ref in refs)
+
+    def column(role: str, otherwise: Callable[[int], str]) -> tuple[str, ...]:
+        return tuple(row.cell(role) if row.has(role) else otherwise(i) for i, row in enumerate(rows))
+
+    texts = None if config.text is None else tuple(row.cell("text") for row in rows)
+    ids = column("id", lambda i: str(rows[i].index + 1))
+    patients = column("patient", lambda i: UNKNOWN_PATIENT + _short_hash(places[i]))
+    modalities = column("modality", lambda _: "")
+    others = {name: tuple(row.cell(f"columns.{name}") for row in rows) for name in columns}
+    hashed = {
+        "refs": places,
+        "texts": texts or (),
+        "ids": ids,
+        "patients": patients,
+        "modalities": modalities,
+    }
+    hashed |= {f"columns.{name}": values for name, values in others.items()}
+    return Samples(
+        refs=refs,
+        texts=texts,
+        ids=ids,
+        patients=patients,
+        modalities=modalities,
+        columns=others,
+        rows=tuple(row.index + 1 for row in rows),
+        options=config.decode,
+        table_hash=content_hash(hashed, config.decode),
+    )
+
+
+def _place(ref: ImageRef, root: Path) -> str:
+    """Which image, in words that do not depend on where the root lies."""
+    path = ref.path.relative_to(root) if ref.path.is_relative_to(root) else Path(ref.path.name)
+    return f"{path.as_posix()}|{ref.frame}|{ref.axis}|{ref.slice}"
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

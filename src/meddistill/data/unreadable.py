@@ -1,0 +1,62 @@
+"""Images that cannot be decoded, all of them, before anything is trained."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from meddistill.data.config import TableConfig
+from meddistill.data.samples import Samples, name_rows
+from meddistill.data.table import read_table
+from meddistill.data.threads import thread_map
+from meddistill.errors import ImageError, TableError
+from meddistill.imaging import ImageRef, decode
+from meddistill.progress import Progress, SilentProgress
+
+
+def read_readable(
+    config: TableConfig, *, base: Path, columns: Sequence[str] = (), progress: Progress | None = None
+) -> Samples:
+    """The rows of a table that meet every rule and whose images can be decoded; see `read_table`.
+
+    Every image is decoded once. Raises TableError with all mistakes of cells and of images together, or,
+    under `on_error: skip`, when no row is left.
+    """
+    lenient = config.model_copy(update={"on_error": "skip"})
+    samples = read_table(lenient, base=base, columns=columns)
+    failures = _failures(samples, progress or SilentProgress())
+    samples = _without(samples, failures)
+    if samples.skipped and (config.on_error == "raise" or not len(samples)):
+        raise TableError(str(base / config.table), samples.skipped)
+    return samples
+
+
+def check_images(samples: Samples, *, progress: Progress | None = None) -> list[str]:
+    """One line for every image that cannot be decoded, with its rows; every image is decoded once."""
+    return _lines(samples, _failures(samples, progress or SilentProgress()))
+
+
+def _without(samples: Samples, failures: Mapping[ImageRef, str]) -> Samples:
+    good = [place for place, ref in enumerate(samples.refs) if ref not in failures]
+    dropped = [row for row, ref in zip(samples.rows, samples.refs, strict=True) if ref in failures]
+    return samples.take(good).skipping(_lines(samples, failures), dropped)
+
+
+def _failures(samples: Samples, progress: Progress) -> dict[ImageRef, str]:
+    def failure(ref: ImageRef) -> str | None:
+        try:
+            decode(ref, samples.options)
+        except ImageError as error:
+            return str(error)
+        return None
+
+    distinct = list(dict.fromkeys(samples.refs))
+    with progress.track("checking images", len(distinct)) as advance:
+        found = thread_map(failure, distinct, advance=advance)
+    return {ref: message for ref, message in zip(distinct, found, strict=True) if message is not None}
+
+
+def _lines(samples: Samples, failures: Mapping[ImageRef, str]) -> list[str]:
+    rows: dict[ImageRef, list[int]] = {ref: [] for ref in failures}
+    for row, ref in zip(samples.rows, samples.refs, strict=True):
+        if ref in rows:
+            rows[ref].append(row)
+    return [f"{name_rows(rows[ref])}: {message}" for ref, message in failures.items()]

@@ -1,0 +1,57 @@
+"""What evaluation asks of a model: embeddings of images and texts, and nothing else."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meddistill.data.samples import Samples
+
+Role = Literal["student", "teacher", "baseline"]
+Floats = NDArray[np.float32]
+Advance = Callable[[int], None]
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """A dual encoder, or an image encoder alone, that can be judged.
+
+    Embeddings are as the model gives them; every task normalises them itself. The `fingerprint` changes
+    with anything that changes the numbers. `logit_scale` is the exponentiated factor before the cosines,
+    None where the model has none. Teachers enter the teacher mean; the student is compared with everything.
+    """
+
+    @property
+    def name(self) -> str:
+        """What tables and plots call the model."""
+        ...
+
+    @property
+    def role(self) -> Role:
+        """Student, teacher, or a baseline (the student without distillation, say)."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the weights, the preprocessing and the tokenizer."""
+        ...
+
+    @property
+    def logit_scale(self) -> float | None:
+        """Factor before the cosines."""
+        ...
+
+    def embed_images(self, samples: Samples, *, advance: Advance) -> Floats:
+        """Image embeddings [n, d] in the order of `samples`; calls `advance` with the images just done."""
+        ...
+
+    def embed_texts(self, texts: Sequence[str]) -> Floats | None:
+        """Text embeddings [m, d], None for a model without a text tower."""
+        ...
+
+
+def normalised(embeddings: NDArray[np.floating]) -> Floats:
+    """Rows divided by their Euclidean norm; a row of zeros stays so."""
+    norms = np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
+    return (embeddings / np.maximum(norms, 1e-12)).astype(np.float32)

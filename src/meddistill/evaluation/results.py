@@ -1,0 +1,193 @@
+"""The results of an evaluation: tidy rows, each with its interval, in one JSON file."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from meddistill.errors import UserError
+from meddistill.evaluation.predict import Role
+from meddistill.features.files import write_whole
+
+RESULTS_FILE: Final = "results.json"
+MEAN_TASK: Final = "mean over tasks"
+TEACHER_MEAN: Final = "teacher mean"
+ALL_ROWS: Final = ""
+
+AnyRole = Role | Literal["ensemble"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Result(_Record):
+    """One number.
+
+    `modality` and `setting` are "" for all rows and for the task's main setting. `value` is None where the
+    metric is not defined or not applicable; `note` then says why. `low` and `high` bound the percentile
+    interval over patients. `n` counts rows (of retrieval: queries), `patients` the patients that were
+    resampled, `failed` the resamples without a value, `seeds` the fits that were averaged, `spread` the
+    standard deviation between them. `main` marks the task's main metric on all rows, which enters means.
+    """
+
+    model: str
+    role: AnyRole
+    task: str
+    family: str
+    metric: str
+    modality: str = ALL_ROWS
+    setting: str = ""
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    patients: int = 0
+    failed: int = 0
+    seed: int
+    seeds: int = 1
+    spread: float | None = None
+    main: bool = False
+    note: str = ""
+    library: str
+
+
+class Difference(_Record):
+    """Main metric of `model` minus that of `other` on the same resamples.
+
+    `better` is the share of resamples in which the difference is above zero.
+    """
+
+    model: str
+    other: str
+    other_role: AnyRole
+    task: str
+    family: str
+    metric: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int
+    patients: int
+    failed: int = 0
+    better: float
+    seed: int
+
+
+class ModelFacts(_Record):
+    """A model that was judged. `members` are those of an ensemble."""
+
+    name: str
+    role: AnyRole
+    fingerprint: str
+    has_text: bool
+    image_dim: int | None = None
+    logit_scale: float | None = None
+    members: tuple[str, ...] = ()
+
+
+class TaskFacts(_Record):
+    """A task as it was run. `facts` holds what is particular: classes and their counts, gallery sizes."""
+
+    name: str
+    family: str
+    main_metric: str
+    n: int
+    patients: int
+    modalities: Mapping[str, int]
+    in_mean: bool
+    prompts_sha256: str | None = None
+    facts: Mapping[str, Any] = {}
+
+
+class Agreement(_Record):
+    """How much the student's space is like a teacher's, on images of one modality ("" for all).
+
+    `measure`: `cka`, `neighbours`, `labels`; see `agreement.py`.
+    """
+
+    student: str
+    teacher: str
+    modality: str
+    measure: Literal["cka", "neighbours", "labels"]
+    value: float
+    n: int
+
+
+class RetrievalExample(_Record):
+    """The five best answers of one model to one query, as rows of the task's table (from 1).
+
+    Queries are chosen by hash, over the modalities in turn, never by how well a model answers them.
+    """
+
+    task: str
+    table: str
+    model: str
+    direction: str
+    modality: str
+    query: int
+    rank: float
+    answers: tuple[int, ...]
+    right: tuple[bool, ...]
+
+
+class Results(_Record):
+    """Everything that an evaluation found. `versions` are of the libraries that made the numbers."""
+
+    format: Literal["meddistill-results"] = "meddistill-results"
+    version: Literal[1] = 1
+    suite: str
+    suite_sha256: str
+    resamples: int
+    seed: int
+    level: float
+    rule: str
+    versions: Mapping[str, str]
+    models: tuple[ModelFacts, ...]
+    tasks: tuple[TaskFacts, ...]
+    results: tuple[Result, ...]
+    differences: tuple[Difference, ...] = ()
+    agreement: tuple[Agreement, ...] = ()
+    examples: tuple[RetrievalExample, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def main(self, model: str, task: str) -> Result | None:
+        """The main metric of a model on a task (or MEAN_TASK), on all rows; None if there is no such row."""
+        return next((row for row in self.of(model=model, task=task) if row.main), None)
+
+    def of(self, *, model: str | None = None, task: str | None = None) -> Iterable[Result]:
+        """All rows of a model, a task, or both."""
+        return (row for row in self.results if model in (None, row.model) and task in (None, row.task))
+
+    def named(self, role: AnyRole) -> tuple[str, ...]:
+        """Names of the models with a role, in order."""
+        return tuple(model.name for model in self.models if model.role == role)
+
+    def best_teacher(self, task: str) -> Result | None:
+        """The teacher (no ensemble) with the highest main metric; None if no teacher has one."""
+        rows = [self.main(teacher, task) for teacher in self.named("teacher")]
+        defined = [row for row in rows if row is not None and row.value is not None]
+        return max(defined, key=lambda row: row.value or 0.0, default=None)
+
+    def difference(self, model: str, other: str, task: str) -> Difference | None:
+        """The paired difference of two models on a task, if there is one."""
+        wanted = (model, other, task)
+        return next((row for row in self.differences if (row.model, row.other, row.task) == wanted), None)
+
+    def save(self, folder: Path) -> Path:
+        """Write `results.json` into a folder, whole or not at all."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / RESULTS_FILE
+        write_whole(path, self.model_dump_json(indent=1).encode())
+        return path
+
+    @classmethod
+    def load(cls, folder: Path) -> "Results":
+        """Read `results.json` of a folder. Raises UserError where it is absent or damaged."""
+        path = folder / RESULTS_FILE
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            msg = f"`{path}` must hold results as evaluation writes them; it does not. Evaluate again."
+            raise UserError(msg) from error

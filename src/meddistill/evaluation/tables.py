@@ -1,0 +1,155 @@
+"""The tables of a suite, read once, and the rows of them that a task sees."""
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meddistill.data.keys import image_keys
+from meddistill.data.samples import Samples, count_rows, name_rows
+from meddistill.data.splits import check_leakage
+from meddistill.data.unreadable import read_readable
+from meddistill.errors import ConfigError, TableError
+from meddistill.evaluation.config import SuiteConfig, TaskConfig, Where, columns_of, tables_of
+from meddistill.progress import Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """The rows of one table that a task sees.
+
+    `keys` are the images' content keys; `patients` [n] number the patients of the whole suite, so that a
+    patient has one number in all tables.
+    """
+
+    table: str
+    samples: Samples
+    keys: tuple[str, ...]
+    patients: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def subject(self) -> str:
+        """What messages call the table."""
+        return f"table {self.table}"
+
+    def labels(self, column: str) -> tuple[str, ...]:
+        """The labels of all rows. Raises TableError, with row numbers, where one is blank."""
+        labels = self.samples.columns[column]
+        blank = [row for row, label in zip(self.samples.rows, labels, strict=True) if not label]
+        if blank:
+            rule = (
+                f"`{column}` must not be blank; it is in {name_rows(blank)}. Label or leave out these rows."
+            )
+            raise TableError(self.subject, [rule])
+        return labels
+
+    def digest(self, columns: Sequence[str]) -> str:
+        """Hash of all that predictions on these rows depend on, `columns` included."""
+        samples = self.samples
+        content: list[Any] = [self.keys, samples.rows, samples.ids, samples.modalities, samples.texts]
+        content += [self.patients.tolist(), [samples.columns[name] for name in columns]]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+class SuiteTables:
+    """All tables that the tasks of a suite name; every image in them is decoded once.
+
+    Raises TableError with all bad rows of all tables.
+    """
+
+    def __init__(self, suite: SuiteConfig, *, base: Path, progress: Progress | None = None) -> None:
+        columns: dict[str, set[str]] = {}
+        for task in suite.tasks:
+            for table in tables_of(task).values():
+                columns.setdefault(table, set()).update(columns_of(task))
+        self._tables: dict[str, Part] = {}
+        numbers: dict[str, int] = {}
+        for name, samples in _read_all(suite, columns, base=base, progress=progress).items():
+            patients = [numbers.setdefault(patient, len(numbers)) for patient in samples.patients]
+            self._tables[name] = Part(
+                table=name,
+                samples=samples,
+                keys=tuple(image_keys(samples)),
+                patients=np.array(patients, dtype=np.int64),
+            )
+        self.skipped = tuple(
+            f"table {name}: left out as unusable: {count_rows(part.samples.skipped_rows)}"
+            for name, part in self._tables.items()
+            if part.samples.skipped_rows
+        )
+
+    def digests(self) -> dict[str, str]:
+        """Table → hash of its rows, their images' content, and the columns that tasks read."""
+        return {name: part.digest(sorted(part.samples.columns)) for name, part in self._tables.items()}
+
+    def parts(self, task: TaskConfig) -> dict[str, Part]:
+        """Role → rows of the task's tables.
+
+        Raises
+        ------
+        ConfigError
+            If `where` keeps no row of a table.
+        TableError
+            If training, validation and test rows share patients or images.
+        """
+        parts = {role: self._part(table, task) for role, table in tables_of(task).items()}
+        if len(parts) > 1:
+            named = {f"{task.name}: {role}": part for role, part in parts.items()}
+            keys = {name: part.keys for name, part in named.items()}
+            check_leakage({name: part.samples for name, part in named.items()}, image_keys=keys)
+        return parts
+
+    def rows(self, table: str, numbers: Collection[int]) -> Part:
+        """The rows of a table with these numbers (from 1, as in messages)."""
+        chosen = np.isin(np.array(self._tables[table].samples.rows), list(numbers))
+        return self._take(table, np.flatnonzero(chosen))
+
+    def _part(self, table: str, task: TaskConfig) -> Part:
+        kept = _kept(self._tables[table].samples, task.where)
+        if not len(kept):
+            rule = f"`where` must keep rows of table `{table}`; got {dict(task.where)}, which keeps none."
+            subject = f"task {task.name}"
+            raise ConfigError(subject, [rule])
+        return self._take(table, kept)
+
+    def _take(self, table: str, positions: NDArray[np.int64]) -> Part:
+        whole = self._tables[table]
+        return Part(
+            table=table,
+            samples=whole.samples.take(positions),
+            keys=tuple(whole.keys[position] for position in positions),
+            patients=whole.patients[positions],
+        )
+
+
+def _read_all(
+    suite: SuiteConfig, columns: Mapping[str, Collection[str]], *, base: Path, progress: Progress | None
+) -> dict[str, Samples]:
+    found, mistakes = {}, []
+    for name in [each for each in suite.tables if each in columns]:
+        try:
+            found[name] = read_readable(
+                suite.tables[name], base=base, columns=sorted(columns[name]), progress=progress
+            )
+        except TableError as error:
+            mistakes += [f"table {name} ({error.subject}): {line}" for line in error.mistakes]
+    if mistakes:
+        subject = f"suite {suite.name}"
+        raise TableError(subject, mistakes)
+    return found
+
+
+def _kept(samples: Samples, where: Where) -> NDArray[np.int64]:
+    keep = np.ones(len(samples), dtype=bool)
+    for column, wanted in where.items():
+        allowed = {wanted} if isinstance(wanted, str) else set(wanted)
+        keep &= np.array([cell in allowed for cell in samples.columns[column]], dtype=bool)
+    return np.flatnonzero(keep)

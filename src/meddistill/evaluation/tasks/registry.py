@@ -1,0 +1,25 @@
+"""Which class does the work of which config."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from meddistill.evaluation.config import TaskConfig
+from meddistill.evaluation.predictions import SampleNames
+from meddistill.evaluation.tables import Part
+from meddistill.evaluation.tasks.base import Task
+from meddistill.evaluation.tasks.knn import Knn
+from meddistill.evaluation.tasks.linear_probe import LinearProbe
+from meddistill.evaluation.tasks.retrieval import Retrieval
+from meddistill.evaluation.tasks.zero_shot import ZeroShot
+
+AnyTask = Task[Any, Any]
+
+TASKS: Final[Mapping[str, Callable[[Any, Mapping[str, Part], SampleNames], AnyTask]]] = MappingProxyType(
+    {"zero_shot": ZeroShot, "linear_probe": LinearProbe, "knn": Knn, "retrieval": Retrieval}
+)
+
+
+def build_task(config: TaskConfig, parts: Mapping[str, Part], names: SampleNames) -> AnyTask:
+    """The task that a config describes, over its rows."""
+    return TASKS[config.kind](config, parts, names)

@@ -1,0 +1,67 @@
+"""Zero-shot classification by prompt ensembles."""
+
+from collections.abc import Mapping
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meddistill.evaluation.config import ZeroShotConfig
+from meddistill.evaluation.embeddings import Embeddings
+from meddistill.evaluation.predict import Floats, normalised
+from meddistill.evaluation.predictions import ClassPredictions
+from meddistill.evaluation.tables import Part
+from meddistill.evaluation.tasks.base import ClassificationTask
+
+# For text towers that bring no scale of their own: the bound that CLIP trains against.
+DEFAULT_LOGIT_SCALE = 100.0
+
+
+@final
+class ZeroShot(ClassificationTask[ZeroShotConfig]):
+    """p(class | image) = softmax over classes of (logit scale x cosine(image, class vector)).
+
+    A class vector is the normalised mean of its normalised prompt embeddings, as in CLIP and in
+    `open_clip.build_zero_shot_classifier`. The logit scale is the model's own: macro AUC and the teacher mean
+    depend on it (balanced accuracy, accuracy and F1 do not), and bare cosines (scale 1) would not be what
+    the model was trained to say.
+    """
+
+    needs_text = True
+
+    @property
+    def tested(self) -> Part:
+        """The rows of the one table."""
+        return self.parts["table"]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Those that have prompts."""
+        return tuple(self.config.prompts())
+
+    def predict(self, embeddings: Embeddings) -> ClassPredictions:
+        """Class probabilities of every row."""
+        prompts = self.config.prompts()
+        vectors = class_vectors(embeddings, prompts)
+        images = normalised(embeddings.images(self.tested.samples, self.tested.keys))
+        scale = embeddings.model.logit_scale or DEFAULT_LOGIT_SCALE
+        return self._predictions(self.classes, softmax(scale * (images @ vectors.T)))
+
+    def facts(self) -> dict[str, Any]:
+        """Counts of classes, and which prompts were used."""
+        return {**super().facts(), "prompts_sha256": self.config.prompts_sha256()}
+
+
+def class_vectors(embeddings: Embeddings, prompts: Mapping[str, tuple[str, ...]]) -> Floats:
+    """One vector a class, [C, d]: normalise each prompt, mean over the class, normalise."""
+    flat = [prompt for each in prompts.values() for prompt in each]
+    vectors = normalised(embeddings.texts(flat))
+    ends = np.cumsum([len(each) for each in prompts.values()])[:-1]
+    return normalised(np.stack([part.mean(axis=0) for part in np.split(vectors, ends)]))
+
+
+def softmax(logits: Floats) -> NDArray[np.float64]:
+    """Softmax over the last axis in float64."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    probabilities: NDArray[np.float64] = shifted / shifted.sum(axis=-1, keepdims=True)
+    return probabilities

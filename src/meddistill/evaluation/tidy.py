@@ -1,0 +1,189 @@
+"""Tidy rows from scores: intervals, the mean over tasks, paired differences."""
+
+import platform
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meddistill import __version__
+from meddistill.evaluation.bootstrap import Replicates, estimate, mean_replicates
+from meddistill.evaluation.config import BootstrapConfig
+from meddistill.evaluation.results import ALL_ROWS, MEAN_TASK, AnyRole, Difference, Result
+from meddistill.evaluation.scoring import Score
+from meddistill.evaluation.tasks.registry import AnyTask
+
+NOT_APPLICABLE: Final = "not applicable: the model has no text tower"
+UNDEFINED: Final = "not defined on these rows"
+MEAN_FAMILY: Final = "mean"
+MEAN_METRIC: Final = "mean of main metrics"
+_LIBRARIES: Final = ("numpy", "scikit-learn", "pyarrow", "torch", "open_clip_torch")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers were made with."""
+    found = {"meddistill": __version__, "python": platform.python_version()}
+    for library in _LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+class Rows:
+    """Collects scores of all models and tasks and makes rows of them."""
+
+    def __init__(self, config: BootstrapConfig, tasks: Sequence[AnyTask]) -> None:
+        self._config, self._tasks = config, tasks
+        self._results: list[Result] = []
+        self._main: dict[tuple[str, str], Score] = {}
+        self._modal: dict[tuple[str, str, str], Score] = {}
+        self._roles: dict[str, AnyRole] = {}
+        self._library = f"meddistill {__version__}"
+        self._patients = {task.name: np.unique(task.tested.patients) for task in tasks}
+
+    @property
+    def results(self) -> tuple[Result, ...]:
+        """All rows so far."""
+        return tuple(self._results)
+
+    def add(self, model: str, role: AnyRole, task: AnyTask, scores: Sequence[Score] | None) -> None:
+        """Enter the scores of one model on one task; None where the task does not apply to it."""
+        self._roles[model] = role
+        family = task.config.kind
+        if scores is None:
+            self._results.append(self._absent(model, task.name, family, task.main))
+            return
+        for score in scores:
+            if score.main:
+                self._main[model, task.name] = score
+            if score.modality != ALL_ROWS:
+                self._modal[model, task.name, score.modality] = score
+            self._results.append(self._row(model, task.name, family, score))
+
+    def add_mean(self, model: str, role: AnyRole) -> None:
+        """Enter the unweighted mean of the main metrics of all tasks that count, on all rows and by modality.
+
+        Resample by resample, so that tasks which share patients are not taken for independent evidence. The
+        mean of a modality runs over the tasks that have rows of it.
+        """
+        counted = [task.name for task in self._tasks if task.config.in_mean]
+        if not counted:
+            return
+        self._roles[model] = role
+        for modality, tasks in self._tasks_by_modality().items():
+            self._add_modal_mean(model, modality, tasks)
+        metric = MEAN_METRIC
+        scores = [self._main[model, task] for task in counted if (model, task) in self._main]
+        if len(scores) < len(counted):
+            self._results.append(self._absent(model, MEAN_TASK, MEAN_FAMILY, metric))
+            return
+        score = Score(
+            metric=metric,
+            replicates=mean_replicates([each.replicates for each in scores]),
+            n=sum(each.n for each in scores),
+            patients=len(np.unique(np.concatenate([self._patients[task] for task in counted]))),
+            main=True,
+        )
+        self._main[model, MEAN_TASK] = score
+        self._results.append(self._row(model, MEAN_TASK, MEAN_FAMILY, score))
+
+    def _tasks_by_modality(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for task in [each for each in self._tasks if each.config.in_mean]:
+            for modality in sorted(set(task.tested.samples.modalities) - {ALL_ROWS}):
+                found.setdefault(modality, []).append(task.name)
+        return found
+
+    def _add_modal_mean(self, model: str, modality: str, tasks: Sequence[str]) -> None:
+        scores = [
+            self._modal[model, task, modality] for task in tasks if (model, task, modality) in self._modal
+        ]
+        if len(scores) == len(tasks):
+            patients = [self._patients_of(task, modality) for task in tasks]
+            score = Score(
+                metric=MEAN_METRIC,
+                replicates=mean_replicates([each.replicates for each in scores]),
+                n=sum(each.n for each in scores),
+                patients=len(np.unique(np.concatenate(patients))),
+                modality=modality,
+            )
+            self._results.append(self._row(model, MEAN_TASK, MEAN_FAMILY, score))
+
+    def _patients_of(self, name: str, modality: str) -> NDArray[np.int64]:
+        part = next(task.tested for task in self._tasks if task.name == name)
+        mask = np.array(part.samples.modalities, dtype=object) == modality
+        return part.patients[mask]
+
+    def differences(self) -> tuple[Difference, ...]:
+        """Every student against every other model, on every task and on the mean."""
+        named = [(task.name, task.config.kind) for task in self._tasks] + [(MEAN_TASK, MEAN_FAMILY)]
+        found = []
+        for student in [name for name, role in self._roles.items() if role == "student"]:
+            for other in [name for name in self._roles if name != student]:
+                for task, family in named:
+                    mine, theirs = self._main.get((student, task)), self._main.get((other, task))
+                    row = None if mine is None or theirs is None else self._difference(mine, theirs)
+                    if row is not None:
+                        names = {"model": student, "other": other, "other_role": self._roles[other]}
+                        found.append(Difference(**names, task=task, family=family, **row))
+        return tuple(found)
+
+    def _difference(self, mine: Score, theirs: Score) -> dict[str, object] | None:
+        replicates: Replicates = mine.replicates - theirs.replicates
+        found = estimate(replicates, patients=mine.patients, level=self._config.level)
+        if found.value is None:
+            return None
+        resampled = replicates[1:][np.isfinite(replicates[1:])]
+        return {
+            "metric": mine.metric,
+            "value": found.value,
+            "low": found.low,
+            "high": found.high,
+            "failed": found.failed,
+            "better": float((resampled > 0).mean()) if len(resampled) else float(found.value > 0),
+            "n": mine.n,
+            "patients": mine.patients,
+            "seed": self._config.seed,
+        }
+
+    def _row(self, model: str, task: str, family: str, score: Score) -> Result:
+        found = estimate(score.replicates, patients=score.patients, level=self._config.level)
+        return Result(
+            model=model,
+            role=self._roles[model],
+            task=task,
+            family=family,
+            metric=score.metric,
+            modality=score.modality,
+            setting=score.setting,
+            value=found.value,
+            low=found.low,
+            high=found.high,
+            n=score.n,
+            patients=score.patients,
+            failed=found.failed,
+            seed=self._config.seed,
+            seeds=score.seeds,
+            spread=score.spread,
+            main=score.main,
+            note="" if found.value is not None else UNDEFINED,
+            library=self._library,
+        )
+
+    def _absent(self, model: str, task: str, family: str, metric: str) -> Result:
+        return Result(
+            model=model,
+            role=self._roles[model],
+            task=task,
+            family=family,
+            metric=metric,
+            value=None,
+            seed=self._config.seed,
+            main=True,
+            note=NOT_APPLICABLE,
+            library=self._library,
+        )

@@ -1,0 +1,1 @@
+"""The feature store: what the teachers said, kept on disk."""

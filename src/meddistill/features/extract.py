@@ -1,0 +1,187 @@
+"""Asking every teacher about every image and text, once, and keeping the answers."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+
+from meddistill.data.samples import Samples
+from meddistill.features.config import ExtractOptions
+from meddistill.features.format import Output, OutputManifest, Role, Settings, Span
+from meddistill.features.layouts import layouts, row_bytes
+from meddistill.features.planning import (
+    Ask,
+    Run,
+    require_room,
+    require_rows,
+    rows_done,
+    runs,
+    sources_of_rows,
+)
+from meddistill.features.reader import FeatureStore, covered
+from meddistill.features.rows import DistinctRows, Indices, distinct_rows
+from meddistill.features.tables import Tables
+from meddistill.features.work import ImageWork, Question, TextWork, Work
+from meddistill.features.writer import StoreWriter
+from meddistill.imaging.options import RULES_VERSION, DecodeOptions
+from meddistill.progress import Advance, Progress, SilentProgress
+from meddistill.teachers.frozen import FrozenTeacher
+
+_NO_BANKS: Final[Mapping[Role, Sequence[str]]] = MappingProxyType({})
+
+
+def extract(
+    path: Path,
+    samples: Samples,
+    teachers: Mapping[str, FrozenTeacher],
+    options: ExtractOptions,
+    *,
+    progress: Progress | None = None,
+    banks: Mapping[Role, Sequence[str]] = _NO_BANKS,
+) -> FeatureStore:
+    """Make a feature store, go on with one that was interrupted, or add rows and teachers to one.
+
+    Every distinct image is decoded once for all teachers, every distinct caption is read once by each.
+    Finished shards are kept whatever happens; the same call goes on after them and, with the same arithmetic
+    (device, threads, libraries, `batch_size`), ends with the same bytes as a call that was not interrupted.
+    All rows are stored; which of them a teacher covers is decided when they are read.
+
+    Parameters
+    ----------
+    path
+        The store's folder: absent, empty, or a store.
+    samples
+        Images and captions. What a store at `path` does not have yet is added to it.
+    teachers
+        By id. Teachers that the store has besides these stay as they are.
+    options
+        `shard_rows` counts for a new store only.
+    banks
+        Further texts by role: prompts, questions, class names.
+
+    Raises
+    ------
+    StoreError
+        If the store at `path` was made otherwise (the message names the differences), is damaged, is being
+        written by another process, or will not fit the disk; or if a number does not fit the precision.
+    TeacherError, NonFiniteError
+        If a teacher fails or gives numbers that are not finite; the message names the table's rows.
+    ImageError
+        If an image cannot be read.
+    """
+    progress = progress or SilentProgress()
+    rows = distinct_rows(samples, banks)
+    asked = {name: layouts(teacher, options) for name, teacher in teachers.items()}
+    with StoreWriter.open(path, settings_of(samples.options, options), options) as writer:
+        for name, teacher in teachers.items():
+            writer.require_same(name, teacher.card, asked[name])
+        _say_what_is_new(writer, rows, progress)
+        _say_who_is_idle(teachers, rows, progress)
+        writer.append_rows(rows)
+        for name, teacher in teachers.items():
+            writer.admit(name, teacher.card, asked[name])
+        images, texts = _sources(writer, rows)
+        works = (
+            ImageWork(teachers, images, samples=samples, rows=rows, options=options),
+            TextWork(teachers, texts, samples=samples, rows=rows, options=options),
+        )
+        for work, found in _planned(writer, works, asked):
+            _do(writer, work, found, progress=progress)
+        for name in teachers:
+            writer.summarise(name)
+    return FeatureStore.open(path)
+
+
+def _planned(
+    writer: StoreWriter, works: Sequence[Work], asked: Mapping[str, Mapping[Output, OutputManifest]]
+) -> Sequence[tuple[Work, Sequence[Run]]]:
+    """What is left to do, once it is sure that all its rows are known and that it fits the disk."""
+    planned = [(work, runs(writer, asked, work.outputs)) for work in works]
+    for work, found in planned:
+        require_rows(found, work.source_of_row, table=work.table, path=writer.path)
+    sizes = {(name, output): row_bytes(each) for name in asked for output, each in asked[name].items()}
+    require_room(writer, [run for _, found in planned for run in found], sizes)
+    return planned
+
+
+def settings_of(decode: DecodeOptions, options: ExtractOptions) -> Settings:
+    """What a store with these options holds rows of."""
+    policy = options.view_policy
+    return Settings(
+        decode={"rules": RULES_VERSION, **decode.pixels_depend_on()},
+        views=options.views,
+        view_policy=None
+        if options.views == 1
+        else {**policy.model_dump(mode="json"), "fingerprint": policy.fingerprint},
+    )
+
+
+def _sources(writer: StoreWriter, rows: DistinctRows) -> tuple[Indices, Indices]:
+    tables, manifest = Tables(writer.path, writer.manifest), writer.manifest
+    images, texts = np.arange(len(rows.image_keys)), np.arange(len(rows.text_keys))
+    return (
+        sources_of_rows(manifest.rows("images"), tables.image_rows(rows.image_keys), images),
+        sources_of_rows(manifest.rows("texts"), tables.text_rows(rows.text_keys), texts),
+    )
+
+
+def _do(writer: StoreWriter, work: Work, found: Sequence[Run], *, progress: Progress) -> None:
+    if not found:
+        return
+    done, total = rows_done(writer, found, work.table)
+    with progress.track(work.label, total, unit=work.unit, done=done) as advance:
+        for run in found:
+            with closing(work.questions(run)) as questions:
+                for span in run.spans:
+                    _shard(writer, work, run.asks, span=span, questions=questions, advance=advance)
+
+
+def _shard(
+    writer: StoreWriter,
+    work: Work,
+    asks: Sequence[Ask],
+    *,
+    span: Span,
+    questions: Iterator[Question],
+    advance: Advance,
+) -> None:
+    """Fill and enter one shard of every output asked for; batches begin and end with it."""
+    with ExitStack() as stack:
+        drafts = {ask: stack.enter_context(writer.draft(*ask, span)) for ask in asks}
+        rows = 0
+        while rows < span[1] - span[0]:
+            question = next(questions)
+            for ask, draft in drafts.items():
+                encoded = work.answer(ask, question)
+                draft.append(encoded.values, scale=encoded.scale)
+            rows += len(question)
+            advance(len(question))
+        for ask, draft in drafts.items():
+            writer.enter(*ask, span, draft)
+
+
+def _say_what_is_new(writer: StoreWriter, rows: DistinctRows, progress: Progress) -> None:
+    tables = Tables(writer.path, writer.manifest)
+    present = writer.manifest.rows("images"), writer.manifest.rows("texts")
+    if not any(present):
+        return
+    found = (tables.image_rows(rows.image_keys) >= 0).sum(), (tables.text_rows(rows.text_keys) >= 0).sum()
+    new = len(rows.image_keys) - found[0], len(rows.text_keys) - found[1]
+    if any(new):
+        progress.say(f"features: {new[0]} images and {new[1]} texts are new and are added to the store")
+    unused = present[0] - found[0], present[1] - found[1]
+    if any(unused):
+        progress.say(f"features: {unused[0]} images and {unused[1]} texts of the store are not in this table")
+
+
+def _say_who_is_idle(teachers: Mapping[str, FrozenTeacher], rows: DistinctRows, progress: Progress) -> None:
+    present = sorted(set(rows.modalities))
+    for name, teacher in teachers.items():
+        if len(present) and not covered(teacher.card, present).any():
+            progress.say(
+                f"features: teacher {name} covers none of the table's modalities ({', '.join(present)}); "
+                f"its own are {', '.join(teacher.card.modalities or ())}"
+            )

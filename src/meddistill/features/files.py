@@ -1,0 +1,174 @@
+"""Files that are there whole or not at all: written aside, synced, hashed, renamed, then named in a manifest.
+
+A manifest is JSON of the form `{"sha256": "<of the content's bytes>", "content": {...}}`, so that damage to
+it is found when it is read, and is kept twice.
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from meddistill.errors import StoreError
+
+MANIFEST: Final = "manifest.json"
+MANIFEST_COPY: Final = "manifest.copy.json"
+LOCK: Final = ".lock"
+_PART: Final = ".part"
+_OPENING: Final = b'{"sha256": "'
+_MIDDLE: Final = b'",\n"content": '
+_CLOSING: Final = b"}\n"
+_DIGEST_LENGTH: Final = 64
+_BLOCK: Final = 1 << 20
+_OWN: Final = re.compile(
+    r"(images|texts|pairs)-\d{4}(\.copy)?\.parquet|(image|text|tokens)-\d{8}\.safetensors|statistics\.safetensors"
+    r"|\.[a-z]+[-.].*\.part"
+)
+
+
+class FileEntry(BaseModel):
+    """A finished file as a manifest names it: its name in the manifest's folder, bytes and sha256."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str = Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_./-]*$")
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+def copy_of(file: FileEntry) -> FileEntry:
+    """The second file of the same content that is kept of each table."""
+    name, _, suffix = file.file.rpartition(".")
+    return file.model_copy(update={"file": f"{name}.copy.{suffix}"})
+
+
+@contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals to write at `path` into StoreError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            msg = (
+                f"`{path}` must lie on a disk with room; the disk or the quota is full. Free some space and "
+                "give the same command again: what is finished is kept."
+            )
+        else:
+            msg = f"`{path}` must be writable; got: {error.strerror or error}. What is finished is kept."
+        raise StoreError(msg) from error
+
+
+def part_of(path: Path) -> Path:
+    """Where the unfinished content of `path` is written."""
+    return path.with_name(f".{path.name}{_PART}")
+
+
+def commit(path: Path) -> FileEntry:
+    """Sync and hash the finished part of `path`, and give it its name. The caller enters it in a manifest."""
+    part = part_of(path)
+    with storing(path):
+        with part.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        size, digest = part.stat().st_size, sha256_of(part)
+        part.replace(path)
+        _sync_folder(path.parent)
+    return FileEntry(file=path.name, bytes=size, sha256=digest)
+
+
+def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Replace `path` by `content`; a reader sees the old or the new content, never a part.
+
+    `durable` waits until it would survive a power cut.
+    """
+    part = part_of(path)
+    try:
+        with storing(path):
+            part.write_bytes(content)
+        if durable:
+            commit(path)
+        else:
+            part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file's bytes, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while block := handle.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_manifest(folder: Path, content: str) -> None:
+    """Write `content` (JSON) as the folder's manifest, then as its copy."""
+    body = content.encode()
+    digest = hashlib.sha256(body).hexdigest().encode()
+    whole = b"".join([_OPENING, digest, _MIDDLE, body, _CLOSING])
+    write_whole(folder / MANIFEST, whole)
+    write_whole(folder / MANIFEST_COPY, whole, durable=False)
+
+
+def mend_copy(folder: Path) -> None:
+    """Write the manifest's copy again if a broken-off write left an older one."""
+    whole = (folder / MANIFEST).read_bytes() if (folder / MANIFEST).is_file() else b""
+    copy = folder / MANIFEST_COPY
+    if whole and not (copy.is_file() and copy.read_bytes() == whole):
+        write_whole(copy, whole, durable=False)
+
+
+def read_manifest(path: Path) -> bytes | None:
+    """The content of a manifest file; None where it is absent or damaged."""
+    try:
+        whole = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    start = len(_OPENING) + _DIGEST_LENGTH
+    digest, middle = whole[len(_OPENING) : start], whole[start : start + len(_MIDDLE)]
+    body = whole[start + len(_MIDDLE) : -len(_CLOSING)]
+    framed = whole.startswith(_OPENING) and middle == _MIDDLE and whole.endswith(_CLOSING)
+    if not framed or hashlib.sha256(body).hexdigest().encode() != digest:
+        return None
+    return body
+
+
+def remove_leftovers(folder: Path, *, keep: frozenset[str]) -> None:
+    """Delete the store's own files of an earlier, interrupted write: those that no manifest names."""
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir()):
+        if _OWN.fullmatch(path.name) and path.name not in keep:
+            with storing(path):
+                path.unlink()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a store for one writer; raises StoreError where another one holds it."""
+    with storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / LOCK).open("w")
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            msg = f"`{folder}` must have one writer at a time; another one is at work. Wait until it is done."
+            raise StoreError(msg) from None
+        yield
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,204 @@
+"""The feature store on disk: what its manifests say.
+
+```
+store/
+├── manifest.json (+ manifest.copy.json)   what the rows are: `StoreManifest`
+├── tables/images-0000.parquet (+ copy)    image_key, modality         one segment per time rows were added
+│          texts-0000.parquet              text_key, role              (no text is stored)
+│          pairs-0000.parquet              image_row, text_row
+└── teachers/<id>/manifest.json (+ copy)   what one teacher said: `TeacherManifest`
+                  image-00000000.safetensors  text-…  tokens-…   shards, named by their first row
+                  statistics.safetensors
+```
+A row's number is its place in the concatenated segments; it never changes. Shards never cross a segment's
+border, so adding rows leaves finished shards as they are. A file exists when a manifest names it, and is
+named after it is complete. Manifests hold no times and no machine names: the same input gives the same bytes.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, model_validator
+
+from meddistill.errors import StoreError
+from meddistill.features.config import Precision
+from meddistill.features.files import MANIFEST, MANIFEST_COPY, FileEntry, read_manifest
+from meddistill.teachers.card import TeacherCard
+
+FORMAT: Final = "meddistill-features"
+VERSION: Final = 1
+TABLES: Final = "tables"
+TEACHERS: Final = "teachers"
+STATISTICS: Final = "statistics.safetensors"
+
+Table = Literal["images", "texts", "pairs"]
+Output = Literal["image", "text", "tokens"]
+Role = Literal["caption", "prompt", "question", "bank"]
+Span = tuple[int, int]
+
+TeacherId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=100)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Piece(FileEntry):
+    """A file that holds rows `start` to `stop` (exclusive) of a table or an output."""
+
+    start: int = Field(ge=0)
+    stop: int = Field(ge=0)
+
+
+class Settings(_Frozen):
+    """What every row of a store has in common; a store is used again only with equal settings.
+
+    `decode`: the options that change pixels. `views`: how many views of each image are stored, view 0 to
+    `views` - 1. `view_policy`: the policy of the views; None when only view 0, the whole image, is stored.
+    """
+
+    decode: dict[str, Any]
+    views: int = Field(default=1, ge=1)
+    view_policy: dict[str, Any] | None = None
+
+    def difference(self, asked: Self) -> list[str]:
+        """One line for each setting in which the store and what is asked for differ."""
+        return _differences(self.model_dump(mode="json"), asked.model_dump(mode="json"))
+
+
+class StoreManifest(_Frozen):
+    """The rows of a store. `segments` of each table follow one another without gaps."""
+
+    format: Literal["meddistill-features"] = FORMAT
+    version: Literal[1] = VERSION
+    settings: Settings
+    shard_rows: int = Field(gt=0)
+    segments: dict[Table, tuple[Piece, ...]] = {"images": (), "texts": (), "pairs": ()}
+    teachers: tuple[TeacherId, ...] = ()
+
+    @model_validator(mode="after")
+    def _segments_follow(self) -> Self:
+        for table, pieces in self.segments.items():
+            _require_consecutive(table, pieces)
+        return self
+
+    def rows(self, table: Table) -> int:
+        """The number of rows of a table."""
+        pieces = self.segments[table]
+        return pieces[-1].stop if pieces else 0
+
+    def spans(self, table: Table) -> list[Span]:
+        """The row ranges of all shards over a table, in order."""
+        return [
+            (start, min(start + self.shard_rows, piece.stop))
+            for piece in self.segments[table]
+            for start in range(piece.start, piece.stop, self.shard_rows)
+        ]
+
+
+class OutputManifest(_Frozen):
+    """One output of a teacher. `shape` is that of one view of one row; of one element when `ragged`.
+
+    Arrays are `[rows, *shape]`, or `[rows, views, *shape]` for more than one view. `grid` is the height and
+    width of a patch grid.
+    """
+
+    shape: tuple[int, ...]
+    dtype: Precision
+    views: int = Field(default=1, ge=1)
+    ragged: bool = False
+    grid: tuple[int, int] | None = None
+    shards: tuple[Piece, ...] = ()
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """The shape of one row (of one element when `ragged`)."""
+        return self.shape if self.views == 1 else (self.views, *self.shape)
+
+    def layout(self) -> dict[str, Any]:
+        """What must be equal for shards of two extractions to stand side by side."""
+        return self.model_dump(mode="json", exclude={"shards"})
+
+    def missing(self, spans: Iterable[Span]) -> list[Span]:
+        """The spans without a shard."""
+        present = {(shard.start, shard.stop) for shard in self.shards}
+        return [span for span in spans if span not in present]
+
+    def with_shard(self, shard: Piece) -> "OutputManifest":
+        """This output with one more shard."""
+        shards = sorted((*self.shards, shard), key=lambda each: each.start)
+        return self.model_copy(update={"shards": tuple(shards)})
+
+
+class TeacherManifest(_Frozen):
+    """What one teacher said. `card` carries its licence.
+
+    `statistics` is absent until every row is there. `availability` is reserved for masks per row (an
+    agreement quantile, a column); availability by modality needs no mask.
+    """
+
+    card: TeacherCard
+    outputs: dict[Output, OutputManifest]
+    statistics: FileEntry | None = None
+    availability: None = None
+
+    @field_serializer("card")
+    def _card_in_one_order(self, card: TeacherCard) -> dict[str, Any]:
+        """Sets have another order in every process; manifests of equal stores have equal bytes."""
+        content = card.model_dump(mode="json")
+        return {**content, "capabilities": sorted(content["capabilities"])}
+
+
+AnyManifest = TypeVar("AnyManifest", StoreManifest, TeacherManifest)
+
+
+def load_manifest(folder: Path, model: type[AnyManifest]) -> AnyManifest:
+    """Read a folder's manifest.
+
+    Raises
+    ------
+    StoreError
+        If it is absent, damaged, or written by a version of the format that this one does not know.
+    """
+    content = read_manifest(folder / MANIFEST)
+    if content is None:
+        raise StoreError(_unreadable(folder))
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        msg = (
+            f"`{folder / MANIFEST}` must follow version {VERSION} of the format; got: "
+            f"{error.errors()[0]['msg']} at {error.errors()[0]['loc']}. Use the MedDistill that wrote it."
+        )
+        raise StoreError(msg) from error
+
+
+def _unreadable(folder: Path) -> str:
+    if not (folder / MANIFEST).is_file() and not (folder / MANIFEST_COPY).is_file():
+        return (
+            f"`{folder}` must be a feature store; it has no {MANIFEST}. Make one with `meddistill extract`."
+        )
+    return (
+        f"`{folder / MANIFEST}` must be as it was written; it is damaged. "
+        "`meddistill features verify --repair` restores it from its copy."
+    )
+
+
+def _require_consecutive(name: str, pieces: tuple[Piece, ...]) -> None:
+    expected = 0
+    for piece in pieces:
+        if piece.start != expected or piece.stop < piece.start:
+            msg = f"`{name}` must follow without gaps; {piece.file} starts at {piece.start}, not {expected}."
+            raise ValueError(msg)
+        expected = piece.stop
+
+
+def _differences(stored: Any, asked: Any, place: str = "") -> list[str]:
+    if isinstance(stored, dict) and isinstance(asked, dict):
+        return [
+            line
+            for key in sorted(set(stored) | set(asked))
+            for line in _differences(stored.get(key), asked.get(key), f"{place}{key}.")
+        ]
+    return [] if stored == asked else [f"{place.rstrip('.')}: the store has {stored}, asked is {asked}"]

@@ -1,0 +1,67 @@
+"""Which outputs of a teacher are stored, in which shapes, and how many bytes that takes."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import torch
+
+from meddistill.features.config import ExtractOptions, Precision
+from meddistill.features.format import Output, OutputManifest
+from meddistill.features.shards import PAGE
+from meddistill.teachers.card import TeacherCard
+from meddistill.teachers.frozen import FrozenTeacher
+
+_BYTES: Final[Mapping[Precision, int]] = {"float16": 2, "float32": 4, "int8": 1}
+_SCALE_BYTES: Final = 4
+_TABLE_BYTES: Final = 40  # a key of 32 bytes, names and pairs
+
+
+def layouts(teacher: FrozenTeacher, options: ExtractOptions) -> dict[Output, OutputManifest]:
+    """The outputs of a teacher that `options` ask for, without shards.
+
+    With `tokens` the teacher is asked once for those of a grey image, to learn its grid.
+    """
+    found = _embeddings(teacher.card, options)
+    if options.tokens and "patch_tokens" in teacher.card.capabilities and teacher.card.input is not None:
+        spec = teacher.card.input
+        grey = torch.full((1, spec.height, spec.width, 3), 128, dtype=torch.uint8)
+        patches = teacher.patch_tokens(grey)
+        found["tokens"] = OutputManifest(
+            shape=tuple(patches.tokens.shape[1:]),
+            dtype=options.precision,
+            views=options.views,
+            grid=patches.grid,
+        )
+    return found
+
+
+def estimate(images: int, texts: int, cards: Iterable[TeacherCard], options: ExtractOptions) -> int:
+    """Bytes that a store of so many distinct images and texts will take, patch tokens not counted.
+
+    Exact but for the tables' compression and the manifests, which are a thousandth of the whole.
+    """
+    rows = {"image": images, "text": texts}
+    total = (images + texts) * _TABLE_BYTES
+    for card in cards:
+        for name, output in _embeddings(card, options).items():
+            shards = -(-rows[name] // options.shard_rows)
+            total += rows[name] * row_bytes(output) + shards * PAGE
+            total += PAGE + 8 * output.shape[-1] * (output.shape[-1] + 1)
+    return total
+
+
+def row_bytes(output: OutputManifest) -> int:
+    """Bytes of one row of an output whose rows are equally long."""
+    numbers = output.views
+    for length in output.shape:
+        numbers *= length
+    return numbers * _BYTES[output.dtype] + (_SCALE_BYTES * output.views if output.dtype == "int8" else 0)
+
+
+def _embeddings(card: TeacherCard, options: ExtractOptions) -> dict[Output, OutputManifest]:
+    found: dict[Output, OutputManifest] = {}
+    if "image_embedding" in card.capabilities and card.image_dim is not None:
+        found["image"] = OutputManifest(shape=(card.image_dim,), dtype=options.precision, views=options.views)
+    if "text_embedding" in card.capabilities and card.text_dim is not None:
+        found["text"] = OutputManifest(shape=(card.text_dim,), dtype=options.precision)
+    return found

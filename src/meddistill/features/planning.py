@@ -1,0 +1,96 @@
+"""What is left to extract: runs of shards that the same teachers lack."""
+
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meddistill.errors import StoreError
+from meddistill.features.format import Output, Span, Table
+from meddistill.features.rows import Indices
+from meddistill.features.writer import StoreWriter
+
+Ask = tuple[str, Output]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Neighbouring spans, in row order, that lack the same outputs.
+
+    All spans but the last are whole shards, so batches that are counted from `start` end with each shard.
+    """
+
+    spans: tuple[Span, ...]
+    asks: tuple[Ask, ...]
+
+    @property
+    def start(self) -> int:
+        """The first row."""
+        return self.spans[0][0]
+
+    @property
+    def stop(self) -> int:
+        """One past the last row."""
+        return self.spans[-1][1]
+
+
+def runs(writer: StoreWriter, teachers: Iterable[str], outputs: Sequence[Output]) -> list[Run]:
+    """The missing shards of some outputs, over the table that all of them describe."""
+    lacking: dict[Span, list[Ask]] = {}
+    for teacher in teachers:
+        for output in outputs:
+            for span in writer.missing(teacher, output):
+                lacking.setdefault(span, []).append((teacher, output))
+    found: list[Run] = []
+    for span in sorted(lacking):
+        asks = tuple(lacking[span])
+        if found and _continues(found[-1], span, asks, writer.manifest.shard_rows):
+            found[-1] = Run((*found[-1].spans, span), asks)
+        else:
+            found.append(Run((span,), asks))
+    return found
+
+
+def require_rows(work: Sequence[Run], source_of_row: Indices, *, table: Table, path: Path) -> None:
+    """Raise StoreError if shards are missing over rows that the samples at hand do not show."""
+    absent = sum(int((source_of_row[run.start : run.stop] < 0).sum()) for run in work)
+    if absent:
+        msg = (
+            f"the table must show the {table} that the store `{path}` still lacks features of; {absent} of "
+            "them are not in it. The table has changed since: extract with the table that the store was "
+            "begun with, or to another folder."
+        )
+        raise StoreError(msg)
+
+
+def require_room(writer: StoreWriter, work: Sequence[Run], row_sizes: dict[Ask, int]) -> None:
+    """Raise StoreError, before anything is computed, if the missing shards will not fit the disk."""
+    needed = sum((run.stop - run.start) * sum(row_sizes[ask] for ask in run.asks) for run in work)
+    free = shutil.disk_usage(writer.path).free
+    if needed > free:
+        msg = (
+            f"`{writer.path}` must have room for the features: {needed / 1e9:.2f} GB are needed and "
+            f"{free / 1e9:.2f} GB are free. Free some space, choose another disk, or store fewer views."
+        )
+        raise StoreError(msg)
+
+
+def sources_of_rows(count: int, rows: Indices, sources: NDArray[np.int64]) -> Indices:
+    """`[count]`: the source of each store row; -1 for rows that these samples do not show."""
+    found = np.full(count, -1, dtype=np.int64)
+    found[rows] = sources
+    return found
+
+
+def rows_done(writer: StoreWriter, work: Sequence[Run], table: Table) -> tuple[int, int]:
+    """Rows of a table that need nothing more, and all of its rows."""
+    total = writer.manifest.rows(table)
+    return total - sum(run.stop - run.start for run in work), total
+
+
+def _continues(run: Run, span: Span, asks: tuple[Ask, ...], shard_rows: int) -> bool:
+    last = run.spans[-1]
+    return run.asks == asks and last[1] == span[0] and last[1] - last[0] == shard_rows

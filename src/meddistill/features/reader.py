@@ -1,0 +1,214 @@
+"""Opening a feature store and reading from it."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meddistill.errors import StoreError
+from meddistill.features.files import FileEntry
+from meddistill.features.format import (
+    TABLES,
+    TEACHERS,
+    Output,
+    OutputManifest,
+    StoreManifest,
+    Table,
+    TeacherManifest,
+    load_manifest,
+)
+from meddistill.features.outputs import Array, RaggedRows, StoredOutput
+from meddistill.features.rows import Indices
+from meddistill.features.shards import mapped
+from meddistill.features.statistics import Statistics
+from meddistill.features.tables import Tables
+from meddistill.teachers.card import TeacherCard
+
+REMEDY: Final = (
+    "Give `meddistill features verify --repair` to drop damaged shards, then extract again: only those are "
+    "made anew."
+)
+TABLE_OF: Final[Mapping[Output, Table]] = {"image": "images", "text": "texts", "tokens": "images"}
+
+
+class FeatureStore:
+    """A feature store, open for reading. Make it with `FeatureStore.open`.
+
+    Tables and shards are read when they are first asked for; a shard's hash is checked then. Safe to use
+    from several processes, also while `extract` adds teachers or rows: what is added later is seen by a
+    store that is opened later.
+    """
+
+    def __init__(self, path: Path, manifest: StoreManifest, teachers: Mapping[str, TeacherManifest]) -> None:
+        self.path = path
+        self.manifest = manifest
+        self._teachers = teachers
+        self._outputs: dict[tuple[str, Output], StoredOutput] = {}
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open a store and check that every file it names is there and has its size.
+
+        Raises
+        ------
+        StoreError
+            If `path` is no store, a manifest is damaged, or a file is missing or has another size.
+        """
+        manifest = load_manifest(path, StoreManifest)
+        teachers = {
+            name: load_manifest(path / TEACHERS / name, TeacherManifest) for name in manifest.teachers
+        }
+        wrong = wrong_sizes(
+            path / TABLES, [piece for pieces in manifest.segments.values() for piece in pieces]
+        )
+        for name, teacher in teachers.items():
+            wrong += wrong_sizes(path / TEACHERS / name, files_of(teacher))
+        if wrong:
+            more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+            msg = f"`{path}` must hold every file as its manifests name it; {wrong[0]}{more}. {REMEDY}"
+            raise StoreError(msg)
+        return cls(path, manifest, teachers)
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The ids of the teachers in the store."""
+        return self.manifest.teachers
+
+    @property
+    def views(self) -> int:
+        """How many views of each image are stored."""
+        return self.manifest.settings.views
+
+    @cached_property
+    def tables(self) -> Tables:
+        """Images, texts and pairs."""
+        return Tables(self.path, self.manifest)
+
+    def card(self, teacher: str) -> TeacherCard:
+        """A teacher's card, licence included."""
+        return self._teacher(teacher).card
+
+    def outputs(self, teacher: str) -> Mapping[Output, OutputManifest]:
+        """What is stored of a teacher: shapes, precision, shards."""
+        return self._teacher(teacher).outputs
+
+    def read(self, teacher: str, output: Output, rows: Indices, *, views: Indices | None = None) -> Array:
+        """Rows of an output, in the order asked: `[len(rows), (views,) *shape]`.
+
+        With `views` one view of each row, `[len(rows), *shape]`. float16 and float32 come as they are
+        stored (convert on the device), int8 as float32.
+        """
+        return self.output(teacher, output).read(rows, views=views)
+
+    def read_ragged(self, teacher: str, output: Output, rows: Indices) -> RaggedRows:
+        """Rows of an output whose rows differ in length."""
+        return self.output(teacher, output).read_ragged(rows)
+
+    def output(self, teacher: str, output: Output) -> StoredOutput:
+        """The reader of one output."""
+        found = self._outputs.get((teacher, output))
+        if found is None:
+            outputs = self.outputs(teacher)
+            if output not in outputs:
+                msg = (
+                    f"`output` must be one that teacher {teacher!r} has in `{self.path}`: "
+                    f"{', '.join(outputs)}; got {output!r}."
+                )
+                raise StoreError(msg)
+            folder = self.path / TEACHERS / teacher
+            found = StoredOutput(folder, outputs[output], subject=f"{output} output of teacher {teacher!r}")
+            self._outputs[teacher, output] = found
+        return found
+
+    def image_rows(self, keys: Sequence[str]) -> Indices:
+        """The row of each image key; -1 where the store does not have the image."""
+        return self.tables.image_rows(keys)
+
+    def text_rows(self, keys: Sequence[str]) -> Indices:
+        """The row of each text key; -1 where the store does not have the text."""
+        return self.tables.text_rows(keys)
+
+    def available(self, teacher: str, image_rows: Indices) -> NDArray[np.bool_]:
+        """Whether a teacher may be asked about these images: its card covers their modality."""
+        codes, names = self.tables.names("modality")
+        return covered(self.card(teacher), names)[codes[image_rows]]
+
+    def statistics(self, teacher: str) -> Mapping[Output, Statistics]:
+        """Exact statistics per output, of all rows.
+
+        Raises StoreError while the teacher's extraction is not complete.
+        """
+        manifest = self._teacher(teacher)
+        if manifest.statistics is None:
+            msg = f"teacher {teacher!r} must be complete in `{self.path}`; it is not. Extract again to go on."
+            raise StoreError(msg)
+        tensors = dict(mapped(self.path / TEACHERS / teacher / manifest.statistics.file))
+        present = [output for output in manifest.outputs if f"{output}.count" in tensors]
+        return {output: Statistics.of_tensors(tensors, output) for output in present}
+
+    def files(self, teacher: str) -> list[FileEntry]:
+        """Every file that a teacher's manifest names."""
+        return files_of(self._teacher(teacher))
+
+    def missing(self, teacher: str) -> Mapping[Output, int]:
+        """How many rows of each output are not there yet; empty when the teacher is complete."""
+        gaps = {
+            output: sum(stop - start for start, stop in each.missing(self.manifest.spans(TABLE_OF[output])))
+            for output, each in self.outputs(teacher).items()
+        }
+        return {output: rows for output, rows in gaps.items() if rows}
+
+    def holds_all_of(self, teachers: Iterable[str]) -> bool:
+        """Whether these teachers are in the store with every row and with their statistics."""
+        return all(
+            name in self._teachers and self._teachers[name].statistics is not None and not self.missing(name)
+            for name in teachers
+        )
+
+    def _teacher(self, teacher: str) -> TeacherManifest:
+        if teacher not in self._teachers:
+            present = ", ".join(self.teachers) or "none"
+            msg = (
+                f"`teacher` must be in the store `{self.path}`, which has: {present}; got {teacher!r}. "
+                "Add it with `meddistill features add`."
+            )
+            raise StoreError(msg)
+        return self._teachers[teacher]
+
+
+def covered(card: TeacherCard, modalities: Sequence[str]) -> NDArray[np.bool_]:
+    """Which modalities a teacher knows.
+
+    A card without modalities covers all. An unknown modality ("") counts as covered: nothing speaks
+    against it, and a table without that column would otherwise leave such a teacher without a row.
+    """
+    if card.modalities is None:
+        return np.ones(len(modalities), dtype=np.bool_)
+    known = {*card.modalities, ""}
+    return np.array([modality in known for modality in modalities], dtype=np.bool_)
+
+
+def files_of(teacher: TeacherManifest) -> list[FileEntry]:
+    """Every file that a teacher's manifest names."""
+    shards: list[FileEntry] = [shard for output in teacher.outputs.values() for shard in output.shards]
+    return shards if teacher.statistics is None else [*shards, teacher.statistics]
+
+
+def wrong_sizes(folder: Path, files: Sequence[FileEntry]) -> list[str]:
+    """One line for each file that is missing from `folder` or has another size than it should."""
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        sizes = {entry.name: entry.stat().st_size for entry in entries}
+        return [
+            _wrong(folder, file, sizes.get(file.file)) for file in files if sizes.get(file.file) != file.bytes
+        ]
+    return [_wrong(folder, file, None) for file in files]
+
+
+def _wrong(folder: Path, file: FileEntry, size: int | None) -> str:
+    found = "is missing" if size is None else f"has {size} bytes, not {file.bytes}"
+    return f"`{folder / file.file}` {found}"

@@ -1,0 +1,214 @@
+"""What the teachers say of a batch: read from a store, or asked now. Two sources of one record."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, final
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from meddistill.data.keys import image_keys, text_keys
+from meddistill.data.samples import Samples
+from meddistill.errors import StoreError, TeacherError
+from meddistill.features.format import Output
+from meddistill.features.reader import FeatureStore, covered
+from meddistill.features.rows import Indices
+from meddistill.records import Batch, TeacherOutputs
+from meddistill.teachers.card import TeacherCard
+from meddistill.teachers.frozen import FrozenTeacher
+
+TeacherView = Literal["fixed", "consistent"]
+
+
+class TeacherSource(Protocol):
+    """Gives every teacher's outputs for the rows of a batch, zeros where a teacher is not available."""
+
+    @property
+    def cards(self) -> Mapping[str, TeacherCard]:
+        """The teachers' cards by id."""
+        ...
+
+    def outputs(self, batch: Batch) -> dict[str, TeacherOutputs]:
+        """The outputs by the teacher's id, float32 on the source's device."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Where the store has each sample, and whether a teacher covers it."""
+
+    images: Indices
+    texts: Indices | None
+    available: Mapping[str, NDArray[np.bool_]]
+
+
+@final
+class StoredTeachers:
+    """Outputs from a feature store.
+
+    Where the store has each sample is looked up once; a batch then costs one gather per teacher and tower.
+    Numbers cross to the device as they are stored and become float32 there.
+
+    Parameters
+    ----------
+    samples
+        What `Batch.samples` count in.
+    teacher_ids
+        Which teachers of the store to read, in this order.
+    view
+        `fixed` reads view 0, the whole image; `consistent` reads the view that the student sees
+        (`Batch.views`).
+    keys
+        The samples' `image_keys` if they are known already.
+
+    Raises
+    ------
+    StoreError
+        If the store lacks images, captions or a teacher's features of them; the message counts them.
+    """
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        samples: Samples,
+        teacher_ids: Sequence[str],
+        *,
+        device: torch.device | str = "cpu",
+        view: TeacherView = "fixed",
+        keys: Sequence[str] | None = None,
+    ) -> None:
+        self.cards: Mapping[str, TeacherCard] = {name: store.card(name) for name in teacher_ids}
+        self._store = store
+        self._device = torch.device(device)
+        self._view = view
+        self._rows = _looked_up(store, samples, self.cards, keys)
+        _require_complete(store, teacher_ids, self._rows)
+
+    def outputs(self, batch: Batch) -> dict[str, TeacherOutputs]:
+        """See `TeacherSource`. Raises StoreError for a view that the store does not hold."""
+        samples = batch.samples.cpu().numpy()
+        views = self._views(batch)
+        found = {}
+        for name, card in self.cards.items():
+            available = self._rows.available[name][samples]
+            mask = torch.from_numpy(available).to(self._device, non_blocking=True)
+            outputs = self._store.outputs(name)
+            image, text = None, None
+            if "image" in outputs:
+                image = self._read(name, "image", self._rows.images[samples], views=views, mask=mask)
+            if "text" in outputs and self._rows.texts is not None:
+                text = self._read(name, "text", self._rows.texts[samples], views=None, mask=mask)
+            found[name] = TeacherOutputs(available=mask, image=image, text=text, logit_scale=card.logit_scale)
+        return found
+
+    def _read(
+        self, teacher: str, output: Output, rows: Indices, *, views: Indices | None, mask: Tensor
+    ) -> Float[Tensor, "batch dim"]:
+        stored = torch.from_numpy(self._store.read(teacher, output, rows, views=views))
+        values = stored.to(self._device, non_blocking=True).float()
+        return values.masked_fill_(~mask[:, None], 0.0)
+
+    def _views(self, batch: Batch) -> Indices:
+        if self._view == "fixed":
+            return np.zeros(len(batch), dtype=np.int64)
+        views: Indices = batch.views.cpu().numpy().astype(np.int64)
+        if len(views) and views.max() >= self._store.views:
+            msg = (
+                f"`views` must be among the {self._store.views} that the store holds; got view "
+                f"{views.max()}. Extract with more `features: {{views}}`, or train with `views: fixed`."
+            )
+            raise StoreError(msg)
+        return views
+
+
+@final
+class OnlineTeachers:
+    """Outputs asked of the teachers themselves, for the rasters and texts of the batch.
+
+    A teacher sees only the rows that it is available for. Which view `Batch.teacher_rasters` show is the data
+    set's to decide. Texts are the batch's own; a store holds the first form of captions that are equal after
+    normalising.
+    """
+
+    def __init__(self, teachers: Mapping[str, FrozenTeacher], *, device: torch.device | str = "cpu") -> None:
+        self._teachers = {name: teacher.to(device) for name, teacher in teachers.items()}
+        self._device = torch.device(device)
+        self.cards: Mapping[str, TeacherCard] = {name: each.card for name, each in self._teachers.items()}
+
+    def outputs(self, batch: Batch) -> dict[str, TeacherOutputs]:
+        """See `TeacherSource`. Raises TeacherError for a batch without the teacher's raster."""
+        return {name: self._outputs(name, teacher, batch) for name, teacher in self._teachers.items()}
+
+    def _outputs(self, name: str, teacher: FrozenTeacher, batch: Batch) -> TeacherOutputs:
+        card = teacher.card
+        modalities = batch.modalities or ("",) * len(batch)
+        available = covered(card, modalities)
+        rows = np.flatnonzero(available)
+        mask = torch.from_numpy(available).to(self._device)
+        image, text = None, None
+        if "image_embedding" in card.capabilities:
+            rasters = _rasters(name, card, batch)[rows]
+            image = _placed(mask, card.image_dim, teacher.image_embeddings(rasters) if len(rows) else None)
+        if "text_embedding" in card.capabilities and batch.texts:
+            texts = [batch.texts[row] for row in rows]
+            text = _placed(mask, card.text_dim, teacher.text_embeddings(texts) if texts else None)
+        return TeacherOutputs(available=mask, image=image, text=text, logit_scale=card.logit_scale)
+
+
+def _rasters(name: str, card: TeacherCard, batch: Batch) -> Tensor:
+    geometry = None if card.input is None else card.input.geometry
+    if geometry is None or geometry not in batch.teacher_rasters:
+        msg = (
+            f"the batch must hold a raster for teacher {name!r} ({geometry}); it has "
+            f"{', '.join(map(str, batch.teacher_rasters)) or 'none'}. Give the data set the teachers' "
+            "geometries."
+        )
+        raise TeacherError(msg)
+    return batch.teacher_rasters[geometry]
+
+
+def _placed(
+    mask: Bool[Tensor, " batch"], dim: int | None, values: Float[Tensor, "available dim"] | None
+) -> Float[Tensor, "batch dim"]:
+    """The values at the rows of the mask, zeros elsewhere."""
+    placed = torch.zeros(len(mask), dim or 0, device=mask.device)
+    if values is not None:
+        placed[mask] = values.to(mask.device)
+    return placed
+
+
+def _looked_up(
+    store: FeatureStore, samples: Samples, cards: Mapping[str, TeacherCard], keys: Sequence[str] | None
+) -> _Rows:
+    images = store.image_rows(image_keys(samples) if keys is None else keys)
+    texts = None if samples.texts is None else store.text_rows(text_keys(samples))
+    absent = int((images < 0).sum()), 0 if texts is None else int((texts < 0).sum())
+    if any(absent):
+        msg = (
+            f"`{store.path}` must hold the table's images and captions; it lacks the images of {absent[0]} "
+            f"and the captions of {absent[1]} of {len(samples)} rows. Other files, captions or decoding "
+            "options count as other content. Add them with `meddistill features add`."
+        )
+        raise StoreError(msg)
+    names = sorted(set(samples.modalities))
+    codes = np.searchsorted(np.array(names), np.array(samples.modalities)) if names else np.empty(0, np.int64)
+    available = {name: covered(card, names)[codes] for name, card in cards.items()}
+    return _Rows(images, texts, available)
+
+
+def _require_complete(store: FeatureStore, teacher_ids: Sequence[str], rows: _Rows) -> None:
+    for name in teacher_ids:
+        for output in store.outputs(name):
+            asked = rows.texts if output == "text" else rows.images
+            present = store.output(name, output).rows
+            lacking = 0 if asked is None else int((asked >= present).sum())
+            if lacking:
+                msg = (
+                    f"teacher {name!r} must have its {output} output of every row of the table in "
+                    f"`{store.path}`; {lacking} of {len(asked if asked is not None else ())} are not there. "
+                    "Extract again: it goes on where it stopped."
+                )
+                raise StoreError(msg)

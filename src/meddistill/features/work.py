@@ -1,0 +1,229 @@
+"""What teachers are asked: batches of images or texts of a run, and the answers to one output."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from meddistill.data.ahead import Ahead
+from meddistill.data.rasters import ImageRasters, Pixels
+from meddistill.data.samples import Samples
+from meddistill.data.threads import Threads
+from meddistill.errors import NonFiniteError, StoreError, TeacherError
+from meddistill.features.config import ExtractOptions
+from meddistill.features.encoding import Encoded, encode
+from meddistill.features.format import Output, Table
+from meddistill.features.planning import Ask, Run
+from meddistill.features.rows import DistinctRows, Indices
+from meddistill.imaging import Geometry
+from meddistill.teachers.frozen import FrozenTeacher
+
+Views = list[dict[Geometry, Tensor]]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One batch: `inputs` as the work's own `ask` takes them, and the table rows that they stand on."""
+
+    inputs: Any
+    table_rows: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.table_rows)
+
+
+class Work(ABC):
+    """One table's share of an extraction.
+
+    `source_of_row` is where `rows` has each row of the store; -1 for rows that are not at hand.
+    """
+
+    table: Table
+    outputs: tuple[Output, ...]
+    label: str
+    unit: str
+
+    def __init__(
+        self,
+        teachers: Mapping[str, FrozenTeacher],
+        source_of_row: Indices,
+        *,
+        samples: Samples,
+        rows: DistinctRows,
+        options: ExtractOptions,
+    ) -> None:
+        self.source_of_row = source_of_row
+        self._teachers = teachers
+        self._samples = samples
+        self._rows = rows
+        self._options = options
+
+    @abstractmethod
+    def questions(self, run: Run) -> Generator[Question, None, None]:
+        """The batches of a run, in row order."""
+
+    @abstractmethod
+    def _ask(self, ask: Ask, inputs: Any) -> Tensor:
+        """One teacher's answer, `[batch, ...]`."""
+
+    @abstractmethod
+    def _one(self, inputs: Any, place: int) -> Any:
+        """The inputs of one element of a batch, as a batch of one."""
+
+    @property
+    @abstractmethod
+    def _views(self) -> int:
+        """How many views an answer holds."""
+
+    def answer(self, ask: Ask, question: Question) -> Encoded:
+        """One teacher's answer in the stored precision; an error names the table's rows that cause it."""
+        try:
+            values = self._ask(ask, question.inputs)
+        except torch.OutOfMemoryError as error:
+            msg = (
+                f"teacher {ask[0]!r} must fit the device with {len(question)} {self.unit} at once; its "
+                "memory is full. Lower `features: {batch_size}`."
+            )
+            raise StoreError(msg) from error
+        except (TeacherError, NonFiniteError) as error:
+            rows = self._culprits(ask, question)
+            msg = f"{error} In the table: row{'' if len(rows) == 1 else 's'} {', '.join(map(str, rows))}."
+            raise type(error)(msg) from error
+        return encode(
+            values,
+            self._options.precision,
+            leading=1 if self._views == 1 else 2,
+            subject=f"{ask[1]} output of teacher {ask[0]!r}",
+            rows=question.table_rows,
+        )
+
+    def _culprits(self, ask: Ask, question: Question) -> list[int]:
+        rows = []
+        for place, row in enumerate(question.table_rows):
+            try:
+                self._ask(ask, self._one(question.inputs, place))
+            except (TeacherError, NonFiniteError):
+                rows.append(row)
+        return rows or list(question.table_rows)
+
+    def _batches(self, run: Run) -> list[range]:
+        size = self._options.batch_size
+        return [range(start, min(start + size, run.stop)) for start in range(run.start, run.stop, size)]
+
+
+@final
+class ImageWork(Work):
+    """Images through every teacher that sees: each is decoded once for all teachers and all views."""
+
+    table: Table = "images"
+    outputs: tuple[Output, ...] = ("image", "tokens")
+    label = "teachers' images"
+    unit = "images"
+
+    @property
+    def _views(self) -> int:
+        return self._options.views
+
+    def questions(self, run: Run) -> Generator[Question, None, None]:
+        """Batches of `[{geometry: uint8 [b, h, w, 3]}]`, one entry a view."""
+        sources = self.source_of_row[run.start : run.stop]
+        samples = self._samples.take(self._rows.image_samples[sources])
+        rasters = ImageRasters(
+            samples,
+            [self._rows.image_keys[source] for source in sources],
+            policy=self._options.view_policy,
+            keep_decoded=False,
+            cache_bytes=0,
+        )
+        seen = {self._teachers[teacher].card.input for teacher, _ in run.asks}
+        geometries = sorted({spec.geometry for spec in seen if spec is not None})
+        wanted = [(view, each) for view in range(self._views) for each in geometries]
+        batches = self._batches(run)
+        requests = [range(batch.start - run.start, batch.stop - run.start) for batch in batches]
+        workers = min(self._options.workers, len(requests))
+        ahead = Ahead(_ViewPreparer(rasters, wanted, Threads()), workers=workers)
+        try:
+            for request, tensors in zip(requests, ahead.answers(requests), strict=True):
+                views: Views = [{} for _ in range(self._views)]
+                for (view, geometry), tensor in zip(wanted, tensors, strict=True):
+                    views[view][geometry] = tensor
+                yield Question(views, tuple(samples.rows[place] for place in request))
+        finally:
+            ahead.close()
+
+    def _ask(self, ask: Ask, inputs: Views) -> Tensor:
+        teacher = self._teachers[ask[0]]
+        if teacher.card.input is None:
+            msg = f"teacher {ask[0]!r} must see images for its {ask[1]} output; it has no `input`."
+            raise TeacherError(msg)
+        geometry = teacher.card.input.geometry
+        answers = [
+            teacher.patch_tokens(view[geometry]).tokens
+            if ask[1] == "tokens"
+            else teacher.image_embeddings(view[geometry])
+            for view in inputs
+        ]
+        return answers[0] if len(answers) == 1 else torch.stack(answers, dim=1)
+
+    def _one(self, inputs: Views, place: int) -> Views:
+        return [{shape: tensor[place : place + 1] for shape, tensor in view.items()} for view in inputs]
+
+
+@final
+class TextWork(Work):
+    """Distinct texts through every teacher that reads."""
+
+    table: Table = "texts"
+    outputs: tuple[Output, ...] = ("text",)
+    label = "teachers' texts"
+    unit = "texts"
+
+    @property
+    def _views(self) -> int:
+        return 1
+
+    def questions(self, run: Run) -> Generator[Question, None, None]:
+        """Batches of texts."""
+        for batch in self._batches(run):
+            sources = self.source_of_row[batch.start : batch.stop].tolist()
+            texts = [self._rows.texts[source] for source in sources]
+            yield Question(texts, tuple(self._table_row(source) for source in sources))
+
+    def _ask(self, ask: Ask, inputs: list[str]) -> Tensor:
+        return self._teachers[ask[0]].text_embeddings(inputs)
+
+    def _one(self, inputs: list[str], place: int) -> list[str]:
+        return inputs[place : place + 1]
+
+    def _table_row(self, source: int) -> int:
+        """0 for texts of banks, which stand in no table."""
+        place = int(self._rows.text_places[source])
+        return self._samples.rows[place] if place < len(self._samples) else 0
+
+
+class _ViewPreparer:
+    """Several views and geometries of a run of images, each image decoded once."""
+
+    def __init__(
+        self, rasters: ImageRasters, wanted: Sequence[tuple[int, Geometry]], threads: Threads
+    ) -> None:
+        self._rasters, self._wanted, self._threads = rasters, wanted, threads
+
+    def for_workers(self, workers: int) -> Self:  # noqa: ARG002
+        return type(self)(self._rasters, self._wanted, Threads(1))
+
+    def prepare(self, request: range) -> list[Tensor]:
+        arrays: list[Pixels] = [
+            np.empty((len(request), each.height, each.width, 3), dtype=np.uint8) for _, each in self._wanted
+        ]
+
+        def fill(place: int) -> None:
+            for array, raster in zip(arrays, self._rasters.of(request[place], self._wanted), strict=True):
+                array[place] = raster
+
+        self._threads.run(fill, range(len(request)))
+        return [torch.from_numpy(array) for array in arrays]

@@ -1,0 +1,23 @@
+"""Images and texts as models see them, without torch."""
+
+from meddistill.imaging.decode import decode, image_key
+from meddistill.imaging.geometry import Geometry, InputSpec
+from meddistill.imaging.options import DecodeOptions, ImageRef
+from meddistill.imaging.rasterise import normalise, rasterise
+from meddistill.imaging.texts import TEXT_NORMALISER, normalise_text
+from meddistill.imaging.views import ViewPolicy, view
+
+__all__ = [
+    "TEXT_NORMALISER",
+    "DecodeOptions",
+    "Geometry",
+    "ImageRef",
+    "InputSpec",
+    "ViewPolicy",
+    "decode",
+    "image_key",
+    "normalise",
+    "normalise_text",
+    "rasterise",
+    "view",
+]

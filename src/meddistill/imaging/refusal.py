@@ -1,0 +1,46 @@
+"""The one form of a refused image, and silence for libraries that quote what they read."""
+
+import logging
+import re
+import warnings
+from pathlib import Path
+
+from meddistill.errors import ImageError
+
+_LIBRARIES = ("pydicom", "nibabel", "PIL")
+
+
+def refusal(path: Path, *, must: str, got: str, do: str) -> ImageError:
+    """The error for a file that breaks a rule; none of its text is quoted, only sizes and names of kinds."""
+    shown = str(path).encode("utf-8", "replace").decode("utf-8")
+    return ImageError(f"`{shown}` must {must}; got {got}. {do}")
+
+
+def within(path: Path, name: str, chosen: int | None, *, count: int, default: int) -> int:
+    """The selected index, or the default; an index outside `[0, count - 1]` is an ImageError."""
+    if chosen is None:
+        return default
+    if not 0 <= chosen < count:
+        raise refusal(
+            path,
+            must=f"be asked for a `{name}` in [0, {count - 1}]",
+            got=str(chosen),
+            do=f"It holds {count}, counted from 0.",
+        )
+    return chosen
+
+
+def silence_libraries() -> None:
+    """Drop the warnings and log records of the decoding libraries, for the rest of the process.
+
+    They quote header values, and a header may hold a patient's name. `warnings.catch_warnings` would undo
+    itself, but it swaps the filters of the whole process and so races between decoding threads; adding an
+    ignore rule that is already there changes nothing.
+    """
+    present = {entry[3].pattern for entry in warnings.filters if isinstance(entry[3], re.Pattern)}
+    for library in _LIBRARIES:
+        pattern = rf"{library}(\.|$)"
+        if pattern not in present:
+            warnings.filterwarnings("ignore", module=pattern)
+    for logger in (*_LIBRARIES, "nibabel.global"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL + 1)

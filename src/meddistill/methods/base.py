@@ -1,0 +1,71 @@
+"""What every method is."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from meddistill.methods.step import StepLoss
+from meddistill.objectives.base import TowerStatistics
+from meddistill.objectives.config import Tower
+from meddistill.records import StudentOutputs, TeacherOutputs
+from meddistill.teachers.card import TeacherCard
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherSpace:
+    """What a method must know of a teacher before it sees its outputs. A dim is None without that tower.
+
+    `logit_scale` as on its card; `statistics` per tower, for objectives that standardise.
+    """
+
+    image_dim: int | None
+    text_dim: int | None
+    logit_scale: float | None = None
+    statistics: Mapping[Tower, TowerStatistics] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, card: TeacherCard, *, statistics: Mapping[Tower, TowerStatistics] | None = None
+    ) -> "TeacherSpace":
+        """What a teacher's card says."""
+        return cls(
+            image_dim=card.image_dim,
+            text_dim=card.text_dim,
+            logit_scale=card.logit_scale,
+            statistics=statistics or {},
+        )
+
+    @property
+    def towers(self) -> frozenset[Tower]:
+        """The towers that the teacher has."""
+        dims: dict[Tower, int | None] = {"image": self.image_dim, "text": self.text_dim}
+        return frozenset(tower for tower, dim in dims.items() if dim is not None)
+
+
+class Method(nn.Module, ABC):
+    """A training step: what is computed from the embeddings of a global batch, with which heads.
+
+    A method knows nothing of epochs, devices, processes or files. Its parameters (heads) are trained with the
+    student and thrown away after it.
+    """
+
+    teachers: tuple[str, ...]
+
+    @abstractmethod
+    def loss(
+        self,
+        student: StudentOutputs,
+        teachers: Mapping[str, TeacherOutputs],
+        *,
+        positives: Bool[Tensor, "batch batch"],
+        generator: torch.Generator,
+    ) -> StepLoss:
+        """The loss of the *global* batch, rows in the same order in all arguments.
+
+        `positives` as `records.positives` gives them; `generator`, on the CPU and seeded by (seed, step), is
+        for random selection.
+        """

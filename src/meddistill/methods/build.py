@@ -1,0 +1,24 @@
+"""Methods by the configuration that names them."""
+
+from collections.abc import Mapping
+
+from meddistill.methods.base import Method, TeacherSpace
+from meddistill.methods.config import ContrastiveConfig, EmbeddingConfig
+from meddistill.methods.contrastive import ContrastiveMethod
+from meddistill.methods.embedding import EmbeddingMethod
+
+
+def build_method(
+    config: ContrastiveConfig | EmbeddingConfig,
+    *,
+    student_dim: int,
+    teachers: Mapping[str, TeacherSpace],
+    seed: int,
+) -> Method:
+    """The method that a stage names, on the CPU, with heads initialised from `seed`.
+
+    `teachers` are looked at by methods that use them. Raises ConfigError with everything that they lack.
+    """
+    if isinstance(config, EmbeddingConfig):
+        return EmbeddingMethod(config, student_dim=student_dim, teachers=teachers, seed=seed)
+    return ContrastiveMethod(config)

@@ -1,0 +1,123 @@
+"""What every objective is, and the masked softmax arithmetic that several of them share."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from meddistill.errors import TeacherError
+from meddistill.records import RowLosses, StudentOutputs, TeacherOutputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowContext:
+    """Which rows count (`mask`), and which pairs of rows are positives of one another (`positives`).
+
+    `positives` is symmetric with a True diagonal: rows with equal captions or equal images.
+    """
+
+    mask: Bool[Tensor, " batch"]
+    positives: Bool[Tensor, "batch batch"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TowerStatistics:
+    """Mean and standard deviation per channel of what one tower of a teacher gives over the data."""
+
+    mean: Float[Tensor, " teacher_dim"]
+    std: Float[Tensor, " teacher_dim"]
+
+
+class StudentObjective(nn.Module, ABC):
+    """An objective that needs no teacher."""
+
+    @abstractmethod
+    def forward(self, student: StudentOutputs, context: RowContext) -> RowLosses:
+        """Loss and denominator per row; both zero where `context.mask` is False."""
+
+
+class Objective(nn.Module, ABC):
+    """The student against one teacher.
+
+    `space` says which student embeddings `forward` takes: projected by the teacher's head (`teacher`), or
+    the student's `own`.
+    """
+
+    space: ClassVar[Literal["teacher", "own"]] = "teacher"
+
+    @abstractmethod
+    def forward(self, student: StudentOutputs, teacher: TeacherOutputs, context: RowContext) -> RowLosses:
+        """Loss and denominator per row; both zero where `context.mask` is False.
+
+        A masked row takes part in nothing: not as a target, not as a negative, not in a gradient.
+        """
+
+
+def full_precision(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """`values` in float32, or unchanged where they are float64."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def normalised(rows: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
+    """Rows divided by their L2 norm, in float32 or better; zero rows stay zero."""
+    return functional.normalize(full_precision(rows), dim=-1)
+
+
+def target_rows(rows: Float[Tensor, "batch dim"], mask: Bool[Tensor, " batch"]) -> Float[Tensor, "batch dim"]:
+    """A teacher's rows without gradient, zero where the mask is False, whatever stood there."""
+    return torch.where(mask[:, None], full_precision(rows.detach()), 0.0)
+
+
+def row_losses(total: Float[Tensor, " batch"], mask: Bool[Tensor, " batch"]) -> RowLosses:
+    """Losses that count one for each row of the mask, and zero for the others."""
+    return RowLosses(total=torch.where(mask, total, 0.0), count=mask.to(total.dtype))
+
+
+def masked_log_softmax(
+    logits: Float[Tensor, "batch batch"], mask: Bool[Tensor, " batch"]
+) -> Float[Tensor, "batch batch"]:
+    """Log-softmax over the columns that the mask keeps. What it gives elsewhere is finite and meaningless.
+
+    Left-out columns get a finite lowest value, not minus infinity: a row without any column left would give
+    NaN, and NaN times a zero mask is NaN in the gradient. Halved, so that subtracting a logit cannot
+    overflow.
+    """
+    lowest = torch.finfo(logits.dtype).min / 2
+    return functional.log_softmax(logits.masked_fill(~mask[None, :], lowest), dim=-1)
+
+
+def multi_positive_cross_entropy(
+    logits: Float[Tensor, "batch batch"], context: RowContext
+) -> Float[Tensor, " batch"]:
+    """-1/|P(i)| Σ_{j in P(i)} log softmax_j(logits_i), over the rows and columns of the mask.
+
+    P(i) are the positives of row i that the mask keeps. The target is uniform over them, as in UniCL (Yang et
+    al. 2022) and in the `out` form of SupCon (Khosla et al. 2020, equation 2). With the diagonal as
+    the only positive it is CLIP's cross entropy.
+    """
+    log_probability = masked_log_softmax(logits, context.mask)
+    targets = (context.positives & context.mask[None, :]).to(logits.dtype)
+    targets = targets / targets.sum(dim=-1, keepdim=True).clamp_min(1)
+    return -(targets * log_probability).sum(dim=-1)
+
+
+def diagonal_only(context: RowContext) -> RowContext:
+    """The same rows with each row its own only positive, as published losses have it."""
+    own = torch.eye(len(context.mask), dtype=torch.bool, device=context.mask.device)
+    return RowContext(mask=context.mask, positives=own)
+
+
+def both_towers(teacher: TeacherOutputs, objective: str) -> tuple[Tensor, Tensor]:
+    """The teacher's image and text embeddings; raises TeacherError where one is missing."""
+    if teacher.image is None or teacher.text is None:
+        missing = "image" if teacher.image is None else "text"
+        msg = (
+            f"`{objective}` must have teachers with an image and a text tower; "
+            f"got one without {missing} embeddings. Leave that teacher or the objective out."
+        )
+        raise TeacherError(msg)
+    return teacher.image, teacher.text

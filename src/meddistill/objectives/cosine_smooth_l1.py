@@ -1,0 +1,102 @@
+"""Cosine distance plus smooth L1 between the student's and a teacher's embeddings."""
+
+import math
+from collections.abc import Mapping
+from typing import Literal, final
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional
+
+from meddistill.errors import ConfigError
+from meddistill.objectives.base import (
+    Objective,
+    RowContext,
+    TowerStatistics,
+    full_precision,
+    normalised,
+    row_losses,
+    target_rows,
+)
+from meddistill.objectives.config import Tower
+from meddistill.records import RowLosses, StudentOutputs, TeacherOutputs
+
+_LEAST_STD = 1e-6
+
+
+@final
+class CosineSmoothL1(Objective):
+    """ℓ_i = Σ_towers a (1 − cos(x_i, y_i)) + b · 1/d Σ_k smoothL1(x_ik − y_ik), a = b = ½.
+
+    x is the student's embedding after the teacher's head, y the target, smoothL1(e) = ½e² for |e| < 1 and
+    |e| − ½ beyond. The form of UNIC (Sariyildiz et al. 2024); Theia has a = 0.9, b = 0.1.
+
+    `features` says what x and y are:
+    - `standardised` (UNIC): y = (t − μ)/σ with the teacher's exact mean and standard deviation over the data
+      (UNIC estimates them by a moving average), x as the head gives it. Needs `statistics`.
+    - `normalised`: both at unit norm; for smooth L1 times √d, so that a channel's size is about 1 and the
+    bend
+      of smoothL1 at 1 means something. Without √d the second term is the first divided by d.
+
+    A teacher without a text tower gives the image term alone.
+    """
+
+    def __init__(
+        self,
+        *,
+        cosine: float = 0.5,
+        smooth_l1: float = 0.5,
+        features: Literal["normalised", "standardised"] = "normalised",
+        statistics: Mapping[Tower, TowerStatistics] | None = None,
+    ) -> None:
+        super().__init__()
+        self.cosine = cosine
+        self.smooth_l1 = smooth_l1
+        self.features = features
+        if features == "standardised":
+            self._keep(statistics)
+
+    def _keep(self, statistics: Mapping[Tower, TowerStatistics] | None) -> None:
+        if not statistics:
+            mistake = (
+                "`features: standardised` must come with the teacher's statistics; got none. "
+                "Use `normalised`, or a feature store, which has them."
+            )
+            subject = "cosine_smooth_l1"
+            raise ConfigError(subject, [mistake])
+        # Not persistent: they belong to the feature store and stay out of checkpoints.
+        for tower, values in statistics.items():
+            self.register_buffer(f"{tower}_mean", full_precision(values.mean), persistent=False)
+            spread = full_precision(values.std).clamp_min(_LEAST_STD)
+            self.register_buffer(f"{tower}_std", spread, persistent=False)
+
+    def forward(self, student: StudentOutputs, teacher: TeacherOutputs, context: RowContext) -> RowLosses:
+        """Loss per row, from 0; count 1 for each row of the mask."""
+        total = student.image.new_zeros(len(context.mask))
+        towers: tuple[tuple[Tower, Tensor, Tensor | None], ...] = (
+            ("image", student.image, teacher.image),
+            ("text", student.text, teacher.text),
+        )
+        for tower, ours, theirs in towers:
+            if theirs is not None:
+                total = total + self._tower(tower, ours, target_rows(theirs, context.mask), context.mask)
+        return row_losses(total, context.mask)
+
+    def _tower(
+        self,
+        tower: Tower,
+        ours: Float[Tensor, "batch dim"],
+        target: Float[Tensor, "batch dim"],
+        mask: Bool[Tensor, " batch"],
+    ) -> Float[Tensor, " batch"]:
+        if self.features == "standardised":
+            ours = full_precision(ours)
+            target = (target - self.get_buffer(f"{tower}_mean")) / self.get_buffer(f"{tower}_std")
+            target = torch.where(mask[:, None], target, 0.0)
+        else:
+            scale = math.sqrt(target.shape[-1])
+            ours, target = scale * normalised(ours), scale * normalised(target)
+        distance = 1 - (normalised(ours) * normalised(target)).sum(dim=-1)
+        error = functional.smooth_l1_loss(ours, target, reduction="none").mean(dim=-1)
+        return self.cosine * distance + self.smooth_l1 * error

@@ -1,0 +1,55 @@
+"""Contrastive loss between one side of the student and the other side of a teacher."""
+
+import math
+from typing import final
+
+from meddistill.objectives.base import (
+    Objective,
+    RowContext,
+    both_towers,
+    diagonal_only,
+    multi_positive_cross_entropy,
+    normalised,
+    row_losses,
+    target_rows,
+)
+from meddistill.records import RowLosses, StudentOutputs, TeacherOutputs
+
+PUBLISHED_SCALE = math.log(1 / 0.07)
+
+
+@final
+class InteractiveContrastive(Objective):
+    """ℓ_i = ½ [CE(c·û_i V̂ᵀ, y_i) + CE(c·v̂_i Ûᵀ, y_i)].
+
+    û, v̂ are the student's normalised image and text embeddings after the teacher's head, Û, V̂ the teacher's
+    over the rows of the mask, y_i uniform over the rows with row i's image or caption. ICL of CLIP-KD (Yang
+    et al. 2024). The negatives of a row are rows of the *same* teacher only.
+
+    c is the student's exponentiated logit scale, learnt with it, unless `scale` fixes it. CLIP-KD and
+    MMKD-CLIP put ln(1/0.07) = 2.659 there without the exponential, and MMKD-CLIP never trains it; with the
+    bare diagonal that is `as_published`.
+    """
+
+    def __init__(self, *, scale: float | None = None, as_published: bool = False) -> None:
+        super().__init__()
+        self.scale = PUBLISHED_SCALE if as_published and scale is None else scale
+        self.as_published = as_published
+
+    def forward(self, student: StudentOutputs, teacher: TeacherOutputs, context: RowContext) -> RowLosses:
+        """Loss per row in nats, from 0; count 1 for each row of the mask.
+
+        Raises TeacherError where the teacher lacks a tower.
+        """
+        image, text = both_towers(teacher, "interactive_contrastive")
+        context = diagonal_only(context) if self.as_published else context
+        scale = student.logit_scale if self.scale is None else self.scale
+        target_text = normalised(target_rows(text, context.mask))
+        target_image = normalised(target_rows(image, context.mask))
+        image_to_text = multi_positive_cross_entropy(
+            scale * normalised(student.image) @ target_text.T, context
+        )
+        text_to_image = multi_positive_cross_entropy(
+            scale * normalised(student.text) @ target_image.T, context
+        )
+        return row_losses((image_to_text + text_to_image) / 2, context.mask)

@@ -1,0 +1,1 @@
+"""Lab records and the pipeline that runs one."""

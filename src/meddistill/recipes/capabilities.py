@@ -1,0 +1,53 @@
+"""Whether the teachers can do what the stages ask of them."""
+
+from collections.abc import Mapping
+
+from meddistill.data.samples import Samples
+from meddistill.methods.base import TeacherSpace
+from meddistill.methods.embedding import what_lacks
+from meddistill.recipes.schema import EmbeddingStage, Recipe
+from meddistill.teachers.card import TeacherCard
+
+
+def lacking(recipe: Recipe, cards: Mapping[str, TeacherCard]) -> list[str]:
+    """One line for everything that an objective of a stage needs and a teacher does not have."""
+    spaces = {name: TeacherSpace.of(card) for name, card in cards.items()}
+    stages = [stage for stage in recipe.stages if isinstance(stage, EmbeddingStage)]
+    lines = [f"stage {stage.name}: {line}" for stage in stages for line in what_lacks(stage, spaces)]
+    if recipe.features.source == "online":
+        lines += [
+            f"stage {stage.name}: `features` of cosine_smooth_l1 must be normalised for teachers that are "
+            "asked online, of which there are no statistics; got standardised. Use `source: stored`."
+            for stage in stages
+            if wants_statistics(stage)
+        ]
+    return lines
+
+
+def never_asked(recipe: Recipe, samples: Samples) -> list[str]:
+    """One line for every teacher whose modalities cannot be met by a row of the training table.
+
+    A row without a modality counts as known to everybody.
+    """
+    if recipe.data.train.modality is None:
+        return [
+            f"teacher `{name}`: `modalities` must have a column to be compared with; `data.train` names no "
+            "`modality`. Name the column, or leave `modalities` out."
+            for name, config in recipe.teachers.items()
+            if config.modalities is not None
+        ]
+    there = set(samples.modalities)
+    if "" in there:
+        return []
+    return [
+        f"teacher `{name}`: `modalities` must name one at least that occurs in the training table; got "
+        f"{', '.join(config.modalities)}. The table has {', '.join(sorted(there))}."
+        for name, config in recipe.teachers.items()
+        if config.modalities is not None and there.isdisjoint(config.modalities)
+    ]
+
+
+def wants_statistics(stage: EmbeddingStage) -> bool:
+    """Whether an objective compares with a teacher's mean and spread over the data."""
+    chosen = stage.objectives.cosine_smooth_l1
+    return chosen is not None and chosen.features == "standardised"

@@ -1,0 +1,101 @@
+"""Every mistake of a recipe at once, and what its run would cost; nothing is written."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from meddistill.data.keys import text_keys
+from meddistill.errors import ConfigError
+from meddistill.features.layouts import estimate
+from meddistill.licences import LicenceTerms, enforce
+from meddistill.progress import SilentProgress
+from meddistill.recipes.capabilities import lacking, never_asked
+from meddistill.recipes.load import LoadedRecipe
+from meddistill.recipes.mistakes import Mistakes
+from meddistill.recipes.run_folder import RunFolder
+from meddistill.recipes.session import Session
+from meddistill.recipes.steps.training_data import check_batches
+from meddistill.recipes.timing import seconds_per_image_of_student, seconds_per_image_of_teacher
+from meddistill.teachers.card import TeacherCard
+from meddistill.teachers.frozen import FrozenTeacher
+from meddistill.teachers.load import load_teacher
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a run would take: rows to learn from, bytes on disk, seconds on this machine as it is now."""
+
+    rows: int
+    store_bytes: int
+    free_bytes: int
+    extraction_seconds: float
+    training_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckResult:
+    """A recipe without mistakes: its teachers, the licence that the student would inherit, the cost.
+
+    `left_out` names the rows that `on_error: skip` would drop.
+    """
+
+    cards: Mapping[str, TeacherCard]
+    licence: LicenceTerms
+    estimate: Estimate
+    left_out: tuple[str, ...] = ()
+
+
+def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResult:
+    """Look at tables, teachers, licences and disk.
+
+    Raises
+    ------
+    ConfigError
+        With every mistake found in all of them.
+    """
+    recipe, mistakes = loaded.recipe, Mistakes()
+    session = Session(loaded, RunFolder(out), progress=SilentProgress())
+    samples = mistakes.catch(lambda: session.samples)
+    mistakes.catch(partial(session.check_suite, against_training=samples is not None))
+    teachers: dict[str, FrozenTeacher] = {}
+    for name, config in recipe.teachers.items():
+        teacher = mistakes.catch(partial(load_teacher, name, config, base=loaded.base))
+        if teacher is not None:
+            teachers[name] = teacher
+    cards = {name: teacher.card for name, teacher in teachers.items()}
+    mistakes.lines.extend(lacking(recipe, cards))
+    if samples is not None:
+        mistakes.lines.extend(never_asked(recipe, samples))
+        mistakes.catch(lambda: check_batches(session))
+    student = mistakes.catch(lambda: session.student)
+    licence = mistakes.catch(
+        lambda: enforce(recipe.licence_policy, session.licence_components, gate="extract")
+    )
+    if mistakes.lines or samples is None or student is None or licence is None:
+        raise ConfigError(subject, list(dict.fromkeys(mistakes.lines)))
+    per_image = sum(seconds_per_image_of_teacher(teacher) for teacher in teachers.values())
+    per_row = seconds_per_image_of_student(student)
+    left_out = session.left_out + (session.suite_tables.skipped if session.suite_tables else ())
+    cost = Estimate(
+        rows=len(samples),
+        store_bytes=_store_bytes(session, cards),
+        free_bytes=_free_bytes(out),
+        extraction_seconds=per_image * len(samples),
+        training_seconds=per_row * len(samples) * sum(stage.epochs for stage in recipe.stages),
+    )
+    return CheckResult(cards=cards, licence=licence, estimate=cost, left_out=left_out)
+
+
+def _store_bytes(session: Session, cards: Mapping[str, TeacherCard]) -> int:
+    recipe = session.recipe
+    if not recipe.needs_teachers or recipe.features.source == "online":
+        return 0
+    images, texts = len(set(session.image_keys)), len(set(text_keys(session.samples)))
+    return estimate(images, texts, cards.values(), recipe.features)
+
+
+def _free_bytes(out: Path) -> int:
+    there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    return shutil.disk_usage(there).free

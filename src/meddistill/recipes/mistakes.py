@@ -1,0 +1,25 @@
+"""Everything that goes wrong in a row of attempts, as lines."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from meddistill.errors import ConfigError, MedDistillError, TableError
+
+Result = TypeVar("Result")
+
+
+class Mistakes:
+    """Collects what goes wrong and goes on. `lines` has one for each mistake."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def catch(self, call: Callable[[], Result]) -> Result | None:
+        """The result of `call`; None, and its mistakes in `lines`, where it refuses."""
+        try:
+            return call()
+        except (ConfigError, TableError) as error:
+            self.lines.extend(f"{error.subject}: {line}" for line in error.mistakes)
+        except MedDistillError as error:
+            self.lines.append(str(error))
+        return None

@@ -1,0 +1,95 @@
+"""The parts of a recipe that breaks its schema, each looked at by itself: no mistake hides another."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, get_args
+
+from pydantic import TypeAdapter, ValidationError
+
+from meddistill.data.config import TableConfig
+from meddistill.data.unreadable import read_readable
+from meddistill.errors import ConfigError
+from meddistill.evaluation.config import SuiteConfig
+from meddistill.evaluation.suite_check import check_tasks
+from meddistill.evaluation.tables import SuiteTables
+from meddistill.licences import Policy, enforce
+from meddistill.recipes.load import LoadedRecipe, load_recipe, read_content
+from meddistill.recipes.mistakes import Mistakes
+from meddistill.recipes.yaml_file import read_yaml
+from meddistill.students.build import build_student
+from meddistill.students.config import StudentConfig
+from meddistill.teachers.config import TeacherConfig
+from meddistill.teachers.load import load_teacher
+
+_TABLE: Final[TypeAdapter[Any]] = TypeAdapter(TableConfig)
+_TEACHER: Final[TypeAdapter[Any]] = TypeAdapter(TeacherConfig)
+_STUDENT: Final[TypeAdapter[Any]] = TypeAdapter(StudentConfig)
+_SUITE: Final[TypeAdapter[Any]] = TypeAdapter(SuiteConfig)
+
+
+def load_for_check(path: Path, *, overrides: Sequence[str], smoke: bool) -> LoadedRecipe:
+    """As `load_recipe`, but the ConfigError also tells what the readable parts of the recipe have wrong."""
+    try:
+        return load_recipe(path, overrides=overrides, smoke=smoke)
+    except ConfigError as error:
+        found = Mistakes()
+        content = found.catch(partial(read_content, path, overrides=overrides, smoke=smoke))
+        found.lines.clear()  # what cannot be read at all is in `error` already
+        if content is not None:
+            _look_at(content, path.parent.resolve(), found)
+        raise ConfigError(error.subject, list(dict.fromkeys([*error.mistakes, *found.lines]))) from None
+
+
+def _look_at(content: Mapping[str, Any], base: Path, found: Mistakes) -> None:
+    table = _read(_TABLE, _section(content, "data").get("train"))
+    if table is not None:
+        found.catch(lambda: read_readable(table, base=base))
+    _look_at_teachers(content, base, found)
+    student = _read(_STUDENT, content.get("student"))
+    if student is not None:
+        found.catch(lambda: build_student(student, base=base, seed=0))
+    place = _section(content, "evaluate").get("suite")
+    if isinstance(place, str):
+        _look_at_suite(base / place, found)
+
+
+def _look_at_teachers(content: Mapping[str, Any], base: Path, found: Mistakes) -> None:
+    read = {name: _read(_TEACHER, entry) for name, entry in _section(content, "teachers").items()}
+    configs = {str(name): config for name, config in read.items() if config is not None}
+    for name, config in configs.items():
+        found.catch(partial(load_teacher, name, config, base=base))
+    policy = content.get("licence_policy", "research")
+    if policy in get_args(Policy):
+        terms = {name: config.terms for name, config in configs.items()}
+        found.catch(lambda: enforce(policy, terms, gate="extract"))
+
+
+def _look_at_suite(path: Path, found: Mistakes) -> None:
+    try:
+        suite = _read(_SUITE, read_yaml(path))
+    except ConfigError:
+        return
+    if suite is not None:
+        found.catch(lambda: check_tasks(suite, SuiteTables(suite, base=path.parent)))
+
+
+def _section(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = content.get(name)
+    return section if isinstance(section, Mapping) else {}
+
+
+def _read(adapter: TypeAdapter[Any], content: Any) -> Any:
+    """The part as its model, without its unknown keys; None where it has other mistakes."""
+    validate: Callable[[Any], Any] = adapter.validate_python
+    try:
+        return validate(content)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+    if not isinstance(content, Mapping) or any(each["type"] != "extra_forbidden" for each in details):
+        return None
+    unknown = {each["loc"][-1] for each in details}
+    try:
+        return validate({key: value for key, value in content.items() if key not in unknown})
+    except ValidationError:
+        return None

@@ -1,0 +1,84 @@
+"""Runs a recipe step by step; what is done and unchanged is skipped."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+from meddistill.errors import MOST_LINES, ConfigError
+from meddistill.licences import enforce
+from meddistill.progress import Progress
+from meddistill.recipes.capabilities import lacking, never_asked
+from meddistill.recipes.load import LoadedRecipe
+from meddistill.recipes.run_folder import RunFolder, write_atomically
+from meddistill.recipes.session import Session
+from meddistill.recipes.steps.bundle import export
+from meddistill.recipes.steps.evaluation import evaluate_models
+from meddistill.recipes.steps.features import extract_features
+from meddistill.recipes.steps.report import make_report
+from meddistill.recipes.steps.training import train_stages
+from meddistill.recipes.steps.training_data import check_batches
+
+Step = Literal["features", "train", "evaluate", "export", "report"]
+STEPS: Final[tuple[Step, ...]] = get_args(Step)
+
+# Training runs in all processes; every other step in the main one, while the others wait.
+_RUN: Final[Mapping[Step, Callable[[Session], None]]] = {
+    "features": extract_features,
+    "train": train_stages,
+    "evaluate": evaluate_models,
+    "export": export,
+    "report": make_report,
+}
+
+
+def run_recipe(
+    loaded: LoadedRecipe, out: Path, *, until: Step, progress: Progress, again: Sequence[Step] = ()
+) -> Session:
+    """Run the recipe in folder `out` up to and including step `until`, and return the session.
+
+    Steps whose inputs have not changed since they finished are skipped; those in `again` are not.
+
+    Raises
+    ------
+    UserError
+        Of any kind: for data, teachers, licences or files that do not allow the step.
+    """
+    session = Session(loaded, RunFolder(out), progress=progress)
+    enforce(loaded.recipe.licence_policy, session.licence_components, gate="extract")
+    with session.processes_folder():
+        if session.is_main_process:
+            _look_at_models(session, until)
+            _look_at_data(session, until)
+            for step in again:
+                session.folder.forget(step)
+            write_atomically(session.folder.recipe, loaded.as_yaml())
+        for step in STEPS[: STEPS.index(until) + 1]:
+            if step == "train" or session.is_main_process:
+                _RUN[step](session)
+            session.processes.wait()
+    return session
+
+
+def _look_at_models(session: Session, until: Step) -> None:
+    """Refuse teachers that lack what is needed, and a student that cannot be, before an image is read."""
+    mistakes = lacking(session.recipe, {name: each.card for name, each in session.teachers.items()})
+    if mistakes:
+        subject = "teachers"
+        raise ConfigError(subject, mistakes)
+    if STEPS.index(until) >= STEPS.index("train"):
+        _ = session.student  # built, or refused
+
+
+def _look_at_data(session: Session, until: Step) -> None:
+    """Refuse bad rows of every table before hours are spent; tell of those that are left out."""
+    for row in session.samples.skipped[:MOST_LINES]:
+        session.progress.say(f"left out: {row}")
+    for line in session.left_out:
+        session.progress.say(line)
+    if mistakes := never_asked(session.recipe, session.samples):
+        subject = "teachers"
+        raise ConfigError(subject, mistakes)
+    if STEPS.index(until) >= STEPS.index("train"):
+        check_batches(session)
+    if STEPS.index(until) >= STEPS.index("evaluate"):
+        session.check_suite()

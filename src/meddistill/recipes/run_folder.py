@@ -1,0 +1,170 @@
+"""The folder of a run: where each step puts its work, which steps are done, and one run at a time."""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from meddistill.errors import UserError
+
+STEPS_FILE = "steps.json"
+LOCK_FILE = ".lock"
+_HASH: Final = re.compile("[0-9a-f]{16,}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepState:
+    """Whether a step's work is there and still belongs to the inputs that are asked for now.
+
+    `changed` names the inputs that differ from those of the finished work; empty if nothing was finished.
+    """
+
+    done: bool
+    changed: tuple[str, ...] = ()
+    facts: Mapping[str, Any] | None = None
+
+
+class RunFolder:
+    """One run's folder. Steps are entered in `steps.json` after their files are complete."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recipe = path / "recipe.yaml"
+        self.features = path / "features"
+        self.student = path / "student"
+        self.evaluation = path / "evaluation"
+        self.bundle = path / "bundle"
+        self.report = path / "report.html"
+
+    def stage(self, name: str) -> Path:
+        """The folder of one training stage."""
+        return self.path / "stages" / name
+
+    def state(self, step: str, inputs: Mapping[str, Any]) -> StepState:
+        """What is known of `step` for these `inputs` (plain values; large ones as hashes)."""
+        entry = self._read().get(step)
+        if entry is None:
+            return StepState(done=False)
+        changed = tuple(_differences(entry["inputs"], json.loads(_canonical(inputs))))
+        return StepState(done=not changed, changed=changed, facts=entry["facts"])
+
+    def finish(self, step: str, inputs: Mapping[str, Any], **facts: Any) -> None:
+        """Enter `step` as done; call it when all of its files are in place."""
+        steps = self._read()
+        finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        plain = json.loads(_canonical(inputs))
+        steps[step] = {"inputs": plain, "facts": {**facts, "finished": finished}}
+        write_atomically(self.path / STEPS_FILE, json.dumps(steps, indent=1))
+
+    def forget(self, step: str) -> None:
+        """Take `step` out of the finished ones, so that it runs again."""
+        steps = self._read()
+        if steps.pop(step, None) is not None:
+            write_atomically(self.path / STEPS_FILE, json.dumps(steps, indent=1))
+
+    def results(self) -> list[tuple[str, Path]]:
+        """What a user may want to open, with a name for each; only what is there."""
+        named = [
+            ("features", self.features),
+            ("student", self.student),
+            ("results", self.evaluation / "results.json"),
+            ("bundle", self.bundle),
+            ("report", self.report),
+        ]
+        return [(name, path) for name, path in named if path.exists()]
+
+    def facts(self, step: str) -> Mapping[str, Any]:
+        """The facts that a finished step left; empty if it is not finished."""
+        entry = self._read().get(step)
+        return entry["facts"] if entry else {}
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for one run; raises UserError where another holds it or nobody can write there."""
+        with writing_in(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / LOCK_FILE).open("w")
+        with lock as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                msg = (
+                    f"`{self.path}` must be used by one run at a time; another one is at work there. "
+                    "Wait for it, or choose another folder with --out."
+                )
+                raise UserError(msg) from None
+            yield
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            content: dict[str, Any] = json.loads((self.path / STEPS_FILE).read_text())
+        except FileNotFoundError:
+            return {}
+        except ValueError:
+            msg = (
+                f"`{self.path / STEPS_FILE}` must be JSON as this program wrote it; it is damaged. "
+                "Delete it: finished files are kept and checked again."
+            )
+            raise UserError(msg) from None
+        return content
+
+
+@contextmanager
+def writing_in(folder: Path) -> Iterator[None]:
+    """Turn the operating system's refusals to make or use `folder` into UserError."""
+    try:
+        yield
+    except OSError as error:
+        msg = (
+            f"`{folder}` must be a folder that can be written to; got: {error.strerror or error}. "
+            "Choose another with --out."
+        )
+        raise UserError(msg) from None
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace `path` by `text` so that a reader sees the old or the new content, never a part.
+
+    A file that holds this text already is left alone.
+    """
+    if path.is_file() and path.read_bytes() == text.encode():
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    temporary.replace(path)
+
+
+def digest(content: Any) -> str:
+    """Sixteen hex digits that change whenever `content` (plain values) does."""
+    return hashlib.sha256(_canonical(content).encode()).hexdigest()[:16]
+
+
+def _canonical(content: Any) -> str:
+    return json.dumps(content, sort_keys=True, default=str)
+
+
+def _differences(old: Any, new: Any, place: str = "") -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(set(old) | set(new)):
+            if key not in old or key not in new:
+                yield f"{place}{key} ({'new' if key in new else 'gone'})"
+            else:
+                yield from _differences(old[key], new[key], f"{place}{key}.")
+    elif old != new:
+        yield f"{place.rstrip('.')} ({_short(old)} → {_short(new)})"
+
+
+def _short(value: Any) -> str:
+    """Hashes by their beginning."""
+    text = str(value)
+    return f"{text[:12]}…" if _HASH.fullmatch(text) else text

@@ -1,0 +1,161 @@
+"""The recipe: a lab record in YAML, strict in its keys. Loads no torch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from meddistill.bundle.config import BundleConfig
+from meddistill.data.config import TableConfig
+from meddistill.features.config import ExtractOptions
+from meddistill.licences import LicenceTerms, Policy, resolve
+from meddistill.methods.config import ContrastiveConfig, EmbeddingConfig
+from meddistill.students.config import StudentConfig
+from meddistill.teachers.config import TeacherConfig
+from meddistill.training.config import TrainingConfig
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class About(_Section):
+    """The header of the lab record; for readers only."""
+
+    what: str = ""
+    """One sentence: what the recipe makes."""
+    paper: str = ""
+    """The paper that it follows."""
+    figure: str = ""
+    """The figure or table that it repeats."""
+    command: str = ""
+    """The exact command."""
+    hardware: str = ""
+    """What it ran on."""
+    wall_time: str = ""
+    """How long it took there."""
+    expected: str = ""
+    """The numbers to expect, with their spread."""
+    seed: int | None = None
+    """For the record; the seeds that count stand at the stages."""
+
+
+class DataConfig(_Section):
+    """What is learnt from."""
+
+    train: TableConfig
+    """The pairs of image and caption to learn from; `text` is required here."""
+    licences: Mapping[str, str | LicenceTerms] = {}
+    """Data set → a known licence or terms; the student inherits them."""
+
+    @property
+    def terms(self) -> dict[str, LicenceTerms]:
+        """The licences of the data as terms."""
+        return {name: resolve(licence) for name, licence in self.licences.items()}
+
+
+class FeaturesConfig(ExtractOptions):
+    """How teachers' outputs reach the student."""
+
+    source: Literal["stored", "online"] = "stored"
+    """`stored`: teachers are asked once, into the run's feature store. `online`: in every step."""
+
+
+class ContrastiveStage(TrainingConfig, ContrastiveConfig):
+    """A stage of the student alone."""
+
+    name: Name
+    """Names the stage's folder `stages/<name>/`."""
+
+
+class EmbeddingStage(TrainingConfig, EmbeddingConfig):
+    """A stage against the teachers' embeddings."""
+
+    name: Name
+    """Names the stage's folder `stages/<name>/`."""
+
+
+StageConfig = Annotated[ContrastiveStage | EmbeddingStage, Field(discriminator="method")]
+
+
+class EvaluateConfig(_Section):
+    """What the student, its teachers and other students are judged on."""
+
+    suite: Path
+    """The suite file, relative to the recipe."""
+    baselines: Mapping[Name, Path] = {}
+    """Name → folder of another student (as a run's `student/`), judged beside the teachers."""
+    batch_size: int = Field(default=64, gt=0)
+    """Images embedded at once."""
+
+
+class ReportConfig(_Section):
+    """What the report may show."""
+
+    examples: bool = False
+    """Whether images and captions of the evaluation may stand in the report."""
+
+
+class Recipe(_Section):
+    """Everything a run needs, and nothing else decides it."""
+
+    name: Name
+    """Names the run; its folder is `runs/<name>` unless `--out` says otherwise."""
+    about: About = About()
+    """The header of the lab record."""
+    data: DataConfig
+    """What is learnt from."""
+    teachers: Mapping[Name, TeacherConfig] = {}
+    """Id → teacher. Ids name folders of the feature store and columns of the report."""
+    features: FeaturesConfig = FeaturesConfig()
+    """How the teachers' outputs are stored."""
+    student: StudentConfig
+    """What is trained."""
+    stages: tuple[StageConfig, ...] = Field(min_length=1)
+    """Trained in this order, each from where the one before left the student."""
+    evaluate: EvaluateConfig | None = None
+    """What student and teachers are judged on; without it they are not."""
+    bundle: BundleConfig | None = BundleConfig()
+    """What the exported bundle holds; null exports none."""
+    report: ReportConfig = ReportConfig()
+    """What the report may show."""
+    licence_policy: Policy = "research"
+    """`permissive`, `research` or `any`: which licences of teachers, weights and data are let in."""
+    smoke: Mapping[str, Any] = {}
+    """Dotted keys → the values that bring the recipe under a minute; `--smoke` applies them."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [stage.name for stage in self.stages]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            msg = f"`stages` must have different names; got {', '.join(repeated)} more than once"
+            raise ValueError(msg)
+        if self.needs_teachers and not self.teachers:
+            msg = "`teachers` must name one at least for a stage that distils; got none"
+            raise ValueError(msg)
+        if self.data.train.text is None:
+            msg = "`data.train.text` must name the column of captions; got nothing"
+            raise ValueError(msg)
+        for stage in self.stages:
+            self._fits_teachers(stage)
+        return self
+
+    @property
+    def needs_teachers(self) -> bool:
+        """Whether a stage learns from teachers."""
+        return any(isinstance(stage, EmbeddingStage) for stage in self.stages)
+
+    def _fits_teachers(self, stage: ContrastiveStage | EmbeddingStage) -> None:
+        if not isinstance(stage, EmbeddingStage) or stage.weighting.kind != "fixed":
+            return
+        given, known = set(stage.weighting.weights), set(self.teachers)
+        wrong = [*(f"no teacher {name}" for name in sorted(given - known))]
+        wrong += [f"nothing for {name}" for name in sorted(known - given)]
+        if wrong:
+            rule = f"`weighting.weights` of stage {stage.name} must name every teacher and nothing else"
+            msg = f"{rule}; got {', '.join(wrong)}. A weight of 0 leaves a teacher out"
+            raise ValueError(msg)

@@ -1,0 +1,159 @@
+"""One run of a recipe: what its steps share, each thing loaded when it is first needed."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from meddistill.data.keys import image_keys
+from meddistill.data.samples import Samples, count_rows
+from meddistill.data.unreadable import read_readable
+from meddistill.errors import MedDistillError, TeacherError
+from meddistill.evaluation.suite_check import TrainingRows, check_tasks
+from meddistill.evaluation.tables import SuiteTables
+from meddistill.licences import LicenceTerms
+from meddistill.progress import Progress, SilentProgress
+from meddistill.recipes.load import LoadedRecipe
+from meddistill.recipes.run_folder import RunFolder
+from meddistill.recipes.schema import Recipe
+from meddistill.students.build import build_student, initial_licence
+from meddistill.students.dual_encoder import DualEncoder
+from meddistill.students.metadata import INITIAL_WEIGHTS
+from meddistill.teachers.card import TeacherCard
+from meddistill.teachers.frozen import FrozenTeacher
+from meddistill.teachers.load import load_teacher
+from meddistill.training.processes import Processes
+
+
+class Session:
+    """A recipe at work in its run folder."""
+
+    def __init__(self, loaded: LoadedRecipe, folder: RunFolder, *, progress: Progress) -> None:
+        self.loaded = loaded
+        self.folder = folder
+        self._progress = progress
+
+    @cached_property
+    def progress(self) -> Progress:
+        """How the run tells how far it is; only the main process does."""
+        return self._progress if self.is_main_process else SilentProgress()
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe."""
+        return self.loaded.recipe
+
+    @property
+    def base(self) -> Path:
+        """Where the recipe's relative paths start."""
+        return self.loaded.base
+
+    @cached_property
+    def processes(self) -> Processes:
+        """All processes of this run."""
+        return Processes()
+
+    @property
+    def is_main_process(self) -> bool:
+        """Whether this process writes and prints."""
+        return self.processes.is_main
+
+    @contextmanager
+    def processes_folder(self) -> Iterator[None]:
+        """Hold the run folder; the main process locks it for all."""
+        with self.folder.locked() if self.is_main_process else nullcontext():
+            yield
+
+    @cached_property
+    def samples(self) -> Samples:
+        """The training table, its bad rows reported or dropped as the table's `on_error` says."""
+        return read_readable(self.recipe.data.train, base=self.base, progress=self.progress)
+
+    @cached_property
+    def suite_tables(self) -> SuiteTables | None:
+        """The tables of the suite, treated alike; None without a suite."""
+        suite = self.loaded.suite
+        if suite is None:
+            return None
+        return SuiteTables(suite, base=self.loaded.suite_base, progress=self.progress)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """How many rows of the training table `on_error: skip` dropped, and which; none of their cells."""
+        rows = self.samples.skipped_rows
+        said = f"training table: left out as unusable: {count_rows(rows)}"
+        return (said,) if rows else ()
+
+    def check_suite(self, *, against_training: bool = True) -> None:
+        """Raise TableError or ConfigError with all that the suite's tables and tasks have wrong.
+
+        `against_training` also looks for patients and images that the student learns from.
+        """
+        if self.loaded.suite is not None and self.suite_tables is not None:
+            learnt = TrainingRows(samples=self.samples, keys=self.image_keys) if against_training else None
+            check_tasks(self.loaded.suite, self.suite_tables, learnt)
+
+    @cached_property
+    def student(self) -> DualEncoder:
+        """The student as the recipe describes it; its stages train it in place."""
+        seed = self.recipe.stages[0].seed
+        return build_student(self.recipe.student, base=self.base, seed=seed)
+
+    @cached_property
+    def image_keys(self) -> tuple[str, ...]:
+        """The content keys of the training images; every file is read once a run."""
+        return image_keys(self.samples)
+
+    @cached_property
+    def teachers(self) -> Mapping[str, FrozenTeacher]:
+        """All teachers, loaded, on the device. Raises TeacherError naming every one that cannot be loaded."""
+        loaded: dict[str, FrozenTeacher] = {}
+        mistakes: list[str] = []
+        for name, config in self.recipe.teachers.items():
+            try:
+                loaded[name] = load_teacher(name, config, base=self.base).to(self.processes.device)
+            except MedDistillError as error:
+                mistakes.append(str(error))
+        if mistakes:
+            msg = "\n".join(mistakes)
+            raise TeacherError(msg)
+        return loaded
+
+    @property
+    def teacher_inputs(self) -> dict[str, Any]:
+        """What in the teachers decides the features and the student: their numbers, and for which rows."""
+        cards = {name: teacher.card for name, teacher in self.teachers.items()}
+        return {
+            name: {"fingerprint": card.fingerprint, "modalities": card.modalities, **_stated_scale(card)}
+            for name, card in cards.items()
+        }
+
+    @property
+    def licence_inputs(self) -> dict[str, Any]:
+        """The terms of everything that the student inherits from, as plain values."""
+        return {name: terms.model_dump(mode="json") for name, terms in self.licence_components.items()}
+
+    def may_skip(self, step: str, inputs: Mapping[str, Any], *, there: bool) -> bool:
+        """Whether a step's work is there and belongs to these inputs; says so, or says what changed."""
+        state = self.folder.state(step, inputs)
+        if state.done and there:
+            self.progress.say(f"{step}: done already")
+            return True
+        if state.changed:
+            self.progress.say(f"{step}: done anew, since these changed: {', '.join(state.changed)}")
+        return False
+
+    @property
+    def licence_components(self) -> dict[str, LicenceTerms]:
+        """Everything whose terms the student inherits: teachers, initial weights, data."""
+        components = {name: config.terms for name, config in self.recipe.teachers.items()}
+        initial = initial_licence(self.recipe.student, base=self.base)
+        if initial is not None:
+            components[INITIAL_WEIGHTS] = initial
+        return {**components, **self.recipe.data.terms}
+
+
+def _stated_scale(card: TeacherCard) -> dict[str, float]:
+    """The logit scale of a graph, which the recipe states; those of others are among their weights."""
+    return {} if card.kind != "onnx" or card.logit_scale is None else {"logit_scale": card.logit_scale}

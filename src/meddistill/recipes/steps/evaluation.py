@@ -1,0 +1,54 @@
+"""Student, teachers and baselines through the suite."""
+
+from meddistill.evaluation.embedders import StudentEmbedder, TeacherEmbedder
+from meddistill.evaluation.evaluate import evaluate
+from meddistill.evaluation.predict import Embedder
+from meddistill.evaluation.results import RESULTS_FILE
+from meddistill.recipes.run_folder import digest
+from meddistill.recipes.session import Session
+from meddistill.students.folder import load_student
+
+
+def evaluate_models(session: Session) -> None:
+    """Judge every model on the recipe's suite, unless that is done; needs the trained student."""
+    recipe, suite, tables = session.recipe, session.loaded.suite, session.suite_tables
+    if recipe.evaluate is None or suite is None or tables is None:
+        return
+    models = _models(session)
+    inputs = {
+        "suite": digest(suite.model_dump(mode="json")),
+        "tables": tables.digests(),
+        "models": {model.name: model.fingerprint for model in models},
+    }
+    teachers = session.teacher_inputs.items()
+    stated = {name: facts["logit_scale"] for name, facts in teachers if "logit_scale" in facts}
+    if stated:
+        inputs["stated_scales"] = stated
+    if session.may_skip("evaluate", inputs, there=(session.folder.evaluation / RESULTS_FILE).is_file()):
+        return
+    for line in tables.skipped:
+        session.progress.say(f"evaluation: {line}")
+    evaluate(
+        models,
+        suite,
+        base=session.loaded.suite_base,
+        folder=session.folder.evaluation,
+        progress=session.progress,
+        tables=tables,
+    )
+    session.folder.finish("evaluate", inputs)
+
+
+def _models(session: Session) -> list[Embedder]:
+    settings = session.recipe.evaluate
+    if settings is None:
+        return []
+    size = settings.batch_size
+    device = session.processes.device
+    student = load_student(session.folder.student).to(device)
+    models: list[Embedder] = [StudentEmbedder(student, batch_size=size)]
+    for name, folder in settings.baselines.items():
+        baseline = load_student(session.base / folder).to(device)
+        models.append(StudentEmbedder(baseline, name=name, role="baseline", batch_size=size))
+    seeing = [each for each in session.teachers.values() if "image_embedding" in each.card.capabilities]
+    return [*models, *(TeacherEmbedder(teacher, batch_size=size) for teacher in seeing)]

@@ -1,0 +1,35 @@
+"""The teachers' outputs for the training table, extracted once."""
+
+from meddistill.features.extract import extract
+from meddistill.features.files import MANIFEST
+from meddistill.features.reader import FeatureStore
+from meddistill.recipes.run_folder import digest
+from meddistill.recipes.session import Session
+
+
+def extract_features(session: Session) -> None:
+    """Fill the run's feature store, unless no stage asks for teachers or they are asked online."""
+    recipe = session.recipe
+    if not recipe.needs_teachers or recipe.features.source == "online":
+        return
+    inputs = {
+        "teachers": session.teacher_inputs,
+        "data": digest([session.samples.table_hash, session.image_keys]),
+        "features": recipe.features.model_dump(mode="json", exclude={"batch_size", "workers"}),
+    }
+    if session.may_skip("features", inputs, there=_are_there(session)):
+        return
+    extract(
+        session.folder.features,
+        session.samples,
+        session.teachers,
+        recipe.features,
+        progress=session.progress,
+    )
+    session.folder.finish("features", inputs, rows=len(session.samples))
+
+
+def _are_there(session: Session) -> bool:
+    """Whether the store lacks nothing; a repair leaves one that has lost its damaged shards."""
+    path = session.folder.features
+    return (path / MANIFEST).is_file() and FeatureStore.open(path).holds_all_of(session.teachers)

@@ -1,0 +1,141 @@
+"""Everything that the run knows, as one HTML file."""
+
+import time
+
+import torch
+
+from meddistill import __version__
+from meddistill.bundle.truncation import caption_lengths
+from meddistill.evaluation.results import RESULTS_FILE, Results
+from meddistill.features.reader import FeatureStore
+from meddistill.features.summary import summarise
+from meddistill.licences import join
+from meddistill.recipes.run_folder import digest
+from meddistill.recipes.session import Session
+from meddistill.recipes.steps.report_examples import examples_of
+from meddistill.report.curves import read_curves
+from meddistill.report.data import Captions, Curves, ModelCard, ReportData
+from meddistill.report.words import plural
+from meddistill.report.write import write_report
+from meddistill.students.dual_encoder import DualEncoder
+from meddistill.students.folder import load_student
+from meddistill.students.size import measure_latency, model_size
+from meddistill.teachers.frozen import FrozenTeacher
+from meddistill.training.log import LOG_FILE
+
+
+def make_report(session: Session) -> None:
+    """Write the report, unless one of the same results is there."""
+    results = _results(session)
+    inputs = {
+        "recipe": digest(session.recipe.model_dump(mode="json")),
+        "student": session.folder.facts("student").get("finished"),
+        "results": digest(results.model_dump(mode="json")) if results else None,
+    }
+    if session.may_skip("report", inputs, there=session.folder.report.is_file()):
+        return
+    write_report(_report_data(session, results), session.folder.report)
+    session.folder.finish("report", inputs)
+
+
+def _report_data(session: Session, results: Results | None) -> ReportData:
+    recipe = session.recipe
+    student = load_student(session.folder.student).to(session.processes.device)
+    lengths = caption_lengths(student.tokeniser, session.samples.texts or ())
+    components = session.licence_components
+    threads = torch.get_num_threads()
+    return ReportData(
+        title=recipe.name,
+        subtitle=recipe.about.what,
+        created=time.strftime("%d %B %Y"),
+        version=__version__,
+        results=results,
+        models=[_student_card(session, student), *map(_teacher_card, session.teachers.values())],
+        speed_conditions=f"{session.processes.device.type.upper()}, {plural(threads, 'thread')}, float32",
+        curves=_curves(session),
+        student_terms=join(components.values()) if components else None,
+        policy=recipe.licence_policy,
+        captions=Captions(**lengths.model_dump(exclude={"rate"})) if lengths else None,
+        facts=_facts(session),
+        recipe_yaml=session.loaded.as_yaml(),
+        commands=[f"meddistill run recipe.yaml --out {session.folder.path.name}"],
+        warnings=session.left_out,
+        examples=examples_of(session, results) if recipe.report.examples and results else None,
+    )
+
+
+def _results(session: Session) -> Results | None:
+    there = (session.folder.evaluation / RESULTS_FILE).is_file()
+    return Results.load(session.folder.evaluation) if there else None
+
+
+def _student_card(session: Session, student: DualEncoder) -> ModelCard:
+    size = model_size(student)
+    spec = student.input
+    speed = measure_latency(student.embed_images, spec.geometry, device=session.processes.device)
+    components = session.licence_components
+    return ModelCard(
+        name="student",
+        role="student",
+        source=session.recipe.name,
+        licence=join(components.values()) if components else None,
+        parameters=size.parameters,
+        megabytes=size.megabytes,
+        images_per_second=speed.images_per_second,
+        input_size=(spec.height, spec.width),
+        embed_dim=student.embed_dim,
+        context_length=student.context_length,
+    )
+
+
+def _teacher_card(teacher: FrozenTeacher) -> ModelCard:
+    card, spec = teacher.card, teacher.card.input
+    sees = spec is not None and "image_embedding" in card.capabilities
+    speed = (
+        measure_latency(teacher.image_embeddings, spec.geometry, device=teacher.device)
+        if spec is not None and sees
+        else None
+    )
+    return ModelCard(
+        name=card.id,
+        role="teacher",
+        source=card.source,
+        licence=card.licence,
+        parameters=card.parameters,
+        megabytes=sum(model_size(module).megabytes for module in teacher.modules) or None,
+        images_per_second=speed.images_per_second if speed else None,
+        input_size=(spec.height, spec.width) if spec else None,
+        embed_dim=card.image_dim or card.text_dim,
+        context_length=card.context_length,
+        modalities=card.modalities,
+        pretraining_data=card.pretraining_data,
+    )
+
+
+def _curves(session: Session) -> list[Curves]:
+    stages = session.recipe.stages
+    return [
+        read_curves(session.folder.stage(stage.name) / LOG_FILE, stage=stage.name, method=stage.method)
+        for stage in stages
+    ]
+
+
+def _facts(session: Session) -> list[tuple[str, str]]:
+    samples = session.samples
+    facts = [
+        ("Pairs of image and caption", f"{len(samples):,}"),
+        ("Distinct images", f"{len(set(session.image_keys)):,}"),
+        ("Patients", f"{len(set(samples.patients)):,}"),
+        ("Rows left out", f"{len(samples.skipped_rows):,}"),
+    ]
+    if (session.folder.features / "manifest.json").is_file():
+        store = summarise(FeatureStore.open(session.folder.features))
+        precision = session.recipe.features.precision
+        facts.append(
+            ("Feature store", f"{store.bytes / 1e6:,.1f} MB, {precision}, {plural(store.views, 'view')}")
+        )
+    for stage in session.recipe.stages:
+        done = session.folder.facts(f"stage {stage.name}")
+        if done:
+            facts.append((f"Stage {stage.name}", f"{done['steps']:,} steps in {done['seconds']:,.0f} s"))
+    return facts

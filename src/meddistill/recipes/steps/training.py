@@ -1,0 +1,132 @@
+"""The student through its stages, each from where the one before left it."""
+
+import shutil
+from contextlib import closing
+
+import torch
+
+from meddistill.evaluation.embedders import student_fingerprint
+from meddistill.features.reader import FeatureStore
+from meddistill.features.sources import OnlineTeachers, StoredTeachers, TeacherSource
+from meddistill.licences import enforce
+from meddistill.methods.base import Method, TeacherSpace
+from meddistill.methods.build import build_method
+from meddistill.objectives.base import TowerStatistics
+from meddistill.objectives.config import Tower
+from meddistill.recipes.capabilities import wants_statistics
+from meddistill.recipes.schema import ContrastiveStage, EmbeddingStage
+from meddistill.recipes.session import Session
+from meddistill.recipes.steps.training_data import stage_data
+from meddistill.students.build import initial_licence
+from meddistill.students.dual_encoder import DualEncoder
+from meddistill.students.folder import save_student
+from meddistill.students.metadata import METADATA_FILE, Provenance, TeacherCredit
+from meddistill.training.config import FREE_ON_RESUME
+from meddistill.training.loop import Stage, train_stage
+
+AnyStage = ContrastiveStage | EmbeddingStage
+
+
+def train_stages(session: Session) -> None:
+    """Train every stage that is not done, then write the student folder."""
+    recipe = session.recipe
+    enforce(recipe.licence_policy, session.licence_components, gate="train")
+    student = session.student
+    initial = student_fingerprint(student)
+    for stage in recipe.stages:
+        _train(session, stage, student, initial=initial)
+        initial = student_fingerprint(student)
+    if not session.is_main_process:
+        return
+    inputs = {"weights": initial, "licences": session.licence_inputs, "name": recipe.name}
+    there = (session.folder.student / METADATA_FILE).is_file()
+    if not (there and session.folder.state("student", inputs).done):
+        save_student(student, session.folder.student, provenance=_provenance(session), config=recipe.student)
+        session.folder.finish("student", inputs)
+
+
+def _train(session: Session, stage: AnyStage, student: DualEncoder, *, initial: str) -> None:
+    step = f"stage {stage.name}"
+    folder = session.folder.stage(stage.name)
+    with closing(stage_data(session, stage, student)) as data:
+        teachers = session.teacher_inputs if isinstance(stage, EmbeddingStage) else {}
+        inputs = {
+            "stage": stage.model_dump(mode="json", exclude=set(FREE_ON_RESUME)),
+            "initial": initial,
+            "data": data.fingerprint,
+            "teachers": teachers,
+        }
+        state = session.folder.state(step, inputs)
+        if state.changed and session.is_main_process:
+            session.progress.say(f"{step}: trained anew, since these changed: {', '.join(state.changed)}")
+            shutil.rmtree(folder, ignore_errors=True)
+        session.processes.wait()
+        work = Stage(
+            student=student,
+            method=_method(session, stage, student),
+            data=data,
+            source=_source(session, stage),
+            config=stage,
+            inputs={"initial": initial, "teachers": teachers},
+            licences=session.licence_inputs,
+        )
+        result = train_stage(work, folder, processes=session.processes, progress=session.progress)
+    if session.is_main_process and not state.done:
+        session.folder.finish(step, inputs, steps=result.steps, seconds=round(result.wall_seconds, 1))
+
+
+def _method(session: Session, stage: AnyStage, student: DualEncoder) -> Method:
+    spaces = _teacher_spaces(session, stage) if isinstance(stage, EmbeddingStage) else {}
+    return build_method(stage, student_dim=student.embed_dim, teachers=spaces, seed=stage.seed)
+
+
+def _teacher_spaces(session: Session, stage: EmbeddingStage) -> dict[str, TeacherSpace]:
+    """What the stage's method must know of each teacher; with statistics where an objective asks for them."""
+    cards = {name: teacher.card for name, teacher in session.teachers.items()}
+    if not wants_statistics(stage):
+        return {name: TeacherSpace.of(card) for name, card in cards.items()}
+    store = FeatureStore.open(session.folder.features)
+    return {
+        name: TeacherSpace.of(card, statistics=_tower_statistics(store, name)) for name, card in cards.items()
+    }
+
+
+def _tower_statistics(store: FeatureStore, teacher: str) -> dict[Tower, TowerStatistics]:
+    """Mean and standard deviation by channel, from the exact statistics that the store keeps."""
+    found = store.statistics(teacher)
+    towers: tuple[Tower, ...] = ("image", "text")
+    return {
+        tower: TowerStatistics(
+            mean=torch.from_numpy(found[tower].mean).float(),
+            std=torch.from_numpy(found[tower].covariance.diagonal().clip(min=0) ** 0.5).float(),
+        )
+        for tower in towers
+        if tower in found
+    }
+
+
+def _source(session: Session, stage: AnyStage) -> TeacherSource | None:
+    if not isinstance(stage, EmbeddingStage):
+        return None
+    if session.recipe.features.source == "online":
+        return OnlineTeachers(session.teachers, device=session.processes.device)
+    store = FeatureStore.open(session.folder.features)
+    return StoredTeachers(
+        store,
+        session.samples,
+        tuple(session.teachers),
+        device=session.processes.device,
+        view=stage.views,
+        keys=session.image_keys,
+    )
+
+
+def _provenance(session: Session) -> Provenance:
+    recipe = session.recipe
+    credits_ = tuple(TeacherCredit.of(teacher.card) for teacher in session.teachers.values())
+    return Provenance(
+        name=recipe.name,
+        teachers=credits_,
+        initial_weights=initial_licence(recipe.student, base=session.base),
+        data=recipe.data.terms,
+    )

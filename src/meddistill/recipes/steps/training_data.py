@@ -1,0 +1,66 @@
+"""The training table as a stage sees it: views as its method asks, in an order that can be resumed."""
+
+from meddistill.data.dataset import SampleDataset, token_table
+from meddistill.data.draws import draw
+from meddistill.data.loader import BatchLoader, make_loader
+from meddistill.data.plan import EpochPlan
+from meddistill.data.view_rule import ViewRule
+from meddistill.errors import ConfigError
+from meddistill.imaging import Geometry
+from meddistill.recipes.schema import ContrastiveStage, EmbeddingStage, FeaturesConfig
+from meddistill.recipes.session import Session
+from meddistill.students.dual_encoder import DualEncoder
+
+
+def stage_data(
+    session: Session, stage: ContrastiveStage | EmbeddingStage, student: DualEncoder
+) -> BatchLoader:
+    """Batches of the session's samples for one stage."""
+    samples = session.samples
+    dataset = SampleDataset(
+        samples,
+        student=student.input.geometry,
+        tokens=token_table(samples.texts or (), student.tokenise),
+        views=view_rule(stage, session.recipe.features),
+        teacher_geometries=_online_geometries(session, stage),
+        keys=session.image_keys,
+    )
+    return make_loader(dataset, plan=_plan(session, stage), workers=stage.workers)
+
+
+def check_batches(session: Session) -> None:
+    """Raise ConfigError with every stage whose batches do not fit the rows or the processes."""
+    mistakes: list[str] = []
+    for stage in session.recipe.stages:
+        try:
+            _plan(session, stage)
+        except ConfigError as error:
+            mistakes += [f"stage {stage.name}: {line}" for line in error.mistakes]
+    if mistakes:
+        subject = "stages"
+        raise ConfigError(subject, mistakes)
+
+
+def _plan(session: Session, stage: ContrastiveStage | EmbeddingStage) -> EpochPlan:
+    return EpochPlan(
+        rows=len(session.samples),
+        batch_size=stage.batch_size,
+        # By name as well, or two stages of one seed would go through the same views in the same order.
+        seed=draw("stage", stage.name, stage.seed),
+        processes=session.processes.count,
+        process=session.processes.index,
+    )
+
+
+def view_rule(stage: ContrastiveStage | EmbeddingStage, features: FeaturesConfig) -> ViewRule:
+    """Fresh views for the student, unless it must see what the teachers saw (`views: consistent`)."""
+    if isinstance(stage, EmbeddingStage) and stage.views == "consistent":
+        return ViewRule(policy=features.view_policy, views=features.views, teacher="consistent")
+    return ViewRule(policy=features.view_policy, views="fresh", teacher="fixed")
+
+
+def _online_geometries(session: Session, stage: ContrastiveStage | EmbeddingStage) -> frozenset[Geometry]:
+    if session.recipe.features.source == "stored" or not isinstance(stage, EmbeddingStage):
+        return frozenset()
+    inputs = (teacher.card.input for teacher in session.teachers.values())
+    return frozenset(spec.geometry for spec in inputs if spec is not None)

@@ -1,0 +1,106 @@
+"""YAML in, plain mappings out: duplicate keys refused, overrides and the smoke dial applied."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from meddistill.errors import ConfigError
+
+Plain = dict[str, Any]
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader keeps the last of two equal keys in silence; here that is a mistake."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                problem = f"`{key}` must stand once in a mapping; found it again"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def read_yaml(path: Path) -> Plain:
+    """The mapping that a YAML file holds.
+
+    Raises ConfigError where the file is missing, is no UTF-8 text, is not YAML or is not a mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(str(path), ["the file must exist; nothing is there. Check the path."]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        mistake = f"the file must be readable UTF-8 text; got {_refusal(error)}."
+        raise ConfigError(str(path), [mistake]) from None
+    try:
+        content = yaml.load(text, Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(str(path), [f"the file must be YAML; {_where(error)}"]) from None
+    if not isinstance(content, dict):
+        mistake = f"the file must hold a mapping of keys; got {type(content).__name__}."
+        raise ConfigError(str(path), [mistake])
+    return content
+
+
+def _refusal(error: OSError | UnicodeDecodeError) -> str:
+    if isinstance(error, IsADirectoryError):
+        return "a folder"
+    return (error.strerror or type(error).__name__) if isinstance(error, OSError) else "other bytes"
+
+
+def _where(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or "it cannot be parsed"
+    return f"{problem} (line {mark.line + 1}, column {mark.column + 1})" if mark else str(problem)
+
+
+def apply_overrides(content: Mapping[str, Any], assignments: Sequence[str]) -> Plain:
+    """`content` with each `key.sub.key=value` applied; values are YAML, list items are named by number.
+
+    Raises ConfigError with all assignments that cannot be applied.
+    """
+    result: Plain = _copy(content)
+    mistakes = []
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key:
+            mistakes.append(f"`--set` must have the form key=value; got {assignment!r}.")
+            continue
+        try:
+            _assign(result, key.split("."), yaml.safe_load(value))
+        except (KeyError, IndexError, ValueError, TypeError, yaml.YAMLError):
+            mistakes.append(f"`{key}` must name a place in the recipe; got {assignment!r}.")
+    if mistakes:
+        subject = "overrides"
+        raise ConfigError(subject, mistakes)
+    return result
+
+
+def apply_smoke(content: Mapping[str, Any]) -> Plain:
+    """`content` with its own `smoke` section, dotted keys and values, turned on."""
+    result: Plain = _copy(content)
+    for key, value in (result.get("smoke") or {}).items():
+        _assign(result, str(key).split("."), value)
+    return result
+
+
+def _assign(target: Any, keys: Sequence[str], value: Any) -> None:
+    for key in keys[:-1]:
+        target = target[int(key)] if isinstance(target, list) else target.setdefault(key, {})
+    if isinstance(target, list):
+        target[int(keys[-1])] = value
+    else:
+        target[keys[-1]] = value
+
+
+def _copy(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {key: _copy(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_copy(value) for value in content]
+    return content

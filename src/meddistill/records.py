@@ -1,0 +1,80 @@
+"""The tensor records that travel between rooms: what a batch, a teacher and a student hand over."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from meddistill.imaging import Geometry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Rows of a table, decoded once, as uint8. Each model normalises them on the device.
+
+    `samples` are row numbers in the `Samples` they came from. `rasters` is the student's view at the
+    student's geometry; `teacher_rasters` holds one raster per distinct teacher geometry and is empty when
+    the teachers' outputs come from a feature store. `views` holds the index of the view that each of the
+    student's rasters shows, 0 for the whole image. `tokens` are the student's. Rows with the same
+    `image_group` show the same image, rows with the same `text_group` carry the same caption.
+    """
+
+    samples: Int[Tensor, " batch"]
+    views: Int[Tensor, " batch"]
+    rasters: UInt8[Tensor, "batch height width 3"]
+    tokens: Int[Tensor, "batch context"]
+    image_group: Int[Tensor, " batch"]
+    text_group: Int[Tensor, " batch"]
+    texts: tuple[str, ...] = ()
+    modalities: tuple[str, ...] = ()
+    teacher_rasters: Mapping[Geometry, UInt8[Tensor, "batch th tw 3"]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.samples.shape[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherOutputs:
+    """What one teacher says of the rows of a batch.
+
+    Rows where `available` is False hold zeros and must not be used. Embeddings are as the teacher gives
+    them, not normalised. `logit_scale` is the factor (already exponentiated) that the teacher puts before
+    its cosines, None for teachers without one.
+    """
+
+    available: Bool[Tensor, " batch"]
+    image: Float[Tensor, "batch teacher_dim"] | None = None
+    text: Float[Tensor, "batch teacher_dim"] | None = None
+    logit_scale: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentOutputs:
+    """The student's embeddings, not normalised, and its exponentiated logit scale (a scalar)."""
+
+    image: Float[Tensor, "batch dim"]
+    text: Float[Tensor, "batch dim"]
+    logit_scale: Float[Tensor, ""]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowLosses:
+    """Losses per row, before any reduction.
+
+    `total` is the row's summed loss, `count` its denominator (rows, tokens or pixels). A row that the mask
+    leaves out has both zero.
+    """
+
+    total: Float[Tensor, " batch"]
+    count: Float[Tensor, " batch"]
+
+
+def positives(
+    image_group: Int[Tensor, " batch"], text_group: Int[Tensor, " batch"]
+) -> Bool[Tensor, "batch batch"]:
+    """Which pairs of rows show the same image or carry the same caption; the diagonal is True."""
+    same_image = image_group[:, None] == image_group[None, :]
+    same_text = text_group[:, None] == text_group[None, :]
+    return torch.logical_or(same_image, same_text)

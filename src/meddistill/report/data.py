@@ -1,0 +1,95 @@
+"""Everything that a report shows, as one record; whoever fills it needs no knowledge of HTML."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from meddistill.evaluation.results import Results
+from meddistill.licences import LicenceTerms, Policy
+
+Role = Literal["student", "teacher", "baseline"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """One model in the tables of size, speed and licences; `name` is its name in the results.
+
+    `parameters` counts weights of all towers; `megabytes` is 10^6 bytes as stored; `images_per_second` is by
+    batch size, from uint8 raster to embedding, None where not measured. `input_size` is height x width in
+    pixels. `source` must be no local path.
+    """
+
+    name: str
+    role: Role
+    source: str = ""
+    licence: LicenceTerms | None = None
+    parameters: int | None = None
+    megabytes: float | None = None
+    images_per_second: Mapping[int, float] | None = None
+    input_size: tuple[int, int] | None = None
+    embed_dim: int | None = None
+    context_length: int | None = None
+    modalities: tuple[str, ...] | None = None
+    pretraining_data: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves:
+    """The log of one training stage: steps, and for every name a value a step (None where there is none).
+
+    Names as in the training log: `loss`, `loss/<objective>`, `teacher/<id>/weight`, `learning_rate`, ...
+    """
+
+    stage: str
+    method: str = ""
+    steps: tuple[int, ...] = ()
+    series: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Captions:
+    """How much of the captions the student reads: `cut` of `captions` distinct ones lose their end."""
+
+    captions: int
+    context_length: int
+    cut: int
+    median: float
+    longest: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """Pictures and captions of table rows; to be given only where `report: {examples: true}` allows it.
+
+    Keys are (table of the suite, row from 1) as in `RetrievalExample`; pictures are PNG or JPEG bytes.
+    """
+
+    pictures: Mapping[tuple[str, int], bytes] = field(default_factory=dict)
+    captions: Mapping[tuple[str, int], str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportData:
+    """What a report is made of. All text is shown as text, whatever it holds.
+
+    `facts` are (label, value) pairs about the data and the feature store: counts, sizes, precision.
+    `speed_conditions` says where speeds were measured ("CPU, 2 threads"). `student_terms` is the joined
+    licence of the student. `commands` reproduce the run. `created` is a date in words.
+    """
+
+    title: str
+    subtitle: str = ""
+    created: str = ""
+    version: str = ""
+    results: Results | None = None
+    models: Sequence[ModelCard] = ()
+    speed_conditions: str = ""
+    curves: Sequence[Curves] = ()
+    student_terms: LicenceTerms | None = None
+    policy: Policy = "research"
+    captions: Captions | None = None
+    facts: Sequence[tuple[str, str]] = ()
+    recipe_yaml: str = ""
+    commands: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+    examples: Examples | None = None

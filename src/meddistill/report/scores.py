@@ -1,0 +1,216 @@
+"""The tables and pictures of scores: by task, by model, by modality."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from meddistill.evaluation.results import MEAN_TASK, Difference, Result, Results, TaskFacts
+from meddistill.report.charts import Group, Mark, forest, grouped_bars
+from meddistill.report.models import Look
+from meddistill.report.words import (
+    DASH,
+    FAMILIES,
+    between,
+    count,
+    metric,
+    number,
+    plain_name,
+    signed,
+    signed_between,
+)
+
+SHADES = 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A number, its interval below it, and a shade (0 pale to 6 dark) or a verdict."""
+
+    value: str
+    interval: str = ""
+    shade: int | None = None
+    best: bool = False
+    verdict: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRow:
+    """A task with the student, its best teacher, the teacher mean and the difference to the best teacher."""
+
+    task: str
+    family: str
+    metric: str
+    n: str
+    patients: str
+    cells: tuple[Cell, ...]
+    is_mean: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Title:
+    """What a row or column of a matrix is; `css` colours the swatch of a model."""
+
+    name: str
+    note: str = ""
+    css: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matrix:
+    """Rows of cells under column titles."""
+
+    columns: tuple[Title, ...]
+    rows: tuple[tuple[Title, tuple[Cell, ...]], ...]
+
+
+def task_columns(looks: Sequence[Look]) -> tuple[str, ...]:
+    """Titles of the cells of `task_rows`."""
+    baselines = tuple(look.name for look in looks if look.role == "baseline")
+    ensemble = ("teacher mean",) if any(look.role == "ensemble" for look in looks) else ()
+    teachers = (
+        ("best teacher", "student − best teacher") if any(look.role == "teacher" for look in looks) else ()
+    )
+    return ("student", *baselines, *ensemble, *teachers)
+
+
+def task_rows(results: Results, looks: Sequence[Look]) -> tuple[TaskRow, ...]:
+    """All tasks, then their mean."""
+    rows = [_task_row(results, task.name, looks, task) for task in results.tasks]
+    if any(row.task == MEAN_TASK for row in results.results):
+        rows.append(_task_row(results, MEAN_TASK, looks, None))
+    return tuple(rows)
+
+
+def _task_row(results: Results, task: str, looks: Sequence[Look], facts: TaskFacts | None) -> TaskRow:
+    student = next((look.name for look in looks if look.role == "student"), "")
+    best = results.best_teacher(task)
+    alone = [look.name for look in looks if look.role in ("student", "baseline", "ensemble")]
+    cells = [_score_cell(results.main(name, task)) for name in alone]
+    if any(look.role == "teacher" for look in looks):
+        cells.append(_score_cell(best, name=best.model if best else ""))
+        cells.append(_difference_cell(results.difference(student, best.model, task) if best else None))
+    row = results.main(student, task)
+    return TaskRow(
+        task=plain_name(task),
+        family=FAMILIES.get(facts.family, facts.family) if facts else "",
+        metric=metric(facts.main_metric) if facts else "unweighted",
+        n=count(facts.n) if facts else "",
+        patients=count(facts.patients) if facts else count(row.patients) if row and row.patients else "",
+        cells=tuple(cells),
+        is_mean=facts is None,
+    )
+
+
+def _score_cell(row: Result | None, *, name: str = "") -> Cell:
+    if row is None or row.value is None:
+        return Cell(value=DASH, interval="not applicable" if row is not None and row.note else "", name=name)
+    return Cell(value=number(row.value), interval=between(row.low, row.high), name=name)
+
+
+def _difference_cell(row: Difference | None) -> Cell:
+    if row is None:
+        return Cell(value=DASH)
+    verdict = "unclear"
+    if row.low is not None and row.high is not None and not row.low <= 0 <= row.high:
+        verdict = "better" if row.low > 0 else "worse"
+    return Cell(value=signed(row.value), interval=signed_between(row.low, row.high), verdict=verdict)
+
+
+def heat_map(results: Results, looks: Sequence[Look]) -> Matrix:
+    """Tasks by models. Shade: from chance (pale) to the best model of the task (dark)."""
+    rows = []
+    for task in results.tasks:
+        title = Title(name=plain_name(task.name), note=FAMILIES.get(task.family, task.family))
+        rows.append((title, _heat_cells(results, looks, task.name, chance=_chance(task))))
+    if any(row.task == MEAN_TASK for row in results.results):
+        chances = [_chance(task) for task in results.tasks if task.in_mean]
+        chance = sum(chances) / len(chances) if chances else 0.0
+        rows.append((Title(name=MEAN_TASK), _heat_cells(results, looks, MEAN_TASK, chance=chance)))
+    columns = tuple(Title(name=look.name, css=look.css) for look in looks)
+    return Matrix(columns=columns, rows=tuple(rows))
+
+
+def _heat_cells(results: Results, looks: Sequence[Look], task: str, *, chance: float) -> tuple[Cell, ...]:
+    best = max((_value(results, look, task) for look in looks), default=0.0)
+    return tuple(_heat_cell(results.main(look.name, task), chance=chance, best=best) for look in looks)
+
+
+def _value(results: Results, look: Look, task: str) -> float:
+    row = results.main(look.name, task)
+    return row.value if row is not None and row.value is not None else 0.0
+
+
+def _chance(task: TaskFacts) -> float:
+    """What guessing scores: 1 over the classes; 0 for retrieval, where it is next to nothing."""
+    classes = task.facts.get("classes")
+    return 1 / len(classes) if classes else 0.0
+
+
+def _heat_cell(row: Result | None, *, chance: float, best: float) -> Cell:
+    if row is None or row.value is None:
+        return Cell(value=DASH, interval="no text tower" if row is not None and row.note else "")
+    share = (row.value - chance) / (best - chance) if best > chance else 0.0
+    shade = round(min(max(share, 0.0), 1.0) * (SHADES - 1))
+    interval = between(row.low, row.high, 2)
+    return Cell(value=number(row.value), interval=interval, shade=shade, best=row.value == best)
+
+
+def overview(results: Results, looks: Sequence[Look]) -> Markup | None:
+    """All models on the mean over tasks, and the student's difference from each."""
+    marks = [_mark(look, results.main(look.name, MEAN_TASK)) for look in looks]
+    student = next((look.name for look in looks if look.role == "student"), "")
+    differences = {}
+    for look in looks:
+        row = results.difference(student, look.name, MEAN_TASK)
+        if row is not None:
+            differences[look.name] = Mark(
+                label=look.name, css=look.css, role=look.role, value=row.value, low=row.low, high=row.high
+            )
+    if not any(mark.value is not None for mark in marks):
+        return None
+    label = "Mean over tasks of every model with interval, and the student's difference from each"
+    return forest(marks, differences, label=label)
+
+
+def _mark(look: Look, row: Result | None) -> Mark:
+    value, low, high = (row.value, row.low, row.high) if row is not None else (None, None, None)
+    return Mark(label=look.name, css=look.css, role=look.role, value=value, low=low, high=high)
+
+
+def by_modality(results: Results, looks: Sequence[Look]) -> Markup | None:
+    """Mean over tasks on the rows of each modality; None where modalities are not known."""
+    rows = {
+        (row.model, row.modality): row
+        for row in results.of(task=MEAN_TASK)
+        if row.modality and row.value is not None
+    }
+    groups = []
+    for modality in sorted({modality for _, modality in rows}):
+        marks = tuple(_mark(look, rows.get((look.name, modality))) for look in looks)
+        n = max(row.n for (_, name), row in rows.items() if name == modality)
+        groups.append(Group(title=modality, note=f"n = {count(n)}", marks=marks))
+    if not groups:
+        return None
+    return grouped_bars(groups, label="Mean over tasks by modality, one bar for each model")
+
+
+def all_metrics(results: Results) -> tuple[tuple[str, ...], ...]:
+    """Every row of the results on all rows of a task, as text."""
+    return tuple(
+        (
+            plain_name(row.task),
+            row.model,
+            metric(row.metric),
+            row.setting,
+            number(row.value),
+            between(row.low, row.high) or row.note,
+            number(row.spread) if row.spread is not None else "",
+            count(row.n) if row.n else "",
+            count(row.patients) if row.patients else "",
+            count(row.failed) if row.failed else "",
+        )
+        for row in results.results
+        if not row.modality
+    )

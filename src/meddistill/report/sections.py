@@ -1,0 +1,360 @@
+"""The other parts of a report: agreement, examples, curves, size, licences, tasks."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from meddistill.evaluation.results import Results, RetrievalExample
+from meddistill.licences import LicenceTerms
+from meddistill.report.charts import Series, lines
+from meddistill.report.data import Curves, Examples, ModelCard, ReportData
+from meddistill.report.models import Look
+from meddistill.report.scores import SHADES, Cell, Matrix, Title
+from meddistill.report.words import DASH, DIRECTIONS, FAMILIES, count, large, metric, number, plain_name, rate
+
+_MOST_POINTS = 240
+_SHOWN_QUERIES = 6
+_MEASURES = {
+    "cka": ("Linear CKA", "similarity of the two spaces as a whole; 1 is equal up to rotation, 0 unrelated"),
+    "neighbours": ("Common neighbours", "share of the 10 nearest images that both models agree on"),
+    "labels": ("Equal decisions", "share of zero-shot decisions that are the same"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgreementTable:
+    """One measure: teachers by modalities."""
+
+    title: str
+    note: str
+    matrix: Matrix
+
+
+def agreement_tables(results: Results, looks: Sequence[Look]) -> tuple[AgreementTable, ...]:
+    """A table for every measure; shades run from 0 to 1."""
+    students = results.named("student")
+    rows = [row for row in results.agreement if students and row.student == students[0]]
+    css = {look.name: look.css for look in looks}
+    tables = []
+    for measure, (title, note) in _MEASURES.items():
+        found = {(row.teacher, row.modality): row for row in rows if row.measure == measure}
+        if not found:
+            continue
+        modalities = sorted({modality for _, modality in found})
+        lines_of = tuple(
+            (
+                Title(name=teacher, css=css.get(teacher, "")),
+                tuple(
+                    _agreement_cell(found[teacher, each].value)
+                    if (teacher, each) in found
+                    else Cell(value=DASH)
+                    for each in modalities
+                ),
+            )
+            for teacher in dict.fromkeys(teacher for teacher, _ in found)
+        )
+        sizes = {each: max(row.n for (_, name), row in found.items() if name == each) for each in modalities}
+        matrix = Matrix(
+            columns=tuple(Title(name=each or "all", note=f"n = {count(sizes[each])}") for each in modalities),
+            rows=lines_of,
+        )
+        tables.append(AgreementTable(title=title, note=note, matrix=matrix))
+    return tuple(tables)
+
+
+def _agreement_cell(value: float) -> Cell:
+    return Cell(value=number(value, 2), shade=round(min(max(value, 0.0), 1.0) * (SHADES - 1)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """An answer to a query: a picture (data address) or a caption, and whether it is right."""
+
+    right: bool
+    picture: str = ""
+    caption: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """A query with the student's five best answers and the rank of the best right one, by model."""
+
+    direction: str
+    modality: str
+    picture: str
+    caption: str
+    answers: tuple[Answer, ...]
+    ranks: tuple[tuple[str, str, str], ...]
+
+
+def queries(results: Results, examples: Examples | None, looks: Sequence[Look]) -> tuple[Query, ...]:
+    """Some queries of every direction; without `examples` neither pictures nor captions, ranks alone."""
+    students = results.named("student")
+    mine = [row for row in results.examples if students and row.model == students[0]]
+    ranks: dict[tuple[str, str, int], dict[str, float]] = {}
+    for row in results.examples:
+        ranks.setdefault((row.task, row.direction, row.query), {})[row.model] = row.rank
+    found: list[Query] = []
+    for direction in DIRECTIONS:
+        shown = [each for each in mine if each.direction == direction][:_SHOWN_QUERIES]
+        found.extend(
+            _query(row, ranks[row.task, row.direction, row.query], examples or Examples(), looks)
+            for row in shown
+        )
+    return tuple(found)
+
+
+def _query(
+    row: RetrievalExample, ranks: Mapping[str, float], examples: Examples, looks: Sequence[Look]
+) -> Query:
+    from_image = row.direction == "image_to_text"
+    key = (row.table, row.query)
+    answers = tuple(
+        Answer(
+            right=right,
+            picture="" if from_image else _data_address(examples.pictures.get((row.table, answer))),
+            caption=examples.captions.get((row.table, answer), "") if from_image else "",
+        )
+        for answer, right in zip(row.answers, row.right, strict=True)
+    )
+    return Query(
+        direction=DIRECTIONS[row.direction],
+        modality=row.modality,
+        picture=_data_address(examples.pictures.get(key)) if from_image else "",
+        caption="" if from_image else examples.captions.get(key, ""),
+        answers=answers,
+        ranks=tuple((look.name, look.css, f"{ranks[look.name]:g}") for look in looks if look.name in ranks),
+    )
+
+
+def _data_address(picture: bytes | None) -> str:
+    if not picture:
+        return ""
+    kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """A drawn chart with its title and legend of (label, CSS class)."""
+
+    title: str
+    chart: Markup
+    legend: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """The charts of one training stage."""
+
+    name: str
+    method: str
+    plots: tuple[Plot, ...]
+
+
+def stages(curves: Sequence[Curves], looks: Sequence[Look]) -> tuple[Stage, ...]:
+    """Loss and its parts, teachers' weights and agreement, for every stage that left a log."""
+    css = {look.name: look.css for look in looks if look.role == "teacher"}
+    found = []
+    for each in curves:
+        teachers = list(
+            dict.fromkeys(name.split("/")[1] for name in each.series if name.startswith("teacher/"))
+        )
+        parts = [name for name in each.series if name.startswith("loss/")]
+        plots = [_plot(each, "Loss", {"loss": ("total", "c-student")})]
+        if parts:
+            named = {
+                name: (name.removeprefix("loss/"), f"c-p{index % 6}") for index, name in enumerate(parts)
+            }
+            plots.append(_plot(each, "Parts of the loss, before their weights", named))
+        for key, title in (
+            ("weight", "Mean weight of each teacher"),
+            ("agreement", "Cosine with each teacher"),
+        ):
+            named = {f"teacher/{name}/{key}": (name, css.get(name, "c-t8")) for name in teachers}
+            plots.append(_plot(each, title, named, zero=key == "weight"))
+        drawn = tuple(plot for plot in plots if plot is not None)
+        if drawn:
+            found.append(Stage(name=each.stage, method=each.method, plots=drawn))
+    return tuple(found)
+
+
+def _plot(
+    curves: Curves, title: str, named: Mapping[str, tuple[str, str]], *, zero: bool = False
+) -> Plot | None:
+    steps = _thinned_steps(curves.steps)
+    series = [
+        Series(label=label, css=css, values=_thinned(curves.series[name]))
+        for name, (label, css) in named.items()
+        if any(value is not None for value in curves.series.get(name, ()))
+    ]
+    if not series or not steps:
+        return None
+    label = f"{title} over the steps of stage {curves.stage}"
+    return Plot(
+        title=title,
+        chart=lines(steps, series, label=label, zero=zero),
+        legend=tuple((each.label, each.css) for each in series),
+    )
+
+
+def _stride(length: int) -> int:
+    return -(-length // _MOST_POINTS) if length else 1
+
+
+def _thinned_steps(steps: Sequence[int]) -> tuple[int, ...]:
+    stride = _stride(len(steps))
+    return tuple(steps[min(start + stride, len(steps)) - 1] for start in range(0, len(steps), stride))
+
+
+def _thinned(values: Sequence[float | None]) -> tuple[float | None, ...]:
+    """Means of stretches, so that a long log stays a small picture."""
+    stride = _stride(len(values))
+    means: list[float | None] = []
+    for start in range(0, len(values), stride):
+        known = [value for value in values[start : start + stride] if value is not None]
+        means.append(sum(known) / len(known) if known else None)
+    return tuple(means)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizeRow:
+    """A model's size and speed; `share` is its part of the largest one's parameters, for a bar."""
+
+    name: str
+    css: str
+    parameters: str
+    share: float
+    megabytes: str
+    input_size: str
+    embed_dim: str
+    context: str
+    speeds: tuple[str, ...]
+
+
+def size_rows(
+    cards: Sequence[ModelCard], looks: Sequence[Look]
+) -> tuple[tuple[int, ...], tuple[SizeRow, ...]]:
+    """Batch sizes that were timed, and a row for every model in the report's order."""
+    batches = sorted({batch for card in cards for batch in card.images_per_second or {}})
+    largest = max((card.parameters or 0 for card in cards), default=0) or 1
+    by_name = {card.name: card for card in cards}
+    rows = tuple(
+        _size_row(by_name[look.name], look.css, batches, largest) for look in looks if look.name in by_name
+    )
+    return tuple(batches), rows
+
+
+def _size_row(card: ModelCard, css: str, batches: Sequence[int], largest: int) -> SizeRow:
+    speeds = card.images_per_second or {}
+    return SizeRow(
+        name=card.name,
+        css=css,
+        parameters=large(card.parameters),
+        share=(card.parameters or 0) / largest,
+        megabytes=number(card.megabytes, 1),
+        input_size=f"{card.input_size[0]} × {card.input_size[1]}" if card.input_size else DASH,
+        embed_dim=str(card.embed_dim or DASH),
+        context=str(card.context_length or DASH),
+        speeds=tuple(rate(speeds[batch]) if batch in speeds else DASH for batch in batches),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LicenceRow:
+    """What one licence allows, in words."""
+
+    name: str
+    role: str
+    licence: str
+    commercial: str
+    derivatives: str
+    distillation: str
+    note: str
+    source: str
+    modalities: str
+    data: str
+
+
+def licence_rows(cards: Sequence[ModelCard]) -> tuple[LicenceRow, ...]:
+    """A row for every model whose terms are known."""
+    return tuple(_licence_row(card, card.licence) for card in cards if card.licence is not None)
+
+
+def _licence_row(card: ModelCard, terms: LicenceTerms) -> LicenceRow:
+    return LicenceRow(
+        name=card.name,
+        role=card.role,
+        licence=terms.name,
+        commercial=_yes(terms.commercial),
+        derivatives=_yes(terms.derivatives),
+        distillation=terms.distillation.replace("_", "-"),
+        note=terms.note,
+        source=card.source,
+        modalities=", ".join(card.modalities) if card.modalities else "all",
+        data=", ".join(card.pretraining_data) or DASH,
+    )
+
+
+def _yes(value: bool | None) -> str:  # noqa: FBT001
+    return {True: "yes", False: "no", None: "unknown"}[value]
+
+
+def permitted_use(terms: LicenceTerms) -> tuple[str, ...]:
+    """What the student may be used for, in sentences."""
+    words = [
+        {
+            True: "Commercial use is allowed.",
+            False: "Non-commercial use only.",
+            None: "Whether commercial use is allowed is not known; treat it as not allowed.",
+        }[terms.commercial],
+        {
+            True: "The student may be shared.",
+            False: "The student must not be shared: one of the licences forbids derivatives.",
+            None: "Whether the student may be shared is not known; do not share it before it is.",
+        }[terms.derivatives],
+    ]
+    if terms.share_alike:
+        words.append("It must be shared under the same licence (share-alike).")
+    if terms.research_only:
+        words.append("Research only: a licence or model card rules out clinical use.")
+    if terms.redistribute_outputs is not True:
+        words.append("Features extracted from the teachers are to be kept private.")
+    return tuple(words)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskNote:
+    """What a reader has to know of a task before believing its number."""
+
+    name: str
+    family: str
+    metric: str
+    classes: str
+    size: str
+    prompts: str
+
+
+def task_notes(data: ReportData) -> tuple[TaskNote, ...]:
+    """A note for every task."""
+    tasks = data.results.tasks if data.results else ()
+    notes = []
+    for task in tasks:
+        classes = task.facts.get("classes") or {}
+        listed = ", ".join(f"{name} ({count(each['n'])})" for name, each in classes.items())
+        if "images" in task.facts:
+            images, captions = count(task.facts["images"]), count(task.facts["texts"])
+            listed = f"{images} images, {captions} captions in the galleries"
+        notes.append(
+            TaskNote(
+                name=plain_name(task.name),
+                family=FAMILIES.get(task.family, task.family),
+                metric=metric(task.main_metric),
+                classes=listed,
+                size=f"{count(task.n)} rows, {count(task.patients)} patients",
+                prompts=task.prompts_sha256[:12] if task.prompts_sha256 else "",
+            )
+        )
+    return tuple(notes)

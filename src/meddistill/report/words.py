@@ -1,0 +1,110 @@
+"""Numbers and names as a reader wants them."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+DASH: Final = "–"
+MINUS: Final = "−"
+_THIN: Final = "\u202f"  # narrow no-break space between thousands and before units
+
+FAMILIES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "zero_shot": "zero-shot",
+        "linear_probe": "linear probe",
+        "knn": "nearest neighbours",
+        "retrieval": "retrieval",
+        "mean": "mean",
+    }
+)
+METRICS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "balanced_accuracy": "balanced accuracy",
+        "accuracy": "accuracy",
+        "auc": "macro AUC",
+        "f1": "macro F1",
+        "mean_recall": "mean recall",
+        "mean of main metrics": "mean of main metrics",
+    }
+)
+DIRECTIONS: Final[Mapping[str, str]] = MappingProxyType(
+    {"image_to_text": "image → text", "text_to_image": "text → image"}
+)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """`0.712`; a dash where there is none; a true minus sign."""
+    return DASH if value is None else f"{value:.{digits}f}".replace("-", MINUS)
+
+
+def signed(value: float | None, digits: int = 3) -> str:
+    """`+0.080` or `−0.012`; what rounds to zero has no sign."""
+    if value is None:
+        return DASH
+    text = f"{value:+.{digits}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", MINUS)
+
+
+def between(low: float | None, high: float | None, digits: int = 3) -> str:
+    """`0.66 to 0.75`; empty where there is no interval."""
+    return "" if low is None or high is None else f"{number(low, digits)} to {number(high, digits)}"
+
+
+def signed_between(low: float | None, high: float | None, digits: int = 3) -> str:
+    """`−0.01 to +0.12`; empty where there is no interval.
+
+    One more digit where a bound would round to zero, for then nobody could see on which side of zero it is.
+    """
+    if low is None or high is None:
+        return ""
+    if any(bound != 0 and round(bound, digits) == 0 for bound in (low, high)):
+        digits += 1
+    return f"{signed(low, digits)} to {signed(high, digits)}"
+
+
+def count(value: int) -> str:
+    """`12 345` with narrow spaces."""
+    return f"{value:,}".replace(",", _THIN)
+
+
+def large(value: float | None) -> str:
+    """`840`, `12.3 k`, `1.24 M`, `86.2 M`; three digits that matter."""
+    if value is None:
+        return DASH
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{_three(value / size)}{_THIN}{unit}"
+    return _three(value)
+
+
+def rate(value: float) -> str:
+    """`4.37`, `86.2`, `2 170`: three digits that matter, none behind the point from 100 on."""
+    return _three(value) if value < 100 else count(round(float(f"{value:.3g}")))
+
+
+def times(ratio: float) -> str:
+    """`2.8`, `12`, `1.07`: how many times."""
+    return _three(ratio) if ratio < 1.1 else f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
+
+
+def plain_name(name: str) -> str:
+    """A name of a task or metric without underscores."""
+    return name.replace("_", " ")
+
+
+def metric(name: str) -> str:
+    """A metric in words, those of retrieval included."""
+    for direction, words in DIRECTIONS.items():
+        if name.startswith(direction):
+            return f"{words}: {plain_name(name.removeprefix(direction + '_'))}"
+    return METRICS.get(name, plain_name(name))
+
+
+def plural(number_of: int, word: str) -> str:
+    """`1 task`, `3 tasks`."""
+    return f"{count(number_of)} {word}{'' if number_of == 1 else 's'}"
+
+
+def _three(value: float) -> str:
+    text = f"{value:.3g}"
+    return f"{float(text):.0f}" if "e" in text else text

@@ -1,0 +1,94 @@
+"""The report: one HTML file that asks nothing of a network and runs no script.
+
+Everything is text, tables and SVG, so that the file needs no library, prints well, can be mailed, and is
+safe to open: its content security policy forbids scripts and all addresses but the pictures inside it.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from meddistill.evaluation.results import Results
+from meddistill.features.files import write_whole
+from meddistill.licences import NOT_LEGAL_ADVICE
+from meddistill.report import scores, sections
+from meddistill.report.data import ReportData
+from meddistill.report.headline import headline
+from meddistill.report.models import Look, looks
+from meddistill.report.words import count, plural
+
+_TEMPLATE = "report.html"
+_STYLE = "report.css"
+# What `_evaluated` gives, of a run that has not been evaluated; the template leaves such sections out.
+_NOT_EVALUATED: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "overview": None,
+        "columns": (),
+        "tasks": (),
+        "heat": None,
+        "modalities": None,
+        "agreement": (),
+        "queries": (),
+        "metrics": (),
+    }
+)
+
+
+def write_report(data: ReportData, path: Path) -> None:
+    """Write the report; a reader sees the old or the new file, never a part.
+
+    Sections without content are left out, so that a run can be reported at any stage.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, render(data).encode("utf-8", "replace"))
+
+
+def render(data: ReportData) -> str:
+    """The report as HTML. All text of `data` is escaped."""
+    environment = Environment(
+        loader=PackageLoader("meddistill.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["count"] = count
+    environment.filters["plural"] = plural
+    source, _, _ = PackageLoader("meddistill.report").get_source(environment, _STYLE)
+    return environment.get_template(_TEMPLATE).render(style=Markup(source), data=data, **_content(data))
+
+
+def _content(data: ReportData) -> dict[str, Any]:
+    models = looks(data.results, data.models)
+    batches, sizes = sections.size_rows(data.models, models)
+    content: dict[str, Any] = {
+        "looks": models,
+        "headline": headline(data),
+        "stages": sections.stages(data.curves, models),
+        "batches": batches,
+        "sizes": sizes,
+        "licences": sections.licence_rows(data.models),
+        "permitted": sections.permitted_use(data.student_terms) if data.student_terms else (),
+        "advice": NOT_LEGAL_ADVICE,
+        "notes": sections.task_notes(data),
+        "warnings": (*data.warnings, *(data.results.warnings if data.results else ())),
+    }
+    evaluated = _NOT_EVALUATED if data.results is None else _evaluated(data.results, data, models)
+    return {**content, **evaluated}
+
+
+def _evaluated(results: Results, data: ReportData, models: Sequence[Look]) -> dict[str, Any]:
+    return {
+        "overview": scores.overview(results, models),
+        "columns": scores.task_columns(models),
+        "tasks": scores.task_rows(results, models),
+        "heat": scores.heat_map(results, models),
+        "modalities": scores.by_modality(results, models),
+        "agreement": sections.agreement_tables(results, models),
+        "queries": sections.queries(results, data.examples, models),
+        "metrics": scores.all_metrics(results),
+    }

@@ -1,0 +1,116 @@
+"""A bundle on disk: what it must hold, and whether it holds it.
+
+```
+manifest.json        name, kind, hashes, logit_scale, embed_dim, context_length, licence
+preprocessing.json   input spec, decode options, text normaliser
+onnx/image.onnx      "pixels" float32 [batch, 3, h, w], normalised -> "image_embeds" [batch, d], unit length
+onnx/text.onnx       "tokens" int64 [batch, context] -> "text_embeds" [batch, d], unit length
+tokenizer.json       takes normalised texts; pads and cuts to the context length
+prompts/*.json       class vectors made at export, optional
+open_clip/ README.md LICENSES/    for other readers
+```
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meddistill.errors import BundleError
+from meddistill.runtime.manifest import Manifest, Preprocessing, Prompts, parse, read_json, read_manifest
+
+IMAGE_MODEL, TEXT_MODEL, TOKENIZER = "onnx/image.onnx", "onnx/text.onnx", "tokenizer.json"
+REQUIRED = ("preprocessing.json", IMAGE_MODEL, TEXT_MODEL, TOKENIZER)
+_SHOWN_MISTAKES = 5
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle. Make one with `Bundle.open`."""
+
+    folder: Path
+    manifest: Manifest
+    preprocessing: Preprocessing
+
+    @classmethod
+    def open(cls, path: Path) -> "Bundle":
+        """Read a bundle's manifest and check that every file it names is there in its size.
+
+        Hashes are checked when a file is first used, and all of them by `verify`. Raises BundleError for
+        what is no bundle, one of another version or kind, and one that is incomplete or leaves its folder.
+        """
+        manifest = read_manifest(path)
+        mistakes = list(_mistakes(path, manifest))
+        if mistakes:
+            raise _broken(path, mistakes)
+        place = path / "preprocessing.json"
+        _check_hashes(path, manifest, [place.name])
+        preprocessing = parse(Preprocessing, read_json(place), place)
+        if preprocessing.text.context_length != manifest.context_length:
+            raise _broken(path, ["its manifest and preprocessing name different context lengths"])
+        return cls(path, manifest, preprocessing)
+
+    def verify(self) -> None:
+        """Check every file's sha256; raises BundleError naming those that differ."""
+        _check_hashes(self.folder, self.manifest, self.manifest.files)
+
+    def file(self, name: str) -> Path:
+        """The file of that name in the bundle; raises BundleError if its sha256 is not the manifest's."""
+        _check_hashes(self.folder, self.manifest, [name])
+        return self.folder / name
+
+    def class_vectors(self, labels: Sequence[str], templates: Sequence[str]) -> NDArray[np.float32] | None:
+        """Class vectors `[labels, d]` that the bundle holds for these labels and templates, or None."""
+        for name in sorted(self.manifest.files):
+            if not (name.startswith("prompts/") and name.endswith(".json")):
+                continue
+            path = self.file(name)
+            prompts = parse(Prompts, read_json(path), path)
+            rows = {label: row for row, label in enumerate(prompts.labels)}
+            if prompts.templates == tuple(templates) and rows.keys() >= set(labels):
+                return self._vectors(name, prompts)[[rows[label] for label in labels]]
+        return None
+
+    def _vectors(self, name: str, prompts: Prompts) -> NDArray[np.float32]:
+        lengths = {len(vector) for vector in prompts.vectors}
+        if len(prompts.vectors) != len(prompts.labels) or lengths != {self.manifest.embed_dim}:
+            raise _broken(self.folder, [f"{name} must hold one vector of {self.manifest.embed_dim} a label"])
+        return np.asarray(prompts.vectors, dtype=np.float32)
+
+
+def _mistakes(folder: Path, manifest: Manifest) -> Iterator[str]:
+    yield from (f"{name} is not in the manifest" for name in REQUIRED if name not in manifest.files)
+    for name, entry in manifest.files.items():
+        parts = PurePosixPath(name)
+        if parts.is_absolute() or ".." in parts.parts or "\\" in name or "\0" in name:
+            yield "a file name leaves the bundle"
+            continue
+        path = folder / name
+        if not path.is_file():
+            yield f"{name} is missing"
+        elif path.stat().st_size != entry.bytes:
+            yield f"{name} has {path.stat().st_size:,} bytes instead of {entry.bytes:,}"
+
+
+def _broken(folder: Path, mistakes: Sequence[str]) -> BundleError:
+    shown = "; ".join(mistakes[:_SHOWN_MISTAKES])
+    more = f"; and {len(mistakes) - _SHOWN_MISTAKES} more" if len(mistakes) > _SHOWN_MISTAKES else ""
+    msg = f"`{folder}` must be a whole bundle; got: {shown}{more}. Copy or export it again."
+    return BundleError(msg)
+
+
+def _check_hashes(folder: Path, manifest: Manifest, names: Iterable[str]) -> None:
+    changed = [name for name in names if _sha256(folder / name) != manifest.files[name].sha256]
+    if changed:
+        raise _broken(folder, [f"{name} has another sha256" for name in changed])
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return type(error).__name__

@@ -1,0 +1,108 @@
+"""Zero-shot classification: images against class vectors of an ensemble of prompts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meddistill.errors import ConfigError
+from meddistill.imaging import ImageRef, normalise_text
+from meddistill.runtime.bundle import Bundle
+from meddistill.runtime.embed import Embedder, Vectors
+from meddistill.runtime.pipeline import OnMistake
+
+PLACE = "{}"
+DEFAULT_TEMPLATES = ("{}", "a medical image of {}", "this medical image shows {}")
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The scores of one image: a probability for each label, summing to 1, in the order of the labels."""
+
+    ref: ImageRef
+    scores: Mapping[str, float]
+
+    @property
+    def path(self) -> Path:
+        """The image's file."""
+        return self.ref.path
+
+    @property
+    def best(self) -> str:
+        """The label with the highest score, the first one of equals."""
+        return max(self.scores, key=lambda label: self.scores[label])
+
+
+def class_vectors(
+    embedder: Embedder, labels: Sequence[str], *, templates: Sequence[str] = DEFAULT_TEMPLATES
+) -> Vectors:
+    """Class vectors `[labels, d]`: `normalise(mean over templates t of embed(t.format(label)))`.
+
+    Each embedding has unit length before the mean (CLIP's prompt ensemble, Radford et al. 2021, 3.1.4).
+    Vectors that the bundle holds for the same labels and templates are taken instead of being computed.
+    """
+    _check(labels, templates)
+    stored = embedder.bundle.class_vectors(labels, templates)
+    if stored is not None:
+        return stored
+    texts = [template.replace(PLACE, label) for label in labels for template in templates]
+    vectors = _unit(embedder.embed_texts(texts)).reshape(len(labels), len(templates), -1)
+    return _unit(vectors.mean(axis=1))
+
+
+def classify(
+    bundle: Bundle,
+    refs: Sequence[ImageRef],
+    labels: Sequence[str],
+    *,
+    templates: Sequence[str] = DEFAULT_TEMPLATES,
+    batch_size: int = 32,
+    embedder: Embedder | None = None,
+    on_mistake: OnMistake | None = None,
+) -> list[Classification]:
+    """Scores of each image: softmax over the labels of `logit_scale * cosine(image, class vector)`.
+
+    They say how well the labels fit relative to one another: some label always fits best, even where none
+    fits, and they are not calibrated. An image that cannot be read raises its ImageError, or is told to
+    `on_mistake(row, error)` and left out. Pass `embedder` to keep its models loaded between calls.
+
+    Raises ConfigError for fewer than two labels, labels that are equal or empty, and templates that have
+    not exactly one `{}`.
+    """
+    embedder = embedder or Embedder(bundle)
+    classes = class_vectors(embedder, labels, templates=templates)
+    results: list[Classification] = []
+    for batch in embedder.stream_images(refs, batch_size=batch_size, on_mistake=on_mistake):
+        logits = bundle.manifest.logit_scale * (_unit(batch.vectors) @ classes.T).astype(np.float64)
+        for row, scores in zip(batch.rows, _softmax(logits), strict=True):
+            named = dict(zip(labels, map(float, scores), strict=True))
+            results.append(Classification(refs[row], named))
+    return results
+
+
+def _check(labels: Sequence[str], templates: Sequence[str]) -> None:
+    mistakes = []
+    normalised = [normalise_text(label) for label in labels]
+    if len(labels) < 2:
+        mistakes.append(f"`labels` must name at least two classes; got {len(labels)}.")
+    if not all(normalised):
+        mistakes.append("`labels` must not be empty texts.")
+    if len(set(normalised)) < len(normalised):
+        mistakes.append("`labels` must differ in more than case and white space.")
+    if not templates:
+        mistakes.append("`templates` must hold at least one text.")
+    wrong = [template for template in templates if template.count(PLACE) != 1]
+    mistakes += [f"a template must hold {PLACE} exactly once; got {template!r}." for template in wrong]
+    if mistakes:
+        raise ConfigError(subject="classification", mistakes=mistakes)
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-12)
+
+
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)

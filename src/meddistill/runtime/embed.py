@@ -1,0 +1,151 @@
+"""Images and texts to unit vectors, with stock ONNX Runtime."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from meddistill.errors import BundleError, ConfigError
+from meddistill.imaging import ImageRef, normalise, normalise_text
+from meddistill.runtime.bundle import IMAGE_MODEL, TEXT_MODEL, TOKENIZER, Bundle
+from meddistill.runtime.pipeline import Decoder, OnMistake
+
+Vectors = NDArray[np.float32]
+_ONLY_ERRORS = 3  # severity of ONNX Runtime's own log on stderr
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """`vectors` `[b, d]` of the images at `rows` of what was asked for."""
+
+    rows: tuple[int, ...]
+    vectors: Vectors
+
+
+class Embedder:
+    """A bundle's two towers, loaded when first used.
+
+    Parameters
+    ----------
+    bundle
+        An opened bundle.
+    threads
+        Threads of ONNX Runtime inside one operator, and of decoding; None leaves both to the machine.
+    providers
+        ONNX Runtime's execution providers, by preference.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        threads: int | None = None,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise ConfigError(subject="embedder", mistakes=[f"`threads` must be at least 1; got {threads}."])
+        self.bundle = bundle
+        self._threads = threads
+        self._providers = tuple(providers)
+
+    @property
+    def dim(self) -> int:
+        """The length `d` of every vector."""
+        return self.bundle.manifest.embed_dim
+
+    def embed_images(self, refs: Sequence[ImageRef], *, batch_size: int = 32) -> Vectors:
+        """Unit vectors `[n, d]` float32 of images; raises the ImageError of the first that cannot be read."""
+        parts = [part.vectors for part in self.stream_images(refs, batch_size=batch_size)]
+        return np.concatenate(parts) if parts else np.zeros((0, self.dim), np.float32)
+
+    def stream_images(
+        self, refs: Sequence[ImageRef], *, batch_size: int = 32, on_mistake: OnMistake | None = None
+    ) -> Iterator[Embedded]:
+        """Vectors batch by batch, in order; decoding runs in threads while ONNX Runtime computes.
+
+        An image that cannot be read raises its ImageError, or is told to `on_mistake(row, error)` and left
+        out.
+        """
+        _check_batch_size(batch_size)
+        spec = self.bundle.preprocessing.input
+        decoder = Decoder(spec.geometry, self.bundle.preprocessing.decode, self._threads)
+        for batch in decoder.batches(refs, batch_size=batch_size, on_mistake=on_mistake):
+            pixels = normalise(batch.pixels, spec)
+            yield Embedded(batch.rows, self._run(self._image_session, IMAGE_MODEL, pixels))
+
+    def embed_texts(self, texts: Sequence[str], *, batch_size: int = 64) -> Vectors:
+        """Unit vectors `[n, d]` float32 of texts; those longer than the context length are cut."""
+        _check_batch_size(batch_size)
+        parts = [
+            self._run(self._text_session, TEXT_MODEL, self.tokenise(texts[start : start + batch_size]))
+            for start in range(0, len(texts), batch_size)
+        ]
+        return np.concatenate(parts) if parts else np.zeros((0, self.dim), np.float32)
+
+    def tokenise(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """Token ids `[n, context]` int64. A text without a character is a ConfigError."""
+        normalised = [normalise_text(text) for text in texts]
+        empty = [row for row, text in enumerate(normalised) if not text]
+        if empty:
+            raise ConfigError(
+                subject="texts", mistakes=[f"text {row} must not be empty." for row in empty[:5]]
+            )
+        rows = [encoding.ids for encoding in self._tokenizer.encode_batch(normalised)]
+        length = self.bundle.manifest.context_length
+        if any(len(row) != length for row in rows):
+            raise self._damaged(TOKENIZER, f"must pad and cut to {length} tokens")
+        return np.asarray(rows, dtype=np.int64).reshape(len(rows), length)
+
+    @cached_property
+    def _image_session(self) -> Any:
+        return self._session(IMAGE_MODEL)
+
+    @cached_property
+    def _text_session(self) -> Any:
+        return self._session(TEXT_MODEL)
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        path = self.bundle.file(TOKENIZER)
+        try:
+            return Tokenizer.from_file(str(path))
+        except Exception:  # the library raises a bare Exception
+            raise self._damaged(TOKENIZER, "must be a tokenizer of the tokenizers library") from None
+
+    def _session(self, name: str) -> Any:
+        path = self.bundle.file(name)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _ONLY_ERRORS
+        if self._threads is not None:
+            options.intra_op_num_threads = self._threads
+        try:
+            return onnxruntime.InferenceSession(str(path), options, providers=list(self._providers))
+        except Exception as error:  # ONNX Runtime has an exception class a status code, with no common base
+            raise self._damaged(name, f"must be loadable; got {type(error).__name__}") from error
+
+    def _run(self, session: Any, name: str, batch: NDArray[Any]) -> Vectors:
+        try:
+            vectors = np.asarray(session.run(None, {session.get_inputs()[0].name: batch})[0])
+        except Exception as error:  # as above
+            raise self._damaged(name, f"must take {batch.shape}; got {type(error).__name__}") from error
+        if vectors.shape != (len(batch), self.dim):
+            raise self._damaged(name, f"must give vectors of {self.dim}; got shape {vectors.shape}")
+        if not np.isfinite(vectors).all():
+            raise self._damaged(name, "must give finite numbers; got NaN or infinity")
+        return vectors.astype(np.float32, copy=False)
+
+    def _damaged(self, name: str, rule: str) -> BundleError:
+        msg = f"`{self.bundle.folder / name}` {rule}. Export the bundle again."
+        return BundleError(msg)
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise ConfigError(
+            subject="embedder", mistakes=[f"`batch_size` must be at least 1; got {batch_size}."]
+        )

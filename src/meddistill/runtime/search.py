@@ -1,0 +1,111 @@
+"""Exact nearest neighbours by cosine in an index that is two plain files.
+
+```
+vectors.npy    float32 [n, d], unit length
+index.json     {"format": "meddistill-index", "version": 1, "model": sha256 of the image tower, "names"}
+```
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from meddistill.errors import BundleError, ConfigError
+from meddistill.runtime.bundle import IMAGE_MODEL, Bundle
+from meddistill.runtime.embed import Vectors
+from meddistill.runtime.manifest import parse, read_json
+
+_QUERIES_AT_ONCE = 256
+
+
+class _Header(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    format: Literal["meddistill-index"] = "meddistill-index"
+    version: Literal[1] = 1
+    model: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """For each query its `k` nearest rows `[m, k]`, nearest first, and their cosines `[m, k]`."""
+
+    rows: NDArray[np.int64]
+    cosines: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Index:
+    """Vectors with names. Make one with `build` or `load`."""
+
+    vectors: Vectors
+    names: tuple[str, ...]
+    model: str
+
+    @classmethod
+    def build(cls, bundle: Bundle, vectors: Vectors, names: Sequence[str]) -> "Index":
+        """An index of vectors `[n, d]` that `bundle` embedded; they are brought to unit length."""
+        if vectors.ndim != 2 or len(vectors) != len(names):
+            raise ConfigError(
+                subject="index", mistakes=[f"`vectors` must be one row a name; got {vectors.shape}."]
+            )
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        if not np.isfinite(norms).all() or not norms.all():
+            raise ConfigError(subject="index", mistakes=["`vectors` must be finite and not zero."])
+        unit = np.ascontiguousarray(vectors / norms, dtype=np.float32)
+        return cls(unit, tuple(names), bundle.manifest.files[IMAGE_MODEL].sha256)
+
+    def save(self, folder: Path) -> None:
+        """Write the two files; `index.json` last, so that an index without it is not one."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "index.json").unlink(missing_ok=True)
+        np.save(folder / "vectors.npy", self.vectors)
+        header = _Header(model=self.model, names=self.names)
+        partial = folder / "index.json.part"
+        partial.write_text(json.dumps(header.model_dump()), encoding="utf-8")
+        partial.replace(folder / "index.json")
+
+    @classmethod
+    def load(cls, folder: Path, bundle: Bundle) -> "Index":
+        """Open a saved index by memory map; BundleError if it is damaged or another model made it."""
+        header = parse(_Header, read_json(folder / "index.json"), folder / "index.json")
+        if header.model != bundle.manifest.files[IMAGE_MODEL].sha256:
+            msg = f"`{folder}` must come from this bundle's image tower; got another's. Build it again."
+            raise BundleError(msg)
+        try:
+            vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            vectors = np.zeros(0)
+        if vectors.shape != (len(header.names), bundle.manifest.embed_dim) or vectors.dtype != np.float32:
+            msg = f"`{folder / 'vectors.npy'}` must hold one float32 row a name. Build the index again."
+            raise BundleError(msg)
+        return cls(vectors, header.names, header.model)
+
+    def neighbours(self, queries: Vectors, *, k: int) -> Neighbours:
+        """The `k` nearest rows by cosine of queries `[m, d]`; equal cosines go by row number.
+
+        `k` above the size of the index gives all of it.
+        """
+        if k < 1:
+            raise ConfigError(subject="index", mistakes=[f"`k` must be at least 1; got {k}."])
+        parts = [
+            self._nearest(queries[start : start + _QUERIES_AT_ONCE], min(k, len(self.names)))
+            for start in range(0, max(1, len(queries)), _QUERIES_AT_ONCE)
+        ]
+        return Neighbours(
+            np.concatenate([rows for rows, _ in parts]), np.concatenate([cosines for _, cosines in parts])
+        )
+
+    def _nearest(self, queries: Vectors, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        lengths = np.linalg.norm(queries, axis=1, keepdims=True).clip(1e-12)
+        cosines = ((queries / lengths) @ self.vectors.T).astype(np.float32)
+        # A partition alone could drop the lower of two equal rows at the border; a stable sort keeps order.
+        rows = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+        return rows, np.take_along_axis(cosines, rows, axis=1)

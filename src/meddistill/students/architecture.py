@@ -1,0 +1,224 @@
+"""From the student's configuration to one open_clip model configuration, without building anything."""
+
+import difflib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Never
+
+import open_clip
+import timm
+
+from meddistill.errors import ConfigError
+from meddistill.imaging.geometry import InputSpec, Interpolation, Resize
+from meddistill.students.config import DEFAULT_PRESET, NO_WEIGHTS, StudentConfig
+from meddistill.students.presets import ModelConfig, clip_text, preset, timm_tower
+
+SUBJECT: Final = "student"
+OPEN_CLIP_CONFIG: Final = "open_clip_config.json"
+TEXT_FOLDER: Final = "text_tower"
+_RESIZE_OF: Final[dict[str, Resize]] = {"squash": "squash", "shortest": "crop", "longest": "pad"}
+_MODE_OF: Final[dict[Resize, str]] = {ours: theirs for theirs, ours in _RESIZE_OF.items()}
+_DEFAULT_RESIZE: Final[Resize] = "squash"
+_CLEAN_AS_OURS: Final = {"clean": "lower"}
+_SUGGESTIONS: Final = 3
+Preprocessing = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """A complete open_clip `model_cfg` and the preprocessing that goes with it.
+
+    `hf_tokenizer` is where a Hugging Face tokenizer comes from, None for CLIP's own.
+    """
+
+    model_config: ModelConfig
+    spec: InputSpec
+    hf_tokenizer: str | None
+
+
+def architecture(config: StudentConfig, *, base: Path) -> Architecture:
+    """Resolve preset, open_clip configuration or timm tower, and then the overrides.
+
+    Parameters
+    ----------
+    config
+        The recipe's `student`.
+    base
+        The recipe's folder; relative paths start there.
+
+    Raises
+    ------
+    ConfigError
+        If a name is not known, a file is missing or is no configuration, or the text tower needs files
+        that nobody named.
+    """
+    model_config, preprocessing = _source(config, base)
+    if "multimodal_cfg" in model_config:
+        _refuse("`open_clip` must name a dual encoder; got a CoCa configuration. Choose a CLIP.")
+    _override(model_config, config)
+    hf_tokenizer = _hf_tokenizer(model_config, config, base)
+    # The towers alone decide the class that stock open_clip builds, see `DualEncoder`.
+    model_config["custom_text"] = True
+    spec = _input_spec(model_config, preprocessing, config)
+    return Architecture(model_config=model_config, spec=spec, hf_tokenizer=hf_tokenizer)
+
+
+def preprocessing_of(spec: InputSpec) -> Preprocessing:
+    """The `preprocess_cfg` by which stock open_clip prepares images as `spec` says."""
+    return {
+        "mean": list(spec.mean),
+        "std": list(spec.std),
+        "interpolation": spec.interpolation,
+        "resize_mode": _MODE_OF[spec.resize],
+    }
+
+
+def read_model_config(path: Path) -> tuple[ModelConfig, Preprocessing]:
+    """`model_cfg` and `preprocess_cfg` of an open_clip JSON file; a bare `model_cfg` will do."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        _refuse(f"`open_clip` must be a readable JSON file; got {path}. {error}")
+    if not isinstance(content, dict):
+        _refuse(f"`open_clip` must hold a JSON object; got a {type(content).__name__} in {path}.")
+    model_config = content.get("model_cfg", content)
+    missing = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in model_config]
+    if missing:
+        _refuse(f"`open_clip` must be an open_clip configuration; {path} lacks {', '.join(missing)}.")
+    return model_config, content.get("preprocess_cfg", {})
+
+
+def resolve_path(value: str, base: Path) -> Path:
+    """A path of the recipe, relative to the recipe's folder."""
+    path = Path(value).expanduser()
+    return path if path.is_absolute() else base / path
+
+
+def _source(config: StudentConfig, base: Path) -> tuple[ModelConfig, Preprocessing]:
+    """The configuration before overrides; initial weights bring the normalisation they were trained with."""
+    initial: tuple[ModelConfig, Preprocessing] | None = None
+    if config.init != NO_WEIGHTS:
+        initial = read_model_config(resolve_path(config.init, base) / OPEN_CLIP_CONFIG)
+    preprocessing = {} if initial is None else initial[1]
+    if config.preset is not None:
+        return preset(config.preset), preprocessing
+    if config.image_tower is not None:
+        return _from_image_tower(config.image_tower, config.image_size), preprocessing
+    if config.open_clip is not None:
+        model_config, own = _from_open_clip(config.open_clip, base)
+        return model_config, preprocessing or own
+    return initial or (preset(DEFAULT_PRESET), preprocessing)
+
+
+def _from_open_clip(name: str, base: Path) -> tuple[ModelConfig, Preprocessing]:
+    path = resolve_path(name, base)
+    if name.endswith(".json") or path.is_file():
+        return read_model_config(path)
+    model_config = open_clip.get_model_config(name.replace("/", "-")) if ":" not in name else None
+    if model_config is None:
+        _refuse(
+            f"`open_clip` must be a configuration that open_clip knows or a JSON file; got {name!r}."
+            + _did_you_mean(name, open_clip.list_models())
+        )
+    return model_config, {}
+
+
+def _from_image_tower(name: str, image_size: int | None) -> ModelConfig:
+    if not timm.is_model(name):
+        _refuse(
+            f"`image_tower` must be a model that timm knows; got {name!r}."
+            + _did_you_mean(name, timm.list_models())
+        )
+    published = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    size = image_size or (published.input_size[-1] if published is not None else 224)
+    return {
+        "embed_dim": 512,
+        "vision_cfg": timm_tower(name, image_size=size),
+        "text_cfg": clip_text(width=256, heads=4, layers=10),
+    }
+
+
+def _override(model_config: ModelConfig, config: StudentConfig) -> None:
+    if config.embed_dim is not None:
+        model_config["embed_dim"] = config.embed_dim
+    if config.image_size is not None:
+        model_config["vision_cfg"]["image_size"] = config.image_size
+    if "timm_model_name" in model_config["vision_cfg"]:
+        model_config["vision_cfg"]["timm_model_pretrained"] = False
+    asked = config.text.model_dump(exclude={"hf", "hf_weights"}, exclude_none=True)
+    model_config["text_cfg"].update(asked)
+    if config.init == NO_WEIGHTS:
+        # A fresh student starts at CLIP's temperature and without a bias, whatever the configuration's
+        # published weights were trained with.
+        model_config.pop("init_logit_scale", None)
+        model_config.pop("init_logit_bias", None)
+
+
+def _hf_tokenizer(model_config: ModelConfig, config: StudentConfig, base: Path) -> str | None:
+    """Point the text tower at its files; return where the tokenizer is."""
+    text = model_config["text_cfg"]
+    text.pop("tokenizer_kwargs", None)
+    text.pop("tokenizer_mode", None)
+    if not any(key in text for key in ("hf_model_name", "hf_tokenizer_name")):
+        return None
+    tower, tokenizer = _hf_sources(text, config, base)
+    if not tower or not tokenizer:
+        _refuse(
+            "`text.hf` must be a folder with the configuration and tokenizer of a Hugging Face text model "
+            "(config.json, tokenizer.json, tokenizer_config.json), or a hub id; got nothing. The preset "
+            "`base` has a BERT-like text tower, whose files do not come with MedDistill: name, for example, "
+            "a copy of BiomedBERT."
+        )
+    if "hf_model_name" in text:
+        text["hf_model_name"] = tower
+        text["hf_model_pretrained"] = config.text.hf_weights == "pretrained"
+    text["hf_tokenizer_name"] = tokenizer
+    # Stock open_clip would keep the case of captions; this makes it clean them as `normalise_text` does.
+    text["tokenizer_kwargs"] = dict(_CLEAN_AS_OURS)
+    return tokenizer
+
+
+def _hf_sources(text: ModelConfig, config: StudentConfig, base: Path) -> tuple[str, str]:
+    """Where the text tower's configuration and the tokenizer are: a folder, a hub id, or nowhere ("")."""
+    if config.text.hf is not None:
+        source = _folder_or_hub_id(config.text.hf, base)
+        return source, source
+    initial = resolve_path(config.init, base)
+    if config.init != NO_WEIGHTS and (initial / TEXT_FOLDER).is_dir():
+        return str(initial / TEXT_FOLDER), str(initial)
+    tokenizer = text.get("hf_tokenizer_name") or text.get("hf_model_name") or ""
+    return text.get("hf_model_name") or tokenizer, tokenizer
+
+
+def _folder_or_hub_id(value: str, base: Path) -> str:
+    folder = resolve_path(value, base)
+    if folder.is_dir():
+        return str(folder)
+    if value.startswith((".", "/", "~")) or value.count("/") > 1:
+        _refuse(f"`text.hf` must be a folder that exists, or a hub id; got {value!r}. Looked at {folder}.")
+    return value
+
+
+def _input_spec(model_config: ModelConfig, preprocessing: Preprocessing, config: StudentConfig) -> InputSpec:
+    size = model_config["vision_cfg"].get("image_size", 224)
+    height, width = (size, size) if isinstance(size, int) else size
+    published = _RESIZE_OF[preprocessing["resize_mode"]] if "resize_mode" in preprocessing else None
+    published_interpolation: Interpolation = preprocessing.get("interpolation", "bicubic")
+    return InputSpec(
+        height=height,
+        width=width,
+        resize=config.resize or published or _DEFAULT_RESIZE,
+        interpolation=config.interpolation or published_interpolation,
+        mean=tuple(preprocessing.get("mean", open_clip.OPENAI_DATASET_MEAN)),
+        std=tuple(preprocessing.get("std", open_clip.OPENAI_DATASET_STD)),
+    )
+
+
+def _did_you_mean(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=_SUGGESTIONS)
+    return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
+def _refuse(mistake: str) -> Never:
+    raise ConfigError(SUBJECT, [mistake])

@@ -1,0 +1,87 @@
+"""What a recipe says of its student; importable without torch."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from meddistill.imaging.geometry import Interpolation, Resize
+from meddistill.licences import LicenceTerms, resolve
+
+PresetName = Literal["tiny", "nano", "edge", "small", "base"]
+DEFAULT_PRESET: PresetName = "edge"
+NO_WEIGHTS = "none"
+
+
+class TextTower(BaseModel):
+    """The text tower, where it is to differ from the preset's or the configuration's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    width: int | None = Field(default=None, gt=0)
+    """Width of the text transformer."""
+    heads: int | None = Field(default=None, gt=0)
+    """Attention heads; they must divide the width."""
+    layers: int | None = Field(default=None, gt=0)
+    """Layers of the text transformer."""
+    context_length: int | None = Field(default=None, ge=8, le=2048)
+    """Tokens of a caption, the start and end tokens included; longer captions are cut."""
+    hf: str | None = None
+    """A folder (relative to the recipe) or hub id with configuration and tokenizer of a Hugging Face text
+    model; the preset `base` needs one.
+    """
+    hf_weights: Literal["random", "pretrained"] = "random"
+    """`pretrained` starts from that folder's safetensors too, whose licence is then `init_licence`."""
+
+
+class StudentConfig(BaseModel):
+    """The student: a preset, an open_clip configuration, or any timm image tower with a small text tower.
+
+    At most one of `preset`, `open_clip` (a name that open_clip knows, or a JSON file) and `image_tower` (a
+    timm name); with none of them the architecture is that of the folder in `init`, or the preset `edge`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preset: PresetName | None = None
+    """An architecture by name; see the table of presets."""
+    open_clip: str | None = None
+    """A configuration by the name that open_clip knows, or a JSON file."""
+    image_tower: str | None = None
+    """A timm name; the text tower is a small one of CLIP's kind."""
+    image_size: int | None = Field(default=None, ge=16, le=4096)
+    """Pixels, square; by default the architecture's own."""
+    embed_dim: int | None = Field(default=None, ge=2, le=8192)
+    """Length of the embeddings; by default the architecture's own."""
+    resize: Resize | None = None
+    """As in `input`; by default the architecture's own."""
+    interpolation: Interpolation | None = None
+    """As in `input`; by default the architecture's own."""
+    text: TextTower = TextTower()
+    """The text tower, where it is to differ."""
+    init: str = NO_WEIGHTS
+    """`none`, or an open_clip folder with safetensors to start from."""
+    init_licence: str | LicenceTerms | None = None
+    """Licence of the initial weights, which the student inherits; by default read from their folder, and
+    `unknown` where it does not say.
+    """
+
+    @model_validator(mode="after")
+    def _one_architecture(self) -> Self:
+        named = [name for name in ("preset", "open_clip", "image_tower") if getattr(self, name) is not None]
+        if len(named) > 1:
+            msg = (
+                "`student` must name one of `preset`, `open_clip` and `image_tower`; "
+                f"got {' and '.join(named)}. Keep one."
+            )
+            raise ValueError(msg)
+        if self.text.hf_weights == "pretrained" and self.text.hf is None:
+            msg = "`text.hf` must be a folder when `text.hf_weights` is pretrained; got nothing. Name it."
+            raise ValueError(msg)
+        if isinstance(self.init_licence, str):
+            resolve(self.init_licence)
+        return self
+
+    @property
+    def starts_from_weights(self) -> bool:
+        """Whether other people's weights, and so their licence, enter the student."""
+        return self.init != NO_WEIGHTS or self.text.hf_weights == "pretrained"

@@ -1,0 +1,104 @@
+"""Captions to token ids, behind the one text normaliser that training and runtime share."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol
+
+import torch
+from jaxtyping import Int
+from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
+from torch import Tensor
+
+from meddistill.errors import ConfigError
+from meddistill.imaging import normalise_text
+
+_SUBJECT: Final = "student"
+
+
+class Tokeniser(Protocol):
+    """Turns captions into fixed-length rows of ids."""
+
+    @property
+    def kind(self) -> Literal["clip", "hf"]:
+        """`clip` for CLIP's byte-pair vocabulary, `hf` for a tokenizer that came as files."""
+        ...
+
+    @property
+    def context_length(self) -> int:
+        """Tokens a row, the start and end tokens included."""
+        ...
+
+    def __call__(self, texts: Sequence[str]) -> Int[Tensor, "texts context"]:
+        """Ids as int32; longer captions are cut and keep their end token."""
+        ...
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Tokens that each caption would need, the start and end tokens included."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write what stock open_clip needs to build this tokenizer from the folder."""
+        ...
+
+
+def _as_is(text: str) -> str:
+    return text
+
+
+class ClipTokeniser:
+    """CLIP's byte-pair encoding as open_clip has it.
+
+    open_clip cleans a caption itself before encoding. Here `normalise_text` has done so, and cleaning twice
+    is not the same as once: `&amp;amp;amp;lt;` unescapes further every time.
+    """
+
+    kind: Final = "clip"
+
+    def __init__(self, context_length: int) -> None:
+        self.context_length = context_length
+        self.tokenizer: Any = SimpleTokenizer(context_length=context_length)
+        self.tokenizer.clean_fn = _as_is
+
+    def __call__(self, texts: Sequence[str]) -> Int[Tensor, "texts context"]:
+        """Rows of `<start_of_text>` … `<end_of_text>`, padded with 0."""
+        ids: Tensor = self.tokenizer([normalise_text(text) for text in texts])
+        return ids.to(torch.int32)
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Tokens that each caption would need."""
+        return [len(self.tokenizer.encode(normalise_text(text))) + 2 for text in texts]
+
+    def save(self, folder: Path) -> None:
+        """Nothing to write: open_clip carries this vocabulary."""
+
+
+class HuggingFaceTokeniser:
+    """A tokenizer of transformers, read from a folder or, with a network, from the hub."""
+
+    kind: Final = "hf"
+
+    def __init__(self, source: str, context_length: int) -> None:
+        self.context_length = context_length
+        try:
+            self.tokenizer: Any = HFTokenizer(source, context_length=context_length)
+        except (OSError, ValueError, KeyError) as error:
+            msg = (
+                f"`text.hf` must be a folder with tokenizer.json and tokenizer_config.json, or a hub id that "
+                f"can be reached; got {source!r}. {str(error).splitlines()[0]}"
+            )
+            raise ConfigError(_SUBJECT, [msg]) from error
+        self.tokenizer.clean_fn = _as_is
+
+    def __call__(self, texts: Sequence[str]) -> Int[Tensor, "texts context"]:
+        """Rows as the tokenizer's own template makes them, padded with its padding id."""
+        ids: Tensor = self.tokenizer([normalise_text(text) for text in texts])
+        return ids.to(torch.int32)
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Tokens that each caption would need."""
+        encoded = self.tokenizer.tokenizer([normalise_text(text) for text in texts], truncation=False)
+        return [len(ids) for ids in encoded["input_ids"]]
+
+    def save(self, folder: Path) -> None:
+        """The tokenizer's files, as transformers writes them."""
+        self.tokenizer.save_pretrained(folder)

@@ -1,0 +1,93 @@
+"""What every adapter hands over, and what several of them need on the way."""
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from meddistill.errors import TeacherError
+from meddistill.imaging.geometry import InputSpec, Interpolation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapted:
+    """A library's model behind the teacher protocols, and what the card must know of it.
+
+    `model` satisfies protocols of `teachers/protocols.py`; the fields are those of `TeacherCard`.
+    """
+
+    model: object
+    source: str
+    library: str
+    weights_sha256: str
+    parameters: int
+    revision: str | None = None
+    tokenizer_sha256: str | None = None
+    input: InputSpec | None = None
+    centre_crop: tuple[int, int] | None = None
+    context_length: int | None = None
+    logit_scale: float | None = None
+    logit_bias: float | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+def version_of(distribution: str) -> str:
+    """`name version` of an installed library."""
+    return f"{distribution} {importlib.metadata.version(distribution)}"
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of weights."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def interpolation_of(name: object) -> Interpolation:
+    """The resampling by the name or PIL number that a library gives it; TeacherError for any other."""
+    known: dict[object, Interpolation] = {
+        "bilinear": "bilinear",
+        "bicubic": "bicubic",
+        2: "bilinear",
+        3: "bicubic",
+    }
+    value = getattr(name, "value", name)
+    if value not in known:
+        msg = (
+            f"`interpolation` of the published preprocessing must be bilinear or bicubic; got {name!r}. "
+            "Give the teacher an `input` of its own."
+        )
+        raise TeacherError(msg)
+    return known[value]
+
+
+def read_json(path: Path, *, what: str) -> dict[str, Any]:
+    """A JSON object from a model's folder; raises TeacherError when it is absent or none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        msg = f"`{path.parent.name}` must hold {path.name} ({what}); it does not. Copy the whole folder."
+        raise TeacherError(msg) from None
+    except (ValueError, OSError) as error:
+        msg = f"`{path.name}` must be readable JSON ({what}); got: {error}. Copy it again."
+        raise TeacherError(msg) from None
+    if not isinstance(content, dict):
+        msg = f"`{path.name}` must hold a JSON object ({what}); got {type(content).__name__}. Copy it again."
+        raise TeacherError(msg)
+    return content
+
+
+def tokenizer_hash(tokenizer: Any, *, settings: Mapping[str, Any]) -> str:
+    """SHA-256 of a Hugging Face tokenizer's whole state, with the settings it is called with.
+
+    Fast tokenizers give their serialised form, others their class and vocabulary.
+    """
+    if getattr(tokenizer, "is_fast", False):
+        state = tokenizer.backend_tokenizer.to_str()
+    else:
+        state = json.dumps([type(tokenizer).__name__, tokenizer.get_vocab()], sort_keys=True)
+    text = json.dumps(settings, sort_keys=True, default=str) + "\n" + state
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,91 @@
+"""A teacher on paper: who it is, what it wants to see, what it can do, under what terms. Loads no torch."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from meddistill.imaging.geometry import InputSpec
+from meddistill.licences import LicenceTerms
+
+Capability = Literal["image_embedding", "text_embedding", "patch_tokens", "hidden_states", "attention_maps"]
+
+_IDENTITY: Final = (
+    "kind",
+    "weights_sha256",
+    "input",
+    "centre_crop",
+    "tokenizer_sha256",
+    "context_length",
+    "options",
+    "precision",
+    "image_dim",
+    "text_dim",
+    "patch_dim",
+)
+
+
+class TeacherCard(BaseModel):
+    """What is known of a loaded teacher; travels into the feature store, checkpoints and bundles.
+
+    `source` is a hub id, an architecture name or the last part of a local path: never a whole path, which
+    would tell about the machine. `input` is the raster that the teacher is given; `centre_crop` (height,
+    width) is what it cuts from the raster's centre, for models published with a resize larger than their
+    input. `logit_scale` (exponentiated) and `logit_bias` stand before its cosines. `context_length` counts
+    tokens, special ones included. `options` are the adapter's choices that change the numbers. `library` is
+    for the record. `parameters` counts weights of all towers.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    kind: str
+    source: str
+    revision: str | None = None
+    library: str
+    weights_sha256: str
+    tokenizer_sha256: str | None = None
+    licence: LicenceTerms
+    input: InputSpec | None = None
+    centre_crop: tuple[int, int] | None = None
+    image_dim: int | None = None
+    text_dim: int | None = None
+    patch_dim: int | None = None
+    context_length: int | None = None
+    logit_scale: float | None = None
+    logit_bias: float | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+    capabilities: frozenset[Capability]
+    modalities: tuple[str, ...] | None = None
+    pretraining_data: tuple[str, ...] = ()
+    options: Mapping[str, str] = Field(default_factory=dict)
+    parameters: int = Field(ge=0)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over all that decides the numbers: weights, preprocessing, tokenizer, adapter options.
+
+        Excludes the id, the licence, modalities and other words about the teacher. Two cards with equal
+        fingerprints give equal outputs up to the arithmetic of device and library.
+        """
+        text = json.dumps(self._identity(), sort_keys=True, ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def difference(self, other: "TeacherCard") -> list[str]:
+        """What makes the fingerprints differ, one line a field: `name: mine → theirs`. Empty when equal."""
+        mine, theirs = self._identity(), other._identity()
+        return [
+            f"{name}: {_short(mine[name])} → {_short(theirs[name])}"
+            for name in _IDENTITY
+            if mine[name] != theirs[name]
+        ]
+
+    def _identity(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", include=set(_IDENTITY))
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return text[:12] + "…" if isinstance(value, str) and len(text) == 64 else text

@@ -1,0 +1,81 @@
+"""The known medical teachers: how to load each, what it gives, and under what terms. Loads no torch."""
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from meddistill.errors import TeacherError
+from meddistill.licences import LicenceTerms
+from meddistill.teachers.card import Capability
+from meddistill.teachers.config import PythonTeacher, TeacherConfig
+
+# How the licence and the loader's facts are known, from firm to loose.
+Certainty = Literal["card", "repository", "reported", "memory"]
+
+
+class CatalogueEntry(BaseModel):
+    """One known teacher.
+
+    `config` can stand in a recipe as it is, with the hub id replaced by a local folder where there is no
+    network; for kind `python` the factory is the user's to write around the authors' code. `image_size` is
+    the side of its input in pixels, `image_dim`, `text_dim` and `patch_dim` the widths of its outputs,
+    `context_length` its tokens a text. `licence_certainty` and `facts_certainty` say how firmly the licence
+    and the rest are known: read on the model's `card`, read in its `repository`, `reported` by others, or
+    from `memory`. `gated`: the owner grants access. `systems`: the published systems that distil from it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    config: TeacherConfig
+    capabilities: frozenset[Capability]
+    image_size: int = Field(gt=0)
+    image_dim: int | None = None
+    text_dim: int | None = None
+    patch_dim: int | None = None
+    context_length: int | None = None
+    gated: bool = False
+    licence_certainty: Certainty
+    facts_certainty: Certainty
+    systems: tuple[str, ...] = ()
+    url: str
+    notes: str
+
+    @property
+    def licence(self) -> LicenceTerms:
+        """Its terms."""
+        return self.config.terms
+
+    @property
+    def needs_wrapper(self) -> bool:
+        """Whether a factory of the user's must bring it in."""
+        return isinstance(self.config, PythonTeacher)
+
+    def recipe_entry(self) -> str:
+        """The lines that a recipe's `teachers:` block takes for it, without its id."""
+        content = self.config.model_dump(mode="json", exclude_defaults=True)
+        first = {name: content[name] for name in ("model", "factory") if name in content}
+        ordered = {"kind": self.config.kind} | first | content
+        return yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True)
+
+
+@cache
+def catalogue() -> Mapping[str, CatalogueEntry]:
+    """All entries by id, in the file's order."""
+    text = files("meddistill.teachers").joinpath("catalogue.yaml").read_text(encoding="utf-8")
+    content = yaml.safe_load(text)
+    return MappingProxyType({key: CatalogueEntry.model_validate(value) for key, value in content.items()})
+
+
+def find_entry(identifier: str) -> CatalogueEntry:
+    """The entry of a known teacher; raises TeacherError with what is known otherwise."""
+    known = catalogue()
+    if identifier not in known:
+        msg = f"a known teacher must be one of {', '.join(known)}; got {identifier!r}."
+        raise TeacherError(msg)
+    return known[identifier]

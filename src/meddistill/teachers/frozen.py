@@ -1,0 +1,232 @@
+"""A teacher at work: frozen for ever, fed with uint8 rasters, checked at every output."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, Self, final
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from meddistill.errors import MedDistillError, TeacherError
+from meddistill.imaging.geometry import InputSpec
+from meddistill.teachers.card import Capability, TeacherCard
+from meddistill.teachers.protocols import ImageEmbedding, PatchGrid, PatchTokens, TextEmbedding
+
+_LOWERED: Final = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MultiheadAttention)
+
+
+@final
+class FrozenTeacher:
+    """A model that satisfies teacher protocols, with its card. Holds the model, is none itself.
+
+    It is no torch module, so no container can put it into training mode, no optimiser finds its
+    parameters and no checkpoint stores them. Outputs carry no gradient and are float32 on the teacher's
+    device; they can stand in a loss. With the card's precision `bfloat16` matrix products run in bfloat16
+    and their weights are kept so; the rest stays float32. A card without dims, as before the first trial,
+    lets any width pass.
+    """
+
+    def __init__(self, model: object, *, card: TeacherCard) -> None:
+        self.card = card
+        self.device = torch.device("cpu")
+        self._model = model
+        self._modules = _modules_of(model)
+        if card.precision == "bfloat16":
+            for module in self._modules:
+                _lower(module)
+        self._freeze()
+
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        """The torch modules inside, none for graphs; for inspection."""
+        return self._modules
+
+    def with_card(self, card: TeacherCard) -> "FrozenTeacher":
+        """The same model under another card."""
+        return FrozenTeacher(self._model, card=card).to(self.device)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move to `device`; returns itself."""
+        self.device = torch.device(device)
+        for module in self._modules:
+            module.to(self.device)
+        return self
+
+    def image_embeddings(self, rasters: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "batch dim"]:
+        """Embeddings of rasters of the card's geometry, not normalised.
+
+        Raises
+        ------
+        TeacherError
+            If the teacher has no image embedding, fails, or gives another width or numbers that are not
+            finite.
+        """
+        model = self._model
+        if not isinstance(model, ImageEmbedding):
+            raise TeacherError(_lacks(self.card, "image_embedding"))
+        pixels = self.pixels(rasters)
+        with self._forward("image embeddings"):
+            output = model.embed_images(pixels)
+        return self._checked(output, rows=len(rasters), dim=self.card.image_dim, what="image embeddings")
+
+    def text_embeddings(self, texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
+        """Embeddings of texts, through the teacher's own cleaning, tokenizer and truncation; not
+        normalised.
+
+        Raises
+        ------
+        TeacherError
+            If the teacher has no text embedding, fails, or gives another width or numbers that are not
+            finite.
+        """
+        model = self._model
+        if not isinstance(model, TextEmbedding):
+            raise TeacherError(_lacks(self.card, "text_embedding"))
+        with self._forward("text embeddings"):
+            output = model.embed_texts(texts)
+        return self._checked(output, rows=len(texts), dim=self.card.text_dim, what="text embeddings")
+
+    def patch_tokens(self, rasters: UInt8[Tensor, "batch height width 3"]) -> PatchGrid:
+        """Patch tokens of rasters of the card's geometry.
+
+        Raises
+        ------
+        TeacherError
+            If the teacher has no patch tokens, fails, or gives other shapes or numbers that are not finite.
+        """
+        model = self._model
+        if not isinstance(model, PatchTokens):
+            raise TeacherError(_lacks(self.card, "patch_tokens"))
+        pixels = self.pixels(rasters)
+        with self._forward("patch tokens"):
+            output = model.patch_tokens(pixels)
+        patches, dim = output.grid[0] * output.grid[1], self.card.patch_dim
+        rows = output.tokens.flatten(0, 1) if output.tokens.dim() == 3 else output.tokens
+        tokens = self._checked(rows, rows=len(rasters) * patches, dim=dim, what="patch tokens")
+        return PatchGrid(tokens=tokens.unflatten(0, (len(rasters), patches)), grid=output.grid)
+
+    def pixels(self, rasters: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "batch 3 h w"]:
+        """What the model sees of rasters: cut, and normalised on the teacher's device.
+
+        Raises
+        ------
+        TeacherError
+            If the teacher sees no images.
+        ValueError
+            If the rasters are not uint8 of the card's geometry.
+        """
+        spec = self.card.input
+        if spec is None:
+            msg = f"`rasters` must go to a teacher that sees images; got {self.card.id!r}, which reads texts."
+            raise TeacherError(msg)
+        _check_rasters(rasters, spec)
+        height, width = self.card.centre_crop or (spec.height, spec.width)
+        top, left = self._margin(spec.height - height), self._margin(spec.width - width)
+        cut = rasters[:, top : top + height, left : left + width].to(self.device)
+        mean = torch.tensor(spec.mean, device=self.device).view(1, 3, 1, 1)
+        std = torch.tensor(spec.std, device=self.device).view(1, 3, 1, 1)
+        # Divided before the mean is taken off, as `imaging.normalise` and the libraries do: same rounding.
+        return cut.permute(0, 3, 1, 2).contiguous().float().div_(255).sub_(mean).div_(std)
+
+    def _margin(self, excess: int) -> int:
+        """What is cut off before the centre: timm rounds half a pixel to even, transformers down."""
+        return round(excess / 2) if self.card.kind == "timm" else excess // 2
+
+    @contextmanager
+    def _forward(self, what: str) -> Iterator[None]:
+        self._freeze()
+        lower = self.card.precision == "bfloat16"
+        try:
+            with (
+                torch.inference_mode(),
+                torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=lower),
+            ):
+                yield
+        except (MedDistillError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # whatever the model's own code raises
+            msg = (
+                f"{what} of teacher {self.card.id!r}: {self.card.kind} could not load or run it "
+                f"({type(error).__name__}: {_one_line(error)}). Mend the model, or look at these inputs."
+            )
+            raise TeacherError(msg) from error
+
+    def _freeze(self) -> None:
+        """Again at every call: whatever happened to the modules outside, they run as evaluated."""
+        for module in self._modules:
+            if any(part.training for part in module.modules()):
+                module.eval()
+            module.requires_grad_(requires_grad=False)
+
+    def _checked(self, output: object, *, rows: int, dim: int | None, what: str) -> Tensor:
+        if not isinstance(output, Tensor):
+            msg = f"{what} of teacher {self.card.id!r} must be a tensor; got {type(output).__name__}."
+            raise TeacherError(msg)
+        if not output.is_floating_point():
+            msg = (
+                f"{what} of teacher {self.card.id!r} must be floating-point numbers; got {output.dtype}. "
+                "Mend the model."
+            )
+            raise TeacherError(msg)
+        # A clone outside inference mode: inference tensors cannot take part in a loss that is differentiated.
+        result = output.to(self.device, torch.float32).clone()
+        if result.shape != (rows, result.shape[-1] if dim is None else dim):
+            msg = (
+                f"{what} of teacher {self.card.id!r} must have shape ({rows}, {dim or 'dim'}); got "
+                f"{tuple(result.shape)}. Mend the model: one row of equal width for every input."
+            )
+            raise TeacherError(msg)
+        finite = torch.isfinite(result).all(dim=1)
+        if not bool(finite.all()):
+            bad = torch.nonzero(~finite).flatten().tolist()
+            named = ", ".join(str(row) for row in bad[:10]) + (", …" if len(bad) > 10 else "")
+            msg = (
+                f"{what} of teacher {self.card.id!r} must be finite; got others in rows {named} of the "
+                f"batch. {_remedy(self.card)}"
+            )
+            raise TeacherError(msg)
+        return result
+
+
+def _modules_of(model: object) -> tuple[nn.Module, ...]:
+    if isinstance(model, nn.Module):
+        return (model,)
+    return tuple(value for value in getattr(model, "__dict__", {}).values() if isinstance(value, nn.Module))
+
+
+def _lower(module: nn.Module) -> None:
+    """Weights of matrix products to bfloat16. Autocast alone would cast each of them again at every
+    call."""
+    for part in module.modules():
+        if isinstance(part, _LOWERED) and not hasattr(part, "parametrizations"):
+            for parameter in part.parameters(recurse=False):
+                parameter.data = parameter.data.to(torch.bfloat16)
+
+
+def _check_rasters(rasters: Tensor, spec: InputSpec) -> None:
+    if rasters.dtype != torch.uint8 or rasters.shape[1:] != (spec.height, spec.width, 3):
+        msg = (
+            f"`rasters` must be uint8 of shape (batch, {spec.height}, {spec.width}, 3); got {rasters.dtype} "
+            f"of shape {tuple(rasters.shape)}. Rasterise with the geometry of the teacher's card."
+        )
+        raise ValueError(msg)
+
+
+def _lacks(card: TeacherCard, capability: Capability) -> str:
+    has = ", ".join(sorted(card.capabilities)) or "none"
+    return (
+        f"teacher {card.id!r} must have the capability {capability}; it has: {has}. Choose another teacher "
+        "or drop what asks for it."
+    )
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else text[:300] + "…"
+
+
+def _remedy(card: TeacherCard) -> str:
+    if card.precision == "bfloat16":
+        return "Set the teacher's `precision: float32`."
+    return "Look at these images, and whether the weights are whole."

@@ -1,0 +1,231 @@
+"""CLIP models of open_clip, with their own preprocessing, tokenizer and context length."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import open_clip
+from jaxtyping import Float
+from open_clip.tokenizer import HFTokenizer, SimpleTokenizer, default_bpe
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+
+from meddistill.errors import TeacherError
+from meddistill.imaging.geometry import InputSpec, Resize
+from meddistill.teachers.adapted import (
+    Adapted,
+    count_parameters,
+    interpolation_of,
+    read_json,
+    tokenizer_hash,
+    version_of,
+)
+from meddistill.teachers.attention import fold_attention
+from meddistill.teachers.config import OpenClipTeacher
+from meddistill.teachers.protocols import PatchGrid
+from meddistill.teachers.sources import Source, find_file, find_folder, sha256_of, sha256_of_lines
+from meddistill.teachers.weights import check_weights, weight_files
+
+_CONFIG: Final = "open_clip_config.json"
+_WEIGHTS: Final = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
+    "model.safetensors",
+)
+_RESIZE: Final[Mapping[str, Resize]] = {"shortest": "crop", "longest": "pad", "squash": "squash"}
+_PREPROCESSING: Final = ("mean", "std", "interpolation", "resize_mode")
+_FOLDERS: Final = ("local-dir:", "hf-hub:")
+
+
+class OpenClipModel(nn.Module):
+    """Both towers of a CLIP."""
+
+    def __init__(self, model: Any, tokenizer: Callable[[list[str]], Tensor]) -> None:
+        super().__init__()
+        self.model = model
+        self.tokenizer = tokenizer
+
+    def embed_images(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
+        """The image tower's projected embedding."""
+        return self.model.encode_image(pixels)
+
+    def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
+        """The text tower's projected embedding."""
+        tokens = self.tokenizer(list(texts)).to(self.model.logit_scale.device)
+        return self.model.encode_text(tokens)
+
+
+class OpenClipTransformer(OpenClipModel):
+    """A CLIP whose image tower is open_clip's own vision transformer: patch tokens as well."""
+
+    def patch_tokens(self, pixels: Float[Tensor, "batch 3 height width"]) -> PatchGrid:
+        """The last block's patch tokens, after the tower's final normalisation, not projected."""
+        outputs = self.model.visual.forward_intermediates(
+            pixels, indices=1, intermediates_only=True, normalize_intermediates=True, output_fmt="NCHW"
+        )
+        grid = outputs["image_intermediates"][0]
+        return PatchGrid(tokens=grid.flatten(2).transpose(1, 2), grid=(grid.shape[2], grid.shape[3]))
+
+
+def adapt(config: OpenClipTeacher, *, base: Path) -> Adapted:
+    """Load the model that `config` names. Its attention is replaced by an equal that is fast when
+    frozen."""
+    with _quiet_root():
+        if config.model.startswith(_FOLDERS):
+            source = find_folder(config.model, base=base, revision=config.revision)
+            model, tokenizer, weights = _from_folder(source, config, base=base)
+        else:
+            source = Source(folder=base, name=f"{config.model} {Path(config.pretrained or '').name}")
+            model, tokenizer, weights = _from_architecture(config, base=base)
+    fold_attention(model)
+    transformer = isinstance(model.visual, VisionTransformer)
+    bias = getattr(model, "logit_bias", None)
+    return Adapted(
+        model=(OpenClipTransformer if transformer else OpenClipModel)(model, tokenizer),
+        source=source.name,
+        revision=source.revision,
+        library=version_of("open_clip_torch"),
+        weights_sha256=sha256_of([weights]),
+        parameters=count_parameters(model),
+        tokenizer_sha256=_tokenizer_hash(tokenizer),
+        input=config.input or _input(model.visual.preprocess_cfg),
+        context_length=int(tokenizer.context_length),
+        logit_scale=float(model.logit_scale.detach().exp()),
+        logit_bias=None if bias is None else float(bias.detach()),
+    )
+
+
+def _from_folder(source: Source, config: OpenClipTeacher, *, base: Path) -> tuple[Any, Any, Path]:
+    folder = source.folder
+    settings = read_json(folder / _CONFIG, what="open_clip's description of the model").get("model_cfg")
+    if not isinstance(settings, dict) or not isinstance(settings.get("text_cfg"), dict):
+        msg = f"`{_CONFIG}` must have `model_cfg` with `text_cfg`; it has not. Save it with open_clip again."
+        raise TeacherError(msg)
+    weights = weight_files(folder, preferred=_WEIGHTS)[0]
+    text = settings["text_cfg"]
+    overrides = {}
+    if "hf_model_name" in text:
+        overrides["text_cfg"] = text | {
+            "hf_model_name": _text_config(folder, config, base=base) or text["hf_model_name"],
+            "hf_model_pretrained": False,
+        }
+    name = f"local-dir:{folder}"
+    # Architecture first, then exactly the weights whose hash goes on the card.
+    model = open_clip.create_model(name, load_weights=False, pretrained_text=False, **overrides)
+    open_clip.load_checkpoint(model, str(weights))
+    return model, open_clip.get_tokenizer(name), weights
+
+
+def _text_config(folder: Path, config: OpenClipTeacher, *, base: Path) -> str | None:
+    """A folder with the text tower's config.json, for loading offline."""
+    if config.text_config is not None:
+        return str(find_folder(config.text_config, base=base, revision=None).folder)
+    for place in (folder / "text_config", folder):
+        if (place / "config.json").is_file():
+            return str(place)
+    return None
+
+
+def _from_architecture(config: OpenClipTeacher, *, base: Path) -> tuple[Any, Any, Path]:
+    known = open_clip.list_models()
+    if config.model not in known:
+        msg = (
+            "`model` must be local-dir:PATH, hf-hub:ID or an architecture of open_clip; got "
+            f"{config.model!r}. open_clip.list_models() has all {len(known)} of them."
+        )
+        raise TeacherError(msg)
+    pretrained = str(config.pretrained)
+    tag = open_clip.get_pretrained_cfg(config.model, pretrained)
+    file = find_file(pretrained, base=base, what="pretrained") if not tag else None
+    weights = file or _weights_of_tag(tag, pretrained)
+    check_weights(weights)
+    model = open_clip.create_model(
+        config.model,
+        pretrained=str(weights),
+        # Tags trained with QuickGELU give silently wrong numbers in an architecture without it.
+        force_quick_gelu=bool(tag.get("quick_gelu")),
+        force_preprocess_cfg={name: tag[name] for name in _PREPROCESSING if name in tag},
+    )
+    return model, open_clip.get_tokenizer(config.model), weights
+
+
+def _weights_of_tag(tag: Mapping[str, Any], name: str) -> Path:
+    if tag.get("hf_hub"):
+        identifier, _, file = str(tag["hf_hub"]).rpartition("/")
+        folder = find_folder(f"hf-hub:{identifier}", base=Path(), revision=None).folder
+        return folder / file if file else weight_files(folder, preferred=_WEIGHTS)[0]
+    try:
+        return Path(open_clip.download_pretrained(dict(tag)))
+    except Exception as error:  # urllib raises unrelated classes
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        msg = (
+            f"`pretrained` must be on this disk or reachable; got the tag {name!r}, which is neither cached "
+            f"nor fetched ({reason}). Fetch its weights where there is a network and give the file."
+        )
+        raise TeacherError(msg) from error
+
+
+def _input(settings: Mapping[str, Any]) -> InputSpec:
+    """open_clip's preprocess_cfg as an InputSpec. `random` interpolation is bicubic in evaluation."""
+    size = settings["size"]
+    height, width = (size, size) if isinstance(size, int) else (int(size[0]), int(size[-1]))
+    resize = _RESIZE[settings.get("resize_mode") or "shortest"]
+    if resize == "pad" and settings.get("fill_color"):
+        msg = (
+            f"`fill_color` of the published preprocessing must be 0; got {settings['fill_color']!r}. "
+            "Give the teacher an `input` of its own."
+        )
+        raise TeacherError(msg)
+    interpolation = settings.get("interpolation") or "bicubic"
+    return InputSpec(
+        height=height,
+        width=width,
+        resize=resize,
+        interpolation=interpolation_of("bicubic" if interpolation == "random" else interpolation),
+        mean=_triple(settings["mean"]),
+        std=_triple(settings["std"]),
+    )
+
+
+def _triple(value: Any) -> tuple[float, float, float]:
+    numbers = [float(each) for each in value] if isinstance(value, Sequence) else [float(value)] * 3
+    return (numbers[0], numbers[1], numbers[2])
+
+
+def _tokenizer_hash(tokenizer: Any) -> str:
+    settings = {
+        "kind": type(tokenizer).__name__,
+        "context_length": tokenizer.context_length,
+        "clean": tokenizer.clean_fn.__name__,
+    }
+    if isinstance(tokenizer, SimpleTokenizer):
+        reduction = getattr(tokenizer.reduction_fn, "__name__", "none")
+        lines = [f"{key}={value}" for key, value in settings.items()]
+        return sha256_of_lines([*lines, f"reduction={reduction}", sha256_of([Path(default_bpe())])])
+    if isinstance(tokenizer, HFTokenizer):
+        settings |= {"mode": tokenizer.tokenizer_mode, "strip": tokenizer.strip_sep_token}
+    return tokenizer_hash(tokenizer.tokenizer, settings=settings)
+
+
+@contextmanager
+def _quiet_root() -> Iterator[None]:
+    """open_clip logs to the root logger, which installs a handler for the whole process on first use.
+
+    Its warning that nothing was loaded would be wrong besides: the weights come in a step of their own.
+    """
+    root, handler = logging.getLogger(), logging.NullHandler()
+    root.addHandler(handler)
+    root.addFilter(_not_of_open_clip)
+    try:
+        yield
+    finally:
+        root.removeFilter(_not_of_open_clip)
+        root.removeHandler(handler)
+
+
+def _not_of_open_clip(record: logging.LogRecord) -> bool:
+    return "open_clip" not in Path(record.pathname).parts

@@ -1,0 +1,65 @@
+"""Where a stage's batches come from, and parts of a batch."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any, Protocol
+
+import torch
+
+from meddistill.records import Batch
+
+
+class TrainingData(Protocol):
+    """Samples in an order that depends on seed and epoch alone; `data.loader.BatchLoader` is one."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The samples' ids; `Batch.samples` are positions in it."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the data; a checkpoint of other data is refused."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        ...
+
+    def batches(self, *, epoch: int, start: int) -> Iterable[Batch]:
+        """This process's share of every global batch of `epoch`, from batch `start` on."""
+        ...
+
+
+def rows_of(batch: Batch, rows: slice) -> Batch:
+    """A part of a batch."""
+    parts: dict[str, Any] = {}
+    for each in fields(batch):
+        value = getattr(batch, each.name)
+        by_key = isinstance(value, Mapping)
+        parts[each.name] = {key: item[rows] for key, item in value.items()} if by_key else value[rows]
+    return replace(batch, **parts)
+
+
+def chunks_of(batch: Batch, size: int | None) -> list[slice]:
+    """The rows of a batch in runs of at most `size`."""
+    step = size or len(batch)
+    return [slice(start, min(start + step, len(batch))) for start in range(0, len(batch), step)]
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch on `device`, but for what is looked at on the host.
+
+    Stored outputs and ids are looked up by `samples` and `views`, and the student cuts common padding off its
+    `tokens`; reading them back would wait for the device in every step.
+    """
+    return replace(
+        batch,
+        rasters=batch.rasters.to(device, non_blocking=True),
+        image_group=batch.image_group.to(device, non_blocking=True),
+        text_group=batch.text_group.to(device, non_blocking=True),
+        teacher_rasters={
+            geometry: each.to(device, non_blocking=True) for geometry, each in batch.teacher_rasters.items()
+        },
+    )

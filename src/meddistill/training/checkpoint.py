@@ -1,0 +1,190 @@
+"""Checkpoints: written aside, hashed, renamed; the newest undamaged one of the same run is taken up again."""
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from meddistill.errors import CheckpointError
+from meddistill.training.files import save_tensors, sha256_of, sync_file, sync_folder, write_durably, writing
+
+MANIFEST = "manifest.json"
+STUDENT = "student.safetensors"
+_METHOD = "method.safetensors"
+_OPTIMISER = "optimiser.pt"
+_FILES = (STUDENT, _METHOD, _OPTIMISER)
+_PREFIX = "step-"
+_PARTIAL = ".partial-"
+_KEPT = 2
+
+Identity = Mapping[str, Any]
+
+
+class _HasState(Protocol):
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Any, /) -> Any: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progressed:
+    """How far the training was: updates done, seconds spent on them."""
+
+    step: int = 0
+    seconds: float = 0.0
+
+
+@final
+class Checkpoints:
+    """The checkpoints of one stage, the newest two.
+
+    A checkpoint is a folder `step-<n>` with student and method (safetensors), optimiser, and a manifest with
+    the sha256 of each, the identity of the run and the terms that the weights inherit. It is complete before
+    it has its name. Teachers are never in it. There is no state of random numbers: they depend on seed and
+    step alone.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        identity: Identity,
+        student: _HasState,
+        method: _HasState,
+        optimiser: _HasState,
+        licences: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._folder = folder
+        self._identity: dict[str, Any] = json.loads(json.dumps(identity))
+        self._student = student
+        self._method = method
+        self._optimiser = optimiser
+        self._licences = dict(licences or {})
+
+    def save(self, progressed: Progressed) -> Path:
+        """Write a checkpoint; only the main process calls this."""
+        name = f"{_PREFIX}{progressed.step:09d}"
+        with writing(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for leftover in self._folder.glob(f"{_PARTIAL}*"):
+                shutil.rmtree(leftover)
+            partial = self._folder / f"{_PARTIAL}{name}"
+            partial.mkdir()
+            self._write(partial, progressed)
+            shutil.rmtree(self._folder / name, ignore_errors=True)
+            partial.rename(self._folder / name)
+            sync_folder(self._folder)
+            # By name alone a damaged one of a later step would push out what was just written.
+            others = [each for each in self._complete() if each.name != name]
+            for old in others[_KEPT - 1 :]:
+                shutil.rmtree(old)
+        return self._folder / name
+
+    def _write(self, folder: Path, progressed: Progressed) -> None:
+        save_tensors(self._student.state_dict(), folder / STUDENT)
+        save_tensors(self._method.state_dict(), folder / _METHOD)
+        torch.save(self._optimiser.state_dict(), folder / _OPTIMISER)
+        sync_file(folder / _OPTIMISER)
+        manifest = {
+            "step": progressed.step,
+            "seconds": progressed.seconds,
+            "identity": self._identity,
+            "licences": self._licences,
+            "sha256": {name: sha256_of(folder / name) for name in _FILES},
+        }
+        write_durably(folder / MANIFEST, json.dumps(manifest, indent=1))
+
+    def newest(self, say: Callable[[str], None]) -> Path | None:
+        """The newest undamaged checkpoint; damaged ones are told of and passed over.
+
+        Raises CheckpointError where it belongs to a run with other settings or data, naming the difference.
+        """
+        for folder in self._complete():
+            damage = _damage(folder)
+            if damage is None:
+                self._refuse_other_run(folder)
+                return folder
+            say(f"Checkpoint {folder.name} is damaged ({damage}); going back to the one before it.")
+        return None
+
+    def load(self, folder: Path, *, device: torch.device) -> Progressed:
+        """Put the checkpoint's state into student, method and optimiser."""
+        try:
+            self._student.load_state_dict(load_file(folder / STUDENT, device=str(device)))
+            self._method.load_state_dict(load_file(folder / _METHOD, device=str(device)))
+            # weights_only: a checkpoint is data, and loading it runs no code.
+            state = torch.load(folder / _OPTIMISER, map_location=device, weights_only=True)
+            self._optimiser.load_state_dict(state)
+        except (SafetensorError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+            msg = (
+                f"`{folder}` must hold the state of this student and method; got {type(error).__name__}: "
+                f"{str(error).splitlines()[0]}. Remove the stage's folder to train it anew."
+            )
+            raise CheckpointError(msg) from error
+        manifest = _manifest(folder)
+        return Progressed(step=manifest["step"], seconds=manifest["seconds"])
+
+    def remove_all(self) -> None:
+        """Clear the folder once the stage is finished."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _complete(self) -> list[Path]:
+        """Checkpoints by their names, newest first."""
+        return sorted(self._folder.glob(f"{_PREFIX}*"), reverse=True)
+
+    def _refuse_other_run(self, folder: Path) -> None:
+        refuse_difference(_manifest(folder)["identity"], self._identity, place=folder)
+
+
+def refuse_difference(theirs: Identity, ours: Identity, *, place: Path) -> None:
+    """Raise CheckpointError that names everything in which two identities differ."""
+    ours = json.loads(json.dumps(ours))
+    differences = _differences(theirs, ours)
+    if differences:
+        msg = (
+            f"`{place}` must belong to the same settings and data; got other ones: {'; '.join(differences)}. "
+            "Put them back, or remove the stage's folder to train it anew."
+        )
+        raise CheckpointError(msg)
+
+
+def _differences(theirs: Identity, ours: Identity, prefix: str = "") -> list[str]:
+    lines = []
+    for key in sorted({*theirs, *ours}):
+        old, new = theirs.get(key), ours.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            lines += _differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            lines.append(f"{prefix}{key} was {old}, is {new}")
+    return lines
+
+
+def _damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint's files; None if nothing is."""
+    try:
+        manifest = _manifest(folder)
+        hashes = dict(manifest["sha256"])
+        whole = set(hashes) == set(_FILES) and isinstance(manifest["identity"], dict)
+        if not whole or folder.name != f"{_PREFIX}{manifest['step']:09d}":
+            return "its manifest is not as it was written"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "its manifest cannot be read"
+    for name, expected in hashes.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if sha256_of(path) != expected:
+            return f"{name} has other bytes than were written"
+    return None
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    return dict(content)

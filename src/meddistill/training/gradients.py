@@ -1,0 +1,253 @@
+"""One step's gradients: embeddings are leaves, the loss sees the global batch, towers run per micro-batch."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol, final
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from meddistill.methods.base import Method
+from meddistill.methods.step import StepLoss
+from meddistill.objectives.base import full_precision
+from meddistill.records import Batch, StudentOutputs, TeacherOutputs, positives
+from meddistill.training.batches import chunks_of, on_device, rows_of
+from meddistill.training.precision import Precision, autocast, autocast_dtype
+from meddistill.training.processes import Processes
+from meddistill.training.seeds import derive_seed
+from meddistill.training.student import Student
+
+if TYPE_CHECKING:
+    from meddistill.features.sources import TeacherSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSettings:
+    """What of a stage's configuration bears on its gradients."""
+
+    micro_batch: int | None = None
+    precision: Precision = "auto"
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepReport:
+    """What one step found. Nothing here has been read back from the device.
+
+    `finite_rows`: rows of the global batch whose student and teacher embeddings are all finite. `samples`:
+    this process's rows of it, on the host.
+    """
+
+    loss: StepLoss
+    logit_scale: Float[Tensor, ""]
+    finite_rows: Bool[Tensor, " global_batch"]
+    samples: Int[Tensor, " batch"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Global:
+    """The global batch, the same in every process."""
+
+    student: StudentOutputs
+    teachers: Mapping[str, TeacherOutputs]
+    positives: Bool[Tensor, "global_batch global_batch"]
+    finite_rows: Bool[Tensor, " global_batch"]
+
+
+@final
+class GradientStep:
+    """Leaves the gradient of the global batch's loss in the `.grad` of student and method.
+
+    1. The towers embed this process's rows, micro-batch by micro-batch. With one micro-batch the graph is
+    kept;
+       with several they run without gradient and only the embeddings stay.
+    2. Embeddings and teacher outputs of all processes are gathered, detached from their graphs.
+    3. The method's loss on them is computed in every process alike and differentiated down to the embeddings
+       and the method's heads. This is where a contrastive loss sees all negatives.
+    4. Each process pushes its own rows' gradients through its towers, forward passes repeated with the same
+       random numbers.
+    5. The student's gradients are summed over the processes. The logit scale's, which every process has
+       whole, is divided by their number first; the heads' are averaged.
+
+    So k micro-batches and W processes give what one batch in one process gives, to rounding, for students
+    whose rows do not see one another (no BatchNorm). This is gradient caching (Gao et al. 2021).
+    """
+
+    def __init__(
+        self,
+        *,
+        student: Student,
+        method: Method,
+        source: "TeacherSource | None",
+        processes: Processes,
+        settings: StepSettings,
+    ) -> None:
+        self.student = student
+        self.method = method
+        self.source = source
+        self.processes = processes
+        self.settings = settings
+        self._dtype = autocast_dtype(settings.precision, processes.device)
+
+    def __call__(self, batch: Batch, *, step: int) -> StepReport:
+        """Gradients of optimiser step `step` for this process's share of the batch."""
+        batch = on_device(batch, self.processes.device)
+        chunks = chunks_of(batch, self.settings.micro_batch)
+        embedded, kept = self._embed(batch, chunks, step=step)
+        whole = self._gather(batch, embedded)
+        loss, leaves = self._loss(whole, step=step)
+        self._push(batch, chunks, leaves=leaves, kept=kept, step=step)
+        self._reduce()
+        return StepReport(
+            loss=loss,
+            logit_scale=embedded.logit_scale,
+            finite_rows=whole.finite_rows,
+            samples=batch.samples,
+        )
+
+    def _embed(
+        self, batch: Batch, chunks: Sequence[slice], *, step: int
+    ) -> tuple[StudentOutputs, StudentOutputs | None]:
+        """This process's embeddings without gradient; with one micro-batch, those with their graph too."""
+        if len(chunks) == 1:
+            kept = self._forward(batch, step=step, chunk=0)
+            return _detached(kept), kept
+        with torch.no_grad(), _unchanged_buffers(self.student):
+            parts = [
+                self._forward(rows_of(batch, rows), step=step, chunk=number)
+                for number, rows in enumerate(chunks)
+            ]
+        image = torch.cat([part.image for part in parts])
+        text = torch.cat([part.text for part in parts])
+        return StudentOutputs(image=image, text=text, logit_scale=parts[0].logit_scale), None
+
+    def _forward(self, batch: Batch, *, step: int, chunk: int) -> StudentOutputs:
+        """The towers on one micro-batch; its dropout depends on (seed, step, process, micro-batch) alone."""
+        torch.manual_seed(derive_seed("dropout", self.settings.seed, step, self.processes.index, chunk))
+        with autocast(self.processes.device, self._dtype):
+            outputs = self.student(batch.rasters, batch.tokens)
+        return StudentOutputs(
+            image=full_precision(outputs.image),
+            text=full_precision(outputs.text),
+            logit_scale=full_precision(outputs.logit_scale),
+        )
+
+    def _gather(self, batch: Batch, embedded: StudentOutputs) -> _Global:
+        teachers = self._teachers(batch)
+        dtype = embedded.image.dtype
+        columns = [embedded.image, embedded.text]
+        for outputs in teachers.values():
+            columns += [each.to(dtype) for each in (outputs.image, outputs.text) if each is not None]
+            columns.append(outputs.available.to(dtype)[:, None])
+        everyone = iter(gathered := self.processes.gather_columns(columns))
+        student = StudentOutputs(image=next(everyone), text=next(everyone), logit_scale=embedded.logit_scale)
+        whole = {name: _from_columns(outputs, everyone) for name, outputs in teachers.items()}
+        image_group, text_group = self.processes.gather_columns(
+            [batch.image_group[:, None], batch.text_group[:, None]]
+        )
+        finite = [column.isfinite().all(dim=1) for column in gathered]
+        return _Global(
+            student=student,
+            teachers=whole,
+            positives=positives(image_group[:, 0], text_group[:, 0]),
+            finite_rows=torch.stack(finite).all(dim=0),
+        )
+
+    @torch.no_grad()
+    def _teachers(self, batch: Batch) -> dict[str, TeacherOutputs]:
+        """Outputs of the method's teachers for this process's rows, on the device."""
+        if self.source is None or not self.method.teachers:
+            return {}
+        device = self.processes.device
+        parts = [
+            self.source.outputs(rows_of(batch, rows)) for rows in chunks_of(batch, self.settings.micro_batch)
+        ]
+        return {name: _joined([part[name] for part in parts], device) for name in self.method.teachers}
+
+    def _loss(self, whole: _Global, *, step: int) -> tuple[StepLoss, StudentOutputs]:
+        """The loss, and the embeddings with its gradient in their `.grad`."""
+        leaves = StudentOutputs(
+            image=whole.student.image.detach().requires_grad_(),
+            text=whole.student.text.detach().requires_grad_(),
+            logit_scale=whole.student.logit_scale.detach().requires_grad_(),
+        )
+        generator = torch.Generator().manual_seed(derive_seed("selection", self.settings.seed, step))
+        loss = self.method.loss(leaves, whole.teachers, positives=whole.positives, generator=generator)
+        loss.total.backward()
+        return replace(loss, total=loss.total.detach()), leaves
+
+    def _push(
+        self,
+        batch: Batch,
+        chunks: Sequence[slice],
+        *,
+        leaves: StudentOutputs,
+        kept: StudentOutputs | None,
+        step: int,
+    ) -> None:
+        """Backward through the towers from the gradients at this process's embeddings."""
+        first = self.processes.index * len(batch)
+        for number, rows in enumerate(chunks):
+            outputs = kept or self._forward(rows_of(batch, rows), step=step, chunk=number)
+            own = slice(first + rows.start, first + rows.stop)
+            pairs = [(outputs.image, _part(leaves.image, own)), (outputs.text, _part(leaves.text, own))]
+            if number == 0 and leaves.logit_scale.grad is not None:
+                pairs.append((outputs.logit_scale, leaves.logit_scale.grad / self.processes.count))
+            wanted = [(output, grad) for output, grad in pairs if output.requires_grad and grad is not None]
+            if wanted:
+                torch.autograd.backward([output for output, _ in wanted], [grad for _, grad in wanted])
+
+    def _reduce(self) -> None:
+        self.processes.sum_in_place(_gradients(self.student))
+        self.processes.average_in_place(_gradients(self.method))
+
+
+class _HasParameters(Protocol):
+    def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]: ...
+
+
+def _gradients(module: _HasParameters) -> list[Tensor]:
+    return [parameter.grad for _, parameter in module.named_parameters() if parameter.grad is not None]
+
+
+def _part(leaf: Tensor, rows: slice) -> Tensor | None:
+    return None if leaf.grad is None else leaf.grad[rows]
+
+
+def _detached(outputs: StudentOutputs) -> StudentOutputs:
+    return StudentOutputs(
+        image=outputs.image.detach(), text=outputs.text.detach(), logit_scale=outputs.logit_scale.detach()
+    )
+
+
+def _joined(parts: Sequence[TeacherOutputs], device: torch.device) -> TeacherOutputs:
+    def cat(tensors: Sequence[Tensor | None]) -> Tensor | None:
+        present = [tensor.to(device, non_blocking=True) for tensor in tensors if tensor is not None]
+        return torch.cat(present) if present else None
+
+    return TeacherOutputs(
+        available=torch.cat([part.available.to(device, non_blocking=True) for part in parts]),
+        image=cat([part.image for part in parts]),
+        text=cat([part.text for part in parts]),
+        logit_scale=parts[0].logit_scale,
+    )
+
+
+def _from_columns(local: TeacherOutputs, columns: Iterator[Tensor]) -> TeacherOutputs:
+    """The inverse of laying a teacher's outputs out as columns: image, text, available."""
+    image = next(columns) if local.image is not None else None
+    text = next(columns) if local.text is not None else None
+    available = next(columns)[:, 0] > 0
+    return TeacherOutputs(available=available, image=image, text=text, logit_scale=local.logit_scale)
+
+
+@contextmanager
+def _unchanged_buffers(student: Student) -> Iterator[None]:
+    """Put the buffers back: a pass that is repeated must not count twice in running statistics."""
+    buffers = list(student.buffers())
+    before = [buffer.clone() for buffer in buffers]
+    yield
+    for buffer, value in zip(buffers, before, strict=True):
+        buffer.copy_(value)

@@ -1,0 +1,302 @@
+"""A stage from its first step to its finished student, however often it is interrupted."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, final
+
+import torch
+from safetensors.torch import load_file
+
+from meddistill.errors import CheckpointError
+from meddistill.methods.base import Method
+from meddistill.progress import Progress, SilentProgress
+from meddistill.records import Batch
+from meddistill.training.batches import TrainingData
+from meddistill.training.checkpoint import STUDENT, Checkpoints, Progressed, refuse_difference
+from meddistill.training.config import FREE_ON_RESUME, TrainingConfig
+from meddistill.training.files import save_tensors, sha256_of, write_durably, writing
+from meddistill.training.gradients import GradientStep, StepReport, StepSettings
+from meddistill.training.log import LOG_FILE, Meter, TrainingLog
+from meddistill.training.optimiser import Optimiser
+from meddistill.training.processes import Processes
+from meddistill.training.schedule import learning_rate
+from meddistill.training.student import Student
+from meddistill.training.watch import NonFiniteWatch
+
+if TYPE_CHECKING:
+    from meddistill.features.sources import TeacherSource
+
+DONE = "done.json"
+_CHECKPOINTS = "checkpoints"
+_RUNNING_STATISTICS = ("running_mean", "running_var")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What is trained, on what.
+
+    `config` is the stage's whole configuration (training and method). `data` gives batches of
+    `config.batch_size` rows over all processes. `source` may be None for methods without teachers. `inputs`
+    are plain values that the caller wants a checkpoint to be tied to, such as the hash of the initial student
+    and the teachers' fingerprints. `licences`, by component, are written beside the weights and tie nothing.
+    """
+
+    student: Student
+    method: Method
+    data: TrainingData
+    source: "TeacherSource | None"
+    config: TrainingConfig
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    licences: Mapping[str, Any] = field(default_factory=dict)
+
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must agree with to be taken up again."""
+        return {
+            "config": self.config.model_dump(mode="json", exclude=set(FREE_ON_RESUME)),
+            "data": self.data.fingerprint,
+            "teachers": list(self.method.teachers),
+            **self.inputs,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageResult:
+    """A finished stage: optimiser steps, seconds of training over all attempts, its files."""
+
+    steps: int
+    wall_seconds: float
+    student: Path
+    log: Path
+
+
+def train_stage(
+    stage: Stage, folder: Path, *, processes: Processes, progress: Progress | None = None
+) -> StageResult:
+    """Train a stage in `folder`, or go on with it; afterwards `stage.student` has the final weights.
+
+    Writes `checkpoints/` (removed at the end), `log.jsonl`, `tensorboard/`, `student.safetensors` and, last,
+    `done.json`. A finished stage is loaded and not trained again. On a CPU an interrupted stage ends with the
+    same weights, bit for bit, as an uninterrupted one with as many processes.
+
+    Raises CheckpointError where the folder holds another run's work, NonFiniteError where a loss or gradient
+    is not finite; checkpoints stay as they were.
+    """
+    shown = progress if progress is not None and processes.is_main else SilentProgress()
+    trainer = _Trainer(stage, folder, processes=processes, progress=shown)
+    # Steps seed torch's generators; whoever calls gets them back as they were.
+    devices = [processes.device] if processes.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        return trainer.run()
+
+
+@final
+class _Trainer:
+    def __init__(self, stage: Stage, folder: Path, *, processes: Processes, progress: Progress) -> None:
+        self.stage = stage
+        self.folder = folder
+        self.processes = processes
+        self.progress = progress
+        self.config = stage.config
+        self.total = stage.data.steps * self.config.epochs
+        stage.student.to(processes.device)
+        stage.method.to(processes.device)
+        self.optimiser = Optimiser(student=stage.student, method=stage.method, config=self.config)
+        self.checkpoints = Checkpoints(
+            folder / _CHECKPOINTS,
+            identity=stage.identity(),
+            student=stage.student,
+            method=stage.method,
+            optimiser=self.optimiser,
+            licences=stage.licences,
+        )
+        self.watch = NonFiniteWatch(ids=stage.data.ids, processes=processes)
+        self.gradients = GradientStep(
+            student=stage.student,
+            method=stage.method,
+            source=stage.source,
+            processes=processes,
+            settings=StepSettings(
+                micro_batch=self.config.micro_batch, precision=self.config.precision, seed=self.config.seed
+            ),
+        )
+
+    def run(self) -> StageResult:
+        finished = self._finished()
+        if finished is not None:
+            return finished
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        start = self._resume()
+        self.stage.student.train()
+        self.stage.method.train()
+        seconds = self._train(start)
+        self.stage.student.eval()
+        return self._finish(seconds)
+
+    def _finished(self) -> StageResult | None:
+        path = self.folder / DONE
+        if not path.is_file():
+            return None
+        try:
+            done = json.loads(path.read_text(encoding="utf-8"))
+            steps, seconds, expected = int(done["steps"]), float(done["seconds"]), done["sha256"]
+        except (ValueError, KeyError, TypeError):
+            raise _damaged(path) from None
+        refuse_difference(done["identity"], self.stage.identity(), place=self.folder)
+        weights = self.folder / STUDENT
+        if not weights.is_file() or sha256_of(weights) != expected:
+            raise _damaged(weights)
+        self.stage.student.load_state_dict(load_file(weights, device=str(self.processes.device)))
+        self.stage.student.eval()
+        return self._result(steps, seconds)
+
+    def _resume(self) -> Progressed:
+        """The state of the newest checkpoint; the main process chooses it for all."""
+        chosen, problem = None, None
+        if self.processes.is_main:
+            try:
+                chosen = self.checkpoints.newest(self.progress.say)
+            except CheckpointError as error:
+                problem = error
+        chosen, problem = self.processes.from_main((chosen, problem))
+        if problem is not None:
+            raise problem
+        if chosen is None:
+            return Progressed()
+        progressed = self.checkpoints.load(chosen, device=self.processes.device)
+        if self.processes.is_main:
+            self.progress.say(f"Going on after step {progressed.step} of {self.total}.")
+        return progressed
+
+    def _train(self, start: Progressed) -> float:
+        """All steps that are left; seconds of training, earlier attempts included."""
+        began = time.monotonic() - start.seconds
+        size = self.config.batch_size
+        done = start.step
+        with (
+            _Journal(self.folder, stage=self.stage, start=done, active=self.processes.is_main) as journal,
+            self.progress.track(
+                f"Training {self.folder.name}", self.total * size, done=done * size
+            ) as advance,
+        ):
+            for batch in self._batches(done):
+                report, norm = self._step(batch, step=done)
+                done += 1
+                journal.add(report, norm)
+                if done % self.config.log_every == 0 or done == self.total:
+                    self.watch.look()
+                    rate = learning_rate(self.config, step=done - 1, total=self.total)
+                    journal.write(step=done, epoch=done / self.stage.data.steps, learning_rate=rate)
+                if done % self.config.checkpoint_every == 0 and done < self.total:
+                    self._checkpoint(Progressed(step=done, seconds=time.monotonic() - began))
+                advance(size)
+        if done != self.total:
+            msg = f"the data must give {self.total} batches; it gave {done}"
+            raise RuntimeError(msg)
+        return time.monotonic() - began
+
+    def _batches(self, start: int) -> Iterator[Batch]:
+        """This process's share of all batches from step `start` on."""
+        for epoch in range(start // self.stage.data.steps, self.config.epochs):
+            first = max(start - epoch * self.stage.data.steps, 0)
+            yield from self.stage.data.batches(epoch=epoch, start=first)
+
+    def _checkpoint(self, progressed: Progressed) -> None:
+        self.watch.look()
+        self._agree_on_buffers()
+        if self.processes.is_main:
+            self.checkpoints.save(progressed)
+        self.processes.wait()
+
+    def _agree_on_buffers(self) -> None:
+        """Average running statistics, which each process gathers over its own rows.
+
+        Training does not read them. It is done at each checkpoint, also in a run that is never interrupted,
+        so that both kinds of run end with the same numbers.
+        """
+        named = self.stage.student.named_buffers()
+        statistics = [buffer for name, buffer in named if name.rpartition(".")[2] in _RUNNING_STATISTICS]
+        self.processes.average_in_place(statistics)
+
+    def _finish(self, seconds: float) -> StageResult:
+        self._agree_on_buffers()
+        if self.processes.is_main:
+            with writing(self.folder):
+                weights = self.folder / STUDENT
+                partial = weights.with_name(f".{STUDENT}.partial")
+                save_tensors(self.stage.student.state_dict(), partial)
+                partial.replace(weights)
+                done = {
+                    "steps": self.total,
+                    "seconds": seconds,
+                    "identity": self.stage.identity(),
+                    "licences": dict(self.stage.licences),
+                    "sha256": sha256_of(weights),
+                }
+                write_durably(self.folder / DONE, json.dumps(done, indent=1))
+                self.checkpoints.remove_all()
+        self.processes.wait()
+        return self._result(self.total, seconds)
+
+    def _result(self, steps: int, seconds: float) -> StageResult:
+        return StageResult(
+            steps=steps, wall_seconds=seconds, student=self.folder / STUDENT, log=self.folder / LOG_FILE
+        )
+
+    def _step(self, batch: Batch, *, step: int) -> tuple[StepReport, torch.Tensor]:
+        """One update; on a CPU a step that is not finite stops here."""
+        self.optimiser.clear()
+        report = self.gradients(batch, step=step)
+        norm = self.optimiser.gradient_norm()
+        finite = self.watch.record(report, step=step, gradient_norm=norm)
+        if self.processes.device.type == "cpu":
+            self.watch.look()
+        rate = learning_rate(self.config, step=step, total=self.total)
+        self.optimiser.update(rate=rate, gradient_norm=norm, finite=finite)
+        self.stage.student.clamp_logit_scale()
+        return report, norm
+
+
+def _damaged(path: Path) -> CheckpointError:
+    msg = (
+        f"`{path}` must be as it was written; it is missing or has other bytes. "
+        "Remove the stage's folder to train it anew."
+    )
+    return CheckpointError(msg)
+
+
+@final
+class _Journal:
+    """The stage's log, written by one process; the others keep nothing."""
+
+    def __init__(self, folder: Path, *, stage: Stage, start: int, active: bool) -> None:
+        self._log = TrainingLog(folder, start=start) if active else None
+        self._meter = Meter(stage.method.teachers)
+        self._batch_size = stage.config.batch_size
+        self._steps = 0
+        self._since = time.monotonic()
+
+    def add(self, report: StepReport, gradient_norm: torch.Tensor) -> None:
+        if self._log is not None:
+            self._meter.add(report, gradient_norm)
+            self._steps += 1
+
+    def write(self, *, step: int, epoch: float, learning_rate: float) -> None:
+        if self._log is None:
+            return
+        means = self._meter.take()
+        now = time.monotonic()
+        images = self._steps * self._batch_size / max(now - self._since, 1e-9)
+        self._steps, self._since = 0, now
+        head = {"step": step, "epoch": epoch, "learning_rate": learning_rate, "images_per_second": images}
+        self._log.write({**head, **means})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._log is not None:
+            self._log.close()

@@ -1,0 +1,73 @@
+"""Numbers that are not finite stop the training before they reach a weight that is kept."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from meddistill.errors import NonFiniteError
+from meddistill.training.gradients import StepReport
+from meddistill.training.processes import Processes
+
+_SHOWN = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    step: int
+    finite: Bool[Tensor, ""]
+    gradient_norm: Float[Tensor, ""]
+    report: StepReport
+
+
+@final
+class NonFiniteWatch:
+    """Remembers the steps since the last look, with their samples, and raises at the next look.
+
+    Looking reads from the device and waits for it. On a CPU that costs nothing and every step is looked at
+    before its update. On a GPU the optimiser skips an update whose gradient is not finite by itself, and the
+    look comes with the next log line or checkpoint: nothing that follows such a step is saved.
+    """
+
+    def __init__(self, *, ids: Sequence[str], processes: Processes) -> None:
+        self._ids = ids
+        self._processes = processes
+        self._seen: list[_Seen] = []
+
+    def record(self, report: StepReport, *, step: int, gradient_norm: Tensor) -> Bool[Tensor, ""]:
+        """Take note of a step; whether its loss and gradient are finite, on the device."""
+        finite = report.loss.total.isfinite() & gradient_norm.isfinite()
+        self._seen.append(_Seen(step=step, finite=finite, gradient_norm=gradient_norm, report=report))
+        return finite
+
+    def look(self) -> None:
+        """Raise NonFiniteError for the first step since the last look that was not finite.
+
+        All processes see the same flags, so all of them raise, each naming the samples of all.
+        """
+        seen, self._seen = self._seen, []
+        if not seen or bool(torch.stack([each.finite for each in seen]).all()):
+            return
+        first = next(each for each in seen if not bool(each.finite))
+        raise NonFiniteError(self._message(first))
+
+    def _message(self, seen: _Seen) -> str:
+        report = seen.report
+        shares = self._processes.gather_objects([self._ids[row] for row in report.samples.tolist()])
+        samples = [sample for share in shares for sample in share]
+        finite = report.finite_rows.tolist()
+        wrong = [sample for sample, fine in zip(samples, finite, strict=True) if not fine]
+        if wrong:
+            place = f"embeddings of {len(wrong)} sample{'' if len(wrong) == 1 else 's'}"
+        else:
+            place, wrong = "the loss or its gradient (all embeddings are finite)", samples
+        losses = ", ".join(f"{name} {value.item():.4g}" for name, value in report.loss.parts.items())
+        shown = ", ".join(wrong[:_SHOWN]) + (" ..." if len(wrong) > _SHOWN else "")
+        return (
+            f"`loss` must be finite; got {report.loss.total.item()} in step {seen.step} ({losses}; gradient "
+            f"norm {seen.gradient_norm.item():.4g}). Not finite: {place}. Samples: {shown}. "
+            "Look at these samples, or lower the learning rate; the last checkpoint is intact."
+        )

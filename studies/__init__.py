@@ -1,0 +1,1 @@
+"""Studies behind EXPERIMENTS.md: each is one command that resumes where it stopped."""

@@ -1,0 +1,53 @@
+"""Several seeds as one figure: the mean over seeds, with an interval over patients.
+
+Resamples of patients depend on the suite's seed and the patient alone, so that they are the same for all
+runs; scores are averaged over runs resample by resample. The spread between seeds is not in the interval.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meddistill.errors import UserError
+from meddistill.evaluation.bootstrap import Estimate, Resampler, estimate, mean_replicates
+from meddistill.evaluation.config import SuiteConfig
+from meddistill.evaluation.predictions import read_predictions
+from meddistill.evaluation.results import TEACHER_MEAN
+from meddistill.evaluation.scoring import Scorer
+from studies.tables import table
+
+Replicates = NDArray[np.float64]
+
+
+def pooled(evaluations: Sequence[Path], suite: SuiteConfig, *, student: str = "student") -> str:
+    """A Markdown table: each model's mean over tasks and seeds, and the student's lead over it."""
+    tasks = [task.name for task in suite.tasks if task.in_mean]
+    models = sorted(path.stem for path in (evaluations[0] / "predictions" / tasks[0]).iterdir())
+    found = {model: _mean(evaluations, tasks, model, suite) for model in models}
+    rows = []
+    for model, replicates in sorted(found.items(), key=lambda item: -item[1][0]):
+        lead = "" if model == student else _words(found[student] - replicates, suite, signed=True)
+        name = TEACHER_MEAN if model.startswith("teacher_mean-") else model
+        rows.append([name, _words(replicates, suite), lead])
+    return table(["model", "mean over tasks and seeds", "student minus it"], rows)
+
+
+def _mean(evaluations: Sequence[Path], tasks: Sequence[str], model: str, suite: SuiteConfig) -> Replicates:
+    scorer = Scorer(Resampler(suite.bootstrap))
+    parts = []
+    for folder in evaluations:
+        for task in tasks:
+            dump = read_predictions(folder / "predictions" / task / f"{model}.parquet")
+            if dump is None:
+                msg = f"`{folder}` must hold predictions of {model} on {task}; it does not. Evaluate again."
+                raise UserError(msg)
+            parts += [score.replicates for score in scorer.score(dump) if score.main]
+    return mean_replicates(parts)
+
+
+def _words(replicates: Replicates, suite: SuiteConfig, *, signed: bool = False) -> str:
+    found: Estimate = estimate(replicates, patients=2, level=suite.bootstrap.level)
+    style = "{:+.3f}" if signed else "{:.3f}"
+    return " ".join([style.format(found.value), f"({style.format(found.low)} to {style.format(found.high)})"])

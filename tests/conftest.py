@@ -1,0 +1,34 @@
+"""What every test can ask for."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from meddistill.cli import main
+
+# Read when the hub's client is imported: no test may reach for a network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+REAL = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "real"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real images, for development only; tests that need it skip where it is absent."""
+    if not (REAL / "pairs.csv").is_file():
+        pytest.skip("the real development images are not here")
+    return REAL
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Give a command line in this process; returns exit code, stdout and stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call

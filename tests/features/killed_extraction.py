@@ -1,0 +1,126 @@
+"""Kills extractions, goes on with them, and compares the stores; run by test_feature_crash.
+
+`python killed_extraction.py FOLDER`; forks from a process without threads, so that each extraction costs
+milliseconds. Prints how many files a store has, and the kills of each manner.
+"""
+
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from meddistill.data.samples import Samples
+from meddistill.features.extract import extract
+from toy_features import SMALL, ToyImages, toy_samples, toy_teacher, tree
+
+SURVIVED = 0
+MOST = 1000
+FIRST_KILL = 0.05  # seconds
+PROGRESS = 9  # names given before a kill: more than the tables and manifests with which a store begins
+
+
+def run(samples: Samples, store: Path) -> None:
+    teachers = {"a": toy_teacher("a"), "b": toy_teacher("b", kind=ToyImages, seed=1)}
+    extract(store, samples, teachers, SMALL)
+
+
+def in_child(work: Callable[[], None]) -> int:
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = SURVIVED
+        finally:
+            os._exit(code)
+    return child
+
+
+def outcome(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def killed_at(point: int, samples: Samples, store: Path) -> None:
+    """Extract, but die before the `point`-th time that a file gets its name or loses it."""
+    passed = 0
+
+    def mortal(operation: Callable) -> Callable:
+        def wrapped(*arguments, **named):
+            nonlocal passed
+            passed += 1
+            if passed == point:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return operation(*arguments, **named)
+
+        return wrapped
+
+    for name in ("replace", "unlink"):
+        setattr(os, name, mortal(getattr(os, name)))
+    run(samples, store)
+
+
+def every(folder: Path, samples: Samples, expected: dict[str, bytes]) -> int:
+    """One kill at every point, each in a new store."""
+    store = folder / "every"
+    for point in range(1, MOST):
+        shutil.rmtree(store, ignore_errors=True)
+        if outcome(in_child(partial(killed_at, point, samples, store))) == SURVIVED:
+            return point - 1
+        run(samples, store)
+        assert tree(store) == expected, point
+    raise AssertionError
+
+
+def chain(folder: Path, samples: Samples, expected: dict[str, bytes]) -> int:
+    """Kill after kill in one store."""
+    store = folder / "chain"
+    for kills in range(MOST):
+        if outcome(in_child(partial(killed_at, PROGRESS, samples, store))) == SURVIVED:
+            assert tree(store) == expected
+            return kills
+    raise AssertionError
+
+
+def at_random(folder: Path, samples: Samples, expected: dict[str, bytes]) -> int:
+    """Kills from outside at random moments, later and later, until an extraction is done before its kill.
+
+    A machine on which that happens before the third kill begins again with an empty store.
+    """
+    numbers = random.Random(0)
+    store = folder / "random"
+    longest, kills = FIRST_KILL, 0
+    for _ in range(MOST):
+        child = in_child(partial(run, samples, store))
+        time.sleep(numbers.uniform(0.0, longest))
+        longest *= 1.2
+        os.kill(child, signal.SIGKILL)
+        if outcome(child) != SURVIVED:
+            kills += 1
+            continue
+        assert tree(store) == expected
+        if kills > 2:
+            return kills
+        shutil.rmtree(store)
+        longest = FIRST_KILL
+    raise AssertionError
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    os.fsync = lambda _: None  # what a killed process wrote is not lost, so nobody has to wait for the disk
+    samples = toy_samples(folder / "images", 13, captions=20)
+    assert outcome(in_child(partial(run, samples, folder / "whole"))) == SURVIVED
+    expected = tree(folder / "whole")
+    kills = [manner(folder, samples, expected) for manner in (every, chain, at_random)]
+    sys.stdout.write(" ".join(map(str, [len(expected), *kills])))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,130 @@
+"""The gradient of a step is that of the global batch, however the towers were run."""
+
+import pytest
+import torch
+
+from meddistill.methods.config import ContrastiveConfig
+from meddistill.records import StudentOutputs, positives
+from meddistill.training.batches import chunks_of, on_device, rows_of
+from meddistill.training.seeds import derive_seed
+from toy_training import DEVICE, ToyStudent, ToyTeachers, gradients_of, toy_batch, toy_method, toy_step
+
+ROWS = list(range(12))
+EXACT = {"rtol": 1e-9, "atol": 1e-12}
+
+
+def gradients(student: ToyStudent, **options) -> dict[str, torch.Tensor]:
+    method = toy_method()
+    if student.log_scale.dtype == torch.float64:
+        method.double()
+    toy_step(student, method, **options)(toy_batch(ROWS), step=3)
+    return gradients_of(student, method)
+
+
+def plain_autograd(student: ToyStudent, *, micro_batch: int) -> dict[str, torch.Tensor]:
+    """The same loss with every graph kept and one backward, no leaves: what the step must reproduce."""
+    student, method = student.to(DEVICE), toy_method().double().to(DEVICE)
+    batch = on_device(toy_batch(ROWS), DEVICE)
+    outputs = []
+    for number, rows in enumerate(chunks_of(batch, micro_batch)):
+        torch.manual_seed(derive_seed("dropout", 9, 3, 0, number))
+        part = rows_of(batch, rows)
+        outputs.append(student(part.rasters, part.tokens))
+    whole = StudentOutputs(
+        image=torch.cat([each.image for each in outputs]),
+        text=torch.cat([each.text for each in outputs]),
+        logit_scale=outputs[0].logit_scale,
+    )
+    teachers = ToyTeachers().outputs(batch)
+    on_it = {
+        name: type(each)(
+            available=each.available.to(DEVICE),
+            image=each.image.to(DEVICE).double(),
+            text=each.text.to(DEVICE).double(),
+            logit_scale=each.logit_scale,
+        )
+        for name, each in teachers.items()
+    }
+    method.loss(
+        whole,
+        on_it,
+        positives=positives(batch.image_group, batch.text_group),
+        generator=torch.Generator().manual_seed(derive_seed("selection", 9, 3)),
+    ).total.backward()
+    return gradients_of(student, method)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("micro_batch", [12, 4, 5])
+def test_a_step_has_the_gradient_of_plain_autograd(micro_batch, dropout) -> None:
+    """With dropout this holds only if the second forward pass drops what the first one dropped."""
+    found = gradients(ToyStudent(dropout=dropout).double(), micro_batch=micro_batch)
+    expected = plain_autograd(ToyStudent(dropout=dropout).double(), micro_batch=micro_batch)
+    assert found.keys() == expected.keys()
+    torch.testing.assert_close(found, expected, **EXACT)
+
+
+@pytest.mark.parametrize("micro_batch", [1, 4, 5, 100])
+def test_micro_batches_equal_one_batch(micro_batch) -> None:
+    whole = gradients(ToyStudent().double())
+    parts = gradients(ToyStudent().double(), micro_batch=micro_batch)
+    torch.testing.assert_close(parts, whole, **EXACT)
+    assert whole["0.log_scale"].abs() > 0
+
+
+def test_running_statistics_are_updated_once() -> None:
+    found = ToyStudent(batch_norm=True)
+    gradients(found, micro_batch=4)
+    expected = ToyStudent(batch_norm=True).to(DEVICE)
+    batch = on_device(toy_batch(ROWS), DEVICE)
+    for rows in chunks_of(batch, 4):
+        part = rows_of(batch, rows)
+        expected(part.rasters, part.tokens)
+    for name, buffer in expected.named_buffers():
+        torch.testing.assert_close(dict(found.named_buffers())[name], buffer)
+
+
+def test_a_frozen_tower_gets_no_gradient() -> None:
+    student = ToyStudent()
+    student.text.requires_grad_(False)
+    student.words.requires_grad_(False)
+    student.log_scale.requires_grad_(False)
+    for micro_batch in (None, 4):
+        student.zero_grad()
+        names = gradients(student, micro_batch=micro_batch)
+        assert "0.image.0.weight" in names
+        assert not [name for name in names if name.startswith(("0.text", "0.words", "0.log_scale"))]
+
+
+@pytest.mark.parametrize("micro_batch", [None, 4])
+def test_bfloat16_gives_every_parameter_nearly_the_same_gradient(micro_batch) -> None:
+    """A weight that autocast had cast without gradient would be cut off; none may be."""
+    exact, half = (
+        gradients(ToyStudent()),
+        gradients(ToyStudent(), micro_batch=micro_batch, precision="bfloat16"),
+    )
+    assert exact.keys() == half.keys()
+    for name, gradient in half.items():
+        assert gradient.dtype == torch.float32
+        # A teacher that was drawn for no row has zeros in both.
+        cosine = torch.cosine_similarity(gradient.flatten(), exact[name].flatten(), dim=0)
+        assert cosine > 0.98 or gradient.abs().sum() == exact[name].abs().sum() == 0, name
+
+
+def test_a_method_without_teachers_needs_no_source() -> None:
+    student = ToyStudent()
+    step = toy_step(student, toy_method(ContrastiveConfig(method="contrastive")), micro_batch=5)
+    step.source = None
+    report = step(toy_batch(ROWS), step=0)
+    assert report.loss.parts.keys() == {"contrastive"}
+    assert all(parameter.grad is not None for parameter in student.parameters())
+
+
+def test_the_draw_depends_on_the_step_and_not_on_what_was_drawn_before() -> None:
+    def loss(step: int) -> float:
+        return toy_step(ToyStudent(), toy_method())(toy_batch(ROWS), step=step).loss.total.item()
+
+    first = loss(1)
+    torch.rand(5)
+    assert loss(1) == first
+    assert loss(2) != first

@@ -1,0 +1,270 @@
+"""What a method makes of a global batch."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from meddistill.errors import ConfigError, TeacherError
+from meddistill.methods.base import Method, TeacherSpace
+from meddistill.methods.build import build_method
+from meddistill.methods.config import ContrastiveConfig, EmbeddingConfig
+from meddistill.objectives.base import RowContext
+from meddistill.objectives.contrastive import Contrastive
+from meddistill.records import StudentOutputs, TeacherOutputs, positives
+from toy_training import (
+    DEVICE,
+    EMBEDDING,
+    STUDENT_DIM,
+    TEACHER_DIMS,
+    ToyStudent,
+    ToyTeachers,
+    toy_batch,
+    toy_method,
+    toy_spaces,
+)
+
+ROWS = range(12)
+FEATURES_ALONE = {"method": "embedding", "objectives": {"feature_mse": 1.0}}
+
+
+def outputs(names=TEACHER_DIMS, absent=()) -> dict[str, TeacherOutputs]:
+    found = ToyTeachers(names, absent=absent).outputs(toy_batch(ROWS))
+    return {
+        name: replace(
+            each,
+            available=each.available.to(DEVICE),
+            image=each.image.to(DEVICE),
+            text=each.text.to(DEVICE),
+        )
+        for name, each in found.items()
+    }
+
+
+def embeddings() -> StudentOutputs:
+    batch = toy_batch(ROWS)
+    found = ToyStudent()(batch.rasters, batch.tokens)
+    return StudentOutputs(
+        image=found.image.detach().to(DEVICE).requires_grad_(),
+        text=found.text.detach().to(DEVICE).requires_grad_(),
+        logit_scale=found.logit_scale.detach().to(DEVICE).requires_grad_(),
+    )
+
+
+def which_positives() -> torch.Tensor:
+    batch = toy_batch(ROWS)
+    return positives(batch.image_group, batch.text_group).to(DEVICE)
+
+
+def step(method: Method, student: StudentOutputs, teachers: dict[str, TeacherOutputs], seed: int = 0):
+    generator = torch.Generator().manual_seed(seed)
+    return method.to(DEVICE).loss(student, teachers, positives=which_positives(), generator=generator)
+
+
+def embedding(**changes) -> EmbeddingConfig:
+    return EmbeddingConfig.model_validate({**EMBEDDING, "selection": {"kind": "available"}, **changes})
+
+
+def test_contrastive_is_its_objective_averaged_over_rows() -> None:
+    student = embeddings()
+    found = step(toy_method(ContrastiveConfig(method="contrastive")), student, {})
+    rows = RowContext(mask=torch.ones(len(ROWS), device=DEVICE).bool(), positives=which_positives())
+    torch.testing.assert_close(found.total, Contrastive()(student, rows).total.mean())
+    assert found.parts.keys() == {"contrastive"}
+    assert found.teacher_losses.shape == (0,)
+
+
+def test_the_default_is_the_published_trio() -> None:
+    chosen = EmbeddingConfig(method="embedding").objectives.chosen()
+    weights = {name: options.weight for name, options in chosen.items()}
+    assert weights == {"contrastive": 1.0, "feature_mse": 50.0, "interactive_contrastive": 1.0}
+
+
+def test_the_total_is_the_weighted_sum_of_the_parts() -> None:
+    config = embedding()
+    found = step(toy_method(config), embeddings(), outputs())
+    weights = {name: options.weight for name, options in config.objectives.chosen().items()}
+    assert weights.keys() == found.parts.keys()
+    torch.testing.assert_close(found.total, sum(weights[name] * part for name, part in found.parts.items()))
+
+
+def test_a_part_is_the_mean_over_rows_of_their_weighted_teacher_losses() -> None:
+    """feature_mse by hand, with heads and weights of the method."""
+    method = toy_method(
+        EmbeddingConfig.model_validate(
+            {**FEATURES_ALONE, "weighting": {"kind": "fixed", "weights": {"alpha": 1, "beta": 2, "gamma": 3}}}
+        )
+    )
+    student, teachers = embeddings(), outputs()
+    found = step(method, student, teachers)
+    total, rows = 0.0, 0
+    for row in ROWS:
+        present = [name for name in TEACHER_DIMS if teachers[name].available[row]]
+        factors = {"alpha": 1, "beta": 2, "gamma": 3}
+        whole = sum(factors[name] for name in present)
+        rows += bool(present)
+        for name in present:
+            for ours, theirs in ((student.image, teachers[name].image), (student.text, teachers[name].text)):
+                projected = method.heads[name](ours[row])
+                error = projected / projected.norm() - theirs[row] / theirs[row].norm()
+                total = total + factors[name] / whole * error.square().mean()
+    torch.testing.assert_close(found.total, total / rows)
+    assert found.teacher_weights.sum().item() == pytest.approx(1)
+
+
+def test_agreement_is_the_mean_cosine_over_available_rows() -> None:
+    method = toy_method(EmbeddingConfig.model_validate(EMBEDDING))
+    student, teachers = embeddings(), outputs()
+    found = step(method, student, teachers)
+    for column, name in enumerate(TEACHER_DIMS):
+        keep = teachers[name].available
+        cosines = [
+            torch.cosine_similarity(method.heads[name](ours)[keep], theirs[keep])
+            for ours, theirs in ((student.image, teachers[name].image), (student.text, teachers[name].text))
+        ]
+        torch.testing.assert_close(found.agreement[column], torch.stack(cosines).mean())
+        assert found.teacher_rows[column] == keep.sum()
+
+
+def test_random_draw_lets_one_teacher_speak_for_a_row() -> None:
+    method = toy_method(EmbeddingConfig.model_validate(EMBEDDING))
+    student, teachers = embeddings(), outputs()
+    first, again, other = (step(method, student, teachers, seed=seed) for seed in (0, 0, 1))
+    assert first.total == again.total != other.total
+    rows_with_teacher = torch.stack([each.available for each in teachers.values()]).any(dim=0).sum()
+    shares = first.teacher_weights * rows_with_teacher
+    torch.testing.assert_close(shares, shares.round())
+
+
+def test_an_absent_teacher_is_as_if_it_were_not_in_the_recipe() -> None:
+    """Its head gets no gradient, and loss and gradients are those of a method without it."""
+    student, smaller = embeddings(), embeddings()
+    with_it = toy_method(embedding())
+    found = step(with_it, student, outputs(absent=["gamma"]))
+    without = toy_method(embedding(), names=["alpha", "beta"])
+    for name in ("alpha", "beta"):
+        without.heads[name].load_state_dict(with_it.heads[name].state_dict())
+    expected = step(without, smaller, outputs(["alpha", "beta"]))
+    torch.testing.assert_close(found.total, expected.total)
+    found.total.backward()
+    expected.total.backward()
+    torch.testing.assert_close(student.image.grad, smaller.image.grad)
+    torch.testing.assert_close(student.text.grad, smaller.text.grad)
+    assert all(parameter.grad.abs().sum() == 0 for parameter in with_it.heads["gamma"].parameters())
+    assert found.teacher_losses[2] == found.teacher_weights[2] == found.agreement[2] == 0
+
+
+def test_a_teacher_missing_for_a_row_only_rescales_the_gradients_of_the_others() -> None:
+    """Row 0 loses gamma: alpha and beta go from a third to a half there, and nothing else changes."""
+    config = EmbeddingConfig.model_validate(FEATURES_ALONE)
+    method, teachers = toy_method(config), outputs()
+    everyone = torch.ones(len(ROWS), device=DEVICE).bool()
+    features = {name: replace(each, available=everyone) for name, each in teachers.items()}
+
+    def gradient(names_in_row_0: list[str]) -> dict[str, torch.Tensor]:
+        student = embeddings()
+        some = everyone.clone()
+        some[0] = False
+        given = {
+            name: each if name in names_in_row_0 else replace(each, available=some)
+            for name, each in features.items()
+        }
+        step(method, student, given).total.backward()
+        return student.image.grad
+
+    alone = {name: gradient([name]) for name in TEACHER_DIMS}
+    three, two = gradient(list(TEACHER_DIMS)), gradient(["alpha", "beta"])
+    torch.testing.assert_close(three[1:], two[1:])
+    torch.testing.assert_close(two[0], (alone["alpha"][0] + alone["beta"][0]) / 2)
+    torch.testing.assert_close(three[0], (alone["alpha"][0] + alone["beta"][0] + alone["gamma"][0]) / 3)
+
+
+@pytest.mark.parametrize(
+    "name", ["feature_mse", "cosine_smooth_l1", "similarity_kl", "interactive_contrastive"]
+)
+def test_the_weight_of_an_objective_scales_its_gradient(name) -> None:
+    gradients = []
+    for weight in (1.0, 3.5):
+        student = embeddings()
+        config = EmbeddingConfig.model_validate({"method": "embedding", "objectives": {name: weight}})
+        step(toy_method(config), student, outputs()).total.backward()
+        gradients.append(student.image.grad)
+    assert gradients[0].abs().sum() > 0
+    torch.testing.assert_close(3.5 * gradients[0], gradients[1])
+
+
+def test_a_batch_without_any_teacher_still_has_a_finite_step() -> None:
+    student = embeddings()
+    found = step(toy_method(embedding()), student, outputs(absent=TEACHER_DIMS))
+    found.total.backward()
+    assert found.total.isfinite()
+    assert student.image.grad.isfinite().all()
+    assert sum(part for name, part in found.parts.items() if name != "contrastive") == 0
+
+
+def test_heads_depend_on_their_own_dims_and_the_seed_alone() -> None:
+    few, many = toy_method(embedding(), names=["gamma"]), toy_method(embedding())
+    assert few.heads["gamma"].linear.weight.equal(many.heads["gamma"].linear.weight)
+    state = torch.get_rng_state()
+    toy_method(embedding())
+    assert torch.get_rng_state().equal(state)
+
+
+def build(config: EmbeddingConfig, teachers: dict[str, TeacherSpace]) -> Method:
+    return build_method(config, student_dim=STUDENT_DIM, teachers=teachers, seed=0)
+
+
+def test_everything_that_teachers_lack_is_told_at_once() -> None:
+    teachers = {
+        "dino": TeacherSpace(image_dim=8, text_dim=None),
+        "crooked": TeacherSpace(image_dim=8, text_dim=9, logit_scale=10.0),
+        "plain": TeacherSpace(image_dim=8, text_dim=8),
+    }
+    with pytest.raises(ConfigError) as error:
+        build(embedding(), teachers)
+    mistakes = "\n".join(error.value.mistakes)
+    assert "teacher `dino` must have image and text embeddings for the objective similarity_kl" in mistakes
+    assert "teacher `dino` must have image and text embeddings for the objective interactive" in mistakes
+    assert "teacher `crooked` must have image and text embeddings of one dim; got 8 and 9" in mistakes
+    assert "teacher `plain` must have a logit scale" in mistakes
+    with pytest.raises(ConfigError, match="at least one"):
+        build(embedding(), {})
+
+
+def test_an_image_teacher_can_give_what_images_give() -> None:
+    config = EmbeddingConfig.model_validate(
+        {"method": "embedding", "objectives": {"feature_mse": 1.0, "cosine_smooth_l1": 1.0}}
+    )
+    method = build(config, {"alpha": TeacherSpace(image_dim=TEACHER_DIMS["alpha"], text_dim=None)})
+    student = embeddings()
+    found = step(method, student, {"alpha": replace(outputs()["alpha"], text=None)})
+    found.total.backward()
+    assert student.image.grad.abs().sum() > 0
+    assert student.text.grad is None or student.text.grad.abs().sum() == 0
+    assert found.agreement[0] != 0
+
+
+def test_missing_outputs_are_an_error() -> None:
+    with pytest.raises(TeacherError, match="outputs of beta, gamma; got alpha"):
+        step(toy_method(embedding()), embeddings(), outputs(["alpha"]))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"objectives": {"contrastive": 1.0}},
+        {"selection": {"kind": "lottery"}},
+        {"weighting": {"kind": "fixed"}},
+        {"views": "fresh"},
+        {"teachers": 1},
+    ],
+)
+def test_wrong_methods_are_refused(changes) -> None:
+    with pytest.raises(ValueError, match="validation error"):
+        EmbeddingConfig.model_validate({**EMBEDDING, **changes})
+
+
+def test_spaces_of_the_toys_fit() -> None:
+    assert {name: space.towers for name, space in toy_spaces().items()} == dict.fromkeys(
+        TEACHER_DIMS, frozenset({"image", "text"})
+    )

@@ -1,0 +1,133 @@
+"""Opening and verifying a bundle."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_bundle import DIM, write_manifest, write_preprocessing
+
+from meddistill.errors import BundleError
+from meddistill.runtime import Bundle, Embedder, class_vectors
+
+
+def test_whole_bundle_opens_and_verifies(bundle_folder: Path) -> None:
+    bundle = Bundle.open(bundle_folder)
+    bundle.verify()
+    assert bundle.manifest.licence.name == "Apache-2.0"
+    assert bundle.preprocessing.input.height == 8
+
+
+def test_missing_folder_and_other_folders(tmp_path: Path) -> None:
+    with pytest.raises(
+        BundleError, match=r"manifest.json` must exist; got no such file. Name a bundle's folder"
+    ):
+        Bundle.open(tmp_path / "nowhere")
+    (tmp_path / "manifest.json").write_text('{"format": "something"}')
+    with pytest.raises(BundleError, match='must say `"format": "meddistill-bundle"`'):
+        Bundle.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must be readable JSON"),
+        ("[1, 2", "must be readable JSON"),
+        ("[" * 100_000, "must be readable JSON"),
+        ("[]", 'must say `"format"'),
+        ("\xff", "must be readable JSON"),
+    ],
+)
+def test_damaged_manifest(bundle_folder: Path, text: str, message: str) -> None:
+    (bundle_folder / "manifest.json").write_text(text, encoding="latin-1")
+    with pytest.raises(BundleError, match=message):
+        Bundle.open(bundle_folder)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"version": 2}, "must have version 1; got 2. Update MedDistill"),
+        ({"kind": "dense"}, "kind: Input should be 'dual_encoder'"),
+        ({"logit_scale": 0}, "logit_scale: Input should be greater than 0"),
+        ({"logit_scale": None}, "logit_scale"),
+        ({"files": {}}, r"preprocessing.json is not in the manifest; onnx/image.onnx is not"),
+        ({"context_length": 7}, "different context lengths"),
+    ],
+)
+def test_manifests_that_break_the_format(
+    bundle_folder: Path, changed: dict[str, object], message: str
+) -> None:
+    write_manifest(bundle_folder, **changed)
+    with pytest.raises(BundleError, match=message):
+        Bundle.open(bundle_folder)
+
+
+@pytest.mark.parametrize("name", ["../escape", "/etc/passwd", "onnx/../../x", "..\\escape"])
+def test_file_names_that_leave_the_bundle(bundle_folder: Path, name: str) -> None:
+    manifest = json.loads((bundle_folder / "manifest.json").read_text())
+    manifest["files"][name] = {"sha256": "0" * 64, "bytes": 1}
+    (bundle_folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="a file name leaves the bundle"):
+        Bundle.open(bundle_folder)
+
+
+def test_missing_and_truncated_files(bundle_folder: Path) -> None:
+    (bundle_folder / "tokenizer.json").unlink()
+    path = bundle_folder / "onnx" / "text.onnx"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(BundleError, match=r"tokenizer.json is missing") as caught:
+        Bundle.open(bundle_folder)
+    assert "onnx/text.onnx has" in str(caught.value)
+
+
+def test_verify_names_what_changed(bundle_folder: Path) -> None:
+    path = bundle_folder / "onnx" / "text.onnx"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    bundle = Bundle.open(bundle_folder)
+    with pytest.raises(
+        BundleError, match=r"got: onnx/text.onnx has another sha256\. Copy or export it again"
+    ):
+        bundle.verify()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"text": {"normaliser": "other", "context_length": 6}}, {"decode": {"window": 3}}, {"input": None}],
+)
+def test_preprocessing_that_is_not_known_here(bundle_folder: Path, changed: dict[str, object]) -> None:
+    write_preprocessing(bundle_folder, **changed)
+    write_manifest(bundle_folder)
+    with pytest.raises(BundleError, match=r"preprocessing.json` must follow the bundle format"):
+        Bundle.open(bundle_folder)
+
+
+def test_keys_of_a_later_writer_are_ignored(bundle_folder: Path) -> None:
+    write_manifest(bundle_folder, something_new={"a": 1})
+    Bundle.open(bundle_folder)
+
+
+def _add_prompts(folder: Path, **changed: object) -> None:
+    (folder / "prompts").mkdir(exist_ok=True)
+    content = {"labels": ["red", "blue"], "templates": ["a {}"], "vectors": [[0, 1, 0], [1, 0, 0]]}
+    (folder / "prompts" / "colours.json").write_text(json.dumps(content | changed))
+    write_manifest(folder)
+
+
+def test_stored_class_vectors_are_used_for_their_labels_and_templates_only(bundle_folder: Path) -> None:
+    _add_prompts(bundle_folder)
+    embedder = Embedder(Bundle.open(bundle_folder))
+    stored = class_vectors(embedder, ["blue", "red"], templates=["a {}"])
+    assert np.array_equal(stored, [[1, 0, 0], [0, 1, 0]])
+    computed = class_vectors(embedder, ["blue", "red"], templates=["{}"])
+    assert np.allclose(computed, [[0, 0, 1], [1, 0, 0]])
+    assert class_vectors(embedder, ["blue", "green"], templates=["a {}"])[0, 2] > 0.9
+
+
+@pytest.mark.parametrize("vectors", [[[0, 1, 0]], [[0, 1], [1, 0]], [[0, 1, 0], [1, 0]]])
+def test_stored_class_vectors_of_wrong_shape(bundle_folder: Path, vectors: list[list[float]]) -> None:
+    _add_prompts(bundle_folder, vectors=vectors)
+    with pytest.raises(BundleError, match=f"must hold one vector of {DIM} a label"):
+        Bundle.open(bundle_folder).class_vectors(["red", "blue"], ["a {}"])

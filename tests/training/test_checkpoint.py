@@ -1,0 +1,185 @@
+"""Checkpoints: whole or absent, the newest sound one, of this run only, without code and without teachers."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from meddistill.errors import CheckpointError
+from meddistill.training.checkpoint import Checkpoints, Progressed
+from meddistill.training.files import sha256_of
+from meddistill.training.optimiser import Optimiser
+from toy_training import DEVICE, ToyStudent, gradients_of, toy_batch, toy_config, toy_method, toy_step
+
+FILES = ("student.safetensors", "method.safetensors", "optimiser.pt", "manifest.json")
+
+
+class Run:
+    def __init__(self, folder: Path, *, seed: int = 0, **identity) -> None:
+        self.student, self.method = ToyStudent(seed=seed), toy_method()
+        self.step = toy_step(self.student, self.method)
+        self.optimiser = Optimiser(student=self.student, method=self.method, config=toy_config())
+        self.checkpoints = Checkpoints(
+            folder,
+            identity={"config": {"learning_rate": 0.1, "betas": (0.9, 0.98)}, "data": "d", **identity},
+            student=self.student,
+            method=self.method,
+            optimiser=self.optimiser,
+        )
+        self.said: list[str] = []
+
+    def update(self, number: int) -> None:
+        self.optimiser.clear()
+        self.step(toy_batch(range(8)), step=number)
+        norm = self.optimiser.gradient_norm()
+        self.optimiser.update(rate=0.01, gradient_norm=norm, finite=norm.isfinite())
+
+    def state(self) -> list[torch.Tensor]:
+        moments = [value for each in self.optimiser.state_dict()["state"].values() for value in each.values()]
+        tensors = [*self.student.state_dict().values(), *self.method.state_dict().values(), *moments]
+        return [tensor.detach().clone() for tensor in tensors]
+
+    def newest(self) -> Path | None:
+        return self.checkpoints.newest(self.said.append)
+
+
+@pytest.fixture
+def saved(tmp_path) -> tuple[Path, list[torch.Tensor], list[torch.Tensor]]:
+    """A folder with checkpoints of steps 1 and 2, and both states."""
+    run = Run(tmp_path)
+    states = []
+    for number in (1, 2):
+        run.update(number)
+        run.checkpoints.save(Progressed(step=number, seconds=number * 1.5))
+        states.append(run.state())
+    return tmp_path, *states
+
+
+def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return all(a.equal(b) for a, b in zip(one, other, strict=True))
+
+
+def test_a_checkpoint_gives_everything_back(saved) -> None:
+    folder, _, second = saved
+    fresh = Run(folder, seed=3)
+    progressed = fresh.checkpoints.load(fresh.newest(), device=DEVICE)
+    assert progressed == Progressed(step=2, seconds=3.0)
+    assert same(fresh.state(), second)
+    assert fresh.said == []
+
+
+def test_the_newest_two_are_kept(saved) -> None:
+    folder, *_ = saved
+    run = Run(folder)
+    run.update(3)
+    run.checkpoints.save(Progressed(step=30))
+    assert sorted(each.name for each in folder.iterdir()) == ["step-000000002", "step-000000030"]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "remove"])
+def test_damage_is_found_and_the_one_before_is_taken(saved, name, damage) -> None:
+    folder, first, _ = saved
+    path = folder / "step-000000002" / name
+    content = bytearray(path.read_bytes())
+    if damage == "remove":
+        path.unlink()
+    elif damage == "flip":
+        content[len(content) // 2 if name != "manifest.json" else content.index(b"2")] ^= 1
+        path.write_bytes(content)
+    else:
+        path.write_bytes(content[: len(content) // 2 if damage == "cut" else 0])
+    run = Run(folder, seed=3)
+    chosen = run.newest()
+    assert chosen.name == "step-000000001"
+    assert "step-000000002 is damaged" in run.said[0]
+    run.checkpoints.load(chosen, device=DEVICE)
+    assert same(run.state(), first)
+
+
+def test_with_all_damaged_there_is_none(saved) -> None:
+    folder, *_ = saved
+    for path in folder.rglob("optimiser.pt"):
+        path.unlink()
+    run = Run(folder)
+    assert run.newest() is None
+    assert len(run.said) == 2
+
+
+def test_what_an_interrupted_save_left_is_no_checkpoint(saved) -> None:
+    folder, *_ = saved
+    (folder / ".partial-step-000000009").mkdir()
+    (folder / ".partial-step-000000009" / "student.safetensors").write_bytes(b"half")
+    run = Run(folder)
+    assert run.newest().name == "step-000000002"
+    run.checkpoints.save(Progressed(step=10))
+    assert not list(folder.glob(".partial*"))
+
+
+def test_another_run_is_refused_and_the_difference_named(saved) -> None:
+    folder, *_ = saved
+    other = Run(folder, config={"learning_rate": 0.2, "betas": (0.9, 0.98)}, data="e")
+    with pytest.raises(CheckpointError) as error:
+        other.newest()
+    message = str(error.value)
+    assert "config.learning_rate was 0.1, is 0.2" in message
+    assert "data was d, is e" in message
+    assert "betas" not in message
+
+
+class _Code:
+    def __reduce__(self) -> tuple:
+        return (print, ("code from a checkpoint runs",))
+
+
+def test_code_in_a_checkpoint_is_not_run(saved, capsys) -> None:
+    """Even where its hash is the one in the manifest."""
+    folder, *_ = saved
+    path = folder / "step-000000002" / "optimiser.pt"
+    path.write_bytes(pickle.dumps(_Code(), protocol=2))
+    _rehash(path)
+    run = Run(folder)
+    with pytest.raises(CheckpointError, match="state of this student"):
+        run.checkpoints.load(run.newest(), device=DEVICE)
+    assert "code" not in capsys.readouterr().out
+
+
+def test_a_student_of_another_shape_is_refused(saved) -> None:
+    folder, *_ = saved
+    path = folder / "step-000000002" / "student.safetensors"
+    other = folder / "step-000000002" / "method.safetensors"
+    path.write_bytes(other.read_bytes())
+    _rehash(path)
+    run = Run(folder)
+    with pytest.raises(CheckpointError, match="state of this student and method"):
+        run.checkpoints.load(run.newest(), device=DEVICE)
+
+
+def _rehash(path: Path) -> None:
+    manifest = path.with_name("manifest.json")
+    content = json.loads(manifest.read_text())
+    content["sha256"][path.name] = sha256_of(path)
+    manifest.write_text(json.dumps(content))
+
+
+def test_tied_weights_can_be_saved(tmp_path) -> None:
+    run = Run(tmp_path)
+    run.student.extra = run.student.words
+    run.checkpoints.save(Progressed(step=1))
+    assert run.newest() is not None
+
+
+def test_a_full_disk_is_told_in_words(tmp_path) -> None:
+    place = tmp_path / "file"
+    place.write_text("in the way")
+    with pytest.raises(CheckpointError, match="must be writable"):
+        Run(place).checkpoints.save(Progressed(step=1))
+
+
+def test_gradients_are_not_part_of_it(saved) -> None:
+    folder, *_ = saved
+    run = Run(folder)
+    run.checkpoints.load(run.newest(), device=DEVICE)
+    assert gradients_of(run.student) == {}
