@@ -206,6 +206,11 @@ def test_on_a_pipe_there_are_plain_lines(small_world: Path, own_run: Path) -> No
     assert max(len(line) for line in done.stdout.splitlines() if str(own_run) not in line) <= 110
 
 
+def _heeds_interrupts() -> None:
+    """A background job of a shell without job control starts with SIGINT ignored, and so do its children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_an_interrupted_training_has_code_130_and_goes_on(
     say: Say, small_world: Path, tmp_path: Path
 ) -> None:
@@ -214,7 +219,12 @@ def test_an_interrupted_training_has_code_130_and_goes_on(
     stage = "{name: long, method: contrastive, epochs: 30, batch_size: 16, checkpoint_every: 2}"
     command = ["train", small_world, "--out", out, "--set", "teachers={}", "--set", f"stages=[{stage}]"]
     process = subprocess.Popen(
-        _module(*command), env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        _module(*command),
+        env=environment(),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=_heeds_interrupts,
     )
     deadline = time.monotonic() + 120
     while not list(out.glob("stages/long/checkpoints/step-*")) and process.poll() is None:
