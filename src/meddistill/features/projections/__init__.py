@@ -1,0 +1,1 @@
+"""Fixed linear maps of teachers' spaces, fitted from a feature store."""

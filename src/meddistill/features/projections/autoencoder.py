@@ -1,0 +1,144 @@
+"""MMKD-CLIP's maps: the first layers of an autoencoder that all teachers share."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import cast, final
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from meddistill.errors import StoreError
+from meddistill.features.format import Output
+from meddistill.features.projections.config import LinearAutoencoderConfig
+from meddistill.features.projections.maps import LinearMap
+from meddistill.features.reader import FeatureStore
+from meddistill.progress import Progress
+
+Rows = NDArray[np.int64]
+
+
+def autoencoder_maps(
+    config: LinearAutoencoderConfig,
+    store: FeatureStore,
+    teachers: Sequence[str],
+    *,
+    dim: int,
+    device: torch.device,
+    progress: Progress,
+) -> dict[str, LinearMap]:
+    """z = W_t x̂ + b_t for each teacher t, trained to let x̂ be rebuilt from it (MultiCLIP_AE of MMKD-CLIP).
+
+        x̃_tm = V_t g_m(W_t (x̂_tm + σ ε) + b_t) + c_t,    L = mean over teachers t and towers m of
+        mean((x̃_tm - x̂_tm)²).
+
+    x̂ is a teacher's embedding at unit length, as MMKD-CLIP stores it; ε is standard normal; W_t, b_t serve
+    images and texts alike; g_image and g_text, each shared by all teachers, are dim → hidden (ReLU, dropout)
+    → dim. Only W_t and b_t are kept, as there. Because g is shared, one teacher more or less changes the
+    others' maps too.
+
+    Not given by the paper and chosen here: where the noise enters (the features), one hidden layer in g,
+    Adam with a cosine to 0, equal weights of teachers. Rows are drawn uniformly, with replacement, from the
+    store's pairs whose image the teacher knows; of an image its whole view.
+
+    Raises StoreError for a teacher without such pairs.
+    """
+    samples = {name: _Samples(store, name) for name in teachers}
+    generator = np.random.default_rng(config.seed)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(config.seed)
+        model = _Autoencoder({name: each.dim for name, each in samples.items()}, config, dim=dim).to(device)
+        optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+        with progress.track("Fitting the projection", config.steps, unit="steps") as advance:
+            for step in range(config.steps):
+                rate = config.learning_rate * (1 + math.cos(math.pi * step / config.steps)) / 2
+                for group in optimiser.param_groups:
+                    group["lr"] = rate
+                errors = [
+                    error
+                    for name, each in samples.items()
+                    for error in model.errors(name, each.draw(generator, config.batch_size, device))
+                ]
+                optimiser.zero_grad(set_to_none=True)
+                torch.stack(errors).mean().backward()
+                optimiser.step()
+                advance(1)
+    return {name: model.map_of(name) for name in teachers}
+
+
+@final
+class _Samples:
+    """A teacher's pairs of image and caption, at unit length."""
+
+    def __init__(self, store: FeatureStore, teacher: str) -> None:
+        self._store = store
+        self._teacher = teacher
+        outputs = store.outputs(teacher)
+        towers: tuple[Output, ...] = ("image", "text")
+        self._towers = [tower for tower in towers if tower in outputs]
+        self.dim = outputs[self._towers[0]].shape[-1]
+        pairs = store.tables.pairs
+        self._pairs: Rows = pairs[store.available(teacher, pairs[:, 0])]
+        if not len(self._pairs):
+            msg = (
+                f"teacher {teacher!r} must know the image of one pair at least in `{store.path}`; got none. "
+                "Leave the teacher out."
+            )
+            raise StoreError(msg)
+
+    def draw(
+        self, generator: np.random.Generator, size: int, device: torch.device
+    ) -> dict[Output, Float[Tensor, "size teacher_dim"]]:
+        pairs = self._pairs[generator.integers(len(self._pairs), size=size)]
+        return {
+            tower: functional.normalize(self._read(tower, pairs).to(device).float(), dim=-1)
+            for tower in self._towers
+        }
+
+    def _read(self, tower: Output, pairs: Rows) -> Tensor:
+        if tower == "text":
+            return torch.from_numpy(self._store.read(self._teacher, "text", pairs[:, 1]))
+        whole = np.zeros(len(pairs), dtype=np.int64)
+        return torch.from_numpy(self._store.read(self._teacher, "image", pairs[:, 0], views=whole))
+
+
+@final
+class _Autoencoder(nn.Module):
+    def __init__(self, dims: Mapping[str, int], config: LinearAutoencoderConfig, *, dim: int) -> None:
+        super().__init__()
+        self.spread = config.noise
+        self.numbers = {name: number for number, name in enumerate(dims)}
+        self.into = nn.ModuleList([nn.Linear(each, dim) for each in dims.values()])
+        self.back = nn.ModuleList([nn.Linear(dim, each) for each in dims.values()])
+        self.shared = nn.ModuleDict(
+            {
+                tower: nn.Sequential(
+                    nn.Linear(dim, config.hidden_dim),
+                    nn.ReLU(),
+                    nn.Dropout(config.dropout),
+                    nn.Linear(config.hidden_dim, dim),
+                )
+                for tower in ("image", "text")
+            }
+        )
+
+    def errors(self, teacher: str, inputs: Mapping[Output, Tensor]) -> list[Float[Tensor, ""]]:
+        """The mean squared error of each tower."""
+        number = self.numbers[teacher]
+        found = []
+        for tower, values in inputs.items():
+            noisy = values + self.spread * torch.randn_like(values)
+            rebuilt = self.back[number](self.shared[tower](self.into[number](noisy)))
+            found.append(functional.mse_loss(rebuilt, values))
+        return found
+
+    def map_of(self, teacher: str) -> LinearMap:
+        linear = cast("nn.Linear", self.into[self.numbers[teacher]])
+        return LinearMap(
+            weight=linear.weight.detach().cpu().numpy().copy(),
+            bias=linear.bias.detach().cpu().numpy().copy(),
+            unit_inputs=True,
+        )
