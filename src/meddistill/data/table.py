@@ -12,7 +12,7 @@ from meddistill.data.rows import Row, RowChecks
 from meddistill.data.samples import UNKNOWN_PATIENT, Samples, content_hash
 from meddistill.data.unpack import unpack
 from meddistill.errors import TableError
-from meddistill.imaging import ImageRef
+from meddistill.imaging import FilePart, ImageRef
 
 _MOST_VALUES = 8
 
@@ -149,8 +149,9 @@ def _samples(rows: Sequence[Row], config: TableConfig, *, root: Path, columns: S
 
 def _place(ref: ImageRef, root: Path) -> str:
     """Which image, in words that do not depend on where the root lies."""
-    path = ref.path.relative_to(root) if ref.path.is_relative_to(root) else Path(ref.path.name)
-    return f"{path.as_posix()}|{ref.frame}|{ref.axis}|{ref.slice}"
+    file, part = (ref.path.whole, f"|{ref.path.name}") if isinstance(ref.path, FilePart) else (ref.path, "")
+    path = file.relative_to(root) if file.is_relative_to(root) else Path(file.name)
+    return f"{path.as_posix()}{part}|{ref.frame}|{ref.axis}|{ref.slice}"
 
 
 def _short_hash(text: str) -> str:

@@ -1,6 +1,7 @@
 """Images and texts as models see them, without torch."""
 
 from meddistill.imaging.decode import decode, image_key
+from meddistill.imaging.file_part import FilePart, ImageFile
 from meddistill.imaging.geometry import Geometry, InputSpec
 from meddistill.imaging.options import DecodeOptions, ImageRef
 from meddistill.imaging.rasterise import normalise, rasterise
@@ -10,7 +11,9 @@ from meddistill.imaging.views import ViewPolicy, view
 __all__ = [
     "TEXT_NORMALISER",
     "DecodeOptions",
+    "FilePart",
     "Geometry",
+    "ImageFile",
     "ImageRef",
     "InputSpec",
     "ViewPolicy",

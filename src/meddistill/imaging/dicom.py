@@ -5,12 +5,10 @@ No header value but sizes ever leaves this module: not in a message, not in a lo
 
 import re
 import zlib
-from pathlib import Path
 
 import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_file_meta_info
 from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
 from pydicom.uid import (
     UID,
@@ -22,6 +20,7 @@ from pydicom.uid import (
 
 from meddistill.errors import ImageError
 from meddistill.imaging.dicom_values import TAGS, show_frame
+from meddistill.imaging.file_part import ImageFile
 from meddistill.imaging.intensity import Bytes, Grey, stretch, three_channels
 from meddistill.imaging.options import DecodeOptions
 from meddistill.imaging.refusal import refusal, silence_libraries, within
@@ -35,9 +34,10 @@ _PALETTE = [
 _TAGS = [*TAGS, *_PALETTE, "Columns", "NumberOfFrames", "Rows", "SamplesPerPixel"]
 _INFLATE_STEP = 1 << 20
 _META_START, _META_BYTES = 128 + 4 + 12, 4096
+_META_HEAD = b"DICM\x02\0\0\0"  # and the tag of the group length
 
 
-def decode_dicom(path: Path, frame: int | None, options: DecodeOptions) -> Bytes:
+def decode_dicom(path: ImageFile, frame: int | None, options: DecodeOptions) -> Bytes:
     """A frame as `(H, W, 3)` uint8; `frame` defaults to the middle one, `n // 2`.
 
     Grey frames are shown as `show_frame` says; RGB and YBR (converted) keep their colours, PALETTE COLOR is
@@ -46,7 +46,8 @@ def decode_dicom(path: Path, frame: int | None, options: DecodeOptions) -> Bytes
     silence_libraries()
     try:
         _refuse_inflation(path, options)
-        header = dcmread(path, force=True, stop_before_pixels=True, specific_tags=_TAGS)
+        with path.open("rb") as file:
+            header = dcmread(file, force=True, stop_before_pixels=True, specific_tags=_TAGS)
         count = _check_sizes(path, header, options)
         index = within(path, "frame", frame, count=count, default=count // 2)
         return _show(path, _stored(path, header, index), header=header, index=index, options=options)
@@ -58,7 +59,7 @@ def decode_dicom(path: Path, frame: int | None, options: DecodeOptions) -> Bytes
         raise damaged(path, "DICOM") from None
 
 
-def _show(path: Path, stored: Grey, *, header: Dataset, index: int, options: DecodeOptions) -> Bytes:
+def _show(path: ImageFile, stored: Grey, *, header: Dataset, index: int, options: DecodeOptions) -> Bytes:
     if header.PhotometricInterpretation == "PALETTE COLOR":
         colour = apply_color_lut(stored, header)
         return np.ascontiguousarray(colour if colour.dtype == np.uint8 else colour >> 8, dtype=np.uint8)
@@ -69,7 +70,7 @@ def _show(path: Path, stored: Grey, *, header: Dataset, index: int, options: Dec
     return three_channels(show_frame(path, stored, header=header, index=index, options=options))
 
 
-def _check_sizes(path: Path, header: Dataset, options: DecodeOptions) -> int:
+def _check_sizes(path: ImageFile, header: Dataset, options: DecodeOptions) -> int:
     """The number of frames, once the header's sizes are known to be sane."""
     if header.get("Rows") is None or header.get("Columns") is None:
         raise refusal(
@@ -86,7 +87,7 @@ def _check_sizes(path: Path, header: Dataset, options: DecodeOptions) -> int:
     return frames
 
 
-def _too_large(path: Path, got: str, options: DecodeOptions) -> ImageError:
+def _too_large(path: ImageFile, got: str, options: DecodeOptions) -> ImageError:
     return refusal(
         path,
         must=f"have at most {options.max_pixels:,} pixels a frame and {options.max_voxels:,} in all",
@@ -95,16 +96,18 @@ def _too_large(path: Path, got: str, options: DecodeOptions) -> ImageError:
     )
 
 
-def _stored(path: Path, header: Dataset, index: int) -> Grey:
+def _stored(path: ImageFile, header: Dataset, index: int) -> Grey:
     syntax: UID | None = header.file_meta.get("TransferSyntaxUID")
     if syntax is None or syntax == DeflatedExplicitVRLittleEndian or header.preamble is None:
-        whole = dcmread(path, force=True)
+        with path.open("rb") as file:
+            whole = dcmread(file, force=True)
         if syntax is None:
             whole.file_meta.TransferSyntaxUID = _found_syntax(whole)
         return pixel_array(whole, index=index)
     _refuse_unreadable(path, syntax)
     try:
-        return pixel_array(path, index=index)  # reads this frame's bytes only
+        with path.open("rb") as file:
+            return pixel_array(file, index=index)  # reads this frame's bytes only
     except RuntimeError:
         raise _undecodable(
             path, syntax, "Try: pip install {plugin}. With it installed, the file is damaged."
@@ -118,7 +121,7 @@ def _found_syntax(dataset: Dataset) -> UID:
     return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
 
 
-def _refuse_unreadable(path: Path, syntax: UID) -> None:
+def _refuse_unreadable(path: ImageFile, syntax: UID) -> None:
     try:
         available = get_decoder(syntax).is_available
     except NotImplementedError:
@@ -127,7 +130,7 @@ def _refuse_unreadable(path: Path, syntax: UID) -> None:
         raise _undecodable(path, syntax, "Install what decodes it: pip install {plugin}")
 
 
-def _undecodable(path: Path, syntax: UID, do: str) -> ImageError:
+def _undecodable(path: ImageFile, syntax: UID, do: str) -> ImageError:
     known = syntax.is_transfer_syntax and not syntax.is_private
     name = syntax.name if known else "a private transfer syntax"
     return refusal(
@@ -147,13 +150,16 @@ def _plugin(syntax: UID) -> str:
     return " ".join(["pylibjpeg", *found] if found else ["python-gdcm"])
 
 
-def _refuse_inflation(path: Path, options: DecodeOptions) -> None:
+def _refuse_inflation(path: ImageFile, options: DecodeOptions) -> None:
     """Refuse a deflated data set that inflates without end; pydicom would inflate it whole, in memory."""
     with path.open("rb") as file:
-        if DeflatedExplicitVRLittleEndian.encode() not in file.read(_META_BYTES):
+        head = file.read(_META_BYTES)
+        if DeflatedExplicitVRLittleEndian.encode() not in head:
             return
+        if head[128:136] != _META_HEAD:
+            raise damaged(path, "DICOM")
         # Preamble, prefix and the group length element itself, which says how long the rest of the group is.
-        file.seek(_META_START + int(read_file_meta_info(path).FileMetaInformationGroupLength))
+        file.seek(_META_START + int.from_bytes(head[_META_START - 4 : _META_START], "little"))
         inflater, inflated = zlib.decompressobj(-zlib.MAX_WBITS), 0
         while (packed := inflater.unconsumed_tail or file.read(_INFLATE_STEP)) and not inflater.eof:
             inflated += len(inflater.decompress(packed, _INFLATE_STEP))

@@ -1,11 +1,11 @@
 """Grey values of a DICOM frame to what its header says should be seen (PS3.3 C.7.6.3, C.11.1, C.11.2)."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
 
+from meddistill.imaging.file_part import ImageFile
 from meddistill.imaging.intensity import Bytes, Grey, Mask, show_grey, stretch
 from meddistill.imaging.options import DecodeOptions
 
@@ -28,7 +28,9 @@ TAGS = [
 _SMALL_DEPTH = 8
 
 
-def show_frame(path: Path, stored: Grey, *, header: Dataset, index: int, options: DecodeOptions) -> Bytes:
+def show_frame(
+    path: ImageFile, stored: Grey, *, header: Dataset, index: int, options: DecodeOptions
+) -> Bytes:
     """A stored grey frame `(H, W)` as it is meant to be seen, 8 bits.
 
     Modality LUT or rescale; then `options.window` (of values deeper than 8 bits), else the VOI LUT, else the

@@ -1,12 +1,12 @@
 """Grey values of any depth to eight bits."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from meddistill.errors import ImageError
+from meddistill.imaging.file_part import ImageFile
 from meddistill.imaging.options import DecodeOptions
 from meddistill.imaging.refusal import refusal
 
@@ -47,7 +47,7 @@ def stretch_percentiles(values: Grey, shown: Mask | None, percentiles: tuple[flo
     return stretch(values, float(low), float(high))
 
 
-def show_grey(path: Path, values: Grey, options: DecodeOptions, *, hidden: Mask | None = None) -> Bytes:
+def show_grey(path: ImageFile, values: Grey, options: DecodeOptions, *, hidden: Mask | None = None) -> Bytes:
     """Deep grey as eight bits by `options`: the window if one is given, else percentiles.
 
     `hidden` values (padding) and, where allowed, non-finite ones have no part in the percentiles and are
@@ -75,7 +75,7 @@ def three_channels(grey: Bytes) -> Bytes:
     return np.repeat(grey[:, :, None], 3, axis=2)
 
 
-def _not_finite(path: Path) -> ImageError:
+def _not_finite(path: ImageFile) -> ImageError:
     return refusal(
         path,
         must="hold finite values",

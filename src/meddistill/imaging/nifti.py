@@ -2,13 +2,14 @@
 
 import gzip
 import math
-from pathlib import Path
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import nibabel
 import numpy as np
 
 from meddistill.errors import ImageError
+from meddistill.imaging.file_part import ImageFile
 from meddistill.imaging.intensity import Bytes, Grey, show_grey, three_channels
 from meddistill.imaging.options import DecodeOptions, ImageRef
 from meddistill.imaging.refusal import refusal, silence_libraries, within
@@ -44,7 +45,7 @@ def decode_nifti(ref: ImageRef, options: DecodeOptions, *, compressed: bool) -> 
     silence_libraries()
     path = ref.path
     try:
-        with gzip.open(path) if compressed else path.open("rb") as stream:
+        with path.open("rb") as file, gzip.open(file) if compressed else nullcontext(file) as stream:
             image = _open(stream)
             volume = _volume(path, image, options)
             picture = _upright_slice(path, image, volume, ref)
@@ -65,7 +66,7 @@ def _open(stream: Any) -> Any:
     return (nibabel.Nifti2Image if second else nibabel.Nifti1Image).from_stream(stream)
 
 
-def _volume(path: Path, image: Any, options: DecodeOptions) -> _Volume:
+def _volume(path: ImageFile, image: Any, options: DecodeOptions) -> _Volume:
     shape = tuple(int(size) for size in image.shape)
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
@@ -98,7 +99,7 @@ def _volume(path: Path, image: Any, options: DecodeOptions) -> _Volume:
     )
 
 
-def _upright_slice(path: Path, image: Any, volume: _Volume, ref: ImageRef) -> Grey:
+def _upright_slice(path: ImageFile, image: Any, volume: _Volume, ref: ImageRef) -> Grey:
     axis = within(path, "axis", ref.axis, count=3, default=_default_axis(volume))
     count = volume.count(axis)
     number = within(path, "slice", ref.slice, count=count, default=count // 2)

@@ -1,10 +1,11 @@
 """Which image of a file is meant, and how intensities become eight bits."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from meddistill.imaging.file_part import ImageFile
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -16,14 +17,14 @@ RULES_VERSION = 1
 
 @dataclass(frozen=True)
 class ImageRef:
-    """One image: a file, and which picture of it.
+    """One image: a file, or a file in a tar, and which picture of it.
 
     `frame` selects a frame of a DICOM file, a page of a TIFF or a volume of a 4-D NIfTI; `axis` (0 sagittal,
     1 coronal, 2 axial) and `slice` select a slice of a NIfTI volume in canonical orientation. All count from
     0; None means the kind's default. A selector that a kind does not have is refused when decoding.
     """
 
-    path: Path
+    path: ImageFile
     frame: int | None = None
     axis: int | None = None
     slice: int | None = None

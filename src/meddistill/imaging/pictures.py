@@ -1,7 +1,5 @@
 """PNG, JPEG, TIFF and BMP through Pillow."""
 
-from pathlib import Path
-
 import numpy as np
 from PIL import Image, ImageOps
 from PIL.BmpImagePlugin import BmpImageFile
@@ -10,6 +8,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from meddistill.errors import ImageError
+from meddistill.imaging.file_part import ImageFile
 from meddistill.imaging.intensity import Bytes, show_grey, three_channels
 from meddistill.imaging.options import DecodeOptions
 from meddistill.imaging.refusal import refusal, silence_libraries, within
@@ -22,7 +21,7 @@ _DEEP_GREY = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 
 
-def decode_picture(path: Path, frame: int | None, options: DecodeOptions) -> Bytes:
+def decode_picture(path: ImageFile, frame: int | None, options: DecodeOptions) -> Bytes:
     """A picture as `(H, W, 3)` uint8, upright by its EXIF orientation.
 
     Grey deeper than 8 bits is windowed as `DecodeOptions` says; 16-bit colour keeps its upper byte. Opacity
@@ -31,7 +30,7 @@ def decode_picture(path: Path, frame: int | None, options: DecodeOptions) -> Byt
     """
     silence_libraries()
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
             if frame is not None:
                 image.seek(within(path, "frame", frame, count=getattr(image, "n_frames", 1), default=0))
             width, height = image.size
@@ -46,13 +45,13 @@ def decode_picture(path: Path, frame: int | None, options: DecodeOptions) -> Byt
         raise damaged(path, "PNG, JPEG, TIFF or BMP") from None
 
 
-def _too_large(path: Path, got: str, limit: int) -> ImageError:
+def _too_large(path: ImageFile, got: str, limit: int) -> ImageError:
     return refusal(
         path, must=f"have at most {limit:,} pixels", got=got, do="Scale it down or raise `max_pixels`."
     )
 
 
-def _pixels(path: Path, image: Image.Image, options: DecodeOptions) -> Bytes:
+def _pixels(path: ImageFile, image: Image.Image, options: DecodeOptions) -> Bytes:
     white_is_zero = _is_deep_white_is_zero(image)
     image.load()
     upright = _upright(image)

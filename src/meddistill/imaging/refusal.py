@@ -3,20 +3,20 @@
 import logging
 import re
 import warnings
-from pathlib import Path
 
 from meddistill.errors import ImageError
+from meddistill.imaging.file_part import ImageFile
 
 _LIBRARIES = ("pydicom", "nibabel", "PIL")
 
 
-def refusal(path: Path, *, must: str, got: str, do: str) -> ImageError:
+def refusal(path: ImageFile, *, must: str, got: str, do: str) -> ImageError:
     """The error for a file that breaks a rule; none of its text is quoted, only sizes and names of kinds."""
     shown = str(path).encode("utf-8", "replace").decode("utf-8")
     return ImageError(f"`{shown}` must {must}; got {got}. {do}")
 
 
-def within(path: Path, name: str, chosen: int | None, *, count: int, default: int) -> int:
+def within(path: ImageFile, name: str, chosen: int | None, *, count: int, default: int) -> int:
     """The selected index, or the default; an index outside `[0, count - 1]` is an ImageError."""
     if chosen is None:
         return default

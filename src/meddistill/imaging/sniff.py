@@ -3,10 +3,10 @@
 import gzip
 import struct
 import zlib
-from pathlib import Path
 from typing import Literal
 
 from meddistill.errors import ImageError
+from meddistill.imaging.file_part import ImageFile
 from meddistill.imaging.refusal import refusal
 
 Kind = Literal["picture", "tiff", "dicom", "nifti", "nifti_gz"]
@@ -23,7 +23,7 @@ _BARE_DICOM = tuple(
 )
 
 
-def sniff(path: Path) -> Kind:
+def sniff(path: ImageFile) -> Kind:
     """The kind of a file, from its content.
 
     Raises ImageError for a path that is missing, no regular file, unreadable, empty, or of no known kind.
@@ -54,7 +54,7 @@ def _kind(head: bytes) -> Kind | None:
     return None
 
 
-def _head(path: Path) -> bytes:
+def _head(path: ImageFile) -> bytes:
     try:
         if path.is_dir():
             raise refusal(path, must="be a file", got="a folder", do="Name the image itself.")
@@ -73,9 +73,9 @@ def _head(path: Path) -> bytes:
     return head
 
 
-def _inside_gzip(path: Path) -> Kind:
+def _inside_gzip(path: ImageFile) -> Kind:
     try:
-        with gzip.open(path) as file:
+        with path.open("rb") as packed, gzip.open(packed) as file:
             head = file.read(_HEAD)
     except (OSError, EOFError, zlib.error):
         raise damaged(path, "gzip") from None
@@ -99,7 +99,7 @@ def _header_size(head: bytes) -> int:
     return little if little in {348, 540} else big
 
 
-def _refuse_pair(path: Path, head: bytes) -> None:
+def _refuse_pair(path: ImageFile, head: bytes) -> None:
     if b"ni1" in head[344:347] or b"ni2" in head[4:7]:
         raise refusal(
             path,
@@ -119,7 +119,7 @@ def _is_text(head: bytes) -> bool:
     return all(character.isprintable() or character.isspace() for character in text)
 
 
-def damaged(path: Path, kind: str) -> ImageError:
+def damaged(path: ImageFile, kind: str) -> ImageError:
     """The error for a file whose first bytes promise more than the rest holds."""
     return refusal(
         path, must=f"be a whole {kind} file", got="a damaged or truncated one", do="Copy the file again."

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from meddistill.errors import ConfigError
-from meddistill.imaging import ImageRef, normalise_text
+from meddistill.imaging import ImageFile, ImageRef, normalise_text
 from meddistill.runtime.bundle import Bundle
 from meddistill.runtime.embed import Embedder, Vectors
 from meddistill.runtime.pipeline import OnMistake
@@ -25,7 +24,7 @@ class Classification:
     scores: Mapping[str, float]
 
     @property
-    def path(self) -> Path:
+    def path(self) -> ImageFile:
         """The image's file."""
         return self.ref.path
 

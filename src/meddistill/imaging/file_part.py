@@ -1,0 +1,101 @@
+"""A file that lies inside another one, unpacked and uncompressed: a member of a tar."""
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from meddistill.errors import ImageError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+_BUFFER = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """`size` bytes of the file `whole` from byte `start`; `name` is what they are called there.
+
+    It can be asked what the decoders ask a `Path`, so one code reads loose files and members of an archive.
+    Every `open` has a handle of its own: parts may be read from any number of threads and processes.
+    """
+
+    whole: Path
+    name: str
+    start: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.whole}/{self.name}"
+
+    def is_dir(self) -> bool:
+        """Whether it is a folder; never."""
+        return False
+
+    def is_file(self) -> bool:
+        """Whether the file around it is there."""
+        return self.whole.is_file()
+
+    def open(self, mode: Literal["rb"]) -> io.BufferedReader:
+        """These bytes alone, as a seekable file.
+
+        Raises ImageError if the file around them ends earlier; OSError if it cannot be read.
+        """
+        whole = self.whole.open(mode, buffering=0)
+        if os.fstat(whole.fileno()).st_size < self.start + self.size:
+            whole.close()
+            shown = str(self).encode("utf-8", "replace").decode("utf-8")
+            msg = f"`{shown}` must lie inside its archive; got an archive that ends before. Copy it again."
+            raise ImageError(msg)
+        window = _Window(whole, self)
+        return io.BufferedReader(window, min(_BUFFER, max(1, self.size)))
+
+    def read_bytes(self) -> bytes:
+        """All of it; see `open`."""
+        with self.open("rb") as file:
+            return file.read()
+
+
+ImageFile = Path | FilePart
+
+
+class _Window(io.RawIOBase):
+    """A part of an open file; closes it with itself."""
+
+    def __init__(self, whole: io.FileIO, part: FilePart) -> None:
+        super().__init__()
+        self.name = str(part)  # libraries ask every file for one
+        self._whole = whole
+        self._start = part.start
+        self._size = part.size
+        self._place = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
+        if origin + offset < 0:
+            msg = f"`offset` must not lead before the beginning; got {offset}."
+            raise ValueError(msg)
+        self._place = origin + offset
+        return self._place
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        left = max(0, self._size - self._place)
+        self._whole.seek(self._start + self._place)
+        count = self._whole.readinto(memoryview(buffer)[:left]) or 0
+        self._place += count
+        return count
+
+    def close(self) -> None:
+        self._whole.close()
+        super().close()
