@@ -25,9 +25,13 @@ TEXTS = (
     "CT with contrast, normal, the right and the left and the right of the chest, no lesion at all, normal",
 )
 SEES = tuple(name for name in SAVERS if name != "bert")
-READS = ("open_clip", "open_clip_bert", "clip", "siglip", "dual_encoder", "bert", "onnx", "python")
-TOKENS = ("open_clip", "open_clip_bert", "dinov2", "vit", "sam", "timm", "timm_checkpoint", "onnx")
-OWN = tuple(name for name in SAVERS if name not in ("onnx", "python"))
+READS = (
+    *("open_clip", "open_clip_bert", "clip", "siglip", "dual_encoder", "bert", "onnx"),
+    *("pmc_clip", "medclip", "python"),
+)
+TOKENS = ("open_clip", "open_clip_bert", "dinov2", "vit", "sam", "timm", "timm_checkpoint", "onnx", "medclip")
+# The others have no library to be compared with; tests/teachers has their own numbers.
+OWN = tuple(name for name in SAVERS if name not in ("onnx", "pmc_clip", "medclip", "python"))
 
 Saved = tuple[Path, Any]
 
@@ -271,6 +275,14 @@ def _flip_one_bit(name: str, folder: Path) -> None:
         bits = next(iter(state["state_dict"].values())).view(torch.int32)
         bits.view(-1)[0] ^= 1
         torch.save(state, folder / "checkpoint.pth")
+    elif name in ("pmc_clip", "medclip"):
+        path = next(path for path in folder.iterdir() if path.suffix in (".pt", ".bin"))
+        content = torch.load(path, weights_only=True)
+        state = content.get("state_dict", content)
+        next(value for key, value in state.items() if "vis" in key and value.is_floating_point()).view(
+            torch.int32
+        ).view(-1)[0] ^= 1
+        torch.save(content, path)
     elif name == "onnx":
         import onnx
 

@@ -181,7 +181,43 @@ class PythonTeacher(_Teacher):
     """Keyword arguments of the function."""
 
 
+class PmcClipTeacher(_Teacher):
+    """PMC-CLIP in its authors' weight files."""
+
+    kind: Literal["pmc_clip"]
+    """PMC-CLIP in its authors' weight files."""
+    model: str
+    """A folder with `checkpoint.pt`, or with the three files extracted from it."""
+    text: str | None = None
+    """Folder or hub id with `config.json` and tokenizer of PubMedBERT; by default `text/` of the model's."""
+    context_length: int = Field(default=77, gt=2, le=512)
+    """Tokens, special ones included."""
+    attention_heads: int = Field(default=32, gt=0)
+    """Of the image tower's attention pooling: 32 as it was trained; the authors' quick start has 8."""
+
+
+class MedClipTeacher(_Teacher):
+    """MedCLIP with Swin-Tiny, in its authors' weight file."""
+
+    kind: Literal["medclip"]
+    """MedCLIP with Swin-Tiny, in its authors' weight file."""
+    model: str
+    """A folder with `pytorch_model.bin`; `vision/config.json` in it only where it is another Swin."""
+    text: str | None = None
+    """Folder or hub id with `config.json` and tokenizer of Bio_ClinicalBERT; by default `text/` of the
+    model's.
+    """
+    context_length: int = Field(default=77, gt=2, le=512)
+    """Tokens, special ones included."""
+
+
 TeacherConfig = Annotated[
-    OpenClipTeacher | TransformersTeacher | TimmTeacher | OnnxTeacher | PythonTeacher,
+    OpenClipTeacher
+    | TransformersTeacher
+    | TimmTeacher
+    | OnnxTeacher
+    | PmcClipTeacher
+    | MedClipTeacher
+    | PythonTeacher,
     Field(discriminator="kind"),
 ]

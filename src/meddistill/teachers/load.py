@@ -19,7 +19,7 @@ from meddistill.teachers.protocols import capabilities_of
 _ADAPTERS: Final[Mapping[str, str]] = MappingProxyType(
     {
         kind: f"meddistill.teachers.{kind}_adapter"
-        for kind in ("open_clip", "transformers", "timm", "onnx", "python")
+        for kind in ("open_clip", "transformers", "timm", "onnx", "pmc_clip", "medclip", "python")
     }
 )
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -57,7 +57,7 @@ def load_teacher(id: str, config: TeacherConfig, *, base: Path) -> FrozenTeacher
         raise TeacherError(msg) from error
     except MissingExtra:
         raise
-    except Exception as error:  # at the border of five libraries, each with its own exceptions
+    except Exception as error:  # at the border of other libraries, each with its own exceptions
         msg = (
             f"teacher {id!r}: {config.kind} could not load or run it ({type(error).__name__}: "
             f"{_one_line(error)}). {_REMEDY.get(config.kind, _COMPARE)}"

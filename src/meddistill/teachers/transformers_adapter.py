@@ -4,8 +4,7 @@ Only the library's own classes are used; code that comes with a model is never r
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +13,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
-from transformers.utils import logging
 
 from meddistill.errors import TeacherError
 from meddistill.teachers.adapted import Adapted, count_parameters, read_json, tokenizer_hash, version_of
@@ -22,6 +20,7 @@ from meddistill.teachers.config import Pooling, TransformersTeacher
 from meddistill.teachers.processors import Preprocessing, read_processor
 from meddistill.teachers.protocols import PatchGrid
 from meddistill.teachers.sources import Source, find_folder, sha256_of
+from meddistill.teachers.state_dicts import no_bars
 from meddistill.teachers.weights import weight_files
 
 _WEIGHTS: Final = (
@@ -244,7 +243,7 @@ def _check_options(config: TransformersTeacher, *, kind: str) -> None:
 
 def _load(folder: Path, *, pooling: Pooling | None) -> Any:
     settings = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    with _no_bars():
+    with no_bars():
         model, info = AutoModel.from_pretrained(
             folder,
             config=settings,
@@ -263,18 +262,6 @@ def _load(folder: Path, *, pooling: Pooling | None) -> Any:
         )
         raise TeacherError(msg)
     return model
-
-
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """transformers draws a bar of its own for every model it reads."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def _preprocessing(config: TransformersTeacher, folder: Path) -> Preprocessing:
