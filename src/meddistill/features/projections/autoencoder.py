@@ -1,13 +1,12 @@
 """MMKD-CLIP's maps: the first layers of an autoencoder that all teachers share."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import cast, final
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -16,15 +15,14 @@ from meddistill.features.format import Output
 from meddistill.features.projections.config import LinearAutoencoderConfig
 from meddistill.features.projections.maps import LinearMap
 from meddistill.features.reader import FeatureStore
+from meddistill.features.rows import Indices
 from meddistill.progress import Progress
-
-Rows = NDArray[np.int64]
 
 
 def autoencoder_maps(
     config: LinearAutoencoderConfig,
     store: FeatureStore,
-    teachers: Sequence[str],
+    pairs: Mapping[str, Indices],
     *,
     dim: int,
     device: torch.device,
@@ -41,12 +39,12 @@ def autoencoder_maps(
     others' maps too.
 
     Not given by the paper and chosen here: where the noise enters (the features), one hidden layer in g,
-    Adam with a cosine to 0, equal weights of teachers. Rows are drawn uniformly, with replacement, from the
-    store's pairs whose image the teacher knows; of an image its whole view.
+    Adam with a cosine to 0, equal weights of teachers. Rows are drawn uniformly, with replacement, from each
+    teacher's `pairs` `[n, 2]` (rows of the store's images and texts); of an image its whole view.
 
-    Raises StoreError for a teacher without such pairs.
+    Raises StoreError for a teacher without pairs.
     """
-    samples = {name: _Samples(store, name) for name in teachers}
+    samples = {name: _Samples(store, name, each) for name, each in pairs.items()}
     generator = np.random.default_rng(config.seed)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config.seed)
@@ -66,25 +64,24 @@ def autoencoder_maps(
                 torch.stack(errors).mean().backward()
                 optimiser.step()
                 advance(1)
-    return {name: model.map_of(name) for name in teachers}
+    return {name: model.map_of(name) for name in pairs}
 
 
 @final
 class _Samples:
     """A teacher's pairs of image and caption, at unit length."""
 
-    def __init__(self, store: FeatureStore, teacher: str) -> None:
+    def __init__(self, store: FeatureStore, teacher: str, pairs: Indices) -> None:
         self._store = store
         self._teacher = teacher
         outputs = store.outputs(teacher)
         towers: tuple[Output, ...] = ("image", "text")
         self._towers = [tower for tower in towers if tower in outputs]
         self.dim = outputs[self._towers[0]].shape[-1]
-        pairs = store.tables.pairs
-        self._pairs: Rows = pairs[store.available(teacher, pairs[:, 0])]
-        if not len(self._pairs):
+        self._pairs = pairs
+        if not len(pairs):
             msg = (
-                f"teacher {teacher!r} must know the image of one pair at least in `{store.path}`; got none. "
+                f"teacher {teacher!r} must be available for one pair at least in `{store.path}`; got none. "
                 "Leave the teacher out."
             )
             raise StoreError(msg)
@@ -98,7 +95,7 @@ class _Samples:
             for tower in self._towers
         }
 
-    def _read(self, tower: Output, pairs: Rows) -> Tensor:
+    def _read(self, tower: Output, pairs: Indices) -> Tensor:
         if tower == "text":
             return torch.from_numpy(self._store.read(self._teacher, "text", pairs[:, 1]))
         whole = np.zeros(len(pairs), dtype=np.int64)

@@ -1,6 +1,6 @@
 """The maps that a recipe asks for, fitted from a feature store."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -11,6 +11,7 @@ from meddistill.features.projections.pca import pca_map
 from meddistill.features.projections.phi_s import phi_s_map
 from meddistill.features.projections.pooled import Pooled
 from meddistill.features.reader import FeatureStore
+from meddistill.features.rows import Indices
 from meddistill.progress import Progress, SilentProgress
 
 
@@ -20,13 +21,16 @@ def fit_maps(
     teachers: Sequence[str],
     *,
     student_dim: int,
+    pairs: Mapping[str, Indices] | None = None,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> dict[str, LinearMap]:
     """One map for each of these teachers of the store.
 
-    `device` is where an autoencoder is trained. The same store, options and device give the same maps; on a
-    CPU bit for bit. PCA and PHI-S look at all rows of the store, the autoencoder at its pairs.
+    PCA and PHI-S look at the statistics of all rows of the store. An autoencoder looks at `pairs` `[n, 2]`
+    of each teacher (rows of images and texts), by default those of the store whose image's modality it
+    knows, and is trained on `device`. The same store, options and device give the same maps; on a CPU with
+    the same number of threads bit for bit.
 
     Raises StoreError where a teacher is not complete in the store or does not vary.
     """
@@ -34,7 +38,7 @@ def fit_maps(
         return autoencoder_maps(
             config,
             store,
-            teachers,
+            {name: _known(store, name) for name in teachers} if pairs is None else pairs,
             dim=config.dim or student_dim,
             device=torch.device(device),
             progress=progress or SilentProgress(),
@@ -43,3 +47,9 @@ def fit_maps(
     if isinstance(config, PCAConfig):
         return {name: pca_map(each, dim=config.dim or student_dim) for name, each in pooled.items()}
     return {name: phi_s_map(each) for name, each in pooled.items()}
+
+
+def _known(store: FeatureStore, teacher: str) -> Indices:
+    pairs = store.tables.pairs
+    known: Indices = pairs[store.available(teacher, pairs[:, 0])]
+    return known

@@ -1,0 +1,128 @@
+"""Where student and teachers meet: heads on the student's side, fixed maps on the teachers'."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import cast, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from meddistill.errors import ConfigError
+from meddistill.features.projections.config import (
+    LearnedHeadConfig,
+    LinearAutoencoderConfig,
+    PCAConfig,
+    ProjectionConfig,
+)
+from meddistill.features.projections.maps import LinearMap
+from meddistill.methods.base import TeacherSpace
+from meddistill.records import StudentOutputs, TeacherOutputs
+from meddistill.students.heads import TeacherHead
+
+
+@final
+class FixedMap(nn.Module):
+    """y = W x + b of a teacher's embeddings, or of x/|x|₂; not trained, but part of every checkpoint."""
+
+    weight: Float[Tensor, "dim teacher_dim"]
+    bias: Float[Tensor, " dim"]
+
+    def __init__(self, given: LinearMap) -> None:
+        super().__init__()
+        self.unit_inputs = given.unit_inputs
+        self.register_buffer("weight", torch.from_numpy(given.weight.copy()))
+        self.register_buffer("bias", torch.from_numpy(given.bias.copy()))
+
+    def forward(self, outputs: TeacherOutputs) -> TeacherOutputs:
+        """The teacher's outputs in the space of the map; rows where it is not available stay zero."""
+        image = None if outputs.image is None else self._mapped(outputs.image, outputs)
+        text = None if outputs.text is None else self._mapped(outputs.text, outputs)
+        return replace(outputs, image=image, text=text)
+
+    def _mapped(
+        self, rows: Float[Tensor, "batch teacher_dim"], outputs: TeacherOutputs
+    ) -> Float[Tensor, "batch dim"]:
+        inputs = functional.normalize(rows, dim=-1) if self.unit_inputs else rows
+        mapped = functional.linear(inputs, self.weight.to(rows.dtype), self.bias.to(rows.dtype))
+        return torch.where(outputs.available[:, None], mapped, 0.0)
+
+
+@final
+class Spaces(nn.Module):
+    """For each teacher the space in which the student is compared with it.
+
+    `learned_head`: the teacher's own, with a learned head there. `linear_autoencoder`, `pca`: the space of
+    the teacher's fixed map; a learned head leads there where its dim is not the student's. `phi_s`: that of
+    the fixed map, always with a learned head, since one teacher's axes mean nothing to another's.
+    """
+
+    def __init__(
+        self,
+        config: ProjectionConfig,
+        *,
+        student_dim: int,
+        teachers: Mapping[str, TeacherSpace],
+        seed: int,
+    ) -> None:
+        """Heads depend on `seed` and dims alone. Raises ConfigError where a teacher lacks its map."""
+        super().__init__()
+        maps = {} if isinstance(config, LearnedHeadConfig) else _maps(config, teachers)
+        self.maps = nn.ModuleDict({name: FixedMap(each) for name, each in maps.items()})
+        dims = {name: _target_dim(config, space, student_dim) for name, space in teachers.items()}
+        shared = has_one_dim(config)
+        self.heads = nn.ModuleDict(
+            {
+                name: nn.Identity() if shared and dim == student_dim else _head(student_dim, dim, seed=seed)
+                for name, dim in dims.items()
+            }
+        )
+
+    def student(self, teacher: str, outputs: StudentOutputs) -> StudentOutputs:
+        """The student's embeddings in the teacher's space."""
+        head = self.heads[teacher]
+        masked = outputs.masked_image
+        return replace(
+            outputs,
+            image=head(outputs.image),
+            text=head(outputs.text),
+            masked_image=None if masked is None else head(masked),
+        )
+
+    def target(self, teacher: str, outputs: TeacherOutputs) -> TeacherOutputs:
+        """The teacher's outputs in that space."""
+        if teacher not in self.maps:
+            return outputs
+        return cast("TeacherOutputs", self.maps[teacher](outputs))
+
+
+def has_one_dim(config: ProjectionConfig) -> bool:
+    """Whether the spaces of all teachers have the same number of channels, whatever the teachers' own."""
+    return isinstance(config, LinearAutoencoderConfig | PCAConfig)
+
+
+def _target_dim(config: ProjectionConfig, space: TeacherSpace, student_dim: int) -> int:
+    if isinstance(config, LinearAutoencoderConfig | PCAConfig):
+        return config.dim or student_dim
+    return cast("int", space.image_dim if space.image_dim is not None else space.text_dim)
+
+
+def _head(student_dim: int, dim: int, *, seed: int) -> TeacherHead:
+    """A head that depends on the seed and the dims alone, so that one more teacher changes no other head."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return TeacherHead(student_dim, dim)
+
+
+def _maps(config: ProjectionConfig, teachers: Mapping[str, TeacherSpace]) -> dict[str, LinearMap]:
+    mistakes = [
+        f"teacher `{name}` must come with its fixed map for the projection {config.kind}; got none. "
+        "Fit it with `features.projections.fit.fit_maps`, and give it as `target_map` of its space."
+        for name, space in teachers.items()
+        if space.target_map is None
+    ]
+    if mistakes:
+        subject = "projection"
+        raise ConfigError(subject, mistakes)
+    return {name: space.target_map for name, space in teachers.items() if space.target_map is not None}

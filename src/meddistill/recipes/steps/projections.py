@@ -1,0 +1,67 @@
+"""The fixed maps of a stage's projection: fitted once, kept in the stage's folder."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from meddistill.data.keys import text_keys
+from meddistill.errors import StoreError
+from meddistill.features.projections.config import LearnedHeadConfig, LinearAutoencoderConfig
+from meddistill.features.projections.fit import fit_maps
+from meddistill.features.projections.maps import LinearMap, load_maps, save_maps
+from meddistill.features.reader import FeatureStore
+from meddistill.features.rows import Indices
+from meddistill.recipes.schema import EmbeddingStage
+from meddistill.recipes.session import Session
+from meddistill.recipes.steps.training_data import StageRows, stage_rows
+
+PROJECTION_FILE: Final = "projection.safetensors"
+
+
+def target_maps(
+    session: Session, stage: EmbeddingStage, *, student_dim: int, inputs: Mapping[str, Any]
+) -> dict[str, LinearMap]:
+    """The teachers' maps, from the stage's folder or else fitted there by the main process.
+
+    `inputs` are those of the stage; maps of other ones are fitted anew.
+    """
+    if isinstance(stage.projection, LearnedHeadConfig):
+        return {}
+    path = session.folder.stage(stage.name) / PROJECTION_FILE
+    fitted_from = {
+        "projection": stage.projection.model_dump(mode="json"),
+        "student_dim": student_dim,
+        **{name: given for name, given in inputs.items() if name not in ("stage", "initial")},
+    }
+    if session.is_main_process and load_maps(path, fitted_from=fitted_from) is None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_maps(_fitted(session, stage, student_dim), path, fitted_from=fitted_from)
+    session.processes.wait()
+    maps = load_maps(path, fitted_from=fitted_from)
+    if maps is None:
+        msg = f"`{path}` must be readable by every process; it is not. Put the run's folder on a shared disk."
+        raise StoreError(msg)
+    return maps
+
+
+def _fitted(session: Session, stage: EmbeddingStage, student_dim: int) -> dict[str, LinearMap]:
+    if isinstance(stage.projection, LearnedHeadConfig):
+        return {}
+    store = FeatureStore.open(session.folder.features)
+    learnt = isinstance(stage.projection, LinearAutoencoderConfig)
+    return fit_maps(
+        stage.projection,
+        store,
+        tuple(session.teachers),
+        student_dim=student_dim,
+        pairs=_pairs(store, stage_rows(session, stage)) if learnt else None,
+        device=session.processes.device,
+        progress=session.progress,
+    )
+
+
+def _pairs(store: FeatureStore, rows: StageRows) -> dict[str, Indices]:
+    """The stage's samples that each teacher is asked about, by their rows in the store."""
+    both = np.stack([store.image_rows(rows.keys), store.text_rows(text_keys(rows.samples))], axis=1)
+    return {name: both[mask] for name, mask in rows.available.items()}
