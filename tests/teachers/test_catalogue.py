@@ -40,6 +40,8 @@ def test_entries_agree_with_themselves(key: str) -> None:
     assert (entry.text_dim is not None) == ("text_embedding" in entry.capabilities)
     assert (entry.context_length is not None) == ("text_embedding" in entry.capabilities)
     assert (entry.patch_dim is not None) == ("patch_tokens" in entry.capabilities)
+    assert (entry.image_size is not None) == ("image_embedding" in entry.capabilities)
+    assert (entry.data_certainty is not None) >= bool(entry.config.pretraining_data)
     assert entry.licence in KNOWN.values()
     assert entry.url.startswith("https://")
     assert entry.needs_wrapper == (entry.config.kind == "python")
@@ -66,6 +68,31 @@ def test_recipe_entries_parse_back(key: str) -> None:
 def test_policies(key: str, permissive: bool, research: bool) -> None:
     terms = ENTRIES[key].licence
     assert (not refusals("permissive", terms), not refusals("research", terms)) == (permissive, research)
+
+
+@pytest.mark.parametrize("key", sorted(ENTRIES))
+def test_every_entry_says_how_to_get_it(key: str) -> None:
+    entry, text = ENTRIES[key], ENTRIES[key].how_to_get("teachers/here")
+    assert entry.needs_wrapper <= (entry.hub_id is None)
+    if entry.hub_id is not None:
+        assert f"hf download {entry.hub_id} --local-dir teachers/here" in text
+    assert text.strip()
+    assert ("gated" in text or "access" in text) == entry.gated
+
+
+def test_the_widths_of_mmkd_clips_teachers_are_those_of_its_published_features() -> None:
+    # From the vectors in the demo data of its repository; MedCLIP is not among them.
+    wide = {"bmc_clip", "pmc_clip"}
+    nine = [key for key, entry in ENTRIES.items() if "mmkd_clip" in entry.systems]
+    assert {key: ENTRIES[key].image_dim for key in nine} == {key: 768 if key in wide else 512 for key in nine}
+
+
+def test_data_sets_are_spelt_alike_wherever_they_stand() -> None:
+    spellings: dict[str, set[str]] = {}
+    for entry in ENTRIES.values():
+        for name in entry.config.pretraining_data:
+            spellings.setdefault("".join(filter(str.isalnum, name.lower())), set()).add(name)
+    assert [names for names in spellings.values() if len(names) > 1] == []
 
 
 def test_find_entry() -> None:

@@ -1,8 +1,11 @@
 """`meddistill teachers list|show`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from meddistill.teachers.catalogue import CatalogueEntry
 
 
 def list_teachers() -> None:
@@ -31,7 +34,7 @@ def list_teachers() -> None:
             identifier,
             entry.name,
             entry.config.kind,
-            str(entry.image_size),
+            str(entry.image_size or "-"),
             dims,
             entry.licence.name + (", gated" if entry.gated else ""),
             entry.licence_certainty,
@@ -50,15 +53,37 @@ def show(identifier: Annotated[str, Parameter(help="An id of `meddistill teacher
         "name": entry.name,
         "loaded by": entry.config.kind + (" (needs a small factory of yours)" if entry.needs_wrapper else ""),
         "gives": ", ".join(sorted(entry.capabilities)),
-        "input": f"{entry.image_size} px",
+        "input": _input(entry),
+        "widths": _widths(entry),
         "licence": f"{licence.name} (known from: {entry.licence_certainty})",
         "distillation": licence.distillation,
-        "pretraining data": ", ".join(entry.config.pretraining_data) or "not recorded",
+        "access": "gated: the owner grants it" if entry.gated else "open",
+        "pretraining data": _pretraining(entry),
         "facts known from": entry.facts_certainty,
+        "distilled by": ", ".join(entry.systems) or "no published system",
         "notes": entry.notes.strip(),
+        "how to get it": entry.how_to_get(f"teachers/{identifier}"),
         "see": entry.url,
     }
     for label, text in lines.items():
         print(f"{label + ':':<18}{text}")
     print(f"\nIn a recipe:\nteachers:\n  {identifier}:")
     print("".join(f"    {line}\n" for line in entry.recipe_entry().splitlines()), end="")
+
+
+def _input(entry: "CatalogueEntry") -> str:
+    sees = f"images of {entry.image_size} px" if entry.image_size else ""
+    reads = f"texts of {entry.context_length} tokens" if entry.context_length else ""
+    return ", ".join(part for part in (sees, reads) if part)
+
+
+def _widths(entry: "CatalogueEntry") -> str:
+    dims = {"image": entry.image_dim, "text": entry.text_dim, "patches": entry.patch_dim}
+    return ", ".join(f"{name} {dim}" for name, dim in dims.items() if dim is not None)
+
+
+def _pretraining(entry: "CatalogueEntry") -> str:
+    names = ", ".join(entry.config.pretraining_data)
+    if not names:
+        return "not recorded"
+    return f"{names} (known from: {entry.data_certainty})"

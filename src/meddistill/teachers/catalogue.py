@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
-from typing import Literal
+from typing import Final, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,6 +14,7 @@ from meddistill.licences import LicenceTerms
 from meddistill.teachers.card import Capability
 from meddistill.teachers.config import PythonTeacher, TeacherConfig
 
+_HUB: Final = "hf-hub:"
 # How the licence and the loader's facts are known, from firm to loose.
 Certainty = Literal["card", "repository", "reported", "memory"]
 
@@ -24,9 +25,11 @@ class CatalogueEntry(BaseModel):
     `config` can stand in a recipe as it is, with the hub id replaced by a local folder where there is no
     network; for kind `python` the factory is the user's to write around the authors' code. `image_size` is
     the side of its input in pixels, `image_dim`, `text_dim` and `patch_dim` the widths of its outputs,
-    `context_length` its tokens a text. `licence_certainty` and `facts_certainty` say how firmly the licence
-    and the rest are known: read on the model's `card`, read in its `repository`, `reported` by others, or
-    from `memory`. `gated`: the owner grants access. `systems`: the published systems that distil from it.
+    `context_length` its tokens a text. `licence_certainty`, `data_certainty` and `facts_certainty` say how
+    firmly the licence, the pretraining data (None where they are not recorded) and the rest are known: read
+    on the model's `card`, read in its `repository`, `reported` by others, or from `memory`. `gated`: the
+    owner grants access. `get`: how its files are brought here, where one download is not enough. `systems`:
+    the published systems that distil from it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,14 +37,16 @@ class CatalogueEntry(BaseModel):
     name: str
     config: TeacherConfig
     capabilities: frozenset[Capability]
-    image_size: int = Field(gt=0)
+    image_size: int | None = Field(default=None, gt=0)
     image_dim: int | None = None
     text_dim: int | None = None
     patch_dim: int | None = None
     context_length: int | None = None
     gated: bool = False
     licence_certainty: Certainty
+    data_certainty: Certainty | None = None
     facts_certainty: Certainty
+    get: str = ""
     systems: tuple[str, ...] = ()
     url: str
     notes: str
@@ -55,6 +60,21 @@ class CatalogueEntry(BaseModel):
     def needs_wrapper(self) -> bool:
         """Whether a factory of the user's must bring it in."""
         return isinstance(self.config, PythonTeacher)
+
+    @property
+    def hub_id(self) -> str | None:
+        """Its id on the hub; None where one download does not bring it."""
+        model = getattr(self.config, "model", None)
+        if self.get or model is None:
+            return None
+        return str(model).removeprefix(_HUB)
+
+    def how_to_get(self, folder: str) -> str:
+        """What to do so that `folder` holds the model: the access gate, then the download."""
+        gate = f"Accept its terms at {self.url} first (access is gated). " if self.gated else ""
+        if self.hub_id is None:
+            return gate + self.get.strip()
+        return f"{gate}hf download {self.hub_id} --local-dir {folder}"
 
     def recipe_entry(self) -> str:
         """The lines that a recipe's `teachers:` block takes for it, without its id."""

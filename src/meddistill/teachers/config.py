@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
+from meddistill.data.datasets import DatasetName
 from meddistill.errors import LicenceError
 from meddistill.imaging.geometry import InputSpec
 from meddistill.licences import LicenceTerms, resolve
@@ -30,8 +31,10 @@ class _Teacher(BaseModel):
     """Values of the table's modality column that the teacher is asked about; null for all."""
     revision: str | None = None
     """Commit or tag of a hub id."""
-    pretraining_data: tuple[str, ...] = ()
-    """Names of data sets, for the card."""
+    pretraining_data: tuple[DatasetName, ...] = ()
+    """Names of the data sets that it was trained on, for the card. Scores on tasks that name one of them as
+    their `dataset` are marked in the report, the student's too. Case, hyphens and spaces do not matter.
+    """
     input: InputSpec | None = None
     """Replaces the preprocessing found beside the weights."""
     precision: Precision = "float32"
