@@ -18,6 +18,7 @@ from meddistill.teachers.frozen import FrozenTeacher
 from meddistill.teachers.protocols import PatchGrid, capabilities_of
 
 SMALL = ExtractOptions(shard_rows=8, batch_size=4)
+OF_ALL_ROWS = ("statistics.safetensors", "availability.safetensors")
 MODALITIES = ("xray", "ct", "mri")
 
 

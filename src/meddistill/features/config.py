@@ -1,12 +1,43 @@
 """How features are extracted, in a recipe's words; loads no torch."""
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from meddistill.imaging import ViewPolicy
 
 Precision = Literal["float16", "float32", "int8"]
+Quantile = Annotated[float, Field(ge=0, lt=1)]
+
+
+class AvailabilityConfig(BaseModel):
+    """Which teachers may be asked about a row: those that every rule here, and their `modalities`, let in.
+
+    MMKD-CLIP's data keep 6.6 of nine teachers a pair, by a rule that was not published. `agreement_quantile`
+    is a reconstruction of it: teachers' cosines lie on different scales, so each is measured by its own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    column: str | None = Field(default=None, min_length=1)
+    """Column of the training table with the ids of each row's teachers, separated by `|` or `;` (in Parquet
+    also a list); blank: none of them.
+    """
+    others: Literal["refuse", "ignore"] = "refuse"
+    """What becomes of names in `column` that are no teacher of the recipe."""
+    agreement_quantile: Quantile | Mapping[str, Quantile] | None = None
+    """A pair is left to a teacher when the cosine of its image and text embeddings is at least the teacher's
+    own quantile over the pairs of the store that it covers: 0.27 takes from each teacher the 27 % that it
+    agrees with least. A number for every teacher with both embeddings, or teacher → number.
+    """
+    min_teachers: int = Field(default=0, ge=0)
+    """Rows for which fewer teachers are left sit out the stages that distil; 0 keeps all."""
+
+    @property
+    def restricts(self) -> bool:
+        """Whether there is a rule besides the teachers' modalities."""
+        return bool(self.column or self.agreement_quantile is not None or self.min_teachers)
 
 
 class ExtractOptions(BaseModel):

@@ -28,7 +28,7 @@ _CLOSING: Final = b"}\n"
 _DIGEST_LENGTH: Final = 64
 _BLOCK: Final = 1 << 20
 _OWN: Final = re.compile(
-    r"(images|texts|pairs)-\d{4}(\.copy)?\.parquet|(image|text|tokens)-\d{8}\.safetensors|statistics\.safetensors"
+    r"(images|texts|pairs)-\d{4}(\.copy)?\.parquet|(image|text|tokens)-\d{8}\.safetensors|(statistics|availability)\.safetensors"
     r"|\.[a-z]+[-.].*\.part"
 )
 

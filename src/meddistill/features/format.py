@@ -8,14 +8,14 @@ store/
 │          pairs-0000.parquet              image_row, text_row
 └── teachers/<id>/manifest.json (+ copy)   what one teacher said: `TeacherManifest`
                   image-00000000.safetensors  text-…  tokens-…   shards, named by their first row
-                  statistics.safetensors
+                  statistics.safetensors, availability.safetensors
 ```
 A row's number is its place in the concatenated segments; it never changes. Shards never cross a segment's
 border, so adding rows leaves finished shards as they are. A file exists when a manifest names it, and is
 named after it is complete. Manifests hold no times and no machine names: the same input gives the same bytes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
@@ -31,11 +31,15 @@ VERSION: Final = 1
 TABLES: Final = "tables"
 TEACHERS: Final = "teachers"
 STATISTICS: Final = "statistics.safetensors"
+AVAILABILITY: Final = "availability.safetensors"
 
 Table = Literal["images", "texts", "pairs"]
 Output = Literal["image", "text", "tokens"]
 Role = Literal["caption", "prompt", "question", "bank"]
 Span = tuple[int, int]
+
+# What a teacher's manifest says of all its rows, and loses with any of them.
+UNSUMMARISED: Final[Mapping[str, None]] = {"statistics": None, "availability": None}
 
 TeacherId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=100)]
 
@@ -134,14 +138,20 @@ class OutputManifest(_Frozen):
 class TeacherManifest(_Frozen):
     """What one teacher said. `card` carries its licence.
 
-    `statistics` is absent until every row is there. `availability` is reserved for masks per row (an
-    agreement quantile, a column); availability by modality needs no mask.
+    `statistics` is absent until every row is there. `availability` names the agreement of image and text for
+    the pairs `start` to `stop`, from which masks per row are made; absent for teachers of one embedding.
     """
 
     card: TeacherCard
     outputs: dict[Output, OutputManifest]
     statistics: FileEntry | None = None
-    availability: None = None
+    availability: Piece | None = None
+
+    @property
+    def has_agreement(self) -> bool:
+        """Whether image and text embeddings lie in one space, so that their cosine means something."""
+        image, text = self.outputs.get("image"), self.outputs.get("text")
+        return image is not None and text is not None and image.shape == text.shape
 
     @field_serializer("card")
     def _card_in_one_order(self, card: TeacherCard) -> dict[str, Any]:

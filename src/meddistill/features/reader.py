@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meddistill.errors import StoreError
-from meddistill.features.files import FileEntry
+from meddistill.features.agreement import AGREEMENT
+from meddistill.features.files import FileEntry, sha256_of
 from meddistill.features.format import (
     TABLES,
     TEACHERS,
@@ -145,11 +146,28 @@ class FeatureStore:
         """
         manifest = self._teacher(teacher)
         if manifest.statistics is None:
-            msg = f"teacher {teacher!r} must be complete in `{self.path}`; it is not. Extract again to go on."
-            raise StoreError(msg)
+            raise StoreError(_incomplete(teacher, self.path))
         tensors = dict(mapped(self.path / TEACHERS / teacher / manifest.statistics.file))
         present = [output for output in manifest.outputs if f"{output}.count" in tensors]
         return {output: Statistics.of_tensors(tensors, output) for output in present}
+
+    def agreement(self, teacher: str) -> NDArray[np.float32]:
+        """The cosine of image (view 0) and text embedding of each pair, in the order of `tables.pairs`.
+
+        Raises StoreError for a teacher that has not both in one space, or whose extraction is not complete.
+        """
+        manifest = self._teacher(teacher)
+        if not manifest.has_agreement:
+            msg = f"teacher {teacher!r} must have image and text embeddings of one dim in `{self.path}`."
+            raise StoreError(msg)
+        piece = manifest.availability
+        if piece is None or not covers_pairs(manifest, self.manifest):
+            raise StoreError(_incomplete(teacher, self.path))
+        path = self.path / TEACHERS / teacher / piece.file
+        if sha256_of(path) != piece.sha256:
+            msg = f"`{path}` must be as it was written; its hash differs. {REMEDY}"
+            raise StoreError(msg)
+        return np.asarray(mapped(path)[AGREEMENT], dtype=np.float32)
 
     def files(self, teacher: str) -> list[FileEntry]:
         """Every file that a teacher's manifest names."""
@@ -164,11 +182,14 @@ class FeatureStore:
         return {output: rows for output, rows in gaps.items() if rows}
 
     def holds_all_of(self, teachers: Iterable[str]) -> bool:
-        """Whether these teachers are in the store with every row and with their statistics."""
-        return all(
-            name in self._teachers and self._teachers[name].statistics is not None and not self.missing(name)
-            for name in teachers
-        )
+        """Whether these teachers are in the store with every row and with what is said of all rows."""
+        return all(name in self._teachers and self._is_whole(name) for name in teachers)
+
+    def _is_whole(self, teacher: str) -> bool:
+        manifest = self._teachers[teacher]
+        counted = manifest.statistics is not None
+        compared = not manifest.has_agreement or covers_pairs(manifest, self.manifest)
+        return counted and compared and not self.missing(teacher)
 
     def _teacher(self, teacher: str) -> TeacherManifest:
         if teacher not in self._teachers:
@@ -196,7 +217,12 @@ def covered(card: TeacherCard, modalities: Sequence[str]) -> NDArray[np.bool_]:
 def files_of(teacher: TeacherManifest) -> list[FileEntry]:
     """Every file that a teacher's manifest names."""
     shards: list[FileEntry] = [shard for output in teacher.outputs.values() for shard in output.shards]
-    return shards if teacher.statistics is None else [*shards, teacher.statistics]
+    return [*shards, *(file for file in (teacher.statistics, teacher.availability) if file is not None)]
+
+
+def covers_pairs(teacher: TeacherManifest, store: StoreManifest) -> bool:
+    """Whether a teacher's agreement is there for every pair of the store."""
+    return teacher.availability is not None and teacher.availability.stop == store.rows("pairs")
 
 
 def wrong_sizes(folder: Path, files: Sequence[FileEntry]) -> list[str]:
@@ -207,6 +233,10 @@ def wrong_sizes(folder: Path, files: Sequence[FileEntry]) -> list[str]:
             _wrong(folder, file, sizes.get(file.file)) for file in files if sizes.get(file.file) != file.bytes
         ]
     return [_wrong(folder, file, None) for file in files]
+
+
+def _incomplete(teacher: str, path: Path) -> str:
+    return f"teacher {teacher!r} must be complete in `{path}`; it is not. Extract again to go on."
 
 
 def _wrong(folder: Path, file: FileEntry, size: int | None) -> str:

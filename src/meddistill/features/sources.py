@@ -7,12 +7,12 @@ from typing import Literal, Protocol, final
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from numpy.typing import NDArray
 from torch import Tensor
 
 from meddistill.data.keys import image_keys, text_keys
 from meddistill.data.samples import Samples
 from meddistill.errors import StoreError, TeacherError
+from meddistill.features.availability import Mask, by_modality
 from meddistill.features.format import Output
 from meddistill.features.reader import FeatureStore, covered
 from meddistill.features.rows import Indices
@@ -38,11 +38,10 @@ class TeacherSource(Protocol):
 
 @dataclass(frozen=True)
 class _Rows:
-    """Where the store has each sample, and whether a teacher covers it."""
+    """Where the store has each sample."""
 
     images: Indices
     texts: Indices | None
-    available: Mapping[str, NDArray[np.bool_]]
 
 
 @final
@@ -63,6 +62,8 @@ class StoredTeachers:
         (`Batch.views`).
     keys
         The samples' `image_keys` if they are known already.
+    available
+        Whether each teacher may be asked about each sample; by default by modality alone.
 
     Raises
     ------
@@ -79,12 +80,14 @@ class StoredTeachers:
         device: torch.device | str = "cpu",
         view: TeacherView = "fixed",
         keys: Sequence[str] | None = None,
+        available: Mapping[str, Mask] | None = None,
     ) -> None:
         self.cards: Mapping[str, TeacherCard] = {name: store.card(name) for name in teacher_ids}
         self._store = store
         self._device = torch.device(device)
         self._view = view
-        self._rows = _looked_up(store, samples, self.cards, keys)
+        self._available = by_modality(samples, self.cards) if available is None else available
+        self._rows = _looked_up(store, samples, keys)
         _require_complete(store, teacher_ids, self._rows)
 
     def outputs(self, batch: Batch) -> dict[str, TeacherOutputs]:
@@ -93,7 +96,7 @@ class StoredTeachers:
         views = self._views(batch)
         found = {}
         for name, card in self.cards.items():
-            available = self._rows.available[name][samples]
+            available = self._available[name][samples]
             mask = torch.from_numpy(available).to(self._device, non_blocking=True)
             outputs = self._store.outputs(name)
             image, text = None, None
@@ -128,14 +131,22 @@ class StoredTeachers:
 class OnlineTeachers:
     """Outputs asked of the teachers themselves, for the rasters and texts of the batch.
 
-    A teacher sees only the rows that it is available for. Which view `Batch.teacher_rasters` show is the data
+    A teacher sees only the rows that it is available for: of the samples that `available` names, by default
+    of the modalities that it covers. Which view `Batch.teacher_rasters` show is the data
     set's to decide. Texts are the batch's own; a store holds the first form of captions that are equal after
     normalising.
     """
 
-    def __init__(self, teachers: Mapping[str, FrozenTeacher], *, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        teachers: Mapping[str, FrozenTeacher],
+        *,
+        device: torch.device | str = "cpu",
+        available: Mapping[str, Mask] | None = None,
+    ) -> None:
         self._teachers = {name: teacher.to(device) for name, teacher in teachers.items()}
         self._device = torch.device(device)
+        self._available = available
         self.cards: Mapping[str, TeacherCard] = {name: each.card for name, each in self._teachers.items()}
 
     def outputs(self, batch: Batch) -> dict[str, TeacherOutputs]:
@@ -144,8 +155,7 @@ class OnlineTeachers:
 
     def _outputs(self, name: str, teacher: FrozenTeacher, batch: Batch) -> TeacherOutputs:
         card = teacher.card
-        modalities = batch.modalities or ("",) * len(batch)
-        available = covered(card, modalities)
+        available = self._rows(name, card, batch)
         rows = np.flatnonzero(available)
         mask = torch.from_numpy(available).to(self._device)
         image, text = None, None
@@ -156,6 +166,11 @@ class OnlineTeachers:
             texts = [batch.texts[row] for row in rows]
             text = _placed(mask, card.text_dim, teacher.text_embeddings(texts) if texts else None)
         return TeacherOutputs(available=mask, image=image, text=text, logit_scale=card.logit_scale)
+
+    def _rows(self, name: str, card: TeacherCard, batch: Batch) -> Mask:
+        if self._available is None:
+            return covered(card, batch.modalities or ("",) * len(batch))
+        return self._available[name][batch.samples.cpu().numpy()]
 
 
 def _rasters(name: str, card: TeacherCard, batch: Batch) -> Tensor:
@@ -180,9 +195,7 @@ def _placed(
     return placed
 
 
-def _looked_up(
-    store: FeatureStore, samples: Samples, cards: Mapping[str, TeacherCard], keys: Sequence[str] | None
-) -> _Rows:
+def _looked_up(store: FeatureStore, samples: Samples, keys: Sequence[str] | None) -> _Rows:
     images = store.image_rows(image_keys(samples) if keys is None else keys)
     texts = None if samples.texts is None else store.text_rows(text_keys(samples))
     absent = int((images < 0).sum()), 0 if texts is None else int((texts < 0).sum())
@@ -193,10 +206,7 @@ def _looked_up(
             "options count as other content. Add them with `meddistill features add`."
         )
         raise StoreError(msg)
-    names = sorted(set(samples.modalities))
-    codes = np.searchsorted(np.array(names), np.array(samples.modalities)) if names else np.empty(0, np.int64)
-    available = {name: covered(card, names)[codes] for name, card in cards.items()}
-    return _Rows(images, texts, available)
+    return _Rows(images, texts)
 
 
 def _require_complete(store: FeatureStore, teacher_ids: Sequence[str], rows: _Rows) -> None:

@@ -22,6 +22,7 @@ from meddistill.features.files import (
 from meddistill.features.format import (
     TABLES,
     TEACHERS,
+    UNSUMMARISED,
     AnyManifest,
     Piece,
     StoreManifest,
@@ -182,7 +183,7 @@ def _restore_table(path: Path, piece: Piece, damaged: set[str]) -> None:
 
 
 def _drop(path: Path, folder: Path, damaged: set[str]) -> None:
-    """Write a teacher's manifest without its damaged files, and without statistics: those are of all rows."""
+    """Write a teacher's manifest without its damaged files, and without what is said of all rows."""
     manifest = load_manifest(folder, TeacherManifest)
     if not any(_relative(path, folder / file.file) in damaged for file in files_of(manifest)):
         return
@@ -196,7 +197,7 @@ def _drop(path: Path, folder: Path, damaged: set[str]) -> None:
         )
         for name, output in manifest.outputs.items()
     }
-    kept = manifest.model_copy(update={"outputs": outputs, "statistics": None})
+    kept = manifest.model_copy(update={"outputs": outputs, **UNSUMMARISED})
     write_manifest(folder, kept.model_dump_json(indent=1))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from meddistill.errors import StoreError
+from meddistill.features.agreement import AGREEMENT, agreement_of
 from meddistill.features.config import ExtractOptions
 from meddistill.features.files import (
     LOCK,
@@ -20,9 +21,11 @@ from meddistill.features.files import (
     write_manifest,
 )
 from meddistill.features.format import (
+    AVAILABILITY,
     STATISTICS,
     TABLES,
     TEACHERS,
+    UNSUMMARISED,
     Output,
     OutputManifest,
     Piece,
@@ -33,15 +36,16 @@ from meddistill.features.format import (
     load_manifest,
 )
 from meddistill.features.outputs import Array, StoredOutput
-from meddistill.features.reader import REMEDY, TABLE_OF, files_of, wrong_sizes
+from meddistill.features.reader import REMEDY, TABLE_OF, covers_pairs, files_of, wrong_sizes
 from meddistill.features.rows import DistinctRows
 from meddistill.features.shards import ShardDraft, write_tensors
 from meddistill.features.statistics import statistics_of
-from meddistill.features.tables import append_segments
+from meddistill.features.tables import Tables, append_segments
 from meddistill.teachers.card import TeacherCard
 
 Layouts = dict[Output, OutputManifest]
 
+_TOWERS: Final[tuple[Output, Output]] = ("image", "text")
 _ELSEWHERE: Final = "Extract to another folder, or delete this store if it is no longer needed."
 
 
@@ -130,15 +134,21 @@ class StoreWriter:
         shard = Piece(**draft.finish().model_dump(), start=span[0], stop=span[1])
         manifest = self._teachers[teacher]
         outputs = {**manifest.outputs, output: manifest.outputs[output].with_shard(shard)}
-        self._enter(teacher, manifest.model_copy(update={"outputs": outputs, "statistics": None}))
+        self._enter(teacher, manifest.model_copy(update={"outputs": outputs, **UNSUMMARISED}))
 
     def summarise(self, teacher: str) -> None:
-        """Compute the statistics of a teacher whose every row is there, once, shard by shard in row order."""
-        manifest = self._teachers[teacher]
-        incomplete = any(self.missing(teacher, output) for output in manifest.outputs)
-        if incomplete or manifest.statistics is not None:
+        """Compute what all rows of a teacher tell, once they are there: its statistics and its agreement."""
+        if any(self.missing(teacher, output) for output in self._teachers[teacher].outputs):
             return
-        folder = self.path / TEACHERS / teacher
+        if self._teachers[teacher].statistics is None:
+            self._count(teacher)
+        manifest = self._teachers[teacher]
+        if manifest.has_agreement and not covers_pairs(manifest, self._manifest):
+            self._compare(teacher)
+
+    def _count(self, teacher: str) -> None:
+        """Statistics, shard by shard in row order."""
+        folder, manifest = self.path / TEACHERS / teacher, self._teachers[teacher]
         tensors: dict[str, Array] = {}
         for name, output in manifest.outputs.items():
             if output.shards:
@@ -147,6 +157,18 @@ class StoreWriter:
                 tensors |= statistics_of(parts, output.shape[-1]).tensors(name)
         entry = write_tensors(folder / STATISTICS, tensors)
         self._enter(teacher, manifest.model_copy(update={"statistics": entry}))
+
+    def _compare(self, teacher: str) -> None:
+        """The agreement of image and text, pair by pair in the order of the table."""
+        folder, manifest = self.path / TEACHERS / teacher, self._teachers[teacher]
+        image, text = (
+            StoredOutput(folder, manifest.outputs[name], subject=f"{name} output of teacher {teacher!r}")
+            for name in _TOWERS
+        )
+        found = agreement_of(image, text, Tables(self.path, self._manifest).pairs)
+        entry = write_tensors(folder / AVAILABILITY, {AGREEMENT: found})
+        piece = Piece(**entry.model_dump(), start=0, stop=len(found))
+        self._enter(teacher, manifest.model_copy(update={"availability": piece}))
 
     def _enter(self, teacher: str, manifest: TeacherManifest) -> None:
         write_manifest(self.path / TEACHERS / teacher, manifest.model_dump_json(indent=1))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from meddistill.data.samples import Samples
+from meddistill.features.availability import column_mistakes, has_agreement
 from meddistill.methods.base import TeacherSpace
 from meddistill.methods.embedding import what_lacks
 from meddistill.recipes.schema import EmbeddingStage, Recipe
@@ -21,14 +22,36 @@ def lacking(recipe: Recipe, cards: Mapping[str, TeacherCard]) -> list[str]:
             for stage in stages
             if wants_statistics(stage)
         ]
-    return lines
+        lines += [
+            f"stage {stage.name}: `projection` must be learned_head for teachers that are asked online; "
+            f"the others are fitted from a feature store; got {stage.projection.kind}. Use `source: stored`."
+            for stage in stages
+            if stage.projection.kind != "learned_head"
+        ]
+    return lines + _without_agreement(recipe, cards)
+
+
+def _without_agreement(recipe: Recipe, cards: Mapping[str, TeacherCard]) -> list[str]:
+    asked = recipe.features.availability.agreement_quantile
+    return [
+        f"teacher `{name}` must have image and text embeddings of one dim for `agreement_quantile`; got "
+        f"{card.image_dim} and {card.text_dim}. Leave it out of `features.availability.agreement_quantile`."
+        for name, card in cards.items()
+        if isinstance(asked, Mapping) and name in asked and not has_agreement(card)
+    ]
 
 
 def never_asked(recipe: Recipe, samples: Samples) -> list[str]:
-    """One line for every teacher whose modalities cannot be met by a row of the training table.
+    """One line for every teacher whose rules no row of the training table can meet, and for unknown teachers.
 
     A row without a modality counts as known to everybody.
     """
+    return _without_modality(recipe, samples) + column_mistakes(
+        samples, recipe.teachers, recipe.features.availability
+    )
+
+
+def _without_modality(recipe: Recipe, samples: Samples) -> list[str]:
     if recipe.data.train.modality is None:
         return [
             f"teacher `{name}`: `modalities` must have a column to be compared with; `data.train` names no "

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from meddistill.bundle.config import BundleConfig
 from meddistill.data.config import TableConfig
-from meddistill.features.config import ExtractOptions
+from meddistill.features.config import AvailabilityConfig, ExtractOptions
 from meddistill.licences import LicenceTerms, Policy, resolve
 from meddistill.methods.config import ContrastiveConfig, EmbeddingConfig
 from meddistill.students.config import StudentConfig
@@ -62,6 +62,18 @@ class FeaturesConfig(ExtractOptions):
 
     source: Literal["stored", "online"] = "stored"
     """`stored`: teachers are asked once, into the run's feature store. `online`: in every step."""
+    availability: AvailabilityConfig = AvailabilityConfig()
+    """Which teachers may be asked about which rows, besides the teachers' own `modalities`."""
+
+    @model_validator(mode="after")
+    def _quantiles_are_known(self) -> Self:
+        if self.source == "online" and self.availability.agreement_quantile is not None:
+            msg = (
+                "`availability.agreement_quantile` must be absent for `source: online`: a quantile needs the "
+                "features of every pair, and only a store has them. Use `source: stored`"
+            )
+            raise ValueError(msg)
+        return self
 
 
 class ContrastiveStage(TrainingConfig, ContrastiveConfig):
@@ -140,6 +152,7 @@ class Recipe(_Section):
         if self.data.train.text is None:
             msg = "`data.train.text` must name the column of captions; got nothing"
             raise ValueError(msg)
+        self._availability_fits_teachers()
         for stage in self.stages:
             self._fits_teachers(stage)
         return self
@@ -148,6 +161,23 @@ class Recipe(_Section):
     def needs_teachers(self) -> bool:
         """Whether a stage learns from teachers."""
         return any(isinstance(stage, EmbeddingStage) for stage in self.stages)
+
+    def _availability_fits_teachers(self) -> None:
+        rules = self.features.availability
+        if rules.min_teachers > len(self.teachers):
+            msg = (
+                f"`features.availability.min_teachers` must be at most the {len(self.teachers)} teachers of "
+                f"the recipe; got {rules.min_teachers}"
+            )
+            raise ValueError(msg)
+        named = rules.agreement_quantile
+        unknown = sorted(set(named) - set(self.teachers)) if isinstance(named, Mapping) else []
+        if unknown:
+            msg = (
+                "`features.availability.agreement_quantile` must name teachers of the recipe; got "
+                f"{', '.join(unknown)}"
+            )
+            raise ValueError(msg)
 
     def _fits_teachers(self, stage: ContrastiveStage | EmbeddingStage) -> None:
         if not isinstance(stage, EmbeddingStage) or stage.weighting.kind != "fixed":

@@ -12,6 +12,8 @@ from meddistill.data.unreadable import read_readable
 from meddistill.errors import MedDistillError, TeacherError
 from meddistill.evaluation.suite_check import TrainingRows, check_tasks
 from meddistill.evaluation.tables import SuiteTables
+from meddistill.features.availability import Availability, availability
+from meddistill.features.reader import FeatureStore
 from meddistill.licences import LicenceTerms
 from meddistill.progress import Progress, SilentProgress
 from meddistill.recipes.load import LoadedRecipe
@@ -68,7 +70,10 @@ class Session:
     @cached_property
     def samples(self) -> Samples:
         """The training table, its bad rows reported or dropped as the table's `on_error` says."""
-        return read_readable(self.recipe.data.train, base=self.base, progress=self.progress)
+        listed = [name for name in (self.recipe.features.availability.column,) if name is not None]
+        return read_readable(
+            self.recipe.data.train, base=self.base, columns=listed, lists=listed, progress=self.progress
+        )
 
     @cached_property
     def suite_tables(self) -> SuiteTables | None:
@@ -119,6 +124,30 @@ class Session:
             msg = "\n".join(mistakes)
             raise TeacherError(msg)
         return loaded
+
+    @cached_property
+    def availability(self) -> Availability:
+        """Which teachers may be asked about which samples; by agreement once the feature store is there."""
+        rules = self.recipe.features.availability
+        cards = {name: teacher.card for name, teacher in self.teachers.items()}
+        store = None if rules.agreement_quantile is None else FeatureStore.open(self.folder.features)
+        found = availability(self.samples, cards, rules, store=store, keys=self.image_keys)
+        if rules.restricts and len(found.kept):
+            left = sum(int(mask.sum()) for mask in found.of_kept().values()) / len(found.kept)
+            self.progress.say(
+                f"availability: {left:.1f} of {len(cards)} teachers a row; "
+                f"{len(self.samples) - len(found.kept):,} of {len(self.samples):,} rows sit out"
+            )
+        return found
+
+    @property
+    def availability_inputs(self) -> dict[str, Any]:
+        """What decides the availability besides the data and the modalities; empty without rules."""
+        rules = self.recipe.features.availability
+        if not rules.restricts:
+            return {}
+        thresholds = self.availability.thresholds
+        return {"availability": {**rules.model_dump(mode="json"), "thresholds": dict(thresholds)}}
 
     @property
     def teacher_inputs(self) -> dict[str, Any]:

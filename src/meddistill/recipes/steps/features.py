@@ -1,10 +1,15 @@
 """The teachers' outputs for the training table, extracted once."""
 
+from typing import Final
+
 from meddistill.features.extract import extract
 from meddistill.features.files import MANIFEST
 from meddistill.features.reader import FeatureStore
 from meddistill.recipes.run_folder import digest
 from meddistill.recipes.session import Session
+
+# Of `features`, what changes no stored number.
+_NOT_STORED: Final = ("batch_size", "workers", "availability")
 
 
 def extract_features(session: Session) -> None:
@@ -15,7 +20,7 @@ def extract_features(session: Session) -> None:
     inputs = {
         "teachers": session.teacher_inputs,
         "data": digest([session.samples.table_hash, session.image_keys]),
-        "features": recipe.features.model_dump(mode="json", exclude={"batch_size", "workers"}),
+        "features": recipe.features.model_dump(mode="json", exclude=set(_NOT_STORED)),
     }
     if session.may_skip("features", inputs, there=_are_there(session)):
         return

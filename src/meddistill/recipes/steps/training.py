@@ -1,11 +1,14 @@
 """The student through its stages, each from where the one before left it."""
 
 import shutil
+from collections.abc import Mapping
 from contextlib import closing
+from typing import Any
 
 import torch
 
 from meddistill.evaluation.embedders import student_fingerprint
+from meddistill.features.projections.maps import LinearMap
 from meddistill.features.reader import FeatureStore
 from meddistill.features.sources import OnlineTeachers, StoredTeachers, TeacherSource
 from meddistill.licences import enforce
@@ -16,7 +19,8 @@ from meddistill.objectives.config import Tower
 from meddistill.recipes.capabilities import wants_statistics
 from meddistill.recipes.schema import ContrastiveStage, EmbeddingStage
 from meddistill.recipes.session import Session
-from meddistill.recipes.steps.training_data import stage_data
+from meddistill.recipes.steps.projections import target_maps
+from meddistill.recipes.steps.training_data import stage_data, stage_rows
 from meddistill.students.build import initial_licence
 from meddistill.students.dual_encoder import DualEncoder
 from meddistill.students.folder import save_student
@@ -55,6 +59,7 @@ def _train(session: Session, stage: AnyStage, student: DualEncoder, *, initial: 
             "initial": initial,
             "data": data.fingerprint,
             "teachers": teachers,
+            **(session.availability_inputs if isinstance(stage, EmbeddingStage) else {}),
         }
         state = session.folder.state(step, inputs)
         if state.changed and session.is_main_process:
@@ -63,11 +68,11 @@ def _train(session: Session, stage: AnyStage, student: DualEncoder, *, initial: 
         session.processes.wait()
         work = Stage(
             student=student,
-            method=_method(session, stage, student),
+            method=_method(session, stage, student, inputs=inputs),
             data=data,
             source=_source(session, stage),
             config=stage,
-            inputs={"initial": initial, "teachers": teachers},
+            inputs={name: given for name, given in inputs.items() if name not in ("stage", "data")},
             licences=session.licence_inputs,
         )
         result = train_stage(work, folder, processes=session.processes, progress=session.progress)
@@ -75,19 +80,26 @@ def _train(session: Session, stage: AnyStage, student: DualEncoder, *, initial: 
         session.folder.finish(step, inputs, steps=result.steps, seconds=round(result.wall_seconds, 1))
 
 
-def _method(session: Session, stage: AnyStage, student: DualEncoder) -> Method:
-    spaces = _teacher_spaces(session, stage) if isinstance(stage, EmbeddingStage) else {}
+def _method(session: Session, stage: AnyStage, student: DualEncoder, *, inputs: Mapping[str, Any]) -> Method:
+    spaces: Mapping[str, TeacherSpace] = {}
+    if isinstance(stage, EmbeddingStage):
+        maps = target_maps(session, stage, student_dim=student.embed_dim, inputs=inputs)
+        spaces = _teacher_spaces(session, stage, maps)
     return build_method(stage, student_dim=student.embed_dim, teachers=spaces, seed=stage.seed)
 
 
-def _teacher_spaces(session: Session, stage: EmbeddingStage) -> dict[str, TeacherSpace]:
+def _teacher_spaces(
+    session: Session, stage: EmbeddingStage, maps: Mapping[str, LinearMap]
+) -> dict[str, TeacherSpace]:
     """What the stage's method must know of each teacher; with statistics where an objective asks for them."""
-    cards = {name: teacher.card for name, teacher in session.teachers.items()}
-    if not wants_statistics(stage):
-        return {name: TeacherSpace.of(card) for name, card in cards.items()}
-    store = FeatureStore.open(session.folder.features)
+    store = FeatureStore.open(session.folder.features) if wants_statistics(stage) else None
     return {
-        name: TeacherSpace.of(card, statistics=_tower_statistics(store, name)) for name, card in cards.items()
+        name: TeacherSpace.of(
+            teacher.card,
+            statistics=None if store is None else _tower_statistics(store, name),
+            target_map=maps.get(name),
+        )
+        for name, teacher in session.teachers.items()
     }
 
 
@@ -109,15 +121,18 @@ def _source(session: Session, stage: AnyStage) -> TeacherSource | None:
     if not isinstance(stage, EmbeddingStage):
         return None
     if session.recipe.features.source == "online":
-        return OnlineTeachers(session.teachers, device=session.processes.device)
+        available = stage_rows(session, stage).available
+        return OnlineTeachers(session.teachers, device=session.processes.device, available=available)
     store = FeatureStore.open(session.folder.features)
+    rows = stage_rows(session, stage)
     return StoredTeachers(
         store,
-        session.samples,
+        rows.samples,
         tuple(session.teachers),
         device=session.processes.device,
         view=stage.views,
-        keys=session.image_keys,
+        keys=rows.keys,
+        available=rows.available,
     )
 
 

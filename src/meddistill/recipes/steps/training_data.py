@@ -1,31 +1,59 @@
 """The training table as a stage sees it: views as its method asks, in an order that can be resumed."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from meddistill.data.dataset import SampleDataset, token_table
 from meddistill.data.draws import draw
 from meddistill.data.loader import BatchLoader, make_loader
 from meddistill.data.plan import EpochPlan
+from meddistill.data.samples import Samples
 from meddistill.data.view_rule import ViewRule
 from meddistill.errors import ConfigError
+from meddistill.features.availability import Mask
 from meddistill.imaging import Geometry
 from meddistill.recipes.schema import ContrastiveStage, EmbeddingStage, FeaturesConfig
 from meddistill.recipes.session import Session
 from meddistill.students.dual_encoder import DualEncoder
 
 
+@dataclass(frozen=True, kw_only=True)
+class StageRows:
+    """The samples of one stage, their content keys, and whether each teacher may be asked about each."""
+
+    samples: Samples
+    keys: tuple[str, ...]
+    available: Mapping[str, Mask]
+
+
+def stage_rows(session: Session, stage: ContrastiveStage | EmbeddingStage) -> StageRows:
+    """Every sample; of a stage that distils those for which enough teachers are left."""
+    if not isinstance(stage, EmbeddingStage):
+        return StageRows(samples=session.samples, keys=session.image_keys, available={})
+    found = session.availability
+    return StageRows(
+        samples=session.samples.take(found.kept),
+        keys=tuple(session.image_keys[place] for place in found.kept),
+        available=found.of_kept(),
+    )
+
+
 def stage_data(
     session: Session, stage: ContrastiveStage | EmbeddingStage, student: DualEncoder
 ) -> BatchLoader:
-    """Batches of the session's samples for one stage."""
-    samples = session.samples
+    """Batches of the stage's samples."""
+    rows = stage_rows(session, stage)
+    samples = rows.samples
     dataset = SampleDataset(
         samples,
         student=student.input.geometry,
         tokens=token_table(samples.texts or (), student.tokenise),
         views=view_rule(stage, session.recipe.features),
         teacher_geometries=_online_geometries(session, stage),
-        keys=session.image_keys,
+        keys=rows.keys,
     )
-    return make_loader(dataset, plan=_plan(session, stage), workers=stage.workers)
+    plan = _plan(session, stage, rows=len(samples))
+    return make_loader(dataset, plan=plan, workers=stage.workers)
 
 
 def check_batches(session: Session) -> None:
@@ -33,7 +61,7 @@ def check_batches(session: Session) -> None:
     mistakes: list[str] = []
     for stage in session.recipe.stages:
         try:
-            _plan(session, stage)
+            _plan(session, stage, rows=len(session.samples))
         except ConfigError as error:
             mistakes += [f"stage {stage.name}: {line}" for line in error.mistakes]
     if mistakes:
@@ -41,9 +69,9 @@ def check_batches(session: Session) -> None:
         raise ConfigError(subject, mistakes)
 
 
-def _plan(session: Session, stage: ContrastiveStage | EmbeddingStage) -> EpochPlan:
+def _plan(session: Session, stage: ContrastiveStage | EmbeddingStage, *, rows: int) -> EpochPlan:
     return EpochPlan(
-        rows=len(session.samples),
+        rows=rows,
         batch_size=stage.batch_size,
         # By name as well, or two stages of one seed would go through the same views in the same order.
         seed=draw("stage", stage.name, stage.seed),

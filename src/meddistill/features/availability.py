@@ -1,0 +1,167 @@
+"""Which teachers may be asked about which rows: by modality, column and agreement, all of them."""
+
+import difflib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meddistill.data.keys import image_keys, text_keys
+from meddistill.data.samples import Samples, name_rows
+from meddistill.errors import StoreError
+from meddistill.features.config import AvailabilityConfig
+from meddistill.features.reader import FeatureStore, covered
+from meddistill.features.rows import Indices
+from meddistill.teachers.card import TeacherCard
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Availability:
+    """`masks` `[samples]` by teacher; `thresholds`: each teacher's τ where agreement counts.
+
+    `kept`: positions of the samples for which enough teachers are left.
+    """
+
+    masks: Mapping[str, Mask]
+    kept: Indices
+    thresholds: Mapping[str, float]
+
+    def of_kept(self) -> dict[str, Mask]:
+        """The masks of the kept samples alone, in their order."""
+        return {name: mask[self.kept] for name, mask in self.masks.items()}
+
+
+def by_modality(samples: Samples, cards: Mapping[str, TeacherCard]) -> dict[str, Mask]:
+    """Whether each teacher's card covers the modality of each sample; see `covered`."""
+    names, codes = np.unique(np.array(samples.modalities, dtype=np.str_), return_inverse=True)
+    return {teacher: covered(card, names.tolist())[codes] for teacher, card in cards.items()}
+
+
+def availability(
+    samples: Samples,
+    cards: Mapping[str, TeacherCard],
+    config: AvailabilityConfig,
+    *,
+    store: FeatureStore | None,
+    keys: Sequence[str] | None = None,
+) -> Availability:
+    """Sample i is available for teacher k when modality, column and agreement all let it in.
+
+    Agreement: cos_k(image, text) >= τ_k, τ_k the q-quantile (interpolated linearly) of cos_k over the pairs
+    of `store` whose images the teacher covers, so that it keeps at least 1 - q of them; exact, from the
+    stored numbers. Rows with fewer than `min_teachers` teachers are not `kept`.
+
+    MMKD-CLIP filtered its pairs in advance, to 6.6 of nine teachers on average, by a rule that its authors
+    did not publish; this is a reconstruction of it. `store` is needed for agreement alone.
+
+    Raises
+    ------
+    StoreError
+        If the store lacks pairs of the samples, or a teacher's agreement.
+    """
+    masks = by_modality(samples, cards)
+    if config.column is not None:
+        listed = _listed(samples, config.column, cards)
+        masks = {name: mask & listed[name] for name, mask in masks.items()}
+    quantiles = quantiles_of(config, cards)
+    thresholds: dict[str, float] = {}
+    if quantiles and store is not None:
+        pairs = _pair_rows(store, samples, keys)
+        for name, quantile in quantiles.items():
+            cosines, thresholds[name] = _agreement(store, name, quantile)
+            masks[name] = masks[name] & (cosines[pairs] >= thresholds[name])
+    left = np.sum(list(masks.values()), axis=0, dtype=np.int64)
+    return Availability(masks=masks, kept=np.flatnonzero(left >= config.min_teachers), thresholds=thresholds)
+
+
+def quantiles_of(config: AvailabilityConfig, cards: Mapping[str, TeacherCard]) -> dict[str, float]:
+    """Each teacher's quantile of agreement. A number for all passes over those of one embedding."""
+    asked = config.agreement_quantile
+    if asked is None:
+        return {}
+    if isinstance(asked, Mapping):
+        return dict(asked)
+    return {name: asked for name, card in cards.items() if has_agreement(card)}
+
+
+def has_agreement(card: TeacherCard) -> bool:
+    """Whether image and text embeddings lie in one space."""
+    return card.image_dim is not None and card.image_dim == card.text_dim
+
+
+def column_mistakes(samples: Samples, teachers: Collection[str], config: AvailabilityConfig) -> list[str]:
+    """One line for every unknown name in the column of teachers, and for every teacher it never names."""
+    if config.column is None:
+        return []
+    cells = samples.columns[config.column]
+    rows: dict[str, list[int]] = {}
+    for cell, places in _places(cells).items():
+        for name in _names(cell):
+            rows.setdefault(name, []).extend(samples.rows[place] for place in places)
+    lines = []
+    for name in sorted(set(rows).difference(teachers) if config.others == "refuse" else ()):
+        guess = difflib.get_close_matches(name, sorted(teachers), n=1)
+        hint = f" Did you mean `{guess[0]}`?" if guess else ""
+        lines.append(
+            f"`{config.column}` must list teachers of the recipe ({', '.join(teachers)}); got {name!r} in "
+            f"{name_rows(sorted(rows[name]))}.{hint} `features: {{availability: {{others: ignore}}}}` passes "
+            "over other names."
+        )
+    lines += [
+        f"`{config.column}` must name the teacher {name} in one row at least; it never does. Leave it "
+        "out, or mend the column."
+        for name in teachers
+        if name not in rows
+    ]
+    return lines
+
+
+def _listed(samples: Samples, column: str, teachers: Collection[str]) -> dict[str, Mask]:
+    masks = {name: np.zeros(len(samples), dtype=np.bool_) for name in teachers}
+    for cell, places in _places(samples.columns[column]).items():
+        for name in _names(cell).intersection(teachers):
+            masks[name][places] = True
+    return masks
+
+
+def _places(cells: Sequence[str]) -> dict[str, list[int]]:
+    """Where each distinct cell stands; there are few."""
+    places: dict[str, list[int]] = {}
+    for place, cell in enumerate(cells):
+        places.setdefault(cell, []).append(place)
+    return places
+
+
+def _names(cell: str) -> set[str]:
+    """`a|b` and `a; b` as names."""
+    return {name.strip() for name in cell.replace(";", "|").split("|")} - {""}
+
+
+def _agreement(store: FeatureStore, teacher: str, quantile: float) -> tuple[NDArray[np.float64], float]:
+    cosines = store.agreement(teacher).astype(np.float64)
+    covers = store.available(teacher, store.tables.pairs[:, 0])
+    return cosines, float(np.quantile(cosines[covers], quantile)) if covers.any() else 1.0
+
+
+def _pair_rows(store: FeatureStore, samples: Samples, keys: Sequence[str] | None) -> Indices:
+    """The row in the store's table of pairs of each sample."""
+    images = store.image_rows(image_keys(samples) if keys is None else keys)
+    texts = store.text_rows(text_keys(samples))
+    width = max(1, store.manifest.rows("texts"))
+    known = store.tables.pairs @ np.array([width, 1])
+    order = np.argsort(known, kind="stable")
+    asked = images * width + texts
+    places = np.searchsorted(known[order], asked).clip(max=max(0, len(known) - 1))
+    found: Indices = order[places] if len(order) else np.zeros(len(asked), dtype=np.int64)
+    absent = (images < 0) | (texts < 0)
+    absent |= known[found] != asked if len(known) else True
+    if absent.any():
+        msg = (
+            f"`{store.path}` must hold the table's pairs of image and caption; it lacks "
+            f"{int(absent.sum())} of {len(samples)}. Add them with `meddistill features add`."
+        )
+        raise StoreError(msg)
+    return found
