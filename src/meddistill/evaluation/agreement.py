@@ -33,37 +33,49 @@ def linear_cka(first: Floats, second: Floats) -> float:
 
     Zero where a space is constant. Can be slightly below zero.
     """
-    grams = [_zero_diagonal(each.astype(np.float64)) for each in (first, second)]
-    joint = _hsic(grams[0], grams[1])
-    own = [_hsic(gram, gram) for gram in grams]
-    scale = own[0] * own[1]
-    return float(joint / np.sqrt(scale)) if min(own) > 0 and scale > 0 else 0.0
+    return cosine(centred_gram(first), centred_gram(second))
 
 
-def _zero_diagonal(embeddings: Matrix) -> Matrix:
-    centred = embeddings - embeddings.mean(axis=0)  # changes nothing in exact arithmetic, and much in float
-    spread = np.sqrt(np.square(centred).mean())
-    centred = centred / spread if spread > 0 else centred
-    gram: Matrix = centred @ centred.T
+def centred_gram(embeddings: Floats) -> Matrix:
+    """Similarities of n >= 4 rows to one another, U-centred, [n, n]; the sum of all squares is 1, or 0.
+
+    K̃_ij = K_ij - (K_i. + K_.j) / (n - 2) + K.. / ((n - 1)(n - 2)) off the diagonal and 0 on it, of
+    K = X Xᵀ without its diagonal. <K̃, L̃> / (n (n - 3)) is the unbiased HSIC (Székely & Rizzo, "Partial
+    distance correlation", 2014, definition 2), so that CKA is the cosine of two such matrices.
+    """
+    n = len(embeddings)
+    wide = embeddings.astype(np.float64)
+    shifted = wide - wide.mean(axis=0)  # changes nothing in exact arithmetic, and much in float
+    spread = np.sqrt(np.square(shifted).mean())
+    shifted = shifted / spread if spread > 0 else shifted
+    gram: Matrix = shifted @ shifted.T
     np.fill_diagonal(gram, 0)
-    return gram
+    sums = gram.sum(axis=0)
+    gram += sums.sum() / ((n - 1) * (n - 2))
+    gram -= sums[:, None] / (n - 2)
+    gram -= sums[None, :] / (n - 2)
+    np.fill_diagonal(gram, 0)
+    length = np.linalg.norm(gram)
+    return gram / length if length > 0 else gram
 
 
-def _hsic(first: Matrix, second: Matrix) -> float:
-    n = len(first)
-    trace = (first * second).sum()
-    means = first.sum() * second.sum() / ((n - 1) * (n - 2))
-    rows = 2 * (first.sum(axis=0) @ second.sum(axis=0)) / (n - 2)
-    return float((trace + means - rows) / (n * (n - 3)))
+def cosine(first: Matrix, second: Matrix) -> float:
+    """Σ of products of two matrices from `centred_gram`: the CKA of their spaces."""
+    return float(np.vdot(first, second))
 
 
 def neighbour_overlap(first: Floats, second: Floats, k: int = NEIGHBOURS) -> float:
     """Mean share of common members among the `k` nearest neighbours in both spaces; n > k images."""
-    near = [_neighbours(normalised(each), k) for each in (first, second)]
-    return float((near[0] & near[1]).sum() / near[0].sum())
+    return common_neighbours(neighbours(normalised(first), k), neighbours(normalised(second), k))
 
 
-def _neighbours(embeddings: Floats, k: int) -> NDArray[np.bool_]:
+def common_neighbours(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """Mean share of common members of two matrices from `neighbours`."""
+    return float((first & second).sum() / first.sum())
+
+
+def neighbours(embeddings: Floats, k: int = NEIGHBOURS) -> NDArray[np.bool_]:
+    """Which rows are among the `k` nearest of each row, by dot product, [n, n]; never a row itself."""
     similarity = embeddings @ embeddings.T
     np.fill_diagonal(similarity, -np.inf)
     chosen = np.argpartition(-similarity, k - 1, axis=1)[:, :k]

@@ -152,10 +152,16 @@ def best_ranks(queries: Floats, answers: Floats, positives: Sequence[Ints]) -> N
         right = np.zeros(similarity.shape, dtype=bool)
         for row, answer in enumerate(positives[start : start + _CHUNK]):
             right[row, answer] = True
-        best = np.where(right, similarity, -np.inf).max(axis=1, keepdims=True)
-        above = ((similarity > best + _TIE) & ~right).sum(axis=1)
-        level = ((np.abs(similarity - best) <= _TIE) & ~right).sum(axis=1)
-        ranks[start : start + _CHUNK] = 1 + above + level / 2
+        ranks[start : start + _CHUNK] = ranks_in(similarity, right)
+    return ranks
+
+
+def ranks_in(similarity: Floats, right: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Rank (from 1) of the best right answer in each row of `similarity` [q, a]; ties count half."""
+    best = np.where(right, similarity, -np.inf).max(axis=1, keepdims=True)
+    above = ((similarity > best + _TIE) & ~right).sum(axis=1)
+    level = ((np.abs(similarity - best) <= _TIE) & ~right).sum(axis=1)
+    ranks: NDArray[np.float64] = 1 + above + level / 2
     return ranks
 
 

@@ -1,0 +1,1 @@
+"""What a feature store alone tells of its teachers, before any training."""

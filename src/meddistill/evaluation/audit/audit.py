@@ -1,0 +1,161 @@
+"""The audit: every teacher of a store judged and compared before anything is trained."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from meddistill.errors import StoreError
+from meddistill.evaluation.audit.likeness import TOWERS, likenesses, redundancies
+from meddistill.evaluation.audit.order import Ensembles, Referee
+from meddistill.evaluation.audit.parts import Part, main_of, parts_of
+from meddistill.evaluation.audit.record import ENSEMBLE, Audit, Score
+from meddistill.evaluation.audit.sample import choose
+from meddistill.evaluation.audit.spaces import Space, complete_teachers, read_spaces
+from meddistill.evaluation.bootstrap import Resampler, Weights, estimate
+from meddistill.evaluation.config import BootstrapConfig
+from meddistill.evaluation.predict import Floats
+from meddistill.features.format import Table
+from meddistill.features.reader import FeatureStore
+from meddistill.progress import Progress, SilentProgress
+
+ROWS = 2000
+RESAMPLES = 300
+TABLES: tuple[Table, ...] = ("images", "texts", "pairs")
+RULE = (
+    "Retrieval: mean of hit@1, 5 and 10, image to text and back, among the images of one modality and their "
+    "captions; every caption that the store pairs with an image is a right answer. Zero-shot: captions that "
+    "ten or more images share are the classes; balanced accuracy. Modality: which modality an image is of, "
+    "by the mean caption of each, the image's own captions left out; balanced accuracy. Intervals resample "
+    "images, since a store knows no patients: where a patient has several images they are too narrow. The "
+    "ensemble averages the teachers' standardised similarities; the teacher to drop is the most redundant of "
+    "those whose loss is within one standard error of the smallest."
+)
+
+
+def audit_store(
+    store: FeatureStore,
+    teachers: Sequence[str] | None = None,
+    *,
+    rows: int = ROWS,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Audit:
+    """Judge the teachers of a store by the store alone.
+
+    Parameters
+    ----------
+    teachers
+        Which to judge; by default all.
+    rows
+        Of a store with more images or texts, so many are drawn (see `sample.choose`).
+    seed
+        Of that draw and of the resamples.
+
+    Raises
+    ------
+    StoreError
+        If no teacher is complete, or a shard is damaged.
+    """
+    progress = progress or SilentProgress()
+    names, notes = complete_teachers(store, store.teachers if teachers is None else teachers)
+    if not names:
+        msg = f"`{store.path}` must hold a teacher with all of its rows; it has none. Extract first."
+        raise StoreError(msg)
+    sample = choose(store, rows, seed)
+    spaces = list(read_spaces(store, names, sample, progress=progress))
+    config = BootstrapConfig(resamples=RESAMPLES, seed=seed)
+    weights = Resampler(config).weights(np.arange(len(sample.image_rows)))
+    parts = list(parts_of(sample))
+    with progress.track("audit: likeness", len(TOWERS), unit="towers") as advance:
+        likeness = tuple(likenesses(spaces, sample, advance=advance))
+    mixtures, redundancy = redundancies(spaces)
+    ensembles = Ensembles(spaces, parts, weights)
+    referee = Referee(ensembles, mixtures, names, level=config.level)
+    with progress.track("audit: leaving out", len(referee.names), unit="teachers") as advance:
+        order = tuple(referee.order(advance=advance))
+    quality = ensembles.quality(ensembles.members)
+    return Audit(
+        store=fingerprint(store, names),
+        seed=seed,
+        resamples=config.resamples,
+        level=config.level,
+        held={table: store.manifest.rows(table) for table in TABLES},
+        rows={"images": len(sample.image_rows), "texts": len(sample.text_rows), "pairs": len(sample.pairs)},
+        modalities={name: len(found) for name, found in sample.image_groups.items() if name},
+        teachers=tuple(space.facts() for space in spaces),
+        scores=tuple(_scores(spaces, parts, weights, level=config.level)),
+        ensemble=tuple(_together(ensembles, parts, weights, level=config.level)),
+        likeness=likeness,
+        redundancy=redundancy,
+        quality=None if quality is None else float(quality[0]),
+        first_round=tuple(referee.round(referee.names)),
+        order=order,
+        rule=RULE,
+        notes=(*notes, *_notes(spaces, parts, referee.names)),
+    )
+
+
+def fingerprint(store: FeatureStore, teachers: Sequence[str]) -> str:
+    """Sixteen hex digits that change with the rows of a store, or with what these teachers said of them."""
+    digest = hashlib.sha256(store.manifest.model_dump_json(include={"settings", "segments"}).encode())
+    for name in teachers:
+        facts = [name, store.card(name).fingerprint, str(store.card(name).modalities)]
+        digest.update("\0".join([*facts, *(file.sha256 for file in store.files(name))]).encode())
+    return digest.hexdigest()[:16]
+
+
+def _scores(
+    spaces: Sequence[Space], parts: Sequence[Part], weights: Weights, *, level: float
+) -> Iterator[Score]:
+    for space in spaces:
+        if not space.is_dual:
+            continue
+        for part in parts:
+            mine = part.narrowed(space)
+            if mine is not None:
+                yield _score(space.name, mine, mine.similarities(space)[0], weights, level=level)
+
+
+def _together(
+    ensembles: Ensembles, parts: Sequence[Part], weights: Weights, *, level: float
+) -> Iterator[Score]:
+    """The whole ensemble on the parts that its quality is the mean of, and on those of all images."""
+    if len(ensembles.members) < 2:
+        return
+    for part in parts:
+        yield _score(ENSEMBLE, part, ensembles.similarities(part), weights, level=level)
+
+
+def _score(name: str, part: Part, similarity: Floats, weights: Weights, *, level: float) -> Score:
+    metrics = part.replicates(similarity, weights)
+    found = estimate(main_of(metrics), patients=len(part.images), level=level)
+    return Score(
+        teacher=name,
+        family=part.family,
+        modality=part.modality,
+        value=found.value or 0.0,
+        low=found.low,
+        high=found.high,
+        chance=part.chance(),
+        images=len(part.images),
+        answers=part.answers,
+        details={metric: float(values[0]) for metric, values in metrics.items()},
+    )
+
+
+def _notes(spaces: Sequence[Space], parts: Sequence[Part], judged: Sequence[str]) -> Iterator[str]:
+    for space in spaces:
+        if not space.is_dual:
+            held = " and ".join(space.vectors)
+            yield (
+                f"{space.name} holds {held} vectors that cannot be compared with one another: it has no "
+                "scores here and is compared by its space alone."
+            )
+    families = {part.family for part in parts}
+    if not parts:
+        yield "Too few images are paired with captions for scores; teachers are compared by their spaces."
+    elif "zero_shot" not in families:
+        yield "No two captions are shared by ten images each, so that there are no classes for zero-shot."
+    if len(judged) < 2:
+        yield "There is no other teacher to compare with."
