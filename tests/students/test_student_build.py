@@ -69,8 +69,8 @@ def test_base_without_files_says_what_to_name() -> None:
 def test_text_weights_can_start_from_safetensors(bert_folder: Path) -> None:
     from transformers import BertModel
 
-    text = TextTower(hf=str(bert_folder), hf_weights="pretrained")
-    config = StudentConfig(preset="base", image_size=32, text=text, init_licence="MIT")
+    text = TextTower(hf=str(bert_folder), hf_weights="pretrained", hf_licence="MIT")
+    config = StudentConfig(preset="base", image_size=32, text=text)
     expected = BertModel.from_pretrained(bert_folder).embeddings.word_embeddings.weight
     assert torch.equal(build(config).model.text.transformer.embeddings.word_embeddings.weight, expected)
     assert initial_licence(config, base=Path()) == KNOWN["MIT"]
@@ -145,6 +145,58 @@ def test_initial_weights_bring_architecture_normalisation_and_licence(
     assert initial_licence(StudentConfig(init="first", init_licence="MIT"), base=tmp_path) == KNOWN["MIT"]
     assert initial_licence(StudentConfig(init="absent"), base=tmp_path) == KNOWN["unknown"]
     assert initial_licence(StudentConfig(preset="tiny"), base=tmp_path) is None
+
+
+def test_pretrained_text_weights_have_a_licence_of_their_own(tmp_path: Path) -> None:
+    text = TextTower(hf="bert", hf_weights="pretrained")
+    assert initial_licence(StudentConfig(preset="base", text=text), base=tmp_path) == KNOWN["unknown"]
+    # The image tower's licence says nothing of the text tower's weights.
+    both = StudentConfig(init="metaclip", init_towers="image", init_licence="CC-BY-NC-4.0", text=text)
+    terms = initial_licence(both, base=tmp_path)
+    assert (terms.name, terms.commercial, terms.distillation) == (
+        "CC-BY-NC-4.0 AND unknown",
+        False,
+        "unknown",
+    )
+    known = text.model_copy(update={"hf_licence": "MIT"})
+    terms = initial_licence(both.model_copy(update={"text": known}), base=tmp_path)
+    assert (terms.name, terms.distillation) == ("CC-BY-NC-4.0 AND MIT", "non_commercial")
+    untouched = TextTower(
+        hf="bert", hf_licence="CC-BY-NC-4.0"
+    )  # random weights: only the tokenizer is theirs
+    assert initial_licence(StudentConfig(preset="base", text=untouched), base=tmp_path) is None
+
+
+def test_the_image_tower_alone_can_start_from_weights(tmp_path: Path, bert_folder: Path) -> None:
+    clip = {
+        "embed_dim": 12,
+        "quick_gelu": True,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
+        "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+    }
+    (tmp_path / "clip.json").write_text(json.dumps(clip))
+    first = build_student(StudentConfig(open_clip="clip.json"), base=tmp_path, seed=1)
+    save_student(first, tmp_path / "first", provenance=Provenance())
+    text = TextTower(hf=str(bert_folder), hf_weights="pretrained", context_length=24)
+    config = StudentConfig(init="first", init_towers="image", text=text)
+    student = build_student(config, base=tmp_path, seed=9)
+    for name, weights in student.model.visual.state_dict().items():
+        assert torch.equal(weights, first.model.visual.state_dict()[name]), name
+    images = torch.rand(2, 3, 32, 32)
+    expected = first.eval().model.encode_image(images)
+    torch.testing.assert_close(student.eval().model.encode_image(images), expected)
+    assert student.tokenise(["chest x-ray"]).shape == (1, 24)
+    assert student.model.text.transformer.config.hidden_size == 32
+    assert student.model.logit_scale.exp().item() == pytest.approx(1 / 0.07)
+    larger = config.model_copy(update={"image_size": 48})
+    assert build_student(larger, base=tmp_path, seed=9).model.visual.positional_embedding.shape == (37, 32)
+
+
+def test_an_image_tower_of_another_architecture_is_refused(tmp_path: Path, tiny: DualEncoder) -> None:
+    save_student(tiny, tmp_path / "first", provenance=Provenance())
+    config = StudentConfig(preset="small", init="first", init_towers="image")
+    with pytest.raises(CheckpointError, match="weights of the student's architecture"):
+        build_student(config, base=tmp_path, seed=0)
 
 
 def test_initial_weights_of_another_architecture_are_refused(tmp_path: Path, tiny: DualEncoder) -> None:

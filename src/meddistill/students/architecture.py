@@ -12,7 +12,7 @@ import timm
 from meddistill.errors import ConfigError
 from meddistill.imaging.geometry import InputSpec, Interpolation, Resize
 from meddistill.students.config import DEFAULT_PRESET, NO_WEIGHTS, StudentConfig
-from meddistill.students.presets import ModelConfig, clip_text, preset, timm_tower
+from meddistill.students.presets import ModelConfig, bert_text, clip_text, preset, timm_tower
 
 SUBJECT: Final = "student"
 OPEN_CLIP_CONFIG: Final = "open_clip_config.json"
@@ -146,9 +146,11 @@ def _override(model_config: ModelConfig, config: StudentConfig) -> None:
         model_config["vision_cfg"]["image_size"] = config.image_size
     if "timm_model_name" in model_config["vision_cfg"]:
         model_config["vision_cfg"]["timm_model_pretrained"] = False
-    asked = config.text.model_dump(exclude={"hf", "hf_weights"}, exclude_none=True)
+    if config.text.hf is not None and "hf_model_name" not in model_config["text_cfg"]:
+        model_config["text_cfg"] = bert_text()
+    asked = config.text.model_dump(exclude={"hf", "hf_weights", "hf_licence"}, exclude_none=True)
     model_config["text_cfg"].update(asked)
-    if config.init == NO_WEIGHTS:
+    if config.init == NO_WEIGHTS or config.init_towers == "image":
         # A fresh student starts at CLIP's temperature and without a bias, whatever the configuration's
         # published weights were trained with.
         model_config.pop("init_logit_scale", None)

@@ -1,15 +1,16 @@
 """Building a student: seeded weights or initial ones, checked by one forward pass."""
 
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import torch
 from open_clip.factory import load_checkpoint
-from open_clip.model import CustomTextCLIP, set_model_preprocess_cfg
+from open_clip.model import CustomTextCLIP, resize_pos_embed, set_model_preprocess_cfg
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from meddistill.errors import CheckpointError, ConfigError
-from meddistill.licences import KNOWN, LicenceTerms, resolve
+from meddistill.licences import LicenceTerms, join, resolve
 from meddistill.students.architecture import (
     SUBJECT,
     Architecture,
@@ -26,6 +27,7 @@ from meddistill.students.tokenisers import ClipTokeniser, HuggingFaceTokeniser, 
 WEIGHTS_FILE: Final = "open_clip_model.safetensors"
 _PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _SHOWN: Final = 3
+_IMAGE: Final = "visual."
 
 
 def build_student(config: StudentConfig, *, base: Path, seed: int) -> DualEncoder:
@@ -56,7 +58,7 @@ def build_student(config: StudentConfig, *, base: Path, seed: int) -> DualEncode
     model = construct(resolved.model_config, seed=seed)
     student = assemble(model, resolved)
     if config.init != NO_WEIGHTS:
-        _load_initial(student, resolve_path(config.init, base))
+        _load_initial(student, resolve_path(config.init, base), towers=config.init_towers)
     _try_out(student)
     return student
 
@@ -64,16 +66,21 @@ def build_student(config: StudentConfig, *, base: Path, seed: int) -> DualEncode
 def initial_licence(config: StudentConfig, *, base: Path) -> LicenceTerms | None:
     """The terms that initial weights bring along; None for a student that starts from nothing.
 
-    `init_licence` counts; without it the initial folder's own metadata, without that `unknown`.
+    Of `init`: `init_licence`, without it the folder's own metadata, without that `unknown`. Of pretrained
+    text weights: `text.hf_licence`, without it `unknown`. Of both: their join.
     """
-    if not config.starts_from_weights:
-        return None
-    if config.init_licence is not None:
-        return resolve(config.init_licence)
-    folder = resolve_path(config.init, base)
-    if config.init != NO_WEIGHTS and (folder / METADATA_FILE).is_file():
+    terms = []
+    if config.init != NO_WEIGHTS:
+        terms.append(_licence_of_init(config, resolve_path(config.init, base)))
+    if config.text.hf_weights == "pretrained":
+        terms.append(resolve(config.text.hf_licence))
+    return join(terms) if terms else None
+
+
+def _licence_of_init(config: StudentConfig, folder: Path) -> LicenceTerms:
+    if config.init_licence is None and (folder / METADATA_FILE).is_file():
         return read_metadata(folder).licence
-    return KNOWN["unknown"]
+    return resolve(config.init_licence)
 
 
 def construct(model_config: ModelConfig, *, seed: int) -> CustomTextCLIP:
@@ -106,11 +113,14 @@ def assemble(model: CustomTextCLIP, resolved: Architecture) -> DualEncoder:
     return DualEncoder(model, model_config=resolved.model_config, spec=resolved.spec, tokeniser=tokeniser)
 
 
-def _load_initial(student: DualEncoder, folder: Path) -> None:
+def _load_initial(student: DualEncoder, folder: Path, *, towers: Literal["both", "image"]) -> None:
     weights = _require_safetensors(folder)
     try:
-        # open_clip's loader also resizes position tables to another image size or context length.
-        load_checkpoint(student.model, str(weights), strict=True)
+        if towers == "image":
+            _load_image_tower(student, weights)
+        else:
+            # open_clip's loader also resizes position tables to another image size or context length.
+            load_checkpoint(student.model, str(weights), strict=True)
     except (SafetensorError, OSError) as error:
         msg = f"`init` must hold undamaged safetensors; got {weights}. {_first_line(error)}"
         raise CheckpointError(msg) from error
@@ -121,6 +131,13 @@ def _load_initial(student: DualEncoder, folder: Path) -> None:
             f"{' '.join(line.strip() for line in differences)} Leave out the preset to take the folder's own."
         )
         raise CheckpointError(msg) from error
+
+
+def _load_image_tower(student: DualEncoder, weights: Path) -> None:
+    state = {name: value for name, value in load_file(weights).items() if name.startswith(_IMAGE)}
+    resize_pos_embed(state, student.model)
+    tower = {name.removeprefix(_IMAGE): value for name, value in state.items()}
+    student.model.visual.load_state_dict(tower, strict=True)
 
 
 def _require_safetensors(folder: Path) -> Path:

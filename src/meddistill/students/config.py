@@ -1,8 +1,8 @@
 """What a recipe says of its student; importable without torch."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from meddistill.imaging.geometry import Interpolation, Resize
 from meddistill.licences import LicenceTerms, resolve
@@ -10,6 +10,14 @@ from meddistill.licences import LicenceTerms, resolve
 PresetName = Literal["tiny", "nano", "edge", "small", "base"]
 DEFAULT_PRESET: PresetName = "edge"
 NO_WEIGHTS = "none"
+
+
+def _known(licence: str | LicenceTerms) -> str | LicenceTerms:
+    resolve(licence)
+    return licence
+
+
+Licence = Annotated[str | LicenceTerms, AfterValidator(_known)]
 
 
 class TextTower(BaseModel):
@@ -27,10 +35,12 @@ class TextTower(BaseModel):
     """Tokens of a caption, the start and end tokens included; longer captions are cut."""
     hf: str | None = None
     """A folder (relative to the recipe) or hub id with configuration and tokenizer of a Hugging Face text
-    model; the preset `base` needs one.
+    model, which takes the place of the architecture's own text tower; the preset `base` needs one.
     """
     hf_weights: Literal["random", "pretrained"] = "random"
-    """`pretrained` starts from that folder's safetensors too, whose licence is then `init_licence`."""
+    """`pretrained` starts from that folder's safetensors too, under `hf_licence`."""
+    hf_licence: Licence | None = None
+    """Licence of the pretrained text weights, which the student inherits; `unknown` where it is not given."""
 
 
 class StudentConfig(BaseModel):
@@ -60,7 +70,9 @@ class StudentConfig(BaseModel):
     """The text tower, where it is to differ."""
     init: str = NO_WEIGHTS
     """`none`, or an open_clip folder with safetensors to start from."""
-    init_licence: str | LicenceTerms | None = None
+    init_towers: Literal["both", "image"] = "both"
+    """What is taken from `init`: everything, or the image tower alone, beside another text tower."""
+    init_licence: Licence | None = None
     """Licence of the initial weights, which the student inherits; by default read from their folder, and
     `unknown` where it does not say.
     """
@@ -77,8 +89,6 @@ class StudentConfig(BaseModel):
         if self.text.hf_weights == "pretrained" and self.text.hf is None:
             msg = "`text.hf` must be a folder when `text.hf_weights` is pretrained; got nothing. Name it."
             raise ValueError(msg)
-        if isinstance(self.init_licence, str):
-            resolve(self.init_licence)
         return self
 
     @property

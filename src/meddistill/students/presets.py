@@ -47,6 +47,11 @@ def clip_text(*, width: int, heads: int, layers: int) -> ModelConfig:
     }
 
 
+def bert_text() -> ModelConfig:
+    """The open_clip `text_cfg` of a BERT-like text model, which a recipe names; as in MMKD-CLIP."""
+    return deepcopy(_BERT)
+
+
 _VIT_S: Final = {"image_size": 224, "layers": 12, "width": 384, "patch_size": 16}
 _VIT_B: Final = {"image_size": 224, "layers": 12, "width": 768, "patch_size": 16}
 _BERT: Final = {
