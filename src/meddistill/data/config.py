@@ -19,15 +19,20 @@ class TableConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
     table: Path
-    """A CSV (UTF-8; tab-separated if it ends in .tsv), a Parquet file, or a folder that Hugging Face
-    `datasets` saved to disk.
+    """A CSV (UTF-8; tab-separated if it ends in .tsv), a Parquet file, a folder that Hugging Face `datasets`
+    saved to disk, or tar shards in the WebDataset format: one, a folder of them, or a pattern such as
+    `train-{000..099}.tar` or `*.tar`.
     """
     root: Path | None = None
     """The folder at which image paths start and which they must not leave; by default the table's folder."""
     unpack: Path | None = None
     """A folder for the images that the table itself embeds; they are written there as files, once."""
+    index: Path | None = None
+    """A folder that remembers where the files of tar shards begin; without it they are looked through at
+    every start. It holds their names, and is made anew for a shard that changed.
+    """
     image: str = Field(default="image", min_length=1)
-    """Column of image paths, or of embedded images."""
+    """Column of image paths, or of embedded images; of tar shards, `image` is a sample's one image."""
     text: str | None = Field(default=None, min_length=1)
     """Column of captions."""
     id: str | None = Field(default=None, min_length=1)

@@ -20,6 +20,9 @@ class ImageFolder:
 
     def find(self, cell: str) -> Path:
         """The file that a cell names; raises PathRefusedError for anything else."""
+        if not cell:
+            msg = "must name a file; got a blank"
+            raise PathRefusedError(msg)
         try:
             path = self._resolved(self.root / cell)
             is_file = path.is_file()

@@ -11,9 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from meddistill.data.shard_samples import ShardSamples
 from meddistill.errors import TableError
 
 _KINDS = "Save it as CSV (UTF-8), as Parquet, or with the `save_to_disk` of Hugging Face `datasets`."
+LIST_SEPARATOR = "|"
 _XLSX, _PARQUET = b"PK\x03\x04", b"PAR1"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -32,8 +34,8 @@ class RawTable:
 
     `names` are all columns of the file, `columns` the wanted ones among them. Bytes that are no UTF-8 are
     kept as lone surrogates (PEP 383) for the reader to report. `lines` are the lines of a CSV on which its
-    rows begin. `embedded` holds images by column; a row without one is absent there. `broken` says for each
-    malformed row (by index) what is wrong with it.
+    rows begin. `embedded` holds images by column; a row without one is absent there. `shards` are where the
+    rows of a table of tars lie. `broken` says for each malformed row (by index) what is wrong with it.
     """
 
     names: tuple[str, ...]
@@ -41,25 +43,34 @@ class RawTable:
     rows: int
     lines: tuple[int, ...] | None = None
     embedded: Mapping[str, Mapping[int, EmbeddedImage]] = field(default_factory=dict)
+    shards: ShardSamples | None = None
     broken: Mapping[int, str] = field(default_factory=dict)
 
     def row_name(self, index: int) -> str:
-        """`row 3 (line 4)`: rows count from 1 without the header, lines of a CSV from 1 with it."""
-        line = "" if self.lines is None else f" (line {self.lines[index]})"
-        return f"row {index + 1}{line}"
+        """`row 3 (line 4)`: rows count from 1 without the header, lines of a CSV from 1 with it.
+
+        In tars, `row 3 (shard 000.tar, sample '0003')`.
+        """
+        place = "" if self.lines is None else f" (line {self.lines[index]})"
+        if self.shards is not None:
+            place = f" ({self.shards.place(index)})"
+        return f"row {index + 1}{place}"
 
 
-def read_raw(path: Path, wanted: Sequence[str]) -> RawTable:
-    """The wanted columns of the table at `path`; raises TableError for a file that is no such table."""
+def read_raw(path: Path, wanted: Sequence[str], *, lists: Sequence[str] = ()) -> RawTable:
+    """The wanted columns of the table at `path`; raises TableError for a file that is no such table.
+
+    Columns in `lists` may hold lists of text, which become text separated by LIST_SEPARATOR.
+    """
     try:
         if path.is_dir():
-            return _from_arrow(path, _read_datasets_folder(path), wanted)
+            return _from_arrow(path, _joined(_read_datasets_folder(path), lists), wanted)
         if not path.is_file():
             raise _refused(path, "`table` must exist; got no such file. Mend the path.")
         with path.open("rb") as file:
             head = file.read(4096)
         if head.startswith(_PARQUET):
-            return _from_arrow(path, _read_parquet(path, wanted), wanted)
+            return _from_arrow(path, _joined(_read_parquet(path, wanted), lists), wanted)
         _refuse_other_kinds(path, head)
         return _read_csv(path, wanted)
     except (OSError, ValueError, pa.ArrowException) as error:
@@ -183,6 +194,20 @@ def _entry(file: Path, key: str, *, needed: bool = True) -> list[Any]:
     return found or []
 
 
+def _joined(table: pa.Table, lists: Sequence[str]) -> pa.Table:
+    """The table with those of the columns `lists` that hold lists of text as text."""
+    for place, field_ in enumerate(table.schema):
+        kind = field_.type
+        if field_.name not in lists or not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+            continue
+        if pa.types.is_string(kind.value_type) or pa.types.is_large_string(kind.value_type):
+            cells = [
+                LIST_SEPARATOR.join(filter(None, cell or ())) for cell in table.column(place).to_pylist()
+            ]
+            table = table.set_column(place, field_.name, pa.array(cells, pa.large_string()))
+    return table
+
+
 def _from_arrow(path: Path, table: pa.Table, wanted: Sequence[str]) -> RawTable:
     metadata = table.schema.metadata or {}
     names = tuple(json.loads(metadata[b"names"])) if b"names" in metadata else tuple(table.schema.names)
@@ -198,7 +223,7 @@ def _from_arrow(path: Path, table: pa.Table, wanted: Sequence[str]) -> RawTable:
             embedded[name] = {
                 row: value for row, value in enumerate(values) if isinstance(value, EmbeddedImage)
             }
-        columns[name] = tuple(_as_text(value, labels.get(name)) for value in values)
+        columns[name] = tuple(as_text(value, labels.get(name)) for value in values)
     return RawTable(names=names, columns=columns, rows=table.num_rows, embedded=embedded)
 
 
@@ -246,7 +271,7 @@ def _image(value: Mapping[str, Any] | None) -> EmbeddedImage | str | None:
     return value["path"]
 
 
-def _as_text(value: Any, labels: Sequence[str] | None) -> str:
+def as_text(value: Any, labels: Sequence[str] | None) -> str:
     """A cell as text; a whole float loses its `.0`, so that an id that pandas widened equals its CSV form."""
     if value is None or isinstance(value, EmbeddedImage):
         return ""

@@ -1,11 +1,10 @@
 """The rules that each row of a table has to meet."""
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
-from meddistill.data.paths import ImageFolder, PathRefusedError, shown
+from meddistill.data.paths import PathRefusedError, shown
 from meddistill.data.raw_table import RawTable
-from meddistill.imaging import ImageRef, normalise_text
+from meddistill.imaging import ImageFile, ImageRef, normalise_text
 
 _SELECTORS = ("frame", "axis", "slice")
 _LONGEST_NUMBER = 9
@@ -55,12 +54,14 @@ class Row:
 
 
 class RowChecks:
-    """Checks rows in order; knows the ids it has seen."""
+    """Checks rows in order; knows the ids it has seen.
 
-    def __init__(self, raw: RawTable, folder: ImageFolder, unpacked: Mapping[int, Path]) -> None:
+    `find` gives the image that a row and its cell name, or raises PathRefusedError.
+    """
+
+    def __init__(self, raw: RawTable, find: Callable[[int, str], ImageFile]) -> None:
         self._raw = raw
-        self._folder = folder
-        self._unpacked = unpacked
+        self._find = find
         self._first_with_id: dict[str, int] = {}
 
     def check(self, row: Row) -> None:
@@ -97,13 +98,7 @@ class RowChecks:
         return chosen
 
     def _find_image(self, row: Row, selectors: Mapping[str, int]) -> None:
-        cell = row.cell("image")
         try:
-            if row.index in self._unpacked:
-                row.ref = ImageRef(self._unpacked[row.index], **selectors)
-            elif cell:
-                row.ref = ImageRef(self._folder.find(cell), **selectors)
-            else:
-                row.refuse("image", "must name a file; got a blank")
+            row.ref = ImageRef(self._find(row.index, row.cell("image")), **selectors)
         except PathRefusedError as refused:
             row.refuse("image", str(refused))

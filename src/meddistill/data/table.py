@@ -10,30 +10,36 @@ from meddistill.data.paths import ImageFolder, shown
 from meddistill.data.raw_table import RawTable, read_raw
 from meddistill.data.rows import Row, RowChecks
 from meddistill.data.samples import UNKNOWN_PATIENT, Samples, content_hash
+from meddistill.data.shard_files import find_shards
+from meddistill.data.shard_samples import SampleImages
+from meddistill.data.shards import read_shards, shards_root
 from meddistill.data.unpack import unpack
 from meddistill.errors import TableError
-from meddistill.imaging import FilePart, ImageRef
+from meddistill.imaging import FilePart, ImageFile, ImageRef
 
 _MOST_VALUES = 8
 
 
-def read_table(config: TableConfig, *, base: Path, columns: Sequence[str] = ()) -> Samples:
+def read_table(
+    config: TableConfig, *, base: Path, columns: Sequence[str] = (), lists: Sequence[str] = ()
+) -> Samples:
     """The rows of a table that `config.where` keeps, checked.
 
     `config.table`, `root` and `unpack` are relative to `base`; `columns` are further columns to keep, as
-    text. Rows are refused for a malformed record, bytes that are no UTF-8, an image that is missing or
-    outside the root, an empty caption, a blank or repeated id, a blank patient, a selector that is no whole
-    number. Damaged images show at decoding; `read_readable` finds them as well.
+    text; those of them in `lists` may hold lists, kept as text with LIST_SEPARATOR between. Rows are refused
+    for a malformed record, bytes that are no UTF-8, an image that is missing or outside the root, an empty
+    caption, a blank or repeated id, a blank patient, a selector that is no whole number.
+    Damaged images show at decoding; `read_readable` finds them as well.
 
     Raises TableError with one line for every mistake, or, under `on_error: skip`, when no row is left.
     """
     path = base / config.table
     named = config.named_columns | {f"columns.{name}": name for name in columns}
-    raw = read_raw(path, list(named.values()))
+    raw = _read(config, base, list(named.values()), lists)
     _check_columns(path, raw, named)
     indices = _selected(path, raw, config.where)
-    root = _root(path, config, base)
-    checks = RowChecks(raw, ImageFolder(root), _unpacked(path, raw, config, base=base, indices=indices))
+    root = _root(path, raw, config, base)
+    checks = RowChecks(raw, _finder(path, raw, config, base=base, root=root, indices=indices))
     rows = [Row(raw, index, named) for index in indices]
     for row in rows:
         checks.check(row)
@@ -43,6 +49,14 @@ def read_table(config: TableConfig, *, base: Path, columns: Sequence[str] = ()) 
         raise TableError(str(path), lines)
     samples = _samples(good, config, root=root.resolve(), columns=columns)
     return samples.skipping(lines, (row.index + 1 for row in rows if row.mistakes))
+
+
+def _read(config: TableConfig, base: Path, wanted: Sequence[str], lists: Sequence[str]) -> RawTable:
+    path, shards = base / config.table, find_shards(config.table, base=base)
+    if shards is None:
+        return read_raw(path, wanted, lists=lists)
+    index = None if config.index is None else base / config.index
+    return read_shards(path, shards, wanted, image=config.image, index=index, lists=lists)
 
 
 def _check_columns(path: Path, raw: RawTable, named: Mapping[str, str]) -> None:
@@ -62,7 +76,8 @@ def _check_columns(path: Path, raw: RawTable, named: Mapping[str, str]) -> None:
     if mistakes:
         raise TableError(str(path), mistakes)
     if not raw.rows:
-        raise TableError(str(path), ["`table` must have rows; got a header alone. Add rows."])
+        got = "a header alone" if raw.shards is None else "no samples"
+        raise TableError(str(path), [f"`table` must have rows; got {got}. Add rows."])
 
 
 def _selected(path: Path, raw: RawTable, where: Mapping[str, str | list[str]]) -> list[int]:
@@ -93,13 +108,27 @@ def _never_occurs(column: str, absent: set[str], cells: Sequence[str]) -> str:
     return f"`where.{column}` must be values that occur; got {got}. The column holds {there}."
 
 
-def _root(path: Path, config: TableConfig, base: Path) -> Path:
+def _root(path: Path, raw: RawTable, config: TableConfig, base: Path) -> Path:
+    if raw.shards is not None:
+        return shards_root(raw.shards.shards)
     if config.root is None:
         return path if path.is_dir() else path.parent
     root = base / config.root
     if not root.is_dir():
         raise TableError(str(path), [f"`root` must be a folder; got `{root}`. Mend the path."])
     return root
+
+
+def _finder(
+    path: Path, raw: RawTable, config: TableConfig, *, base: Path, root: Path, indices: Sequence[int]
+) -> Callable[[int, str], ImageFile]:
+    """What finds the image of a row: in its tar, in the table itself, or under the root."""
+    if raw.shards is not None:
+        images = SampleImages(raw.shards, config.image)
+        return lambda index, _: images.find(index)
+    unpacked = _unpacked(path, raw, config, base=base, indices=indices)
+    folder = ImageFolder(root)
+    return lambda index, cell: unpacked[index] if index in unpacked else folder.find(cell)
 
 
 def _unpacked(

@@ -1,0 +1,140 @@
+"""The files in a tar shard: what each is called, where it begins and how long it is."""
+
+import os
+import re
+import tarfile
+import tempfile
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+FORMAT = b"1"
+SCHEMA = pa.schema(
+    [("key", pa.large_binary()), ("kind", pa.binary()), ("start", pa.int64()), ("size", pa.int64())]
+)
+
+_PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_META = re.compile(r"__.*__(\..*)?")
+_BLOCK = tarfile.BLOCKSIZE
+_COPY = "Copy it again or pack it anew"
+
+
+class ShardRefusedError(Exception):
+    """A shard that cannot be read by offset; caught in this room, a line of a TableError."""
+
+
+def shard_index(path: Path, folder: Path | None) -> pa.Table:
+    """A row of SCHEMA for every file in the tar, in its order; paid for once if there is a `folder` for it.
+
+    `key` is the path inside the tar up to the first dot of the file's name, `kind` what follows that dot, as
+    the WebDataset format defines them; both are bytes, for a name need not be UTF-8. Ignored are folders,
+    names without a dot, hidden files, and what lies in folders such as `__MACOSX`. Names of any length (PAX
+    and GNU) are read.
+
+    The index kept in `folder` belongs to the shard's path, size and time of change, and is made anew when one
+    of them differs. Raises ShardRefusedError for a tar that is compressed, damaged, not closed, followed by
+    another one, or holds links or sparse files; OSError if it cannot be read.
+    """
+    if folder is None:
+        return _scan(path)
+    real = path.resolve()
+    state = real.stat()
+    place = folder / f"{sha256(os.fsencode(real)).hexdigest()[:32]}.parquet"
+    meant = {b"format": FORMAT, b"shard": f"{state.st_size} {state.st_mtime_ns}".encode()}
+    kept = _kept(place, meant)
+    if kept is None:
+        kept = _scan(path).replace_schema_metadata(meant)
+        _keep(kept, place)
+    return kept
+
+
+def _kept(place: Path, meant: dict[bytes, bytes]) -> pa.Table | None:
+    try:
+        table = pq.read_table(place)
+    except (OSError, ValueError, pa.ArrowException):
+        return None
+    known = (table.schema.metadata or {}).items() >= meant.items()
+    return table if known and table.schema.equals(SCHEMA) else None
+
+
+def _keep(table: pa.Table, place: Path) -> None:
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=place.parent, prefix=".indexing-")
+        with os.fdopen(handle, "wb") as file:
+            pq.write_table(table, file, compression="zstd")
+        Path(temporary).replace(place)
+    except OSError as error:
+        rule = f"must have an `index` in a folder that can be written; got {type(error).__name__}"
+        msg = f"{rule}. Choose another folder, or leave `index` out."
+        raise ShardRefusedError(msg) from None
+
+
+def _scan(path: Path) -> pa.Table:
+    _refuse_packed(path)
+    keys, kinds, starts, sizes = [], [], [], []
+    try:
+        with tarfile.open(path, "r:", errors="surrogateescape") as tar:
+            while (member := tar.next()) is not None:
+                cast(Any, tar).members.clear()  # or all of them stay in memory
+                named = None if member.isdir() else _split(member.name)
+                if named is None:
+                    continue
+                _refuse_unreadable(member)
+                keys.append(named[0].encode("utf-8", "surrogateescape"))
+                kinds.append(named[1].encode("utf-8", "surrogateescape"))
+                starts.append(member.offset_data)
+                sizes.append(member.size)
+            end = tar.offset
+    except tarfile.TarError:
+        rule = f"must be a whole tar; got a damaged or truncated one, after {len(keys):,} files. {_COPY}."
+        raise ShardRefusedError(rule) from None
+    _check_end(path, end, len(keys))
+    return pa.table([keys, kinds, starts, sizes], schema=SCHEMA)
+
+
+def _split(name: str) -> tuple[str, str] | None:
+    parts = [part for part in name.split("/") if part not in {"", "."}]
+    if any(part.startswith(".") or part == "__MACOSX" or _META.fullmatch(part) for part in parts):
+        return None
+    key, _, kind = "/".join(parts[-1:]).partition(".")
+    return ("/".join([*parts[:-1], key]), kind) if key and kind else None
+
+
+def _refuse_packed(path: Path) -> None:
+    with path.open("rb") as file:
+        head = file.read(8)
+    if not head:
+        msg = f"must be a whole tar; got 0 bytes. {_COPY}."
+        raise ShardRefusedError(msg)
+    for magic, name in _PACKED.items():
+        if head.startswith(magic):
+            rule = "must be a plain tar, for samples are read from anywhere in it"
+            msg = f"{rule}; got one packed with {name}. Unpack it to a .tar (images are compressed already)."
+            raise ShardRefusedError(msg)
+
+
+def _refuse_unreadable(member: tarfile.TarInfo) -> None:
+    kind = "a sparse file" if member.issparse() else "a link or a device"
+    if member.issparse() or not member.isreg():
+        shown = member.name.encode("utf-8", "backslashreplace").decode()
+        msg = f"must hold plain files; got {kind}, `{shown}`. Pack it with `tar --dereference` or without it."
+        raise ShardRefusedError(msg)
+
+
+def _check_end(path: Path, end: int, files: int) -> None:
+    """`tarfile` takes a damaged header, or a cut between two files, for the end; a tar ends with zeros."""
+    with path.open("rb") as file:
+        file.seek(end)
+        mark = file.read(_BLOCK)
+        if len(mark) < _BLOCK or any(mark):
+            rule = "must end with a block of zeros; got a damaged, truncated or never closed tar"
+            msg = f"{rule}, after {files:,} files. {_COPY}."
+            raise ShardRefusedError(msg)
+        while rest := file.read(1 << 20):
+            if any(rest):
+                msg = "must be one tar; got something behind its end, such as a second tar. Pack them apart."
+                raise ShardRefusedError(msg)
