@@ -34,8 +34,8 @@ def shard_index(path: Path, folder: Path | None) -> pa.Table:
     names without a dot, hidden files, and what lies in folders such as `__MACOSX`. Names of any length (PAX
     and GNU) are read.
 
-    The index kept in `folder` belongs to the shard's path, size and time of change, and is made anew when one
-    of them differs. Raises ShardRefusedError for a tar that is compressed, damaged, not closed, followed by
+    The index kept in `folder` belongs to the shard's path, size and times of change, and is made anew when
+    one of them differs. Raises ShardRefusedError for a tar that is compressed, damaged, not closed, followed by
     another one, or holds links or sparse files; OSError if it cannot be read.
     """
     if folder is None:
@@ -43,7 +43,9 @@ def shard_index(path: Path, folder: Path | None) -> pa.Table:
     real = path.resolve()
     state = real.stat()
     place = folder / f"{sha256(os.fsencode(real)).hexdigest()[:32]}.parquet"
-    meant = {b"format": FORMAT, b"shard": f"{state.st_size} {state.st_mtime_ns}".encode()}
+    # A tar is padded to 10 KiB and its time of change may be set; when its inode changed may not.
+    state_now = f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
+    meant = {b"format": FORMAT, b"shard": state_now.encode()}
     kept = _kept(place, meant)
     if kept is None:
         kept = _scan(path).replace_schema_metadata(meant)
