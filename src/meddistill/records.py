@@ -58,6 +58,11 @@ class StudentOutputs:
     text: Float[Tensor, "batch dim"]
     logit_scale: Float[Tensor, ""]
 
+    @property
+    def embeddings(self) -> tuple[Float[Tensor, "batch dim"], ...]:
+        """All that there are."""
+        return (self.image, self.text)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RowLosses:

@@ -3,7 +3,18 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from meddistill.balancing.torchjd_methods import MethodName, option_mistakes
 
 
 class _Options(BaseModel):
@@ -22,6 +33,30 @@ class RandomDrawConfig(_Options):
 
     kind: Literal["random_draw"] = "random_draw"
     """One of those, drawn uniformly for each row."""
+
+
+class BatchDrawConfig(_Options):
+    """One teacher for the whole batch, drawn with chances in proportion to the rows that it is available for.
+
+    So every available pair of row and teacher counts equally in the long run, and no batch is drawn for a
+    teacher that has none of its rows. Rows that the drawn teacher lacks have no teacher in that step.
+    """
+
+    kind: Literal["batch_draw"] = "batch_draw"
+    """One teacher for the whole batch."""
+
+
+class TeacherDroppingConfig(_Options):
+    """Of a row's available teachers the one with the highest loss, and each of the others by chance (UNIC).
+
+    The losses must be known first, so dropping acts after them: every available teacher is compared with, and
+    a row that is dropped for a teacher has been a negative of that teacher's other rows.
+    """
+
+    kind: Literal["teacher_dropping"] = "teacher_dropping"
+    """The one with the highest loss, and each of the others by chance."""
+    probability: float = Field(default=0.5, ge=0, le=1)
+    """That a teacher other than the one with the highest loss is dropped for a row."""
 
 
 class UniformConfig(_Options):
@@ -47,5 +82,67 @@ class FixedConfig(_Options):
         return self
 
 
-SelectionConfig = Annotated[AvailableConfig | RandomDrawConfig, Field(discriminator="kind")]
-WeightingConfig = Annotated[UniformConfig | FixedConfig, Field(discriminator="kind")]
+class UncertaintyConfig(_Options):
+    """Weights exp(−s) by teacher, with learnt log-variances s (Kendall et al.), normalised over the selected
+    teachers of a row.
+    """
+
+    kind: Literal["uncertainty"] = "uncertainty"
+    """Weights learnt with the student: less for teachers whose losses are large."""
+    rate: PositiveFloat = 10.0
+    """Learning rate of the log-variances, in units of the stage's. With 1 and a small learning rate they
+    hardly move from their start, equal weights.
+    """
+
+
+class ConfidenceConfig(_Options):
+    """Weights (1 − softmax of a row's teachers' doubts) / (M − 1) over its M selected teachers (CA-MKD).
+
+    A teacher's doubt of a row is its own contrastive loss there: how badly it tells the row's image and
+    caption from the batch's others. It needs teachers with an image and a text tower.
+    """
+
+    kind: Literal["confidence"] = "confidence"
+    """More for teachers that recognise the row's own image and caption."""
+    teacher_scale: PositiveFloat | None = None
+    """Factor before the teachers' cosines; by default each one's own logit scale."""
+
+
+class TorchJDConfig(_Options):
+    """A rule of the library torchjd: over the teachers' gradients at the student's embeddings
+    (`aligned_mtl`, `cagrad`, `dualproj`, `fairgrad`, `imtl_g`, `mgda`, `nash_mtl`, `pcgrad`, `upgrad`), or
+    over their mean losses alone (`cosmos`, `geometric_mean`, `pbi`, `random`, `stch`).
+
+    One weight a teacher and step. The rule decides their proportions; their absolute values are brought to
+    sum 1, so that the objectives keep their weights. `cagrad` needs the packages cvxpy and clarabel,
+    `nash_mtl` needs cvxpy and ecos. Each step waits once for the device.
+    """
+
+    kind: Literal["torchjd"] = "torchjd"
+    """A rule of the library torchjd."""
+    method: MethodName
+    """The rule."""
+    options: Mapping[str, float | str] = {}
+    """The rule's own options: `scale_mode` of aligned_mtl; `c` of cagrad; `alpha` of fairgrad; `epsilon`,
+    `max_iters` of mgda; `optim_niter` of nash_mtl; `lambda` of cosmos; `theta` of pbi; `mu` of stch.
+    """
+
+    @field_validator("options")
+    @classmethod
+    def _belong_to_the_method(
+        cls, value: Mapping[str, float | str], info: ValidationInfo
+    ) -> Mapping[str, float | str]:
+        method = info.data.get("method")
+        mistakes = [] if method is None else option_mistakes(method, value)
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
+        return value
+
+
+SelectionConfig = Annotated[
+    AvailableConfig | RandomDrawConfig | BatchDrawConfig | TeacherDroppingConfig, Field(discriminator="kind")
+]
+WeightingConfig = Annotated[
+    UniformConfig | FixedConfig | UncertaintyConfig | ConfidenceConfig | TorchJDConfig,
+    Field(discriminator="kind"),
+]

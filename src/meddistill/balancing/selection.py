@@ -1,13 +1,18 @@
-"""Which teachers count for a row. Comes before the objectives."""
+"""Which teachers count for a row: picked before the objectives, thinned out after them."""
 
 from abc import ABC, abstractmethod
 from typing import final
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from meddistill.balancing.config import RandomDrawConfig, SelectionConfig
+from meddistill.balancing.config import (
+    BatchDrawConfig,
+    RandomDrawConfig,
+    SelectionConfig,
+    TeacherDroppingConfig,
+)
 
 
 class Selection(ABC):
@@ -22,6 +27,19 @@ class Selection(ABC):
         `generator` lives on the CPU and is seeded by (seed, step). The whole global batch is drawn at once,
         so the draw is the same for any number of processes, any micro-batch and any device.
         """
+
+    def thin(
+        self,
+        losses: Float[Tensor, "batch teachers"],  # noqa: ARG002
+        selected: Bool[Tensor, "batch teachers"],
+        generator: torch.Generator,  # noqa: ARG002
+    ) -> Bool[Tensor, "batch teachers"]:
+        """The teachers that are weighted and reduced, a subset of the selected ones; as a rule all of them.
+
+        For rules that must know the losses, which are without gradient here. What is taken out now has been
+        a negative of the same teacher's other rows. `generator` as `select` left it.
+        """
+        return selected
 
 
 @final
@@ -53,6 +71,67 @@ class RandomDraw(Selection):
         return available & (available.cumsum(dim=1) == rank[:, None] + 1)
 
 
+@final
+class BatchDraw(Selection):
+    """One teacher for the whole batch; rows that it is not available for have none.
+
+    P(t) = n_t / Σ n, with n_t the rows that teacher t is available for. Its loss is a mean over n_t rows, so
+    every available pair of row and teacher has the same expected share, and a teacher without rows is never
+    drawn. Negatives are of one teacher throughout (MMKD-CLIP draws per row, which mixes them).
+    """
+
+    def select(
+        self, available: Bool[Tensor, "batch teachers"], generator: torch.Generator
+    ) -> Bool[Tensor, "batch teachers"]:
+        """With u uniform in [0, 1), the teacher that the ⌊u·Σn⌋-th available pair belongs to."""
+        uniform = torch.rand(1, generator=generator).to(available.device, non_blocking=True)
+        up_to = available.sum(dim=0).cumsum(dim=0)
+        rank = (uniform * up_to[-1]).floor().long()
+        # As above: the product can round up.
+        rank = torch.minimum(rank, (up_to[-1] - 1).clamp_min(0))
+        before = torch.cat([up_to.new_zeros(1), up_to[:-1]])
+        return available & (before <= rank) & (rank < up_to)
+
+
+@final
+class TeacherDropping(Selection):
+    """Of a row's teachers the one with the highest loss, and each other one with probability 1 − p.
+
+    UNIC (Sariyildiz et al. 2024) with p = 0.5. Its losses stand on standardised features; ours are the
+    weighted sum of a stage's objectives, so a teacher whose losses are larger by nature is kept more often.
+    And where UNIC leaves dropped losses out of a sum, the weights here sum to 1 over the teachers kept.
+    """
+
+    def __init__(self, probability: float = 0.5) -> None:
+        self.probability = probability
+
+    def select(
+        self,
+        available: Bool[Tensor, "batch teachers"],
+        generator: torch.Generator,  # noqa: ARG002
+    ) -> Bool[Tensor, "batch teachers"]:
+        """`available` itself: all losses must be known to find the highest."""
+        return available
+
+    def thin(
+        self,
+        losses: Float[Tensor, "batch teachers"],
+        selected: Bool[Tensor, "batch teachers"],
+        generator: torch.Generator,
+    ) -> Bool[Tensor, "batch teachers"]:
+        """The first of the highest, and those whose uniform draw in [0, 1) is at least p."""
+        uniform = torch.rand(selected.shape, generator=generator).to(selected.device, non_blocking=True)
+        highest = losses.masked_fill(~selected, -torch.inf).argmax(dim=1, keepdim=True)
+        teachers = torch.arange(selected.shape[1], device=selected.device)
+        return selected & ((uniform >= self.probability) | (teachers == highest))
+
+
 def build_selection(config: SelectionConfig) -> Selection:
     """The rule that a recipe names."""
-    return RandomDraw() if isinstance(config, RandomDrawConfig) else Available()
+    if isinstance(config, RandomDrawConfig):
+        return RandomDraw()
+    if isinstance(config, BatchDrawConfig):
+        return BatchDraw()
+    if isinstance(config, TeacherDroppingConfig):
+        return TeacherDropping(config.probability)
+    return Available()

@@ -8,32 +8,46 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from meddistill.balancing.config import FixedConfig, WeightingConfig
-from meddistill.errors import ConfigError
+from meddistill.balancing.evidence import Evidence
 
 
 class Weighting(nn.Module, ABC):
     """A rule that weights the selected teachers of each row."""
 
     @abstractmethod
-    def weights(
-        self, losses: Float[Tensor, "batch teachers"], mask: Bool[Tensor, "batch teachers"]
-    ) -> Float[Tensor, "batch teachers"]:
-        """Weights that sum to 1 over each row's selected teachers and are 0 for the others.
+    def weights(self, evidence: Evidence) -> Float[Tensor, "batch teachers"]:
+        """Weights without gradient, 0 for teachers that are not selected.
 
-        `losses` are the rows' losses without gradient. A row without a selected teacher has zeros throughout.
+        As a rule they sum to 1 over each row's selected teachers. Rules that give one weight to a teacher
+        and a step (torchjd) say what sums to 1 instead.
         """
+
+    def own_loss(self, evidence: Evidence) -> Float[Tensor, ""] | None:  # noqa: ARG002
+        """What the rule's own parameters learn from, if it has any. Nothing else gets a gradient of it."""
+        return None
+
+
+def shares(amounts: Float[Tensor, "batch teachers"]) -> Float[Tensor, "batch teachers"]:
+    """Amounts ≥ 0 divided by their sum over a row; zeros where that is 0."""
+    whole = amounts.sum(dim=1, keepdim=True)
+    return amounts / torch.where(whole > 0, whole, 1.0)
+
+
+def masked_softmax(
+    logits: Float[Tensor, "batch teachers"], mask: Bool[Tensor, "batch teachers"]
+) -> Float[Tensor, "batch teachers"]:
+    """Softmax over each row's teachers of the mask; zeros elsewhere, and in rows without any."""
+    lowest = torch.finfo(logits.dtype).min / 2
+    return torch.where(mask, logits.masked_fill(~mask, lowest).softmax(dim=1), 0.0)
 
 
 @final
 class Uniform(Weighting):
     """w_bt = 1 / number of row b's selected teachers."""
 
-    def weights(
-        self, losses: Float[Tensor, "batch teachers"], mask: Bool[Tensor, "batch teachers"]
-    ) -> Float[Tensor, "batch teachers"]:
+    def weights(self, evidence: Evidence) -> Float[Tensor, "batch teachers"]:
         """Equal shares."""
-        return _shares(mask.to(losses.dtype))
+        return shares(evidence.selected.to(evidence.losses.dtype))
 
 
 @final
@@ -46,28 +60,6 @@ class Fixed(Weighting):
         super().__init__()
         self.register_buffer("factors", torch.tensor(factors, dtype=torch.float32), persistent=False)
 
-    def weights(
-        self, losses: Float[Tensor, "batch teachers"], mask: Bool[Tensor, "batch teachers"]
-    ) -> Float[Tensor, "batch teachers"]:
+    def weights(self, evidence: Evidence) -> Float[Tensor, "batch teachers"]:
         """Shares in proportion to the factors; zeros where all selected teachers have factor 0."""
-        return _shares(mask.to(losses.dtype) * self.factors.to(losses.dtype))
-
-
-def _shares(amounts: Float[Tensor, "batch teachers"]) -> Float[Tensor, "batch teachers"]:
-    whole = amounts.sum(dim=1, keepdim=True)
-    return amounts / torch.where(whole > 0, whole, 1.0)
-
-
-def build_weighting(config: WeightingConfig, *, teachers: Sequence[str]) -> Weighting:
-    """The rule that a recipe names. Raises ConfigError where the weights do not name these teachers."""
-    if not isinstance(config, FixedConfig):
-        return Uniform()
-    unknown = [name for name in config.weights if name not in teachers]
-    missing = [name for name in teachers if name not in config.weights]
-    known = ", ".join(teachers)
-    mistakes = [f"`weights.{name}` must be one of the teachers {known}. Remove it." for name in unknown]
-    mistakes += [f"`weights.{name}` must be given; it is missing. 0 leaves it out." for name in missing]
-    if mistakes:
-        subject = "weighting"
-        raise ConfigError(subject, mistakes)
-    return Fixed([config.weights[name] for name in teachers])
+        return shares(evidence.selected * self.factors.to(evidence.losses.dtype))

@@ -13,7 +13,7 @@ DONE, OURS, USERS, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
 TRAINING_LIBRARIES: Final = frozenset(
     {
         "torch", "torchvision", "open_clip", "timm", "transformers", "accelerate", "safetensors", "pyarrow",
-        "datasets", "sklearn", "scipy", "jaxtyping", "onnx", "onnxscript", "tensorboard", "jinja2",
+        "datasets", "sklearn", "scipy", "torchjd", "jaxtyping", "onnx", "onnxscript", "tensorboard", "jinja2",
         "markupsafe", "huggingface_hub", "threadpoolctl",
     }
 )  # fmt: skip

@@ -1,20 +1,23 @@
 """Distillation of embeddings: the student against what its teachers say of the same rows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import cast, final
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from meddistill.balancing.reduce import reduce
+from meddistill.balancing.build import build_weighting
+from meddistill.balancing.evidence import Evidence
+from meddistill.balancing.reduce import reduce, reduce_each
 from meddistill.balancing.selection import build_selection
-from meddistill.balancing.weighting import build_weighting
 from meddistill.errors import ConfigError, TeacherError
 from meddistill.methods.base import Method, TeacherSpace
 from meddistill.methods.config import EmbeddingConfig, missing_towers
 from meddistill.methods.contrastive import StudentTerms
 from meddistill.methods.step import StepLoss
+from meddistill.methods.weighing import own_losses, weighting_lacks
 from meddistill.objectives.base import Objective, RowContext, normalised, target_rows
 from meddistill.objectives.registry import (
     STUDENT_OBJECTIVES,
@@ -84,11 +87,7 @@ class EmbeddingMethod(Method):
         generator: torch.Generator,
     ) -> StepLoss:
         """The loss over the global batch. Raises TeacherError where a teacher's outputs are missing."""
-        absent = [name for name in self.teachers if name not in teachers]
-        if absent:
-            got = ", ".join(teachers) or "none"
-            msg = f"`teachers` must have the outputs of {', '.join(absent)}; got {got}."
-            raise TeacherError(msg)
+        _refuse_missing(self.teachers, teachers)
         available = torch.stack([teachers[name].available for name in self.teachers], dim=1)
         selected = self.selection.select(available, generator)
         projected = {name: self._project(name, student) for name in self.teachers}
@@ -108,16 +107,29 @@ class EmbeddingMethod(Method):
             totals[name] = torch.stack([row.total for row in rows], dim=1)
             counts[name] = torch.stack([row.count for row in rows], dim=1)
         losses = self._combined(totals, counts)
-        weights = self.weighting.weights(losses, selected)
+        kept = self.selection.thin(losses, selected, generator)
+        evidence = Evidence(
+            losses=losses,
+            selected=kept,
+            generator=generator,
+            embeddings=student.embeddings,
+            teacher_losses=partial(self._teacher_losses, totals, counts, kept),
+            own_losses=partial(own_losses, [teachers[name] for name in self.teachers], selected, positives),
+        )
+        weights = self.weighting.weights(evidence)
         parts = {name: reduce(totals[name], counts[name], weights) for name in totals}
         parts |= self.terms(student, positives)
         total = torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()
+        learnt = self.weighting.own_loss(evidence)
+        if learnt is not None:
+            parts["weighting"] = learnt
+            total = total + learnt
         with torch.no_grad():
             agreement = [_agreement(projected[name], teachers[name]) for name in self.teachers]
         return StepLoss(
             total=total,
             parts={name: part.detach() for name, part in parts.items()},
-            teacher_losses=_mean((weights * losses).sum(dim=0), weights.sum(dim=0)).detach(),
+            teacher_losses=_mean((weights.abs() * losses).sum(dim=0), weights.abs().sum(dim=0)).detach(),
             teacher_weights=_mean(weights.sum(dim=0), selected.any(dim=1).sum()).detach(),
             agreement=torch.stack(agreement),
             teacher_rows=available.sum(dim=0).to(losses.dtype),
@@ -149,6 +161,13 @@ class EmbeddingMethod(Method):
         terms = [self.weights[name] * _mean(totals[name], counts[name]) for name in totals]
         return torch.stack(terms).sum(dim=0).detach()
 
+    def _teacher_losses(
+        self, totals: Mapping[str, Tensor], counts: Mapping[str, Tensor], kept: Bool[Tensor, "batch teachers"]
+    ) -> Float[Tensor, " teachers"]:
+        """Σ_o λ_o·ℓ̄_ot, each teacher's loss if it stood alone, with gradient."""
+        terms = [self.weights[name] * reduce_each(totals[name], counts[name], kept) for name in totals]
+        return torch.stack(terms).sum(dim=0)
+
 
 def _head(student_dim: int, space: TeacherSpace, *, seed: int) -> TeacherHead:
     """A head that depends on the seed and the dims alone, so that one more teacher changes no other head."""
@@ -174,7 +193,7 @@ def what_lacks(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) ->
             for name, space in teachers.items()
             if space.logit_scale is None
         ]
-    return mistakes
+    return mistakes + weighting_lacks(config.weighting, teachers)
 
 
 def _check(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> None:
@@ -183,6 +202,14 @@ def _check(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> Non
     if mistakes:
         subject = "method embedding"
         raise ConfigError(subject, mistakes)
+
+
+def _refuse_missing(names: Sequence[str], teachers: PerTeacher) -> None:
+    absent = [name for name in names if name not in teachers]
+    if absent:
+        got = ", ".join(teachers) or "none"
+        msg = f"`teachers` must have the outputs of {', '.join(absent)}; got {got}."
+        raise TeacherError(msg)
 
 
 def _mean(total: Tensor, count: Tensor) -> Tensor:

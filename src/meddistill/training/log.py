@@ -34,7 +34,8 @@ class Meter:
         now = torch.stack([value.detach().float() for value in scalars])
         teachers = torch.stack(
             [
-                loss.teacher_losses * loss.teacher_weights,
+                loss.teacher_losses * loss.teacher_weights.abs(),
+                loss.teacher_weights.abs(),
                 loss.teacher_weights,
                 loss.agreement * loss.teacher_rows,
                 loss.teacher_rows,
@@ -52,10 +53,10 @@ class Meter:
         means = (self._scalars / self._steps).tolist()
         record = dict(zip(names, means, strict=True))
         columns = self._per_teacher.T.tolist()
-        for name, (loss, weight, agreement, rows) in zip(self._teachers, columns, strict=True):
+        for name, (loss, size, weight, agreement, rows) in zip(self._teachers, columns, strict=True):
             record[f"teacher/{name}/weight"] = weight / self._steps
-            if weight > 0:
-                record[f"teacher/{name}/loss"] = loss / weight
+            if size > 0:
+                record[f"teacher/{name}/loss"] = loss / size
             if rows > 0:
                 record[f"teacher/{name}/agreement"] = agreement / rows
         self._scalars = self._per_teacher = None
