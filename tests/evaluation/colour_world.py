@@ -28,10 +28,12 @@ class ColourModel:
         seed: int = 0,
         has_text: bool = True,
         dim: int = 8,
+        pretraining_data: tuple[str, ...] = (),
     ) -> None:
         self.name, self.role = name, role
         self.fingerprint = f"{name}{noise}{seed}{has_text}{dim}".encode().hex().ljust(64, "0")
         self.logit_scale: float | None = 20.0 if has_text else None
+        self.pretraining_data = pretraining_data
         self.images_seen = 0
         self._noise, self._has_text = noise, has_text
         basis = np.random.default_rng(seed).normal(size=(dim, 3))

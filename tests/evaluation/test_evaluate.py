@@ -229,3 +229,35 @@ def test_one_patient_and_one_class(tmp_path: Path) -> None:
     assert found.main("student", "search").value == 1
     assert "NaN" not in (tmp_path / "out" / "results.json").read_text()
     assert any("fewer than 5 test patients" in warning for warning in found.warnings)
+
+
+def test_pretraining_on_a_tasks_data_set_is_told(world: Path, tmp_path: Path) -> None:
+    content = suite().model_dump(mode="json")
+    content["tasks"][0]["dataset"] = "Che-Xpert"
+    content["tasks"][1]["dataset"] = ["RSNA", "MIMIC-CXR-JPG"]
+    marked = type(suite()).model_validate(content)
+    models = [
+        ColourModel(pretraining_data=("CheXpert", "MIMIC-CXR")),
+        ColourModel("sharp", "teacher", seed=1, pretraining_data=("mimic_cxr",)),
+        ColourModel("blurred", "teacher", noise=0.6, seed=2, pretraining_data=("CHEXPERT",)),
+    ]
+    found = Results.load(_evaluate(world, tmp_path, models, suite=marked).save(tmp_path).parent)
+    first, second = (task.name for task in found.tasks[:2])
+    assert found.seen("student", first) == ("Che-Xpert",)
+    assert found.seen("student", second) == ("MIMIC-CXR-JPG",)
+    assert (found.seen("sharp", first), found.seen("sharp", second)) == ((), ("MIMIC-CXR-JPG",))
+    assert (found.seen("blurred", first), found.seen("blurred", second)) == (("Che-Xpert",), ())
+    assert found.seen(TEACHER_MEAN, second) == ("MIMIC-CXR-JPG",)
+    assert found.seen("student", MEAN_TASK) == ("Che-Xpert", "MIMIC-CXR-JPG")
+    assert found.seen("student", found.tasks[2].name) == ()
+    assert found.seen("nobody", first) == ()
+
+
+def test_naming_a_data_set_repeats_no_prediction(world: Path, tmp_path: Path) -> None:
+    models = [ColourModel()]
+    _evaluate(world, tmp_path, models)
+    content = suite().model_dump(mode="json")
+    content["tasks"][0]["dataset"] = "CheXpert"
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
+    _evaluate(world, tmp_path, models, suite=type(suite()).model_validate(content))
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}

@@ -156,3 +156,11 @@ def test_folders_without_or_with_broken_metadata_are_refused(tiny: DualEncoder, 
     (folder / "meddistill.json").write_text(json.dumps({**content, "version": 2}))
     with pytest.raises(CheckpointError, match="must follow its schema; got version"):
         load_student(folder)
+
+
+def test_a_student_inherits_its_teachers_pretraining_data() -> None:
+    other = CREDIT.model_copy(update={"id": "other", "pretraining_data": ("CheXpert", "mimic_cxr")})
+    first = CREDIT.model_copy(update={"pretraining_data": ("MIMIC-CXR",)})
+    provenance = Provenance(teachers=(first, other), data={"BIOMEDICA": KNOWN["unknown"]})
+    assert provenance.pretraining_data == ("BIOMEDICA", "MIMIC-CXR", "CheXpert")
+    assert Provenance().pretraining_data == ()

@@ -46,6 +46,15 @@ def shared_datasets(names: Iterable[str], others: Iterable[str]) -> tuple[str, .
     return tuple(sorted(found.values()))
 
 
+def together(lists: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    """The names of all lists, each data set once, as it is spelt first."""
+    found: dict[str, str] = {}
+    for names in lists:
+        for name in names:
+            found.setdefault(dataset_key(name), name)
+    return tuple(found.values())
+
+
 def _not_blank(name: str) -> str:
     stripped = name.strip()
     if not dataset_key(stripped):

@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from meddistill.data.config import TableConfig
+from meddistill.data.datasets import DatasetName
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Where = dict[str, str | list[str]]
@@ -33,6 +34,15 @@ class _TaskConfig(_Strict):
     """Column → value(s): the rows of every table of the task that count."""
     in_mean: bool = True
     """Whether the suite's mean counts the task."""
+    dataset: tuple[DatasetName, ...] = ()
+    """The public data set(s) that the images come from, a name or several. Scores of models that were
+    pretrained on one of them, by themselves or through a teacher, are marked in the report.
+    """
+
+    @field_validator("dataset", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
 
 
 class ZeroShotConfig(_TaskConfig):

@@ -30,6 +30,7 @@ class TeacherEmbedder:
         self.role: Role = "teacher"
         self.fingerprint = card.fingerprint
         self.logit_scale = card.logit_scale
+        self.pretraining_data = card.pretraining_data
         self._teacher, self._geometry = teacher, card.input.geometry
         self._batch_size, self._workers = batch_size, workers
 
@@ -77,6 +78,7 @@ class StudentEmbedder:
         *,
         name: str = "student",
         role: Role = "student",
+        pretraining_data: tuple[str, ...] = (),
         batch_size: int = 64,
         workers: int = 0,
     ) -> None:
@@ -84,6 +86,7 @@ class StudentEmbedder:
         self.role = role
         self.fingerprint = student_fingerprint(student)
         self.logit_scale: float | None = float(student.logit_scale.detach())
+        self.pretraining_data = pretraining_data
         self._student, self._geometry = student, student.input.geometry
         self._batch_size, self._workers = batch_size, workers
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from meddistill.data.datasets import together
 from meddistill.data.samples import Samples
 from meddistill.errors import ConfigError
 from meddistill.evaluation.agreement import label_agreement, space_agreement
@@ -270,6 +271,7 @@ def _model_facts(setting: _Setting) -> tuple[ModelFacts, ...]:
             has_text=each.has_text,
             image_dim=each.image_dim,
             logit_scale=each.model.logit_scale,
+            pretraining_data=each.model.pretraining_data,
         )
         for each in setting.models
     ]
@@ -282,6 +284,7 @@ def _model_facts(setting: _Setting) -> tuple[ModelFacts, ...]:
                 fingerprint=_fingerprint(*(each.model.fingerprint for each in members)),
                 has_text=any(each.has_text for each in members),
                 members=tuple(each.model.name for each in members),
+                pretraining_data=together(each.model.pretraining_data for each in members),
             )
         )
     return tuple(facts)
@@ -298,6 +301,7 @@ def _task_facts(task: AnyTask, facts: Mapping[str, Any]) -> TaskFacts:
         patients=len(np.unique(tested.patients)),
         modalities={name: count for name, count in Counter(tested.samples.modalities).items() if name},
         in_mean=task.config.in_mean,
+        datasets=task.config.dataset,
         prompts_sha256=facts.get("prompts_sha256"),
         facts=own,
     )

@@ -19,7 +19,8 @@ class Embedder(Protocol):
 
     Embeddings are as the model gives them; every task normalises them itself. The `fingerprint` changes
     with anything that changes the numbers. `logit_scale` is the exponentiated factor before the cosines,
-    None where the model has none. Teachers enter the teacher mean; the student is compared with everything.
+    None where the model has none. `pretraining_data` names the data sets that it was trained on before, a
+    student's teachers included. Teachers enter the teacher mean; the student is compared with everything.
     """
 
     @property
@@ -40,6 +41,11 @@ class Embedder(Protocol):
     @property
     def logit_scale(self) -> float | None:
         """Factor before the cosines."""
+        ...
+
+    @property
+    def pretraining_data(self) -> tuple[str, ...]:
+        """Names of data sets."""
         ...
 
     def embed_images(self, samples: Samples, *, advance: Advance) -> Floats:

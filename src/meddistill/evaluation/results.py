@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from meddistill.data.datasets import shared_datasets
 from meddistill.errors import UserError
 from meddistill.evaluation.predict import Role
 from meddistill.features.files import write_whole
@@ -76,7 +77,9 @@ class Difference(_Record):
 
 
 class ModelFacts(_Record):
-    """A model that was judged. `members` are those of an ensemble."""
+    """A model that was judged. `members` are those of an ensemble; `pretraining_data` names what it was
+    trained on before, a student's teachers included.
+    """
 
     name: str
     role: AnyRole
@@ -85,10 +88,13 @@ class ModelFacts(_Record):
     image_dim: int | None = None
     logit_scale: float | None = None
     members: tuple[str, ...] = ()
+    pretraining_data: tuple[str, ...] = ()
 
 
 class TaskFacts(_Record):
-    """A task as it was run. `facts` holds what is particular: classes and their counts, gallery sizes."""
+    """A task as it was run. `facts` holds what is particular: classes and their counts, gallery sizes;
+    `datasets` the public data sets that its images come from.
+    """
 
     name: str
     family: str
@@ -98,6 +104,7 @@ class TaskFacts(_Record):
     modalities: Mapping[str, int]
     in_mean: bool
     prompts_sha256: str | None = None
+    datasets: tuple[str, ...] = ()
     facts: Mapping[str, Any] = {}
 
 
@@ -174,6 +181,17 @@ class Results(_Record):
         """The paired difference of two models on a task, if there is one."""
         wanted = (model, other, task)
         return next((row for row in self.differences if (row.model, row.other, row.task) == wanted), None)
+
+    def seen(self, model: str, task: str) -> tuple[str, ...]:
+        """The task's data sets that the model was pretrained on; of MEAN_TASK those of every task in it."""
+        trained = next((facts.pretraining_data for facts in self.models if facts.name == model), ())
+        judged = [
+            name
+            for facts in self.tasks
+            if facts.name == task or (task == MEAN_TASK and facts.in_mean)
+            for name in facts.datasets
+        ]
+        return shared_datasets(judged, trained)
 
     def save(self, folder: Path) -> Path:
         """Write `results.json` into a folder, whole or not at all."""

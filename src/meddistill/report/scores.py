@@ -25,7 +25,10 @@ SHADES = 7
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A number, its interval below it, and a shade (0 pale to 6 dark) or a verdict."""
+    """A number, its interval below it, and a shade (0 pale to 6 dark) or a verdict.
+
+    `seen`: data sets of the task that the model was pretrained on.
+    """
 
     value: str
     interval: str = ""
@@ -33,6 +36,7 @@ class Cell:
     best: bool = False
     verdict: str = ""
     name: str = ""
+    seen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +91,10 @@ def _task_row(results: Results, task: str, looks: Sequence[Look], facts: TaskFac
     student = next((look.name for look in looks if look.role == "student"), "")
     best = results.best_teacher(task)
     alone = [look.name for look in looks if look.role in ("student", "baseline", "ensemble")]
-    cells = [_score_cell(results.main(name, task)) for name in alone]
+    cells = [_score_cell(results.main(name, task), seen=results.seen(name, task)) for name in alone]
     if any(look.role == "teacher" for look in looks):
-        cells.append(_score_cell(best, name=best.model if best else ""))
+        named = best.model if best else ""
+        cells.append(_score_cell(best, name=named, seen=results.seen(named, task)))
         cells.append(_difference_cell(results.difference(student, best.model, task) if best else None))
     row = results.main(student, task)
     return TaskRow(
@@ -103,10 +108,10 @@ def _task_row(results: Results, task: str, looks: Sequence[Look], facts: TaskFac
     )
 
 
-def _score_cell(row: Result | None, *, name: str = "") -> Cell:
+def _score_cell(row: Result | None, *, name: str = "", seen: tuple[str, ...] = ()) -> Cell:
     if row is None or row.value is None:
         return Cell(value=DASH, interval="not applicable" if row is not None and row.note else "", name=name)
-    return Cell(value=number(row.value), interval=between(row.low, row.high), name=name)
+    return Cell(value=number(row.value), interval=between(row.low, row.high), name=name, seen=seen)
 
 
 def _difference_cell(row: Difference | None) -> Cell:
@@ -134,7 +139,12 @@ def heat_map(results: Results, looks: Sequence[Look]) -> Matrix:
 
 def _heat_cells(results: Results, looks: Sequence[Look], task: str, *, chance: float) -> tuple[Cell, ...]:
     best = max((_value(results, look, task) for look in looks), default=0.0)
-    return tuple(_heat_cell(results.main(look.name, task), chance=chance, best=best) for look in looks)
+    return tuple(
+        _heat_cell(
+            results.main(look.name, task), chance=chance, best=best, seen=results.seen(look.name, task)
+        )
+        for look in looks
+    )
 
 
 def _value(results: Results, look: Look, task: str) -> float:
@@ -148,13 +158,25 @@ def _chance(task: TaskFacts) -> float:
     return 1 / len(classes) if classes else 0.0
 
 
-def _heat_cell(row: Result | None, *, chance: float, best: float) -> Cell:
+def _heat_cell(row: Result | None, *, chance: float, best: float, seen: tuple[str, ...]) -> Cell:
     if row is None or row.value is None:
         return Cell(value=DASH, interval="no text tower" if row is not None and row.note else "")
     share = (row.value - chance) / (best - chance) if best > chance else 0.0
     shade = round(min(max(share, 0.0), 1.0) * (SHADES - 1))
     interval = between(row.low, row.high, 2)
-    return Cell(value=number(row.value), interval=interval, shade=shade, best=row.value == best)
+    best_of_task = row.value == best
+    return Cell(value=number(row.value), interval=interval, shade=shade, best=best_of_task, seen=seen)
+
+
+def seen_lines(results: Results, looks: Sequence[Look]) -> tuple[str, ...]:
+    """One line for every task whose data set a model was pretrained on: which models, which data sets."""
+    lines = []
+    for task in results.tasks:
+        seen = {look.name: results.seen(look.name, task.name) for look in looks}
+        named = [f"{name} ({', '.join(found)})" for name, found in seen.items() if found]
+        if named:
+            lines.append(f"{plain_name(task.name)}: {', '.join(named)}")
+    return tuple(lines)
 
 
 def overview(results: Results, looks: Sequence[Look]) -> Markup | None:

@@ -6,6 +6,7 @@ from typing import Final, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from meddistill.data.datasets import together
 from meddistill.errors import CheckpointError
 from meddistill.imaging.geometry import InputSpec
 from meddistill.licences import LicenceTerms, join
@@ -34,6 +35,8 @@ class TeacherCard(Protocol):
     def weights_sha256(self) -> str: ...
     @property
     def licence(self) -> LicenceTerms: ...
+    @property
+    def pretraining_data(self) -> tuple[str, ...]: ...
 
 
 class TeacherCredit(_Frozen):
@@ -45,6 +48,7 @@ class TeacherCredit(_Frozen):
     revision: str | None = None
     weights_sha256: str
     licence: LicenceTerms
+    pretraining_data: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, card: TeacherCard) -> "TeacherCredit":
@@ -56,6 +60,7 @@ class TeacherCredit(_Frozen):
             revision=card.revision,
             weights_sha256=card.weights_sha256,
             licence=card.licence,
+            pretraining_data=card.pretraining_data,
         )
 
 
@@ -74,6 +79,11 @@ class Provenance(_Frozen):
         if self.initial_weights is not None:
             named[INITIAL_WEIGHTS] = self.initial_weights
         return {**named, **self.data}
+
+    @property
+    def pretraining_data(self) -> tuple[str, ...]:
+        """The data sets that the student learnt from, by itself or through a teacher."""
+        return together([self.data, *(credit.pretraining_data for credit in self.teachers)])
 
     @property
     def licence(self) -> LicenceTerms:

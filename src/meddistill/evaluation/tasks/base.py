@@ -73,7 +73,7 @@ class Task(ABC, Generic[Config, Kind]):
         columns = sorted(columns_of(self.config))
         content = [
             RULES_VERSION,
-            self.config.model_dump(mode="json", exclude={"in_mean"}),
+            self.config.model_dump(mode="json", exclude={"in_mean", "dataset"}),
             {role: part.digest(columns) for role, part in self.parts.items()},
             self.names(("",)),
         ]

@@ -1,12 +1,15 @@
 """Student, teachers and baselines through the suite."""
 
+from pathlib import Path
+
 from meddistill.evaluation.embedders import StudentEmbedder, TeacherEmbedder
 from meddistill.evaluation.evaluate import evaluate
-from meddistill.evaluation.predict import Embedder
+from meddistill.evaluation.predict import Embedder, Role
 from meddistill.evaluation.results import RESULTS_FILE
 from meddistill.recipes.run_folder import digest
 from meddistill.recipes.session import Session
 from meddistill.students.folder import load_student
+from meddistill.students.metadata import read_metadata
 
 
 def evaluate_models(session: Session) -> None:
@@ -19,6 +22,7 @@ def evaluate_models(session: Session) -> None:
         "suite": digest(suite.model_dump(mode="json")),
         "tables": tables.digests(),
         "models": {model.name: model.fingerprint for model in models},
+        "pretraining": {model.name: list(model.pretraining_data) for model in models},
     }
     teachers = session.teacher_inputs.items()
     stated = {name: facts["logit_scale"] for name, facts in teachers if "logit_scale" in facts}
@@ -45,10 +49,17 @@ def _models(session: Session) -> list[Embedder]:
         return []
     size = settings.batch_size
     device = session.processes.device
-    student = load_student(session.folder.student).to(device)
-    models: list[Embedder] = [StudentEmbedder(student, batch_size=size)]
-    for name, folder in settings.baselines.items():
-        baseline = load_student(session.base / folder).to(device)
-        models.append(StudentEmbedder(baseline, name=name, role="baseline", batch_size=size))
+    folders: list[tuple[str, Role, Path]] = [("student", "student", session.folder.student)]
+    folders += [(name, "baseline", session.base / folder) for name, folder in settings.baselines.items()]
+    models: list[Embedder] = [
+        StudentEmbedder(
+            load_student(folder).to(device),
+            name=name,
+            role=role,
+            pretraining_data=read_metadata(folder).provenance.pretraining_data,
+            batch_size=size,
+        )
+        for name, role, folder in folders
+    ]
     seeing = [each for each in session.teachers.values() if "image_embedding" in each.card.capabilities]
     return [*models, *(TeacherEmbedder(teacher, batch_size=size) for teacher in seeing)]
