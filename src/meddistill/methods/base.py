@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from meddistill.features.projections.maps import LinearMap
 from meddistill.methods.step import StepLoss
 from meddistill.objectives.base import TowerStatistics
 from meddistill.objectives.config import Tower
@@ -19,17 +20,23 @@ from meddistill.teachers.card import TeacherCard
 class TeacherSpace:
     """What a method must know of a teacher before it sees its outputs. A dim is None without that tower.
 
-    `logit_scale` as on its card; `statistics` per tower, for objectives that standardise.
+    `logit_scale` as on its card; `statistics` per tower, for objectives that standardise; `target_map`, for
+    projections that are fitted before the stage.
     """
 
     image_dim: int | None
     text_dim: int | None
     logit_scale: float | None = None
     statistics: Mapping[Tower, TowerStatistics] = field(default_factory=dict)
+    target_map: LinearMap | None = None
 
     @classmethod
     def of(
-        cls, card: TeacherCard, *, statistics: Mapping[Tower, TowerStatistics] | None = None
+        cls,
+        card: TeacherCard,
+        *,
+        statistics: Mapping[Tower, TowerStatistics] | None = None,
+        target_map: LinearMap | None = None,
     ) -> "TeacherSpace":
         """What a teacher's card says."""
         return cls(
@@ -37,6 +44,7 @@ class TeacherSpace:
             text_dim=card.text_dim,
             logit_scale=card.logit_scale,
             statistics=statistics or {},
+            target_map=target_map,
         )
 
     @property

@@ -1,16 +1,19 @@
 """What a recipe may say of a method. Loads no torch."""
 
 from collections.abc import Mapping, Set
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from meddistill.balancing.config import (
     AvailableConfig,
+    BatchDrawConfig,
+    RandomDrawConfig,
     SelectionConfig,
     UniformConfig,
     WeightingConfig,
 )
+from meddistill.features.projections.config import LearnedHeadConfig, ProjectionConfig
 from meddistill.objectives.config import (
     ContrastiveOptions,
     EmbeddingObjectives,
@@ -51,10 +54,26 @@ class EmbeddingConfig(BaseModel):
     """Which teachers count for a row."""
     weighting: WeightingConfig = UniformConfig()
     """How much each of them counts."""
+    projection: ProjectionConfig = LearnedHeadConfig()
+    """The space in which the student is compared with each teacher; one map for images and texts.
+    Objectives that compare similarities within the student with those within a teacher look at both in their
+    own spaces.
+    """
+    rescale: Literal["equal_gradient", "none"] = "equal_gradient"
+    """`equal_gradient`: with a projection other than `learned_head`, the weights of `feature_mse`,
+    `cosine_smooth_l1`, `masked_feature_distillation` and `gradient_distillation` are scaled, once, such that
+    their gradients at the student's embeddings of the first batch are as long as through fresh learned heads;
+    50 means something else in every space. `none`: weights as given, as published.
+    """
     views: Literal["fixed", "consistent"] = "fixed"
     """`fixed`: the student's view is fresh, the teachers' is the whole image (view 0), as in MMKD-CLIP.
     `consistent`: both see the same view, one of those that the store holds.
     """
+
+    @property
+    def draws_one(self) -> bool:
+        """Whether at most one teacher counts for a row."""
+        return isinstance(self.selection, RandomDrawConfig | BatchDrawConfig)
 
     @field_validator("objectives")
     @classmethod
@@ -63,6 +82,19 @@ class EmbeddingConfig(BaseModel):
             msg = "must name an objective that looks at the teachers, for example feature_mse"
             raise ValueError(msg)
         return value
+
+    @model_validator(mode="after")
+    def _standardised_once(self) -> Self:
+        chosen = self.objectives.cosine_smooth_l1
+        standardised = chosen is not None and chosen.features == "standardised"
+        if standardised and self.projection.kind != "learned_head":
+            msg = (
+                "`cosine_smooth_l1.features` must be normalised with a projection other than learned_head, "
+                "since statistics are of the teachers' own spaces; got standardised with "
+                f"{self.projection.kind}. phi_s standardises by itself"
+            )
+            raise ValueError(msg)
+        return self
 
 
 MethodConfig = Annotated[ContrastiveConfig | EmbeddingConfig, Field(discriminator="method")]
