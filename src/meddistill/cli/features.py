@@ -1,4 +1,4 @@
-"""`meddistill features verify|stats|add`."""
+"""`meddistill features verify|stats|audit|add`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -76,6 +76,22 @@ def stats(store: StoreFolder, /) -> None:
                 _number(output.effective_rank),
             )
     stdout_console().print(table)
+
+
+def audit(
+    place: Annotated[Path, Parameter(help="A store's folder, a run folder, or the recipe of a run.")],
+    /,
+    *,
+    rows: Annotated[int, Parameter(help="Images to look at; of a larger store so many are drawn.")] = 2000,
+    seed: Annotated[int, Parameter(help="Of the draw and of the resamples.")] = 0,
+    quiet: Annotated[bool, Parameter(negative="", help="Plain lines instead of progress bars.")] = False,
+) -> None:
+    """Judge the teachers by their stored features alone: scores, likeness, redundancy, whom to drop first."""
+    from meddistill.cli.audit_tables import print_audit
+    from meddistill.recipes.steps.audit import audit_place
+
+    found, path = audit_place(place, rows=rows, seed=seed, progress=RunOptions(quiet=quiet).progress())
+    print_audit(found, path)
 
 
 def add(recipe: Recipe, /, *, options: RunOptions = DEFAULT_RUN) -> None:

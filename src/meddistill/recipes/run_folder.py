@@ -1,6 +1,5 @@
 """The folder of a run: where each step puts its work, which steps are done, and one run at a time."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -13,9 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from meddistill.errors import UserError
+from meddistill.features.workers import Workers
 
 STEPS_FILE = "steps.json"
-LOCK_FILE = ".lock"
 _HASH: Final = re.compile("[0-9a-f]{16,}")
 
 
@@ -42,6 +41,7 @@ class RunFolder:
         self.evaluation = path / "evaluation"
         self.bundle = path / "bundle"
         self.report = path / "report.html"
+        self.audit = path / "audit.json"
 
     def stage(self, name: str) -> Path:
         """The folder of one training stage."""
@@ -73,6 +73,7 @@ class RunFolder:
         """What a user may want to open, with a name for each; only what is there."""
         named = [
             ("features", self.features),
+            ("audit", self.audit),
             ("student", self.student),
             ("results", self.evaluation / "results.json"),
             ("bundle", self.bundle),
@@ -86,20 +87,21 @@ class RunFolder:
         return entry["facts"] if entry else {}
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder for one run; raises UserError where another holds it or nobody can write there."""
+    def locked(self, *, together: bool = False) -> Iterator[None]:
+        """Hold the folder for one run, or, `together`, for any number of extractions into its one store.
+
+        Raises UserError where others at work there do not allow it, or nobody can write there.
+        """
         with writing_in(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / LOCK_FILE).open("w")
-        with lock as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        with Workers.join(self.path) as workers:
+            if not workers.admit("together" if together else "alone"):
                 msg = (
                     f"`{self.path}` must be used by one run at a time; another one is at work there. "
-                    "Wait for it, or choose another folder with --out."
+                    "Only `meddistill extract` may be started several times. Wait for it, or choose another "
+                    "folder with --out."
                 )
-                raise UserError(msg) from None
+                raise UserError(msg)
             yield
 
     def _read(self) -> dict[str, Any]:

@@ -226,5 +226,46 @@ def _runs(steps: Sequence[int], values: Sequence[float | None]) -> list[list[tup
     return [run for run in runs if run]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """A cell of a heat map: a value from 0 to 1, and what the pointer is told over it."""
+
+    value: float
+    words: str
+
+
+_SIDE, _NAMES = 46.0, 132.0
+_STEPS = 7
+
+
+def tiles(names: Sequence[tuple[str, str]], cells: Sequence[Sequence[Tile | None]], *, label: str) -> Markup:
+    """A square of values from 0 (pale) to 1 (dark); `names` are (label, CSS class) of rows and columns."""
+    size = len(names) * _SIDE
+    parts = []
+    for place, (name, css) in enumerate(names):
+        middle = _SIDE * (place + 0.5)
+        swatch = element("rect", x=_NAMES - 16, y=_NAMES + middle - 5, width=10, height=10, class_="bar")
+        parts.append(element("g", swatch, class_=css))
+        parts.append(text(_NAMES - 24, _NAMES + middle + 4, _short(name, 16), text_anchor="end"))
+        x, y = _NAMES + middle + 4, _NAMES - 12
+        parts.append(text(x, y, _short(name, 16), transform=f"rotate(-50 {x:.1f} {y:.1f})"))
+    for row, line_of in enumerate(cells):
+        for column, cell in enumerate(line_of):
+            parts += _tile(cell, _NAMES + _SIDE * column, _NAMES + _SIDE * row)
+    return drawing(_NAMES + size + 60, _NAMES + size + 2, *parts, label=label)
+
+
+def _tile(cell: Tile | None, x: float, y: float) -> list[Markup]:
+    box = {"x": x + 1, "y": y + 1, "width": _SIDE - 2, "height": _SIDE - 2}
+    if cell is None:
+        return [element("rect", **box, class_="tile-none")]
+    shade = round(min(max(cell.value, 0.0), 1.0) * (_STEPS - 1))
+    square = element("rect", element("title", cell.words), **box, class_=f"tile-{shade}")
+    words = text(
+        x + _SIDE / 2, y + _SIDE / 2 + 4, number(cell.value, 2), text_anchor="middle", class_=f"on-{shade}"
+    )
+    return [square, words]
+
+
 def _short(words: str, most: int) -> str:
     return words if len(words) <= most else words[: most - 1] + "…"

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from meddistill.evaluation.audit.record import Audit
 from meddistill.evaluation.results import Results
 from meddistill.licences import LicenceTerms, Policy
 
@@ -82,6 +83,7 @@ class ReportData:
     created: str = ""
     version: str = ""
     results: Results | None = None
+    audit: Audit | None = None
     models: Sequence[ModelCard] = ()
     speed_conditions: str = ""
     curves: Sequence[Curves] = ()

@@ -33,8 +33,11 @@ DIRECTIONS: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """`0.712`; a dash where there is none; a true minus sign."""
-    return DASH if value is None else f"{value:.{digits}f}".replace("-", MINUS)
+    """`0.712`; a dash where there is none; a true minus sign, but none before a zero."""
+    if value is None:
+        return DASH
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text.replace("-", MINUS)
 
 
 def signed(value: float | None, digits: int = 3) -> str:

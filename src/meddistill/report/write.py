@@ -16,6 +16,7 @@ from meddistill.evaluation.results import Results
 from meddistill.features.files import write_whole
 from meddistill.licences import NOT_LEGAL_ADVICE
 from meddistill.report import scores, sections
+from meddistill.report.audit import teachers_before
 from meddistill.report.data import ReportData
 from meddistill.report.headline import headline
 from meddistill.report.models import Look, looks
@@ -30,6 +31,7 @@ _NOT_EVALUATED: Final[Mapping[str, Any]] = MappingProxyType(
         "columns": (),
         "tasks": (),
         "heat": None,
+        "seen": (),
         "modalities": None,
         "agreement": (),
         "queries": (),
@@ -68,6 +70,7 @@ def _content(data: ReportData) -> dict[str, Any]:
     content: dict[str, Any] = {
         "looks": models,
         "headline": headline(data),
+        "before": teachers_before(data.audit, models) if data.audit else None,
         "stages": sections.stages(data.curves, models),
         "batches": batches,
         "sizes": sizes,
@@ -87,6 +90,7 @@ def _evaluated(results: Results, data: ReportData, models: Sequence[Look]) -> di
         "columns": scores.task_columns(models),
         "tasks": scores.task_rows(results, models),
         "heat": scores.heat_map(results, models),
+        "seen": scores.seen_lines(results, models),
         "modalities": scores.by_modality(results, models),
         "agreement": sections.agreement_tables(results, models),
         "queries": sections.queries(results, data.examples, models),

@@ -220,7 +220,9 @@ class ModalityPart(_Classes):
             centre = texts[members].astype(np.float64).sum(axis=0)
             centres = centre - own * (self._truth == column)[:, None]
             found[:, column] = (images * normalised(centres)).sum(axis=1)
-        return found.astype(np.float32), known & there["image"][self.images][:, None]
+        # Who knows one modality alone cannot tell it from others, and has no voice.
+        voice = there["image"][self.images] & (known[:1].sum() > 1)
+        return found.astype(np.float32), known & voice[:, None]
 
     def narrowed(self, space: Space) -> "ModalityPart | None":
         """Only the images that the teacher is available for."""

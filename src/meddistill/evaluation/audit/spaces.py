@@ -78,6 +78,8 @@ def _space(store: FeatureStore, name: str, sample: AuditSample) -> Space:
     if "text" in outputs:
         vectors["text"] = normalised(store.read(name, "text", sample.text_rows).astype(np.float32))
     images = store.available(name, sample.image_rows)
+    if "image" in vectors:
+        images &= vectors["image"].any(axis=1)  # a row of zeros stands for one that the teacher never saw
     return Space(
         name, vectors, {"image": images, "text": _texts(images, sample)}, store.card(name).modalities
     )

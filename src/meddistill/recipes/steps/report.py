@@ -6,12 +6,14 @@ import torch
 
 from meddistill import __version__
 from meddistill.bundle.truncation import caption_lengths
+from meddistill.evaluation.audit.record import Audit
 from meddistill.evaluation.results import RESULTS_FILE, Results
 from meddistill.features.reader import FeatureStore
 from meddistill.features.summary import summarise
 from meddistill.licences import join
 from meddistill.recipes.run_folder import digest
 from meddistill.recipes.session import Session
+from meddistill.recipes.steps.audit import audit_run
 from meddistill.recipes.steps.report_examples import examples_of
 from meddistill.report.curves import read_curves
 from meddistill.report.data import Captions, Curves, ModelCard, ReportData
@@ -27,18 +29,20 @@ from meddistill.training.log import LOG_FILE
 def make_report(session: Session) -> None:
     """Write the report, unless one of the same results is there."""
     results = _results(session)
+    audit = audit_run(session)
     inputs = {
         "recipe": digest(session.recipe.model_dump(mode="json")),
         "student": session.folder.facts("student").get("finished"),
         "results": digest(results.model_dump(mode="json")) if results else None,
+        "audit": digest(audit.model_dump(mode="json")) if audit else None,
     }
     if session.may_skip("report", inputs, there=session.folder.report.is_file()):
         return
-    write_report(_report_data(session, results), session.folder.report)
+    write_report(_report_data(session, results, audit), session.folder.report)
     session.folder.finish("report", inputs)
 
 
-def _report_data(session: Session, results: Results | None) -> ReportData:
+def _report_data(session: Session, results: Results | None, audit: Audit | None) -> ReportData:
     recipe = session.recipe
     student = load_student(session.folder.student).to(session.processes.device)
     lengths = caption_lengths(student.tokeniser, session.samples.texts or ())
@@ -50,6 +54,7 @@ def _report_data(session: Session, results: Results | None) -> ReportData:
         created=time.strftime("%d %B %Y"),
         version=__version__,
         results=results,
+        audit=audit,
         models=[_student_card(session, student), *map(_teacher_card, session.teachers.values())],
         speed_conditions=f"{session.processes.device.type.upper()}, {plural(threads, 'thread')}, float32",
         curves=_curves(session),

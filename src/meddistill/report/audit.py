@@ -1,0 +1,213 @@
+"""The section on the teachers before training: heat maps of likeness, scores by modality, whom to drop."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from markupsafe import Markup
+
+from meddistill.evaluation.audit.record import ENSEMBLE, Audit, Family, LeaveOut, Likeness, Score, Tower
+from meddistill.report.charts import Tile, tiles
+from meddistill.report.models import Look
+from meddistill.report.scores import SHADES, Cell, Matrix, Title
+from meddistill.report.words import DASH, between, count, number, plural, signed, signed_between
+
+FAMILIES: Final[Mapping[Family, str]] = MappingProxyType(
+    {
+        "retrieval": "retrieval, mean recall",
+        "zero_shot": "shared captions as classes, balanced accuracy",
+        "modality": "which modality, balanced accuracy",
+    }
+)
+_SHARES = ((0.9, "nearly all"), (0.6, "much"), (0.3, "some"), (-1.0, "little"))
+_TOWERS: Final[Mapping[Tower, str]] = MappingProxyType({"image": "images", "text": "texts"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Map:
+    """One heat map of teachers by teachers."""
+
+    title: str
+    chart: Markup
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drop:
+    """One line of the order in which to drop teachers."""
+
+    place: int
+    name: str
+    css: str
+    loss: str
+    interval: str
+    redundancy: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeachersBefore:
+    """What the section shows."""
+
+    sentence: str
+    rows: str
+    maps: tuple[Map, ...]
+    scores: Matrix | None
+    drops: tuple[Drop, ...]
+    rule: str
+    notes: tuple[str, ...]
+
+
+def teachers_before(audit: Audit, looks: Sequence[Look]) -> TeachersBefore:
+    """The section's content; colours are those of the teachers elsewhere in the report."""
+    css = {look.name: look.css for look in looks}
+    return TeachersBefore(
+        sentence=_sentence(audit),
+        rows=_rows(audit),
+        maps=tuple(_maps(audit, css)),
+        scores=_matrix(audit, css),
+        drops=tuple(
+            _drop(place, row, css=css.get(row.teacher, "c-t8"), last=place == len(audit.order))
+            for place, row in enumerate(audit.order, 1)
+        ),
+        rule=audit.rule,
+        notes=audit.notes,
+    )
+
+
+def _sentence(audit: Audit) -> str:
+    if len(audit.order) < 2:
+        return "There are not two teachers to compare."
+    first = audit.order[0]
+    if first.loss is None:
+        return (
+            f"If one teacher had to go, it would be {first.teacher}: the others tell most of what it tells "
+            f"({number(first.redundancy, 2)} of 1)."
+        )
+    others = plural(first.of - 1, "other")
+    change = (
+        f"do better without it, by {number(-first.loss)}" if first.loss < 0 else f"lose {number(first.loss)}"
+    )
+    return (
+        f"If one teacher had to go, it would be {first.teacher}: the {others} together {change} on a scale "
+        "from 0 to 1."
+    )
+
+
+def _rows(audit: Audit) -> str:
+    images, held = audit.rows["images"], audit.held["images"]
+    words = plural(images, "image") if images == held else f"{count(images)} of {plural(held, 'image')}"
+    drawn = "" if images == held else f", drawn evenly over modalities with seed {audit.seed}"
+    return f"{words} with {plural(audit.rows['texts'], 'caption')}{drawn}"
+
+
+def _maps(audit: Audit, css: Mapping[str, str]) -> list[Map]:
+    found = []
+    for tower, words in _TOWERS.items():
+        names = [row.name for row in audit.teachers if tower in row.dims]
+        if len(names) < 2:
+            continue
+        for measure, title in (("cka", "Similarity of spaces (CKA)"), ("neighbours", "Common neighbours")):
+            cells = [
+                [None if one == other else _tile(audit.alike(one, other, tower), measure) for other in names]
+                for one in names
+            ]
+            label = f"{title} of every two teachers on {words}"
+            chart = tiles([(name, css.get(name, "c-t8")) for name in names], cells, label=label)
+            found.append(Map(title=f"{title}, {words}", chart=chart))
+    return found
+
+
+def _tile(pair: Likeness | None, measure: str) -> Tile | None:
+    if pair is None:
+        return None
+    value = pair.cka if measure == "cka" else pair.neighbours
+    return Tile(
+        value=value, words=f"{pair.first} and {pair.second}: {number(value)} on {plural(pair.n, 'row')}"
+    )
+
+
+def _matrix(audit: Audit, css: Mapping[str, str]) -> Matrix | None:
+    rows = {(row.teacher, row.family, row.modality): row for row in (*audit.scores, *audit.ensemble)}
+    names = [row.name for row in audit.teachers if any(key[0] == row.name for key in rows)]
+    if not names:
+        return None
+    together = [ENSEMBLE] if audit.ensemble else []
+    found = []
+    for family, words in FAMILIES.items():
+        for modality in ("", *audit.modalities):
+            scores = [rows.get((name, family, modality)) for name in (*names, *together)]
+            if any(score is not None for score in scores):
+                most = max(score.images for score in scores if score is not None)
+                title = Title(name=modality or "all modalities", note=f"{words}, n = {count(most)}")
+                found.append((title, _cells(scores, teachers=len(names))))
+    columns = [Title(name=name, css=css.get(name, "c-t8")) for name in names]
+    return Matrix(columns=(*columns, *(Title(name=name) for name in together)), rows=tuple(found))
+
+
+def _cells(scores: Sequence[Score | None], *, teachers: int) -> tuple[Cell, ...]:
+    """Shades from chance to the best of the row; the best single teacher is marked."""
+    known = [score for score in scores if score is not None]
+    chance = min(score.chance for score in known)
+    best = max(score.value for score in known)
+    most = max(score.images for score in known)
+    # Among fewer images an answer is easier to find: no fair best.
+    equal = [score.value for score in scores[:teachers] if score is not None and score.images == most]
+    single = max(equal, default=best)
+    cells = []
+    for place, score in enumerate(scores):
+        if score is None:
+            cells.append(Cell(value=DASH))
+            continue
+        share = (score.value - chance) / (best - chance) if best > chance else 0.0
+        cells.append(
+            Cell(
+                value=number(score.value),
+                interval=_interval(score, most),
+                shade=round(min(max(share, 0.0), 1.0) * (SHADES - 1)),
+                best=place < teachers and score.images == most and score.value == single,
+            )
+        )
+    return tuple(cells)
+
+
+def _interval(score: Score, most: int) -> str:
+    """The interval, and on how many images where there are fewer than others have."""
+    words = between(score.low, score.high, 2)
+    return words if score.images == most else f"{words}; n = {count(score.images)}"
+
+
+def _drop(place: int, row: LeaveOut, *, css: str, last: bool) -> Drop:
+    return Drop(
+        place=place,
+        name=row.teacher,
+        css=css,
+        loss=signed(row.loss),
+        interval=signed_between(row.low, row.high),
+        redundancy=number(row.redundancy, 2),
+        reason=_reason(row, last=last),
+    )
+
+
+def _reason(row: LeaveOut, *, last: bool) -> str:
+    if last:
+        return "The last one: keep it."
+    others = "the other one" if row.of == 2 else f"the other {row.of - 1}"
+    told = _told(row, others)
+    if row.loss is None or row.low is None or row.high is None:
+        return told
+    if row.high < 0:
+        words = "The ensemble is better without it."
+    elif row.low > 0:
+        words = "It would be missed, but least of these."
+    else:
+        words = "Nothing shows that it would be missed."
+    return f"{words} {told}"
+
+
+def _told(row: LeaveOut, others: str) -> str:
+    if row.redundancy is None:
+        return ""
+    share = next(words for least, words in _SHARES if row.redundancy >= least)
+    like = f"; it is most like {row.nearest}" if row.nearest and row.redundancy >= _SHARES[1][0] else ""
+    return f"Of its view of the data {share} is told by {others}{like}."
