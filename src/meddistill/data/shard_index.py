@@ -35,8 +35,8 @@ def shard_index(path: Path, folder: Path | None) -> pa.Table:
     and GNU) are read.
 
     The index kept in `folder` belongs to the shard's path, size and times of change, and is made anew when
-    one of them differs. Raises ShardRefusedError for a tar that is compressed, damaged, not closed, followed by
-    another one, or holds links or sparse files; OSError if it cannot be read.
+    one of them differs. Raises ShardRefusedError for a tar that is compressed, damaged, not closed, followed
+    by another one, or holds links or sparse files; OSError if it cannot be read.
     """
     if folder is None:
         return _scan(path)
