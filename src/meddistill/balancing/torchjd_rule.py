@@ -59,7 +59,7 @@ class TorchJD(Weighting):
                 factors[present] = self._factors(_of(numbers, present))
         factors = factors.to(evidence.losses.dtype).to(rows.device, non_blocking=True)
         whole = evidence.selected.any(dim=1).sum()
-        return evidence.selected * factors * (whole / rows.clamp_min(1))
+        return evidence.selected * factors * (whole.to(factors.dtype) / rows.clamp_min(1))
 
     def _factors(self, numbers: Tensor) -> Vector:
         """The rule on what the present teachers have; absolute values of sum 1, or zeros if it says so."""
