@@ -238,7 +238,8 @@ def pmc_clip_parts(folder: Path) -> dict[str, Any]:
     from transformers import BertConfig, BertModel
 
     save_words(folder / "text")
-    settings = BertConfig(vocab_size=_vocabulary(folder / "text"), pad_token_id=0, **TEXT)
+    text = TEXT | {"max_position_embeddings": 80}
+    settings = BertConfig(vocab_size=_vocabulary(folder / "text"), pad_token_id=0, **text)
     settings.save_pretrained(folder / "text")
     torch.manual_seed(0)
     visual = ModifiedResNet(layers=[1, 1, 2, 1], output_dim=12, heads=4, image_size=64, width=8)
@@ -273,7 +274,8 @@ def medclip_parts(folder: Path) -> dict[str, Any]:
     from transformers import BertConfig, BertModel, SwinConfig, SwinModel
 
     save_words(folder / "text")
-    settings = BertConfig(vocab_size=_vocabulary(folder / "text"), **TEXT | {"num_hidden_layers": 3})
+    text = TEXT | {"num_hidden_layers": 3, "max_position_embeddings": 80}
+    settings = BertConfig(vocab_size=_vocabulary(folder / "text"), **text)
     settings.save_pretrained(folder / "text")
     torch.manual_seed(0)
     seen = SwinConfig(

@@ -6,6 +6,7 @@ MedDistillError
 │   ├── TableError          tables of samples; holds every bad row found
 │   ├── ImageError          a file that is no image, a damaged one, one that is too large
 │   ├── TeacherError        a teacher that cannot be loaded or lacks a capability
+│   │   └── MissingWeights  its files are not on this disk, and no hub has given them
 │   ├── LicenceError        the licence policy of the run forbids what was asked
 │   ├── StoreError          a feature store that is damaged or was made from something else
 │   ├── CheckpointError     a checkpoint that is damaged or belongs to another run
@@ -61,6 +62,10 @@ class ImageError(UserError):
 
 class TeacherError(UserError):
     """A teacher that cannot be loaded, or that lacks what the recipe asks of it."""
+
+
+class MissingWeights(TeacherError):
+    """A model's files are not on this disk, and no hub has given them."""
 
 
 class LicenceError(UserError):

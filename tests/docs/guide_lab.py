@@ -26,6 +26,8 @@ TEACHERS = {
     "bert": tiny_teachers.save_bert,
     "uni": tiny_teachers.save_timm,
     "graphs": tiny_teachers.save_onnx,
+    "pmc_clip": tiny_teachers.save_pmc_clip,
+    "medclip": tiny_teachers.save_medclip,
 }
 
 

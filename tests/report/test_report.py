@@ -168,3 +168,36 @@ def test_curves_of_a_log_with_damage(tmp_path: Path) -> None:
     assert curves.steps == (1, 2)
     assert curves.series == {"loss": (2.0, None), "x": (None, 1.0)}
     assert read_curves(tmp_path / "absent", stage="s").steps == ()
+
+
+def pretrained(**data_sets: tuple[str, ...]) -> ReportData:
+    """The report's record with a task of known origin and models of known pretraining."""
+    found = results()
+    tasks = (found.tasks[0].model_copy(update={"datasets": ("CheXpert", "RSNA")}), found.tasks[1])
+    models = tuple(
+        facts.model_copy(update={"pretraining_data": data_sets.get(facts.name, ())}) for facts in found.models
+    )
+    return report_data(results=found.model_copy(update={"tasks": tasks, "models": models}))
+
+
+def test_scores_on_what_a_model_was_pretrained_on_are_marked() -> None:
+    data = pretrained(radiology=("mimic-cxr", "chexpert"), student=("CheXpert",))
+    looked = looks(data.results)
+    heat = {title.name: cells for title, cells in heat_map(data.results, looked).rows}
+    marked = {task: [look.name for look, cell in zip(looked, cells, strict=True) if cell.seen]
+              for task, cells in heat.items()}  # fmt: skip
+    assert marked == {
+        "findings": ["student", "radiology"],
+        "retrieval": [],
+        MEAN_TASK: ["student", "radiology"],
+    }
+    page = Page(render(data))
+    marks = [attrs for tag, attrs in page.tags if tag == "sup" and attrs.get("class") == "seen"]
+    assert {attrs["title"] for attrs in marks} == {"pretrained on CheXpert"}
+    assert "findings: student (CheXpert), radiology (CheXpert)" in page.text
+    assert "† The model was pretrained on the data set that the task comes from" in page.text
+
+
+def test_no_mark_and_no_legend_where_nothing_is_shared() -> None:
+    for data in (report_data(), pretrained(radiology=("MIMIC-CXR",))):
+        assert "†" not in render(data)

@@ -1,6 +1,13 @@
 """`meddistill check RECIPE`."""
 
+from typing import TYPE_CHECKING
+
 from meddistill.cli.options import DEFAULT_RUN, Recipe, RunOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from meddistill.recipes.missing import Missing
 
 
 def check(recipe: Recipe, /, *, options: RunOptions = DEFAULT_RUN) -> None:
@@ -30,15 +37,25 @@ def check(recipe: Recipe, /, *, options: RunOptions = DEFAULT_RUN) -> None:
         console.print(table)
     cost = result.estimate
     lines = (
-        f"The recipe is in order: {cost.rows:,} rows, {len(result.cards)} teachers.",
+        f"The recipe is in order: {cost.rows:,} rows, {len(loaded.recipe.teachers)} teachers.",
         f"The student would inherit: {result.licence.name} (policy {loaded.recipe.licence_policy}).",
         f"Feature store: {cost.store_bytes / 1e6:,.1f} MB; free on disk: {cost.free_bytes / 1e9:,.1f} GB.",
         f"Time on this machine, without decoding: extraction {_duration(cost.extraction_seconds)}, "
         f"training {_duration(cost.training_seconds)}.",
         *(f"{line[0].upper()}{line[1:]}." for line in result.left_out),
     )
-    for line in lines:
+    for line in (*lines, *_missing_lines(result.missing)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _missing_lines(missing: "Sequence[Missing]") -> list[str]:
+    if not missing:
+        return []
+    count = f"{len(missing)} set{'' if len(missing) == 1 else 's'} of weights"
+    return [
+        f"Not there yet: {count}, without which nothing runs and whose cost is not counted.",
+        *map(str, missing),
+    ]
 
 
 def _duration(seconds: float) -> str:

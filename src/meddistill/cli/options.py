@@ -8,7 +8,13 @@ from cyclopts import Parameter
 
 from meddistill.progress import Progress
 
-Recipe = Annotated[Path, Parameter(help="The recipe, a YAML file; relative paths in it start at its folder.")]
+Recipe = Annotated[
+    Path,
+    Parameter(
+        help="The recipe, a YAML file; relative paths in it start at its folder. Or the name of one that "
+        "comes along (mmkd_clip); its paths start at the working directory."
+    ),
+]
 Overrides = Annotated[
     tuple[str, ...],
     Parameter(name="--set", help="Override a key: stages.0.epochs=5. May be given several times."),

@@ -7,12 +7,13 @@ from functools import partial
 from pathlib import Path
 
 from meddistill.data.keys import text_keys
-from meddistill.errors import ConfigError
+from meddistill.errors import ConfigError, MedDistillError, MissingWeights
 from meddistill.features.layouts import estimate
 from meddistill.licences import LicenceTerms, enforce
 from meddistill.progress import SilentProgress
 from meddistill.recipes.capabilities import lacking, never_asked
 from meddistill.recipes.load import LoadedRecipe
+from meddistill.recipes.missing import Missing, missing_initial_weights, missing_teacher
 from meddistill.recipes.mistakes import Mistakes
 from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.session import Session
@@ -38,12 +39,14 @@ class Estimate:
 class CheckResult:
     """A recipe without mistakes: its teachers, the licence that the student would inherit, the cost.
 
-    `left_out` names the rows that `on_error: skip` would drop.
+    `missing` names known weights that are not there yet, which a run would refuse; of these teachers there
+    are no cards and no cost. `left_out` names the rows that `on_error: skip` would drop.
     """
 
     cards: Mapping[str, TeacherCard]
     licence: LicenceTerms
     estimate: Estimate
+    missing: tuple[Missing, ...] = ()
     left_out: tuple[str, ...] = ()
 
 
@@ -59,24 +62,22 @@ def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResul
     session = Session(loaded, RunFolder(out), progress=SilentProgress())
     samples = mistakes.catch(lambda: session.samples)
     mistakes.catch(partial(session.check_suite, against_training=samples is not None))
-    teachers: dict[str, FrozenTeacher] = {}
-    for name, config in recipe.teachers.items():
-        teacher = mistakes.catch(partial(load_teacher, name, config, base=loaded.base))
-        if teacher is not None:
-            teachers[name] = teacher
+    teachers, missing = _load_teachers(loaded, mistakes)
     cards = {name: teacher.card for name, teacher in teachers.items()}
     mistakes.lines.extend(lacking(recipe, cards))
     if samples is not None:
         mistakes.lines.extend(never_asked(recipe, samples))
         mistakes.catch(lambda: check_batches(session))
-    student = mistakes.catch(lambda: session.student)
+    initial = missing_initial_weights(recipe.student, base=loaded.base)
+    student = None if initial else mistakes.catch(lambda: session.student)
+    missing += initial
     licence = mistakes.catch(
         lambda: enforce(recipe.licence_policy, session.licence_components, gate="extract")
     )
-    if mistakes.lines or samples is None or student is None or licence is None:
-        raise ConfigError(subject, list(dict.fromkeys(mistakes.lines)))
+    if mistakes.lines or samples is None or licence is None:
+        raise ConfigError(subject, list(dict.fromkeys([*mistakes.lines, *map(str, missing)])))
     per_image = sum(seconds_per_image_of_teacher(teacher) for teacher in teachers.values())
-    per_row = seconds_per_image_of_student(student)
+    per_row = seconds_per_image_of_student(student) if student is not None else 0.0
     left_out = session.left_out + (session.suite_tables.skipped if session.suite_tables else ())
     cost = Estimate(
         rows=len(samples),
@@ -85,7 +86,27 @@ def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResul
         extraction_seconds=per_image * len(samples),
         training_seconds=per_row * len(samples) * sum(stage.epochs for stage in recipe.stages),
     )
-    return CheckResult(cards=cards, licence=licence, estimate=cost, left_out=left_out)
+    return CheckResult(cards=cards, licence=licence, estimate=cost, missing=missing, left_out=left_out)
+
+
+def _load_teachers(
+    loaded: LoadedRecipe, mistakes: Mistakes
+) -> tuple[dict[str, FrozenTeacher], tuple[Missing, ...]]:
+    """The teachers that are there, and the known ones that are not; everything else is a mistake."""
+    teachers: dict[str, FrozenTeacher] = {}
+    missing = []
+    for name, config in loaded.recipe.teachers.items():
+        try:
+            teachers[name] = load_teacher(name, config, base=loaded.base)
+        except MissingWeights as error:
+            known = missing_teacher(name, config)
+            if known is None:
+                mistakes.lines.append(str(error))
+            else:
+                missing.append(known)
+        except MedDistillError as error:
+            mistakes.lines.append(str(error))
+    return teachers, tuple(missing)
 
 
 def _store_bytes(session: Session, cards: Mapping[str, TeacherCard]) -> int:

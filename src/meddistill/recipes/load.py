@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
@@ -12,6 +13,9 @@ from meddistill.evaluation.config import SuiteConfig
 from meddistill.recipes.schema import Recipe
 from meddistill.recipes.validate import validated
 from meddistill.recipes.yaml_file import Plain, apply_overrides, apply_smoke, read_yaml
+
+PACKAGED: Final = Path(str(files("meddistill.recipes")))
+_SUITES: Final = "suites"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +40,26 @@ def load_recipe(
 
     Raises ConfigError with every mistake of the recipe and of its suite.
     """
+    path, folder = located(path, base)
     content = read_content(path, overrides=overrides, smoke=smoke)
-    folder = (base or path.parent).resolve()
     mistakes: list[str] = []
     recipe = _collect(lambda: validated(Recipe, content, subject=str(path)), mistakes)
     suite, suite_base = _load_suite(content.get("evaluate"), folder, mistakes)
     if recipe is None or mistakes:
         raise ConfigError(str(path), mistakes)
     return LoadedRecipe(recipe=recipe, suite=suite, base=folder, suite_base=suite_base)
+
+
+def located(path: Path, base: Path | None = None) -> tuple[Path, Path]:
+    """The recipe's file and the folder at which its relative paths start: `base`, else the recipe's own.
+
+    A bare name of a recipe that comes with MedDistill names that one, where there is no file of that name;
+    its paths start at the working directory.
+    """
+    packaged = PACKAGED / f"{path.name}.yaml"
+    if len(path.parts) == 1 and not path.suffix and not path.exists() and packaged.is_file():
+        return packaged, (base or Path()).resolve()
+    return path, (base or path.parent).resolve()
 
 
 def read_content(path: Path, *, overrides: Sequence[str], smoke: bool) -> Plain:
@@ -57,8 +73,11 @@ def _load_suite(evaluate: Any, folder: Path, mistakes: list[str]) -> tuple[Suite
     if not isinstance(place, str):
         return None, folder
     path = folder / place
+    base = path.parent
+    if not path.exists() and Path(place).parts[:-1] == (_SUITES,) and (PACKAGED / place).is_file():
+        path, base = PACKAGED / place, folder
     suite = _collect(lambda: validated(SuiteConfig, read_yaml(path), subject=str(path)), mistakes)
-    return suite, path.parent
+    return suite, base
 
 
 def _collect(build: Any, mistakes: list[str]) -> Any:

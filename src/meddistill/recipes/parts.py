@@ -14,7 +14,7 @@ from meddistill.evaluation.config import SuiteConfig
 from meddistill.evaluation.suite_check import check_tasks
 from meddistill.evaluation.tables import SuiteTables
 from meddistill.licences import Policy, enforce
-from meddistill.recipes.load import LoadedRecipe, load_recipe, read_content
+from meddistill.recipes.load import LoadedRecipe, load_recipe, located, read_content
 from meddistill.recipes.mistakes import Mistakes
 from meddistill.recipes.yaml_file import read_yaml
 from meddistill.students.build import build_student
@@ -34,10 +34,11 @@ def load_for_check(path: Path, *, overrides: Sequence[str], smoke: bool) -> Load
         return load_recipe(path, overrides=overrides, smoke=smoke)
     except ConfigError as error:
         found = Mistakes()
+        path, base = located(path)
         content = found.catch(partial(read_content, path, overrides=overrides, smoke=smoke))
         found.lines.clear()  # what cannot be read at all is in `error` already
         if content is not None:
-            _look_at(content, path.parent.resolve(), found)
+            _look_at(content, base, found)
         raise ConfigError(error.subject, list(dict.fromkeys([*error.mistakes, *found.lines]))) from None
 
 

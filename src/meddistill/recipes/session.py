@@ -9,7 +9,7 @@ from typing import Any
 from meddistill.data.keys import image_keys
 from meddistill.data.samples import Samples, count_rows
 from meddistill.data.unreadable import read_readable
-from meddistill.errors import MedDistillError, TeacherError
+from meddistill.errors import MedDistillError, MissingWeights, TeacherError
 from meddistill.evaluation.suite_check import TrainingRows, check_tasks
 from meddistill.evaluation.tables import SuiteTables
 from meddistill.features.availability import Availability, availability
@@ -17,6 +17,7 @@ from meddistill.features.reader import FeatureStore
 from meddistill.licences import LicenceTerms
 from meddistill.progress import Progress, SilentProgress
 from meddistill.recipes.load import LoadedRecipe
+from meddistill.recipes.missing import missing_initial_weights, missing_teacher
 from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.schema import Recipe
 from meddistill.students.build import build_student, initial_licence
@@ -118,10 +119,14 @@ class Session:
         for name, config in self.recipe.teachers.items():
             try:
                 loaded[name] = load_teacher(name, config, base=self.base).to(self.processes.device)
+            except MissingWeights as error:
+                known = missing_teacher(name, config)
+                mistakes.append(str(error) if known is None else str(known))
             except MedDistillError as error:
                 mistakes.append(str(error))
         if mistakes:
-            msg = "\n".join(mistakes)
+            initial = missing_initial_weights(self.recipe.student, base=self.base)
+            msg = "\n".join([*mistakes, *map(str, initial)])
             raise TeacherError(msg)
         return loaded
 

@@ -54,7 +54,7 @@ def load_teacher(id: str, config: TeacherConfig, *, base: Path) -> FrozenTeacher
         return _frozen(id, config, adapted)
     except TeacherError as error:
         msg = f"teacher {id!r}: {error}"
-        raise TeacherError(msg) from error
+        raise type(error)(msg) from error
     except MissingExtra:
         raise
     except Exception as error:  # at the border of other libraries, each with its own exceptions

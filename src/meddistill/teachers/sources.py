@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from meddistill.errors import TeacherError
+from meddistill.errors import MissingWeights, TeacherError
 
 _LOCAL: Final = "local-dir:"
 _HUB: Final = "hf-hub:"
@@ -32,7 +32,7 @@ def find_folder(model: str, *, base: Path, revision: str | None) -> Source:
 
     Raises
     ------
-    TeacherError
+    MissingWeights
         If a path does not exist, or the hub's model is not cached and cannot be fetched.
     """
     if model.startswith(_LOCAL):
@@ -62,7 +62,7 @@ def _local(path: Path, model: str) -> Source:
             f"`model` must be an existing folder or a hub id; got {model!r}. Relative paths start at the "
             "recipe's folder."
         )
-        raise TeacherError(msg)
+        raise MissingWeights(msg)
     folder = path.resolve()
     return Source(folder=folder, name=folder.name)
 
@@ -84,7 +84,7 @@ def _hub(identifier: str, revision: str | None) -> Source:
         f"`hf download {identifier}{pinned} --local-dir FOLDER` (after accepting its terms, if it is gated), "
         "bring FOLDER here and name it as the model."
     )
-    raise TeacherError(msg) from failure
+    raise MissingWeights(msg) from failure
 
 
 def _snapshot(identifier: str, *, revision: str | None, cached_only: bool) -> Path:
