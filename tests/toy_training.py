@@ -48,12 +48,15 @@ class ToyStudent(nn.Module):
             self.log_scale = nn.Parameter(torch.tensor(1.5))
 
     def forward(self, rasters: Tensor, tokens: Tensor) -> StudentOutputs:
-        pixels = rasters.flatten(1).to(self.log_scale.dtype) / 255 - 0.5
         return StudentOutputs(
-            image=self.image(pixels),
+            image=self.embed_images(rasters),
             text=self.text(self.words(tokens.to(rasters.device).long()).mean(dim=1)),
             logit_scale=self.log_scale.exp(),
         )
+
+    def embed_images(self, rasters: Tensor, *, keep: Tensor | None = None) -> Tensor:
+        pixels = rasters.to(self.log_scale.dtype) / 255 - 0.5
+        return self.image((pixels if keep is None else pixels * keep[..., None]).flatten(1))
 
     @torch.no_grad()
     def clamp_logit_scale(self) -> None:
@@ -147,6 +150,19 @@ EMBEDDING = {
         "cosine_smooth_l1": 0.7,
     },
     "selection": {"kind": "random_draw"},
+}
+
+
+# Those that need more of a step: layers of their own, masked images, the batch's own gradients.
+EVERY_OBJECTIVE = {
+    **EMBEDDING,
+    "objectives": {
+        **EMBEDDING["objectives"],
+        "affinity_mimicking": 0.6,
+        "gradient_distillation": 20.0,
+        "masked_feature_distillation": {"weight": 30.0, "patch_size": 2, "ratio": 0.5},
+        "augmented_feature_fusion": 0.8,
+    },
 }
 
 

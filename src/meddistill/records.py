@@ -52,16 +52,21 @@ class TeacherOutputs:
 
 @dataclass(frozen=True, kw_only=True)
 class StudentOutputs:
-    """The student's embeddings, not normalised, and its exponentiated logit scale (a scalar)."""
+    """The student's embeddings, not normalised, and its exponentiated logit scale (a scalar).
+
+    `masked_image` are the embeddings of the images with part of each hidden, where the method asks for them.
+    """
 
     image: Float[Tensor, "batch dim"]
     text: Float[Tensor, "batch dim"]
     logit_scale: Float[Tensor, ""]
+    masked_image: Float[Tensor, "batch dim"] | None = None
 
     @property
     def embeddings(self) -> tuple[Float[Tensor, "batch dim"], ...]:
-        """All that there are."""
-        return (self.image, self.text)
+        """All that there are: image, text, and masked image where it is asked for."""
+        there = (self.image, self.text, self.masked_image)
+        return tuple(each for each in there if each is not None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,34 +3,53 @@
 import pytest
 import torch
 
-from meddistill.methods.config import ContrastiveConfig
+from meddistill.methods.config import ContrastiveConfig, EmbeddingConfig
 from meddistill.records import StudentOutputs, positives
 from meddistill.training.batches import chunks_of, on_device, rows_of
 from meddistill.training.seeds import derive_seed
-from toy_training import DEVICE, ToyStudent, ToyTeachers, gradients_of, toy_batch, toy_method, toy_step
+from toy_training import (
+    DEVICE,
+    EMBEDDING,
+    EVERY_OBJECTIVE,
+    ToyStudent,
+    ToyTeachers,
+    gradients_of,
+    toy_batch,
+    toy_method,
+    toy_step,
+)
 
 ROWS = list(range(12))
 EXACT = {"rtol": 1e-9, "atol": 1e-12}
 
 
-def gradients(student: ToyStudent, **options) -> dict[str, torch.Tensor]:
-    method = toy_method()
+some_and_all = pytest.mark.parametrize("content", [EMBEDDING, EVERY_OBJECTIVE], ids=["some", "all"])
+
+
+def gradients(student: ToyStudent, content=EMBEDDING, **options) -> dict[str, torch.Tensor]:
+    method = toy_method(EmbeddingConfig.model_validate(content))
     if student.log_scale.dtype == torch.float64:
         method.double()
     toy_step(student, method, **options)(toy_batch(ROWS), step=3)
     return gradients_of(student, method)
 
 
-def plain_autograd(student: ToyStudent, *, micro_batch: int) -> dict[str, torch.Tensor]:
+def plain_autograd(student: ToyStudent, content, *, micro_batch: int) -> dict[str, torch.Tensor]:
     """The same loss with every graph kept and one backward, no leaves: what the step must reproduce."""
-    student, method = student.to(DEVICE), toy_method().double().to(DEVICE)
+    method = toy_method(EmbeddingConfig.model_validate(content)).double().to(DEVICE)
+    student = student.to(DEVICE)
     batch = on_device(toy_batch(ROWS), DEVICE)
-    outputs = []
+    outputs, masked = [], []
     for number, rows in enumerate(chunks_of(batch, micro_batch)):
         torch.manual_seed(derive_seed("dropout", 9, 3, 0, number))
         part = rows_of(batch, rows)
         outputs.append(student(part.rasters, part.tokens))
+        if method.masked_images is not None:
+            seed = derive_seed("mask", 9, 3)
+            keep = method.masked_images.keep(part.samples.to(DEVICE), height=4, width=4, seed=seed)
+            masked.append(student.embed_images(part.rasters, keep=keep))
     whole = StudentOutputs(
+        masked_image=torch.cat(masked) if masked else None,
         image=torch.cat([each.image for each in outputs]),
         text=torch.cat([each.text for each in outputs]),
         logit_scale=outputs[0].logit_scale,
@@ -54,30 +73,44 @@ def plain_autograd(student: ToyStudent, *, micro_batch: int) -> dict[str, torch.
     return gradients_of(student, method)
 
 
+@some_and_all
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("micro_batch", [12, 4, 5])
-def test_a_step_has_the_gradient_of_plain_autograd(micro_batch, dropout) -> None:
+def test_a_step_has_the_gradient_of_plain_autograd(micro_batch, dropout, content) -> None:
     """With dropout this holds only if the second forward pass drops what the first one dropped."""
-    found = gradients(ToyStudent(dropout=dropout).double(), micro_batch=micro_batch)
-    expected = plain_autograd(ToyStudent(dropout=dropout).double(), micro_batch=micro_batch)
+    found = gradients(ToyStudent(dropout=dropout).double(), content, micro_batch=micro_batch)
+    expected = plain_autograd(ToyStudent(dropout=dropout).double(), content, micro_batch=micro_batch)
     assert found.keys() == expected.keys()
     torch.testing.assert_close(found, expected, **EXACT)
 
 
+@some_and_all
 @pytest.mark.parametrize("micro_batch", [1, 4, 5, 100])
-def test_micro_batches_equal_one_batch(micro_batch) -> None:
-    whole = gradients(ToyStudent().double())
-    parts = gradients(ToyStudent().double(), micro_batch=micro_batch)
+def test_micro_batches_equal_one_batch(micro_batch, content) -> None:
+    whole = gradients(ToyStudent().double(), content)
+    parts = gradients(ToyStudent().double(), content, micro_batch=micro_batch)
     torch.testing.assert_close(parts, whole, **EXACT)
     assert whole["0.log_scale"].abs() > 0
 
 
-def test_running_statistics_are_updated_once() -> None:
+def test_masked_images_have_a_gradient_of_their_own() -> None:
+    objectives = {"masked_feature_distillation": {"weight": 1.0, "patch_size": 2}}
+    found = gradients(ToyStudent().double(), {"method": "embedding", "objectives": objectives})
+    assert found["0.image.0.weight"].abs().sum() > 0
+    objectives = {"masked_feature_distillation": {"weight": 1.0, "patch_size": 2, "ratio": 0.25}}
+    other = gradients(ToyStudent().double(), {"method": "embedding", "objectives": objectives})
+    assert not torch.allclose(found["0.image.0.weight"], other["0.image.0.weight"])
+    torch.testing.assert_close(found["0.text.2.weight"], other["0.text.2.weight"], **EXACT)
+
+
+@some_and_all
+@pytest.mark.parametrize("micro_batch", [4, 12])
+def test_running_statistics_are_updated_once_and_by_whole_images(content, micro_batch) -> None:
     found = ToyStudent(batch_norm=True)
-    gradients(found, micro_batch=4)
+    gradients(found, content, micro_batch=micro_batch)
     expected = ToyStudent(batch_norm=True).to(DEVICE)
     batch = on_device(toy_batch(ROWS), DEVICE)
-    for rows in chunks_of(batch, 4):
+    for rows in chunks_of(batch, micro_batch):
         part = rows_of(batch, rows)
         expected(part.rasters, part.tokens)
     for name, buffer in expected.named_buffers():

@@ -8,10 +8,13 @@ import pytest
 import torch
 
 from meddistill.errors import NonFiniteError
+from meddistill.methods.config import EmbeddingConfig
 from meddistill.training.loop import train_stage
 from meddistill.training.optimiser import Optimiser
 from meddistill.training.processes import Processes
 from toy_training import (
+    EMBEDDING,
+    EVERY_OBJECTIVE,
     ON_CPU,
     ToyStudent,
     gradients_of,
@@ -28,9 +31,12 @@ pytestmark = pytest.mark.skipif(
 BATCHES = [[3, 8, 1, 2, 9, 10, 7, 0], [20, 21, 22, 23, 24, 25, 26, 27], [5, 4, 11, 14, 13, 12, 6, 15]]
 
 
-def three_steps(processes: Processes, *, micro_batch: int | None = None) -> dict[str, object]:
+def three_steps(
+    processes: Processes, *, micro_batch: int | None = None, content=EMBEDDING
+) -> dict[str, object]:
     """Gradients of the first batch, and the weights after three updates, in float64."""
-    student, method = ToyStudent().double(), toy_method().double()
+    method = toy_method(EmbeddingConfig.model_validate(content)).double()
+    student = ToyStudent().double()
     step = toy_step(student, method, processes=processes, micro_batch=micro_batch)
     optimiser = Optimiser(student=student, method=method, config=toy_config())
     first = {}
@@ -77,6 +83,8 @@ def _join(rank: int, count: int, port: int, folder: str) -> None:
     found = {
         "plain": three_steps(processes),
         "micro": three_steps(processes, micro_batch=3),
+        "all": three_steps(processes, content=EVERY_OBJECTIVE),
+        "all, micro": three_steps(processes, content=EVERY_OBJECTIVE, micro_batch=3),
         "stage": _stage(processes, Path(folder) / "two"),
         "spoilt": spoilt_step(processes),
     }
@@ -101,25 +109,31 @@ def two(tmp_path_factory) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def one() -> dict[str, object]:
-    return three_steps(Processes(cpu=ON_CPU))
+def alone() -> dict[str, dict[str, object]]:
+    processes = Processes(cpu=ON_CPU)
+    some, every = three_steps(processes), three_steps(processes, content=EVERY_OBJECTIVE)
+    return {"plain": some, "micro": some, "all": every, "all, micro": every}
 
 
-@pytest.mark.parametrize("kind", ["plain", "micro"])
-def test_gradients_equal_those_of_one_process(two, one, kind) -> None:
+every_kind = pytest.mark.parametrize("kind", ["plain", "micro", "all", "all, micro"])
+
+
+@every_kind
+def test_gradients_equal_those_of_one_process(two, alone, kind) -> None:
+    one = alone[kind]
     for rank in range(2):
         found = two[rank][kind]
         assert found["loss"] == pytest.approx(one["loss"], rel=1e-9)
         torch.testing.assert_close(found["gradients"], one["gradients"], rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", ["plain", "micro"])
-def test_weights_after_three_updates_equal_those_of_one_process(two, one, kind) -> None:
+@every_kind
+def test_weights_after_three_updates_equal_those_of_one_process(two, alone, kind) -> None:
     for part in ("weights", "heads"):
-        torch.testing.assert_close(two[0][kind][part], one[part], rtol=0, atol=1e-9)
+        torch.testing.assert_close(two[0][kind][part], alone[kind][part], rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("kind", ["plain", "micro"])
+@every_kind
 def test_processes_keep_the_same_weights_bit_for_bit(two, kind) -> None:
     for part in ("weights", "heads"):
         assert all(two[0][kind][part][name].equal(each) for name, each in two[1][kind][part].items())

@@ -180,7 +180,16 @@ def test_a_teacher_missing_for_a_row_only_rescales_the_gradients_of_the_others()
 
 
 @pytest.mark.parametrize(
-    "name", ["feature_mse", "cosine_smooth_l1", "similarity_kl", "interactive_contrastive"]
+    "name",
+    [
+        "feature_mse",
+        "cosine_smooth_l1",
+        "similarity_kl",
+        "interactive_contrastive",
+        "affinity_mimicking",
+        "gradient_distillation",
+        "augmented_feature_fusion",
+    ],
 )
 def test_the_weight_of_an_objective_scales_its_gradient(name) -> None:
     gradients = []

@@ -9,15 +9,20 @@ from torch import Tensor
 from torch.nn import functional
 
 from meddistill.errors import ConfigError, TeacherError
+from meddistill.objectives.affinity_mimicking import AffinityMimicking
+from meddistill.objectives.augmented_feature_fusion import AugmentedFeatureFusion
 from meddistill.objectives.base import Objective, RowContext, TowerStatistics
 from meddistill.objectives.config import EmbeddingObjectives, StudentObjectives
 from meddistill.objectives.contrastive import Contrastive
 from meddistill.objectives.cosine_smooth_l1 import CosineSmoothL1
 from meddistill.objectives.feature_mse import FeatureMSE
+from meddistill.objectives.gradient_distillation import GradientDistillation
 from meddistill.objectives.interactive_contrastive import PUBLISHED_SCALE, InteractiveContrastive
+from meddistill.objectives.masked_feature_distillation import MaskedFeatureDistillation
 from meddistill.objectives.registry import (
     STUDENT_OBJECTIVES,
     TEACHER_OBJECTIVES,
+    Layers,
     build_student_objective,
     build_teacher_objective,
 )
@@ -46,6 +51,13 @@ CASES = {
     "similarity_kl, own scale": SimilarityKL(teacher_scale=3.0),
     "interactive_contrastive": InteractiveContrastive(),
     "interactive_contrastive as published": InteractiveContrastive(as_published=True),
+    "affinity_mimicking": AffinityMimicking(),
+    "affinity_mimicking, own scale": AffinityMimicking(teacher_scale=3.0),
+    "gradient_distillation": GradientDistillation(),
+    "gradient_distillation, own scale": GradientDistillation(teacher_scale=3.0),
+    "gradient_distillation as published": GradientDistillation(as_published=True),
+    "masked_feature_distillation": MaskedFeatureDistillation(),
+    "augmented_feature_fusion": AugmentedFeatureFusion(student_dim=DIM, teacher_dim=DIM, seed=0),
 }
 every_objective = pytest.mark.parametrize("objective", CASES.values(), ids=CASES.keys())
 
@@ -60,6 +72,7 @@ def example(*, dtype: torch.dtype = torch.float64, seed: int = 0) -> tuple[Stude
         image=draw().requires_grad_(),
         text=draw().requires_grad_(),
         logit_scale=torch.tensor(4.0, dtype=dtype, device=DEVICE, requires_grad=True),
+        masked_image=draw().requires_grad_(),
     )
     available = torch.ones(ROWS, dtype=torch.bool, device=DEVICE)
     return student, TeacherOutputs(available=available, image=draw(), text=draw(), logit_scale=6.0)
@@ -78,7 +91,7 @@ def run(objective, student: StudentOutputs, teacher: TeacherOutputs, rows: RowCo
 
 
 def gradients(losses: RowLosses, student: StudentOutputs) -> list[Tensor]:
-    inputs = [student.image, student.text, student.logit_scale]
+    inputs = [student.image, student.text, student.logit_scale, student.masked_image]
     found = torch.autograd.grad(losses.total.sum(), inputs, allow_unused=True)
     return [
         torch.zeros_like(each) if grad is None else grad for each, grad in zip(inputs, found, strict=True)
@@ -96,10 +109,11 @@ def test_gradients_equal_finite_differences(objective, mask) -> None:
     student, teacher = example()
     rows = context(mask, captions=[0, 1, 2, 0, 4, 2, 2])
 
-    def total(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
-        return run(objective, StudentOutputs(image=image, text=text, logit_scale=scale), teacher, rows).total
+    def total(image: Tensor, text: Tensor, scale: Tensor, masked: Tensor) -> Tensor:
+        given = StudentOutputs(image=image, text=text, logit_scale=scale, masked_image=masked)
+        return run(objective, given, teacher, rows).total
 
-    inputs = (student.image, student.text, student.logit_scale)
+    inputs = (student.image, student.text, student.logit_scale, student.masked_image)
     assert torch.autograd.gradcheck(total, inputs, eps=1e-6, atol=1e-6, rtol=1e-4)
 
 
@@ -121,18 +135,19 @@ def test_masked_rows_are_as_if_they_were_not_there(objective) -> None:
         image=student.image[keep].detach().requires_grad_(),
         text=student.text[keep].detach().requires_grad_(),
         logit_scale=student.logit_scale.detach().requires_grad_(),
+        masked_image=student.masked_image[keep].detach().requires_grad_(),
     )
     sub_teacher = replace(teacher, available=keep[keep], image=teacher.image[keep], text=teacher.text[keep])
     alone = run(objective, smaller, sub_teacher, part)
     torch.testing.assert_close(masked.total[keep], alone.total)
     assert masked.count.tolist() == keep.double().tolist()
     assert masked.total[~keep].abs().sum() == 0
-    image, text, scale = gradients(masked, student)
-    sub_image, sub_text, sub_scale = gradients(alone, smaller)
-    torch.testing.assert_close(image[keep], sub_image)
-    torch.testing.assert_close(text[keep], sub_text)
+    *rows, scale, hidden = gradients(masked, student)
+    *sub_rows, sub_scale, sub_hidden = gradients(alone, smaller)
     torch.testing.assert_close(scale, sub_scale)
-    assert image[~keep].abs().sum() == text[~keep].abs().sum() == 0
+    for found, expected in zip([*rows, hidden], [*sub_rows, sub_hidden], strict=True):
+        torch.testing.assert_close(found[keep], expected)
+        assert found[~keep].abs().sum() == 0
 
 
 @every_objective
@@ -311,19 +326,29 @@ def test_interactive_contrastive_is_the_contrastive_loss_across_the_two_models()
     assert gradients(InteractiveContrastive()(student, teacher, rows), student)[2] != 0
 
 
-@pytest.mark.parametrize("name", ["similarity_kl", "interactive_contrastive"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "similarity_kl",
+        "interactive_contrastive",
+        "affinity_mimicking",
+        "gradient_distillation",
+        "augmented_feature_fusion",
+    ],
+)
 @pytest.mark.parametrize("tower", ["image", "text"])
 def test_objectives_over_both_towers_refuse_a_teacher_with_one(name, tower) -> None:
     student, teacher = example()
-    objective = TEACHER_OBJECTIVES[name]()
+    objective = CASES[name].to(DEVICE)
     with pytest.raises(TeacherError, match=f"got one without {tower} embeddings"):
         objective(student, replace(teacher, **{tower: None}), context())
 
 
-def test_similarity_kl_without_any_teacher_scale_is_refused() -> None:
+@pytest.mark.parametrize("name", ["similarity_kl", "affinity_mimicking", "gradient_distillation"])
+def test_similarities_without_any_teacher_scale_are_refused(name) -> None:
     student, teacher = example()
-    with pytest.raises(TeacherError, match="`teacher_scale`"):
-        SimilarityKL()(student, replace(teacher, logit_scale=None), context())
+    with pytest.raises(TeacherError, match=f"`teacher_scale` of {name}"):
+        CASES[name](student, replace(teacher, logit_scale=None), context())
 
 
 def test_standardised_features_without_statistics_are_refused() -> None:
@@ -345,7 +370,10 @@ def test_a_recipe_gives_a_weight_or_options() -> None:
         "cosine_smooth_l1": 1e-3,
         "interactive_contrastive": 2.0,
     }
-    built = build_teacher_objective("interactive_contrastive", chosen["interactive_contrastive"])
+    layers = Layers(student_dim=4, teacher_dim=3, seed=0)
+    built = build_teacher_objective(
+        "interactive_contrastive", chosen["interactive_contrastive"], layers=layers
+    )
     assert built.scale == 10
     diagonal = StudentObjectives.model_validate({"contrastive": {"as_published": True}})
     assert build_student_objective("contrastive", diagonal.chosen()["contrastive"]).as_published

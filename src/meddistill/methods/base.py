@@ -9,6 +9,7 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from meddistill.features.projections.maps import LinearMap
+from meddistill.methods.masked_images import MaskedImages
 from meddistill.methods.step import StepLoss
 from meddistill.objectives.base import TowerStatistics
 from meddistill.objectives.config import Tower
@@ -59,9 +60,12 @@ class Method(nn.Module, ABC):
 
     A method knows nothing of epochs, devices, processes or files. Its parameters (heads) are trained with the
     student and thrown away after it.
+
+    `masked_images` says what is hidden in the images of `StudentOutputs.masked_image`; None asks for none.
     """
 
     teachers: tuple[str, ...]
+    masked_images: MaskedImages | None = None
 
     @abstractmethod
     def loss(

@@ -13,20 +13,26 @@ from meddistill.balancing.evidence import Evidence
 from meddistill.balancing.reduce import reduce, reduce_each
 from meddistill.balancing.selection import build_selection
 from meddistill.errors import ConfigError, TeacherError
+from meddistill.features.projections.config import LearnedHeadConfig
 from meddistill.methods.base import Method, TeacherSpace
 from meddistill.methods.config import EmbeddingConfig, missing_towers
 from meddistill.methods.contrastive import StudentTerms
+from meddistill.methods.masked_images import MaskedImages
+from meddistill.methods.mixing import mixed_rows
+from meddistill.methods.rescale import EqualGradient, rescaled
+from meddistill.methods.spaces import Spaces, has_one_dim
 from meddistill.methods.step import StepLoss
 from meddistill.methods.weighing import own_losses, weighting_lacks
 from meddistill.objectives.base import Objective, RowContext, normalised, target_rows
+from meddistill.objectives.config import TeacherScaleOptions
 from meddistill.objectives.registry import (
     STUDENT_OBJECTIVES,
     TEACHER_OBJECTIVES,
+    Layers,
     build_student_objective,
     build_teacher_objective,
 )
 from meddistill.records import RowLosses, StudentOutputs, TeacherOutputs
-from meddistill.students.heads import TeacherHead
 
 PerTeacher = Mapping[str, TeacherOutputs]
 
@@ -36,12 +42,13 @@ class EmbeddingMethod(Method):
     """L = Σ_o λ_o · [Σ_bt w_bt·ℓ_obt / Σ_bt w_bt·n_obt] + Σ_own λ·L_own.
 
     Selection picks the teachers of each row; each objective o sees those rows of each teacher t alone and
-    returns loss ℓ and denominator n; weighting gives w with Σ_t w_bt = 1; `balancing.reduce` is the one
-    reduction. With random draw and {contrastive: 1, feature_mse: 50, interactive_contrastive: 1} this is
-    stage 2 of MMKD-CLIP, but for a learnt head per teacher instead of a fixed projection, and negatives from
-    the same teacher only.
+    returns loss ℓ and denominator n; weighting gives w, as a rule with Σ_t w_bt = 1; `balancing.reduce` is
+    the one reduction. With random draw, {contrastive: 1, feature_mse: 50, interactive_contrastive: 1} and the
+    projection `linear_autoencoder` this is stage 2 of MMKD-CLIP, but for normalised targets, negatives from
+    the same teacher only, and λ of feature objectives rescaled as `EqualGradient` says; each is an option.
 
-    Each teacher has one linear head, shared by image and text, from the student's space to its own.
+    `Spaces` says where the student meets each teacher. Without another projection it is the teacher's own
+    space, and one linear head per teacher, shared by image and text, leads there from the student's.
     """
 
     def __init__(
@@ -55,9 +62,10 @@ class EmbeddingMethod(Method):
         self.weights = {name: options.weight for name, options in chosen.items()}
         self.selection = build_selection(config.selection)
         self.weighting = build_weighting(config.weighting, teachers=self.teachers)
-        self.heads = nn.ModuleDict(
-            {name: _head(student_dim, space, seed=seed) for name, space in teachers.items()}
-        )
+        self.masked_images = _masked_images(config)
+        here = partial(Spaces, student_dim=student_dim, teachers=teachers, seed=seed)
+        self.spaces = here(config.projection)
+        self.rescale = EqualGradient(rescaled(config), reference=partial(here, LearnedHeadConfig()))
         self.terms = StudentTerms(
             {
                 name: build_student_objective(name, chosen[name])
@@ -69,7 +77,12 @@ class EmbeddingMethod(Method):
             {
                 name: nn.ModuleDict(
                     {
-                        teacher: build_teacher_objective(name, chosen[name], statistics=space.statistics)
+                        teacher: build_teacher_objective(
+                            name,
+                            chosen[name],
+                            layers=Layers(student_dim=student_dim, teacher_dim=_dim(space), seed=seed),
+                            statistics=space.statistics,
+                        )
                         for teacher, space in teachers.items()
                     }
                 )
@@ -90,20 +103,21 @@ class EmbeddingMethod(Method):
         _refuse_missing(self.teachers, teachers)
         available = torch.stack([teachers[name].available for name in self.teachers], dim=1)
         selected = self.selection.select(available, generator)
-        projected = {name: self._project(name, student) for name in self.teachers}
+        self._measure(student, teachers, selected=selected, positives=positives)
+        projected = {name: self.spaces.student(name, student) for name in self.teachers}
+        targets = {name: self.spaces.target(name, teachers[name]) for name in self.teachers}
         totals: dict[str, Tensor] = {}
         counts: dict[str, Tensor] = {}
         for name, objectives in self.objectives.items():
-            rows = [
-                self._against(
-                    cast("nn.ModuleDict", objectives)[teacher],
-                    student=student,
-                    projected=projected[teacher],
-                    teacher=teachers[teacher],
-                    context=RowContext(mask=selected[:, column], positives=positives),
-                )
-                for column, teacher in enumerate(self.teachers)
-            ]
+            rows = self._rows(
+                cast("nn.ModuleDict", objectives),
+                student=student,
+                projected=projected,
+                teachers=teachers,
+                targets=targets,
+                selected=selected,
+                positives=positives,
+            )
             totals[name] = torch.stack([row.total for row in rows], dim=1)
             counts[name] = torch.stack([row.count for row in rows], dim=1)
         losses = self._combined(totals, counts)
@@ -119,13 +133,13 @@ class EmbeddingMethod(Method):
         weights = self.weighting.weights(evidence)
         parts = {name: reduce(totals[name], counts[name], weights) for name in totals}
         parts |= self.terms(student, positives)
-        total = torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()
+        total = torch.stack([self._weight(name) * part for name, part in parts.items()]).sum()
         learnt = self.weighting.own_loss(evidence)
         if learnt is not None:
             parts["weighting"] = learnt
             total = total + learnt
         with torch.no_grad():
-            agreement = [_agreement(projected[name], teachers[name]) for name in self.teachers]
+            agreement = [_agreement(projected[name], targets[name]) for name in self.teachers]
         return StepLoss(
             total=total,
             parts={name: part.detach() for name, part in parts.items()},
@@ -135,46 +149,79 @@ class EmbeddingMethod(Method):
             teacher_rows=available.sum(dim=0).to(losses.dtype),
         )
 
-    def _project(self, teacher: str, student: StudentOutputs) -> StudentOutputs:
-        head = self.heads[teacher]
-        return StudentOutputs(
-            image=head(student.image), text=head(student.text), logit_scale=student.logit_scale
+    @property
+    def heads(self) -> nn.ModuleDict:
+        """What leads from the student's space to that of each teacher."""
+        return self.spaces.heads
+
+    def _measure(
+        self,
+        student: StudentOutputs,
+        teachers: PerTeacher,
+        *,
+        selected: Bool[Tensor, "batch teachers"],
+        positives: Bool[Tensor, "batch batch"],
+    ) -> None:
+        compared = cast("Mapping[str, Mapping[str, Objective]]", self.objectives)
+        asked = {name: teachers[name] for name in self.teachers}
+        self.rescale.measure(
+            self.spaces, compared, student, teachers=asked, selected=selected, positives=positives
         )
 
-    @staticmethod
-    def _against(
-        objective: nn.Module,
+    def _weight(self, objective: str) -> Tensor | float:
+        return self.weights[objective] * self.rescale.factor(objective)
+
+    def _rows(
+        self,
+        objectives: nn.ModuleDict,
         *,
         student: StudentOutputs,
-        projected: StudentOutputs,
-        teacher: TeacherOutputs,
-        context: RowContext,
-    ) -> RowLosses:
-        own = cast("Objective", objective).space == "own"
-        losses: RowLosses = objective(student if own else projected, teacher, context)
-        return losses
+        projected: Mapping[str, StudentOutputs],
+        teachers: PerTeacher,
+        targets: PerTeacher,
+        selected: Bool[Tensor, "batch teachers"],
+        positives: Bool[Tensor, "batch batch"],
+    ) -> list[RowLosses]:
+        """One objective's losses per row, teacher by teacher.
+
+        In the teacher's space it is given `projected` and `targets`, else both sides as they are.
+        """
+        compared = [cast("Objective", objectives[name]) for name in self.teachers]
+        columns = selected.unbind(dim=1)
+        if compared[0].mixes_teachers:
+            mixed = mixed_rows(
+                selected,
+                projected=[projected[name] for name in self.teachers],
+                teachers=[targets[name] for name in self.teachers],
+            )
+            rows = compared[0](mixed.student, mixed.teacher, RowContext(mask=mixed.mask, positives=positives))
+            return [RowLosses(total=rows.total * keep, count=rows.count * keep) for keep in columns]
+        return [
+            objective(
+                student if objective.space == "own" else projected[name],
+                teachers[name] if objective.space == "own" else targets[name],
+                RowContext(mask=keep, positives=positives),
+            )
+            for name, objective, keep in zip(self.teachers, compared, columns, strict=True)
+        ]
 
     def _combined(
         self, totals: Mapping[str, Tensor], counts: Mapping[str, Tensor]
     ) -> Float[Tensor, "batch teachers"]:
         """Σ_o λ_o·ℓ_o/n_o per row and teacher, without gradient: what weightings and logs look at."""
-        terms = [self.weights[name] * _mean(totals[name], counts[name]) for name in totals]
+        terms = [self._weight(name) * _mean(totals[name], counts[name]) for name in totals]
         return torch.stack(terms).sum(dim=0).detach()
 
     def _teacher_losses(
         self, totals: Mapping[str, Tensor], counts: Mapping[str, Tensor], kept: Bool[Tensor, "batch teachers"]
     ) -> Float[Tensor, " teachers"]:
         """Σ_o λ_o·ℓ̄_ot, each teacher's loss if it stood alone, with gradient."""
-        terms = [self.weights[name] * reduce_each(totals[name], counts[name], kept) for name in totals]
+        terms = [self._weight(name) * reduce_each(totals[name], counts[name], kept) for name in totals]
         return torch.stack(terms).sum(dim=0)
 
 
-def _head(student_dim: int, space: TeacherSpace, *, seed: int) -> TeacherHead:
-    """A head that depends on the seed and the dims alone, so that one more teacher changes no other head."""
-    teacher_dim = space.image_dim if space.image_dim is not None else space.text_dim
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return TeacherHead(student_dim, cast("int", teacher_dim))
+def _dim(space: TeacherSpace) -> int:
+    return cast("int", space.image_dim if space.image_dim is not None else space.text_dim)
 
 
 def what_lacks(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> list[str]:
@@ -186,14 +233,41 @@ def what_lacks(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) ->
         for name, space in teachers.items()
         if len(space.towers) == 2 and space.image_dim != space.text_dim
     ]
-    kl = config.objectives.similarity_kl
-    if kl is not None and kl.teacher_scale is None:
-        mistakes += [
-            f"teacher `{name}` must have a logit scale for similarity_kl; got none. Set `teacher_scale`."
-            for name, space in teachers.items()
-            if space.logit_scale is None
-        ]
-    return mistakes + weighting_lacks(config.weighting, teachers)
+    mistakes += [
+        f"teacher `{name}` must have a logit scale for {objective}; got none. Set `teacher_scale`."
+        for objective, options in config.objectives.chosen().items()
+        if isinstance(options, TeacherScaleOptions) and options.teacher_scale is None
+        for name, space in teachers.items()
+        if space.logit_scale is None
+    ]
+    return mistakes + _unmixable(config, teachers) + weighting_lacks(config.weighting, teachers)
+
+
+def _unmixable(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> list[str]:
+    """One line for everything that keeps the teachers of a batch's rows from standing in one softmax."""
+    options = config.objectives.interactive_contrastive
+    if options is None or not options.as_published:
+        return []
+    mistakes = []
+    if not config.draws_one:
+        mistakes.append(
+            "`selection` must draw one teacher a row for interactive_contrastive `as_published`, which mixes "
+            f"the teachers of the rows; got {config.selection.kind}. Use random_draw."
+        )
+    dims = {name: _dim(space) for name, space in teachers.items() if space.towers}
+    if len(set(dims.values())) > 1 and not has_one_dim(config.projection):
+        got = ", ".join(f"{name} {dim}" for name, dim in dims.items())
+        mistakes.append(
+            "`teachers` must have embeddings of one dim for interactive_contrastive `as_published`, which "
+            f"mixes the teachers of the rows; got {got}. Choose the projection linear_autoencoder or pca, or "
+            "leave `as_published` out."
+        )
+    return mistakes
+
+
+def _masked_images(config: EmbeddingConfig) -> MaskedImages | None:
+    options = config.objectives.masked_feature_distillation
+    return None if options is None else MaskedImages(patch_size=options.patch_size, ratio=options.ratio)
 
 
 def _check(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> None:

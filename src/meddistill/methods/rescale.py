@@ -76,7 +76,7 @@ class EqualGradient(nn.Module):
         if self.measured:
             return
         batch = _Batch(student, teachers, selected, positives)
-        reference = self._reference().to(student.image.device)
+        reference = self._reference().to(student.image.device, student.image.dtype)
         for number, name in enumerate(self.names):
             here = batch.gradient_norm(objectives[name], spaces)
             there = batch.gradient_norm(objectives[name], reference)

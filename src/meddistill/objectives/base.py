@@ -44,10 +44,12 @@ class Objective(nn.Module, ABC):
     """The student against one teacher.
 
     `space` says which student embeddings `forward` takes: projected by the teacher's head (`teacher`), or
-    the student's `own`.
+    the student's `own`. With `mixes_teachers` it is called once for all teachers instead of once for each, on
+    rows of which every one is of the teacher drawn for it.
     """
 
     space: ClassVar[Literal["teacher", "own"]] = "teacher"
+    mixes_teachers: bool = False
 
     @abstractmethod
     def forward(self, student: StudentOutputs, teacher: TeacherOutputs, context: RowContext) -> RowLosses:
@@ -100,9 +102,13 @@ def multi_positive_cross_entropy(
     the only positive it is CLIP's cross entropy.
     """
     log_probability = masked_log_softmax(logits, context.mask)
-    targets = (context.positives & context.mask[None, :]).to(logits.dtype)
-    targets = targets / targets.sum(dim=-1, keepdim=True).clamp_min(1)
-    return -(targets * log_probability).sum(dim=-1)
+    return -(multi_positive_targets(context, dtype=logits.dtype) * log_probability).sum(dim=-1)
+
+
+def multi_positive_targets(context: RowContext, *, dtype: torch.dtype) -> Float[Tensor, "batch batch"]:
+    """1/|P(i)| in the columns of P(i), the positives of row i that the mask keeps, and 0 elsewhere."""
+    targets = (context.positives & context.mask[None, :]).to(dtype)
+    return targets / targets.sum(dim=-1, keepdim=True).clamp_min(1)
 
 
 def diagonal_only(context: RowContext) -> RowContext:

@@ -1,23 +1,34 @@
 """What a recipe may say of each objective. Loads no torch."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 Tower = Literal["image", "text"]
 _BOTH: frozenset[Tower] = frozenset({"image", "text"})
 _IMAGE: frozenset[Tower] = frozenset({"image"})
+PUBLISHED_GRADIENT_WEIGHT = 1e8
 
 
 class ObjectiveOptions(BaseModel):
     """Base of all options.
 
     `requires` names the towers that a teacher must have for this objective. A tower that a teacher has
-    beyond those is used too.
+    beyond those is used too. `of_method` names the keys that are for the method and not for the objective.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     requires: ClassVar[frozenset[Tower]]
+    of_method: ClassVar[frozenset[str]] = frozenset()
 
     weight: PositiveFloat = 1.0
     """The factor before the objective in the sum."""
@@ -64,13 +75,42 @@ class CosineSmoothL1Options(ObjectiveOptions):
         return self
 
 
-class SimilarityKLOptions(ObjectiveOptions):
-    """KL of similarities; the formula stands in `objectives/similarity_kl.py`."""
+class TeacherScaleOptions(ObjectiveOptions):
+    """Base of the options of objectives that look at a teacher's similarities."""
 
     requires: ClassVar[frozenset[Tower]] = _BOTH
 
     teacher_scale: PositiveFloat | None = None
     """Factor before the teacher's cosines; by default its own logit scale."""
+
+
+class SimilarityKLOptions(TeacherScaleOptions):
+    """KL of similarities; the formula stands in `objectives/similarity_kl.py`."""
+
+
+class AffinityMimickingOptions(TeacherScaleOptions):
+    """Cross-entropy of similarities; the formula stands in `objectives/affinity_mimicking.py`."""
+
+    teacher_scale: PositiveFloat | None = None
+    """Factor before the teacher's cosines; by default its own logit scale. TinyCLIP's scripts have 50."""
+
+
+class GradientDistillationOptions(TeacherScaleOptions):
+    """Gradients of the contrastive loss; the formula stands in `objectives/gradient_distillation.py`."""
+
+    weight: PositiveFloat = 1e3
+    """The factor before the objective in the sum; with `as_published` 1e8 unless given. It goes with the
+    square of the batch size: for 128 rows, 1e3 to 1e4 bring its gradient to about that of the contrastive
+    loss.
+    """
+    as_published: bool = False
+    """The bare diagonal as targets, and division by the logit scale where the formula multiplies by it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _published_weight(cls, values: Any) -> Any:
+        published = isinstance(values, Mapping) and values.get("as_published") is True
+        return {"weight": PUBLISHED_GRADIENT_WEIGHT, **values} if published else values
 
 
 class InteractiveContrastiveOptions(ObjectiveOptions):
@@ -81,7 +121,31 @@ class InteractiveContrastiveOptions(ObjectiveOptions):
     scale: PositiveFloat | None = None
     """Factor before the cosines; by default the student's learnt logit scale."""
     as_published: bool = False
-    """The bare diagonal as targets and the constant scale ln(1/0.07)."""
+    """The bare diagonal as targets, the constant scale ln(1/0.07), and one softmax over the batch in which
+    each column is of the teacher drawn for that row. Needs a selection that draws one teacher, and teachers
+    whose embeddings have one dim.
+    """
+
+
+class MaskedFeatureDistillationOptions(ObjectiveOptions):
+    """Features of masked images; the formula stands in `objectives/masked_feature_distillation.py`."""
+
+    requires: ClassVar[frozenset[Tower]] = _IMAGE
+    of_method: ClassVar[frozenset[str]] = frozenset({"ratio", "patch_size"})
+
+    weight: PositiveFloat = 2000.0
+    """The factor before the objective in the sum; the default is CLIP-KD's."""
+
+    ratio: float = Field(default=0.75, gt=0, lt=1)
+    """Share of the patches that the student does not see."""
+    patch_size: PositiveInt = 16
+    """Side of a patch in pixels of the student's input."""
+
+
+class AugmentedFeatureFusionOptions(ObjectiveOptions):
+    """Contrast of fused features; the formula stands in `objectives/augmented_feature_fusion.py`."""
+
+    requires: ClassVar[frozenset[Tower]] = _BOTH
 
 
 class _Objectives(BaseModel):
@@ -121,3 +185,11 @@ class EmbeddingObjectives(_Objectives):
     """KL between the batch's similarity distributions of teacher and student."""
     interactive_contrastive: InteractiveContrastiveOptions | None = None
     """Contrast of the student's embeddings with the teacher's."""
+    affinity_mimicking: AffinityMimickingOptions | None = None
+    """Cross-entropy between the batch's similarity distributions of teacher and student (TinyCLIP)."""
+    gradient_distillation: GradientDistillationOptions | None = None
+    """Mean squared error between the gradients of the contrastive losses of both (CLIP-KD)."""
+    masked_feature_distillation: MaskedFeatureDistillationOptions | None = None
+    """Mean squared error of embeddings, with most of each image hidden from the student (CLIP-KD)."""
+    augmented_feature_fusion: AugmentedFeatureFusionOptions | None = None
+    """CLIP's loss of embeddings fused from the student's and the teacher's (CLIP-KD)."""

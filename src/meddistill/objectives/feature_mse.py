@@ -30,15 +30,20 @@ class FeatureMSE(Objective):
         total = student.image.new_zeros(len(context.mask))
         for ours, theirs in ((student.image, teacher.image), (student.text, teacher.text)):
             if theirs is not None:
-                total = total + self._tower(ours, theirs, context.mask)
+                total = total + squared_error(
+                    ours, theirs, context.mask, normalise_targets=self.normalise_targets
+                )
         return row_losses(total, context.mask)
 
-    def _tower(
-        self,
-        ours: Float[Tensor, "batch dim"],
-        theirs: Float[Tensor, "batch dim"],
-        mask: Bool[Tensor, " batch"],
-    ) -> Float[Tensor, " batch"]:
-        target = target_rows(theirs, mask)
-        target = normalised(target) if self.normalise_targets else target
-        return (normalised(ours) - target).square().mean(dim=-1)
+
+def squared_error(
+    ours: Float[Tensor, "batch dim"],
+    theirs: Float[Tensor, "batch dim"],
+    mask: Bool[Tensor, " batch"],
+    *,
+    normalise_targets: bool = True,
+) -> Float[Tensor, " batch"]:
+    """1/d ‖û − Û‖² of each row of the mask, the teacher's row as it is where `normalise_targets` is False."""
+    target = target_rows(theirs, mask)
+    target = normalised(target) if normalise_targets else target
+    return (normalised(ours) - target).square().mean(dim=-1)

@@ -27,14 +27,18 @@ class InteractiveContrastive(Objective):
     et al. 2024). The negatives of a row are rows of the *same* teacher only.
 
     c is the student's exponentiated logit scale, learnt with it, unless `scale` fixes it. CLIP-KD and
-    MMKD-CLIP put ln(1/0.07) = 2.659 there without the exponential, and MMKD-CLIP never trains it; with the
-    bare diagonal that is `as_published`.
+    MMKD-CLIP put ln(1/0.07) = 2.659 there without the exponential, and MMKD-CLIP never trains it.
+    `as_published` is that constant, the bare diagonal, and MMKD-CLIP's negatives: one softmax over the batch
+    in which V̂_j and Û_j are of the teacher drawn for row j, so that a row is also told from what other
+    teachers, whose spaces are not aligned with its own teacher's, say of other rows. For that the method
+    hands over `mixed_rows` of all teachers (see `mixes_teachers`).
     """
 
     def __init__(self, *, scale: float | None = None, as_published: bool = False) -> None:
         super().__init__()
         self.scale = PUBLISHED_SCALE if as_published and scale is None else scale
         self.as_published = as_published
+        self.mixes_teachers = as_published
 
     def forward(self, student: StudentOutputs, teacher: TeacherOutputs, context: RowContext) -> RowLosses:
         """Loss per row in nats, from 0; count 1 for each row of the mask.

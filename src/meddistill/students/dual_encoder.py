@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any, Final, final
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from open_clip.hf_model import HFTextEncoder
 from open_clip.model import CustomTextCLIP
 from open_clip.transformer import TextTransformer
@@ -88,10 +88,19 @@ class DualEncoder(nn.Module):
         return pixels if self.training else pixels.contiguous()
 
     def embed_images(
-        self, rasters: UInt8[Tensor, "batch height width 3"]
+        self,
+        rasters: UInt8[Tensor, "batch height width 3"],
+        *,
+        keep: Bool[Tensor, "batch height width"] | None = None,
     ) -> Float[Tensor, "batch embed_dim"]:
-        """Image embeddings of rasters at `input.geometry`, not normalised."""
-        embeddings: Tensor = self.model.encode_image(self.pixels(rasters))
+        """Image embeddings of rasters at `input.geometry`, not normalised.
+
+        Pixels where `keep`, on the module's device, is False show the mean colour: zero after normalisation.
+        """
+        pixels = self.pixels(rasters)
+        if keep is not None:
+            pixels = pixels * keep[:, None]
+        embeddings: Tensor = self.model.encode_image(pixels)
         return embeddings
 
     def embed_tokens(self, tokens: Int[Tensor, "batch context"]) -> Float[Tensor, "batch embed_dim"]:

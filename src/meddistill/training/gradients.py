@@ -62,7 +62,8 @@ class GradientStep:
 
     1. The towers embed this process's rows, micro-batch by micro-batch. With one micro-batch the graph is
     kept;
-       with several they run without gradient and only the embeddings stay.
+       with several they run without gradient and only the embeddings stay. Where the method asks for masked
+       images, the image tower runs on them too.
     2. Embeddings and teacher outputs of all processes are gathered, detached from their graphs.
     3. The method's loss on them is computed in every process alike and differentiated down to the embeddings
        and the method's heads. This is where a contrastive loss sees all negatives.
@@ -119,30 +120,46 @@ class GradientStep:
                 self._forward(rows_of(batch, rows), step=step, chunk=number)
                 for number, rows in enumerate(chunks)
             ]
-        image = torch.cat([part.image for part in parts])
-        text = torch.cat([part.text for part in parts])
-        return StudentOutputs(image=image, text=text, logit_scale=parts[0].logit_scale), None
+        return _rows_joined(parts), None
 
     def _forward(self, batch: Batch, *, step: int, chunk: int) -> StudentOutputs:
         """The towers on one micro-batch; its dropout depends on (seed, step, process, micro-batch) alone."""
         torch.manual_seed(derive_seed("dropout", self.settings.seed, step, self.processes.index, chunk))
         with autocast(self.processes.device, self._dtype):
             outputs = self.student(batch.rasters, batch.tokens)
+            masked = self._masked(batch, step=step)
         return StudentOutputs(
             image=full_precision(outputs.image),
             text=full_precision(outputs.text),
             logit_scale=full_precision(outputs.logit_scale),
+            masked_image=None if masked is None else full_precision(masked),
         )
+
+    def _masked(self, batch: Batch, *, step: int) -> Tensor | None:
+        """Embeddings of the masked images, if the method asks for them; a mask depends on (seed, step, row).
+
+        Running statistics are those of whole images: whole images are what the student is given later.
+        """
+        if self.method.masked_images is None:
+            return None
+        keep = self.method.masked_images.keep(
+            batch.samples.to(self.processes.device, non_blocking=True),
+            height=batch.rasters.shape[1],
+            width=batch.rasters.shape[2],
+            seed=derive_seed("mask", self.settings.seed, step),
+        )
+        with _unchanged_buffers(self.student):
+            return self.student.embed_images(batch.rasters, keep=keep)
 
     def _gather(self, batch: Batch, embedded: StudentOutputs) -> _Global:
         teachers = self._teachers(batch)
         dtype = embedded.image.dtype
-        columns = [embedded.image, embedded.text]
+        columns = list(_embeddings(embedded).values())
         for outputs in teachers.values():
             columns += [each.to(dtype) for each in (outputs.image, outputs.text) if each is not None]
             columns.append(outputs.available.to(dtype)[:, None])
         everyone = iter(gathered := self.processes.gather_columns(columns))
-        student = StudentOutputs(image=next(everyone), text=next(everyone), logit_scale=embedded.logit_scale)
+        student = replace(embedded, **{name: next(everyone) for name in _embeddings(embedded)})
         whole = {name: _from_columns(outputs, everyone) for name, outputs in teachers.items()}
         image_group, text_group = self.processes.gather_columns(
             [batch.image_group[:, None], batch.text_group[:, None]]
@@ -168,11 +185,9 @@ class GradientStep:
 
     def _loss(self, whole: _Global, *, step: int) -> tuple[StepLoss, StudentOutputs]:
         """The loss, and the embeddings with its gradient in their `.grad`."""
-        leaves = StudentOutputs(
-            image=whole.student.image.detach().requires_grad_(),
-            text=whole.student.text.detach().requires_grad_(),
-            logit_scale=whole.student.logit_scale.detach().requires_grad_(),
-        )
+        leaves = _detached(whole.student)
+        for leaf in (*_embeddings(leaves).values(), leaves.logit_scale):
+            leaf.requires_grad_()
         generator = torch.Generator().manual_seed(derive_seed("selection", self.settings.seed, step))
         loss = self.method.loss(leaves, whole.teachers, positives=whole.positives, generator=generator)
         loss.total.backward()
@@ -192,7 +207,8 @@ class GradientStep:
         for number, rows in enumerate(chunks):
             outputs = kept or self._forward(rows_of(batch, rows), step=step, chunk=number)
             own = slice(first + rows.start, first + rows.stop)
-            pairs = [(outputs.image, _part(leaves.image, own)), (outputs.text, _part(leaves.text, own))]
+            given = _embeddings(leaves)
+            pairs = [(output, _part(given[name], own)) for name, output in _embeddings(outputs).items()]
             if number == 0 and leaves.logit_scale.grad is not None:
                 pairs.append((outputs.logit_scale, leaves.logit_scale.grad / self.processes.count))
             wanted = [(output, grad) for output, grad in pairs if output.requires_grad and grad is not None]
@@ -216,10 +232,20 @@ def _part(leaf: Tensor, rows: slice) -> Tensor | None:
     return None if leaf.grad is None else leaf.grad[rows]
 
 
+def _embeddings(outputs: StudentOutputs) -> dict[str, Tensor]:
+    """What has a row for each row of the batch, by field."""
+    found = {"image": outputs.image, "text": outputs.text}
+    return found if outputs.masked_image is None else {**found, "masked_image": outputs.masked_image}
+
+
 def _detached(outputs: StudentOutputs) -> StudentOutputs:
-    return StudentOutputs(
-        image=outputs.image.detach(), text=outputs.text.detach(), logit_scale=outputs.logit_scale.detach()
-    )
+    embeddings = {name: each.detach() for name, each in _embeddings(outputs).items()}
+    return replace(outputs, logit_scale=outputs.logit_scale.detach(), **embeddings)
+
+
+def _rows_joined(parts: Sequence[StudentOutputs]) -> StudentOutputs:
+    rows = [_embeddings(part) for part in parts]
+    return replace(parts[0], **{name: torch.cat([part[name] for part in rows]) for name in rows[0]})
 
 
 def _joined(parts: Sequence[TeacherOutputs], device: torch.device) -> TeacherOutputs:
@@ -245,9 +271,11 @@ def _from_columns(local: TeacherOutputs, columns: Iterator[Tensor]) -> TeacherOu
 
 @contextmanager
 def _unchanged_buffers(student: Student) -> Iterator[None]:
-    """Put the buffers back: a pass that is repeated must not count twice in running statistics."""
+    """Put the buffers back: a pass that does not count must leave no trace in running statistics."""
     buffers = list(student.buffers())
     before = [buffer.clone() for buffer in buffers]
     yield
     for buffer, value in zip(buffers, before, strict=True):
-        buffer.copy_(value)
+        # Past autograd, which would take it for a change of what an earlier pass has saved; a backward pass
+        # of training does not read running statistics.
+        buffer.data.copy_(value)

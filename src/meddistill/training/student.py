@@ -20,6 +20,10 @@ class Student(Protocol):
         """Embeddings of uint8 rasters and of tokens, and the logit scale."""
         ...
 
+    def embed_images(self, rasters: Tensor, *, keep: Tensor | None = None) -> Tensor:
+        """Image embeddings alone; pixels where `keep` (batch, height, width) is False show mean colour."""
+        ...
+
     def clamp_logit_scale(self) -> None:
         """Keep the logit scale in its range; called after every update."""
         ...

@@ -1,0 +1,75 @@
+"""The batch's image-text similarities of a teacher and of the student, as logits and as distributions."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from meddistill.errors import TeacherError
+from meddistill.objectives.base import (
+    RowContext,
+    both_towers,
+    masked_log_softmax,
+    normalised,
+    target_rows,
+)
+from meddistill.records import StudentOutputs, TeacherOutputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Similarities:
+    """Log-softmax of each row's logits over the batch, in one direction.
+
+    `teacher`, without gradient, is log p, `student` is log q. Columns that the mask leaves out are
+    meaningless.
+    """
+
+    teacher: Float[Tensor, "batch batch"]
+    student: Float[Tensor, "batch batch"]
+
+
+def teacher_scale_of(teacher: TeacherOutputs, given: float | None, *, objective: str) -> float:
+    """The factor before the teacher's cosines: `given`, or the teacher's own logit scale.
+
+    Raises TeacherError where there is neither.
+    """
+    scale = given if given is not None else teacher.logit_scale
+    if scale is None:
+        msg = (
+            f"`teacher_scale` of {objective} must be given for a teacher without logit scale; got none. "
+            "Set it, for example to 100."
+        )
+        raise TeacherError(msg)
+    return scale
+
+
+def similarities(
+    student: StudentOutputs,
+    teacher: TeacherOutputs,
+    context: RowContext,
+    *,
+    teacher_scale: float | None,
+    objective: str,
+) -> tuple[Similarities, Similarities]:
+    """Of each image over the batch's texts, logits S·Û_i·V̂_j and s·û_i·v̂_j, and of each text over its images.
+
+    Raises TeacherError where the teacher lacks a tower or a scale.
+    """
+    image, text = both_towers(teacher, objective)
+    scale = teacher_scale_of(teacher, teacher_scale, objective=objective)
+    target_image = normalised(target_rows(image, context.mask))
+    target_text = normalised(target_rows(text, context.mask))
+    theirs = scale * target_image @ target_text.T
+    ours = student.logit_scale * normalised(student.image) @ normalised(student.text).T
+    return _distributions(theirs, ours, context.mask), _distributions(theirs.T, ours.T, context.mask)
+
+
+def _distributions(theirs: Tensor, ours: Tensor, mask: Tensor) -> Similarities:
+    return Similarities(teacher=masked_log_softmax(theirs, mask), student=masked_log_softmax(ours, mask))
+
+
+def row_expectation(
+    log_p: Float[Tensor, "batch batch"], values: Float[Tensor, "batch batch"], mask: Bool[Tensor, " batch"]
+) -> Float[Tensor, " batch"]:
+    """Σ_j p_ij·values_ij over the columns of the mask."""
+    return (log_p.exp() * values).masked_fill(~mask[None, :], 0.0).sum(dim=-1)
