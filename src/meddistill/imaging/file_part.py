@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _BUFFER = 1 << 16
+# Up to here one read of the whole part is cheaper than a window on it, even if a header is all that is asked.
+_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class FilePart:
         """Whether the file around it is there."""
         return self.whole.is_file()
 
-    def open(self, mode: Literal["rb"]) -> io.BufferedReader:
+    def open(self, mode: Literal["rb"]) -> io.BufferedReader | io.BytesIO:
         """These bytes alone, as a seekable file.
 
         Raises ImageError if the file around them ends earlier; OSError if it cannot be read.
@@ -49,8 +51,11 @@ class FilePart:
             shown = str(self).encode("utf-8", "replace").decode("utf-8")
             msg = f"`{shown}` must lie inside its archive; got an archive that ends before. Copy it again."
             raise ImageError(msg)
-        window = _Window(whole, self)
-        return io.BufferedReader(window, min(_BUFFER, max(1, self.size)))
+        if self.size > _AT_ONCE:
+            return io.BufferedReader(_Window(whole, self), _BUFFER)
+        with whole:
+            whole.seek(self.start)
+            return io.BytesIO(whole.read(self.size))
 
     def read_bytes(self) -> bytes:
         """All of it; see `open`."""
