@@ -1,6 +1,7 @@
 """What every test can ask for."""
 
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +11,17 @@ from meddistill.cli import main
 
 # Read when the hub's client is imported: no test may reach for a network.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# How often the faults of tests/faults are tried, and the seed of their moments and places: drawn anew for
+# each session and shown in its header; the same for all of its processes.
+os.environ.setdefault("MEDDISTILL_FAULT_REPEATS", "3")
+os.environ.setdefault("MEDDISTILL_FAULT_SEED", str(random.SystemRandom().randrange(2**31)))
 
 REAL = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "real"
+
+
+def pytest_report_header() -> str:
+    names = ("MEDDISTILL_FAULT_REPEATS", "MEDDISTILL_FAULT_SEED")
+    return "faults: " + " ".join(f"{name}={os.environ[name]}" for name in names)
 
 
 @pytest.fixture(scope="session")

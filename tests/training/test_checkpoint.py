@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from meddistill.errors import CheckpointError
+from meddistill.files import sealed, sha256_of, unsealed
 from meddistill.training.checkpoint import Checkpoints, Progressed
-from meddistill.training.files import sha256_of
 from meddistill.training.optimiser import Optimiser
 from toy_training import DEVICE, ToyStudent, gradients_of, toy_batch, toy_config, toy_method, toy_step
 
@@ -159,9 +159,9 @@ def test_a_student_of_another_shape_is_refused(saved) -> None:
 
 def _rehash(path: Path) -> None:
     manifest = path.with_name("manifest.json")
-    content = json.loads(manifest.read_text())
+    content = unsealed(json.loads(manifest.read_text()))
     content["sha256"][path.name] = sha256_of(path)
-    manifest.write_text(json.dumps(content))
+    manifest.write_text(json.dumps(sealed(content)))
 
 
 def test_tied_weights_can_be_saved(tmp_path) -> None:

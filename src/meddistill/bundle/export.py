@@ -36,6 +36,7 @@ from meddistill.data.samples import Samples
 from meddistill.errors import BundleError
 from meddistill.evaluation.config import ZeroShotConfig
 from meddistill.evaluation.results import Result, Results
+from meddistill.files import needing_room
 from meddistill.licences import LicenceTerms, Policy, enforce
 from meddistill.students.config import StudentConfig
 from meddistill.students.dual_encoder import DualEncoder
@@ -116,7 +117,7 @@ def export_bundle(
     ParityError
         If an exported model differs from the student.
     BundleError
-        If `folder` holds something else, or a tower cannot be exported.
+        If `folder` holds something else, has no room, or a tower cannot be exported.
     """
     licence = enforce(origin.policy, origin.provenance.components, gate="export")
     _refuse_other_files(folder)
@@ -148,7 +149,8 @@ def _aside(folder: Path) -> Iterator[Path]:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        yield partial
+        with needing_room(folder, BundleError):
+            yield partial
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     except BaseException:

@@ -4,9 +4,11 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from meddistill.errors import MedDistillError, MissingExtra, UserError
+from meddistill.files import in_words, lacks_room
 
 DONE, OURS, USERS, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
 # What `meddistill[train]` adds, by the names that are imported; running a bundle needs none of them.
@@ -41,19 +43,25 @@ def guarded(call: Callable[[], None], *, usage_error: type[Exception]) -> int:
     except MedDistillError as error:
         _say(f"Stopped: {error}")
         return OURS
-    except ModuleNotFoundError as error:
-        library = (error.name or "").partition(".")[0]
-        if library in TRAINING_LIBRARIES:
-            _say(f"Error: {MissingExtra(library, 'train')}")
+    except Exception as error:
+        mended = _mended_by_user(error)
+        if mended is not None:
+            _say(f"Error: {mended}")
             return USERS
         traceback.print_exc()
         _say(_OURS)
         return OURS
-    except Exception:
-        traceback.print_exc()
-        _say(_OURS)
-        return OURS
     return DONE
+
+
+def _mended_by_user(error: Exception) -> str | None:
+    """What to say of an error that is not ours, though it is not of our classes either."""
+    if isinstance(error, ModuleNotFoundError):
+        library = (error.name or "").partition(".")[0]
+        return str(MissingExtra(library, "train")) if library in TRAINING_LIBRARIES else None
+    if isinstance(error, OSError) and lacks_room(error):
+        return in_words(Path(error.filename or "."), error)
+    return None
 
 
 def _say(message: str) -> None:

@@ -20,7 +20,7 @@ from meddistill.data.keys import image_keys, text_key
 from meddistill.data.samples import Samples
 from meddistill.errors import NonFiniteError, UserError
 from meddistill.evaluation.predict import Embedder, Floats
-from meddistill.features.files import write_whole
+from meddistill.files import write_whole
 from meddistill.progress import Progress
 
 PART_IMAGES: Final = 2048
@@ -91,6 +91,8 @@ class _Table:
         self._folder, self._kind = folder, kind
         self._place: dict[str, int] = {}
         self._blocks: list[Floats] = []
+        for unfinished in folder.glob(f".{kind}-*"):
+            unfinished.unlink()
         for path in sorted(folder.glob(f"{kind}-*.safetensors")):
             part = _read(path)
             if part is not None:
@@ -108,7 +110,6 @@ class _Table:
         """Enter embeddings and write them as a part."""
         block: Floats = np.ascontiguousarray(embeddings, dtype=np.float32)
         numbers = np.frombuffer(bytes.fromhex("".join(keys)), dtype=np.uint8).reshape(len(keys), -1)
-        self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{self._kind}-{uuid.uuid4().hex}.safetensors"
         content = {"keys": numbers, "embeddings": block}
         write_whole(path, save(content, metadata={"sha256": _digest(numbers, block)}))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from meddistill.errors import UserError
 from meddistill.evaluation.rank_metrics import DIRECTIONS
-from meddistill.features.files import write_whole
+from meddistill.files import write_whole
 
 # Part of every fingerprint: raise it when the same task and model give other predictions than before.
 RULES_VERSION: Final = 2
@@ -92,7 +92,6 @@ class SampleNames:
 def _key(path: Path) -> bytes:
     if path.is_file():
         return path.read_bytes()
-    path.parent.mkdir(parents=True, exist_ok=True)
     key = secrets.token_bytes(32)
     write_whole(path, key)
     path.chmod(0o600)
@@ -108,7 +107,6 @@ def write_predictions(predictions: Predictions, path: Path, *, fingerprint: str)
     table = table.replace_schema_metadata({_METADATA: json.dumps(content).encode()})
     buffer = BytesIO()
     pq.write_table(table, buffer, compression="zstd")
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, buffer.getvalue())
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from meddistill.data.datasets import shared_datasets
 from meddistill.errors import UserError
 from meddistill.evaluation.predict import Role
-from meddistill.features.files import write_whole
+from meddistill.files import write_whole
 
 RESULTS_FILE: Final = "results.json"
 MEAN_TASK: Final = "mean over tasks"
@@ -195,7 +195,6 @@ class Results(_Record):
 
     def save(self, folder: Path) -> Path:
         """Write `results.json` into a folder, whole or not at all."""
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / RESULTS_FILE
         write_whole(path, self.model_dump_json(indent=1).encode())
         return path

@@ -10,8 +10,9 @@ import yaml
 from meddistill.data.phantom.config import MODALITIES, Modality, PhantomConfig
 from meddistill.data.phantom.generate import generate
 from meddistill.data.phantom.prompts import finding_task, prompts, tasks, templates
+from meddistill.files import write_changed
 from meddistill.progress import Progress
-from meddistill.recipes.run_folder import write_atomically, writing_in
+from meddistill.recipes.run_folder import writing_in
 
 SPECIALISTS: Final[dict[str, tuple[Modality, ...]]] = {
     "radiology": ("xray", "ct", "mri"),
@@ -48,8 +49,9 @@ def prepare_demo(folder: Path, config: PhantomConfig, *, progress: Progress) -> 
         generate(folder / "data", config, progress=lambda _done, _all: advance(1))
     packaged = files("meddistill.recipes")
     for name in ("demo.yaml", "demo_teacher.yaml"):
-        write_atomically(folder / name, (packaged / name).read_text(encoding="utf-8"))
-    write_atomically(folder / "suite.yaml", yaml.safe_dump(demo_suite(), sort_keys=False, width=110))
+        write_changed(folder / name, (packaged / name).read_bytes())
+    suite = yaml.safe_dump(demo_suite(), sort_keys=False, width=110)
+    write_changed(folder / "suite.yaml", suite.encode())
     return DemoFolder(folder=folder, specialist=folder / "demo_teacher.yaml", student=folder / "demo.yaml")
 
 

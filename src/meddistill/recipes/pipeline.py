@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 from meddistill.errors import MOST_LINES, ConfigError
+from meddistill.files import write_changed
 from meddistill.licences import enforce
 from meddistill.progress import Progress
 from meddistill.recipes.capabilities import lacking, never_asked
 from meddistill.recipes.load import LoadedRecipe
-from meddistill.recipes.run_folder import RunFolder, write_atomically
+from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.bundle import export
 from meddistill.recipes.steps.evaluation import evaluate_models
@@ -51,7 +52,7 @@ def run_recipe(
             _look_at_data(session, until)
             for step in again:
                 session.folder.forget(step)
-            write_atomically(session.folder.recipe, loaded.as_yaml())
+            write_changed(session.folder.recipe, loaded.as_yaml().encode())
         for step in STEPS[: STEPS.index(until) + 1]:
             if step == "train" or session.is_main_process:
                 _RUN[step](session)

@@ -2,10 +2,9 @@
 
 import hashlib
 import json
-import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Final
 
 from meddistill.errors import UserError
 from meddistill.features.workers import Workers
+from meddistill.files import sealed, sha256_of, unsealed, write_whole
 
 STEPS_FILE = "steps.json"
 _HASH: Final = re.compile("[0-9a-f]{16,}")
@@ -22,11 +22,13 @@ _HASH: Final = re.compile("[0-9a-f]{16,}")
 class StepState:
     """Whether a step's work is there and still belongs to the inputs that are asked for now.
 
-    `changed` names the inputs that differ from those of the finished work; empty if nothing was finished.
+    `changed` names the inputs that differ from those of the finished work, `damaged` the files that are not
+    as the step left them; both are empty if nothing was finished.
     """
 
     done: bool
     changed: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
     facts: Mapping[str, Any] | None = None
 
 
@@ -53,21 +55,28 @@ class RunFolder:
         if entry is None:
             return StepState(done=False)
         changed = tuple(_differences(entry["inputs"], json.loads(_canonical(inputs))))
-        return StepState(done=not changed, changed=changed, facts=entry["facts"])
+        damaged = tuple(name for name, sha256 in entry["files"].items() if not self._holds(name, sha256))
+        return StepState(done=not changed + damaged, changed=changed, damaged=damaged, facts=entry["facts"])
 
-    def finish(self, step: str, inputs: Mapping[str, Any], **facts: Any) -> None:
-        """Enter `step` as done; call it when all of its files are in place."""
+    def finish(
+        self, step: str, inputs: Mapping[str, Any], *, files: Sequence[Path] = (), **facts: Any
+    ) -> None:
+        """Enter `step` as done; call it when all of its files are in place.
+
+        The step counts as done while those of `files`, paths in this folder, have the bytes they have now.
+        """
         steps = self._read()
         finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         plain = json.loads(_canonical(inputs))
-        steps[step] = {"inputs": plain, "facts": {**facts, "finished": finished}}
-        write_atomically(self.path / STEPS_FILE, json.dumps(steps, indent=1))
+        written = {path.relative_to(self.path).as_posix(): sha256_of(path) for path in files}
+        entry = {"inputs": plain, "files": written, "facts": {**facts, "finished": finished}}
+        self._write({**steps, step: sealed(entry, name=step)})
 
     def forget(self, step: str) -> None:
         """Take `step` out of the finished ones, so that it runs again."""
         steps = self._read()
         if steps.pop(step, None) is not None:
-            write_atomically(self.path / STEPS_FILE, json.dumps(steps, indent=1))
+            self._write(steps)
 
     def results(self) -> list[tuple[str, Path]]:
         """What a user may want to open, with a name for each; only what is there."""
@@ -104,18 +113,26 @@ class RunFolder:
                 raise UserError(msg)
             yield
 
+    def _holds(self, name: str, sha256: str) -> bool:
+        path = self.path / name
+        return path.is_file() and sha256_of(path) == sha256
+
+    def _write(self, steps: Mapping[str, Any]) -> None:
+        write_whole(self.path / STEPS_FILE, json.dumps(steps, indent=1).encode())
+
     def _read(self) -> dict[str, Any]:
+        """The finished steps. An entry that is not as it was written is none: its step is done again."""
         try:
-            content: dict[str, Any] = json.loads((self.path / STEPS_FILE).read_text())
+            content = json.loads((self.path / STEPS_FILE).read_bytes())
+            return {step: entry for step, entry in content.items() if unsealed(entry, name=step) is not None}
         except FileNotFoundError:
             return {}
-        except ValueError:
+        except (ValueError, AttributeError):
             msg = (
                 f"`{self.path / STEPS_FILE}` must be JSON as this program wrote it; it is damaged. "
                 "Delete it: finished files are kept and checked again."
             )
             raise UserError(msg) from None
-        return content
 
 
 @contextmanager
@@ -129,21 +146,6 @@ def writing_in(folder: Path) -> Iterator[None]:
             "Choose another with --out."
         )
         raise UserError(msg) from None
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` by `text` so that a reader sees the old or the new content, never a part.
-
-    A file that holds this text already is left alone.
-    """
-    if path.is_file() and path.read_bytes() == text.encode():
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    temporary.replace(path)
 
 
 def digest(content: Any) -> str:

@@ -176,6 +176,8 @@ class Session:
             return True
         if state.changed:
             self.progress.say(f"{step}: done anew, since these changed: {', '.join(state.changed)}")
+        elif state.damaged:
+            self.progress.say(f"{step}: done anew, since these were damaged: {', '.join(state.damaged)}")
         return False
 
     @property

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from meddistill.evaluation.results import Results
-from meddistill.features.files import write_whole
+from meddistill.files import write_whole
 from meddistill.licences import NOT_LEGAL_ADVICE
 from meddistill.report import scores, sections
 from meddistill.report.audit import teachers_before
@@ -45,7 +45,6 @@ def write_report(data: ReportData, path: Path) -> None:
 
     Sections without content are left out, so that a run can be reported at any stage.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, render(data).encode("utf-8", "replace"))
 
 

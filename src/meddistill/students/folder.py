@@ -11,17 +11,16 @@ open_clip reads the configuration of a Hugging Face text tower by name, relative
 such a student therefore loads in stock open_clip as `local-dir:.` from within its folder.
 """
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import Final
 
 import safetensors.torch
 from safetensors import SafetensorError
 
 import meddistill
 from meddistill.errors import CheckpointError
+from meddistill.files import sha256_of, unwrapped, writing
 from meddistill.students.architecture import (
     OPEN_CLIP_CONFIG,
     TEXT_FOLDER,
@@ -39,8 +38,6 @@ from meddistill.students.metadata import (
     read_metadata,
 )
 from meddistill.students.presets import ModelConfig
-
-_CHUNK: Final = 1 << 20
 
 
 def save_student(
@@ -66,7 +63,7 @@ def save_student(
     Raises
     ------
     CheckpointError
-        If `folder` holds something that is not a student.
+        If `folder` holds something that is not a student, or cannot be written.
     """
     if folder.is_dir() and any(folder.iterdir()) and not (folder / METADATA_FILE).is_file():
         msg = (
@@ -74,11 +71,26 @@ def save_student(
         )
         raise CheckpointError(msg)
     partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    _write_weights(student, partial)
-    _write_config(student, partial)
-    student.tokeniser.save(partial)
+    try:
+        with writing(folder, CheckpointError):
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            metadata = _write(student, partial, provenance=provenance, config=config)
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return metadata
+
+
+def _write(
+    student: DualEncoder, folder: Path, *, provenance: Provenance, config: StudentConfig | None
+) -> StudentMetadata:
+    _write_weights(student, folder)
+    _write_config(student, folder)
+    with unwrapped(Exception):  # the class that the Rust of `tokenizers` raises
+        student.tokeniser.save(folder)
     metadata = StudentMetadata(
         created_with=f"meddistill {meddistill.__version__}",
         embed_dim=student.embed_dim,
@@ -88,12 +100,19 @@ def save_student(
         provenance=provenance,
         licence=provenance.licence,
         config=_without_paths(config),
-        files=_records(partial),
+        files=_records(folder),
     )
-    (partial / METADATA_FILE).write_text(metadata.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    (folder / METADATA_FILE).write_text(metadata.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return metadata
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder is a student whose files are those that were written, byte for byte."""
+    try:
+        _verify(folder, read_metadata(folder))
+    except CheckpointError:
+        return False
+    return True
 
 
 def load_student(folder: Path) -> DualEncoder:
@@ -124,18 +143,15 @@ def load_student(folder: Path) -> DualEncoder:
 
 def file_record(path: Path) -> FileRecord:
     """sha256 and size of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return FileRecord(sha256=digest.hexdigest(), bytes=path.stat().st_size)
+    return FileRecord(sha256=sha256_of(path), bytes=path.stat().st_size)
 
 
 def _write_weights(student: DualEncoder, folder: Path) -> None:
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in student.model.state_dict().items()
     }
-    safetensors.torch.save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    with unwrapped(SafetensorError):
+        safetensors.torch.save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
 
 
 def _write_config(student: DualEncoder, folder: Path) -> None:

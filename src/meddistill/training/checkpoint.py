@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from meddistill.errors import CheckpointError
-from meddistill.training.files import save_tensors, sha256_of, sync_file, sync_folder, write_durably, writing
+from meddistill.files import sealed, sha256_of, sync_folder, unsealed, write_whole, writing
+from meddistill.training.files import save_state, save_tensors
 
 MANIFEST = "manifest.json"
 STUDENT = "student.safetensors"
@@ -71,27 +72,30 @@ class Checkpoints:
     def save(self, progressed: Progressed) -> Path:
         """Write a checkpoint; only the main process calls this."""
         name = f"{_PREFIX}{progressed.step:09d}"
-        with writing(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            for leftover in self._folder.glob(f"{_PARTIAL}*"):
-                shutil.rmtree(leftover)
-            partial = self._folder / f"{_PARTIAL}{name}"
-            partial.mkdir()
-            self._write(partial, progressed)
-            shutil.rmtree(self._folder / name, ignore_errors=True)
-            partial.rename(self._folder / name)
-            sync_folder(self._folder)
-            # By name alone a damaged one of a later step would push out what was just written.
-            others = [each for each in self._complete() if each.name != name]
-            for old in others[_KEPT - 1 :]:
-                shutil.rmtree(old)
+        partial = self._folder / f"{_PARTIAL}{name}"
+        try:
+            with writing(self._folder, CheckpointError):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                for leftover in self._folder.glob(f"{_PARTIAL}*"):
+                    shutil.rmtree(leftover)
+                partial.mkdir()
+                self._write(partial, progressed)
+                shutil.rmtree(self._folder / name, ignore_errors=True)
+                partial.rename(self._folder / name)
+                sync_folder(self._folder)
+                # By name alone a damaged one of a later step would push out what was just written.
+                others = [each for each in self._complete() if each.name != name]
+                for old in others[_KEPT - 1 :]:
+                    shutil.rmtree(old)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)  # on a full disk its room is needed
+            raise
         return self._folder / name
 
     def _write(self, folder: Path, progressed: Progressed) -> None:
         save_tensors(self._student.state_dict(), folder / STUDENT)
         save_tensors(self._method.state_dict(), folder / _METHOD)
-        torch.save(self._optimiser.state_dict(), folder / _OPTIMISER)
-        sync_file(folder / _OPTIMISER)
+        save_state(self._optimiser.state_dict(), folder / _OPTIMISER)
         manifest = {
             "step": progressed.step,
             "seconds": progressed.seconds,
@@ -99,7 +103,7 @@ class Checkpoints:
             "licences": self._licences,
             "sha256": {name: sha256_of(folder / name) for name in _FILES},
         }
-        write_durably(folder / MANIFEST, json.dumps(manifest, indent=1))
+        write_whole(folder / MANIFEST, json.dumps(sealed(manifest), indent=1).encode(), error=CheckpointError)
 
     def newest(self, say: Callable[[str], None]) -> Path | None:
         """The newest undamaged checkpoint; damaged ones are told of and passed over.
@@ -170,13 +174,13 @@ def _damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint's files; None if nothing is."""
     try:
         manifest = _manifest(folder)
-        hashes = dict(manifest["sha256"])
-        whole = set(hashes) == set(_FILES) and isinstance(manifest["identity"], dict)
-        if not whole or folder.name != f"{_PREFIX}{manifest['step']:09d}":
-            return "its manifest is not as it was written"
-    except (OSError, ValueError, KeyError, TypeError):
+    except OSError:
         return "its manifest cannot be read"
-    for name, expected in hashes.items():
+    except ValueError:
+        return "its manifest is not as it was written"
+    if folder.name != f"{_PREFIX}{manifest['step']:09d}":
+        return "it is of another step than its name says"
+    for name, expected in manifest["sha256"].items():
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
@@ -186,5 +190,9 @@ def _damage(folder: Path) -> str | None:
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
-    content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    return dict(content)
+    """Raises ValueError where it is not as it was written."""
+    manifest = unsealed(json.loads((folder / MANIFEST).read_bytes()))
+    if manifest is None:
+        msg = f"`{folder / MANIFEST}` must be as it was written; its seal differs."
+        raise ValueError(msg)
+    return manifest

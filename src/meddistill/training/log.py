@@ -2,13 +2,17 @@
 
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
+from io import BytesIO, RawIOBase
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Self, final
 
 import torch
 from torch import Tensor
 
+from meddistill.errors import CheckpointError
+from meddistill.files import write_whole, writing
 from meddistill.training.gradients import StepReport
 
 LOG_FILE = "log.jsonl"
@@ -75,51 +79,88 @@ class TrainingLog:
 
     def __init__(self, folder: Path, *, start: int) -> None:
         self.path = folder / LOG_FILE
-        self._folder = folder
-        self._start = start
         self._keep_until(start)
-        self._file = self.path.open("a", encoding="utf-8")
-        self._board: Any = None
+        # Unbuffered: what a full disk refuses is refused once, at the line.
+        self._file = self.path.open("ab", buffering=0)
+        purge_step = start + 1 if start else None
+        self._board = _Board(folder / TENSORBOARD_FOLDER, purge_step=purge_step)
 
     def _keep_until(self, start: int) -> None:
         """Drop lines of steps that will be done again, and a line that was cut off."""
         if not self.path.is_file():
             return
         kept = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                step = json.loads(line)["step"]
+                if json.loads(line)["step"] <= start:
+                    kept.append(line + "\n")
             except (ValueError, KeyError, TypeError):
                 continue
-            if step <= start:
-                kept.append(line + "\n")
-        partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(kept), encoding="utf-8")
-        partial.replace(self.path)
+        write_whole(self.path, "".join(kept).encode(), error=CheckpointError)
 
     def write(self, record: Mapping[str, float]) -> None:
         """Add a line; `record` has a `step`."""
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
-        step = int(record["step"])
-        for name, value in record.items():
-            if name != "step":
-                self._writer().add_scalar(name, value, step)
-
-    def _writer(self) -> Any:
-        if self._board is None:
-            # Slow to import, and of no use to whoever does not train.
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(
-                str(self._folder / TENSORBOARD_FOLDER), purge_step=self._start + 1 if self._start else None
-            )
-        return self._board
+        scalars = {name: value for name, value in record.items() if name != "step"}
+        with writing(self.path, CheckpointError):
+            _write_all(self._file, json.dumps(record).encode() + b"\n")
+            self._board.write(scalars, step=int(record["step"]))
 
     def close(self) -> None:
-        """Flush what was written to the disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        if self._board is not None:
-            self._board.close()
+        """Make what was written durable."""
+        with self._file, self._board, writing(self.path, CheckpointError):
+            os.fsync(self._file.fileno())
+
+
+@final
+class _Board:
+    """Scalars as TensorBoard reads them, written at once.
+
+    Not by torch's SummaryWriter: that one writes in a thread, which dies of a full disk with a traceback.
+    """
+
+    def __init__(self, folder: Path, *, purge_step: int | None) -> None:
+        self._folder = folder
+        self._purge_step = purge_step
+        self._file: RawIOBase | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def write(self, scalars: Mapping[str, float], *, step: int) -> None:
+        """One event with all scalars of a step."""
+        # Slow to import, and of no use to whoever does not train.
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
+        if self._file is None:
+            self._begin()
+        self._event(step=step, summary=Summary(value=values))
+
+    def _begin(self) -> None:
+        from tensorboard.compat.proto.event_pb2 import SessionLog
+
+        self._folder.mkdir(parents=True, exist_ok=True)
+        name = f"events.out.tfevents.{time.time_ns()}"
+        self._file = (self._folder / name).open("wb", buffering=0)
+        self._event(file_version="brain.Event:2")
+        if self._purge_step is not None:
+            self._event(step=self._purge_step, session_log=SessionLog(status=SessionLog.START))
+
+    def _event(self, **content: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        record = BytesIO()
+        RecordWriter(record).write(Event(wall_time=time.time(), **content).SerializeToString())
+        if self._file is not None:
+            _write_all(self._file, record.getvalue())
+
+
+def _write_all(file: RawIOBase, content: bytes) -> None:
+    """On a disk that is nearly full, a raw file takes a part without a word."""
+    while content:
+        content = content[file.write(content) or 0 :]

@@ -11,13 +11,14 @@ import torch
 from safetensors.torch import load_file
 
 from meddistill.errors import CheckpointError
+from meddistill.files import part_of, sealed, sha256_of, unsealed, write_whole, writing
 from meddistill.methods.base import Method
 from meddistill.progress import Progress, SilentProgress
 from meddistill.records import Batch
 from meddistill.training.batches import TrainingData
 from meddistill.training.checkpoint import STUDENT, Checkpoints, Progressed, refuse_difference
 from meddistill.training.config import FREE_ON_RESUME, TrainingConfig
-from meddistill.training.files import save_tensors, sha256_of, write_durably, writing
+from meddistill.training.files import save_tensors
 from meddistill.training.gradients import GradientStep, StepReport, StepSettings
 from meddistill.training.log import LOG_FILE, Meter, TrainingLog
 from meddistill.training.optimiser import Optimiser
@@ -127,7 +128,7 @@ class _Trainer:
         finished = self._finished()
         if finished is not None:
             return finished
-        with writing(self.folder):
+        with writing(self.folder, CheckpointError):
             self.folder.mkdir(parents=True, exist_ok=True)
         start = self._resume()
         self.stage.student.train()
@@ -140,18 +141,14 @@ class _Trainer:
         path = self.folder / DONE
         if not path.is_file():
             return None
-        try:
-            done = json.loads(path.read_text(encoding="utf-8"))
-            steps, seconds, expected = int(done["steps"]), float(done["seconds"]), done["sha256"]
-        except (ValueError, KeyError, TypeError):
-            raise _damaged(path) from None
+        done = _done(path)
         refuse_difference(done["identity"], self.stage.identity(), place=self.folder)
         weights = self.folder / STUDENT
-        if not weights.is_file() or sha256_of(weights) != expected:
+        if not weights.is_file() or sha256_of(weights) != done["sha256"]:
             raise _damaged(weights)
         self.stage.student.load_state_dict(load_file(weights, device=str(self.processes.device)))
         self.stage.student.eval()
-        return self._result(steps, seconds)
+        return self._result(done["steps"], done["seconds"])
 
     def _resume(self) -> Progressed:
         """The state of the newest checkpoint; the main process chooses it for all."""
@@ -224,22 +221,29 @@ class _Trainer:
     def _finish(self, seconds: float) -> StageResult:
         self._agree_on_buffers()
         if self.processes.is_main:
-            with writing(self.folder):
-                weights = self.folder / STUDENT
-                partial = weights.with_name(f".{STUDENT}.partial")
-                save_tensors(self.stage.student.state_dict(), partial)
-                partial.replace(weights)
-                done = {
-                    "steps": self.total,
-                    "seconds": seconds,
-                    "identity": self.stage.identity(),
-                    "licences": dict(self.stage.licences),
-                    "sha256": sha256_of(weights),
-                }
-                write_durably(self.folder / DONE, json.dumps(done, indent=1))
-                self.checkpoints.remove_all()
+            self._write_student(seconds)
+            self.checkpoints.remove_all()
         self.processes.wait()
         return self._result(self.total, seconds)
+
+    def _write_student(self, seconds: float) -> None:
+        weights = self.folder / STUDENT
+        partial = part_of(weights)
+        try:
+            with writing(weights, CheckpointError):
+                save_tensors(self.stage.student.state_dict(), partial)
+                partial.replace(weights)
+        finally:
+            partial.unlink(missing_ok=True)
+        done = {
+            "steps": self.total,
+            "seconds": seconds,
+            "identity": self.stage.identity(),
+            "licences": dict(self.stage.licences),
+            "sha256": sha256_of(weights),
+        }
+        content = json.dumps(sealed(done), indent=1).encode()
+        write_whole(self.folder / DONE, content, error=CheckpointError)
 
     def _result(self, steps: int, seconds: float) -> StageResult:
         return StageResult(
@@ -258,6 +262,16 @@ class _Trainer:
         self.optimiser.update(rate=rate, gradient_norm=norm, finite=finite)
         self.stage.student.clamp_logit_scale()
         return report, norm
+
+
+def _done(path: Path) -> dict[str, Any]:
+    try:
+        done = unsealed(json.loads(path.read_bytes()))
+    except ValueError:
+        done = None
+    if done is None:
+        raise _damaged(path)
+    return done
 
 
 def _damaged(path: Path) -> CheckpointError:

@@ -7,7 +7,7 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from meddistill.errors import UserError
-from meddistill.features.files import write_whole
+from meddistill.files import write_whole
 
 AUDIT_FILE: Final = "audit.json"
 VERSION: Final = 1

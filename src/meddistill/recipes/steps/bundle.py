@@ -1,7 +1,7 @@
 """The student as a bundle, with the numbers that it earned and the licences that it inherits."""
 
 from meddistill.bundle.export import Origin, export_bundle
-from meddistill.bundle.manifest import is_whole
+from meddistill.bundle.manifest import MANIFEST, is_whole
 from meddistill.evaluation.config import ZeroShotConfig
 from meddistill.evaluation.embedders import student_fingerprint
 from meddistill.evaluation.results import RESULTS_FILE, Results
@@ -49,4 +49,4 @@ def export(session: Session) -> None:
         results=results,
         options=recipe.bundle,
     )
-    folder.finish("export", inputs)
+    folder.finish("export", inputs, files=[folder.bundle / MANIFEST])

@@ -28,7 +28,8 @@ def evaluate_models(session: Session) -> None:
     stated = {name: facts["logit_scale"] for name, facts in teachers if "logit_scale" in facts}
     if stated:
         inputs["stated_scales"] = stated
-    if session.may_skip("evaluate", inputs, there=(session.folder.evaluation / RESULTS_FILE).is_file()):
+    results = session.folder.evaluation / RESULTS_FILE
+    if session.may_skip("evaluate", inputs, there=results.is_file()):
         return
     for line in tables.skipped:
         session.progress.say(f"evaluation: {line}")
@@ -40,7 +41,7 @@ def evaluate_models(session: Session) -> None:
         progress=session.progress,
         tables=tables,
     )
-    session.folder.finish("evaluate", inputs)
+    session.folder.finish("evaluate", inputs, files=[results])
 
 
 def _models(session: Session) -> list[Embedder]:

@@ -39,7 +39,7 @@ def make_report(session: Session) -> None:
     if session.may_skip("report", inputs, there=session.folder.report.is_file()):
         return
     write_report(_report_data(session, results, audit), session.folder.report)
-    session.folder.finish("report", inputs)
+    session.folder.finish("report", inputs, files=[session.folder.report])
 
 
 def _report_data(session: Session, results: Results | None, audit: Audit | None) -> ReportData:

@@ -23,7 +23,7 @@ from meddistill.recipes.steps.projections import target_maps
 from meddistill.recipes.steps.training_data import stage_data, stage_rows
 from meddistill.students.build import initial_licence
 from meddistill.students.dual_encoder import DualEncoder
-from meddistill.students.folder import save_student
+from meddistill.students.folder import is_whole, save_student
 from meddistill.students.metadata import METADATA_FILE, Provenance, TeacherCredit
 from meddistill.training.config import FREE_ON_RESUME
 from meddistill.training.loop import Stage, train_stage
@@ -43,10 +43,10 @@ def train_stages(session: Session) -> None:
     if not session.is_main_process:
         return
     inputs = {"weights": initial, "licences": session.licence_inputs, "name": recipe.name}
-    there = (session.folder.student / METADATA_FILE).is_file()
-    if not (there and session.folder.state("student", inputs).done):
-        save_student(student, session.folder.student, provenance=_provenance(session), config=recipe.student)
-        session.folder.finish("student", inputs)
+    place = session.folder.student
+    if not (is_whole(place) and session.folder.state("student", inputs).done):
+        save_student(student, place, provenance=_provenance(session), config=recipe.student)
+        session.folder.finish("student", inputs, files=[place / METADATA_FILE])
 
 
 def _train(session: Session, stage: AnyStage, student: DualEncoder, *, initial: str) -> None:

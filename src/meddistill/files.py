@@ -1,0 +1,149 @@
+"""Files that are whole or absent, contents that tell when they were damaged, refusals to write in words."""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+from meddistill.errors import UserError
+
+SEAL: Final = "seal"
+_AGAIN: Final = "and give the same command again: what is finished is kept."
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_NO_ROOM: Final = (*_FULL, errno.EFBIG)
+# How Rust libraries, safetensors among them, quote the operating system.
+_QUOTED: Final = re.compile(r"\(os error (\d+)\)")
+
+
+def lacks_room(refusal: OSError) -> bool:
+    """Whether the operating system refused for want of room: a full disk, a quota, a limit of file sizes."""
+    return refusal.errno in _NO_ROOM
+
+
+def in_words(place: Path, refusal: OSError) -> str:
+    """What the operating system refused at `place`, and what to do."""
+    got = refusal.strerror or refusal
+    if refusal.errno in _FULL:
+        return f"`{place}` must lie on a disk with room; got: {got}. Free some space {_AGAIN}"
+    if refusal.errno == errno.EFBIG:
+        return (
+            f"`{place}` must be no larger than files may be there; got: {got}. Raise the limit (`ulimit -f`) "
+            f"or choose another disk {_AGAIN}"
+        )
+    return f"`{place}` must be writable; got: {got}. Mend that {_AGAIN}"
+
+
+@contextmanager
+def writing(place: Path, error: type[UserError] = UserError) -> Iterator[None]:
+    """Turn the operating system's refusals to write at `place` into `error`, which says what to do."""
+    try:
+        yield
+    except OSError as refusal:
+        raise error(in_words(place, refusal)) from refusal
+
+
+@contextmanager
+def needing_room(place: Path, error: type[UserError] = UserError) -> Iterator[None]:
+    """Turn refusals for want of room at `place` into `error`; for work that does more than write there."""
+    try:
+        yield
+    except OSError as refusal:
+        if not lacks_room(refusal):
+            raise
+        raise error(in_words(place, refusal)) from refusal
+
+
+@contextmanager
+def unwrapped(library_error: type[Exception]) -> Iterator[None]:
+    """Raise the operating system's own refusal where a library hides it in a `library_error`."""
+    try:
+        yield
+    except library_error as error:
+        refusal = _refusal_in(error)
+        if refusal is None:
+            raise
+        raise refusal from error
+
+
+def _refusal_in(error: BaseException) -> OSError | None:
+    quoted = _QUOTED.search(str(error))
+    if quoted:
+        return OSError(int(quoted[1]), os.strerror(int(quoted[1])))
+    inner = error.__cause__ or error.__context__
+    return inner if isinstance(inner, OSError) else None
+
+
+def part_of(path: Path) -> Path:
+    """Where the unfinished content of `path` is written."""
+    return path.with_name(f".{path.name}.part")
+
+
+def write_whole(path: Path, content: bytes, *, error: type[UserError] = UserError) -> None:
+    """Replace `path` by `content`; a reader sees the old or the new content, never a part.
+
+    Folders above it are made. Raises `error` where the operating system refuses; nothing new is left then.
+    """
+    # A name of its own: several extractions may enter the same step of a run at once.
+    part = part_of(path.with_name(f"{path.name}-{uuid.uuid4().hex[:8]}"))
+    try:
+        with writing(path, error):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(content)
+            sync_file(part)
+            part.replace(path)
+            sync_folder(path.parent)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise
+
+
+def write_changed(path: Path, content: bytes) -> None:
+    """Like `write_whole`; a file that holds this content already is left alone, its time with it."""
+    if not (path.is_file() and path.read_bytes() == content):
+        write_whole(path, content)
+
+
+def sync_file(path: Path) -> None:
+    """Make a file's content durable."""
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file's bytes, in hex."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def sealed(content: Mapping[str, Any], *, name: str = "") -> dict[str, Any]:
+    """Plain values with a hash of themselves (and of `name`) under `seal`."""
+    plain: dict[str, Any] = json.loads(json.dumps(content))
+    return {**plain, SEAL: _seal(plain, name)}
+
+
+def unsealed(content: Any, *, name: str = "") -> dict[str, Any] | None:
+    """The values that were sealed; None where anything of them, or the seal, is not as it was written."""
+    if not isinstance(content, dict):
+        return None
+    plain = {key: value for key, value in content.items() if key != SEAL}
+    return plain if content.get(SEAL) == _seal(plain, name) else None
+
+
+def _seal(content: Any, name: str) -> str:
+    return hashlib.sha256(json.dumps([name, content], sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,107 @@
+"""Commands in processes of their own, forked from one without threads, so that none pays for the imports."""
+
+import fnmatch
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from faulty_world import World
+
+import meddistill.recipes.pipeline
+from meddistill.cli import main
+from recipe_data import hashes
+
+KILLED = -signal.SIGKILL
+# What a verb leaves that has to be the same, bit for bit.
+PARTS = {
+    "extract": ("features/[!.]*",),
+    "train": ("features/[!.]*", "student/*", "stages/*.safetensors"),
+    "evaluate": ("features/[!.]*", "student/*", "evaluation/results.json"),
+    "export": ("student/*", "bundle/*"),
+}
+
+
+@dataclass(frozen=True)
+class Child:
+    """A command at work in a process of its own."""
+
+    pid: int
+    said: int
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+    def outcome(self) -> tuple[int, str]:
+        """Its exit code, negative for a signal, and what it said, once it has ended."""
+        with os.fdopen(self.said, encoding="utf-8") as said:
+            words = said.read()
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]), words
+
+
+def begin(work: Callable[[], int]) -> Child:
+    """Fork, and do the work there."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(writing)
+        return Child(child, reading)
+    code = 1
+    try:
+        os.dup2(writing, 2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = work()
+    finally:
+        os._exit(code)
+
+
+def do(work: Callable[[], int]) -> tuple[int, str]:
+    """The work in a process of its own: exit code and words."""
+    return begin(work).outcome()
+
+
+def command(verb: str, recipe: Path, out: Path) -> int:
+    """A verb of the command line."""
+    return main([verb, str(recipe), "--out", str(out), "--quiet"])
+
+
+def whole_run(verb: str, recipe: Path, out: Path) -> Path:
+    """A run that nothing disturbs."""
+    code, said = do(partial(command, verb, recipe, out))
+    assert code == 0, said
+    return out
+
+
+def differing(whole: Path, out: Path, verb: str) -> list[str]:
+    """The files that are not those of the run that nothing disturbed."""
+    expected, found = hashes(whole), hashes(out)
+    names = [name for name in {**expected, **found} if any(map(partial(fnmatch.fnmatch, name), PARTS[verb]))]
+    assert len(names) > 5, names
+    return [name for name in names if expected.get(name) != found.get(name)]
+
+
+def world_of_two_stages(folder: Path) -> World:
+    """Nine steps a stage, three an epoch; checkpoints in the middle of epochs."""
+    world = World.make(folder)
+    stage = {**world.recipe["stages"][0], "epochs": 3}
+    objectives = {"contrastive": 1.0, "feature_mse": 50.0, "interactive_contrastive": 1.0}
+    alone = {key: value for key, value in stage.items() if key != "objectives"}
+    world.recipe["stages"] = [
+        {**alone, "name": "pretrain", "method": "contrastive"},
+        {**stage, "objectives": objectives, "selection": {"kind": "random_draw"}},
+    ]
+    world.recipe["bundle"] = {"formats": ["open_clip", "onnx"]}
+    world.write()
+    return world
+
+
+def prepare() -> None:
+    """Once, before the first child."""
+    assert meddistill.recipes.pipeline  # imported for all children
+    torch.set_num_threads(1)
+    os.fsync = lambda _: None  # what a killed process wrote is not lost, so nobody has to wait for the disk
+    sys.stdin.close()

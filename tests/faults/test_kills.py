@@ -1,0 +1,74 @@
+"""kill -9 wherever it hurts: the same command then ends with the same bytes as if nothing had been."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fault_counts import REPEATS, SEED
+from killed_runs import KILLS
+
+from recipe_data import environment
+
+HERE = Path(__file__).parent
+
+
+def ask(script: str, *arguments: object) -> Any:
+    """What a script of this folder prints, which forks and so wants a process without threads."""
+    command = [sys.executable, str(HERE / script), *map(str, arguments)]
+    done = subprocess.run(
+        command, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["extract", "train"])
+def test_kills_at_random_moments(verb: str, tmp_path: Path) -> None:
+    found = ask("random_kills.py", tmp_path, verb, REPEATS, SEED)
+    told = f"seed {SEED}; killed after {', '.join(found['killed'])}"
+    assert len(found["killed"]) == REPEATS, told
+    assert found["compared"] > 0, told
+    assert found["differing"] == [], told
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = ask("killed_runs.py", tmp_path_factory.mktemp("killed"))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("killed_runs")
+@pytest.mark.parametrize("name", KILLS)
+def test_a_killed_run_ends_as_one_that_nobody_killed(outcomes: dict[str, Any], name: str) -> None:
+    found = outcomes[name]
+    assert found["killed"] == -signal.SIGKILL
+    assert found["again"] == 0, found["said"]
+    assert found["differing"] == []
+    assert "Traceback" not in found["said"]
+
+
+@pytest.mark.xdist_group("killed_runs")
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("middle of the first epoch", "Going on after step 2 of "),
+        ("middle of the second epoch", "Going on after step 4 of "),
+        ("a checkpoint is half written", "Going on after step 2 of "),
+        ("a stage is no finished step", "features: done already"),
+        ("a tower is exported", "evaluate: done already"),
+    ],
+)
+def test_the_second_run_says_where_it_goes_on(outcomes: dict[str, Any], name: str, line: str) -> None:
+    assert line in outcomes[name]["said"]
+
+
+@pytest.mark.xdist_group("killed_runs")
+def test_shards_that_were_finished_are_not_made_again(outcomes: dict[str, Any]) -> None:
+    """Of two teachers, those before the third shard of either."""
+    assert outcomes["a shard has no name"]["kept"] >= 4
