@@ -137,7 +137,7 @@ class MaskedFeatureDistillationOptions(ObjectiveOptions):
     """The factor before the objective in the sum; the default is CLIP-KD's."""
 
     ratio: float = Field(default=0.75, gt=0, lt=1)
-    """Share of the patches that the student does not see."""
+    """Share of the patches that the student does not see; one patch at least stays."""
     patch_size: PositiveInt = 16
     """Side of a patch in pixels of the student's input."""
 
