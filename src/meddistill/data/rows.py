@@ -13,42 +13,48 @@ _LONGEST_NUMBER = 9
 class Row:
     """One row while it is checked: its cells by role, what is wrong with it, and its image once found."""
 
+    __slots__ = ("_named", "_raw", "_refused", "index", "mistakes", "ref")  # there are millions
+
     def __init__(self, raw: RawTable, index: int, named: Mapping[str, str]) -> None:
         self.index = index
         self.ref: ImageRef | None = None
         self.mistakes: list[str] = []
+        self._raw = raw
         self._named = named
-        self._cells = {role: raw.columns[name][index] for role, name in named.items()}
-        self._refused: set[str] = set()
+        self._refused: frozenset[str] = frozenset()
         if index in raw.broken:
             self.mistakes.append(f"the row {raw.broken[index]}")
-            self._refused.update(named)
+            self._refused = frozenset(named)
         for role in named:
             self._check_encoding(role)
 
     def has(self, role: str) -> bool:
         """Whether the table has a column for `role`."""
-        return role in self._cells
+        return role in self._named
 
     def cell(self, role: str) -> str:
         """The cell, without blanks around it."""
-        return self._cells.get(role, "").strip()
+        return self._stored(role).strip() if role in self._named else ""
 
     def readable(self, role: str) -> bool:
         """Whether there is a cell for `role` that nothing was said against yet."""
-        return role in self._cells and role not in self._refused
+        return role in self._named and role not in self._refused
 
     def refuse(self, role: str, rule: str) -> None:
         """Note that the cell breaks `rule`; a column that plays several roles is named once."""
-        self._refused.add(role)
+        self._refused |= {role}
         line = f"`{self._named[role]}` {rule}."
         if line not in self.mistakes:
             self.mistakes.append(line)
 
+    def _stored(self, role: str) -> str:
+        return self._raw.columns[self._named[role]][self.index]
+
     def _check_encoding(self, role: str) -> None:
         if not self.readable(role):
             return
-        damaged = next((each for each in self._cells[role] if "\ud800" <= each <= "\udfff"), None)
+        cell = self._stored(role)
+        damaged = None if cell.isascii() else next((c for c in cell if "\ud800" <= c <= "\udfff"), None)
         if damaged is not None:
             self.refuse(role, f"must be UTF-8; got byte 0x{ord(damaged) & 0xFF:02X}. Save the table as UTF-8")
 

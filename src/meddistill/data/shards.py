@@ -169,8 +169,8 @@ class _JsonFields:
         if not isinstance(found, dict):
             broken.add(row, f"must hold one object in `json`; got a {type(found).__name__}. Pack it anew")
             return {}
-        key = found.get(KEY, self._samples.key(row))
-        if key not in {self._samples.key(row), self._samples.key(row).rpartition("/")[2]}:
+        key = self._samples.key(row) if KEY in found else ""
+        if KEY in found and found[KEY] not in (key, key.rpartition("/")[2]):
             broken.add(
                 row, "must have a `json` of its own; got one with the `__key__` of another. Pack it anew"
             )

@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from meddistill.data.config import TableConfig
@@ -179,8 +180,13 @@ def _samples(rows: Sequence[Row], config: TableConfig, *, root: Path, columns: S
 def _place(ref: ImageRef, root: Path) -> str:
     """Which image, in words that do not depend on where the root lies."""
     file, part = (ref.path.whole, f"|{ref.path.name}") if isinstance(ref.path, FilePart) else (ref.path, "")
+    return f"{_inside(file, root)}{part}|{ref.frame}|{ref.axis}|{ref.slice}"
+
+
+@lru_cache(maxsize=1024)
+def _inside(file: Path, root: Path) -> str:
     path = file.relative_to(root) if file.is_relative_to(root) else Path(file.name)
-    return f"{path.as_posix()}{part}|{ref.frame}|{ref.axis}|{ref.slice}"
+    return path.as_posix()
 
 
 def _short_hash(text: str) -> str:

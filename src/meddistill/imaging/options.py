@@ -15,7 +15,7 @@ FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
 RULES_VERSION = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageRef:
     """One image: a file, or a file in a tar, and which picture of it.
 
