@@ -81,11 +81,16 @@ def toy_teacher(
     return FrozenTeacher(model, card=card)
 
 
-def toy_samples(folder: Path, images: int, *, captions: int | None = None, seed: int = 0) -> Samples:
-    """`images` PNG files, each with `captions // images` captions; captions repeat every 7."""
+def toy_samples(
+    folder: Path, images: int, *, captions: int | None = None, seed: int = 0, there: bool = False
+) -> Samples:
+    """`images` PNG files, each with `captions // images` captions; captions repeat every 7.
+
+    `there`: the files are there already, and others may be reading them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     numbers = np.random.default_rng(seed)
-    for each in range(images):
+    for each in range(0 if there else images):
         pixels = numbers.integers(0, 256, (20, 24, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{each}.png")
     rows = captions or images
@@ -100,6 +105,6 @@ def toy_samples(folder: Path, images: int, *, captions: int | None = None, seed:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder but its lock."""
-    paths = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    """Every file of a folder."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(paths)}

@@ -23,7 +23,7 @@ from toy_features import SMALL, ToyImages, toy_samples, toy_teacher, tree
 SURVIVED = 0
 MOST = 1000
 FIRST_KILL = 0.05  # seconds
-PROGRESS = 9  # names given before a kill: more than the tables and manifests with which a store begins
+PROGRESS = 40  # names given or lost before a kill: more than coming in and the beginning of a store take
 
 
 def run(samples: Samples, store: Path) -> None:
@@ -61,7 +61,7 @@ def killed_at(point: int, samples: Samples, store: Path) -> None:
 
         return wrapped
 
-    for name in ("replace", "unlink"):
+    for name in ("replace", "unlink", "link"):
         setattr(os, name, mortal(getattr(os, name)))
     run(samples, store)
 

@@ -11,6 +11,7 @@ import pytest
 
 from meddistill.errors import StoreError
 from meddistill.features.extract import extract
+from meddistill.features.files import part_of
 from meddistill.features.shards import ShardDraft
 from toy_features import SMALL, toy_samples, toy_teacher, tree
 
@@ -60,7 +61,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_while_a_shard_is_written(tmp_path: Path) -> None:
-    (tmp_path / ".image-00000000.safetensors.part").symlink_to("/dev/full")
+    part_of(tmp_path / "image-00000000.safetensors").symlink_to("/dev/full")
 
     def write() -> None:
         with ShardDraft(tmp_path / "image-00000000.safetensors", shape=(512,), dtype="float32") as draft:

@@ -12,12 +12,12 @@ from meddistill.data.keys import image_keys, text_key, text_keys
 from meddistill.errors import NonFiniteError, StoreError, TeacherError
 from meddistill.features.config import ExtractOptions
 from meddistill.features.extract import extract
-from meddistill.features.files import locked
 from meddistill.features.format import OutputManifest, StoreManifest
 from meddistill.features.layouts import estimate
 from meddistill.features.reader import FeatureStore
 from meddistill.features.statistics import QUANTILES
 from meddistill.features.summary import summarise
+from meddistill.features.workers import Workers
 from meddistill.imaging import ViewPolicy, decode, rasterise, view
 from meddistill.imaging.options import DecodeOptions
 from meddistill.progress import SilentProgress
@@ -302,10 +302,12 @@ def test_large_numbers_need_float32(tmp_path: Path) -> None:
     )
 
 
-def test_one_writer_at_a_time(tmp_path: Path) -> None:
+def test_no_extraction_during_a_repair(tmp_path: Path) -> None:
     samples = toy_samples(tmp_path / "images", 5)
-    with locked(tmp_path / "store"), pytest.raises(StoreError, match="must have one writer at a time"):
-        extract(tmp_path / "store", samples, {"a": toy_teacher("a")}, SMALL)
+    with Workers.join(tmp_path / "store") as workers:
+        assert workers.admit("alone")
+        with pytest.raises(StoreError, match="must not be under repair"):
+            extract(tmp_path / "store", samples, {"a": toy_teacher("a")}, SMALL)
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:

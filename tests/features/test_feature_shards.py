@@ -22,6 +22,7 @@ def test_the_library_reads_what_was_written_batch_by_batch(tmp_path: Path, dtype
         draft.append(values[:4])
         draft.append(values[4:])
         entry = draft.finish()
+        draft.place()
     assert np.array_equal(load_file(tmp_path / "a.safetensors")["values"], values)
     assert np.array_equal(mapped(tmp_path / "a.safetensors")["values"], values)
     assert locate(tmp_path / "a.safetensors")["values"][2] == PAGE
@@ -35,6 +36,7 @@ def test_int8_rows_stand_beside_their_scales(tmp_path: Path) -> None:
         draft.append(values[:2], scale=scale[:2])
         draft.append(values[2:], scale=scale[2:])
         draft.finish()
+        draft.place()
     found = load_file(tmp_path / "a.safetensors")
     assert np.array_equal(found["values"], values)
     assert np.array_equal(found["scale"], scale)
@@ -47,6 +49,7 @@ def test_ragged_rows_have_offsets(tmp_path: Path) -> None:
         draft.append(values[5:], lengths=np.array([4]))
         assert draft.rows == 4
         draft.finish()
+        draft.place()
     found = load_file(tmp_path / "a.safetensors")
     assert found["offsets"].tolist() == [0, 2, 2, 5, 9]
     assert np.array_equal(found["values"], values)

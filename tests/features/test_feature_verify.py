@@ -8,10 +8,10 @@ import pytest
 
 from meddistill.errors import StoreError
 from meddistill.features.extract import extract
-from meddistill.features.files import locked
 from meddistill.features.reader import FeatureStore
 from meddistill.features.summary import summarise
 from meddistill.features.verify import repair, verify
+from meddistill.features.workers import Workers
 from toy_features import OF_ALL_ROWS, SMALL, ToyTokens, toy_samples, toy_teacher, tree
 
 OPTIONS = SMALL.model_copy(update={"tokens": True})
@@ -186,8 +186,10 @@ def test_tables_are_restored_from_their_copies(whole: Path, store: Path) -> None
 
 
 def test_repair_waits_for_no_writer(store: Path) -> None:
-    with locked(store), pytest.raises(StoreError, match="one writer at a time"):
-        repair(store)
+    with Workers.join(store) as workers:
+        assert workers.admit("together")
+        with pytest.raises(StoreError, match="no writer at work while it is"):
+            repair(store)
 
 
 def test_verify_needs_a_store(tmp_path: Path) -> None:

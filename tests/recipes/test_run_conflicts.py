@@ -1,7 +1,6 @@
 """What does not fit: two runs in one folder, and inputs that changed between two runs."""
 
 import csv
-import fcntl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from PIL import Image
 
 from meddistill.cli import main
 from meddistill.errors import StoreError
-from meddistill.recipes.run_folder import LOCK_FILE
+from meddistill.recipes.run_folder import RunFolder
 from recipe_data import Diary, do_run, hashes
 from tiny_teachers import save_open_clip
 
@@ -37,12 +36,12 @@ def _shards(run: Path) -> dict[str, str]:
     return {name: found for name, found in hashes(run / "features").items() if "/image-" in name}
 
 
+@pytest.mark.parametrize("together", [False, True])
 def test_a_second_run_in_the_same_folder_is_refused(
-    own_run: Path, small_world: Path, capsys: pytest.CaptureFixture[str]
+    own_run: Path, small_world: Path, together: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = hashes(own_run)
-    with (own_run / LOCK_FILE).open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with RunFolder(own_run).locked(together=together):
         code = main(["run", str(small_world), "--out", str(own_run)])
     captured = capsys.readouterr()
     assert (code, captured.out) == (2, "")

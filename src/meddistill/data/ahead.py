@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, TypeVar
@@ -43,8 +43,11 @@ class Ahead:
         self._requests = _Requests()
         self._loader = None if workers == 0 else _processes(preparer, self._requests, workers)
 
-    def answers(self, requests: Sequence[Any]) -> Iterator[Any]:
-        """The answer to each request. A new call ends an earlier one that was not finished."""
+    def answers(self, requests: Iterable[Any]) -> Iterator[Any]:
+        """The answer to each request, which is drawn when its turn to be prepared comes.
+
+        A new call ends an earlier one that was not finished.
+        """
         if self._loader is None:
             yield from self._threaded(requests)
             return
@@ -58,7 +61,7 @@ class Ahead:
         """End the worker processes."""
         self._loader = None
 
-    def _threaded(self, requests: Sequence[Any]) -> Iterator[Any]:
+    def _threaded(self, requests: Iterable[Any]) -> Iterator[Any]:
         waiting: deque[Future[Any]] = deque()
         with ThreadPoolExecutor(1, thread_name_prefix="meddistill-ahead") as thread:
             try:
@@ -75,13 +78,10 @@ class Ahead:
 class _Requests:
     """What the worker processes are asked next; a sampler whose content changes between epochs."""
 
-    current: Sequence[Any] = ()
+    current: Iterable[Any] = ()
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.current)
-
-    def __len__(self) -> int:
-        return len(self.current)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Asking every teacher about every image and text, once, and keeping the answers."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -10,10 +11,9 @@ import numpy as np
 
 from meddistill.data.samples import Samples
 from meddistill.features.config import ExtractOptions
-from meddistill.features.format import Output, OutputManifest, Role, Settings, Span
+from meddistill.features.format import Output, OutputManifest, Role, Settings
 from meddistill.features.layouts import layouts, row_bytes
 from meddistill.features.planning import (
-    Ask,
     Run,
     require_room,
     require_rows,
@@ -25,6 +25,7 @@ from meddistill.features.reader import FeatureStore, covered
 from meddistill.features.rows import DistinctRows, Indices, distinct_rows
 from meddistill.features.tables import Tables
 from meddistill.features.work import ImageWork, Question, TextWork, Work
+from meddistill.features.workers import POLL
 from meddistill.features.writer import StoreWriter
 from meddistill.imaging.options import RULES_VERSION, DecodeOptions
 from meddistill.progress import Advance, Progress, SilentProgress
@@ -47,6 +48,8 @@ def extract(
     Every distinct image is decoded once for all teachers, every distinct caption is read once by each.
     Finished shards are kept whatever happens; the same call goes on after them and, with the same arithmetic
     (device, threads, libraries, `batch_size`), ends with the same bytes as a call that was not interrupted.
+    Any number of processes may make the same call at once: they share the shards among them, take over those
+    of one that dies, and all return when the store is complete.
     All rows are stored; which of them a teacher covers is decided when they are read.
 
     Parameters
@@ -66,7 +69,7 @@ def extract(
     ------
     StoreError
         If the store at `path` was made otherwise (the message names the differences), is damaged, is being
-        written by another process, or will not fit the disk; or if a number does not fit the precision.
+        repaired, or will not fit the disk; or if a number does not fit the precision.
     TeacherError, NonFiniteError
         If a teacher fails or gives numbers that are not finite; the message names the table's rows.
     ImageError
@@ -76,20 +79,18 @@ def extract(
     rows = distinct_rows(samples, banks)
     asked = {name: layouts(teacher, options) for name, teacher in teachers.items()}
     with StoreWriter.open(path, settings_of(samples.options, options), options) as writer:
-        for name, teacher in teachers.items():
-            writer.require_same(name, teacher.card, asked[name])
+        admitted = {name: (teacher.card, asked[name]) for name, teacher in teachers.items()}
+        writer.require_same(admitted)
         _say_what_is_new(writer, rows, progress)
         _say_who_is_idle(teachers, rows, progress)
-        writer.append_rows(rows)
-        for name, teacher in teachers.items():
-            writer.admit(name, teacher.card, asked[name])
+        writer.begin(rows, admitted)
         images, texts = _sources(writer, rows)
         works = (
             ImageWork(teachers, images, samples=samples, rows=rows, options=options),
             TextWork(teachers, texts, samples=samples, rows=rows, options=options),
         )
         for work, found in _planned(writer, works, asked):
-            _do(writer, work, found, progress=progress)
+            _do(writer, work, found, teachers=tuple(asked), progress=progress)
         for name in teachers:
             writer.summarise(name)
     return FeatureStore.open(path)
@@ -128,39 +129,55 @@ def _sources(writer: StoreWriter, rows: DistinctRows) -> tuple[Indices, Indices]
     )
 
 
-def _do(writer: StoreWriter, work: Work, found: Sequence[Run], *, progress: Progress) -> None:
+def _do(
+    writer: StoreWriter, work: Work, found: Sequence[Run], *, teachers: Sequence[str], progress: Progress
+) -> None:
+    """Make the shards that no other process is making, until none is missing."""
     if not found:
         return
     done, total = rows_done(writer, found, work.table)
     with progress.track(work.label, total, unit=work.unit, done=done) as advance:
-        for run in found:
-            with closing(work.questions(run)) as questions:
-                for span in run.spans:
-                    _shard(writer, work, run.asks, span=span, questions=questions, advance=advance)
+        while found:
+            rows = 0
+            for run in found:
+                spans = writer.claimed(work.table, run.spans, run.asks)
+                with closing(work.questions(run, spans)) as questions:
+                    while (first := next(questions, None)) is not None:
+                        rows += _span(writer, work, run, first=first, questions=questions, advance=advance)
+            if not rows:
+                time.sleep(POLL)  # others have all that is left; if they fail, it is taken up here
+            found = runs(writer, teachers, work.outputs)
+            now, _ = rows_done(writer, found, work.table)
+            advance(max(0, now - done - rows))
+            done = max(now, done + rows)
 
 
-def _shard(
+def _span(
     writer: StoreWriter,
     work: Work,
-    asks: Sequence[Ask],
+    run: Run,
     *,
-    span: Span,
+    first: Question,
     questions: Iterator[Question],
     advance: Advance,
-) -> None:
-    """Fill and enter one shard of every output asked for; batches begin and end with it."""
+) -> int:
+    """Fill and enter the shards of one span, whose first batch is `first`; returns its rows."""
+    span = first.span
     with ExitStack() as stack:
+        asks = writer.lacks(span, run.asks)
         drafts = {ask: stack.enter_context(writer.draft(*ask, span)) for ask in asks}
-        rows = 0
-        while rows < span[1] - span[0]:
-            question = next(questions)
+        rows, question = 0, first
+        while True:
             for ask, draft in drafts.items():
                 encoded = work.answer(ask, question)
                 draft.append(encoded.values, scale=encoded.scale)
             rows += len(question)
             advance(len(question))
-        for ask, draft in drafts.items():
-            writer.enter(*ask, span, draft)
+            if rows == span[1] - span[0]:
+                break
+            question = next(questions)
+        writer.enter(work.table, span, drafts)
+    return rows
 
 
 def _say_what_is_new(writer: StoreWriter, rows: DistinctRows, progress: Progress) -> None:

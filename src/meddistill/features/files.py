@@ -4,11 +4,10 @@ A manifest is JSON of the form `{"sha256": "<of the content's bytes>", "content"
 it is found when it is read, and is kept twice.
 """
 
-import errno
-import fcntl
 import hashlib
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,19 +16,22 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from meddistill.errors import StoreError
+from meddistill.files import writing
+from meddistill.features.identity import NAME, own_name, runs_here
 
 MANIFEST: Final = "manifest.json"
 MANIFEST_COPY: Final = "manifest.copy.json"
-LOCK: Final = ".lock"
 _PART: Final = ".part"
 _OPENING: Final = b'{"sha256": "'
 _MIDDLE: Final = b'",\n"content": '
 _CLOSING: Final = b"}\n"
 _DIGEST_LENGTH: Final = 64
 _BLOCK: Final = 1 << 20
+_PART_SECONDS: Final = 24 * 3600
 _OWN: Final = re.compile(
-    r"(images|texts|pairs)-\d{4}(\.copy)?\.parquet|(image|text|tokens)-\d{8}\.safetensors|(statistics|availability)\.safetensors"
-    r"|\.[a-z]+[-.].*\.part"
+    r"(images|texts|pairs)-\d{4}(\.copy)?\.parquet|(image|text|tokens)-\d{8}\.safetensors"
+    r"|(statistics|availability)\.safetensors"
+    rf"|\.[a-z]+[-.].*\.(?P<writer>{NAME})\.part"
 )
 
 
@@ -52,34 +54,36 @@ def copy_of(file: FileEntry) -> FileEntry:
 @contextmanager
 def storing(path: Path) -> Iterator[None]:
     """Turn the operating system's refusals to write at `path` into StoreError."""
-    try:
+    with writing(path, StoreError):
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            msg = (
-                f"`{path}` must lie on a disk with room; the disk or the quota is full. Free some space and "
-                "give the same command again: what is finished is kept."
-            )
-        else:
-            msg = f"`{path}` must be writable; got: {error.strerror or error}. What is finished is kept."
-        raise StoreError(msg) from error
 
 
 def part_of(path: Path) -> Path:
-    """Where the unfinished content of `path` is written."""
-    return path.with_name(f".{path.name}{_PART}")
+    """Where this process writes the unfinished content of `path`."""
+    return path.with_name(f".{path.name}.{own_name()}{_PART}")
 
 
-def commit(path: Path) -> FileEntry:
-    """Sync and hash the finished part of `path`, and give it its name. The caller enters it in a manifest."""
+def seal(path: Path) -> FileEntry:
+    """Sync and hash the finished part of `path`."""
     part = part_of(path)
     with storing(path):
         with part.open("rb+") as handle:
             os.fsync(handle.fileno())
-        size, digest = part.stat().st_size, sha256_of(part)
-        part.replace(path)
+        return FileEntry(file=path.name, bytes=part.stat().st_size, sha256=sha256_of(part))
+
+
+def place(path: Path) -> None:
+    """Give the sealed part of `path` its name. The caller enters it in a manifest."""
+    with storing(path):
+        part_of(path).replace(path)
         _sync_folder(path.parent)
-    return FileEntry(file=path.name, bytes=size, sha256=digest)
+
+
+def commit(path: Path) -> FileEntry:
+    """`seal` and `place`."""
+    entry = seal(path)
+    place(path)
+    return entry
 
 
 def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
@@ -142,28 +146,26 @@ def read_manifest(path: Path) -> bytes | None:
 
 
 def remove_leftovers(folder: Path, *, keep: frozenset[str]) -> None:
-    """Delete the store's own files of an earlier, interrupted write: those that no manifest names."""
+    """Delete the store's own files of an interrupted write: those that no manifest names.
+
+    Parts of a process that still runs stay; of a process of another machine nobody knows that, so parts
+    younger than a day stay as well.
+    """
     if not folder.is_dir():
         return
     for path in sorted(folder.iterdir()):
-        if _OWN.fullmatch(path.name) and path.name not in keep:
-            with storing(path):
-                path.unlink()
+        own = _OWN.fullmatch(path.name)
+        if own is None or path.name in keep or (own["writer"] and _may_be_written(path, own["writer"])):
+            continue
+        with storing(path):
+            path.unlink(missing_ok=True)
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a store for one writer; raises StoreError where another one holds it."""
-    with storing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / LOCK).open("w")
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            msg = f"`{folder}` must have one writer at a time; another one is at work. Wait until it is done."
-            raise StoreError(msg) from None
-        yield
+def _may_be_written(part: Path, writer: str) -> bool:
+    here = runs_here(writer)
+    if here is None:
+        return time.time() - part.stat().st_mtime < _PART_SECONDS
+    return here and writer != own_name()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -11,17 +11,12 @@ from numpy.typing import NDArray
 from meddistill.errors import StoreError
 from meddistill.features.format import Output, Span, Table
 from meddistill.features.rows import Indices
-from meddistill.features.writer import StoreWriter
-
-Ask = tuple[str, Output]
+from meddistill.features.writer import Ask, StoreWriter
 
 
 @dataclass(frozen=True)
 class Run:
-    """Neighbouring spans, in row order, that lack the same outputs.
-
-    All spans but the last are whole shards, so batches that are counted from `start` end with each shard.
-    """
+    """Spans, in row order, that lack the same outputs."""
 
     spans: tuple[Span, ...]
     asks: tuple[Ask, ...]
@@ -36,6 +31,11 @@ class Run:
         """One past the last row."""
         return self.spans[-1][1]
 
+    @property
+    def rows(self) -> int:
+        """How many rows the spans have."""
+        return sum(stop - start for start, stop in self.spans)
+
 
 def runs(writer: StoreWriter, teachers: Iterable[str], outputs: Sequence[Output]) -> list[Run]:
     """The missing shards of some outputs, over the table that all of them describe."""
@@ -44,19 +44,16 @@ def runs(writer: StoreWriter, teachers: Iterable[str], outputs: Sequence[Output]
         for output in outputs:
             for span in writer.missing(teacher, output):
                 lacking.setdefault(span, []).append((teacher, output))
-    found: list[Run] = []
+    found: dict[tuple[Ask, ...], list[Span]] = {}
     for span in sorted(lacking):
-        asks = tuple(lacking[span])
-        if found and _continues(found[-1], span, asks, writer.manifest.shard_rows):
-            found[-1] = Run((*found[-1].spans, span), asks)
-        else:
-            found.append(Run((span,), asks))
-    return found
+        found.setdefault(tuple(lacking[span]), []).append(span)
+    return [Run(tuple(spans), asks) for asks, spans in found.items()]
 
 
 def require_rows(work: Sequence[Run], source_of_row: Indices, *, table: Table, path: Path) -> None:
     """Raise StoreError if shards are missing over rows that the samples at hand do not show."""
-    absent = sum(int((source_of_row[run.start : run.stop] < 0).sum()) for run in work)
+    spans = [span for run in work for span in run.spans]
+    absent = sum(int((source_of_row[start:stop] < 0).sum()) for start, stop in spans)
     if absent:
         msg = (
             f"the table must show the {table} that the store `{path}` still lacks features of; {absent} of "
@@ -68,7 +65,7 @@ def require_rows(work: Sequence[Run], source_of_row: Indices, *, table: Table, p
 
 def require_room(writer: StoreWriter, work: Sequence[Run], row_sizes: dict[Ask, int]) -> None:
     """Raise StoreError, before anything is computed, if the missing shards will not fit the disk."""
-    needed = sum((run.stop - run.start) * sum(row_sizes[ask] for ask in run.asks) for run in work)
+    needed = sum(run.rows * sum(row_sizes[ask] for ask in run.asks) for run in work)
     free = shutil.disk_usage(writer.path).free
     if needed > free:
         msg = (
@@ -88,9 +85,4 @@ def sources_of_rows(count: int, rows: Indices, sources: NDArray[np.int64]) -> In
 def rows_done(writer: StoreWriter, work: Sequence[Run], table: Table) -> tuple[int, int]:
     """Rows of a table that need nothing more, and all of its rows."""
     total = writer.manifest.rows(table)
-    return total - sum(run.stop - run.start for run in work), total
-
-
-def _continues(run: Run, span: Span, asks: tuple[Ask, ...], shard_rows: int) -> bool:
-    last = run.spans[-1]
-    return run.asks == asks and last[1] == span[0] and last[1] - last[0] == shard_rows
+    return total - sum(run.rows for run in work), total

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meddistill.errors import StoreError
-from meddistill.features.files import FileEntry, commit, part_of, storing
+from meddistill.features.files import FileEntry, commit, part_of, place, seal, storing
 
 PAGE: Final = 4096
 VALUES: Final = "values"
@@ -104,7 +104,7 @@ def write_tensors(path: Path, tensors: Tensors) -> FileEntry:
 class ShardDraft:
     """A shard being written, batch by batch in row order. Use it as a context manager.
 
-    Leaving the block without `finish`, by an exception for instance, deletes what was written.
+    Leaving the block without `place`, by an exception for instance, deletes what was written.
     """
 
     def __init__(self, path: Path, *, shape: tuple[int, ...], dtype: str, ragged: bool = False) -> None:
@@ -130,7 +130,7 @@ class ShardDraft:
             with suppress(OSError):  # on a full disk, closing flushes and fails a second time
                 self._handle.close()
             self._handle = None
-            part_of(self._path).unlink(missing_ok=True)
+        part_of(self._path).unlink(missing_ok=True)
 
     @property
     def rows(self) -> int:
@@ -161,7 +161,7 @@ class ShardDraft:
             self._lengths.append(lengths)
 
     def finish(self) -> FileEntry:
-        """Complete the file and give it its name."""
+        """Complete the content; `place` gives it its name."""
         if self._handle is None:
             msg = f"`{self._path}` must be finished once; it was closed already. Open a new draft."
             raise StoreError(msg)
@@ -174,9 +174,12 @@ class ShardDraft:
             self._handle.seek(0)
             self._handle.write(header(layout))
             self._handle.close()
-        entry = commit(self._path)
         self._handle = None
-        return entry
+        return seal(self._path)
+
+    def place(self) -> None:
+        """Give the finished file its name."""
+        place(self._path)
 
     def _trailing(self) -> dict[str, NDArray[np.generic]]:
         if self._ragged:

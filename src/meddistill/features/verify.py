@@ -13,7 +13,6 @@ from meddistill.features.files import (
     MANIFEST_COPY,
     FileEntry,
     copy_of,
-    locked,
     read_manifest,
     sha256_of,
     write_manifest,
@@ -30,6 +29,7 @@ from meddistill.features.format import (
     load_manifest,
 )
 from meddistill.features.reader import files_of
+from meddistill.features.workers import Workers
 from meddistill.progress import Advance, Progress, SilentProgress
 
 
@@ -86,7 +86,10 @@ def repair(path: Path, *, progress: Progress | None = None) -> Verification:
         Also if another process is writing.
     """
     _require_store(path)
-    with locked(path):
+    with Workers.join(path) as workers:
+        if not workers.admit("alone"):
+            msg = f"`{path}` must have no writer at work while it is repaired; one is. Wait until it is done."
+            raise StoreError(msg)
         _restore(path, StoreManifest)
         for folder in _teachers(path):
             _restore(folder, TeacherManifest)

@@ -1,7 +1,8 @@
 """What teachers are asked: batches of images or texts of a run, and the answers to one output."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping, Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, final
 
@@ -16,9 +17,10 @@ from meddistill.data.threads import Threads
 from meddistill.errors import NonFiniteError, StoreError, TeacherError
 from meddistill.features.config import ExtractOptions
 from meddistill.features.encoding import Encoded, encode
-from meddistill.features.format import Output, Table
-from meddistill.features.planning import Ask, Run
+from meddistill.features.format import Output, Span, Table
+from meddistill.features.planning import Run
 from meddistill.features.rows import DistinctRows, Indices
+from meddistill.features.writer import Ask
 from meddistill.imaging import Geometry
 from meddistill.teachers.frozen import FrozenTeacher
 
@@ -27,10 +29,11 @@ Views = list[dict[Geometry, Tensor]]
 
 @dataclass(frozen=True)
 class Question:
-    """One batch: `inputs` as the work's own `ask` takes them, and the table rows that they stand on."""
+    """One batch of a span: `inputs` as the work's own `ask` takes them, and the table rows they stand on."""
 
     inputs: Any
     table_rows: tuple[int, ...]
+    span: Span
 
     def __len__(self) -> int:
         return len(self.table_rows)
@@ -63,8 +66,8 @@ class Work(ABC):
         self._options = options
 
     @abstractmethod
-    def questions(self, run: Run) -> Generator[Question, None, None]:
-        """The batches of a run, in row order."""
+    def questions(self, run: Run, spans: Iterable[Span]) -> Generator[Question, None, None]:
+        """The batches of those spans of a run that `spans` gives, each drawn ahead of its use."""
 
     @abstractmethod
     def _ask(self, ask: Ask, inputs: Any) -> Tensor:
@@ -110,9 +113,9 @@ class Work(ABC):
                 rows.append(row)
         return rows or list(question.table_rows)
 
-    def _batches(self, run: Run) -> list[range]:
+    def _batches(self, span: Span) -> list[range]:
         size = self._options.batch_size
-        return [range(start, min(start + size, run.stop)) for start in range(run.start, run.stop, size)]
+        return [range(start, min(start + size, span[1])) for start in range(span[0], span[1], size)]
 
 
 @final
@@ -128,7 +131,7 @@ class ImageWork(Work):
     def _views(self) -> int:
         return self._options.views
 
-    def questions(self, run: Run) -> Generator[Question, None, None]:
+    def questions(self, run: Run, spans: Iterable[Span]) -> Generator[Question, None, None]:
         """Batches of `[{geometry: uint8 [b, h, w, 3]}]`, one entry a view."""
         sources = self.source_of_row[run.start : run.stop]
         samples = self._samples.take(self._rows.image_samples[sources])
@@ -142,16 +145,23 @@ class ImageWork(Work):
         seen = {self._teachers[teacher].card.input for teacher, _ in run.asks}
         geometries = sorted({spec.geometry for spec in seen if spec is not None})
         wanted = [(view, each) for view in range(self._views) for each in geometries]
-        batches = self._batches(run)
-        requests = [range(batch.start - run.start, batch.stop - run.start) for batch in batches]
-        workers = min(self._options.workers, len(requests))
+        asked: deque[tuple[range, Span]] = deque()
+
+        def requests() -> Iterator[range]:
+            for span in spans:
+                for batch in self._batches(span):
+                    asked.append((range(batch.start - run.start, batch.stop - run.start), span))
+                    yield asked[-1][0]
+
+        workers = min(self._options.workers, -(-run.rows // self._options.batch_size))
         ahead = Ahead(_ViewPreparer(rasters, wanted, Threads()), workers=workers)
         try:
-            for request, tensors in zip(requests, ahead.answers(requests), strict=True):
+            for tensors in ahead.answers(requests()):
+                request, span = asked.popleft()
                 views: Views = [{} for _ in range(self._views)]
                 for (view, geometry), tensor in zip(wanted, tensors, strict=True):
                     views[view][geometry] = tensor
-                yield Question(views, tuple(samples.rows[place] for place in request))
+                yield Question(views, tuple(samples.rows[place] for place in request), span)
         finally:
             ahead.close()
 
@@ -186,12 +196,13 @@ class TextWork(Work):
     def _views(self) -> int:
         return 1
 
-    def questions(self, run: Run) -> Generator[Question, None, None]:
+    def questions(self, run: Run, spans: Iterable[Span]) -> Generator[Question, None, None]:  # noqa: ARG002
         """Batches of texts."""
-        for batch in self._batches(run):
-            sources = self.source_of_row[batch.start : batch.stop].tolist()
-            texts = [self._rows.texts[source] for source in sources]
-            yield Question(texts, tuple(self._table_row(source) for source in sources))
+        for span in spans:
+            for batch in self._batches(span):
+                sources = self.source_of_row[batch.start : batch.stop].tolist()
+                texts = [self._rows.texts[source] for source in sources]
+                yield Question(texts, tuple(self._table_row(source) for source in sources), span)
 
     def _ask(self, ask: Ask, inputs: list[str]) -> Tensor:
         return self._teachers[ask[0]].text_embeddings(inputs)

@@ -1,6 +1,7 @@
-"""Writing a feature store: one writer at a time, every file complete before a manifest names it."""
+"""Writing a feature store: every file is complete before a manifest names it, however many write."""
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
@@ -9,12 +10,10 @@ from meddistill.errors import StoreError
 from meddistill.features.agreement import AGREEMENT, agreement_of
 from meddistill.features.config import ExtractOptions
 from meddistill.features.files import (
-    LOCK,
     MANIFEST,
     MANIFEST_COPY,
     FileEntry,
     copy_of,
-    locked,
     mend_copy,
     remove_leftovers,
     storing,
@@ -32,6 +31,7 @@ from meddistill.features.format import (
     Settings,
     Span,
     StoreManifest,
+    Table,
     TeacherManifest,
     load_manifest,
 )
@@ -41,68 +41,189 @@ from meddistill.features.rows import DistinctRows
 from meddistill.features.shards import ShardDraft, write_tensors
 from meddistill.features.statistics import statistics_of
 from meddistill.features.tables import Tables, append_segments
+from meddistill.features.workers import POLL, WORKERS, Workers
 from meddistill.teachers.card import TeacherCard
 
 Layouts = dict[Output, OutputManifest]
+Ask = tuple[str, Output]
 
-_TOWERS: Final[tuple[Output, Output]] = ("image", "text")
 _ELSEWHERE: Final = "Extract to another folder, or delete this store if it is no longer needed."
 
 
 class StoreWriter:
-    """A store held for writing. Make it with `StoreWriter.open`."""
+    """A store that this process writes to, maybe among others. Make it with `StoreWriter.open`.
 
-    def __init__(self, path: Path, manifest: StoreManifest) -> None:
+    Manifests change under the lock of `workers` alone, and are read again before they do. `manifest` is the
+    store's as this writer left it: rows that others add later are theirs to fill.
+    """
+
+    def __init__(self, path: Path, workers: Workers, settings: Settings, shard_rows: int) -> None:
         self.path = path
-        self._manifest = manifest
-        self._teachers = {
-            name: load_manifest(path / TEACHERS / name, TeacherManifest) for name in manifest.teachers
-        }
+        self.workers = workers
+        self._settings = settings
+        self._shard_rows = shard_rows
+        self._manifest = self._load()
 
     @classmethod
     @contextmanager
     def open(cls, path: Path, settings: Settings, options: ExtractOptions) -> Iterator[Self]:
-        """Hold the store at `path` for writing, a new one if there is none, and clean up what broke off.
+        """Come to the store at `path`, a new one if there is none, and clean up what broke off.
 
         Raises
         ------
         StoreError
-            If another writer is at work, or the store there was made with other settings or is damaged.
+            If it is being repaired, was made with other settings, or is damaged.
         """
-        with locked(path):
-            manifest = _load_or_new(path, settings, options.shard_rows)
-            _require_whole_batches(manifest.shard_rows, options.batch_size)
-            writer = cls(path, manifest)
-            writer._clean()
+        with Workers.join(path) as workers:
+            if not workers.admit("together"):
+                msg = f"`{path}` must not be under repair while it is written to. Wait until that is done."
+                raise StoreError(msg)
+            with workers.lock():
+                writer = cls(path, workers, settings, options.shard_rows)
+                _require_whole_batches(writer.manifest.shard_rows, options.batch_size)
+                writer._clean()
             yield writer
+            with workers.lock():
+                workers.sweep()
+                writer._clean()
 
     @property
     def manifest(self) -> StoreManifest:
         """The store's manifest as it is on disk now."""
         return self._manifest
 
-    def append_rows(self, rows: DistinctRows) -> None:
-        """Add the images, texts and pairs that the store does not have yet."""
-        manifest = append_segments(self.path, self._manifest, rows)
-        if manifest != self._manifest or not (self.path / MANIFEST).is_file():
-            self._write(manifest)
+    def begin(self, rows: DistinctRows, teachers: Mapping[str, tuple[TeacherCard, Layouts]]) -> None:
+        """Add the rows and the teachers that the store does not have yet; one process does, others find them.
 
-    def require_same(self, teacher: str, card: TeacherCard, outputs: Layouts) -> None:
-        """Raise StoreError if the store has other features under this id.
-
-        Other weights, preprocessing, tokenizer or layout; the message names each difference.
+        Raises StoreError if the store has other features under a teacher's id: other weights, preprocessing,
+        tokenizer or layout. The message names each difference, and nothing has been added then.
         """
-        known = self._teachers.get(teacher)
-        differences = [] if known is None else _teacher_differences(known, card, outputs)
+        with self.workers.lock():
+            self._manifest = self._load()
+            for name, (card, outputs) in teachers.items():
+                self._require_same(name, card, outputs)
+            manifest = append_segments(self.path, self._manifest, rows)
+            if manifest != self._manifest or not (self.path / MANIFEST).is_file():
+                self._write(manifest)
+            for name, (card, outputs) in teachers.items():
+                self._admit(name, card, outputs)
+
+    def require_same(self, teachers: Mapping[str, tuple[TeacherCard, Layouts]]) -> None:
+        """Raise StoreError as `begin` does."""
+        for name, (card, outputs) in teachers.items():
+            self._require_same(name, card, outputs)
+
+    def missing(self, teacher: str, output: Output) -> list[Span]:
+        """The spans of an output that have no shard now, in row order."""
+        manifest = self._teacher(teacher).outputs.get(output)
+        return [] if manifest is None else manifest.missing(self._manifest.spans(TABLE_OF[output]))
+
+    def claimed(self, table: Table, spans: Iterable[Span], asks: Sequence[Ask]) -> Iterator[Span]:
+        """Those of `spans` that lack one of `asks` and that no other worker has; each is this one's now."""
+        for span in spans:
+            part = _part(table, span)
+            if not self.workers.take(part):
+                continue
+            if self.lacks(span, asks):
+                yield span
+            else:
+                self.workers.release(part)
+
+    def lacks(self, span: Span, asks: Iterable[Ask]) -> list[Ask]:
+        """Those of `asks` that have no shard of a span."""
+        return [ask for ask in asks if span in self.missing(*ask)]
+
+    def draft(self, teacher: str, output: Output, span: Span) -> ShardDraft:
+        """Begin the shard of a span."""
+        layout = self._teacher(teacher).outputs[output]
+        path = self.path / TEACHERS / teacher / f"{output}-{span[0]:08d}.safetensors"
+        return ShardDraft(path, shape=layout.row_shape, dtype=layout.dtype, ragged=layout.ragged)
+
+    def enter(self, table: Table, span: Span, drafts: Mapping[Ask, ShardDraft]) -> None:
+        """Complete the shards of a claimed span and name them in the teachers' manifests.
+
+        A shard that another process has entered meanwhile, having taken this one for gone, stays as it is.
+        """
+        shards: dict[str, dict[Output, Piece]] = {}
+        for (teacher, output), draft in drafts.items():
+            if draft.rows != span[1] - span[0]:
+                msg = f"a shard must hold rows {span[0]} to {span[1]}; got {draft.rows} rows."
+                raise StoreError(msg)
+            shard = Piece(**draft.finish().model_dump(), start=span[0], stop=span[1])
+            shards.setdefault(teacher, {})[output] = shard
+        with self.workers.lock():
+            for teacher, found in shards.items():
+                manifest = self._teacher(teacher)
+                outputs = dict(manifest.outputs)
+                for output, shard in found.items():
+                    if outputs[output].missing([span]):
+                        drafts[teacher, output].place()
+                        outputs[output] = outputs[output].with_shard(shard)
+                if outputs != manifest.outputs:
+                    self._enter(teacher, manifest.model_copy(update={"outputs": outputs, **UNSUMMARISED}))
+        self.workers.release(_part(table, span))
+
+    def summarise(self, teacher: str) -> None:
+        """Compute what all rows of a teacher tell, once they are there: its statistics and its agreement.
+
+        One process does, the others wait for it.
+        """
+        part = f"summary-{teacher}"
+        while not self._is_summarised(teacher):
+            if self.workers.take(part):
+                try:
+                    self._summarise(teacher)
+                finally:
+                    self.workers.release(part)
+            else:
+                time.sleep(POLL)
+
+    def _is_summarised(self, teacher: str) -> bool:
+        """Also while rows are missing that another process brought."""
+        store, manifest = load_manifest(self.path, StoreManifest), self._teacher(teacher)
+        if any(each.missing(store.spans(TABLE_OF[output])) for output, each in manifest.outputs.items()):
+            return True
+        compared = not manifest.has_agreement or covers_pairs(manifest, store)
+        return manifest.statistics is not None and compared
+
+    def _summarise(self, teacher: str) -> None:
+        store, manifest = load_manifest(self.path, StoreManifest), self._teacher(teacher)
+        folder = self.path / TEACHERS / teacher
+        readers = {
+            name: StoredOutput(folder, output, subject=f"{name} output of teacher {teacher!r}")
+            for name, output in manifest.outputs.items()
+        }
+        tensors: dict[str, Array] = {}
+        for name, output in manifest.outputs.items() if manifest.statistics is None else ():
+            if output.shards:
+                parts = (readers[name].part(shard) for shard in output.shards)
+                tensors |= statistics_of(parts, output.shape[-1]).tensors(name)
+        agreement = None
+        if manifest.has_agreement and not covers_pairs(manifest, store):
+            agreement = agreement_of(readers["image"], readers["text"], Tables(self.path, store).pairs)
+        with self.workers.lock():
+            if self._teacher(teacher) != manifest:
+                return  # another process brought rows; who fills the last of them comes here again
+            update: dict[str, FileEntry] = {}
+            if manifest.statistics is None:
+                update["statistics"] = write_tensors(folder / STATISTICS, tensors)
+            if agreement is not None:
+                entry = write_tensors(folder / AVAILABILITY, {AGREEMENT: agreement})
+                update["availability"] = Piece(**entry.model_dump(), start=0, stop=len(agreement))
+            self._enter(teacher, manifest.model_copy(update=update))
+
+    def _require_same(self, teacher: str, card: TeacherCard, outputs: Layouts) -> None:
+        if teacher not in self._manifest.teachers:
+            return
+        differences = _teacher_differences(self._teacher(teacher), card, outputs)
         if differences:
             lines = "\n  ".join([*differences, _ELSEWHERE])
             msg = f"teacher {teacher!r} must be the one that made `{self.path}`; it differs:\n  {lines}"
             raise StoreError(msg)
 
-    def admit(self, teacher: str, card: TeacherCard, outputs: Layouts) -> None:
-        """Enter a teacher with the layouts of its outputs, or go on with one that `require_same` passed."""
-        known = self._teachers.get(teacher)
-        if known is None:
+    def _admit(self, teacher: str, card: TeacherCard, outputs: Layouts) -> None:
+        """Enter a teacher with the layouts of its outputs, or go on with one that `_require_same` passed."""
+        if teacher not in self._manifest.teachers:
             folder = self.path / TEACHERS / teacher
             with storing(folder):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -110,85 +231,41 @@ class StoreWriter:
             self._enter(teacher, TeacherManifest(card=card, outputs=outputs))
             self._write(self._manifest.model_copy(update={"teachers": (*self._manifest.teachers, teacher)}))
             return
-        update = {"card": card, "outputs": {**outputs, **known.outputs}}
-        merged = known.model_copy(update=update)
+        known = self._teacher(teacher)
+        merged = known.model_copy(update={"card": card, "outputs": {**outputs, **known.outputs}})
         if merged != known:
             self._enter(teacher, merged)
 
-    def missing(self, teacher: str, output: Output) -> list[Span]:
-        """The spans of an output that have no shard yet, in row order."""
-        manifest = self._teachers[teacher].outputs.get(output)
-        return [] if manifest is None else manifest.missing(self._manifest.spans(TABLE_OF[output]))
-
-    def draft(self, teacher: str, output: Output, span: Span) -> ShardDraft:
-        """Begin the shard of a span."""
-        layout = self._teachers[teacher].outputs[output]
-        path = self.path / TEACHERS / teacher / f"{output}-{span[0]:08d}.safetensors"
-        return ShardDraft(path, shape=layout.row_shape, dtype=layout.dtype, ragged=layout.ragged)
-
-    def enter(self, teacher: str, output: Output, span: Span, draft: ShardDraft) -> None:
-        """Complete a shard and name it in the teacher's manifest."""
-        if draft.rows != span[1] - span[0]:
-            msg = f"a shard must hold rows {span[0]} to {span[1]}; got {draft.rows} rows."
-            raise StoreError(msg)
-        shard = Piece(**draft.finish().model_dump(), start=span[0], stop=span[1])
-        manifest = self._teachers[teacher]
-        outputs = {**manifest.outputs, output: manifest.outputs[output].with_shard(shard)}
-        self._enter(teacher, manifest.model_copy(update={"outputs": outputs, **UNSUMMARISED}))
-
-    def summarise(self, teacher: str) -> None:
-        """Compute what all rows of a teacher tell, once they are there: its statistics and its agreement."""
-        if any(self.missing(teacher, output) for output in self._teachers[teacher].outputs):
-            return
-        if self._teachers[teacher].statistics is None:
-            self._count(teacher)
-        manifest = self._teachers[teacher]
-        if manifest.has_agreement and not covers_pairs(manifest, self._manifest):
-            self._compare(teacher)
-
-    def _count(self, teacher: str) -> None:
-        """Statistics, shard by shard in row order."""
-        folder, manifest = self.path / TEACHERS / teacher, self._teachers[teacher]
-        tensors: dict[str, Array] = {}
-        for name, output in manifest.outputs.items():
-            if output.shards:
-                reader = StoredOutput(folder, output, subject=f"{name} output of teacher {teacher!r}")
-                parts = (reader.part(shard) for shard in output.shards)
-                tensors |= statistics_of(parts, output.shape[-1]).tensors(name)
-        entry = write_tensors(folder / STATISTICS, tensors)
-        self._enter(teacher, manifest.model_copy(update={"statistics": entry}))
-
-    def _compare(self, teacher: str) -> None:
-        """The agreement of image and text, pair by pair in the order of the table."""
-        folder, manifest = self.path / TEACHERS / teacher, self._teachers[teacher]
-        image, text = (
-            StoredOutput(folder, manifest.outputs[name], subject=f"{name} output of teacher {teacher!r}")
-            for name in _TOWERS
-        )
-        found = agreement_of(image, text, Tables(self.path, self._manifest).pairs)
-        entry = write_tensors(folder / AVAILABILITY, {AGREEMENT: found})
-        piece = Piece(**entry.model_dump(), start=0, stop=len(found))
-        self._enter(teacher, manifest.model_copy(update={"availability": piece}))
+    def _teacher(self, teacher: str) -> TeacherManifest:
+        """A teacher's manifest as it is on disk now."""
+        return load_manifest(self.path / TEACHERS / teacher, TeacherManifest)
 
     def _enter(self, teacher: str, manifest: TeacherManifest) -> None:
         write_manifest(self.path / TEACHERS / teacher, manifest.model_dump_json(indent=1))
-        self._teachers[teacher] = manifest
+
+    def _load(self) -> StoreManifest:
+        return _load_or_new(self.path, self._settings, self._shard_rows)
 
     def _write(self, manifest: StoreManifest) -> None:
         write_manifest(self.path, manifest.model_dump_json(indent=1))
         self._manifest = manifest
 
     def _clean(self) -> None:
+        self._manifest = self._load()
         pieces = [piece for pieces in self._manifest.segments.values() for piece in pieces]
         _require_files(self.path / TABLES, pieces)
         mend_copy(self.path)
         remove_leftovers(self.path, keep=frozenset())
         remove_leftovers(self.path / TABLES, keep=_names(pieces) | _names(map(copy_of, pieces)))
-        for name, teacher in self._teachers.items():
-            folder = self.path / TEACHERS / name
+        for name in self._manifest.teachers:
+            folder, teacher = self.path / TEACHERS / name, self._teacher(name)
             mend_copy(folder)
             _require_files(folder, files_of(teacher))
             remove_leftovers(folder, keep=_names(files_of(teacher)))
+
+
+def _part(table: Table, span: Span) -> str:
+    return f"{table}-{span[0]:08d}"
 
 
 def _load_or_new(path: Path, settings: Settings, shard_rows: int) -> StoreManifest:
@@ -206,7 +283,7 @@ def _load_or_new(path: Path, settings: Settings, shard_rows: int) -> StoreManife
 
 def _require_empty(path: Path) -> None:
     foreign = [
-        each.name for each in path.iterdir() if each.name not in (LOCK, TABLES) and each.suffix != ".part"
+        each.name for each in path.iterdir() if each.name not in (WORKERS, TABLES) and each.suffix != ".part"
     ]
     if foreign:
         msg = (

@@ -46,7 +46,7 @@ def run_recipe(
     """
     session = Session(loaded, RunFolder(out), progress=progress)
     enforce(loaded.recipe.licence_policy, session.licence_components, gate="extract")
-    with session.processes_folder():
+    with session.processes_folder(together=until == "features"):
         if session.is_main_process:
             _look_at_models(session, until)
             _look_at_data(session, until)
