@@ -14,9 +14,8 @@ from safetensors.numpy import save
 
 from meddistill.features.files import write_whole
 
-_ORIGIN: Final = "fitted_from"
-_DIGEST: Final = "sha256"
-_UNIT: Final = "unit_inputs"
+# One entry of the header: the format's writer puts several in no fixed order.
+_HEADER: Final = "meddistill"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +28,6 @@ class LinearMap:
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
     unit_inputs: bool = False
-
-    @property
-    def dim(self) -> int:
-        """Channels after the map."""
-        return len(self.bias)
 
     @classmethod
     def centred(cls, weight: NDArray[np.float64], mean: NDArray[np.float64]) -> "LinearMap":
@@ -50,29 +44,32 @@ def save_maps(maps: Mapping[str, LinearMap], path: Path, *, fitted_from: Mapping
     for name, each in maps.items():
         tensors[f"{name}/weight"] = np.ascontiguousarray(each.weight)
         tensors[f"{name}/bias"] = np.ascontiguousarray(each.bias)
-    metadata = {
-        _ORIGIN: _canonical(fitted_from),
-        _UNIT: json.dumps(sorted(name for name, each in maps.items() if each.unit_inputs)),
-        _DIGEST: _digest(tensors),
+    header = {
+        "fitted_from": fitted_from,
+        "unit_inputs": sorted(name for name, each in maps.items() if each.unit_inputs),
+        "sha256": _digest(tensors),
     }
-    write_whole(path, save(tensors, metadata=metadata))
+    write_whole(path, save(tensors, metadata={_HEADER: json.dumps(header, sort_keys=True)}))
 
 
 def load_maps(path: Path, *, fitted_from: Mapping[str, Any]) -> dict[str, LinearMap] | None:
     """The maps of a file; None where it is absent, damaged, or was fitted from something else."""
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
+            header = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError):
+    except (OSError, SafetensorError, ValueError):
         return None
-    if metadata.get(_ORIGIN) != _canonical(fitted_from) or metadata.get(_DIGEST) != _digest(tensors):
+    plain = json.loads(json.dumps(fitted_from))
+    if header.get("fitted_from") != plain or header.get("sha256") != _digest(tensors):
         return None
-    unit = set(json.loads(metadata[_UNIT]))
+    unit = set(header["unit_inputs"])
     names = [name.removesuffix("/bias") for name in tensors if name.endswith("/bias")]
     return {
         name: LinearMap(
-            weight=tensors[f"{name}/weight"], bias=tensors[f"{name}/bias"], unit_inputs=name in unit
+            weight=tensors[f"{name}/weight"],
+            bias=tensors[f"{name}/bias"],
+            unit_inputs=name in unit,
         )
         for name in names
     }
@@ -84,7 +81,3 @@ def _digest(tensors: Mapping[str, NDArray[np.float32]]) -> str:
         whole.update(repr((name, tensors[name].shape)).encode())
         whole.update(tensors[name].tobytes())
     return whole.hexdigest()
-
-
-def _canonical(values: Mapping[str, Any]) -> str:
-    return json.dumps(values, sort_keys=True)
