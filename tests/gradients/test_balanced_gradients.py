@@ -13,7 +13,7 @@ from toy_training import EMBEDDING, ON_CPU, ToyStudent, gradients_of, toy_batch,
 
 ROWS = list(range(3, 15))
 EXACT = {"rtol": 1e-9, "atol": 1e-12}
-# The random rule and teacher dropping draw; the log-variances learn; the doubts of confidence look at all rows.
+# The random rule and teacher dropping draw; log-variances learn; the doubts of confidence look at all rows.
 BALANCED = {
     "draws": {
         "selection": {"kind": "teacher_dropping"},
