@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import phantom, start_up, store, webdataset
+from benchmarks import phantom, start_up, store, store_opening, store_size, webdataset
 from benchmarks.measure import Measurement
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -18,7 +18,7 @@ def main() -> int:
     """Measure, write, and say whether all limits hold."""
     torch.set_num_threads(1)
     found: list[Measurement] = []
-    for module in (start_up, phantom, store, webdataset):
+    for module in (start_up, phantom, store, store_opening, store_size, webdataset):
         found += module.run()
         print(found[-1].what, found[-1].value, found[-1].limit)
     RESULTS.write_text(_page(found), encoding="utf-8")

@@ -116,3 +116,32 @@ def test_statistics_travel_as_tensors() -> None:
     assert back.count == 10
     assert np.array_equal(back.covariance, found.covariance)
     assert np.array_equal(back.norm_quantiles, found.norm_quantiles)
+
+
+@pytest.mark.parametrize("spread", [0.3, 3.0])
+def test_int8_keeps_directions_and_lengths_of_features(spread: float) -> None:
+    numbers = np.random.default_rng(0)
+    # As towers give them: a common direction, a few large dims, all lengths, some rows of zeros.
+    values = numbers.standard_normal((2000, 512)) + 0.5 * numbers.standard_normal(512)
+    values[:, :4] *= 6
+    values *= np.exp(numbers.normal(0, spread, (2000, 1)))
+    values[::100] = 0
+    found = encoded_rows(values.astype(np.float32))
+    back = decoded(found.values, found.scale).astype(np.float64)
+    assert (np.abs(back - values) <= found.scale[:, None] / 2 * (1 + 1e-5)).all()
+    assert (back[::100] == 0).all()
+    there = np.linalg.norm(values, axis=1) > 0
+    cosines = (back * values).sum(1)[there] / np.linalg.norm(back, axis=1)[there]
+    assert (cosines / np.linalg.norm(values, axis=1)[there]).min() >= 0.999
+    if spread < 1:  # otherwise a few rows are all that statistics tell of
+        exact, stored = statistics_of([values], 512), statistics_of([back], 512)
+        assert np.abs(stored.mean - exact.mean).max() < 1e-3 * np.sqrt(np.trace(exact.covariance))
+        difference = np.linalg.norm(stored.covariance - exact.covariance)
+        assert difference < 1e-2 * np.linalg.norm(exact.covariance)
+        np.testing.assert_allclose(stored.norm_mean, exact.norm_mean, rtol=2e-3)
+
+
+def encoded_rows(values: np.ndarray):
+    return encode(
+        torch.from_numpy(values), "int8", leading=1, subject="image output", rows=range(len(values))
+    )

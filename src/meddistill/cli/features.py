@@ -34,7 +34,7 @@ def verify(
             "Drop them with --repair, then extract again: only those are made anew."
         )
         raise StoreError(msg)
-    dropped = f"{len(found.damages)} damaged parts dropped; " if found.damages else ""
+    dropped = f"{len(found.damages)} damaged files restored or dropped; " if found.damages else ""
     print(f"{dropped}{found.files} files, {found.bytes / 1e6:,.1f} MB checked.")
 
 
@@ -47,7 +47,8 @@ def stats(store: StoreFolder, /) -> None:
     from meddistill.features.summary import summarise
 
     found = summarise(FeatureStore.open(store))
-    table = Table(title=f"{found.images:,} images, {found.texts:,} texts, {found.bytes / 1e6:,.1f} MB")
+    size = f"{found.bytes / 1e6:,.1f} MB, {found.pair_bytes:,.0f} bytes a pair"
+    table = Table(title=f"{found.images:,} images, {found.texts:,} texts, {size}")
     headings = (
         "teacher",
         "licence",

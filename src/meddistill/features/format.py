@@ -171,9 +171,19 @@ def load_manifest(folder: Path, model: type[AnyManifest]) -> AnyManifest:
     StoreError
         If it is absent, damaged, or written by a version of the format that this one does not know.
     """
+    return parse_manifest(folder, manifest_content(folder), model)
+
+
+def manifest_content(folder: Path) -> bytes:
+    """A folder's manifest as it was written; raises StoreError if it is absent or damaged."""
     content = read_manifest(folder / MANIFEST)
     if content is None:
         raise StoreError(_unreadable(folder))
+    return content
+
+
+def parse_manifest(folder: Path, content: bytes, model: type[AnyManifest]) -> AnyManifest:
+    """A folder's manifest from its `content`; raises StoreError for a version that this one does not know."""
     try:
         return model.model_validate_json(content)
     except ValidationError as error:

@@ -1,5 +1,6 @@
 """Opening a feature store and reading from it."""
 
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +23,8 @@ from meddistill.features.format import (
     Table,
     TeacherManifest,
     load_manifest,
+    manifest_content,
+    parse_manifest,
 )
 from meddistill.features.outputs import Array, RaggedRows, StoredOutput
 from meddistill.features.rows import Indices
@@ -45,10 +48,12 @@ class FeatureStore:
     store that is opened later.
     """
 
-    def __init__(self, path: Path, manifest: StoreManifest, teachers: Mapping[str, TeacherManifest]) -> None:
+    def __init__(self, path: Path, manifest: StoreManifest, contents: Mapping[str, bytes]) -> None:
         self.path = path
         self.manifest = manifest
-        self._teachers = teachers
+        # Parsed when they are asked for: thousands of shards a teacher would take most of an opening.
+        self._contents = contents
+        self._teachers: dict[str, TeacherManifest] = {}
         self._outputs: dict[tuple[str, Output], StoredOutput] = {}
 
     @classmethod
@@ -61,19 +66,16 @@ class FeatureStore:
             If `path` is no store, a manifest is damaged, or a file is missing or has another size.
         """
         manifest = load_manifest(path, StoreManifest)
-        teachers = {
-            name: load_manifest(path / TEACHERS / name, TeacherManifest) for name in manifest.teachers
-        }
-        wrong = wrong_sizes(
-            path / TABLES, [piece for pieces in manifest.segments.values() for piece in pieces]
-        )
-        for name, teacher in teachers.items():
-            wrong += wrong_sizes(path / TEACHERS / name, files_of(teacher))
+        contents = {name: manifest_content(path / TEACHERS / name) for name in manifest.teachers}
+        tables = [piece for pieces in manifest.segments.values() for piece in pieces]
+        wrong = wrong_sizes(path / TABLES, sizes_of(tables))
+        for name, content in contents.items():
+            wrong += wrong_sizes(path / TEACHERS / name, _named_sizes(path / TEACHERS / name, content))
         if wrong:
             more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
             msg = f"`{path}` must hold every file as its manifests name it; {wrong[0]}{more}. {REMEDY}"
             raise StoreError(msg)
-        return cls(path, manifest, teachers)
+        return cls(path, manifest, contents)
 
     @property
     def teachers(self) -> tuple[str, ...]:
@@ -183,22 +185,27 @@ class FeatureStore:
 
     def holds_all_of(self, teachers: Iterable[str]) -> bool:
         """Whether these teachers are in the store with every row and with what is said of all rows."""
-        return all(name in self._teachers and self._is_whole(name) for name in teachers)
+        return all(name in self._contents and self._is_whole(name) for name in teachers)
 
     def _is_whole(self, teacher: str) -> bool:
-        manifest = self._teachers[teacher]
+        manifest = self._teacher(teacher)
         counted = manifest.statistics is not None
         compared = not manifest.has_agreement or covers_pairs(manifest, self.manifest)
         return counted and compared and not self.missing(teacher)
 
     def _teacher(self, teacher: str) -> TeacherManifest:
-        if teacher not in self._teachers:
+        found = self._teachers.get(teacher)
+        if found is not None:
+            return found
+        if teacher not in self._contents:
             present = ", ".join(self.teachers) or "none"
             msg = (
                 f"`teacher` must be in the store `{self.path}`, which has: {present}; got {teacher!r}. "
                 "Add it with `meddistill features add`."
             )
             raise StoreError(msg)
+        folder = self.path / TEACHERS / teacher
+        self._teachers[teacher] = parse_manifest(folder, self._contents[teacher], TeacherManifest)
         return self._teachers[teacher]
 
 
@@ -225,20 +232,35 @@ def covers_pairs(teacher: TeacherManifest, store: StoreManifest) -> bool:
     return teacher.availability is not None and teacher.availability.stop == store.rows("pairs")
 
 
-def wrong_sizes(folder: Path, files: Sequence[FileEntry]) -> list[str]:
-    """One line for each file that is missing from `folder` or has another size than it should."""
+def sizes_of(files: Iterable[FileEntry]) -> dict[str, int]:
+    """Name → bytes."""
+    return {file.file: file.bytes for file in files}
+
+
+def wrong_sizes(folder: Path, files: Mapping[str, int]) -> list[str]:
+    """One line for each file (name → bytes) that is missing from `folder` or has another size."""
+    sizes: dict[str, int] = {}
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         sizes = {entry.name: entry.stat().st_size for entry in entries}
-        return [
-            _wrong(folder, file, sizes.get(file.file)) for file in files if sizes.get(file.file) != file.bytes
-        ]
-    return [_wrong(folder, file, None) for file in files]
+    wrong = [name for name, expected in files.items() if sizes.get(name) != expected]
+    return [_wrong(folder, name, files[name], sizes.get(name)) for name in wrong]
+
+
+def _named_sizes(folder: Path, content: bytes) -> dict[str, int]:
+    """What `sizes_of(files_of(...))` is of a teacher's manifest, without a model of every shard."""
+    try:
+        manifest = json.loads(content)
+        files = [shard for output in manifest["outputs"].values() for shard in output["shards"]]
+        files += [file for file in (manifest["statistics"], manifest["availability"]) if file is not None]
+        return {file["file"]: file["bytes"] for file in files}
+    except (KeyError, TypeError, AttributeError):
+        return sizes_of(files_of(parse_manifest(folder, content, TeacherManifest)))
 
 
 def _incomplete(teacher: str, path: Path) -> str:
     return f"teacher {teacher!r} must be complete in `{path}`; it is not. Extract again to go on."
 
 
-def _wrong(folder: Path, file: FileEntry, size: int | None) -> str:
-    found = "is missing" if size is None else f"has {size} bytes, not {file.bytes}"
-    return f"`{folder / file.file}` {found}"
+def _wrong(folder: Path, name: str, expected: int, size: int | None) -> str:
+    found = "is missing" if size is None else f"has {size} bytes, not {expected}"
+    return f"`{folder / name}` {found}"

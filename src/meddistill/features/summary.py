@@ -46,13 +46,17 @@ class TeacherSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class StoreSummary:
-    """A whole store. `bytes` counts the files that its manifests name and the copies of tables."""
+    """A whole store. `bytes` counts the files that its manifests name and the copies of tables.
+
+    `pair_bytes`: what all teachers take for one image (all its views) and one text, tables not counted.
+    """
 
     images: int
     texts: int
     pairs: int
     views: int
     bytes: int
+    pair_bytes: float
     modalities: Mapping[str, int]
     roles: Mapping[str, int]
     teachers: tuple[TeacherSummary, ...]
@@ -63,15 +67,17 @@ def summarise(store: FeatureStore) -> StoreSummary:
     manifest = store.manifest
     tables = sum(2 * piece.bytes for pieces in manifest.segments.values() for piece in pieces)
     features = sum(file.bytes for name in store.teachers for file in store.files(name))
+    teachers = tuple(_teacher(store, name) for name in store.teachers)
     return StoreSummary(
         images=manifest.rows("images"),
         texts=manifest.rows("texts"),
         pairs=manifest.rows("pairs"),
         views=store.views,
         bytes=tables + features,
+        pair_bytes=sum(output.bytes / max(1, output.rows) for each in teachers for output in each.outputs),
         modalities=_counts(store, "modality"),
         roles=_counts(store, "role"),
-        teachers=tuple(_teacher(store, name) for name in store.teachers),
+        teachers=teachers,
     )
 
 

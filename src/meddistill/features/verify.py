@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -90,6 +90,7 @@ def repair(path: Path, *, progress: Progress | None = None) -> Verification:
         if not workers.admit("alone"):
             msg = f"`{path}` must have no writer at work while it is repaired; one is. Wait until it is done."
             raise StoreError(msg)
+        manifests = [damage for folder in _folders(path) for damage in _manifest_damage(path, folder)]
         _restore(path, StoreManifest)
         for folder in _teachers(path):
             _restore(folder, TeacherManifest)
@@ -100,7 +101,7 @@ def repair(path: Path, *, progress: Progress | None = None) -> Verification:
                 _restore_table(path, piece, damaged)
         for folder in _teachers(path):
             _drop(path, folder, damaged)
-    return found
+    return replace(found, damages=(*manifests, *found.damages))
 
 
 def _require_store(path: Path) -> None:

@@ -36,7 +36,7 @@ from meddistill.features.format import (
     load_manifest,
 )
 from meddistill.features.outputs import Array, StoredOutput
-from meddistill.features.reader import REMEDY, TABLE_OF, covers_pairs, files_of, wrong_sizes
+from meddistill.features.reader import REMEDY, TABLE_OF, covers_pairs, files_of, sizes_of, wrong_sizes
 from meddistill.features.rows import DistinctRows
 from meddistill.features.shards import ShardDraft, write_tensors
 from meddistill.features.statistics import statistics_of
@@ -312,7 +312,7 @@ def _teacher_differences(known: TeacherManifest, card: TeacherCard, outputs: Lay
 
 
 def _require_files(folder: Path, files: Iterable[FileEntry]) -> None:
-    wrong = wrong_sizes(folder, list(files))
+    wrong = wrong_sizes(folder, sizes_of(files))
     if wrong:
         msg = f"a store must hold its files whole to be continued; {wrong[0]}. {REMEDY}"
         raise StoreError(msg)
