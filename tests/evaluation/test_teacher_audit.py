@@ -243,6 +243,8 @@ def test_large_stores_are_sampled_evenly_over_modalities_and_repeatably(tmp_path
     again, other = choose(store, 90, 0), choose(store, 90, 1)
     assert (again.image_rows == sample.image_rows).all()
     assert (other.image_rows != sample.image_rows).any()
+    few = choose(store, 45, 0)
+    assert [len(few.image_groups[name]) for name in ("mri", "xray", "ct")] == [10, 17, 18]
     assert len(choose(store, 1000, 0).pairs) == 480
     audit = audit_store(store, rows=90)
     assert (audit.rows["images"], audit.held["images"]) == (90, N)

@@ -30,6 +30,12 @@ class AuditSample:
         """Positions of all images (""), then of those of each known modality."""
         return groups(self.modalities)
 
+    def counts(self) -> dict[str, dict[str, int]]:
+        """`rows` of each table, and images of each known `modalities`."""
+        rows = {"images": len(self.image_rows), "texts": len(self.text_rows), "pairs": len(self.pairs)}
+        modalities = {name: len(found) for name, found in self.image_groups.items() if name}
+        return {"rows": rows, "modalities": modalities}
+
     def texts_of(self, images: NDArray[np.intp]) -> NDArray[np.intp]:
         """Positions of the texts that stand beside these images, ascending."""
         beside = np.zeros(len(self.text_rows), dtype=np.bool_)
