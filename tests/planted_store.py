@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from meddistill.features.config import ExtractOptions
 from meddistill.features.extract import settings_of
 from meddistill.features.format import Output, OutputManifest
-from meddistill.features.reader import FeatureStore
+from meddistill.features.reader import TABLE_OF, FeatureStore
 from meddistill.features.rows import DistinctRows
 from meddistill.features.writer import StoreWriter
 from meddistill.imaging.options import DEFAULT_OPTIONS
@@ -45,17 +45,23 @@ def planted_store(
         roles=("caption",) * texts,
         pairs=np.array(pairs, dtype=np.int64).reshape(-1, 2),
     )
+    admitted = {name: _admitted(name, planted) for name, planted in teachers.items()}
     with StoreWriter.open(path, settings_of(DEFAULT_OPTIONS, OPTIONS), OPTIONS) as writer:
-        writer.append_rows(rows)
+        writer.begin(rows, admitted)
         for name, planted in teachers.items():
-            _admit(writer, name, planted)
+            for output, values in _values(planted).items():
+                _fill(writer, (name, output), values)
+            writer.summarise(name)
     return FeatureStore.open(path)
 
 
-def _admit(writer: StoreWriter, name: str, planted: Planted) -> None:
+def _values(planted: Planted) -> dict[Output, NDArray[np.float32]]:
     values: dict[Output, NDArray[np.float32]] = {"image": planted.images}
-    if planted.texts is not None:
-        values["text"] = planted.texts
+    return values if planted.texts is None else {**values, "text": planted.texts}
+
+
+def _admitted(name: str, planted: Planted) -> tuple[TeacherCard, dict[Output, OutputManifest]]:
+    values = _values(planted)
     outputs = {
         output: OutputManifest(shape=(each.shape[1],), dtype="float32") for output, each in values.items()
     }
@@ -72,13 +78,15 @@ def _admit(writer: StoreWriter, name: str, planted: Planted) -> None:
         modalities=planted.modalities,
         parameters=1,
     )
-    writer.admit(name, card, outputs)
-    for output, each in values.items():
-        for span in writer.missing(name, output):
-            with writer.draft(name, output, span) as draft:
-                draft.append(np.ascontiguousarray(each[slice(*span)], dtype=np.float32))
-                writer.enter(name, output, span, draft)
-    writer.summarise(name)
+    return card, outputs
+
+
+def _fill(writer: StoreWriter, ask: tuple[str, Output], values: NDArray[np.float32]) -> None:
+    table = TABLE_OF[ask[1]]
+    for span in writer.claimed(table, writer.missing(*ask), [ask]):
+        with writer.draft(*ask, span) as draft:
+            draft.append(np.ascontiguousarray(values[slice(*span)], dtype=np.float32))
+            writer.enter(table, span, {ask: draft})
 
 
 def _key(kind: str, row: int) -> str:

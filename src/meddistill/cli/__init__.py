@@ -42,6 +42,9 @@ def build_app() -> App:
     features.command("meddistill.cli.features:verify", name="verify", help="Check every hash of a store.")
     features.command("meddistill.cli.features:stats", name="stats", help="What a store holds.")
     features.command("meddistill.cli.features:audit", name="audit", help="Judge the teachers of a store.")
+    features.command(
+        "meddistill.cli.features:import_published", name="import", help="Make a store of published features."
+    )
     features.command("meddistill.cli.features:add", name="add", help="Add a recipe's teachers and rows.")
     app.command(features)
     teachers = App(name="teachers", help="The known medical teachers.")

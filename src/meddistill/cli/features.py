@@ -1,4 +1,4 @@
-"""`meddistill features verify|stats|audit|add`."""
+"""`meddistill features verify|stats|audit|import|add`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from meddistill.cli.options import DEFAULT_RUN, Recipe, RunOptions
+from meddistill.features.config import Precision
 
 StoreFolder = Annotated[Path, Parameter(help="The store's folder, such as runs/mine/features.")]
 
@@ -93,6 +94,33 @@ def audit(
 
     found, path = audit_place(place, rows=rows, seed=seed, progress=RunOptions(quiet=quiet).progress())
     print_audit(found, path)
+
+
+def import_published(
+    folder: Annotated[Path, Parameter(help="A folder with meta.jsonl and a folder of vectors a sample.")],
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="The store's folder; the table of pairs is written beside it.")],
+    projected: Annotated[
+        bool, Parameter(negative="", help="Take clips_project_output.pt, not clips_output.pt.")
+    ] = False,
+    precision: Annotated[Precision, Parameter(help="Of the stored numbers.")] = "float16",
+    skip_damaged: Annotated[bool, Parameter(negative="", help="Leave out samples that are damaged.")] = False,
+    quiet: Annotated[bool, Parameter(negative="", help="Plain lines instead of progress bars.")] = False,
+) -> None:
+    """Bring the feature files that MMKD-CLIP publishes, a folder a sample, into a feature store."""
+    from meddistill.cli.import_lines import print_import
+    from meddistill.features.importing.importer import import_published as work
+
+    found = work(
+        folder,
+        out,
+        projected=projected,
+        precision=precision,
+        on_damage="skip" if skip_damaged else "raise",
+        progress=RunOptions(quiet=quiet).progress(),
+    )
+    print_import(found)
 
 
 def add(recipe: Recipe, /, *, options: RunOptions = DEFAULT_RUN) -> None:

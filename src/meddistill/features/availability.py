@@ -142,7 +142,8 @@ def _names(cell: str) -> set[str]:
 
 def _agreement(store: FeatureStore, teacher: str, quantile: float) -> tuple[NDArray[np.float64], float]:
     cosines = store.agreement(teacher).astype(np.float64)
-    covers = store.available(teacher, store.tables.pairs[:, 0])
+    # An exact zero is that of a pair without vectors, as imported stores have them.
+    covers = store.available(teacher, store.tables.pairs[:, 0]) & (cosines != 0)
     return cosines, float(np.quantile(cosines[covers], quantile)) if covers.any() else 1.0
 
 

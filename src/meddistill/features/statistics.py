@@ -13,7 +13,7 @@ _CHUNK: Final = 8192
 
 @dataclass(frozen=True, kw_only=True)
 class Statistics:
-    """Of all vectors x of one output (rows, views and tokens alike), as they are stored.
+    """Of all vectors x of one output (rows, views and tokens alike), as they are stored, but those of zeros.
 
     `mean` `[dim]`; `covariance` `[dim, dim]` = Σ (x - mean)(x - mean)ᵀ / count (the population's);
     `norm_quantiles` of |x|₂ at QUANTILES, interpolated linearly; `norm_mean` = Σ |x|₂ / count. float64.
@@ -74,7 +74,7 @@ class Accumulator:
         self._norms: list[NDArray[np.float64]] = []
 
     def add(self, vectors: NDArray[np.generic]) -> None:
-        """Count in `vectors` `[n, dim]` of any precision."""
+        """Count in `vectors` `[n, dim]` of any precision, but for vectors of zeros, which stand for none."""
         for start in range(0, len(vectors), _CHUNK):
             self._add(np.asarray(vectors[start : start + _CHUNK], dtype=np.float64))
 
@@ -90,6 +90,7 @@ class Accumulator:
         )
 
     def _add(self, vectors: NDArray[np.float64]) -> None:
+        vectors = vectors[vectors.any(axis=1)]
         if not len(vectors):
             return
         mean = vectors.mean(axis=0)

@@ -76,7 +76,9 @@ def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResul
     )
     if mistakes.lines or samples is None or licence is None:
         raise ConfigError(subject, list(dict.fromkeys([*mistakes.lines, *map(str, missing)])))
-    per_image = sum(seconds_per_image_of_teacher(teacher) for teacher in teachers.values())
+    per_image = sum(
+        seconds_per_image_of_teacher(teacher) for teacher in teachers.values() if teacher.can_be_asked
+    )
     per_row = seconds_per_image_of_student(student) if student is not None else 0.0
     left_out = session.left_out + (session.suite_tables.skipped if session.suite_tables else ())
     cost = Estimate(

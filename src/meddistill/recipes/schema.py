@@ -12,7 +12,7 @@ from meddistill.features.config import AvailabilityConfig, ExtractOptions
 from meddistill.licences import LicenceTerms, Policy, resolve
 from meddistill.methods.config import ContrastiveConfig, EmbeddingConfig
 from meddistill.students.config import StudentConfig
-from meddistill.teachers.config import TeacherConfig
+from meddistill.teachers.config import StoredTeacher, TeacherConfig
 from meddistill.training.config import TrainingConfig
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
@@ -152,6 +152,7 @@ class Recipe(_Section):
         if self.data.train.text is None:
             msg = "`data.train.text` must name the column of captions; got nothing"
             raise ValueError(msg)
+        self._stored_teachers_share_a_store()
         self._availability_fits_teachers()
         for stage in self.stages:
             self._fits_teachers(stage)
@@ -161,6 +162,23 @@ class Recipe(_Section):
     def needs_teachers(self) -> bool:
         """Whether a stage learns from teachers."""
         return any(isinstance(stage, EmbeddingStage) for stage in self.stages)
+
+    @property
+    def given_store(self) -> str | None:
+        """The feature store of teachers of kind `stored`, as the recipe has it; None without any."""
+        return next((each.store for each in self.teachers.values() if isinstance(each, StoredTeacher)), None)
+
+    def _stored_teachers_share_a_store(self) -> None:
+        stores = {each.store if isinstance(each, StoredTeacher) else None for each in self.teachers.values()}
+        if len(stores) > 1:
+            msg = (
+                "`teachers` must all be of kind `stored` with one `store`, or none of them; got several. Add "
+                "the others to that store with `meddistill features add`"
+            )
+            raise ValueError(msg)
+        if self.given_store is not None and self.features.source == "online":
+            msg = "`features.source` must be stored for teachers of kind `stored`; got online"
+            raise ValueError(msg)
 
     def _availability_fits_teachers(self) -> None:
         rules = self.features.availability

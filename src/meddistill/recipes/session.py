@@ -35,6 +35,9 @@ class Session:
     def __init__(self, loaded: LoadedRecipe, folder: RunFolder, *, progress: Progress) -> None:
         self.loaded = loaded
         self.folder = folder
+        given = loaded.recipe.given_store
+        if given is not None:
+            folder.features = loaded.base / given
         self._progress = progress
 
     @cached_property

@@ -214,6 +214,15 @@ class MedClipTeacher(_Teacher):
     """Tokens, special ones included."""
 
 
+class StoredTeacher(_Teacher):
+    """A teacher of whom there is only what it said, in a feature store."""
+
+    kind: Literal["stored"]
+    """A teacher of whom there is only what it said, in a feature store; it is not evaluated."""
+    store: str
+    """The store's folder, which must hold the teacher under its id in the recipe."""
+
+
 TeacherConfig = Annotated[
     OpenClipTeacher
     | TransformersTeacher
@@ -221,6 +230,7 @@ TeacherConfig = Annotated[
     | OnnxTeacher
     | PmcClipTeacher
     | MedClipTeacher
-    | PythonTeacher,
+    | PythonTeacher
+    | StoredTeacher,
     Field(discriminator="kind"),
 ]

@@ -42,6 +42,11 @@ class FrozenTeacher:
         """The torch modules inside, none for graphs; for inspection."""
         return self._modules
 
+    @property
+    def can_be_asked(self) -> bool:
+        """Whether there is a model; of kind `stored` there is not."""
+        return not getattr(self._model, "only_stored", False)
+
     def with_card(self, card: TeacherCard) -> "FrozenTeacher":
         """The same model under another card."""
         return FrozenTeacher(self._model, card=card).to(self.device)

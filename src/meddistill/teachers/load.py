@@ -12,9 +12,10 @@ import torch
 from meddistill.errors import MissingExtra, TeacherError
 from meddistill.teachers.adapted import Adapted
 from meddistill.teachers.card import Capability, TeacherCard
-from meddistill.teachers.config import TeacherConfig
+from meddistill.teachers.config import StoredTeacher, TeacherConfig
 from meddistill.teachers.frozen import FrozenTeacher
 from meddistill.teachers.protocols import capabilities_of
+from meddistill.teachers.stored import load_stored
 
 _ADAPTERS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -50,6 +51,8 @@ def load_teacher(id: str, config: TeacherConfig, *, base: Path) -> FrozenTeacher
         msg = f"a teacher's id must be letters, digits, `_`, `.` or `-`, at most 64; got {id!r}. Rename it."
         raise TeacherError(msg)
     try:
+        if isinstance(config, StoredTeacher):
+            return load_stored(id, config, base=base)
         adapted = _adapter(config.kind).adapt(config, base=base)
         return _frozen(id, config, adapted)
     except TeacherError as error:

@@ -62,5 +62,9 @@ def _models(session: Session) -> list[Embedder]:
         )
         for name, role, folder in folders
     ]
-    seeing = [each for each in session.teachers.values() if "image_embedding" in each.card.capabilities]
+    seeing = [
+        each
+        for each in session.teachers.values()
+        if each.can_be_asked and "image_embedding" in each.card.capabilities
+    ]
     return [*models, *(TeacherEmbedder(teacher, batch_size=size) for teacher in seeing)]

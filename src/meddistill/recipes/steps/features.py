@@ -2,8 +2,10 @@
 
 from typing import Final
 
+from meddistill.errors import StoreError
 from meddistill.features.extract import extract
 from meddistill.features.files import MANIFEST
+from meddistill.features.importing.cards import IMPORTED
 from meddistill.features.reader import FeatureStore
 from meddistill.recipes.run_folder import digest
 from meddistill.recipes.session import Session
@@ -16,6 +18,9 @@ def extract_features(session: Session) -> None:
     """Fill the run's feature store, unless no stage asks for teachers or they are asked online."""
     recipe = session.recipe
     if not recipe.needs_teachers or recipe.features.source == "online":
+        return
+    if recipe.given_store is not None:
+        _look_at_given(session)
         return
     inputs = {
         "teachers": session.teacher_inputs,
@@ -32,6 +37,25 @@ def extract_features(session: Session) -> None:
         progress=session.progress,
     )
     session.folder.finish("features", inputs, rows=len(session.samples))
+
+
+def _look_at_given(session: Session) -> None:
+    """Refuse a store of others that is not complete, or whose rows of zeros would be learnt from."""
+    store = FeatureStore.open(session.folder.features)
+    if not store.holds_all_of(session.teachers):
+        msg = (
+            f"`{store.path}` must be complete; it lacks rows of a teacher. Go on with what was making it: "
+            "`meddistill features import` or `meddistill extract`."
+        )
+        raise StoreError(msg)
+    imported = [name for name, teacher in session.teachers.items() if teacher.card.library == IMPORTED]
+    if imported and session.recipe.features.availability.column is None:
+        msg = (
+            "`features.availability.column` must name the table's column of teachers for imported features, "
+            f"which lack rows of {', '.join(imported)}; got none. Their table has it: `column: teachers`."
+        )
+        raise StoreError(msg)
+    session.progress.say(f"features: read from {store.path.name}")
 
 
 def _are_there(session: Session) -> bool:

@@ -95,7 +95,7 @@ def _student_card(session: Session, student: DualEncoder) -> ModelCard:
 
 def _teacher_card(teacher: FrozenTeacher) -> ModelCard:
     card, spec = teacher.card, teacher.card.input
-    sees = spec is not None and "image_embedding" in card.capabilities
+    sees = spec is not None and teacher.can_be_asked and "image_embedding" in card.capabilities
     speed = (
         measure_latency(teacher.image_embeddings, spec.geometry, device=teacher.device)
         if spec is not None and sees

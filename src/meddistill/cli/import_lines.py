@@ -1,0 +1,41 @@
+"""What an import made, and the lines of a recipe that trains from it."""
+
+import yaml
+
+from meddistill.errors import MOST_LINES
+from meddistill.features.importing.cards import entry_of
+from meddistill.features.importing.importer import Imported
+
+
+def print_import(found: Imported) -> None:
+    """Counts, what was left out, and the lines."""
+    table, store = found.table, found.store
+    for line in found.skipped[:MOST_LINES]:
+        print(f"left out: {line}")
+    if len(found.skipped) > MOST_LINES:
+        print(f"left out: {len(found.skipped) - MOST_LINES:,} more")
+    print(
+        f"{table.rows:,} pairs, {table.teachers_a_row:.1f} of {len(store.teachers)} teachers a pair; "
+        f"{table.left_out:,} samples left out"
+    )
+    print(f"store: {store.path}")
+    print(f"table: {table.path}")
+    print("In a recipe:")
+    print(yaml.safe_dump(recipe_lines(found), sort_keys=False, allow_unicode=True), end="")
+
+
+def recipe_lines(found: Imported) -> dict[str, object]:
+    """The parts of a recipe that name the table, the store and the teachers with their licences."""
+    table, store = found.table, str(found.store.path.resolve())
+    teachers: dict[str, object] = {}
+    for name in found.store.teachers:
+        entry = entry_of(name)
+        licence = None if entry is None else entry.config.licence
+        stated = {} if entry is None or licence is None else {"licence": entry.config.model_dump()["licence"]}
+        teachers[name] = {"kind": "stored", "store": store, **stated}
+    train = {"table": str(table.path.resolve()), "root": str(table.root.resolve()), "text": "text"}
+    return {
+        "data": {"train": train},
+        "teachers": teachers,
+        "features": {"availability": {"column": "teachers", "others": "ignore"}},
+    }

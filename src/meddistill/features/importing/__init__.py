@@ -1,0 +1,1 @@
+"""Feature files of other projects, brought into a feature store."""

@@ -1,0 +1,134 @@
+"""A student learns from features alone: imported ones, or those of another run; no teacher has weights."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from meddistill.cli.import_lines import recipe_lines
+from meddistill.errors import ConfigError, StoreError, TeacherError, UserError
+from meddistill.features.importing.importer import Imported, import_published
+from meddistill.features.sources import StoredTeachers
+from meddistill.progress import SilentProgress
+from meddistill.recipes.check import check_recipe
+from meddistill.recipes.load import load_recipe
+from meddistill.recipes.run_folder import RunFolder
+from meddistill.recipes.session import Session
+from published_features import DIMS, Published, publish
+from recipe_data import RESNET, do_run, write_yaml
+
+STAGE = {
+    "name": "distill",
+    "method": "embedding",
+    "objectives": {"contrastive": 1.0, "feature_mse": 50.0, "interactive_contrastive": 1.0},
+    "selection": {"kind": "random_draw"},
+    "epochs": 1,
+    "batch_size": 16,
+    "learning_rate": 1e-3,
+    "log_every": 1,
+}
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Published:
+    return publish(tmp_path / "published")
+
+
+@pytest.fixture
+def imported(published: Published, tmp_path: Path) -> Imported:
+    return import_published(published.folder, tmp_path / "store")
+
+
+def recipe(imported: Imported, **changes: Any) -> dict[str, Any]:
+    lines = yaml.safe_load(yaml.safe_dump(recipe_lines(imported)))
+    rest = {"name": "from-features", "student": RESNET, "stages": [STAGE], "licence_policy": "any"}
+    return {**lines, **rest, **changes}
+
+
+def test_a_student_is_trained_exported_and_reported(
+    imported: Imported, published: Published, tmp_path: Path
+) -> None:
+    path, out = write_yaml(tmp_path / "recipe.yaml", recipe(imported)), tmp_path / "run"
+    diary = do_run(path, out)
+    assert "features: read from store" in diary.said
+    assert not (out / "features").exists()
+    assert (out / "student" / "open_clip_model.safetensors").is_file()
+    assert (out / "audit.json").is_file()
+    assert "The teachers before training" in (out / "report.html").read_text()
+    card = (out / "bundle" / "README.md").read_text()
+    assert all(name in card for name in DIMS)
+
+
+def test_batches_hold_the_numbers_of_the_files(
+    imported: Imported, published: Published, tmp_path: Path
+) -> None:
+    path = write_yaml(tmp_path / "recipe.yaml", recipe(imported))
+    session = Session(load_recipe(path), RunFolder(tmp_path / "run"), progress=SilentProgress())
+    source = StoredTeachers(
+        imported.store, session.samples, tuple(session.teachers), available=session.availability.masks
+    )
+
+    class Rows:
+        samples = torch.arange(len(published.lines))
+        views = torch.zeros(len(published.lines), dtype=torch.int64)
+
+        def __len__(self) -> int:
+            return len(published.lines)
+
+    outputs = source.outputs(Rows())  # type: ignore[arg-type]
+    for place, line in enumerate(published.lines[:-1]):
+        for teacher in DIMS:
+            listed = teacher in line["available_clips"]
+            assert bool(outputs[teacher].available[place]) == listed
+            expected = published.raw[place].get(f"{teacher}_img", torch.zeros(DIMS[teacher]))
+            np.testing.assert_allclose(outputs[teacher].image[place], expected, atol=2e-3, rtol=2e-3)
+
+
+def test_what_is_refused(imported: Imported, tmp_path: Path) -> None:
+    known = recipe(imported)
+    without = write_yaml(tmp_path / "a.yaml", {**known, "features": {}})
+    with pytest.raises(StoreError, match=r"availability\.column"):
+        do_run(without, tmp_path / "a", until="features")
+    online = write_yaml(tmp_path / "b.yaml", {**known, "features": {"source": "online"}})
+    with pytest.raises(ConfigError, match="must be stored for teachers of kind"):
+        load_recipe(online)
+    two = {**known["teachers"], "more": {"kind": "python", "factory": "a:b"}}
+    with pytest.raises(ConfigError, match="none of them"):
+        load_recipe(write_yaml(tmp_path / "c.yaml", {**known, "teachers": two}))
+    nobody = {"Nobody": next(iter(known["teachers"].values()))}
+    with pytest.raises(TeacherError, match="holds a teacher 'Nobody'"):
+        do_run(write_yaml(tmp_path / "d.yaml", {**known, "teachers": nobody}), tmp_path / "d")
+    shutil.rmtree(imported.store.path)
+    with pytest.raises(UserError, match="must be a feature store"):
+        do_run(write_yaml(tmp_path / "e.yaml", known), tmp_path / "e")
+
+
+def test_a_check_needs_no_weights(imported: Imported, tmp_path: Path) -> None:
+    loaded = load_recipe(write_yaml(tmp_path / "recipe.yaml", recipe(imported)))
+    result = check_recipe(loaded, subject="recipe", out=tmp_path / "run")
+    assert result.cards.keys() == DIMS.keys()
+    assert result.missing == ()
+
+
+@pytest.mark.xdist_group("small_world")
+def test_a_run_can_learn_from_the_store_of_another(
+    small_world: Path, finished_run: Path, tmp_path: Path
+) -> None:
+    known = yaml.safe_load(small_world.read_text())
+    store = str(finished_run / "features")
+    teachers = {
+        name: {"kind": "stored", "store": store, "licence": "MIT", "modalities": config["modalities"]}
+        for name, config in known["teachers"].items()
+    }
+    stages = [{**STAGE, "epochs": 1}]
+    changed = {**known, "teachers": teachers, "stages": stages}
+    path = write_yaml(small_world.parent / "from_store.yaml", changed)
+    out = tmp_path / "run"
+    do_run(path, out, until="evaluate")
+    results = (out / "evaluation" / "results.json").read_text()
+    assert '"name":"radiology"' not in results.replace(" ", "")
+    assert (out / "student").is_dir()
