@@ -16,6 +16,8 @@ from meddistill.students.config import StudentConfig, TextTower
 from meddistill.students.dual_encoder import DualEncoder
 from meddistill.students.folder import load_student, save_student
 from meddistill.students.metadata import Provenance, TeacherCredit, read_metadata
+from meddistill.teachers.config import OpenClipTeacher
+from meddistill.teachers.load import load_teacher
 
 CAPTIONS = ["CT of the chest", "It’s a fundus &amp; more", "word " * 99]
 CREDIT = TeacherCredit(
@@ -87,6 +89,22 @@ def test_a_hugging_face_text_tower_travels_in_the_folder(
     again = build_student(StudentConfig(init="student"), base=tmp_path, seed=4).eval()
     with torch.no_grad():
         assert torch.equal(again.embed_tokens(again.tokenise(captions)), stock)
+
+
+@pytest.mark.parametrize("text", ["clip", "hf"])
+def test_a_student_becomes_a_teacher_offline(text: str, bert_folder: Path, tmp_path: Path) -> None:
+    """Its folder alone is enough, wherever the process stands."""
+    tower = TextTower(hf=str(bert_folder)) if text == "hf" else TextTower()
+    preset = "base" if text == "hf" else "tiny"
+    config = StudentConfig.model_validate({"preset": preset, "image_size": 32, "text": tower})
+    student = build_student(config, base=Path(), seed=0).eval()
+    save(student, tmp_path / "student")
+    teacher = load_teacher(
+        "earlier", OpenClipTeacher(kind="open_clip", model="local-dir:student"), base=tmp_path
+    )
+    with torch.no_grad():
+        own = student.embed_tokens(student.tokenise(CAPTIONS))
+    torch.testing.assert_close(teacher.text_embeddings(CAPTIONS), own, rtol=0, atol=1e-5)
 
 
 def test_metadata_remembers_origin_and_licence(tiny: DualEncoder, tmp_path: Path) -> None:

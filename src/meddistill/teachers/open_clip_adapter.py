@@ -110,7 +110,7 @@ def _from_folder(source: Source, config: OpenClipTeacher, *, base: Path) -> tupl
     overrides = {}
     if "hf_model_name" in text:
         overrides["text_cfg"] = text | {
-            "hf_model_name": _text_config(folder, config, base=base) or text["hf_model_name"],
+            "hf_model_name": _text_config(folder, config, text["hf_model_name"], base=base),
             "hf_model_pretrained": False,
         }
     name = f"local-dir:{folder}"
@@ -120,14 +120,17 @@ def _from_folder(source: Source, config: OpenClipTeacher, *, base: Path) -> tupl
     return model, open_clip.get_tokenizer(name), weights
 
 
-def _text_config(folder: Path, config: OpenClipTeacher, *, base: Path) -> str | None:
-    """A folder with the text tower's config.json, for loading offline."""
+def _text_config(folder: Path, config: OpenClipTeacher, named: str, *, base: Path) -> str:
+    """A folder with the text tower's config.json, for loading offline; `named` where there is none.
+
+    A student's folder names one inside itself.
+    """
     if config.text_config is not None:
         return str(find_folder(config.text_config, base=base, revision=None).folder)
-    for place in (folder / "text_config", folder):
+    for place in (folder / "text_config", folder / named, folder):
         if (place / "config.json").is_file():
             return str(place)
-    return None
+    return named
 
 
 def _from_architecture(config: OpenClipTeacher, *, base: Path) -> tuple[Any, Any, Path]:
