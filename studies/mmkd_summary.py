@@ -1,0 +1,134 @@
+"""The study's tables: every arm and teacher, the leads of MMKD-CLIP, the best teacher per task."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from meddistill.evaluation.bootstrap import Resampler, estimate
+from meddistill.evaluation.config import SuiteConfig, TaskConfig
+from meddistill.evaluation.predictions import read_predictions
+from meddistill.evaluation.results import Results
+from meddistill.evaluation.scoring import Scorer
+from studies.mmkd_arms import TEACHERS
+from studies.tables import table
+
+Replicates = NDArray[np.float64]
+STUDENT, BEST = "mmkd", "best teacher per task"
+# Mean of recall at 1, 5 and 10 of a random ranking, times the number of candidates.
+RECALLS = (1 + 5 + 10) / 3
+
+
+class Scores:
+    """Replicates [tasks, 1 + resamples] of every model, one array a seed; entry 0 is the estimate."""
+
+    def __init__(self, out: Path, seeds: Sequence[int]) -> None:
+        self.suite = SuiteConfig.model_validate(yaml.safe_load((out / "suite.yaml").read_text()))
+        self.tasks = [task for task in self.suite.tasks if task.in_mean]
+        self._scorer = Scorer(Resampler(self.suite.bootstrap))
+        self._found: dict[str, list[Replicates]] = {}
+        for seed in seeds:
+            folder = out / f"mmkd_{seed}" / "evaluation" / "predictions"
+            for path in sorted((folder / self.tasks[0].name).glob("*.parquet")):
+                name = STUDENT if path.stem == "student" else path.stem.partition("-")[0]
+                self._found.setdefault(name, []).append(self._replicates(folder, path.name))
+        draws = np.random.default_rng(self.suite.bootstrap.seed)
+        self._seeds = draws.integers(len(seeds), size=(len(seeds), 1 + self.suite.bootstrap.resamples))
+
+    @property
+    def models(self) -> list[str]:
+        """Every model, teachers and teacher mean among them."""
+        return list(self._found)
+
+    def seeds_of(self, model: str) -> int:
+        """Seeds that the model was trained with, as far as they are judged."""
+        return len(self._found[model])
+
+    def add_best(self, choice: Mapping[str, str]) -> None:
+        """Enter the teacher that `choice` names for every task as one model."""
+        rows = [self._found[choice[task.name]][0][index] for index, task in enumerate(self.tasks)]
+        self._found[BEST] = [np.stack(rows)] * len(self._seeds)
+
+    def tasks_of(self, model: str) -> Replicates:
+        """Mean over seeds, by task: [tasks]."""
+        return np.mean([found[:, 0] for found in self._found[model]], axis=0)
+
+    def mean(self, model: str, *, like: str | None = None) -> Replicates:
+        """Mean over tasks and seeds. A resample draws patients, and seeds too, the same for all models.
+
+        `like` names a model with fewer seeds: the mean then takes those only.
+        """
+        means = [found.mean(axis=0) for found in self._found[model]]
+        if like is not None:
+            means = means[: self.seeds_of(like)]
+        if len(means) < len(self._seeds):
+            return np.mean(means, axis=0)
+        drawn = np.take_along_axis(np.stack(means), self._seeds, axis=0).mean(axis=0)
+        drawn[0] = np.mean([each[0] for each in means])
+        return drawn
+
+    def interval(self, replicates: Replicates, style: str = "{:.3f}") -> str:
+        """The estimate and its interval."""
+        found = estimate(replicates, patients=2, level=self.suite.bootstrap.level)
+        return f"{style.format(found.value)} ({style.format(found.low)} to {style.format(found.high)})"
+
+    def _replicates(self, folder: Path, file: str) -> Replicates:
+        rows = []
+        for task in self.tasks:
+            dump = read_predictions(folder / task.name / file)
+            if dump is None:
+                msg = f"`{folder}` must hold {file} for {task.name}; it does not. Evaluate again."
+                raise FileNotFoundError(msg)
+            rows += [score.replicates for score in self._scorer.score(dump) if score.main]
+        return np.stack(rows)
+
+
+def summarise(scores: Scores, validation: Results, *, seen: frozenset[str], queries: int) -> str:
+    """The tables as Markdown. `queries` are the candidates of the retrieval task."""
+    choice = {task.name: _best_on(validation, task.name) for task in scores.tasks}
+    scores.add_best(choice)
+    chance = np.array([_chance(task, queries) for task in scores.tasks])
+    parts = [_overview(scores), _retention(scores, chance.mean()), _by_task(scores, chance, choice, seen)]
+    return "\n\n".join(parts)
+
+
+def _overview(scores: Scores) -> str:
+    rows = []
+    for model in sorted(scores.models, key=lambda name: -scores.tasks_of(name).mean()):
+        lead = scores.mean(STUDENT, like=model) - scores.mean(model)
+        role = "teacher" if model in TEACHERS else ""
+        words = "" if model == STUDENT else scores.interval(lead, "{:+.3f}")
+        count = "" if role or model == BEST else str(scores.seeds_of(model))
+        rows.append([model, role, count, scores.interval(scores.mean(model)), words])
+    return table(["model", "role", "seeds", "mean over tasks", "mmkd minus it"], rows)
+
+
+def _retention(scores: Scores, chance: float) -> str:
+    lines = [f"Chance is {chance:.3f} on the mean over tasks. Of what is above chance, mmkd has:"]
+    for model in (BEST, *TEACHERS):
+        share = (scores.mean(STUDENT) - chance) / (scores.mean(model) - chance)
+        lines.append(f"- {scores.interval(share, '{:.2f}')} of {model}")
+    return "\n".join(lines)
+
+
+def _by_task(scores: Scores, chance: Replicates, choice: Mapping[str, str], seen: frozenset[str]) -> str:
+    arms = [name for name in scores.models if name not in TEACHERS and not name.startswith("without_")]
+    rows = []
+    for index, task in enumerate(scores.tasks):
+        label = "seen-class" if task.kind == "zero_shot" and task.name in seen else task.kind
+        cells = [f"{scores.tasks_of(arm)[index]:.3f}" for arm in arms]
+        rows.append([task.name, label, f"{chance[index]:.3f}", *cells, choice[task.name]])
+    return table(["task", "kind", "chance", *arms, "best on validation"], rows)
+
+
+def _best_on(validation: Results, task: str) -> str:
+    return max(TEACHERS, key=lambda name: getattr(validation.main(name, task), "value", None) or 0.0)
+
+
+def _chance(task: TaskConfig, queries: int) -> float:
+    if task.kind == "retrieval":
+        return RECALLS / queries
+    labels = task.classes if task.kind == "zero_shot" else task.where["label"]
+    return 1 / len(labels)
