@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import phantom, start_up, store, store_opening, store_size, webdataset
+from benchmarks import extraction, phantom, start_up, store, store_opening, store_size, training, webdataset
 from benchmarks.measure import Measurement
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -18,9 +18,11 @@ def main() -> int:
     """Measure, write, and say whether all limits hold."""
     torch.set_num_threads(1)
     found: list[Measurement] = []
-    for module in (start_up, phantom, store, store_opening, store_size, webdataset):
-        found += module.run()
-        print(found[-1].what, found[-1].value, found[-1].limit)
+    for module in (start_up, phantom, store, store_opening, store_size, webdataset, training, extraction):
+        new = module.run()
+        found += new
+        for each in new:
+            print(f"{each.what}: {each.value}, limit {each.limit}", flush=True)
     RESULTS.write_text(_page(found), encoding="utf-8")
     return 0 if all(each.holds for each in found) else 1
 

@@ -1,11 +1,15 @@
 """A teacher that costs next to nothing, so that a store of many rows is made in seconds."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from meddistill.imaging import InputSpec
+from meddistill.teachers.config import PythonTeacher
+from meddistill.teachers.frozen import FrozenTeacher
+from meddistill.teachers.load import load_teacher
 
 
 class LinearTeacher(nn.Module):
@@ -30,3 +34,13 @@ class LinearTeacher(nn.Module):
 def build(dim: int, seed: int) -> LinearTeacher:
     """The factory that the adapter `python` calls."""
     return LinearTeacher(dim, seed)
+
+
+def load_linear_teachers(number: int, *, dim: int) -> dict[str, FrozenTeacher]:
+    """`teacher_0`, `teacher_1`, …"""
+    factory = "benchmarks.linear_teacher:build"
+    configs = {
+        f"teacher_{seed}": PythonTeacher(kind="python", factory=factory, options={"dim": dim, "seed": seed})
+        for seed in range(number)
+    }
+    return {name: load_teacher(name, config, base=Path()) for name, config in configs.items()}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.linear_teacher import load_linear_teachers
 from benchmarks.measure import Measurement, interleaved, seconds
 from meddistill.data.config import TableConfig
 from meddistill.data.phantom.config import PhantomConfig
@@ -14,8 +15,6 @@ from meddistill.features.config import ExtractOptions
 from meddistill.features.extract import extract
 from meddistill.features.format import Output
 from meddistill.features.reader import FeatureStore
-from meddistill.teachers.config import PythonTeacher
-from meddistill.teachers.load import load_teacher
 
 LIMIT = 0.8
 IMAGES, TEACHERS, DIM = 4096, 9, 512
@@ -61,16 +60,7 @@ def run() -> list[Measurement]:
 def _store(folder: Path) -> FeatureStore:
     tables = generate(folder / "phantom", PhantomConfig(samples=IMAGES))
     samples = read_table(TableConfig(table=str(tables.pairs), text="text"), base=folder)
-    teachers = {
-        f"teacher_{seed}": load_teacher(
-            f"teacher_{seed}",
-            PythonTeacher(
-                kind="python", factory="benchmarks.linear_teacher:build", options={"dim": DIM, "seed": seed}
-            ),
-            base=Path(),
-        )
-        for seed in range(TEACHERS)
-    }
+    teachers = load_linear_teachers(TEACHERS, dim=DIM)
     return extract(folder / "store", samples, teachers, ExtractOptions())
 
 

@@ -1,0 +1,84 @@
+"""Extraction with ViT-B/16 at 224 px against its parts: decode, resize, bare forward passes."""
+
+import tempfile
+from pathlib import Path
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from benchmarks.measure import Measurement, interleaved
+from meddistill.data.config import TableConfig
+from meddistill.data.loader import ImageBatches
+from meddistill.data.phantom.config import PhantomConfig
+from meddistill.data.phantom.generate import generate
+from meddistill.data.table import read_table
+from meddistill.features.config import ExtractOptions
+from meddistill.features.extract import extract
+from meddistill.imaging import InputSpec
+from meddistill.teachers.config import PythonTeacher
+from meddistill.teachers.load import load_teacher
+
+LIMIT, LIMIT_BESIDE = 1.0, 1.05
+SIZE, IMAGES, BATCH, ROUNDS = 224, 48, 16, 3
+# What images have when they come: larger than the teacher's input, so that there is something to resize.
+STORED_SIZE = 512
+
+
+class VitB16(nn.Module):
+    """timm's ViT-B/16 with random weights; a forward pass costs what a trained one's does."""
+
+    input = InputSpec(height=SIZE, width=SIZE, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = timm.create_model("vit_base_patch16_224", num_classes=0)
+
+    def embed_images(self, pixels: Tensor) -> Tensor:
+        """`[n, 3, 224, 224]` to `[n, 768]`."""
+        return self.model(pixels)
+
+
+def build() -> VitB16:
+    """The factory that the adapter `python` calls."""
+    return VitB16()
+
+
+def run() -> list[Measurement]:
+    """Time of `extract` over the time of its parts, one after the other."""
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        tables = generate(base / "phantom", PhantomConfig(samples=IMAGES, size=STORED_SIZE))
+        samples = read_table(TableConfig(table=str(tables.pairs)), base=base)
+        config = PythonTeacher(kind="python", factory="benchmarks.extraction:build")
+        teacher = load_teacher("vit", config, base=Path())
+        options = ExtractOptions(batch_size=BATCH, shard_rows=BATCH)
+        geometry = VitB16.input.geometry
+        pixels = torch.zeros(BATCH, 3, SIZE, SIZE)
+        stores = iter(range(10**6))
+
+        def whole() -> None:
+            extract(base / f"store_{next(stores)}", samples, {"vit": teacher}, options)
+
+        def forwards() -> None:
+            (model,) = teacher.modules
+            with torch.inference_mode():
+                for _ in range(IMAGES // BATCH):
+                    model.get_submodule("model")(pixels)
+
+        def parts() -> None:
+            for _ in ImageBatches(samples, [geometry], batch_size=BATCH):
+                pass
+            forwards()
+
+        against_parts = interleaved(whole, parts, rounds=ROUNDS)
+        against_forwards = interleaved(whole, forwards, rounds=ROUNDS)
+    what = f"extraction with ViT-B/16 at {SIZE} px, time against"
+    return [
+        _measurement(f"{what} decode + resize + bare forward passes", against_parts, LIMIT),
+        _measurement(f"{what} bare forward passes, a core being free", against_forwards, LIMIT_BESIDE),
+    ]
+
+
+def _measurement(what: str, ratio: float, limit: float) -> Measurement:
+    return Measurement(what=what, value=f"{ratio:.2f}", limit=f"<= {limit}", holds=ratio <= limit)
