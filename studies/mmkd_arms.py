@@ -1,7 +1,7 @@
 """The nine teachers and the arms of the MMKD-CLIP study, as recipes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 Words = Literal["clip", "wordpiece"]
@@ -108,19 +108,28 @@ class Arm:
     """A student after the shared first stage: its teachers, and what its second stage does otherwise."""
 
     teachers: Sequence[str]
-    options: Mapping[str, Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    precision: str = "float16"
+
+
+PROJECTIONS: Final = ("linear_autoencoder", "pca", "phi_s")
+ONE_SEED: Final = "without_"
 
 
 def arms(best: str) -> dict[str, Arm]:
-    """Name → arm; `best` is the single best teacher on validation. An arm without teachers learns alone."""
+    """Name → arm; `best` is the single best teacher on validation. An arm without teachers learns alone.
+
+    `mmkd` is MMKD-CLIP with learned heads. Arms that start with `without_` run with one seed.
+    """
     every = tuple(TEACHERS)
     found = {
-        "mmkd": Arm(teachers=every, options={}),
-        "alone": Arm(teachers=(), options={}),
-        "single": Arm(teachers=(best,), options={}),
+        "mmkd": Arm(teachers=every),
+        "alone": Arm(teachers=()),
+        "single": Arm(teachers=(best,)),
         "uniform": Arm(teachers=every, options={"selection": {"kind": "available"}}),
+        **{kind: Arm(teachers=every, options={"projection": {"kind": kind}}) for kind in PROJECTIONS},
+        "int8": Arm(teachers=every, precision="int8"),
     }
     for name in every:
-        others = tuple(other for other in every if other != name)
-        found[f"without_{name}"] = Arm(teachers=others, options={})
+        found[f"{ONE_SEED}{name}"] = Arm(teachers=tuple(other for other in every if other != name))
     return found

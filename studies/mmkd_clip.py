@@ -23,6 +23,7 @@ from studies.mmkd_arms import (
     BERTS,
     CONTEXT,
     DISTILL_EPOCHS,
+    ONE_SEED,
     PRETRAIN_EPOCHS,
     STUDENT_DIM,
     STUDENT_TOWER,
@@ -39,7 +40,6 @@ from studies.real_data import Lab, seen_classes, test_suite, validation_suite
 from studies.wordpiece import write_bert
 
 SEEDS = (0, 1, 2)
-ONE_SEED = "without_"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -155,6 +155,7 @@ class Study:
         }
         if arm.teachers:
             recipe["teachers"] = {each: teacher_entry(each) for each in arm.teachers}
+            recipe["features"] = {"precision": arm.precision}
         return recipe
 
     def _recipe(self, where: dict[str, Any], name: str, stages: list[dict[str, Any]]) -> dict[str, Any]:
@@ -163,10 +164,12 @@ class Study:
         return {"data": data, "student": student, "stages": stages, "licence_policy": "any"}
 
     def _share_features(self, name: str, seed: int) -> None:
-        """The teachers' outputs are the same for all arms: hard links to those of the first arm."""
-        source = self.lab.out / f"mmkd_{SEEDS[0]}" / "features"
+        """Arms of one precision share the teachers' outputs: hard links to those of the first arm."""
+        arm = arms(self.best_teacher())[name]
+        first = "mmkd" if arm.precision == "float16" else arm.precision
+        source = self.lab.out / f"{first}_{SEEDS[0]}" / "features"
         target = self.lab.out / f"{name}_{seed}" / "features"
-        if source.is_dir() and not target.exists() and name != "alone":
+        if source.is_dir() and not target.exists() and arm.teachers:
             shutil.copytree(source, target, copy_function=os.link)
 
     def _trained(self, name: str) -> bool:
