@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench install clean
+.PHONY: demo test faults lint bench install clean
 
 demo: install
 	$(BIN)/meddistill demo
 
 test: install lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+
+# Every kill, full disk and damage many times over; takes a quarter of an hour.
+faults: install
+	MEDDISTILL_FAULT_REPEATS=20 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup tests/faults tests/training/test_checkpoint.py
 
 lint: install
 	$(BIN)/ruff check --no-cache src tests benchmarks studies

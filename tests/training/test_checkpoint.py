@@ -1,7 +1,9 @@
 """Checkpoints: whole or absent, the newest sound one, of this run only, without code and without teachers."""
 
 import json
+import os
 import pickle
+import random
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from meddistill.training.checkpoint import Checkpoints, Progressed
 from meddistill.training.optimiser import Optimiser
 from toy_training import DEVICE, ToyStudent, gradients_of, toy_batch, toy_config, toy_method, toy_step
 
+REPEATS, SEED = (int(os.environ[f"MEDDISTILL_FAULT_{name}"]) for name in ("REPEATS", "SEED"))
 FILES = ("student.safetensors", "method.safetensors", "optimiser.pt", "manifest.json")
 
 
@@ -96,6 +99,27 @@ def test_damage_is_found_and_the_one_before_is_taken(saved, name, damage) -> Non
     assert chosen.name == "step-000000001"
     assert "step-000000002 is damaged" in run.said[0]
     run.checkpoints.load(chosen, device=DEVICE)
+    assert same(run.state(), first)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_damage_at_any_place_is_found(saved, name) -> None:
+    """Places from the seed of the session; the one before is taken, whatever the damaged one says."""
+    folder, first, _ = saved
+    path = folder / "step-000000002" / name
+    content, numbers = path.read_bytes(), random.Random(f"{SEED} {name}")
+    for _ in range(10 * REPEATS):
+        place, bit = numbers.randrange(len(content)), numbers.randrange(8)
+        flipped = content[:place] + bytes([content[place] ^ (1 << bit)]) + content[place + 1 :]
+        for damaged in (flipped, content[:place]):
+            path.write_bytes(damaged)
+            run = Run(folder, seed=3)
+            chosen = run.newest()
+            told = f"seed {SEED}, {name}, byte {place}, bit {bit}"
+            if chosen.name != "step-000000001":  # white space, which says nothing
+                assert name == "manifest.json", told
+                assert json.loads(damaged) == json.loads(content), told
+    run.checkpoints.load(folder / "step-000000001", device=DEVICE)
     assert same(run.state(), first)
 
 

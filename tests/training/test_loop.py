@@ -2,10 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -123,41 +121,8 @@ def test_interrupted_twice_and_with_a_damaged_checkpoint(whole, tmp_path) -> Non
     assert same(folder, whole)
 
 
-SCRIPT = """
-import sys, time
-from pathlib import Path
-from toy_training import ON_CPU, ToyData, toy_config, toy_stage
-from meddistill.training.loop import train_stage
-from meddistill.training.processes import Processes
-from dataclasses import replace
-
-class Slow(ToyData):
-    def batches(self, *, epoch, start):
-        for batch in super().batches(epoch=epoch, start=start):
-            time.sleep(0.2)
-            yield batch
-
-stage = toy_stage(dropout=0.2)
-train_stage(replace(stage, data=Slow(batch_size=12)), Path(sys.argv[1]), processes=Processes(cpu=ON_CPU))
-"""
-
-
 def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-
-
-def test_a_killed_stage_ends_as_an_uninterrupted_one(whole, tmp_path) -> None:
-    folder = tmp_path / "distill"
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder)], env=_environment())
-    deadline = time.monotonic() + 120
-    while not list(folder.glob("checkpoints/step-*")) and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert not (folder / "done.json").exists()
-    run(toy_stage(dropout=0.2), folder)
-    assert same(folder, whole)
 
 
 TORCHRUN = """

@@ -163,7 +163,9 @@ def _differences(theirs: Identity, ours: Identity, prefix: str = "") -> list[str
     lines = []
     for key in sorted({*theirs, *ours}):
         old, new = theirs.get(key), ours.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
+        if key not in theirs or key not in ours:
+            lines.append(f"{prefix}{key} is {'new' if key in ours else 'gone'}")
+        elif isinstance(old, dict) and isinstance(new, dict):
             lines += _differences(old, new, f"{prefix}{key}.")
         elif old != new:
             lines.append(f"{prefix}{key} was {old}, is {new}")

@@ -204,6 +204,7 @@ class _Trainer:
     def _checkpoint(self, progressed: Progressed) -> None:
         self.watch.look()
         self._agree_on_buffers()
+        self.watch.look_at_state(self.stage.student, self.stage.method, step=progressed.step)
         if self.processes.is_main:
             self.checkpoints.save(progressed)
         self.processes.wait()
@@ -220,6 +221,7 @@ class _Trainer:
 
     def _finish(self, seconds: float) -> StageResult:
         self._agree_on_buffers()
+        self.watch.look_at_state(self.stage.student, self.stage.method, step=self.total)
         if self.processes.is_main:
             self._write_student(seconds)
             self.checkpoints.remove_all()

@@ -6,13 +6,17 @@ from typing import final
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from meddistill.errors import NonFiniteError
 from meddistill.training.gradients import StepReport
 from meddistill.training.processes import Processes
 
 _SHOWN = 20
+_REMEDY = (
+    "A lower learning rate may help; remove the stage's folder to train it anew with one. "
+    "Finished checkpoints are intact."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +58,20 @@ class NonFiniteWatch:
         first = next(each for each in seen if not bool(each.finite))
         raise NonFiniteError(self._message(first))
 
+    def look_at_state(self, *modules: nn.Module, step: int) -> None:
+        """Raise NonFiniteError if weights or running statistics after `step` updates are not finite.
+
+        An update can overflow though its gradient was finite; nothing may be saved of that.
+        """
+        states = [entry for module in modules for entry in module.state_dict().items()]
+        wrong = [name for name, value in states if not bool(value.isfinite().all())]
+        if wrong:
+            msg = (
+                f"`student` must be finite; got NaN or infinity in {len(wrong)} of its tensors ({wrong[0]} "
+                f"first) after step {step}. {_REMEDY}"
+            )
+            raise NonFiniteError(msg)
+
     def _message(self, seen: _Seen) -> str:
         report = seen.report
         shares = self._processes.gather_objects([self._ids[row] for row in report.samples.tolist()])
@@ -69,5 +87,5 @@ class NonFiniteWatch:
         return (
             f"`loss` must be finite; got {report.loss.total.item()} in step {seen.step} ({losses}; gradient "
             f"norm {seen.gradient_norm.item():.4g}). Not finite: {place}. Samples: {shown}. "
-            "Look at these samples, or lower the learning rate; the last checkpoint is intact."
+            f"Look at these samples. {_REMEDY}"
         )
