@@ -136,10 +136,11 @@ def test_feature_mse(normalise_targets) -> None:
 
 @pytest.mark.parametrize("as_published", [False, True])
 def test_interactive_contrastive(as_published) -> None:
-    """As published: c = ln(1/0.07), not its exponential, and not the student's scale."""
+    """As published: c = ln(1/0.07), not its exponential, not the student's scale, and targets as they are."""
     example = Example()
     image, text = unit(example.image), unit(example.text)
-    their_image, their_text = unit(example.their_image), unit(example.their_text)
+    targets = [example.their_image, example.their_text]
+    their_image, their_text = (each if as_published else unit(each) for each in targets)
     scale = 2.659260036932778 if as_published else SCALE
 
     def loss(row: int) -> float:

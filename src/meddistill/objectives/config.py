@@ -121,9 +121,9 @@ class InteractiveContrastiveOptions(ObjectiveOptions):
     scale: PositiveFloat | None = None
     """Factor before the cosines; by default the student's learnt logit scale."""
     as_published: bool = False
-    """The bare diagonal as targets, the constant scale ln(1/0.07), and one softmax over the batch in which
-    each column is of the teacher drawn for that row. Needs a selection that draws one teacher, and teachers
-    whose embeddings have one dim.
+    """The bare diagonal as targets, the constant scale ln(1/0.07), the teacher's embeddings as they are, not
+    brought to unit length, and one softmax over the batch in which each column is of the teacher drawn for
+    that row. Needs a selection that draws one teacher, and teachers whose embeddings have one dim.
     """
 
 

@@ -3,6 +3,9 @@
 import math
 from typing import final
 
+from jaxtyping import Bool, Float
+from torch import Tensor
+
 from meddistill.objectives.base import (
     Objective,
     RowContext,
@@ -28,10 +31,11 @@ class InteractiveContrastive(Objective):
 
     c is the student's exponentiated logit scale, learnt with it, unless `scale` fixes it. CLIP-KD and
     MMKD-CLIP put ln(1/0.07) = 2.659 there without the exponential, and MMKD-CLIP never trains it.
-    `as_published` is that constant, the bare diagonal, and MMKD-CLIP's negatives: one softmax over the batch
-    in which V̂_j and Û_j are of the teacher drawn for row j, so that a row is also told from what other
-    teachers, whose spaces are not aligned with its own teacher's, say of other rows. For that the method
-    hands over `mixed_rows` of all teachers (see `mixes_teachers`).
+    `as_published` is that constant, the bare diagonal, the teacher's embeddings as they are instead of
+    normalised, and MMKD-CLIP's negatives: one softmax over the batch in which the teacher's column j is of
+    the teacher drawn for row j, so that a row is also told from what other teachers, whose spaces are not
+    aligned with its own teacher's, say of other rows. For that the method hands over `mixed_rows` of all
+    teachers (see `mixes_teachers`).
     """
 
     def __init__(self, *, scale: float | None = None, as_published: bool = False) -> None:
@@ -48,8 +52,8 @@ class InteractiveContrastive(Objective):
         image, text = both_towers(teacher, "interactive_contrastive")
         context = diagonal_only(context) if self.as_published else context
         scale = student.logit_scale if self.scale is None else self.scale
-        target_text = normalised(target_rows(text, context.mask))
-        target_image = normalised(target_rows(image, context.mask))
+        target_text = self._target(text, context.mask)
+        target_image = self._target(image, context.mask)
         image_to_text = multi_positive_cross_entropy(
             scale * normalised(student.image) @ target_text.T, context
         )
@@ -57,3 +61,7 @@ class InteractiveContrastive(Objective):
             scale * normalised(student.text) @ target_image.T, context
         )
         return row_losses((image_to_text + text_to_image) / 2, context.mask)
+
+    def _target(self, theirs: Float[Tensor, "batch dim"], mask: Bool[Tensor, " batch"]) -> Tensor:
+        rows = target_rows(theirs, mask)
+        return rows if self.as_published else normalised(rows)
