@@ -23,7 +23,7 @@ from toy_features import SMALL, ToyImages, toy_samples, toy_teacher, tree
 SURVIVED = 0
 MOST = 1000
 FIRST_KILL = 0.05  # seconds
-PROGRESS = 40  # names given or lost before a kill: more than coming in and the beginning of a store take
+PROGRESS = 30  # names given or lost before a kill: more than coming in and the beginning of a store take
 
 
 def run(samples: Samples, store: Path) -> None:
