@@ -204,10 +204,14 @@ class _Trainer:
     def _checkpoint(self, progressed: Progressed) -> None:
         self.watch.look()
         self._agree_on_buffers()
-        self.watch.look_at_state(self.stage.student, self.stage.method, step=progressed.step)
+        self._look_at_state(progressed.step)
         if self.processes.is_main:
             self.checkpoints.save(progressed)
         self.processes.wait()
+
+    def _look_at_state(self, step: int) -> None:
+        states = self.stage.student.state_dict(), self.stage.method.state_dict()
+        self.watch.look_at_state(*states, step=step)
 
     def _agree_on_buffers(self) -> None:
         """Average running statistics, which each process gathers over its own rows.
@@ -221,7 +225,7 @@ class _Trainer:
 
     def _finish(self, seconds: float) -> StageResult:
         self._agree_on_buffers()
-        self.watch.look_at_state(self.stage.student, self.stage.method, step=self.total)
+        self._look_at_state(self.total)
         if self.processes.is_main:
             self._write_student(seconds)
             self.checkpoints.remove_all()

@@ -1,12 +1,12 @@
 """Numbers that are not finite stop the training before they reach a weight that is kept."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from meddistill.errors import NonFiniteError
 from meddistill.training.gradients import StepReport
@@ -58,13 +58,13 @@ class NonFiniteWatch:
         first = next(each for each in seen if not bool(each.finite))
         raise NonFiniteError(self._message(first))
 
-    def look_at_state(self, *modules: nn.Module, step: int) -> None:
+    def look_at_state(self, *states: Mapping[str, Tensor], step: int) -> None:
         """Raise NonFiniteError if weights or running statistics after `step` updates are not finite.
 
         An update can overflow though its gradient was finite; nothing may be saved of that.
         """
-        states = [entry for module in modules for entry in module.state_dict().items()]
-        wrong = [name for name, value in states if not bool(value.isfinite().all())]
+        named = [entry for state in states for entry in state.items()]
+        wrong = [name for name, value in named if not bool(value.isfinite().all())]
         if wrong:
             msg = (
                 f"`student` must be finite; got NaN or infinity in {len(wrong)} of its tensors ({wrong[0]} "
