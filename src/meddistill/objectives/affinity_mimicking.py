@@ -1,14 +1,15 @@
 """Cross-entropy between the similarity distributions of a teacher and the student."""
 
-from typing import ClassVar, Literal, final
+from typing import ClassVar, final
 
-from meddistill.objectives.base import Objective, RowContext, row_losses
-from meddistill.objectives.similarities import row_expectation, similarities
-from meddistill.records import RowLosses, StudentOutputs, TeacherOutputs
+from jaxtyping import Float
+from torch import Tensor
+
+from meddistill.objectives.similarities import Similarities, SimilarityObjective
 
 
 @final
-class AffinityMimicking(Objective):
+class AffinityMimicking(SimilarityObjective):
     """ℓ_i = ½ [CE(p_i, q_i) over the batch's texts + CE(p'_i, q'_i) over its images].
 
     CE(p, q) = −Σ_j p_j log q_j. p_i = softmax_j(S·Û_i·V̂_j) is the teacher's distribution over the batch's
@@ -25,21 +26,8 @@ class AffinityMimicking(Objective):
     As in `similarity_kl`, `context.positives` is not used: nothing here calls an equal caption a negative.
     """
 
-    space: ClassVar[Literal["teacher", "own"]] = "own"
+    name: ClassVar[str] = "affinity_mimicking"
 
-    def __init__(self, *, teacher_scale: float | None = None) -> None:
-        super().__init__()
-        self.teacher_scale = teacher_scale
-
-    def forward(self, student: StudentOutputs, teacher: TeacherOutputs, context: RowContext) -> RowLosses:
-        """Loss per row in nats, from the teacher's entropy; count 1 for each row of the mask.
-
-        Raises TeacherError where the teacher has no text tower, or neither a logit scale nor `teacher_scale`.
-        """
-        directions = similarities(
-            student, teacher, context, teacher_scale=self.teacher_scale, objective="affinity_mimicking"
-        )
-        to_texts, to_images = (
-            row_expectation(each.teacher, -each.student, context.mask) for each in directions
-        )
-        return row_losses((to_texts + to_images) / 2, context.mask)
+    def cost(self, each: Similarities) -> Float[Tensor, "batch batch"]:
+        """−log q_ij."""
+        return -each.student

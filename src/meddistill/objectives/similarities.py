@@ -1,19 +1,23 @@
 """The batch's image-text similarities of a teacher and of the student, as logits and as distributions."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from meddistill.errors import TeacherError
 from meddistill.objectives.base import (
+    Objective,
     RowContext,
     both_towers,
     masked_log_softmax,
     normalised,
+    row_losses,
     target_rows,
 )
-from meddistill.records import StudentOutputs, TeacherOutputs
+from meddistill.records import RowLosses, StudentOutputs, TeacherOutputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,3 +77,35 @@ def row_expectation(
 ) -> Float[Tensor, " batch"]:
     """Σ_j p_ij·values_ij over the columns of the mask."""
     return (log_p.exp() * values).masked_fill(~mask[None, :], 0.0).sum(dim=-1)
+
+
+class SimilarityObjective(Objective):
+    """ℓ_i = ½ [E_{j ~ p_i} cost_ij over the batch's texts + E_{j ~ p'_i} cost'_ij over its images].
+
+    p, p' are the teacher's distributions of `similarities`; a subclass says what `cost` is. The student's own
+    embeddings enter: no head is needed, and the dims may differ.
+    """
+
+    space: ClassVar[Literal["teacher", "own"]] = "own"
+    name: ClassVar[str]
+
+    def __init__(self, *, teacher_scale: float | None = None) -> None:
+        super().__init__()
+        self.teacher_scale = teacher_scale
+
+    @abstractmethod
+    def cost(self, each: Similarities) -> Float[Tensor, "batch batch"]:
+        """What a row pays for each column, in nats."""
+
+    def forward(self, student: StudentOutputs, teacher: TeacherOutputs, context: RowContext) -> RowLosses:
+        """Loss per row in nats, from 0; count 1 for each row of the mask.
+
+        Raises TeacherError where the teacher has no text tower, or neither a logit scale nor `teacher_scale`.
+        """
+        directions = similarities(
+            student, teacher, context, teacher_scale=self.teacher_scale, objective=self.name
+        )
+        to_texts, to_images = (
+            row_expectation(each.teacher, self.cost(each), context.mask) for each in directions
+        )
+        return row_losses((to_texts + to_images) / 2, context.mask)
