@@ -160,7 +160,10 @@ class FeatureStore:
         """
         manifest = self._teacher(teacher)
         if not manifest.has_agreement:
-            msg = f"teacher {teacher!r} must have image and text embeddings of one dim in `{self.path}`."
+            msg = (
+                f"teacher {teacher!r} must have image and text embeddings of one dim in `{self.path}`; it "
+                f"has {', '.join(manifest.outputs)}. Leave it out of `features.availability.agreement_quantile`."
+            )
             raise StoreError(msg)
         piece = manifest.availability
         if piece is None or not covers_pairs(manifest, self.manifest):

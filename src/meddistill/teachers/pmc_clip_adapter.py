@@ -113,7 +113,10 @@ def _read(folder: Path) -> tuple[State, tuple[Path, ...]]:
     files = (*parts, projection)
     for path in files:
         if not path.is_file():
-            msg = f"`{folder.name}` must hold {path.name} beside the other extracted files; it does not."
+            msg = (
+                f"`{folder.name}` must hold {path.name} beside the other extracted files; it does not. "
+                "Bring it, or `checkpoint.pt` instead of the three."
+            )
             raise TeacherError(msg)
         check_weights(path)
     state: State = {}

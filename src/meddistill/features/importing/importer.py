@@ -38,6 +38,7 @@ from meddistill.progress import Progress, SilentProgress
 from meddistill.teachers.card import TeacherCard
 
 OnDamage = Literal["raise", "skip"]
+_REMEDY: Final = "Bring it whole, or leave it out with `--skip-damaged`."
 _SUFFIX: Final[Mapping[Output, str]] = {"image": "img", "text": "txt"}
 _TABLE: Final[Mapping[Output, Table]] = {"image": "images", "text": "texts"}
 _OUTPUTS: Final[tuple[Output, Output]] = ("image", "text")
@@ -102,7 +103,7 @@ def import_published(
         for output in _OUTPUTS:
             work.fill(output, _members(writer, samples, output), progress=progress)
         if work.damaged and on_damage == "raise":
-            raise TableError(str(folder / META), list(work.damaged.values()))
+            raise TableError(str(folder / META), [f"{line} {_REMEDY}" for line in work.damaged.values()])
         for name in dims:
             writer.summarise(name)
     store = FeatureStore.open(out)
@@ -117,10 +118,18 @@ def _require_known(published: Sequence[PublishedSample], dims: Mapping[str, obje
     absent = sorted({name for sample in published for name in sample.teachers} - dims.keys())
     if absent:
         raise TableError(
-            str(folder / META), [f"teacher {name} must have a usable sample; it has none." for name in absent]
+            str(folder / META),
+            [
+                f"teacher {name} must have a usable sample; it has none. Bring one, or take it out of "
+                "available_clips."
+                for name in absent
+            ],
         )
     if not dims:
-        raise TableError(str(folder / META), ["available_clips must name a teacher; it never does."])
+        raise TableError(
+            str(folder / META),
+            ["available_clips must name a teacher; it never does. Name those of each sample."],
+        )
 
 
 def _admitted(

@@ -68,7 +68,9 @@ def read_samples(folder: Path) -> list[PublishedSample]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise TableError(str(path), [f"must be a readable file of JSON lines; got: {reason}."]) from None
+        raise TableError(
+            str(path), [f"must be a readable file of JSON lines; got: {reason}. Name its folder."]
+        ) from None
     samples, mistakes = [], []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -76,9 +78,9 @@ def read_samples(folder: Path) -> list[PublishedSample]:
         try:
             samples.append(_sample(number, line, root))
         except UnusableSampleError as error:
-            mistakes.append(f"line {number}: {error}")
+            mistakes.append(f"line {number}: {error} Mend the line, or take it out.")
     if mistakes or not samples:
-        raise TableError(str(path), mistakes or ["must name a sample; got none."])
+        raise TableError(str(path), mistakes or ["must name a sample; got none. Add a line a sample."])
     return samples
 
 
