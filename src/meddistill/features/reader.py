@@ -162,7 +162,7 @@ class FeatureStore:
         if not manifest.has_agreement:
             msg = (
                 f"teacher {teacher!r} must have image and text embeddings of one dim in `{self.path}`; it "
-                f"has {', '.join(manifest.outputs)}. Leave it out of `features.availability.agreement_quantile`."
+                f"has {', '.join(manifest.outputs)}. Leave it out of `agreement_quantile`."
             )
             raise StoreError(msg)
         piece = manifest.availability

@@ -53,13 +53,14 @@ class PCAConfig(_Options):
 
 
 class PhiSConfig(_Options):
-    """Each teacher's own space, centred, rotated and scaled so that every channel has variance 1 (PHI-S)."""
+    """Each teacher's own space, centred, rotated and scaled so that every channel has variance 1 (PHI-S).
 
-    kind: Literal["phi_s"]
-    """Standardised from the store's statistics of images and texts together; a learned head leads there.
     Objectives that compare directions (`feature_mse`, `interactive_contrastive`, `gradient_distillation`)
     feel the centring alone; `cosine_smooth_l1` looks at channels too.
     """
+
+    kind: Literal["phi_s"]
+    """Standardised from the store's statistics of images and texts together; a learned head leads there."""
 
 
 FittedConfig = LinearAutoencoderConfig | PCAConfig | PhiSConfig
