@@ -2,9 +2,9 @@
 
 import ast
 import re
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -49,11 +49,17 @@ def test_starting_is_quick_and_loads_no_heavy_library(arguments: list[str]) -> N
     modules = {line.rpartition("|")[2].strip().split(".")[0] for line in loaded.stderr.splitlines()}
     assert modules.isdisjoint(HEAVY)
     seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
+    for _ in range(3):
+        before = _seconds_of_children()
         subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(_seconds_of_children() - before)
     assert min(seconds) < START_UP_SECONDS
+
+
+def _seconds_of_children() -> float:
+    """Of the processor: what else runs on the machine does not count. Benchmarks take the time of the wall."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def test_the_project_speaks_only_of_itself() -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import webdataset
 from PIL import Image
 from shard_writing import as_bytes, picture, sample, unpack, write_shard, write_shards, write_tar
 from table_files import read, write_csv
 
+import webdataset
 from meddistill.data.config import TableConfig
 from meddistill.data.keys import image_keys
 from meddistill.data.samples import UNKNOWN_PATIENT

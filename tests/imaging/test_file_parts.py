@@ -104,7 +104,7 @@ def test_the_file_of_a_part_seeks_like_any_other(tmp_path: Path) -> None:
         assert file.read(1) == bytes([65])
         file.seek(150)
         assert file.read() == b""
-        with pytest.raises(ValueError, match="offset|negative"):
+        with pytest.raises(ValueError, match=r"offset|negative"):
             file.seek(-1)
     assert file.closed
     assert part.read_bytes() == bytes(range(50, 150))
