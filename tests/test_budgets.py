@@ -57,7 +57,7 @@ def test_starting_is_quick_and_loads_no_heavy_library(arguments: list[str]) -> N
 
 
 def _seconds_of_children() -> float:
-    """Of the processor: what else runs on the machine does not count. Benchmarks take the time of the wall."""
+    """Of the processor: what else runs on the machine does not count. Benchmarks time the wall."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
