@@ -112,7 +112,8 @@ class Arm:
     precision: str = "float16"
 
 
-PROJECTIONS: Final = ("linear_autoencoder", "pca", "phi_s")
+# 50 epochs of the transfer pool for the autoencoder; its default of 2,000 steps is for far more pairs.
+PROJECTIONS: Final = ({"kind": "linear_autoencoder", "steps": 400}, {"kind": "pca"}, {"kind": "phi_s"})
 ONE_SEED: Final = "without_"
 
 
@@ -127,7 +128,7 @@ def arms(best: str) -> dict[str, Arm]:
         "alone": Arm(teachers=()),
         "single": Arm(teachers=(best,)),
         "uniform": Arm(teachers=every, options={"selection": {"kind": "available"}}),
-        **{kind: Arm(teachers=every, options={"projection": {"kind": kind}}) for kind in PROJECTIONS},
+        **{str(each["kind"]): Arm(teachers=every, options={"projection": each}) for each in PROJECTIONS},
         "int8": Arm(teachers=every, precision="int8"),
     }
     for name in every:
