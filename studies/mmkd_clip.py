@@ -123,10 +123,9 @@ class Study:
     def summary(self, seeds: Sequence[int]) -> str:
         """The tables, once every arm that is there has been judged; also kept as `summary.md`."""
         self._evaluate(seeds)
-        queries = sum(row["split"] == "test" and row["source"] == "caption" for row in self._rows())
         seen = seen_classes(self.lab.data)
         scores = Scores(self.lab.out, seeds)
-        text = summarise(scores, self.validation(), seen=seen, queries=queries)
+        text = summarise(scores, self.validation(), seen=seen)
         (self.lab.out / "summary.md").write_text(f"{text}\n")
         return text
 

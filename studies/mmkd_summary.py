@@ -8,8 +8,9 @@ import yaml
 from numpy.typing import NDArray
 
 from meddistill.evaluation.bootstrap import Resampler, estimate
-from meddistill.evaluation.config import SuiteConfig, TaskConfig
-from meddistill.evaluation.predictions import read_predictions
+from meddistill.evaluation.config import SuiteConfig
+from meddistill.evaluation.predictions import ClassPredictions, Predictions, read_predictions
+from meddistill.evaluation.rank_metrics import chance_of
 from meddistill.evaluation.results import Results
 from meddistill.evaluation.scoring import Scorer
 from studies.mmkd_arms import TEACHERS
@@ -17,8 +18,6 @@ from studies.tables import table
 
 Replicates = NDArray[np.float64]
 STUDENT, BEST = "mmkd", "best teacher per task"
-# Mean of recall at 1, 5 and 10 of a random ranking, times the number of candidates.
-RECALLS = (1 + 5 + 10) / 3
 
 
 class Scores:
@@ -29,6 +28,7 @@ class Scores:
         self.tasks = [task for task in self.suite.tasks if task.in_mean]
         self._scorer = Scorer(Resampler(self.suite.bootstrap))
         self._found: dict[str, list[Replicates]] = {}
+        self._chance: dict[str, float] = {}
         for seed in seeds:
             folder = out / f"mmkd_{seed}" / "evaluation" / "predictions"
             for path in sorted((folder / self.tasks[0].name).glob("*.parquet")):
@@ -36,6 +36,11 @@ class Scores:
                 self._found.setdefault(name, []).append(self._replicates(folder, path.name))
         draws = np.random.default_rng(self.suite.bootstrap.seed)
         self._seeds = draws.integers(len(seeds), size=(len(seeds), 1 + self.suite.bootstrap.resamples))
+
+    @property
+    def chance(self) -> Replicates:
+        """What guessing gives, by task: [tasks]."""
+        return np.array([self._chance[task.name] for task in self.tasks])
 
     @property
     def models(self) -> list[str]:
@@ -81,16 +86,16 @@ class Scores:
             if dump is None:
                 msg = f"`{folder}` must hold {file} for {task.name}; it does not. Evaluate again."
                 raise FileNotFoundError(msg)
+            self._chance[task.name] = _chance(dump)
             rows += [score.replicates for score in self._scorer.score(dump) if score.main]
         return np.stack(rows)
 
 
-def summarise(scores: Scores, validation: Results, *, seen: frozenset[str], queries: int) -> str:
-    """The tables as Markdown. `queries` are the candidates of the retrieval task."""
+def summarise(scores: Scores, validation: Results, *, seen: frozenset[str]) -> str:
+    """The tables as Markdown."""
     choice = {task.name: _best_on(validation, task.name) for task in scores.tasks}
     scores.add_best(choice)
-    chance = np.array([_chance(task, queries) for task in scores.tasks])
-    parts = [_overview(scores), _retention(scores, chance.mean()), _by_task(scores, chance, choice, seen)]
+    parts = [_overview(scores), _retention(scores, scores.chance.mean()), _by_task(scores, choice, seen)]
     return "\n\n".join(parts)
 
 
@@ -113,9 +118,9 @@ def _retention(scores: Scores, chance: float) -> str:
     return "\n".join(lines)
 
 
-def _by_task(scores: Scores, chance: Replicates, choice: Mapping[str, str], seen: frozenset[str]) -> str:
+def _by_task(scores: Scores, choice: Mapping[str, str], seen: frozenset[str]) -> str:
     arms = [name for name in scores.models if name not in TEACHERS and not name.startswith("without_")]
-    rows = []
+    rows, chance = [], scores.chance
     for index, task in enumerate(scores.tasks):
         label = "seen-class" if task.kind == "zero_shot" and task.name in seen else task.kind
         cells = [f"{scores.tasks_of(arm)[index]:.3f}" for arm in arms]
@@ -127,8 +132,12 @@ def _best_on(validation: Results, task: str) -> str:
     return max(TEACHERS, key=lambda name: getattr(validation.main(name, task), "value", None) or 0.0)
 
 
-def _chance(task: TaskConfig, queries: int) -> float:
-    if task.kind == "retrieval":
-        return RECALLS / queries
-    labels = task.classes if task.kind == "zero_shot" else task.where["label"]
-    return 1 / len(labels)
+def _chance(dump: Predictions) -> float:
+    """Of the main metric: balanced accuracy, or mean recall over both directions."""
+    if isinstance(dump, ClassPredictions):
+        return 1 / len(dump.classes)
+    rates = []
+    for direction, gallery in enumerate((dump.texts, dump.images)):
+        chosen = dump.directions == direction
+        rates.append(np.average(chance_of(dump.positives[chosen], gallery), weights=dump.shares[chosen]))
+    return float(np.mean(rates))

@@ -1,9 +1,11 @@
 """Retrieval metrics over weighted queries, by hand and against numpy."""
 
+from math import comb
+
 import numpy as np
 import pytest
 
-from meddistill.evaluation.rank_metrics import rank_metrics, weighted_median
+from meddistill.evaluation.rank_metrics import chance_of, rank_metrics, weighted_median
 
 
 def test_by_hand() -> None:
@@ -49,6 +51,16 @@ def test_a_direction_without_queries_is_undefined() -> None:
     )
     np.testing.assert_array_equal(found["mean_recall"], [1.0, np.nan])
     np.testing.assert_array_equal(found["text_to_image_median_rank"], [1.0, np.nan])
+
+
+@pytest.mark.parametrize("gallery", [3, 7, 40])
+def test_chance_counts_the_draws_that_miss(gallery: int) -> None:
+    positives = np.array([1, 2, 3])
+    expected = [
+        np.mean([1 - comb(gallery - p, min(k, gallery)) / comb(gallery, min(k, gallery)) for k in (1, 5, 10)])
+        for p in positives.tolist()
+    ]
+    np.testing.assert_allclose(chance_of(positives, gallery), expected)
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 8])

@@ -45,6 +45,19 @@ def rank_metrics(
     return {MAIN: np.mean([metrics[name] for name in HITS], axis=0), **metrics}
 
 
+def chance_of(positives: NDArray[np.int64], gallery: int) -> NDArray[np.float64]:
+    """What guessing gives a query with p right ones among g answers: 1 - C(g - p, k) / C(g, k), mean over k.
+
+    `positives` [n] are p of each query; [n].
+    """
+    rates = []
+    for k in KS:
+        steps = np.arange(min(k, gallery))
+        missed = np.clip(gallery - positives[:, None] - steps, 0, None) / (gallery - steps)
+        rates.append(1 - missed.prod(axis=1))
+    return np.mean(rates, axis=0, dtype=np.float64)
+
+
 def _one_direction(ranks: NDArray[np.float64], weights: Matrix) -> dict[str, Replicates]:
     hits = np.stack([ranks <= k for k in KS], axis=1).astype(np.float64)
     with np.errstate(invalid="ignore"):

@@ -18,7 +18,7 @@ from meddistill.evaluation.audit.spaces import Mask, Space
 from meddistill.evaluation.bootstrap import Replicates, Weights
 from meddistill.evaluation.class_metrics import main_metric
 from meddistill.evaluation.predict import Floats, normalised
-from meddistill.evaluation.rank_metrics import KS, MAIN, rank_metrics
+from meddistill.evaluation.rank_metrics import MAIN, chance_of, rank_metrics
 from meddistill.evaluation.tasks.retrieval import ranks_in
 
 LEAST_OF_A_CLASS = 10
@@ -103,9 +103,9 @@ class RetrievalPart(Part):
         return {name: values for name, values in found.items() if "median" not in name}
 
     def chance(self) -> float:
-        """Mean over k and both directions of 1 - C(g - p, k) / C(g, k), p right ones among g answers."""
+        """Mean over both directions of `chance_of`."""
         directions = (self._right, self._right.T)
-        return float(np.mean([_chance_of(each.sum(axis=1), each.shape[1]) for each in directions]))
+        return float(np.mean([chance_of(each.sum(axis=1), each.shape[1]).mean() for each in directions]))
 
     def narrowed(self, space: Space) -> "RetrievalPart | None":
         """Only the images and captions that the teacher is available for."""
@@ -114,15 +114,6 @@ class RetrievalPart(Part):
         return _retrieval(
             self.modality, self.images[images], self._texts[texts], self._right[np.ix_(images, texts)]
         )
-
-
-def _chance_of(positives: NDArray[np.int64], gallery: int) -> float:
-    rates = []
-    for k in KS:
-        steps = np.arange(min(k, gallery))
-        missed = np.clip(gallery - positives[:, None] - steps, 0, None) / (gallery - steps)
-        rates.append(1 - missed.prod(axis=1))
-    return float(np.mean(rates))
 
 
 def _retrieval(modality: str, images: Places, texts: Places, right: Mask) -> RetrievalPart | None:
