@@ -36,7 +36,10 @@ _KEY_BYTES: Final = 40
 
 
 def run() -> list[Measurement]:
-    """The best of a few openings, each with every manifest parsed and every file's size looked at."""
+    """The best of a few openings, each with every manifest read and every file's size looked at.
+
+    Tables and shards are read when they are first asked for, which is not in it.
+    """
     with tempfile.TemporaryDirectory() as folder:
         files = _hollow_store(Path(folder))
         store = FeatureStore.open(Path(folder))

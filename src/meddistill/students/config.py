@@ -90,8 +90,3 @@ class StudentConfig(BaseModel):
             msg = "`text.hf` must be a folder when `text.hf_weights` is pretrained; got nothing. Name it."
             raise ValueError(msg)
         return self
-
-    @property
-    def starts_from_weights(self) -> bool:
-        """Whether other people's weights, and so their licence, enter the student."""
-        return self.init != NO_WEIGHTS or self.text.hf_weights == "pretrained"
