@@ -16,8 +16,8 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from meddistill.errors import StoreError
-from meddistill.files import writing
 from meddistill.features.identity import NAME, own_name, runs_here
+from meddistill.files import writing
 
 MANIFEST: Final = "manifest.json"
 MANIFEST_COPY: Final = "manifest.copy.json"
