@@ -21,21 +21,22 @@ STUDENT, BEST = "mmkd", "best teacher per task"
 
 
 class Scores:
-    """Replicates [tasks, 1 + resamples] of every model, one array a seed; entry 0 is the estimate."""
+    """Replicates [tasks, 1 + resamples] of every model by seed; entry 0 is the estimate."""
 
     def __init__(self, out: Path, seeds: Sequence[int]) -> None:
         self.suite = SuiteConfig.model_validate(yaml.safe_load((out / "suite.yaml").read_text()))
         self.tasks = [task for task in self.suite.tasks if task.in_mean]
         self._scorer = Scorer(Resampler(self.suite.bootstrap))
-        self._found: dict[str, list[Replicates]] = {}
+        self._found: dict[str, dict[int, Replicates]] = {}
         self._chance: dict[str, float] = {}
         for seed in seeds:
             folder = out / f"mmkd_{seed}" / "evaluation" / "predictions"
             for path in sorted((folder / self.tasks[0].name).glob("*.parquet")):
                 name = STUDENT if path.stem == "student" else path.stem.partition("-")[0]
-                self._found.setdefault(name, []).append(self._replicates(folder, path.name))
+                self._found.setdefault(name, {})[seed] = self._replicates(folder, path.name)
         draws = np.random.default_rng(self.suite.bootstrap.seed)
-        self._seeds = draws.integers(len(seeds), size=(len(seeds), 1 + self.suite.bootstrap.resamples))
+        self._seeds = seeds
+        self._drawn = draws.integers(len(seeds), size=(len(seeds), 1 + self.suite.bootstrap.resamples))
 
     @property
     def chance(self) -> Replicates:
@@ -53,24 +54,27 @@ class Scores:
 
     def add_best(self, choice: Mapping[str, str]) -> None:
         """Enter the teacher that `choice` names for every task as one model."""
-        rows = [self._found[choice[task.name]][0][index] for index, task in enumerate(self.tasks)]
-        self._found[BEST] = [np.stack(rows)] * len(self._seeds)
+        self._found[BEST] = {
+            seed: np.stack(
+                [self._found[choice[task.name]][seed][index] for index, task in enumerate(self.tasks)]
+            )
+            for seed in self._seeds
+        }
 
     def tasks_of(self, model: str) -> Replicates:
         """Mean over seeds, by task: [tasks]."""
-        return np.mean([found[:, 0] for found in self._found[model]], axis=0)
+        return np.mean([found[:, 0] for found in self._found[model].values()], axis=0)
 
     def mean(self, model: str, *, like: str | None = None) -> Replicates:
         """Mean over tasks and seeds. A resample draws patients, and seeds too, the same for all models.
 
         `like` names a model with fewer seeds: the mean then takes those only.
         """
-        means = [found.mean(axis=0) for found in self._found[model]]
-        if like is not None:
-            means = means[: self.seeds_of(like)]
+        chosen = self._found[like or model]
+        means = [self._found[model][seed].mean(axis=0) for seed in self._seeds if seed in chosen]
         if len(means) < len(self._seeds):
             return np.mean(means, axis=0)
-        drawn = np.take_along_axis(np.stack(means), self._seeds, axis=0).mean(axis=0)
+        drawn = np.take_along_axis(np.stack(means), self._drawn, axis=0).mean(axis=0)
         drawn[0] = np.mean([each[0] for each in means])
         return drawn
 
