@@ -1,9 +1,9 @@
 """Takes all room away while a command writes, gives some again, and compares; run by test_full_disk.
 
-`python no_room.py FOLDER MANNER VERB TIMES SEED` prints, as JSON, what came of it. MANNER is `disk`, where
-FOLDER is a small file system of its own that a file of ballast fills, or `limit`, where no file may grow any
-more (RLIMIT_FSIZE, which needs no rights). Room goes away just before a file is opened for writing or a
-folder is made; which one is drawn from the seed.
+`python no_room.py FOLDER MANNERS VERB TIMES SEED` prints, as JSON, what came of it. The manners take turns:
+`disk`, where FOLDER is a small file system of its own that a file of ballast fills, and `limit`, where no
+file may grow any more (RLIMIT_FSIZE, which needs no rights). Room goes away just before a file is opened for
+writing or a folder is made; which one is drawn from the seed.
 """
 
 import json
@@ -14,6 +14,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 
 from mortal import command, differing, do, prepare, whole_run, world_of_two_stages
@@ -62,7 +63,9 @@ def watched(folder: Path, out: Path, verb: str, *, place: int, lose: Callable[[P
     return command(verb, folder / "world" / "recipe.yaml", out)
 
 
-def lose_room(folder: Path, manner: str, verb: str, *, times: int, seed: int) -> list[dict[str, object]]:
+def lose_room(
+    folder: Path, manners: list[str], verb: str, *, times: int, seed: int
+) -> list[dict[str, object]]:
     recipe = world_of_two_stages(folder / "world").folder / "recipe.yaml"
     features = whole_run("extract", recipe, folder / "features") if verb == "train" else None
     whole, out = folder / "whole", folder / "out"
@@ -76,7 +79,7 @@ def lose_room(folder: Path, manner: str, verb: str, *, times: int, seed: int) ->
     _, said = do(partial(watched, folder, whole, verb, place=0, lose=fill_disk))
     places = random.Random(seed).sample(range(2, said.count("made\n") + 1), times)
     found = []
-    for place in places:
+    for place, manner in zip(places, cycle(manners), strict=False):
         fresh(out)
         code, said = do(partial(watched, folder, out, verb, place=place, lose=MANNERS[manner]))
         (folder / BALLAST).unlink(missing_ok=True)
@@ -85,6 +88,7 @@ def lose_room(folder: Path, manner: str, verb: str, *, times: int, seed: int) ->
         found.append(
             {
                 "place": place,
+                "manner": manner,
                 "code": code,
                 "said": said,
                 "halves": halves,
@@ -98,5 +102,6 @@ def lose_room(folder: Path, manner: str, verb: str, *, times: int, seed: int) ->
 
 if __name__ == "__main__":
     prepare()
-    place, manner, verb, times, seed = sys.argv[1:]
-    sys.stdout.write(json.dumps(lose_room(Path(place), manner, verb, times=int(times), seed=int(seed))))
+    place, names, verb, times, seed = sys.argv[1:]
+    found = lose_room(Path(place), names.split(","), verb, times=int(times), seed=int(seed))
+    sys.stdout.write(json.dumps(found))

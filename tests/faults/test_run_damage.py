@@ -21,8 +21,6 @@ FILES = {
     "student/open_clip_model.safetensors": ("evaluate", None),
     "stages/distill/done.json": ("train", "stages/distill"),
     "stages/distill/student.safetensors": ("train", "stages/distill"),
-    "stages/distill/log.jsonl": ("report", None),
-    "report.html": ("run", None),
 }
 
 
