@@ -18,6 +18,7 @@ from meddistill.features.extract import extract
 from meddistill.imaging import InputSpec
 from meddistill.teachers.config import PythonTeacher
 from meddistill.teachers.load import load_teacher
+from meddistill.training.processes import Processes
 
 LIMIT, LIMIT_BESIDE = 1.0, 1.05
 SIZE, IMAGES, BATCH, ROUNDS = 224, 48, 16, 3
@@ -50,21 +51,21 @@ def run() -> list[Measurement]:
         base = Path(folder)
         tables = generate(base / "phantom", PhantomConfig(samples=IMAGES, size=STORED_SIZE))
         samples = read_table(TableConfig(table=str(tables.pairs)), base=base)
-        config = PythonTeacher(kind="python", factory="benchmarks.extraction:build")
-        teacher = load_teacher("vit", config, base=Path())
+        precision = "bfloat16" if torch.cuda.is_available() else "float32"
+        config = PythonTeacher(kind="python", factory="benchmarks.extraction:build", precision=precision)
+        device = Processes().device
+        teacher = load_teacher("vit", config, base=Path()).to(device)
         options = ExtractOptions(batch_size=BATCH, shard_rows=BATCH)
         geometry = VitB16.input.geometry
-        pixels = torch.zeros(BATCH, 3, SIZE, SIZE)
+        pixels = torch.zeros(BATCH, SIZE, SIZE, 3, dtype=torch.uint8)
         stores = iter(range(10**6))
 
         def whole() -> None:
             extract(base / f"store_{next(stores)}", samples, {"vit": teacher}, options)
 
         def forwards() -> None:
-            (model,) = teacher.modules
-            with torch.inference_mode():
-                for _ in range(IMAGES // BATCH):
-                    model.get_submodule("model")(pixels)
+            for _ in range(IMAGES // BATCH):
+                teacher.image_embeddings(pixels)
 
         def parts() -> None:
             for _ in ImageBatches(samples, [geometry], batch_size=BATCH):

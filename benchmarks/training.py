@@ -1,7 +1,7 @@
 """A student trained from nine stored teachers against the same student trained alone, at 224 px.
 
-Beside it, for scale: the same from one `.pt` file a sample, and what nine ViT-B/16 teachers would cost that
-are asked in every step.
+On a GPU, where there is one, in bf16; else on the CPU. Checkpoints are not in it. Beside it, for scale: the
+same from one `.pt` file a sample, and what nine ViT-B/16 teachers would cost that are asked in every step.
 """
 
 import tempfile
@@ -37,10 +37,14 @@ from meddistill.records import Batch, TeacherOutputs
 from meddistill.students.build import build_student
 from meddistill.students.config import StudentConfig
 from meddistill.students.dual_encoder import DualEncoder
+from meddistill.training.batches import on_device
 from meddistill.training.config import TrainingConfig
 from meddistill.training.gradients import GradientStep, StepSettings
+from meddistill.training.log import Meter
 from meddistill.training.optimiser import Optimiser
+from meddistill.training.precision import autocast, autocast_dtype
 from meddistill.training.processes import Processes
+from meddistill.training.watch import NonFiniteWatch
 
 LIMIT = 0.95
 SIZE, IMAGES, BATCH, ROUNDS = 224, 96, 32, 5
@@ -49,6 +53,7 @@ STUDENTS = {
     "nano": StudentConfig(preset="nano"),
     "ViT-Tiny": StudentConfig(image_tower="vit_tiny_patch16_224", image_size=SIZE, embed_dim=256),
 }
+PROCESSES = Processes()
 METHOD = EmbeddingConfig.model_validate({"method": "embedding", "selection": {"kind": "random_draw"}})
 
 
@@ -77,7 +82,7 @@ class World:
         """From the feature store."""
         teachers = load_linear_teachers(TEACHERS, dim=DIM)
         store = extract(self.folder / "store", self.samples, teachers, ExtractOptions())
-        return StoredTeachers(store, self.samples, tuple(teachers), device=torch.device("cpu"))
+        return StoredTeachers(store, self.samples, tuple(teachers), device=PROCESSES.device)
 
     def loader(self, student: DualEncoder) -> BatchLoader:
         """Every image decoded in every epoch."""
@@ -113,13 +118,13 @@ class FilePerSample:
         """Read, and stack."""
         files = [self._folder / f"{sample}.pt" for sample in batch.samples.tolist()]
         rows = [torch.load(file, weights_only=True) for file in files]
-        available = torch.ones(len(rows), dtype=torch.bool)
+        available = torch.ones(len(rows), dtype=torch.bool, device=PROCESSES.device)
         names = dict.fromkeys(name.rpartition("_")[0] for name in rows[0])
         return {
             name: TeacherOutputs(
                 available=available,
-                image=torch.stack([row[f"{name}_image"] for row in rows]),
-                text=torch.stack([row[f"{name}_text"] for row in rows]),
+                image=torch.stack([row[f"{name}_image"] for row in rows]).to(PROCESSES.device),
+                text=torch.stack([row[f"{name}_text"] for row in rows]).to(PROCESSES.device),
             )
             for name in names
         }
@@ -130,21 +135,24 @@ _TOWERS = ("image", "text")
 
 def _row(outputs: TeacherOutputs, tower: str, place: int) -> Tensor:
     rows: Tensor = getattr(outputs, tower)
-    return rows[place].clone()
+    return rows[place].cpu().clone()
 
 
 def _bare(student: DualEncoder, loader: BatchLoader) -> Callable[[], None]:
     """An epoch of contrastive training as one would write it in plain torch."""
-    student.train()
+    device = PROCESSES.device
+    student.to(device).train()
     optimiser = torch.optim.AdamW(student.parameters(), lr=1e-4, fused=True)
 
     def epoch() -> None:
         for batch in loader.batches(epoch=0):
             optimiser.zero_grad()
-            found = student(batch.rasters, batch.tokens)
+            moved = on_device(batch, device)
+            with autocast(device, autocast_dtype("auto", device)):
+                found = student(moved.rasters, moved.tokens)
             image, text = functional.normalize(found.image, dim=1), functional.normalize(found.text, dim=1)
             logits = found.logit_scale * image @ text.T
-            diagonal = torch.arange(len(logits))
+            diagonal = torch.arange(len(logits), device=device)
             loss = functional.cross_entropy(logits, diagonal) + functional.cross_entropy(logits.T, diagonal)
             loss.backward()
             optimiser.step()
@@ -153,27 +161,30 @@ def _bare(student: DualEncoder, loader: BatchLoader) -> Callable[[], None]:
 
 
 def _distilled(student: DualEncoder, loader: BatchLoader, source: TeacherSource) -> Callable[[], None]:
-    """An epoch of MMKD-CLIP's second stage."""
-    student.train()
-    spaces = {
-        f"teacher_{number}": TeacherSpace(image_dim=DIM, text_dim=DIM, logit_scale=None)
-        for number in range(TEACHERS)
-    }
+    """An epoch of MMKD-CLIP's second stage, with the watch and the meter of the training loop."""
+    student.to(PROCESSES.device).train()
+    names = [f"teacher_{number}" for number in range(TEACHERS)]
+    spaces = {name: TeacherSpace(image_dim=DIM, text_dim=DIM, logit_scale=None) for name in names}
     method = build_method(METHOD, student_dim=student.embed_dim, teachers=spaces, seed=0)
+    method.to(PROCESSES.device)
     config = TrainingConfig(epochs=1, batch_size=BATCH, learning_rate=1e-4)
     optimiser = Optimiser(student=student, method=method, config=config)
-    step = GradientStep(
-        student=student, method=method, source=source, processes=Processes(cpu=True), settings=StepSettings()
-    )
+    settings = StepSettings()
+    step = GradientStep(student=student, method=method, source=source, processes=PROCESSES, settings=settings)
+    watch, meter = NonFiniteWatch(ids=loader.ids, processes=PROCESSES), Meter(names)
 
     def epoch() -> None:
         for number, batch in enumerate(loader.batches(epoch=0)):
             optimiser.clear()
             report = step(batch, step=number)
             norm = optimiser.gradient_norm()
-            finite = norm.isfinite() & report.finite_rows.all()
+            finite = watch.record(report, step=number, gradient_norm=norm)
+            if PROCESSES.device.type == "cpu":
+                watch.look()
             optimiser.update(rate=1e-4, gradient_norm=norm, finite=finite)
             student.clamp_logit_scale()
+            meter.add(report, norm)
+        watch.look()
 
     return epoch
 
@@ -209,9 +220,10 @@ def _for_scale(world: World) -> Iterator[Measurement]:
         bare = min(seconds(_bare(model, loader)) for _ in range(2)) / IMAGES
     what = f"reading what {TEACHERS} teachers say: time of one `.pt` file a sample against the store"
     yield _beside(what, f"{slower:.1f}")
-    teacher = timm.create_model("vit_base_patch16_224", num_classes=0).eval()
-    pixels = torch.zeros(4, 3, SIZE, SIZE)
-    with torch.inference_mode():
+    device = PROCESSES.device
+    teacher = timm.create_model("vit_base_patch16_224", num_classes=0).to(device).eval()
+    pixels = torch.zeros(4 if device.type == "cpu" else BATCH, 3, SIZE, SIZE, device=device)
+    with torch.inference_mode(), autocast(device, autocast_dtype("auto", device)):
         forward = min(seconds(lambda: teacher(pixels)) for _ in range(3)) / len(pixels)
     share = bare / (bare + TEACHERS * forward)
     what = (
