@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from faulty_world import World
+from PIL import Image
 
 import meddistill.recipes.pipeline
 from meddistill.cli import main
@@ -95,6 +97,19 @@ def world_of_two_stages(folder: Path) -> World:
         {**stage, "objectives": objectives, "selection": {"kind": "random_draw"}},
     ]
     world.recipe["bundle"] = {"formats": ["open_clip", "onnx"]}
+    world.write()
+    return world
+
+
+def with_more_rows(world: World, count: int) -> World:
+    """The world with `count` more pictures to train on, so that start and end are a run's lesser part."""
+    numbers = np.random.default_rng(1)
+    for place in range(count):
+        name = f"images/more{place:03}.png"
+        pixels = numbers.integers(0, 256, (24, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(world.folder / name)
+        row = {**world.rows[0], "id": f"more-{place}", "image": name, "text": f"further finding {place}"}
+        world.rows.append(row)
     world.write()
     return world
 

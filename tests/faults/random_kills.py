@@ -13,8 +13,19 @@ import time
 from functools import partial
 from pathlib import Path
 
-from mortal import KILLED, begin, command, differing, do, prepare, whole_run, world_of_two_stages
+from mortal import (
+    KILLED,
+    begin,
+    command,
+    differing,
+    do,
+    prepare,
+    whole_run,
+    with_more_rows,
+    world_of_two_stages,
+)
 
+MORE_ROWS = 120
 PATIENCE = 20  # runs for each kill, on a machine that finishes most of them before
 
 
@@ -26,7 +37,8 @@ def fresh(out: Path, features: Path | None) -> None:
 
 
 def kill_at_random(folder: Path, verb: str, kills: int, seed: int) -> dict[str, object]:
-    recipe = world_of_two_stages(folder / "world").folder / "recipe.yaml"
+    world = with_more_rows(world_of_two_stages(folder / "world"), MORE_ROWS)
+    recipe = world.folder / "recipe.yaml"
     numbers = random.Random(seed)
     features = whole_run("extract", recipe, folder / "features") if verb == "train" else None
     whole, out = folder / "whole", folder / "killed"
