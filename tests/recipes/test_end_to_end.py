@@ -48,7 +48,8 @@ def results(finished_run: Path) -> Results:
 def test_the_folder_has_what_the_documents_promise(finished_run: Path) -> None:
     names = {path.name for path in finished_run.iterdir() if not path.name.startswith(".")}
     assert names == {
-        "recipe.yaml", "steps.json", "features", "stages", "student", "evaluation", "bundle", "report.html"
+        "recipe.yaml", "steps.json", "features", "stages", "student", "evaluation", "bundle", "audit.json",
+        "report.html",
     }  # fmt: skip
     assert {path.name for path in (finished_run / "stages").iterdir()} == set(STAGES)
     steps = json.loads((finished_run / "steps.json").read_text())
@@ -59,6 +60,7 @@ def test_the_folder_has_what_the_documents_promise(finished_run: Path) -> None:
         "student",
         "evaluate",
         "export",
+        "audit",
         "report",
     ]
 
@@ -202,7 +204,8 @@ def test_running_again_does_nothing_and_says_so(own_run: Path, small_world: Path
     assert changed == set()
     assert _work(diary) == []
     assert diary.said == [
-        "features: done already", "evaluate: done already", "export: done already", "report: done already"
+        "features: done already", "evaluate: done already", "export: done already", "audit: done already",
+        "report: done already",
     ]  # fmt: skip
     assert seconds < 8
 
