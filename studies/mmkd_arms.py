@@ -129,6 +129,7 @@ def arms(best: str) -> dict[str, Arm]:
         "single": Arm(teachers=(best,)),
         "uniform": Arm(teachers=every, options={"selection": {"kind": "available"}}),
         **{str(each["kind"]): Arm(teachers=every, options={"projection": each}) for each in PROJECTIONS},
+        "similarity_kl": Arm(teachers=every, options={"objectives": {**OBJECTIVES, "similarity_kl": 1.0}}),
         "int8": Arm(teachers=every, precision="int8"),
     }
     for name in every:
