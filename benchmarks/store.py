@@ -7,10 +7,7 @@ import numpy as np
 
 from benchmarks.linear_teacher import load_linear_teachers
 from benchmarks.measure import Measurement, interleaved, seconds
-from meddistill.data.config import TableConfig
-from meddistill.data.phantom.config import PhantomConfig
-from meddistill.data.phantom.generate import generate
-from meddistill.data.table import read_table
+from benchmarks.phantom_pairs import phantom_pairs
 from meddistill.features.config import ExtractOptions
 from meddistill.features.extract import extract
 from meddistill.features.format import Output
@@ -58,8 +55,7 @@ def run() -> list[Measurement]:
 
 
 def _store(folder: Path) -> FeatureStore:
-    tables = generate(folder / "phantom", PhantomConfig(samples=IMAGES))
-    samples = read_table(TableConfig(table=str(tables.pairs), text="text"), base=folder)
+    samples = phantom_pairs(folder, IMAGES)
     teachers = load_linear_teachers(TEACHERS, dim=DIM)
     return extract(folder / "store", samples, teachers, ExtractOptions())
 

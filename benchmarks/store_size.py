@@ -8,11 +8,8 @@ import numpy as np
 
 from benchmarks.linear_teacher import load_linear_teachers
 from benchmarks.measure import Measurement
-from meddistill.data.config import TableConfig
-from meddistill.data.phantom.config import PhantomConfig
-from meddistill.data.phantom.generate import generate
+from benchmarks.phantom_pairs import phantom_pairs
 from meddistill.data.samples import Samples
-from meddistill.data.table import read_table
 from meddistill.features.config import ExtractOptions, Precision
 from meddistill.features.extract import extract
 from meddistill.features.format import Output
@@ -30,8 +27,7 @@ _TOWERS: Final[tuple[Output, ...]] = ("image", "text")
 def run() -> list[Measurement]:
     """Both precisions of the same features."""
     with tempfile.TemporaryDirectory() as folder:
-        tables = generate(Path(folder) / "phantom", PhantomConfig(samples=IMAGES))
-        samples = read_table(TableConfig(table=str(tables.pairs), text="text"), base=Path(folder))
+        samples = phantom_pairs(Path(folder), IMAGES)
         stores = {name: _store(Path(folder) / name, samples, name) for name in _LIMITS}
         found = [_size(name, store) for name, store in stores.items()]
         least = min(_least_cosine(stores, teacher) for teacher in stores["int8"].teachers)

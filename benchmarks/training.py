@@ -19,14 +19,11 @@ from torch.nn import functional
 
 from benchmarks.linear_teacher import load_linear_teachers
 from benchmarks.measure import Measurement, interleaved, seconds
-from meddistill.data.config import TableConfig
+from benchmarks.phantom_pairs import phantom_pairs
 from meddistill.data.dataset import SampleDataset, token_table
 from meddistill.data.loader import BatchLoader, make_loader
-from meddistill.data.phantom.config import PhantomConfig
-from meddistill.data.phantom.generate import generate
 from meddistill.data.plan import EpochPlan
 from meddistill.data.samples import Samples
-from meddistill.data.table import read_table
 from meddistill.features.config import ExtractOptions
 from meddistill.features.extract import extract
 from meddistill.features.sources import StoredTeachers, TeacherSource
@@ -74,8 +71,7 @@ class World:
     @cached_property
     def samples(self) -> Samples:
         """The pairs."""
-        tables = generate(self.folder / "phantom", PhantomConfig(samples=IMAGES, size=SIZE))
-        return read_table(TableConfig(table=str(tables.pairs), text="text"), base=self.folder)
+        return phantom_pairs(self.folder, IMAGES, size=SIZE)
 
     @cached_property
     def stored(self) -> StoredTeachers:

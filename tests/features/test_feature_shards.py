@@ -7,8 +7,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from meddistill.errors import StoreError
-from meddistill.features.files import sha256_of
 from meddistill.features.shards import PAGE, ShardDraft, locate, mapped, write_tensors
+from meddistill.files import sha256_of
 
 
 def values_of(dtype: str, *shape: int) -> np.ndarray:

@@ -11,54 +11,17 @@ from meddistill.methods.build import build_method
 from meddistill.methods.config import ContrastiveConfig, EmbeddingConfig
 from meddistill.objectives.base import RowContext
 from meddistill.objectives.contrastive import Contrastive
-from meddistill.records import StudentOutputs, TeacherOutputs, positives
+from toy_rows import ROWS, assert_only_shares_change, embeddings, outputs, step, which_positives
 from toy_training import (
     DEVICE,
     EMBEDDING,
     STUDENT_DIM,
     TEACHER_DIMS,
-    ToyStudent,
-    ToyTeachers,
-    toy_batch,
     toy_method,
     toy_spaces,
 )
 
-ROWS = range(12)
 FEATURES_ALONE = {"method": "embedding", "objectives": {"feature_mse": 1.0}}
-
-
-def outputs(names=TEACHER_DIMS, absent=()) -> dict[str, TeacherOutputs]:
-    found = ToyTeachers(names, absent=absent).outputs(toy_batch(ROWS))
-    return {
-        name: replace(
-            each,
-            available=each.available.to(DEVICE),
-            image=each.image.to(DEVICE),
-            text=each.text.to(DEVICE),
-        )
-        for name, each in found.items()
-    }
-
-
-def embeddings() -> StudentOutputs:
-    batch = toy_batch(ROWS)
-    found = ToyStudent()(batch.rasters, batch.tokens)
-    return StudentOutputs(
-        image=found.image.detach().to(DEVICE).requires_grad_(),
-        text=found.text.detach().to(DEVICE).requires_grad_(),
-        logit_scale=found.logit_scale.detach().to(DEVICE).requires_grad_(),
-    )
-
-
-def which_positives() -> torch.Tensor:
-    batch = toy_batch(ROWS)
-    return positives(batch.image_group, batch.text_group).to(DEVICE)
-
-
-def step(method: Method, student: StudentOutputs, teachers: dict[str, TeacherOutputs], seed: int = 0):
-    generator = torch.Generator().manual_seed(seed)
-    return method.to(DEVICE).loss(student, teachers, positives=which_positives(), generator=generator)
 
 
 def embedding(**changes) -> EmbeddingConfig:
@@ -157,26 +120,7 @@ def test_an_absent_teacher_is_as_if_it_were_not_in_the_recipe() -> None:
 def test_a_teacher_missing_for_a_row_only_rescales_the_gradients_of_the_others() -> None:
     """Row 0 loses gamma: alpha and beta go from a third to a half there, and nothing else changes."""
     config = EmbeddingConfig.model_validate(FEATURES_ALONE)
-    method, teachers = toy_method(config), outputs()
-    everyone = torch.ones(len(ROWS), device=DEVICE).bool()
-    features = {name: replace(each, available=everyone) for name, each in teachers.items()}
-
-    def gradient(names_in_row_0: list[str]) -> dict[str, torch.Tensor]:
-        student = embeddings()
-        some = everyone.clone()
-        some[0] = False
-        given = {
-            name: each if name in names_in_row_0 else replace(each, available=some)
-            for name, each in features.items()
-        }
-        step(method, student, given).total.backward()
-        return student.image.grad
-
-    alone = {name: gradient([name]) for name in TEACHER_DIMS}
-    three, two = gradient(list(TEACHER_DIMS)), gradient(["alpha", "beta"])
-    torch.testing.assert_close(three[1:], two[1:])
-    torch.testing.assert_close(two[0], (alone["alpha"][0] + alone["beta"][0]) / 2)
-    torch.testing.assert_close(three[0], (alone["alpha"][0] + alone["beta"][0] + alone["gamma"][0]) / 3)
+    assert_only_shares_change(toy_method(config))
 
 
 @pytest.mark.parametrize(

@@ -11,19 +11,15 @@ from meddistill.features.projections.maps import LinearMap
 from meddistill.methods.base import Method
 from meddistill.methods.config import EmbeddingConfig
 from meddistill.methods.spaces import FixedMap
-from meddistill.records import StudentOutputs, TeacherOutputs, positives
 from toy_projections import projected, toy_maps
+from toy_rows import ROWS, assert_only_shares_change, available_everywhere, embeddings, outputs, step
 from toy_training import (
     DEVICE,
     STUDENT_DIM,
     TEACHER_DIMS,
-    ToyStudent,
-    ToyTeachers,
-    toy_batch,
     toy_method,
 )
 
-ROWS = range(12)
 FIXED = ("linear_autoencoder", "pca", "phi_s")
 FEATURES = {"feature_mse": 50.0, "cosine_smooth_l1": 2.0, "gradient_distillation": 1e3}
 
@@ -36,36 +32,6 @@ def config(kind: str, **changes) -> EmbeddingConfig:
         "rescale": "none",
     }
     return EmbeddingConfig.model_validate({**options, **changes})
-
-
-def outputs(rows=ROWS, absent=()) -> dict[str, TeacherOutputs]:
-    found = ToyTeachers(absent=absent).outputs(toy_batch(rows))
-    return {
-        name: replace(
-            each,
-            available=each.available.to(DEVICE),
-            image=each.image.to(DEVICE),
-            text=each.text.to(DEVICE),
-        )
-        for name, each in found.items()
-    }
-
-
-def embeddings(rows=ROWS) -> StudentOutputs:
-    batch = toy_batch(rows)
-    found = ToyStudent()(batch.rasters, batch.tokens)
-    return StudentOutputs(
-        image=found.image.detach().to(DEVICE).requires_grad_(),
-        text=found.text.detach().to(DEVICE).requires_grad_(),
-        logit_scale=found.logit_scale.detach().to(DEVICE).requires_grad_(),
-    )
-
-
-def step(method: Method, student: StudentOutputs, teachers: dict[str, TeacherOutputs], rows=ROWS):
-    batch = toy_batch(rows)
-    pairs = positives(batch.image_group, batch.text_group).to(DEVICE)
-    generator = torch.Generator().manual_seed(0)
-    return method.to(DEVICE).loss(student, teachers, positives=pairs, generator=generator)
 
 
 @pytest.mark.parametrize("kind", ["linear_autoencoder", "pca"])
@@ -159,32 +125,15 @@ def test_rows_that_a_teacher_lacks_stay_zero_in_its_space() -> None:
 def test_a_teacher_missing_for_a_row_changes_only_the_others_shares(kind, rescale) -> None:
     """Row 0 loses gamma: alpha and beta go from a third to a half there, and nothing else changes."""
     method = projected(config(kind, rescale=rescale))
-    everyone = torch.ones(len(ROWS), device=DEVICE).bool()
-    features = {name: replace(each, available=everyone) for name, each in outputs().items()}
-    step(method, embeddings(), features)  # the factors are those of a stage under way
-
-    def gradient(names_in_row_0: list[str]) -> torch.Tensor:
-        student = embeddings()
-        some = everyone.clone()
-        some[0] = False
-        given = {
-            name: each if name in names_in_row_0 else replace(each, available=some)
-            for name, each in features.items()
-        }
-        step(method, student, given).total.backward()
-        return student.image.grad
-
-    alone = {name: gradient([name]) for name in TEACHER_DIMS}
-    three, two = gradient(list(TEACHER_DIMS)), gradient(["alpha", "beta"])
-    torch.testing.assert_close(three[1:], two[1:])
-    torch.testing.assert_close(two[0], (alone["alpha"][0] + alone["beta"][0]) / 2)
-    torch.testing.assert_close(three[0], (alone["alpha"][0] + alone["beta"][0] + alone["gamma"][0]) / 3)
+    # The factors are those of a stage under way.
+    step(method, embeddings(), available_everywhere())
+    assert_only_shares_change(method)
 
 
 def pull(method: Method, rows=ROWS) -> float:
     """The length of the total's gradient at the student's image and text embeddings."""
     student = embeddings(rows)
-    step(method, student, outputs(rows), rows).total.backward()
+    step(method, student, outputs(rows=rows), rows=rows).total.backward()
     return torch.cat([student.image.grad.flatten(), student.text.grad.flatten()]).norm().item()
 
 

@@ -42,7 +42,6 @@ class Selection(ABC):
         return selected
 
 
-@final
 class Available(Selection):
     """Every available teacher."""
 
@@ -94,8 +93,10 @@ class BatchDraw(Selection):
 
 
 @final
-class TeacherDropping(Selection):
+class TeacherDropping(Available):
     """Of a row's teachers the one with the highest loss, and each other one with probability 1 − p.
+
+    All available ones are selected at first: their losses must be known to find the highest.
 
     UNIC (Sariyildiz et al. 2024) with p = 0.5. Its losses stand on standardised features; ours are the
     weighted sum of a stage's objectives, so a teacher whose losses are larger by nature is kept more often.
@@ -104,14 +105,6 @@ class TeacherDropping(Selection):
 
     def __init__(self, probability: float = 0.5) -> None:
         self.probability = probability
-
-    def select(
-        self,
-        available: Bool[Tensor, "batch teachers"],
-        generator: torch.Generator,  # noqa: ARG002
-    ) -> Bool[Tensor, "batch teachers"]:
-        """`available` itself: all losses must be known to find the highest."""
-        return available
 
     def thin(
         self,

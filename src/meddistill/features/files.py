@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from meddistill.errors import StoreError
 from meddistill.features.identity import NAME, own_name, runs_here
-from meddistill.files import writing
+from meddistill.files import sha256_of, sync_folder, writing
 
 MANIFEST: Final = "manifest.json"
 MANIFEST_COPY: Final = "manifest.copy.json"
@@ -26,7 +26,6 @@ _OPENING: Final = b'{"sha256": "'
 _MIDDLE: Final = b'",\n"content": '
 _CLOSING: Final = b"}\n"
 _DIGEST_LENGTH: Final = 64
-_BLOCK: Final = 1 << 20
 _PART_SECONDS: Final = 24 * 3600
 _OWN: Final = re.compile(
     r"(images|texts|pairs)-\d{4}(\.copy)?\.parquet|(image|text|tokens)-\d{8}\.safetensors"
@@ -76,7 +75,7 @@ def place(path: Path) -> None:
     """Give the sealed part of `path` its name. The caller enters it in a manifest."""
     with storing(path):
         part_of(path).replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def commit(path: Path) -> FileEntry:
@@ -102,15 +101,6 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-
-
-def sha256_of(path: Path) -> str:
-    """The sha256 of a file's bytes, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        while block := handle.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def write_manifest(folder: Path, content: str) -> None:
@@ -166,11 +156,3 @@ def _may_be_written(part: Path, writer: str) -> bool:
     if here is None:
         return time.time() - part.stat().st_mtime < _PART_SECONDS
     return here and writer != own_name()
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from meddistill.errors import StoreError
 from meddistill.features.encoding import decoded
-from meddistill.features.files import sha256_of
 from meddistill.features.format import OutputManifest, Piece
 from meddistill.features.mapping import MappedPiece, MappedRows
 from meddistill.features.rows import Indices
 from meddistill.features.shards import OFFSETS, SCALE, VALUES, locate, mapped
+from meddistill.files import sha256_of
 
 Array = NDArray[np.generic]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from meddistill.errors import StoreError
 from meddistill.features.agreement import AGREEMENT
-from meddistill.features.files import FileEntry, sha256_of
+from meddistill.features.files import FileEntry
 from meddistill.features.format import (
     TABLES,
     TEACHERS,
@@ -31,6 +31,7 @@ from meddistill.features.rows import Indices
 from meddistill.features.shards import mapped
 from meddistill.features.statistics import Statistics
 from meddistill.features.tables import Tables
+from meddistill.files import sha256_of
 from meddistill.teachers.card import TeacherCard
 
 REMEDY: Final = (

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from meddistill.errors import StoreError
-from meddistill.features.files import commit, copy_of, part_of, sha256_of, storing, write_whole
+from meddistill.features.files import commit, copy_of, part_of, storing, write_whole
 from meddistill.features.format import TABLES, Piece, StoreManifest, Table
 from meddistill.features.rows import DistinctRows, Indices
+from meddistill.files import sha256_of
 
 ABSENT: Final = -1
 _KEY: Final = pa.binary(32)

@@ -14,7 +14,6 @@ from meddistill.features.files import (
     FileEntry,
     copy_of,
     read_manifest,
-    sha256_of,
     write_manifest,
     write_whole,
 )
@@ -30,6 +29,7 @@ from meddistill.features.format import (
 )
 from meddistill.features.reader import files_of
 from meddistill.features.workers import Workers
+from meddistill.files import sha256_of
 from meddistill.progress import Advance, Progress, SilentProgress
 
 

@@ -14,13 +14,13 @@ from meddistill.features.reader import FeatureStore
 from meddistill.features.rows import Indices
 from meddistill.recipes.schema import EmbeddingStage
 from meddistill.recipes.session import Session
-from meddistill.recipes.steps.training_data import StageRows, stage_rows
+from meddistill.recipes.steps.training_data import StageRows
 
 PROJECTION_FILE: Final = "projection.safetensors"
 
 
 def target_maps(
-    session: Session, stage: EmbeddingStage, *, student_dim: int, inputs: Mapping[str, Any]
+    session: Session, stage: EmbeddingStage, rows: StageRows, *, student_dim: int, inputs: Mapping[str, Any]
 ) -> dict[str, LinearMap]:
     """The teachers' maps, from the stage's folder or else fitted there by the main process.
 
@@ -36,7 +36,7 @@ def target_maps(
     }
     if session.is_main_process and load_maps(path, fitted_from=fitted_from) is None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_maps(_fitted(session, stage, student_dim), path, fitted_from=fitted_from)
+        save_maps(_fitted(session, stage, rows, student_dim), path, fitted_from=fitted_from)
     session.processes.wait()
     maps = load_maps(path, fitted_from=fitted_from)
     if maps is None:
@@ -45,7 +45,9 @@ def target_maps(
     return maps
 
 
-def _fitted(session: Session, stage: EmbeddingStage, student_dim: int) -> dict[str, LinearMap]:
+def _fitted(
+    session: Session, stage: EmbeddingStage, rows: StageRows, student_dim: int
+) -> dict[str, LinearMap]:
     if isinstance(stage.projection, LearnedHeadConfig):
         return {}
     store = FeatureStore.open(session.folder.features)
@@ -55,7 +57,7 @@ def _fitted(session: Session, stage: EmbeddingStage, student_dim: int) -> dict[s
         store,
         tuple(session.teachers),
         student_dim=student_dim,
-        pairs=_pairs(store, stage_rows(session, stage)) if learnt else None,
+        pairs=_pairs(store, rows) if learnt else None,
         device=session.processes.device,
         progress=session.progress,
     )

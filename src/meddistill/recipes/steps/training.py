@@ -20,7 +20,7 @@ from meddistill.recipes.capabilities import wants_statistics
 from meddistill.recipes.schema import ContrastiveStage, EmbeddingStage
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.projections import target_maps
-from meddistill.recipes.steps.training_data import stage_data, stage_rows
+from meddistill.recipes.steps.training_data import StageRows, stage_data, stage_rows
 from meddistill.students.build import initial_licence
 from meddistill.students.dual_encoder import DualEncoder
 from meddistill.students.folder import is_whole, save_student
@@ -52,7 +52,8 @@ def train_stages(session: Session) -> None:
 def _train(session: Session, stage: AnyStage, student: DualEncoder, *, initial: str) -> None:
     step = f"stage {stage.name}"
     folder = session.folder.stage(stage.name)
-    with closing(stage_data(session, stage, student)) as data:
+    rows = stage_rows(session, stage)
+    with closing(stage_data(session, stage, student, rows)) as data:
         teachers = session.teacher_inputs if isinstance(stage, EmbeddingStage) else {}
         inputs = {
             "stage": stage.model_dump(mode="json", exclude=set(FREE_ON_RESUME)),
@@ -69,9 +70,9 @@ def _train(session: Session, stage: AnyStage, student: DualEncoder, *, initial: 
         session.processes.wait()
         work = Stage(
             student=student,
-            method=_method(session, stage, student, inputs=inputs),
+            method=_method(session, stage, student, rows=rows, inputs=inputs),
             data=data,
-            source=_source(session, stage),
+            source=_source(session, stage, rows),
             config=stage,
             inputs={name: given for name, given in inputs.items() if name not in ("stage", "data")},
             licences=session.licence_inputs,
@@ -81,10 +82,12 @@ def _train(session: Session, stage: AnyStage, student: DualEncoder, *, initial: 
         session.folder.finish(step, inputs, steps=result.steps, seconds=round(result.wall_seconds, 1))
 
 
-def _method(session: Session, stage: AnyStage, student: DualEncoder, *, inputs: Mapping[str, Any]) -> Method:
+def _method(
+    session: Session, stage: AnyStage, student: DualEncoder, *, rows: StageRows, inputs: Mapping[str, Any]
+) -> Method:
     spaces: Mapping[str, TeacherSpace] = {}
     if isinstance(stage, EmbeddingStage):
-        maps = target_maps(session, stage, student_dim=student.embed_dim, inputs=inputs)
+        maps = target_maps(session, stage, rows, student_dim=student.embed_dim, inputs=inputs)
         spaces = _teacher_spaces(session, stage, maps)
     return build_method(stage, student_dim=student.embed_dim, teachers=spaces, seed=stage.seed)
 
@@ -118,16 +121,14 @@ def _tower_statistics(store: FeatureStore, teacher: str) -> dict[Tower, TowerSta
     }
 
 
-def _source(session: Session, stage: AnyStage) -> TeacherSource | None:
+def _source(session: Session, stage: AnyStage, rows: StageRows) -> TeacherSource | None:
     if not isinstance(stage, EmbeddingStage):
         return None
     if session.recipe.features.source == "online":
-        available = stage_rows(session, stage).available
-        return OnlineTeachers(session.teachers, device=session.processes.device, available=available)
-    store = FeatureStore.open(session.folder.features)
-    rows = stage_rows(session, stage)
+        device = session.processes.device
+        return OnlineTeachers(session.teachers, device=device, available=rows.available)
     return StoredTeachers(
-        store,
+        FeatureStore.open(session.folder.features),
         rows.samples,
         tuple(session.teachers),
         device=session.processes.device,

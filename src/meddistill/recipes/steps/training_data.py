@@ -39,10 +39,9 @@ def stage_rows(session: Session, stage: ContrastiveStage | EmbeddingStage) -> St
 
 
 def stage_data(
-    session: Session, stage: ContrastiveStage | EmbeddingStage, student: DualEncoder
+    session: Session, stage: ContrastiveStage | EmbeddingStage, student: DualEncoder, rows: StageRows
 ) -> BatchLoader:
     """Batches of the stage's samples."""
-    rows = stage_rows(session, stage)
     samples = rows.samples
     dataset = SampleDataset(
         samples,
