@@ -1,7 +1,5 @@
 """Balancing sees the global batch: neither micro-batches nor processes change what it draws or weighs."""
 
-import os
-import socket
 from pathlib import Path
 
 import pytest
@@ -10,6 +8,7 @@ import torch
 from meddistill.methods.config import EmbeddingConfig
 from meddistill.training.processes import Processes
 from toy_training import EMBEDDING, ON_CPU, ToyStudent, gradients_of, toy_batch, toy_method, toy_step
+from two_processes import run_two
 
 ROWS = list(range(3, 15))
 EXACT = {"rtol": 1e-9, "atol": 1e-12}
@@ -62,27 +61,19 @@ def test_what_is_balanced_is_not_uniform(whole) -> None:
     assert not step("draws", number=4)["weights"].equal(whole["draws"]["weights"])
 
 
-def _join(rank: int, port: int, folder: str) -> None:
-    os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
-    )
-    torch.set_num_threads(1)
+def _work(rank: int, folder: str) -> None:
     processes = Processes(cpu=ON_CPU and torch.cuda.is_available())
     # What was drawn before must not matter, and differs from process to process.
     torch.manual_seed(rank)
     found = {kind: step(kind, processes, micro_batch=4 if kind == "draws" else None) for kind in BALANCED}
     torch.save(found, Path(folder) / f"{rank}.pt")
-    torch.distributed.destroy_process_group()
 
 
 @pytest.mark.skipif(
     not ON_CPU and torch.cuda.device_count() < 2, reason="two processes need two GPUs, or the CPU"
 )
 def test_two_processes_equal_one(whole, tmp_path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_join, args=(port, str(tmp_path)), nprocs=2)
+    run_two(_work, str(tmp_path))
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         torch.testing.assert_close(found, whole, **EXACT)

@@ -1,7 +1,6 @@
 """Two processes give what one gives. Run with gloo, as torchrun would start them."""
 
 import os
-import socket
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,7 @@ from toy_training import (
     toy_stage,
     toy_step,
 )
+from two_processes import run_two
 
 pytestmark = pytest.mark.skipif(
     not ON_CPU and torch.cuda.device_count() < 2, reason="two processes need two GPUs, or the CPU"
@@ -67,19 +67,11 @@ def spoilt_step(processes: Processes) -> str:
     return "no error"
 
 
-def _join(rank: int, count: int, port: int, folder: str) -> None:
-    os.environ.update(
-        RANK=str(rank),
-        LOCAL_RANK=str(rank),
-        WORLD_SIZE=str(count),
-        MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=str(port),
-        TOY_FOLDER=folder,
-    )
-    torch.set_num_threads(1)
+def _work(rank: int, folder: str) -> None:
+    os.environ["TOY_FOLDER"] = folder
     # Where there is no GPU, a run says nothing of the CPU and must join the others all the same.
     processes = Processes(cpu=ON_CPU and torch.cuda.is_available())
-    assert processes.count == count
+    assert processes.count == 2
     found = {
         "plain": three_steps(processes),
         "micro": three_steps(processes, micro_batch=3),
@@ -89,7 +81,6 @@ def _join(rank: int, count: int, port: int, folder: str) -> None:
         "spoilt": spoilt_step(processes),
     }
     torch.save(found, Path(folder) / f"{rank}.pt")
-    torch.distributed.destroy_process_group()
 
 
 def _stage(processes: Processes, folder: Path) -> dict[str, torch.Tensor]:
@@ -101,10 +92,7 @@ def _stage(processes: Processes, folder: Path) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> list[dict]:
     folder = tmp_path_factory.mktemp("processes")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_join, args=(2, port, str(folder)), nprocs=2)
+    run_two(_work, str(folder))
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

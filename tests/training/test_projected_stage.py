@@ -1,7 +1,5 @@
 """A stage with fixed maps and rescaled weights: broken off, in parts, in several processes."""
 
-import os
-import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from meddistill.training.loop import Stage, train_stage
 from meddistill.training.processes import Processes
 from toy_projections import projected
 from toy_training import ON_CPU, ToyData, ToyStudent, toy_batch, toy_config, toy_stage, toy_step
+from two_processes import run_two
 
 BATCH = [3, 8, 1, 2, 9, 10, 7, 0]
 
@@ -72,19 +71,13 @@ def test_micro_batches_have_the_factors_of_the_whole_batch() -> None:
     torch.testing.assert_close(factors(processes, micro_batch=3), factors(processes), rtol=1e-9, atol=0)
 
 
-def _join(rank: int, port: int, folder: str) -> None:
-    place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    os.environ.update(place, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.set_num_threads(1)
+def _work(rank: int, folder: str) -> None:
     torch.save(factors(Processes(cpu=ON_CPU)), Path(folder) / f"{rank}.pt")
 
 
 @pytest.mark.skipif(not ON_CPU, reason="two processes on one GPU")
 def test_processes_agree_on_the_factors_of_the_global_batch(tmp_path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_join, args=(port, str(tmp_path)), nprocs=2)
+    run_two(_work, str(tmp_path))
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     assert first.equal(second)
     torch.testing.assert_close(first, factors(Processes(cpu=ON_CPU)), rtol=1e-9, atol=0)

@@ -22,6 +22,7 @@ def run_until(
     session = run_recipe(loaded, out, until=until, again=again, progress=options.progress())
     if session.is_main_process:
         print_outcome(session, until=until)
+    session.processes.leave()
     return session
 
 

@@ -50,6 +50,11 @@ class Processes:
         """Until all processes are here."""
         self._state.wait_for_everyone()
 
+    def leave(self) -> None:
+        """Leave the others, the last call: threads of a group that was not left may abort their process."""
+        if self.count > 1:
+            dist.destroy_process_group()
+
     def gather_columns(self, columns: Sequence[Tensor]) -> list[Tensor]:
         """Each `[n, d_i]` tensor as `[processes · n, d_i]`, in the order of the processes; without gradient.
 
