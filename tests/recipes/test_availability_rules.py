@@ -77,3 +77,14 @@ def test_a_named_teacher_without_texts_cannot_agree(own_world: Path, tmp_path: P
     )
     with pytest.raises(ConfigError, match=r"`general` must have image and text embeddings of one dim"):
         do_run(own_world, tmp_path / "run", *overrides, until="features")
+
+
+def test_too_few_rows_are_told_before_anything_is_extracted(own_world: Path, tmp_path: Path) -> None:
+    _with_column(own_world, ["|".join(TEACHERS), *[""] * 99])
+    rules = "features.availability={column: clips, min_teachers: 1}"
+    told = r"stage distill: `batch_size` must be .* `features.availability.min_teachers`, 1, leaves \d of "
+    with pytest.raises(ConfigError, match=told):
+        do_run(own_world, tmp_path / "run", *SHORT, rules, until="train")
+    assert not (tmp_path / "run" / "features").exists()
+    with pytest.raises(ConfigError, match=told):
+        check_recipe(load_recipe(own_world, overrides=(rules,)), subject="recipe", out=tmp_path / "run")

@@ -67,7 +67,7 @@ def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResul
     mistakes.lines.extend(lacking(recipe, cards))
     if samples is not None:
         mistakes.lines.extend(never_asked(recipe, samples))
-        mistakes.catch(lambda: check_batches(session))
+        mistakes.catch(lambda: check_batches(session, None if missing else cards))
     initial = missing_initial_weights(recipe.student, base=loaded.base)
     student = None if initial else mistakes.catch(lambda: session.student)
     missing += initial

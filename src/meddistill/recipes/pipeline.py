@@ -80,6 +80,6 @@ def _look_at_data(session: Session, until: Step) -> None:
         subject = "teachers"
         raise ConfigError(subject, mistakes)
     if STEPS.index(until) >= STEPS.index("train"):
-        check_batches(session)
+        check_batches(session, {name: each.card for name, each in session.teachers.items()})
     if STEPS.index(until) >= STEPS.index("evaluate"):
         session.check_suite()

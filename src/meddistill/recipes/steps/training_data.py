@@ -10,11 +10,12 @@ from meddistill.data.plan import EpochPlan
 from meddistill.data.samples import Samples
 from meddistill.data.view_rule import ViewRule
 from meddistill.errors import ConfigError
-from meddistill.features.availability import Mask
+from meddistill.features.availability import Mask, availability
 from meddistill.imaging import Geometry
 from meddistill.recipes.schema import ContrastiveStage, EmbeddingStage, FeaturesConfig
 from meddistill.recipes.session import Session
 from meddistill.students.dual_encoder import DualEncoder
+from meddistill.teachers.card import TeacherCard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +56,20 @@ def stage_data(
     return make_loader(dataset, plan=plan, workers=stage.workers)
 
 
-def check_batches(session: Session) -> None:
-    """Raise ConfigError with every stage whose batches do not fit the rows or the processes."""
+def check_batches(session: Session, cards: Mapping[str, TeacherCard] | None = None) -> None:
+    """Raise ConfigError with every stage whose batches do not fit the rows or the processes.
+
+    With the `cards` of all teachers, a stage that distils has only the rows for which enough of them may be
+    asked by modality and column. What agreement takes away shows once the features are there.
+    """
     mistakes: list[str] = []
     for stage in session.recipe.stages:
+        rows = len(session.samples)
+        if cards and isinstance(stage, EmbeddingStage):
+            rules = session.recipe.features.availability
+            rows = len(availability(session.samples, cards, rules, store=None).kept)
         try:
-            _plan(session, stage, rows=len(session.samples))
+            _plan(session, stage, rows=rows)
         except ConfigError as error:
             mistakes += [f"stage {stage.name}: {line}" for line in error.mistakes]
     if mistakes:
@@ -69,14 +78,22 @@ def check_batches(session: Session) -> None:
 
 
 def _plan(session: Session, stage: ContrastiveStage | EmbeddingStage, *, rows: int) -> EpochPlan:
-    return EpochPlan(
-        rows=rows,
-        batch_size=stage.batch_size,
-        # By name as well, or two stages of one seed would go through the same views in the same order.
-        seed=draw("stage", stage.name, stage.seed),
-        processes=session.processes.count,
-        process=session.processes.index,
-    )
+    try:
+        return EpochPlan(
+            rows=rows,
+            batch_size=stage.batch_size,
+            # By name as well, or two stages of one seed would go through the same views in the same order.
+            seed=draw("stage", stage.name, stage.seed),
+            processes=session.processes.count,
+            process=session.processes.index,
+        )
+    except ConfigError as error:
+        everything = len(session.samples)
+        if rows == everything:
+            raise
+        least = session.recipe.features.availability.min_teachers
+        why = f"`features.availability.min_teachers`, {least}, leaves {rows:,} of {everything:,} rows."
+        raise ConfigError(error.subject, [f"{line} {why}" for line in error.mistakes]) from error
 
 
 def view_rule(stage: ContrastiveStage | EmbeddingStage, features: FeaturesConfig) -> ViewRule:
