@@ -20,6 +20,7 @@ QUICK = {"hidden_dim": 16, "steps": 10, "batch_size": 16}
 PROJECTIONS = {
     "linear_autoencoder": {"kind": "linear_autoencoder", **QUICK},
     "pca": {"kind": "pca"},
+    "joint_pca": {"kind": "joint_pca"},
     "phi_s": {"kind": "phi_s"},
 }
 MAPS = Path("stages") / "distill" / "projection.safetensors"
@@ -39,7 +40,7 @@ def test_a_recipe_runs_with_each_projection(own_world: Path, own_run: Path, kind
     student = (own_run / STUDENT).read_bytes()
     diary = do_run(recipe, own_run, until="train")
     assert any(line.startswith("stage distill: trained anew, since these") for line in diary.said)
-    assert ("Fitting the projection" in diary.opened) == (kind == "linear_autoencoder")
+    assert ("Fitting the projection" in diary.opened) == (kind in ("linear_autoencoder", "joint_pca"))
     maps = load_file(own_run / MAPS)
     assert {name.split("/")[0] for name in maps} == set(TEACHERS)
     store = FeatureStore.open(own_run / "features")

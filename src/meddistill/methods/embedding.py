@@ -259,8 +259,8 @@ def _unmixable(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) ->
         got = ", ".join(f"{name} {dim}" for name, dim in dims.items())
         mistakes.append(
             "`teachers` must have embeddings of one dim for interactive_contrastive `as_published`, which "
-            f"mixes the teachers of the rows; got {got}. Choose the projection linear_autoencoder or pca, or "
-            "leave `as_published` out."
+            f"mixes the teachers of the rows; got {got}. Choose the projection linear_autoencoder, pca or "
+            "joint_pca, or leave `as_published` out."
         )
     return mistakes
 

@@ -12,9 +12,8 @@ from torch.nn import functional
 from meddistill.errors import ConfigError
 from meddistill.features.projections.config import (
     LearnedHeadConfig,
-    LinearAutoencoderConfig,
-    PCAConfig,
     ProjectionConfig,
+    SharedDimConfig,
 )
 from meddistill.features.projections.maps import LinearMap
 from meddistill.methods.base import TeacherSpace
@@ -53,9 +52,10 @@ class FixedMap(nn.Module):
 class Spaces(nn.Module):
     """For each teacher the space in which the student is compared with it.
 
-    `learned_head`: the teacher's own, with a learned head there. `linear_autoencoder`, `pca`: the space of
-    the teacher's fixed map; a learned head leads there where its dim is not the student's. `phi_s`: that of
-    the fixed map, always with a learned head, since one teacher's axes mean nothing to another's.
+    `learned_head`: the teacher's own, with a learned head there. `linear_autoencoder`, `pca`, `joint_pca`:
+    the space of the teacher's fixed map, which is the same for all teachers with `joint_pca` alone; a learned
+    head leads there where its dim is not the student's. `phi_s`: that of the fixed map, always with a learned
+    head, since one teacher's axes mean nothing to another's.
     """
 
     def __init__(
@@ -99,11 +99,11 @@ class Spaces(nn.Module):
 
 def has_one_dim(config: ProjectionConfig) -> bool:
     """Whether the spaces of all teachers have the same number of channels, whatever the teachers' own."""
-    return isinstance(config, LinearAutoencoderConfig | PCAConfig)
+    return isinstance(config, SharedDimConfig)
 
 
 def _target_dim(config: ProjectionConfig, space: TeacherSpace, student_dim: int) -> int:
-    if isinstance(config, LinearAutoencoderConfig | PCAConfig):
+    if isinstance(config, SharedDimConfig):
         return config.dim or student_dim
     return cast("int", space.image_dim if space.image_dim is not None else space.text_dim)
 

@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from meddistill.errors import StoreError
 from meddistill.features.format import Output
 from meddistill.features.projections.config import LinearAutoencoderConfig
 from meddistill.features.projections.maps import LinearMap
+from meddistill.features.projections.pairs import TOWERS, refuse_idle, unit_rows
 from meddistill.features.reader import FeatureStore
 from meddistill.features.rows import Indices
 from meddistill.progress import Progress
@@ -44,6 +44,7 @@ def autoencoder_maps(
 
     Raises StoreError for a teacher without pairs.
     """
+    refuse_idle(store, pairs)
     samples = {name: _Samples(store, name, each) for name, each in pairs.items()}
     generator = np.random.default_rng(config.seed)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -75,31 +76,18 @@ class _Samples:
         self._store = store
         self._teacher = teacher
         outputs = store.outputs(teacher)
-        towers: tuple[Output, ...] = ("image", "text")
-        self._towers = [tower for tower in towers if tower in outputs]
+        self._towers = [tower for tower in TOWERS if tower in outputs]
         self.dim = outputs[self._towers[0]].shape[-1]
         self._pairs = pairs
-        if not len(pairs):
-            msg = (
-                f"teacher {teacher!r} must be available for one pair at least in `{store.path}`; got none. "
-                "Leave the teacher out."
-            )
-            raise StoreError(msg)
 
     def draw(
         self, generator: np.random.Generator, size: int, device: torch.device
     ) -> dict[Output, Float[Tensor, "size teacher_dim"]]:
         pairs = self._pairs[generator.integers(len(self._pairs), size=size)]
         return {
-            tower: functional.normalize(self._read(tower, pairs).to(device).float(), dim=-1)
+            tower: unit_rows(self._store, self._teacher, tower, pairs, device=device)
             for tower in self._towers
         }
-
-    def _read(self, tower: Output, pairs: Indices) -> Tensor:
-        if tower == "text":
-            return torch.from_numpy(self._store.read(self._teacher, "text", pairs[:, 1]))
-        whole = np.zeros(len(pairs), dtype=np.int64)
-        return torch.from_numpy(self._store.read(self._teacher, "image", pairs[:, 0], views=whole))
 
 
 @final

@@ -52,6 +52,21 @@ class PCAConfig(_Options):
     """
 
 
+class JointPCAConfig(_Options):
+    """One linear map per teacher into a space of all teachers: principal components of them side by side."""
+
+    kind: Literal["joint_pca"]
+    """Maps whose mean over a row's teachers shows what an ensemble of them sees."""
+    dim: PositiveInt | None = None
+    """Components. By default as many as the student has channels, which then needs no head; with another
+    number a learned head leads there.
+    """
+    rows: PositiveInt = 50_000
+    """The most pairs of image and caption that are looked at; of more than these, as many are drawn."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Of that draw."""
+
+
 class PhiSConfig(_Options):
     """Each teacher's own space, centred, rotated and scaled so that every channel has variance 1 (PHI-S).
 
@@ -63,5 +78,6 @@ class PhiSConfig(_Options):
     """Standardised from the store's statistics of images and texts together; a learned head leads there."""
 
 
-FittedConfig = LinearAutoencoderConfig | PCAConfig | PhiSConfig
+SharedDimConfig = LinearAutoencoderConfig | PCAConfig | JointPCAConfig
+FittedConfig = SharedDimConfig | PhiSConfig
 ProjectionConfig = Annotated[LearnedHeadConfig | FittedConfig, Field(discriminator="kind")]

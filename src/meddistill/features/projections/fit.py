@@ -5,7 +5,13 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from meddistill.features.projections.autoencoder import autoencoder_maps
-from meddistill.features.projections.config import FittedConfig, LinearAutoencoderConfig, PCAConfig
+from meddistill.features.projections.config import (
+    FittedConfig,
+    JointPCAConfig,
+    LinearAutoencoderConfig,
+    PCAConfig,
+)
+from meddistill.features.projections.joint_pca import joint_pca_maps
 from meddistill.features.projections.maps import LinearMap
 from meddistill.features.projections.pca import pca_map
 from meddistill.features.projections.phi_s import phi_s_map
@@ -27,22 +33,20 @@ def fit_maps(
 ) -> dict[str, LinearMap]:
     """One map for each of these teachers of the store.
 
-    PCA and PHI-S look at the statistics of all rows of the store. An autoencoder looks at `pairs` `[n, 2]`
-    of each teacher (rows of images and texts), by default those of the store whose image's modality it
-    knows, and is trained on `device`. The same store, options and device give the same maps; on a CPU with
-    the same number of threads bit for bit.
+    PCA and PHI-S look at the statistics of all rows of the store. An autoencoder and joint PCA look at
+    `pairs` `[n, 2]` of each teacher (rows of images and texts), by default those of the store whose image's
+    modality it knows, and are computed on `device`. The same store, options and device give the same maps;
+    on a CPU with the same number of threads bit for bit.
 
     Raises StoreError where a teacher is not complete in the store or does not vary.
     """
-    if isinstance(config, LinearAutoencoderConfig):
-        return autoencoder_maps(
-            config,
-            store,
-            {name: _known(store, name) for name in teachers} if pairs is None else pairs,
-            dim=config.dim or student_dim,
-            device=torch.device(device),
-            progress=progress or SilentProgress(),
-        )
+    if isinstance(config, LinearAutoencoderConfig | JointPCAConfig):
+        fitted = {name: _known(store, name) for name in teachers} if pairs is None else pairs
+        dim, place = config.dim or student_dim, torch.device(device)
+        shown = progress or SilentProgress()
+        if isinstance(config, JointPCAConfig):
+            return joint_pca_maps(config, store, fitted, dim=dim, device=place, progress=shown)
+        return autoencoder_maps(config, store, fitted, dim=dim, device=place, progress=shown)
     pooled = {name: Pooled.of(store.statistics(name), teacher=name) for name in teachers}
     if isinstance(config, PCAConfig):
         return {name: pca_map(each, dim=config.dim or student_dim) for name, each in pooled.items()}

@@ -43,8 +43,13 @@ class Pooled:
                 "Leave the teacher out."
             )
             raise StoreError(msg)
-        largest = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0)[None], axis=0)
-        return cls(mean=mean, eigenvalues=values, eigenvectors=vectors * np.where(largest < 0, -1.0, 1.0))
+        return cls(mean=mean, eigenvalues=values, eigenvectors=with_signs(vectors))
+
+
+def with_signs(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each column with the sign that makes its largest entry positive; eigenvectors come with either."""
+    largest = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0)[None], axis=0)
+    return vectors * np.where(largest < 0, -1.0, 1.0)
 
 
 def total_moments(towers: list[Statistics]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -1,0 +1,113 @@
+"""The principal components of all teachers side by side: maps into one space that they share."""
+
+from collections.abc import Mapping
+from typing import Final, final
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from meddistill.features.format import Output
+from meddistill.features.projections.config import JointPCAConfig
+from meddistill.features.projections.maps import LinearMap
+from meddistill.features.projections.pairs import TOWERS, refuse_idle, unit_rows
+from meddistill.features.projections.pooled import with_signs
+from meddistill.features.reader import FeatureStore
+from meddistill.features.rows import Indices
+from meddistill.progress import Progress
+
+_CHUNK: Final = 4096
+
+
+def joint_pca_maps(
+    config: JointPCAConfig,
+    store: FeatureStore,
+    pairs: Mapping[str, Indices],
+    *,
+    dim: int,
+    device: torch.device,
+    progress: Progress,
+) -> dict[str, LinearMap]:
+    """y_t = W_t x̂_t for each teacher t, such that the y_t of one row lie in one space and may be averaged.
+
+    With A_i the n_i teachers that row i may ask, x̂_ti their embeddings at unit length, for each tower
+
+        z_i = [x̂_ti / √n_i for t in A_i, 0 for the others],
+        S = ½ E_images[z zᵀ] + ½ E_texts[z zᵀ] = V diag(e) Vᵀ,    W_t = (V_k's rows of t)ᵀ,
+
+    k = `dim`. |z_i| = 1, and z_i·z_j is the mean of the cosines of rows that ask the same teachers: what an
+    ensemble of them sees. V_k keeps as much of these products as k channels can (Eckart and Young 1936), and
+    Σ_t W_t x̂_ti / √n_i is z_i in them. A student that follows the average of the y_t therefore approaches
+    the ensemble, whereas the spaces of `pca` and `linear_autoencoder` have nothing in common from one
+    teacher to the next. Nothing is centred, or products would no longer be cosines.
+
+    This is principal component analysis of concatenated blocks, each weighted alike (consensus PCA,
+    Westerhuis et al. 1998; without the centring), with missing blocks at zero. It is not part of MMKD-CLIP.
+
+    `pairs` `[n, 2]` are rows of the store's images and texts, by teacher; of more than `config.rows`
+    different ones, that many are drawn. Beyond the teachers' channels taken together y is zero.
+
+    Raises StoreError for a teacher without pairs.
+    """
+    refuse_idle(store, pairs)
+    rows = np.unique(np.concatenate([*pairs.values()]), axis=0)
+    if len(rows) > config.rows:
+        drawn = np.random.default_rng(config.seed).choice(len(rows), size=config.rows, replace=False)
+        rows = rows[np.sort(drawn)]
+    blocks = _Blocks(store, pairs, device)
+    second = torch.zeros(blocks.width, blocks.width, dtype=torch.float64)
+    with progress.track("Fitting the projection", len(rows), unit="pairs") as advance:
+        for start in range(0, len(rows), _CHUNK):
+            chunk = rows[start : start + _CHUNK]
+            for tower in blocks.towers:
+                joint = blocks.joint(tower, chunk)
+                second += (joint.T @ joint).cpu().double()
+            advance(len(chunk))
+    _, vectors = np.linalg.eigh(second.numpy() / len(rows) / len(blocks.towers))
+    leading = with_signs(vectors[:, ::-1][:, :dim])
+    return {name: _map(leading[part], dim) for name, part in blocks.parts.items()}
+
+
+def _map(leading: NDArray[np.float64], dim: int) -> LinearMap:
+    weight = np.zeros((dim, len(leading)), dtype=np.float32)
+    weight[: leading.shape[1]] = leading.T
+    return LinearMap(weight=weight, bias=np.zeros(dim, dtype=np.float32), unit_inputs=True)
+
+
+@final
+class _Blocks:
+    """The teachers' embeddings side by side; `parts`: the channels of each, `width` of all of them."""
+
+    def __init__(self, store: FeatureStore, pairs: Mapping[str, Indices], device: torch.device) -> None:
+        self._store = store
+        self._device = device
+        self._known = {name: _codes(each) for name, each in pairs.items()}
+        self._outputs = {name: [tower for tower in TOWERS if tower in store.outputs(name)] for name in pairs}
+        self.towers = [tower for tower in TOWERS if any(tower in each for each in self._outputs.values())]
+        self.parts: dict[str, slice] = {}
+        self.width = 0
+        for name, towers in self._outputs.items():
+            dim = store.outputs(name)[towers[0]].shape[-1]
+            self.parts[name] = slice(self.width, self.width + dim)
+            self.width += dim
+
+    def joint(self, tower: Output, rows: Indices) -> Float[Tensor, "rows width"]:
+        """z of these pairs."""
+        joint = torch.zeros(len(rows), self.width, device=self._device)
+        asked = torch.zeros(len(rows), device=self._device)
+        codes = _codes(rows)
+        for name, part in self.parts.items():
+            if tower in self._outputs[name]:
+                known = np.flatnonzero(np.isin(codes, self._known[name]))
+                at = torch.from_numpy(known).to(self._device)
+                joint[at, part] = unit_rows(self._store, name, tower, rows[known], device=self._device)
+                asked[at] += 1
+        return joint / asked.clamp(min=1).sqrt()[:, None]
+
+
+def _codes(pairs: Indices) -> NDArray[np.int64]:
+    """Both rows of a pair in one number."""
+    codes: NDArray[np.int64] = (pairs[:, 0].astype(np.int64) << 32) | pairs[:, 1].astype(np.int64)
+    return codes
