@@ -52,7 +52,7 @@ class FilePart:
                 whole.close()
                 raise self._cut_off()
             return io.BufferedReader(_Window(whole, self), _BUFFER)
-        # No file object around the archive: with it a part costs twice what a loose file does.
+        # Without a file object around the archive a part costs what a loose file does.
         handle = os.open(self.whole, _READ_ONLY)
         try:
             os.lseek(handle, self.start, os.SEEK_SET)
