@@ -79,11 +79,11 @@ def run() -> list[Measurement]:
             against_parts.append(taken / (bare + decoding))
             against_forwards.append(taken / bare)
     what = f"extraction with ViT-B/16 at {SIZE} px, time against"
+    parts = f"{what} decode + resize + bare forward passes"
+    beside = f"{what} bare forward passes, a core being free"
     return [
-        _measurement(f"{what} decode + resize + bare forward passes", median(against_parts), LIMIT),
-        _measurement(f"{what} bare forward passes, with a free core", median(against_forwards), LIMIT_BESIDE),
-            f"{what} bare forward passes, a core being free", median(against_forwards), LIMIT_BESIDE
-        ),
+        _measurement(parts, median(against_parts), LIMIT),
+        _measurement(beside, median(against_forwards), LIMIT_BESIDE),
     ]
 
 
