@@ -7,8 +7,7 @@ from table_files import paint, paint_all, write_csv
 
 from meddistill.data import unreadable
 from meddistill.data.config import TableConfig
-from meddistill.data.table import read_table
-from meddistill.data.unreadable import check_images, read_readable
+from meddistill.data.unreadable import read_readable
 from meddistill.errors import TableError
 
 
@@ -54,7 +53,6 @@ def test_skip_drops_what_cannot_be_decoded(table):
     assert samples.rows == (1, 2, 5)
     assert samples.skipped_rows == (3, 4, 6, 7, 8)
     assert len(samples.skipped) == 4
-    assert check_images(samples) == []
 
 
 def test_nothing_left_is_refused(table):
@@ -76,6 +74,7 @@ def test_each_distinct_image_is_decoded_once(table, monkeypatch):
 def test_rows_of_one_bad_image_are_listed_up_to_five(tmp_path):
     (tmp_path / "x.png").write_bytes(b"no image")
     table = write_csv(tmp_path / "t.csv", [{"image": "x.png"}] * 8)
-    samples = read_table(TableConfig(table="t.csv"), base=table.parent)
-    (line,) = check_images(samples)
+    with pytest.raises(TableError) as caught:
+        read_readable(TableConfig(table="t.csv"), base=table.parent)
+    (line,) = caught.value.mistakes
     assert line.startswith("rows 1, 2, 3, 4, 5 and 3 more: `")

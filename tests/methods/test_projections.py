@@ -20,7 +20,7 @@ from toy_training import (
     toy_method,
 )
 
-FIXED = ("linear_autoencoder", "pca", "phi_s")
+FIXED = ("linear_autoencoder", "pca", "joint_pca", "phi_s")
 FEATURES = {"feature_mse": 50.0, "cosine_smooth_l1": 2.0, "gradient_distillation": 1e3}
 
 
@@ -34,7 +34,7 @@ def config(kind: str, **changes) -> EmbeddingConfig:
     return EmbeddingConfig.model_validate({**options, **changes})
 
 
-@pytest.mark.parametrize("kind", ["linear_autoencoder", "pca"])
+@pytest.mark.parametrize("kind", ["linear_autoencoder", "pca", "joint_pca"])
 @pytest.mark.parametrize("normalise", [True, False])
 @pytest.mark.parametrize("unit", [True, False])
 def test_the_student_is_compared_with_the_mapped_teachers(kind, normalise, unit) -> None:
@@ -202,10 +202,15 @@ def test_a_checkpoint_from_before_the_first_step_has_no_factors_yet() -> None:
     assert fresh.rescale.factors.isfinite().all()
 
 
-def test_a_first_batch_without_teachers_leaves_weights_as_given() -> None:
-    method = projected(config("pca", rescale="equal_gradient"))
-    step(method, embeddings(), outputs(absent=TEACHER_DIMS))
-    assert method.rescale.factors.tolist() == [1.0]
+def test_a_batch_without_teachers_leaves_the_factors_to_the_next() -> None:
+    method, other = (projected(config("pca", rescale="equal_gradient")) for _ in range(2))
+    empty = step(method, embeddings(), outputs(absent=TEACHER_DIMS))
+    assert empty.total.item() == 0
+    assert method.rescale.factor("feature_mse") == 1
+    for each in (method, other):
+        step(each, embeddings(), outputs())
+    assert method.rescale.factors.isfinite().all()
+    assert method.rescale.factors.equal(other.rescale.factors)
 
 
 def test_learned_heads_are_the_reference_and_cost_nothing() -> None:
@@ -238,13 +243,14 @@ def test_two_standardisations_are_refused(kind) -> None:
         config(kind, objectives={"cosine_smooth_l1": {"features": "standardised"}})
 
 
-def test_teachers_of_several_dims_may_be_mixed_where_their_maps_have_one() -> None:
+@pytest.mark.parametrize("kind", ["linear_autoencoder", "joint_pca"])
+def test_teachers_of_several_dims_may_be_mixed_where_their_maps_have_one(kind) -> None:
     """MMKD-CLIP's published interactive contrast, whose negatives are of several teachers."""
     published = {
         "objectives": {"interactive_contrastive": {"as_published": True}},
         "selection": {"kind": "random_draw"},
     }
-    found = step(projected(config("linear_autoencoder", **published)), embeddings(), outputs())
+    found = step(projected(config(kind, **published)), embeddings(), outputs())
     assert found.total > 0
     with pytest.raises(ConfigError, match="must have embeddings of one dim"):
         projected(config("phi_s", **published))

@@ -4,11 +4,9 @@ from typing import Any
 
 import pytest
 
-from meddistill.errors import TeacherError
 from meddistill.imaging import InputSpec
 from meddistill.licences import KNOWN
 from meddistill.teachers.card import TeacherCard
-from meddistill.teachers.load import require
 
 SPEC = InputSpec(height=32, width=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
@@ -77,11 +75,3 @@ def test_difference_reads_well() -> None:
 
 def test_fingerprint_survives_json() -> None:
     assert TeacherCard.model_validate_json(card().model_dump_json()).fingerprint == card().fingerprint
-
-
-def test_require() -> None:
-    require(card(), ["image_embedding", "text_embedding"])
-    with pytest.raises(
-        TeacherError, match=r"'radiology' must have patch_tokens; it has image_embedding, text"
-    ):
-        require(card(), ["image_embedding", "patch_tokens"])

@@ -34,11 +34,6 @@ def read_readable(
     return samples
 
 
-def check_images(samples: Samples, *, progress: Progress | None = None) -> list[str]:
-    """One line for every image that cannot be decoded, with its rows; every image is decoded once."""
-    return _lines(samples, _failures(samples, progress or SilentProgress()))
-
-
 def _without(samples: Samples, failures: Mapping[ImageRef, str]) -> Samples:
     good = [place for place, ref in enumerate(samples.refs) if ref not in failures]
     dropped = [row for row, ref in zip(samples.rows, samples.refs, strict=True) if ref in failures]

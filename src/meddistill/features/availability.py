@@ -71,7 +71,7 @@ def availability(
     if quantiles and store is not None:
         pairs = _pair_rows(store, samples, keys)
         for name, quantile in quantiles.items():
-            cosines, thresholds[name] = _agreement(store, name, quantile)
+            cosines, thresholds[name] = _agreement(store, name, cards[name], quantile)
             masks[name] = masks[name] & (cosines[pairs] >= thresholds[name])
     left = np.sum(list(masks.values()), axis=0, dtype=np.int64)
     return Availability(masks=masks, kept=np.flatnonzero(left >= config.min_teachers), thresholds=thresholds)
@@ -140,10 +140,13 @@ def _names(cell: str) -> set[str]:
     return {name.strip() for name in cell.replace(";", "|").split("|")} - {""}
 
 
-def _agreement(store: FeatureStore, teacher: str, quantile: float) -> tuple[NDArray[np.float64], float]:
+def _agreement(
+    store: FeatureStore, teacher: str, card: TeacherCard, quantile: float
+) -> tuple[NDArray[np.float64], float]:
     cosines = store.agreement(teacher).astype(np.float64)
+    codes, modalities = store.tables.names("modality")
     # An exact zero is that of a pair without vectors, as imported stores have them.
-    covers = store.available(teacher, store.tables.pairs[:, 0]) & (cosines != 0)
+    covers = covered(card, modalities)[codes[store.tables.pairs[:, 0]]] & (cosines != 0)
     return cosines, float(np.quantile(cosines[covers], quantile)) if covers.any() else 1.0
 
 

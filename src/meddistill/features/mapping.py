@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from meddistill.errors import StoreError
 from meddistill.features.rows import Indices
 
 _MAP_FIXED: Final = 0x10  # the same on Linux, macOS and the BSDs; Python's mmap module does not name it
@@ -124,8 +125,11 @@ class _Region:
 def _map(address: int | None, size: int, allowed: int, *, kind: int, file: int = -1, offset: int = 0) -> int:
     found = _LIBC.mmap(address, size, allowed, kind, file, offset)
     if found == _FAILED:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+        msg = (
+            f"the system must map the shards of the store; it did not: {os.strerror(ctypes.get_errno())}. A "
+            "process may hold vm.max_map_count of them, one a shard: raise it, or extract with larger shards."
+        )
+        raise StoreError(msg)
     return int(found)
 
 

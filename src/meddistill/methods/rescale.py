@@ -44,8 +44,8 @@ class EqualGradient(nn.Module):
     and with learned heads the factor is 1 and nothing is measured.
 
     Measured on the stage's first global batch, the same in every process, and kept in the checkpoint: a stage
-    that goes on has the factors that it began with. 1 where one of the two gradients is zero, as in a first
-    batch without a row for any teacher.
+    that goes on has the factors that it began with. Where one of the two gradients is zero, as in a batch
+    without a row for any teacher, the factor is 1 and the next batch is asked.
     """
 
     factors: Float[Tensor, " objectives"]
@@ -60,7 +60,7 @@ class EqualGradient(nn.Module):
 
     def factor(self, name: str) -> Tensor | float:
         """What the weight of an objective is multiplied by, on the device; 1 for those without one."""
-        return self.factors[self.names.index(name)] if name in self.names else 1.0
+        return self.factors[self.names.index(name)].nan_to_num(1.0) if name in self.names else 1.0
 
     def measure(
         self,
@@ -80,9 +80,10 @@ class EqualGradient(nn.Module):
         for number, name in enumerate(self.names):
             here = batch.gradient_norm(objectives[name], spaces)
             there = batch.gradient_norm(objectives[name], reference)
-            usable = (here > 0) & (there > 0)
-            self.factors[number] = torch.where(usable, there / torch.where(usable, here, 1.0), 1.0)
-        self.measured = True
+            known = self.factors[number].isfinite()
+            found = torch.where((here > 0) & (there > 0), there / here, torch.nan)
+            self.factors[number] = torch.where(known, self.factors[number], found)
+        self.measured = bool(self.factors.isfinite().all())
 
 
 class _Batch:

@@ -100,8 +100,9 @@ class GradientDistillationOptions(TeacherScaleOptions):
 
     weight: PositiveFloat = 1e3
     """The factor before the objective in the sum; with `as_published` 1e8 unless given. It goes with the
-    square of the batch size: for 128 rows, 1e3 to 1e4 bring its gradient to about that of the contrastive
-    loss.
+    square of the rows that a teacher is asked about: for 128 of them, 1e3 to 1e4 bring its gradient to about
+    that of the contrastive loss. Where one of nine teachers is drawn for each row, that is a ninth of the
+    batch, and the loss is larger by 81.
     """
     as_published: bool = False
     """The bare diagonal as targets, and division by the logit scale where the formula multiplies by it."""

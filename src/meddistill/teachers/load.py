@@ -2,7 +2,7 @@
 
 import importlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -11,7 +11,7 @@ import torch
 
 from meddistill.errors import MissingExtra, TeacherError
 from meddistill.teachers.adapted import Adapted
-from meddistill.teachers.card import Capability, TeacherCard
+from meddistill.teachers.card import TeacherCard
 from meddistill.teachers.config import StoredTeacher, TeacherConfig
 from meddistill.teachers.frozen import FrozenTeacher
 from meddistill.teachers.protocols import capabilities_of
@@ -66,18 +66,6 @@ def load_teacher(id: str, config: TeacherConfig, *, base: Path) -> FrozenTeacher
             f"{_one_line(error)}). {_REMEDY.get(config.kind, _COMPARE)}"
         )
         raise TeacherError(msg) from error
-
-
-def require(card: TeacherCard, capabilities: Iterable[Capability]) -> None:
-    """Raise TeacherError where the teacher lacks one of `capabilities`; for use before any image is
-    read."""
-    lacking = sorted(set(capabilities) - card.capabilities)
-    if lacking:
-        msg = (
-            f"teacher {card.id!r} must have {', '.join(lacking)}; it has "
-            f"{', '.join(sorted(card.capabilities))}. Choose another teacher, or drop what asks for it."
-        )
-        raise TeacherError(msg)
 
 
 def _adapter(kind: str) -> Any:
