@@ -104,6 +104,26 @@ def test_more_pairs_than_asked_for_are_drawn_by_seed(store) -> None:
     assert maps(rows=len(store.tables.pairs)) == maps()
 
 
+def test_a_teacher_that_the_draw_passes_over_is_refused(store) -> None:
+    pairs = {"alpha": store.tables.pairs, "beta": store.tables.pairs[:1]}
+    with pytest.raises(StoreError, match="got none for beta"):
+        fit_maps(JointPCAConfig(kind="joint_pca", rows=3), store, CLIPS, student_dim=4, pairs=pairs)
+
+
+def test_a_teacher_without_texts_joins_with_its_images(store) -> None:
+    names = ("alpha", "eye")
+    maps = fit_maps(JointPCAConfig(kind="joint_pca"), store, names, student_dim=DIMS["alpha"] + DIMS["eye"])
+    pairs = store.tables.pairs
+    unit = {}
+    for name, tower in (("alpha", "image"), ("eye", "image"), ("alpha", "text")):
+        found = vectors(store, name, tower)[pairs[:, 0 if tower == "image" else 1]]
+        unit[name, tower] = found / np.linalg.norm(found, axis=1, keepdims=True)
+    image = sum(unit[name, "image"] @ maps[name].weight.T for name in names) / np.sqrt(2)
+    text = unit["alpha", "text"] @ maps["alpha"].weight.T
+    cosines = unit["alpha", "image"] @ unit["alpha", "text"].T
+    np.testing.assert_allclose(image @ text.T, cosines / np.sqrt(2), atol=1e-5)
+
+
 def test_a_teacher_without_pairs_is_refused(store) -> None:
     pairs = {"alpha": store.tables.pairs, "beta": store.tables.pairs[:0]}
     with pytest.raises(StoreError, match="got none for beta"):

@@ -40,7 +40,7 @@ def joint_pca_maps(
     k = `dim`. |z_i| = 1, and z_i·z_j is the mean of the cosines of rows that ask the same teachers: what an
     ensemble of them sees. V_k keeps as much of these products as k channels can (Eckart and Young 1936), and
     Σ_t W_t x̂_ti / √n_i is z_i in them. A student that follows the average of the y_t therefore approaches
-    the ensemble, whereas the spaces of `pca` and `linear_autoencoder` have nothing in common from one
+    the ensemble (nearly, where an objective brings each y_t to unit length first), whereas the spaces of `pca` and `linear_autoencoder` have nothing in common from one
     teacher to the next. Nothing is centred, or products would no longer be cosines.
 
     This is principal component analysis of concatenated blocks, each weighted alike (consensus PCA,
@@ -49,22 +49,24 @@ def joint_pca_maps(
     `pairs` `[n, 2]` are rows of the store's images and texts, by teacher; of more than `config.rows`
     different ones, that many are drawn. Beyond the teachers' channels taken together y is zero.
 
-    Raises StoreError for a teacher without pairs.
+    Raises StoreError for a teacher without pairs among them.
     """
-    refuse_idle(store, pairs)
-    rows = np.unique(np.concatenate([*pairs.values()]), axis=0)
+    codes, first = np.unique(np.concatenate([_codes(each) for each in pairs.values()]), return_index=True)
+    rows = np.concatenate([*pairs.values()])[first]
     if len(rows) > config.rows:
-        drawn = np.random.default_rng(config.seed).choice(len(rows), size=config.rows, replace=False)
-        rows = rows[np.sort(drawn)]
-    blocks = _Blocks(store, pairs, device)
+        drawn = np.sort(np.random.default_rng(config.seed).choice(len(rows), size=config.rows, replace=False))
+        codes, rows = codes[drawn], rows[drawn]
+    known = {name: np.isin(codes, _codes(each)) for name, each in pairs.items()}
+    refuse_idle(store, {name: rows[mask] for name, mask in known.items()})
+    blocks = _Blocks(store, known, device)
     second = torch.zeros(blocks.width, blocks.width, dtype=torch.float64)
     with progress.track("Fitting the projection", len(rows), unit="pairs") as advance:
         for start in range(0, len(rows), _CHUNK):
-            chunk = rows[start : start + _CHUNK]
+            chunk = slice(start, start + _CHUNK)
             for tower in blocks.towers:
-                joint = blocks.joint(tower, chunk)
+                joint = blocks.joint(tower, rows[chunk], chunk)
                 second += (joint.T @ joint).cpu().double()
-            advance(len(chunk))
+            advance(len(rows[chunk]))
     _, vectors = np.linalg.eigh(second.numpy() / len(rows) / len(blocks.towers))
     leading = with_signs(vectors[:, ::-1][:, :dim])
     return {name: _map(leading[part], dim) for name, part in blocks.parts.items()}
@@ -80,11 +82,11 @@ def _map(leading: NDArray[np.float64], dim: int) -> LinearMap:
 class _Blocks:
     """The teachers' embeddings side by side; `parts`: the channels of each, `width` of all of them."""
 
-    def __init__(self, store: FeatureStore, pairs: Mapping[str, Indices], device: torch.device) -> None:
-        self._store = store
-        self._device = device
-        self._known = {name: _codes(each) for name, each in pairs.items()}
-        self._outputs = {name: [tower for tower in TOWERS if tower in store.outputs(name)] for name in pairs}
+    def __init__(
+        self, store: FeatureStore, known: Mapping[str, NDArray[np.bool_]], device: torch.device
+    ) -> None:
+        self._store, self._known, self._device = store, known, device
+        self._outputs = {name: [tower for tower in TOWERS if tower in store.outputs(name)] for name in known}
         self.towers = [tower for tower in TOWERS if any(tower in each for each in self._outputs.values())]
         self.parts: dict[str, slice] = {}
         self.width = 0
@@ -93,14 +95,13 @@ class _Blocks:
             self.parts[name] = slice(self.width, self.width + dim)
             self.width += dim
 
-    def joint(self, tower: Output, rows: Indices) -> Float[Tensor, "rows width"]:
-        """z of these pairs."""
+    def joint(self, tower: Output, rows: Indices, place: slice) -> Float[Tensor, "rows width"]:
+        """z of the pairs `rows`, which stand at `place` among all."""
         joint = torch.zeros(len(rows), self.width, device=self._device)
         asked = torch.zeros(len(rows), device=self._device)
-        codes = _codes(rows)
         for name, part in self.parts.items():
             if tower in self._outputs[name]:
-                known = np.flatnonzero(np.isin(codes, self._known[name]))
+                known = np.flatnonzero(self._known[name][place])
                 at = torch.from_numpy(known).to(self._device)
                 joint[at, part] = unit_rows(self._store, name, tower, rows[known], device=self._device)
                 asked[at] += 1

@@ -34,6 +34,6 @@ def refuse_idle(store: FeatureStore, pairs: Mapping[str, Indices]) -> None:
     if idle:
         msg = (
             f"every teacher must be available for one pair at least in `{store.path}`; got none for "
-            f"{', '.join(idle)}. Leave them out."
+            f"{', '.join(idle)}. Leave them out, or look at more pairs."
         )
         raise StoreError(msg)
