@@ -40,8 +40,9 @@ def joint_pca_maps(
     k = `dim`. |z_i| = 1, and z_i·z_j is the mean of the cosines of rows that ask the same teachers: what an
     ensemble of them sees. V_k keeps as much of these products as k channels can (Eckart and Young 1936), and
     Σ_t W_t x̂_ti / √n_i is z_i in them. A student that follows the average of the y_t therefore approaches
-    the ensemble (nearly, where an objective brings each y_t to unit length first), whereas the spaces of `pca` and `linear_autoencoder` have nothing in common from one
-    teacher to the next. Nothing is centred, or products would no longer be cosines.
+    the ensemble (nearly, where an objective brings each y_t to unit length first), whereas the spaces of
+    `pca` and `linear_autoencoder` have nothing in common from one teacher to the next. Nothing is centred,
+    or products would no longer be cosines.
 
     This is principal component analysis of concatenated blocks, each weighted alike (consensus PCA,
     Westerhuis et al. 1998; without the centring), with missing blocks at zero. It is not part of MMKD-CLIP.
