@@ -15,6 +15,8 @@ from meddistill.features.reader import FeatureStore
 
 LIMIT = 0.8
 IMAGES, TEACHERS, DIM = 4096, 9, 512
+# Eight shards an output, so that a batch gathers from all of them.
+SHARD_ROWS = 512
 BATCH, BATCHES, ROUNDS = 256, 50, 9
 TOWERS: tuple[Output, ...] = ("image", "text")
 
@@ -57,7 +59,7 @@ def run() -> list[Measurement]:
 def _store(folder: Path) -> FeatureStore:
     samples = phantom_pairs(folder, IMAGES)
     teachers = load_linear_teachers(TEACHERS, dim=DIM)
-    return extract(folder / "store", samples, teachers, ExtractOptions())
+    return extract(folder / "store", samples, teachers, ExtractOptions(shard_rows=SHARD_ROWS))
 
 
 def _memmap(values: np.ndarray, path: Path) -> np.ndarray:

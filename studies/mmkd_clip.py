@@ -29,6 +29,7 @@ from studies.mmkd_arms import (
     STUDENT_TOWER,
     TEACHER_IMAGES,
     TEACHERS,
+    VIEWS,
     architecture,
     arms,
     contrastive,
@@ -58,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         study.train_teacher(name)
     if options.until == "teachers":
         return
+    study.pretrain(SEEDS[0])  # carries the teachers' validation, which the arms need
     for seed in options.seeds:
         study.pretrain(seed)
         for name in arms(study.best_teacher()):
@@ -100,7 +102,10 @@ class Study:
     def pretrain(self, seed: int) -> None:
         """The first stage, which the arms of a seed share; it carries the teachers' validation."""
         stage = contrastive("pretrain", epochs=PRETRAIN_EPOCHS, seed=seed)
-        recipe = self._recipe({"pool": "transfer"}, "student", [stage])
+        recipe = {
+            **self._recipe({"pool": "transfer"}, "student", [stage]),
+            "features": {"view_policy": VIEWS},
+        }
         if seed == SEEDS[0]:
             recipe["teachers"] = {name: teacher_entry(name) for name in TEACHERS}
             recipe["evaluate"] = {"suite": "validation.yaml"}
@@ -130,8 +135,10 @@ class Study:
         return text
 
     def _evaluate(self, seeds: Sequence[int]) -> None:
-        """Every arm that is there, and every teacher, on the test split."""
+        """Every arm that is there, and every teacher, on the test split; seeds without `mmkd` wait for it."""
         for seed in seeds:
+            if not self._trained(f"mmkd_{seed}"):
+                continue
             done = [name for name in arms(self.best_teacher()) if self._trained(f"{name}_{seed}")]
             others = {name: f"{name}_{seed}/student" for name in done if name != "mmkd"}
             recipe = self._arm("mmkd", seed)
@@ -150,11 +157,11 @@ class Study:
             "data": self.lab.pairs({"pool": "transfer"}),
             "student": student,
             "stages": [stage],
+            "features": {"precision": arm.precision, "view_policy": VIEWS},
             "licence_policy": "any",
         }
         if arm.teachers:
             recipe["teachers"] = {each: teacher_entry(each) for each in arm.teachers}
-            recipe["features"] = {"precision": arm.precision}
         return recipe
 
     def _recipe(self, where: dict[str, Any], name: str, stages: list[dict[str, Any]]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = sorted((ROOT / "src").rglob("*.py"))
+BESIDE = sorted(path for room in ("tests", "benchmarks", "studies") for path in (ROOT / room).rglob("*.py"))
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 MAX_PARAMETERS = 7
@@ -35,6 +36,10 @@ def test_sizes(path: Path) -> None:
     for function in _functions(path):
         assert function.end_lineno - function.lineno + 1 <= MAX_FUNCTION_LINES, function.name
         assert _parameters(function) <= MAX_PARAMETERS, function.name
+
+
+def test_files_beside_the_source_are_small_too() -> None:
+    assert [path for path in BESIDE if len(path.read_text().splitlines()) > MAX_FILE_LINES] == []
 
 
 def test_every_module_has_a_docstring() -> None:

@@ -12,16 +12,15 @@ from torch import nn
 
 from meddistill.imaging import InputSpec
 from meddistill.teachers.config import (
-    MedClipTeacher,
     OnnxTeacher,
     OpenClipTeacher,
-    PmcClipTeacher,
     PythonTeacher,
     TimmTeacher,
     TransformersTeacher,
 )
+from tiny_state_dicts import save_medclip, save_pmc_clip
+from tiny_words import TEXT, save_words, vocabulary_size
 
-WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] a the of no chest ct mri with and lesion normal pneumonia left right"
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 VISION = {
     "hidden_size": 16,
@@ -30,13 +29,6 @@ VISION = {
     "num_attention_heads": 2,
     "image_size": 32,
     "patch_size": 8,
-}
-TEXT = {
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "max_position_embeddings": 24,
 }
 
 
@@ -64,7 +56,9 @@ def save_open_clip_with_bert(folder: Path) -> OpenClipTeacher:
     from transformers import BertConfig
 
     save_words(folder)
-    BertConfig(vocab_size=_vocabulary(folder), pad_token_id=0, **TEXT).save_pretrained(folder / "text_config")
+    BertConfig(vocab_size=vocabulary_size(folder), pad_token_id=0, **TEXT).save_pretrained(
+        folder / "text_config"
+    )
     text = {
         "hf_model_name": str(folder / "text_config"),
         "hf_tokenizer_name": str(folder),
@@ -88,30 +82,12 @@ def _write_open_clip(folder: Path, settings: dict, preprocessing: dict) -> None:
     (folder / "open_clip_config.json").write_text(json.dumps(content))
 
 
-def save_words(folder: Path, *, max_length: int | None = 24) -> None:
-    """A BERT tokenizer over `WORDS` with single letters as pieces."""
-    from transformers import BertTokenizer
-
-    folder.mkdir(parents=True, exist_ok=True)
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    words = [*WORDS.split(), *letters, *(f"##{letter}" for letter in letters), *".,-"]
-    vocabulary = {word: row for row, word in enumerate(dict.fromkeys(words))}
-    length = {} if max_length is None else {"model_max_length": max_length}
-    BertTokenizer(vocab=vocabulary, do_lower_case=True, **length).save_pretrained(folder)
-
-
-def _vocabulary(folder: Path) -> int:
-    from transformers import AutoTokenizer
-
-    return len(AutoTokenizer.from_pretrained(folder))
-
-
 def save_clip(folder: Path, **image: Any) -> TransformersTeacher:
     """CLIPModel with its processor."""
     from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
     save_words(folder)
-    size = _vocabulary(folder)
+    size = vocabulary_size(folder)
     torch.manual_seed(0)
     text = TEXT | {"vocab_size": size, "bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
     config = CLIPConfig(text_config=text, vision_config=VISION, projection_dim=12)
@@ -127,7 +103,7 @@ def save_siglip(folder: Path) -> TransformersTeacher:
 
     save_words(folder)
     torch.manual_seed(0)
-    text = TEXT | {"vocab_size": _vocabulary(folder), "max_position_embeddings": 16}
+    text = TEXT | {"vocab_size": vocabulary_size(folder), "max_position_embeddings": 16}
     SiglipModel(SiglipConfig(text_config=text, vision_config=VISION)).save_pretrained(folder)
     SiglipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
     return TransformersTeacher(kind="transformers", model=".", licence="MIT")
@@ -145,7 +121,7 @@ def save_dual_encoder(folder: Path) -> TransformersTeacher:
 
     save_words(folder)
     torch.manual_seed(0)
-    text = BertConfig(vocab_size=_vocabulary(folder), **TEXT)
+    text = BertConfig(vocab_size=vocabulary_size(folder), **TEXT)
     config = VisionTextDualEncoderConfig.from_vision_text_configs(
         ViTConfig(**VISION), text, projection_dim=12, logit_scale_init_value=2.0
     )
@@ -161,7 +137,7 @@ def save_bert(folder: Path, **options: Any) -> TransformersTeacher:
 
     save_words(folder)
     torch.manual_seed(0)
-    BertModel(BertConfig(vocab_size=_vocabulary(folder), **TEXT)).save_pretrained(folder)
+    BertModel(BertConfig(vocab_size=vocabulary_size(folder), **TEXT)).save_pretrained(folder)
     return TransformersTeacher(kind="transformers", model=".", licence="MIT", **options)
 
 
@@ -232,80 +208,6 @@ def save_timm_checkpoint(folder: Path) -> TimmTeacher:
     return TimmTeacher(kind="timm", model="test_resnet", checkpoint="checkpoint.pth", licence="Apache-2.0")
 
 
-def pmc_clip_parts(folder: Path) -> dict[str, Any]:
-    """PMC-CLIP's towers and projection, small: what `save_pmc_clip` writes under the published names."""
-    from open_clip.modified_resnet import ModifiedResNet
-    from transformers import BertConfig, BertModel
-
-    save_words(folder / "text")
-    text = TEXT | {"max_position_embeddings": 80}
-    settings = BertConfig(vocab_size=_vocabulary(folder / "text"), pad_token_id=0, **text)
-    settings.save_pretrained(folder / "text")
-    torch.manual_seed(0)
-    visual = ModifiedResNet(layers=[1, 1, 2, 1], output_dim=12, heads=4, image_size=64, width=8)
-    for name, weights in visual.named_parameters():
-        if name.endswith("bn3.weight"):
-            nn.init.ones_(weights)  # zero at the start of training, when every block would be its shortcut
-    text = BertModel(settings)
-    return {"visual": visual.eval(), "text_encoder": text.eval(), "text_projection": torch.randn(16, 12)}
-
-
-def save_pmc_clip(folder: Path, *, extracted: bool = False) -> PmcClipTeacher:
-    """PMC-CLIP as a training checkpoint, with parts that no embedding needs, or as three extracted files."""
-    parts = pmc_clip_parts(folder)
-    towers = {name: parts[name].state_dict() for name in ("visual", "text_encoder")}
-    if extracted:
-        torch.save(towers["visual"], folder / "image_encoder(resnet50).pth")
-        torch.save(towers["text_encoder"], folder / "text_encoder.pth")
-        torch.save(nn.Parameter(parts["text_projection"]), folder / "text_projection_layer.pth")
-    else:
-        state = {f"{tower}.{name}": value for tower, each in towers.items() for name, value in each.items()}
-        state |= {"text_projection": parts["text_projection"], "logit_scale": torch.tensor(2.0)}
-        state["fusion_module.resblocks.0.ln_1.weight"] = torch.ones(16)
-        # The authors' transformers saved a buffer that today's does not know.
-        state["text_encoder.embeddings.position_ids"] = torch.arange(24)[None]
-        state = {f"module.{name}": value for name, value in state.items()}
-        torch.save({"epoch": 3, "state_dict": state}, folder / "checkpoint.pt")
-    return PmcClipTeacher(kind="pmc_clip", model=".", attention_heads=4, context_length=20, licence="MIT")
-
-
-def medclip_parts(folder: Path) -> dict[str, Any]:
-    """MedCLIP's towers and projections, small."""
-    from transformers import BertConfig, BertModel, SwinConfig, SwinModel
-
-    save_words(folder / "text")
-    text = TEXT | {"num_hidden_layers": 3, "max_position_embeddings": 80}
-    settings = BertConfig(vocab_size=_vocabulary(folder / "text"), **text)
-    settings.save_pretrained(folder / "text")
-    torch.manual_seed(0)
-    seen = SwinConfig(
-        image_size=32, patch_size=4, embed_dim=8, depths=[2, 2], num_heads=[2, 2], window_size=2
-    )
-    seen.save_pretrained(folder / "vision")
-    return {
-        "vision_model.model": SwinModel(seen).eval(),
-        "vision_model.projection_head": nn.Linear(16, 12, bias=False),
-        "text_model.model": BertModel(settings).eval(),
-        "text_model.projection_head": nn.Linear(16, 12, bias=False),
-    }
-
-
-def save_medclip(folder: Path) -> MedClipTeacher:
-    """MedCLIP as its package saves it, with the names that Swin had in the transformers of its time."""
-    from safetensors.torch import load_file
-
-    parts = medclip_parts(folder)
-    parts["vision_model.model"].save_pretrained(folder / "saved")  # transformers writes the old names
-    parts["text_model.model"].save_pretrained(folder / "saved_text")
-    state = {"logit_scale": torch.tensor(2.0)}
-    for name, part in parts.items():
-        saved = {"vision_model.model": "saved", "text_model.model": "saved_text"}.get(name)
-        tensors = load_file(folder / saved / "model.safetensors") if saved else part.state_dict()
-        state |= {f"{name}.{key}": value for key, value in tensors.items()}
-    torch.save(state, folder / "pytorch_model.bin")
-    return MedClipTeacher(kind="medclip", model=".", context_length=20, licence="MIT")
-
-
 class _ImageTower(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -336,7 +238,7 @@ def save_onnx(folder: Path) -> OnnxTeacher:
     towers = {
         "image": (_ImageTower(), torch.zeros(2, 3, 32, 32), ["pixels"], ["image_embeds", "patches"]),
         "text": (
-            _TextTower(_vocabulary(folder)),
+            _TextTower(vocabulary_size(folder)),
             torch.zeros(2, 10, dtype=torch.int64),
             ["tokens"],
             ["text_embeds"],

@@ -15,13 +15,8 @@ from meddistill.recipes.pipeline import run_recipe
 from meddistill.students.metadata import read_metadata
 from meddistill.teachers.catalogue import catalogue
 from recipe_data import MODALITIES, Diary, suite, write_yaml
-from tiny_teachers import (
-    save_clip,
-    save_medclip,
-    save_open_clip,
-    save_open_clip_with_bert,
-    save_pmc_clip,
-)
+from tiny_state_dicts import save_medclip, save_pmc_clip
+from tiny_teachers import save_clip, save_open_clip, save_open_clip_with_bert
 
 RECIPE = PACKAGED / "mmkd_clip.yaml"
 PUBLISHED = [

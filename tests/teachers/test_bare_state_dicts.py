@@ -15,7 +15,7 @@ from meddistill.imaging import InputSpec, rasterise
 from meddistill.teachers.config import TeacherConfig
 from meddistill.teachers.frozen import FrozenTeacher
 from meddistill.teachers.load import load_teacher
-from tiny_teachers import medclip_parts, pmc_clip_parts, save_medclip, save_pmc_clip
+from tiny_state_dicts import medclip_parts, pmc_clip_parts, save_medclip, save_pmc_clip
 
 TEXTS = (
     "chest ct of the left lesion",

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from jaxtyping import Bool
@@ -47,6 +48,11 @@ class TeacherSpace:
             statistics=statistics or {},
             target_map=target_map,
         )
+
+    @property
+    def dim(self) -> int:
+        """Of the images, or of the texts where it embeds no images. Only of a teacher with a tower."""
+        return cast("int", self.text_dim if self.image_dim is None else self.image_dim)
 
     @property
     def towers(self) -> frozenset[Tower]:

@@ -80,7 +80,7 @@ class EmbeddingMethod(Method):
                         teacher: build_teacher_objective(
                             name,
                             chosen[name],
-                            layers=Layers(student_dim=student_dim, teacher_dim=_dim(space), seed=seed),
+                            layers=Layers(student_dim=student_dim, teacher_dim=space.dim, seed=seed),
                             statistics=space.statistics,
                         )
                         for teacher, space in teachers.items()
@@ -220,10 +220,6 @@ class EmbeddingMethod(Method):
         return torch.stack(terms).sum(dim=0)
 
 
-def _dim(space: TeacherSpace) -> int:
-    return cast("int", space.image_dim if space.image_dim is not None else space.text_dim)
-
-
 def what_lacks(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> list[str]:
     """One line for everything that the teachers, looked at without their outputs, lack for `config`."""
     mistakes = missing_towers(config, {name: space.towers for name, space in teachers.items()})
@@ -254,7 +250,7 @@ def _unmixable(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) ->
             "`selection` must draw one teacher a row for interactive_contrastive `as_published`, which mixes "
             f"the teachers of the rows; got {config.selection.kind}. Use random_draw."
         )
-    dims = {name: _dim(space) for name, space in teachers.items() if space.towers}
+    dims = {name: space.dim for name, space in teachers.items() if space.towers}
     if len(set(dims.values())) > 1 and not has_one_dim(config.projection):
         got = ", ".join(f"{name} {dim}" for name, dim in dims.items())
         mistakes.append(

@@ -105,7 +105,7 @@ def has_one_dim(config: ProjectionConfig) -> bool:
 def _target_dim(config: ProjectionConfig, space: TeacherSpace, student_dim: int) -> int:
     if isinstance(config, SharedDimConfig):
         return config.dim or student_dim
-    return cast("int", space.image_dim if space.image_dim is not None else space.text_dim)
+    return space.dim
 
 
 def _head(student_dim: int, dim: int, *, seed: int) -> TeacherHead:
