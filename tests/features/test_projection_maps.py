@@ -159,6 +159,23 @@ def test_maps_of_a_store_use_images_and_texts(store) -> None:
     np.testing.assert_allclose(eye.var(axis=0), 1.0, atol=1e-4)
 
 
+def test_maps_know_only_what_the_teacher_is_asked_about(store) -> None:
+    """beta knows x-rays alone; its maps are those of their images and texts, each once."""
+    (found,) = fit_maps(PhiSConfig(kind="phi_s"), store, ["beta"], student_dim=5).values()
+    pairs = store.tables.pairs
+    known = pairs[store.available("beta", pairs[:, 0])]
+    assert 0 < len(known) < len(pairs)
+    towers = {
+        tower: vectors(store, "beta", tower)[np.unique(known[:, column])]
+        for column, tower in enumerate(("image", "text"))
+    }
+    expected = phi_s_map(Pooled.of(statistics(**towers), teacher="beta"))
+    np.testing.assert_allclose(found.weight, expected.weight, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found.bias, expected.bias, rtol=1e-4, atol=1e-6)
+    everything = phi_s_map(Pooled.of(store.statistics("beta"), teacher="beta"))
+    assert np.abs(found.weight - everything.weight).max() > 1e-2
+
+
 def test_a_teacher_that_says_one_thing_is_refused() -> None:
     with pytest.raises(StoreError, match="teacher 'dull' must give embeddings that vary"):
         Pooled.of(statistics(image=np.ones((5, 3))), teacher="dull")

@@ -13,7 +13,7 @@ from torch.nn import functional
 from meddistill.features.format import Output
 from meddistill.features.projections.config import LinearAutoencoderConfig
 from meddistill.features.projections.maps import LinearMap
-from meddistill.features.projections.pairs import TOWERS, refuse_idle, unit_rows
+from meddistill.features.projections.pairs import TOWERS, unit_rows
 from meddistill.features.reader import FeatureStore
 from meddistill.features.rows import Indices
 from meddistill.progress import Progress
@@ -40,11 +40,9 @@ def autoencoder_maps(
 
     Not given by the paper and chosen here: where the noise enters (the features), one hidden layer in g,
     Adam with a cosine to 0, equal weights of teachers. Rows are drawn uniformly, with replacement, from each
-    teacher's `pairs` `[n, 2]` (rows of the store's images and texts); of an image its whole view.
-
-    Raises StoreError for a teacher without pairs.
+    teacher's `pairs` `[n, 2]` (rows of the store's images and texts), one at least; of an image its whole
+    view.
     """
-    refuse_idle(store, pairs)
     samples = {name: _Samples(store, name, each) for name, each in pairs.items()}
     generator = np.random.default_rng(config.seed)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

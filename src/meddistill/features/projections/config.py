@@ -45,9 +45,7 @@ class PCAConfig(_Options):
     """One linear map per teacher to the student's dim: its leading principal components."""
 
     kind: Literal["pca"]
-    """Principal components of the teacher's images and texts together, from the store's statistics: of all
-    its rows, also of modalities that the teacher is not asked about.
-    """
+    """Principal components of the images and texts, taken together, that the teacher is asked about."""
     dim: PositiveInt | None = None
     """Components. By default as many as the student has channels, which then needs no head; with another
     number a learned head leads there. A teacher of fewer channels gets zeros for the rest.
@@ -77,8 +75,8 @@ class PhiSConfig(_Options):
     """
 
     kind: Literal["phi_s"]
-    """Standardised from the store's statistics of images and texts together, of all its rows, also of
-    modalities that the teacher is not asked about; a learned head leads there.
+    """Standardised by exact statistics of the images and texts, taken together, that the teacher is asked
+    about; a learned head leads there.
     """
 
 

@@ -13,6 +13,7 @@ from meddistill.features.projections.config import (
 )
 from meddistill.features.projections.joint_pca import joint_pca_maps
 from meddistill.features.projections.maps import LinearMap
+from meddistill.features.projections.pairs import refuse_idle, statistics_of_pairs
 from meddistill.features.projections.pca import pca_map
 from meddistill.features.projections.phi_s import phi_s_map
 from meddistill.features.projections.pooled import Pooled
@@ -33,21 +34,23 @@ def fit_maps(
 ) -> dict[str, LinearMap]:
     """One map for each of these teachers of the store.
 
-    PCA and PHI-S look at the statistics of all rows of the store. An autoencoder and joint PCA look at
-    `pairs` `[n, 2]` of each teacher (rows of images and texts), by default those of the store whose image's
-    modality it knows, and are computed on `device`. The same store, options and device give the same maps;
-    on a CPU with the same number of threads bit for bit.
+    Each looks at `pairs` `[n, 2]` of a teacher (rows of images and texts), by default those of the store
+    whose image's modality it knows. An autoencoder and joint PCA are computed on `device`. The same store,
+    options and device give the same maps; on a CPU with the same number of threads bit for bit.
 
-    Raises StoreError where a teacher is not complete in the store or does not vary.
+    Raises StoreError where a teacher is not complete in the store, has no pairs, or does not vary.
     """
+    fitted = {name: _known(store, name) for name in teachers} if pairs is None else pairs
+    refuse_idle(store, fitted)
     if isinstance(config, LinearAutoencoderConfig | JointPCAConfig):
-        fitted = {name: _known(store, name) for name in teachers} if pairs is None else pairs
         dim, place = config.dim or student_dim, torch.device(device)
         shown = progress or SilentProgress()
         if isinstance(config, JointPCAConfig):
             return joint_pca_maps(config, store, fitted, dim=dim, device=place, progress=shown)
         return autoencoder_maps(config, store, fitted, dim=dim, device=place, progress=shown)
-    pooled = {name: Pooled.of(store.statistics(name), teacher=name) for name in teachers}
+    pooled = {
+        name: Pooled.of(statistics_of_pairs(store, name, fitted[name]), teacher=name) for name in teachers
+    }
     if isinstance(config, PCAConfig):
         return {name: pca_map(each, dim=config.dim or student_dim) for name, each in pooled.items()}
     return {name: phi_s_map(each) for name, each in pooled.items()}

@@ -50,7 +50,7 @@ def joint_pca_maps(
     `pairs` `[n, 2]` are rows of the store's images and texts, by teacher; of more than `config.rows`
     different ones, that many are drawn. Beyond the teachers' channels taken together y is zero.
 
-    Raises StoreError for a teacher without pairs among them.
+    Raises StoreError for a teacher without pairs among these.
     """
     codes, first = np.unique(np.concatenate([_codes(each) for each in pairs.values()]), return_index=True)
     rows = np.concatenate([*pairs.values()])[first]

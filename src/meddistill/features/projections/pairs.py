@@ -11,21 +11,41 @@ from torch.nn import functional
 
 from meddistill.errors import StoreError
 from meddistill.features.format import Output
+from meddistill.features.outputs import Array
 from meddistill.features.reader import FeatureStore
 from meddistill.features.rows import Indices
+from meddistill.features.statistics import Statistics, statistics_of
 
+# In the order of a pair's columns.
 TOWERS: Final[tuple[Output, ...]] = ("image", "text")
+_CHUNK: Final = 65_536
 
 
 def unit_rows(
     store: FeatureStore, teacher: str, tower: Output, pairs: Indices, *, device: torch.device
 ) -> Float[Tensor, "pairs teacher_dim"]:
     """A tower's embeddings of `pairs` `[n, 2]`, rows of images and texts, at unit length; whole images."""
-    if tower == "image":
-        found = store.read(teacher, tower, pairs[:, 0], views=np.zeros(len(pairs), dtype=np.int64))
-    else:
-        found = store.read(teacher, tower, pairs[:, 1])
+    found = _whole(store, teacher, tower, pairs[:, TOWERS.index(tower)])
     return functional.normalize(torch.from_numpy(found).to(device).float(), dim=-1)
+
+
+def statistics_of_pairs(store: FeatureStore, teacher: str, pairs: Indices) -> Mapping[Output, Statistics]:
+    """Exact statistics of the distinct images (whole) and texts of `pairs` `[n, 2]`.
+
+    Where these are all of the store's, they are those that it keeps. Others are read anew.
+    """
+    kept = store.statistics(teacher)
+    if len(pairs) == len(store.tables.pairs):
+        return kept
+    found: dict[Output, Statistics] = {}
+    for column, tower in enumerate(TOWERS):
+        if tower in kept:
+            rows = np.unique(pairs[:, column])
+            parts = (
+                _whole(store, teacher, tower, rows[at : at + _CHUNK]) for at in range(0, len(rows), _CHUNK)
+            )
+            found[tower] = statistics_of(parts, store.outputs(teacher)[tower].shape[-1])
+    return found
 
 
 def refuse_idle(store: FeatureStore, pairs: Mapping[str, Indices]) -> None:
@@ -37,3 +57,8 @@ def refuse_idle(store: FeatureStore, pairs: Mapping[str, Indices]) -> None:
             f"{', '.join(idle)}. Leave them out, or look at more pairs."
         )
         raise StoreError(msg)
+
+
+def _whole(store: FeatureStore, teacher: str, tower: Output, rows: Indices) -> Array:
+    views = np.zeros(len(rows), dtype=np.int64) if tower == "image" else None
+    return store.read(teacher, tower, rows, views=views)

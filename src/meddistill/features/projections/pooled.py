@@ -32,7 +32,7 @@ class Pooled:
 
     @classmethod
     def of(cls, statistics: Mapping[Output, Statistics], *, teacher: str) -> Self:
-        """From a store's statistics. Raises StoreError where the teacher's embeddings do not vary."""
+        """From the towers' statistics. Raises StoreError where the teacher's embeddings do not vary."""
         towers = [statistics[output] for output in ("image", "text") if output in statistics]
         mean, covariance = total_moments(towers)
         values, vectors = np.linalg.eigh(covariance)

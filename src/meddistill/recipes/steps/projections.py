@@ -7,11 +7,7 @@ import numpy as np
 
 from meddistill.data.keys import text_keys
 from meddistill.errors import StoreError
-from meddistill.features.projections.config import (
-    JointPCAConfig,
-    LearnedHeadConfig,
-    LinearAutoencoderConfig,
-)
+from meddistill.features.projections.config import LearnedHeadConfig
 from meddistill.features.projections.fit import fit_maps
 from meddistill.features.projections.maps import LinearMap, load_maps, save_maps
 from meddistill.features.reader import FeatureStore
@@ -55,13 +51,12 @@ def _fitted(
     if isinstance(stage.projection, LearnedHeadConfig):
         return {}
     store = FeatureStore.open(session.folder.features)
-    of_pairs = isinstance(stage.projection, LinearAutoencoderConfig | JointPCAConfig)
     return fit_maps(
         stage.projection,
         store,
         tuple(session.teachers),
         student_dim=student_dim,
-        pairs=_pairs(store, rows) if of_pairs else None,
+        pairs=_pairs(store, rows),
         device=session.processes.device,
         progress=session.progress,
     )
