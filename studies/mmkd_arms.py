@@ -11,7 +11,7 @@ CONTEXT: Final = 40
 TRAINING: Final = {"batch_size": 64, "learning_rate": 1e-3, "checkpoint_every": 200}
 # Images that a teacher sees, whatever the size of its part; epochs follow.
 TEACHER_IMAGES: Final = 48_000
-PRETRAIN_EPOCHS, DISTILL_EPOCHS = 10, 16
+PRETRAIN_EPOCHS, DISTILL_EPOCHS, LONG_EPOCHS = 10, 16, 40
 # MMKD-CLIP's crops. The students' alone: teachers had the default ones.
 VIEWS: Final = {"scale": [0.9, 1.0], "brightness": 0, "contrast": 0, "gamma": 0}
 PUBLISHED: Final = {
@@ -125,6 +125,7 @@ PROJECTIONS: Final = (
     {"kind": "pca"},
     {"kind": "phi_s"},
 )
+LONG: Final = {"epochs": LONG_EPOCHS}
 ONE_SEED: Final = ("without_", "int8")
 
 
@@ -132,7 +133,8 @@ def arms(best: str) -> dict[str, Arm]:
     """Name → arm; `best` is the single best teacher on validation. An arm without teachers learns alone.
 
     `published` is MMKD-CLIP as in its paper, `mmkd` with what was chosen on validation; all other arms are
-    `mmkd` but for what their name says. Those that start with one of `ONE_SEED` run with one seed.
+    `mmkd` but for what their name says. The `long_` ones take more steps, all of them equally many. Those
+    that start with one of `ONE_SEED` run with one seed.
     """
     every = tuple(TEACHERS)
     found = {
@@ -143,6 +145,9 @@ def arms(best: str) -> dict[str, Arm]:
         "random_draw": Arm(teachers=every, options={"selection": {"kind": "random_draw"}}),
         **{str(each["kind"]): Arm(teachers=every, options={"projection": each}) for each in PROJECTIONS},
         "int8": Arm(teachers=every, precision="int8"),
+        "long_mmkd": Arm(teachers=every, options=LONG),
+        "long_alone": Arm(teachers=(), options=LONG),
+        "long_single": Arm(teachers=(best,), options=LONG),
     }
     for name in every:
         found[f"without_{name}"] = Arm(teachers=tuple(other for other in every if other != name))

@@ -150,7 +150,7 @@ class Study:
         stage = (
             embedding(seed, **arm.options)
             if arm.teachers
-            else contrastive("distill", epochs=DISTILL_EPOCHS, seed=seed)
+            else contrastive("distill", epochs=arm.options.get("epochs", DISTILL_EPOCHS), seed=seed)
         )
         student = {"init": f"pretrain_{seed}/student", "init_licence": "proprietary"}
         recipe = {
