@@ -162,6 +162,21 @@ def test_agreement_grows_with_the_pairs(tmp_path: Path) -> None:
     assert availability(turned, cards(asked), config, store=store).kept.tolist() == list(range(6))
 
 
+def test_the_recipes_modalities_decide_over_those_in_the_store(tmp_path: Path) -> None:
+    """A store that was given is not rewritten when a recipe tells other modalities."""
+    samples, asked = toy_samples(tmp_path / "images", 30, captions=31), teachers()
+    store, found = cosines(asked, samples, tmp_path)
+    told = cards(asked) | {"all": card_with(asked["all"].card, ("xray",))}
+    given = availability(samples, told, AvailabilityConfig(agreement_quantile=0.5), store=store)
+    own = np.array([modality == "xray" for modality in samples.modalities])
+    assert given.thresholds["all"] == pytest.approx(np.quantile(found["all"][own], 0.5), abs=1e-6)
+    assert abs(given.masks["all"].sum() - own.sum() / 2) <= 1
+
+
+def card_with(card, modalities: tuple[str, ...]):
+    return card.model_copy(update={"modalities": modalities})
+
+
 def test_agreement_of_damaged_numbers_is_refused(tmp_path: Path) -> None:
     samples, asked = toy_samples(tmp_path / "images", 6), {"all": toy_teacher("all")}
     store = extract(tmp_path / "store", samples, asked, SMALL)
