@@ -226,7 +226,9 @@ def test_files_that_are_no_recipes(
 def test_recipes_and_suites_that_are_not_there(world: World, say: Say) -> None:
     recipe = world.write()
     (world.folder / "suite.yaml").unlink()
-    say("run", recipe, "--out", world.out).refused("the file must exist; nothing is there")
+    say("run", recipe, "--out", world.out).refused(
+        "`evaluate.suite`: the file must exist; nothing is at ", "suite.yaml"
+    )
     say("check", world.folder / "gone.yaml").refused("gone.yaml", "the file must exist")
 
 

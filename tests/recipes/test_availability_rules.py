@@ -70,6 +70,13 @@ def test_check_names_every_mistake(own_world: Path, tmp_path: Path) -> None:
     assert "less than 1" in mistakes("features.availability.agreement_quantile=1.0")
 
 
+def test_a_misspelt_teacher_is_guessed(own_world: Path) -> None:
+    rule = "features.availability={agreement_quantile: {radiologie: 0.2}}"
+    with pytest.raises(ConfigError, match=r"got radiologie. Did you mean `radiology`\?") as caught:
+        load_recipe(own_world, overrides=(rule,))
+    assert "the recipe" not in caught.value.mistakes[0].partition("must")[0]
+
+
 def test_a_named_teacher_without_texts_cannot_agree(own_world: Path, tmp_path: Path) -> None:
     overrides = (
         "teachers.general.tower=image",
@@ -82,7 +89,7 @@ def test_a_named_teacher_without_texts_cannot_agree(own_world: Path, tmp_path: P
 def test_too_few_rows_are_told_before_anything_is_extracted(own_world: Path, tmp_path: Path) -> None:
     _with_column(own_world, ["|".join(TEACHERS), *[""] * 99])
     rules = "features.availability={column: clips, min_teachers: 1}"
-    told = r"stage distill: `batch_size` must be .* `features.availability.min_teachers`, 1, leaves \d of "
+    told = r"stage distill: `features.availability` must leave a batch of 16 rows at least; got \d of "
     with pytest.raises(ConfigError, match=told):
         do_run(own_world, tmp_path / "run", *SHORT, rules, until="train")
     assert not (tmp_path / "run" / "features").exists()

@@ -48,6 +48,11 @@ def test_a_misspelt_kind_is_guessed() -> None:
     assert line == "`pet.kind` must be one of 'cat', 'dog'; got 'catt'. Did you mean `cat`?"
 
 
+def test_a_key_of_another_kind_is_told_as_such() -> None:
+    (line,) = _mistakes({"address": "x", "rooms": 1, "pet": {"kind": "dog", "lives": 3}})
+    assert line == "`pet.lives` must be a key of kind dog; it belongs to another. Leave it out."
+
+
 def test_the_error_names_its_subject_and_the_count() -> None:
     with pytest.raises(ConfigError, match=r"house: 2 mistakes\n  `address`"):
         validated(_House, {}, subject="house")

@@ -41,7 +41,7 @@ def check(recipe: Recipe, /, *, options: RunOptions = DEFAULT_RUN) -> None:
         f"The student would inherit: {result.licence.name} (policy {loaded.recipe.licence_policy}).",
         f"Feature store: {cost.store_bytes / 1e6:,.1f} MB; free on disk: {cost.free_bytes / 1e9:,.1f} GB.",
         f"Time on this machine, without decoding: extraction {_duration(cost.extraction_seconds)}, "
-        f"training {_duration(cost.training_seconds)}.",
+        f"training {_duration(cost.training_seconds)}. Fitting projections, evaluation and export add to it.",
         *(f"{line[0].upper()}{line[1:]}." for line in result.left_out),
     )
     for line in (*lines, *_missing_lines(result.missing)):

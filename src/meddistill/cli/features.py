@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from meddistill.cli.options import DEFAULT_RUN, Recipe, RunOptions
 from meddistill.features.config import Precision
 
-StoreFolder = Annotated[Path, Parameter(help="The store's folder, such as runs/mine/features.")]
+StoreFolder = Annotated[Path, Parameter(help="The store's folder, such as runs/mine/features, or its run's.")]
 
 
 def verify(
@@ -23,7 +23,10 @@ def verify(
     """Check the hash of every file of a store and name each one that is damaged."""
     from meddistill.errors import StoreError
     from meddistill.features import verify as checking
+    from meddistill.recipes.run_folder import store_of
+    from meddistill.report.words import plural
 
+    store = store_of(store)
     progress = RunOptions(quiet=quiet).progress()
     work = checking.repair if repair else checking.verify
     found = work(store, progress=progress)
@@ -35,7 +38,7 @@ def verify(
             "Drop them with --repair, then extract again: only those are made anew."
         )
         raise StoreError(msg)
-    dropped = f"{len(found.damages)} damaged files restored or dropped; " if found.damages else ""
+    dropped = f"{plural(len(found.damages), 'damaged file')} restored or dropped; " if found.damages else ""
     print(f"{dropped}{found.files} files, {found.bytes / 1e6:,.1f} MB checked.")
 
 
@@ -46,10 +49,16 @@ def stats(store: StoreFolder, /) -> None:
     from meddistill.cli.console import stdout_console
     from meddistill.features.reader import FeatureStore
     from meddistill.features.summary import summarise
+    from meddistill.recipes.run_folder import store_of
+    from meddistill.report.words import plural
 
-    found = summarise(FeatureStore.open(store))
-    size = f"{found.bytes / 1e6:,.1f} MB, {found.pair_bytes:,.0f} bytes a pair"
-    table = Table(title=f"{found.images:,} images, {found.texts:,} texts, {size}")
+    opened = FeatureStore.open(store_of(store))
+    found = summarise(opened)
+    rows = f"{found.images:,} images of {plural(found.views, 'view')}, {found.texts:,} texts"
+    size = f"{found.bytes / 1e6:,.1f} MB with tables and statistics"
+    stored = {output.dtype for teacher in opened.teachers for output in opened.outputs(teacher).values()}
+    pair = f"{found.pair_bytes:,.0f} bytes a pair in {' and '.join(sorted(stored))}"
+    table = Table(title=f"{rows}; {size}; {pair}")
     headings = (
         "teacher",
         "licence",

@@ -29,13 +29,14 @@ def run_until(
 def print_outcome(session: Session, *, until: Step) -> None:
     """The scores beside the teachers' and where the files are, on stdout.
 
-    A run that ends before the evaluation prints no scores: those in its folder may be of an earlier student.
+    Of the steps up to `until` alone: what the folder has of later ones may be of an earlier student.
     """
     console = stdout_console()
-    scores = score_table(session.folder) if STEPS.index(until) >= STEPS.index("evaluate") else None
+    made = STEPS[: STEPS.index(until) + 1]
+    scores = score_table(session.folder) if "evaluate" in made else None
     if scores is not None:
         console.print(_rich_table(scores))
-    for label, path in session.folder.results():
+    for label, path in session.folder.results(made):
         console.print(f"{label + ':':<12} {path}", markup=False, highlight=False, soft_wrap=True)
 
 

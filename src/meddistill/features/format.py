@@ -194,14 +194,25 @@ def parse_manifest(folder: Path, content: bytes, model: type[AnyManifest]) -> An
         raise StoreError(msg) from error
 
 
+def remedy(store: Path) -> str:
+    """What to do about damaged shards."""
+    return f"Give {repair_of(store)} to drop damaged shards, then extract again: only those are made anew."
+
+
+def repair_of(store: Path) -> str:
+    """The command that drops what is damaged, or restores it."""
+    return f"`meddistill features verify {store} --repair`"
+
+
 def _unreadable(folder: Path) -> str:
     if not (folder / MANIFEST).is_file() and not (folder / MANIFEST_COPY).is_file():
         return (
             f"`{folder}` must be a feature store; it has no {MANIFEST}. Make one with `meddistill extract`."
         )
+    store = folder.parent.parent if folder.parent.name == TEACHERS else folder
     return (
-        f"`{folder / MANIFEST}` must be as it was written; it is damaged. "
-        "`meddistill features verify --repair` restores it from its copy."
+        f"`{folder / MANIFEST}` must be as it was written; it is damaged. {repair_of(store)} restores it "
+        "from its copy."
     )
 
 

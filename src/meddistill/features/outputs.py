@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from meddistill.errors import StoreError
 from meddistill.features.encoding import decoded
-from meddistill.features.format import OutputManifest, Piece
+from meddistill.features.format import OutputManifest, Piece, remedy
 from meddistill.features.mapping import MappedPiece, MappedRows
 from meddistill.features.rows import Indices
 from meddistill.features.shards import OFFSETS, SCALE, VALUES, locate, mapped
@@ -130,8 +130,8 @@ class StoredOutput:
             path = self._folder / shard.file
             if sha256_of(path) != shard.sha256:
                 msg = (
-                    f"`{path}` must be as it was written; its hash differs. Give `meddistill features verify "
-                    "--repair` to drop damaged shards, then extract again: only those are made anew."
+                    f"`{path}` must be as it was written; its hash differs. "
+                    f"{remedy(self._folder.parent.parent)}"
                 )
                 raise StoreError(msg)
             self._unchecked[index] = False

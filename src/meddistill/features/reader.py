@@ -25,6 +25,7 @@ from meddistill.features.format import (
     load_manifest,
     manifest_content,
     parse_manifest,
+    remedy,
 )
 from meddistill.features.outputs import Array, RaggedRows, StoredOutput
 from meddistill.features.rows import Indices
@@ -34,10 +35,6 @@ from meddistill.features.tables import Tables
 from meddistill.files import sha256_of
 from meddistill.teachers.card import TeacherCard
 
-REMEDY: Final = (
-    "Give `meddistill features verify --repair` to drop damaged shards, then extract again: only those are "
-    "made anew."
-)
 TABLE_OF: Final[Mapping[Output, Table]] = {"image": "images", "text": "texts", "tokens": "images"}
 
 
@@ -74,7 +71,7 @@ class FeatureStore:
             wrong += wrong_sizes(path / TEACHERS / name, _named_sizes(path / TEACHERS / name, content))
         if wrong:
             more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-            msg = f"`{path}` must hold every file as its manifests name it; {wrong[0]}{more}. {REMEDY}"
+            msg = f"`{path}` must hold every file as its manifests name it; {wrong[0]}{more}. {remedy(path)}"
             raise StoreError(msg)
         return cls(path, manifest, contents)
 
@@ -171,7 +168,7 @@ class FeatureStore:
             raise StoreError(_incomplete(teacher, self.path))
         path = self.path / TEACHERS / teacher / piece.file
         if sha256_of(path) != piece.sha256:
-            msg = f"`{path}` must be as it was written; its hash differs. {REMEDY}"
+            msg = f"`{path}` must be as it was written; its hash differs. {remedy(self.path)}"
             raise StoreError(msg)
         return np.asarray(mapped(path)[AGREEMENT], dtype=np.float32)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from meddistill.errors import StoreError
 from meddistill.features.files import commit, copy_of, part_of, storing, write_whole
-from meddistill.features.format import TABLES, Piece, StoreManifest, Table
+from meddistill.features.format import TABLES, Piece, StoreManifest, Table, repair_of
 from meddistill.features.rows import DistinctRows, Indices
 from meddistill.files import sha256_of
 
@@ -74,8 +74,8 @@ class Tables:
         path = self._folder / piece.file
         if sha256_of(path) != piece.sha256:
             msg = (
-                f"`{path}` must be as it was written; its hash differs. Give `meddistill features verify "
-                "--repair`, which restores it from its copy."
+                f"`{path}` must be as it was written; its hash differs. "
+                f"{repair_of(self._folder.parent)} restores it from its copy."
             )
             raise StoreError(msg)
         return pq.read_table(path, memory_map=True)

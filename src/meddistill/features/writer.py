@@ -34,9 +34,10 @@ from meddistill.features.format import (
     Table,
     TeacherManifest,
     load_manifest,
+    remedy,
 )
 from meddistill.features.outputs import Array, StoredOutput
-from meddistill.features.reader import REMEDY, TABLE_OF, covers_pairs, files_of, sizes_of, wrong_sizes
+from meddistill.features.reader import TABLE_OF, covers_pairs, files_of, sizes_of, wrong_sizes
 from meddistill.features.rows import DistinctRows
 from meddistill.features.shards import ShardDraft, write_tensors
 from meddistill.features.statistics import statistics_of
@@ -253,14 +254,14 @@ class StoreWriter:
     def _clean(self) -> None:
         self._manifest = self._load()
         pieces = [piece for pieces in self._manifest.segments.values() for piece in pieces]
-        _require_files(self.path / TABLES, pieces)
+        _require_files(self.path / TABLES, pieces, store=self.path)
         mend_copy(self.path)
         remove_leftovers(self.path, keep=frozenset())
         remove_leftovers(self.path / TABLES, keep=_names(pieces) | _names(map(copy_of, pieces)))
         for name in self._manifest.teachers:
             folder, teacher = self.path / TEACHERS / name, self._teacher(name)
             mend_copy(folder)
-            _require_files(folder, files_of(teacher))
+            _require_files(folder, files_of(teacher), store=self.path)
             remove_leftovers(folder, keep=_names(files_of(teacher)))
 
 
@@ -311,10 +312,10 @@ def _teacher_differences(known: TeacherManifest, card: TeacherCard, outputs: Lay
     return lines
 
 
-def _require_files(folder: Path, files: Iterable[FileEntry]) -> None:
+def _require_files(folder: Path, files: Iterable[FileEntry], *, store: Path) -> None:
     wrong = wrong_sizes(folder, sizes_of(files))
     if wrong:
-        msg = f"a store must hold its files whole to be continued; {wrong[0]}. {REMEDY}"
+        msg = f"a store must hold its files whole to be continued; {wrong[0]}. {remedy(store)}"
         raise StoreError(msg)
 
 

@@ -76,13 +76,15 @@ def _load_suite(evaluate: Any, folder: Path, mistakes: list[str]) -> tuple[Suite
     base = path.parent
     if not path.exists() and Path(place).parts[:-1] == (_SUITES,) and (PACKAGED / place).is_file():
         path, base = PACKAGED / place, folder
-    suite = _collect(lambda: validated(SuiteConfig, read_yaml(path), subject=str(path)), mistakes)
+    suite = _collect(
+        lambda: validated(SuiteConfig, read_yaml(path), subject=str(path)), mistakes, of="`evaluate.suite`: "
+    )
     return suite, base
 
 
-def _collect(build: Any, mistakes: list[str]) -> Any:
+def _collect(build: Any, mistakes: list[str], *, of: str = "") -> Any:
     try:
         return build()
     except ConfigError as error:
-        mistakes.extend(error.mistakes)
+        mistakes.extend(f"{of}{line}" for line in error.mistakes)
         return None

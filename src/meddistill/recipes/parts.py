@@ -9,12 +9,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from meddistill.data.config import TableConfig
 from meddistill.data.unreadable import read_readable
-from meddistill.errors import ConfigError
+from meddistill.errors import ConfigError, MissingWeights, TeacherError
 from meddistill.evaluation.config import SuiteConfig
 from meddistill.evaluation.suite_check import check_tasks
 from meddistill.evaluation.tables import SuiteTables
 from meddistill.licences import Policy, enforce
 from meddistill.recipes.load import LoadedRecipe, load_recipe, located, read_content
+from meddistill.recipes.missing import missing_teacher
 from meddistill.recipes.mistakes import Mistakes
 from meddistill.recipes.yaml_file import read_yaml
 from meddistill.students.build import build_student
@@ -59,11 +60,19 @@ def _look_at_teachers(content: Mapping[str, Any], base: Path, found: Mistakes) -
     read = {name: _read(_TEACHER, entry) for name, entry in _section(content, "teachers").items()}
     configs = {str(name): config for name, config in read.items() if config is not None}
     for name, config in configs.items():
-        found.catch(partial(load_teacher, name, config, base=base))
+        found.catch(partial(_load_teacher, name, config, base))
     policy = content.get("licence_policy", "research")
     if policy in get_args(Policy):
         terms = {name: config.terms for name, config in configs.items()}
         found.catch(lambda: enforce(policy, terms, gate="extract"))
+
+
+def _load_teacher(name: str, config: TeacherConfig, base: Path) -> None:
+    try:
+        load_teacher(name, config, base=base)
+    except MissingWeights as error:
+        known = missing_teacher(name, config)
+        raise TeacherError(str(known or error)) from None
 
 
 def _look_at_suite(path: Path, found: Mistakes) -> None:

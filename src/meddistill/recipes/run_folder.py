@@ -4,13 +4,14 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from meddistill.errors import UserError
+from meddistill.features.files import MANIFEST
 from meddistill.features.workers import Workers
 from meddistill.files import sealed, sha256_of, unsealed, write_whole
 
@@ -30,6 +31,12 @@ class StepState:
     changed: tuple[str, ...] = ()
     damaged: tuple[str, ...] = ()
     facts: Mapping[str, Any] | None = None
+
+
+def store_of(place: Path) -> Path:
+    """The feature store at `place`, which is one or a run folder that has one."""
+    inside = RunFolder(place).features
+    return inside if (inside / MANIFEST).is_file() else place
 
 
 class RunFolder:
@@ -78,17 +85,17 @@ class RunFolder:
         if steps.pop(step, None) is not None:
             self._write(steps)
 
-    def results(self) -> list[tuple[str, Path]]:
-        """What a user may want to open, with a name for each; only what is there."""
+    def results(self, steps: Collection[str]) -> list[tuple[str, Path]]:
+        """What a user may want to open of these steps, with a name for each; only what is there."""
         named = [
-            ("features", self.features),
-            ("audit", self.audit),
-            ("student", self.student),
-            ("results", self.evaluation / "results.json"),
-            ("bundle", self.bundle),
-            ("report", self.report),
+            ("features", "features", self.features),
+            ("audit", "report", self.audit),
+            ("student", "train", self.student),
+            ("results", "evaluate", self.evaluation / "results.json"),
+            ("bundle", "export", self.bundle),
+            ("report", "report", self.report),
         ]
-        return [(name, path) for name, path in named if path.exists()]
+        return [(name, path) for name, step, path in named if step in steps and path.exists()]
 
     def facts(self, step: str) -> Mapping[str, Any]:
         """The facts that a finished step left; empty if it is not finished."""

@@ -1,5 +1,6 @@
 """The recipe: a lab record in YAML, strict in its keys. Loads no torch."""
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -191,9 +192,10 @@ class Recipe(_Section):
         named = rules.agreement_quantile
         unknown = sorted(set(named) - set(self.teachers)) if isinstance(named, Mapping) else []
         if unknown:
+            near = difflib.get_close_matches(unknown[0], sorted(self.teachers), n=1)
             msg = (
                 "`features.availability.agreement_quantile` must name teachers of the recipe; got "
-                f"{', '.join(unknown)}"
+                f"{', '.join(unknown)}{f'. Did you mean `{near[0]}`?' if near else ''}"
             )
             raise ValueError(msg)
 

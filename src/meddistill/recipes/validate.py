@@ -35,19 +35,30 @@ def _place(parts: Sequence[Any], content: Any) -> str:
     """Dotted keys as the file has them; pydantic adds the `kind` or `method` that tells a union's members."""
     kept = []
     for part in parts:
-        if isinstance(content, Mapping) and part not in content and part in map(content.get, _TAGS):
-            continue
-        kept.append(str(part))
-        inside = isinstance(content, Mapping) or (isinstance(content, list) and isinstance(part, int))
-        content = content[part] if inside and (not isinstance(content, Mapping) or part in content) else None
+        if not _is_tag(part, content):
+            kept.append(str(part))
+            content = _inside(content, part)
     return ".".join(kept) or "the recipe"
+
+
+def _is_tag(part: Any, content: Any) -> bool:
+    return isinstance(content, Mapping) and part not in content and part in map(content.get, _TAGS)
+
+
+def _inside(content: Any, part: Any) -> Any:
+    if isinstance(content, list) and isinstance(part, int):
+        return content[part]
+    return content.get(part) if isinstance(content, Mapping) else None
 
 
 def _line(detail: Mapping[str, Any], known: frozenset[str], content: Mapping[str, Any]) -> str:
     place = _place(detail["loc"], content)
     kind, found = detail["type"], detail.get("input")
     if kind == "extra_forbidden":
-        return f"`{place}` must be a known key. {_did_you_mean(str(detail['loc'][-1]), known)}".rstrip()
+        key, tag = str(detail["loc"][-1]), _tag(detail["loc"], content)
+        if key in known and tag:
+            return f"`{place}` must be a key of {tag}; it belongs to another. Leave it out."
+        return f"`{place}` must be a known key. {_did_you_mean(key, known)}".rstrip()
     if kind == "missing":
         return f"`{place}` must be given; it is missing."
     if kind == "union_tag_invalid":
@@ -58,9 +69,21 @@ def _line(detail: Mapping[str, Any], known: frozenset[str], content: Mapping[str
         discriminator = str(context.get("discriminator", "kind")).strip("'")
         return f"`{place}.{discriminator}` must be one of {expected}; got '{tag}'.{hint}"
     rule = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    if rule.startswith("`"):  # names the key by itself
+        return f"{rule}." if not detail["loc"] else f"`{place}`: {rule}."
     rule = rule if rule.startswith(("should", "must")) else f"must hold: {rule}"
     shown = f"; got {_short(found)}" if not isinstance(found, dict | list) and "; got " not in rule else ""
     return f"`{place}` {rule.replace('should be', 'must be', 1).rstrip('.')}{shown}."
+
+
+def _tag(place: Sequence[Any], content: Any) -> str | None:
+    """The `kind` or `method` of the mapping that holds the last key of `place`, as `kind learned_head`."""
+    for part in place[:-1]:
+        if not _is_tag(part, content):
+            content = _inside(content, part)
+    if not isinstance(content, Mapping):
+        return None
+    return next((f"{name} {content[name]}" for name in _TAGS if isinstance(content.get(name), str)), None)
 
 
 def _short(value: Any) -> str:

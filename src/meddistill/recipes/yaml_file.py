@@ -33,7 +33,8 @@ def read_yaml(path: Path) -> Plain:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(str(path), ["the file must exist; nothing is there. Check the path."]) from None
+        mistake = f"the file must exist; nothing is at {path}. Check the path."
+        raise ConfigError(str(path), [mistake]) from None
     except (OSError, UnicodeDecodeError) as error:
         mistake = f"the file must be readable UTF-8 text; got {_refusal(error)}."
         raise ConfigError(str(path), [mistake]) from None

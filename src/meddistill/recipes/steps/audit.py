@@ -9,7 +9,7 @@ from meddistill.features.files import MANIFEST
 from meddistill.features.reader import FeatureStore
 from meddistill.progress import Progress
 from meddistill.recipes.load import load_recipe
-from meddistill.recipes.run_folder import RunFolder
+from meddistill.recipes.run_folder import store_of
 from meddistill.recipes.session import Session
 
 _SEED = 0
@@ -48,7 +48,5 @@ def audit_place(place: Path, *, rows: int, seed: int, progress: Progress) -> tup
         msg = f"`--rows` must be at least {_LEAST_ROWS}; got {rows}. Fewer images tell nothing of a teacher."
         raise UserError(msg)
     folder = place if place.is_dir() else Path("runs") / load_recipe(place).recipe.name
-    run = RunFolder(folder)
-    path = run.features if (run.features / MANIFEST).is_file() else folder
-    audit = audit_store(FeatureStore.open(path), rows=rows, seed=seed, progress=progress)
+    audit = audit_store(FeatureStore.open(store_of(folder)), rows=rows, seed=seed, progress=progress)
     return audit, audit.save(folder)

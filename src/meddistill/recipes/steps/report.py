@@ -142,5 +142,9 @@ def _facts(session: Session) -> list[tuple[str, str]]:
     for stage in session.recipe.stages:
         done = session.folder.facts(f"stage {stage.name}")
         if done:
-            facts.append((f"Stage {stage.name}", f"{done['steps']:,} steps in {done['seconds']:,.0f} s"))
+            words = f"{done['steps']:,} steps in {done['seconds']:,.0f} s"
+            if done["rows"] < len(samples):
+                sat_out = f"{len(samples) - done['rows']:,} of {len(samples):,} rows sat out"
+                words += f"; {sat_out}, with too few teachers available"
+            facts.append((f"Stage {stage.name}", words))
     return facts

@@ -79,7 +79,8 @@ def _train(session: Session, stage: AnyStage, student: DualEncoder, *, initial: 
         )
         result = train_stage(work, folder, processes=session.processes, progress=session.progress)
     if session.is_main_process and not state.done:
-        session.folder.finish(step, inputs, steps=result.steps, seconds=round(result.wall_seconds, 1))
+        seconds = round(result.wall_seconds, 1)
+        session.folder.finish(step, inputs, steps=result.steps, seconds=seconds, rows=len(rows.samples))
 
 
 def _method(

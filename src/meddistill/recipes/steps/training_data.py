@@ -88,12 +88,15 @@ def _plan(session: Session, stage: ContrastiveStage | EmbeddingStage, *, rows: i
             process=session.processes.index,
         )
     except ConfigError as error:
-        everything = len(session.samples)
-        if rows == everything:
+        everything, rules = len(session.samples), session.recipe.features.availability
+        if rows == everything or rows >= stage.batch_size:
             raise
-        least = session.recipe.features.availability.min_teachers
-        why = f"`features.availability.min_teachers`, {least}, leaves {rows:,} of {everything:,} rows."
-        raise ConfigError(error.subject, [f"{line} {why}" for line in error.mistakes]) from error
+        named = "`min_teachers`" if rules.agreement_quantile is None else "`min_teachers` and agreement"
+        line = (
+            f"`features.availability` must leave a batch of {stage.batch_size:,} rows at least; got {rows:,} "
+            f"of {everything:,}, with {named}. Lower these, or `batch_size`."
+        )
+        raise ConfigError(error.subject, [line]) from error
 
 
 def view_rule(stage: ContrastiveStage | EmbeddingStage, features: FeaturesConfig) -> ViewRule:
