@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 
+from meddistill.features.projections.config import JointPCAConfig
 from meddistill.methods.base import Method, TeacherSpace
 from meddistill.methods.config import ContrastiveConfig, EmbeddingConfig
 from meddistill.methods.contrastive import ContrastiveMethod
 from meddistill.methods.embedding import EmbeddingMethod
+from meddistill.methods.ensemble import EnsembleMethod
 
 
 def build_method(
@@ -20,5 +22,7 @@ def build_method(
     `teachers` are looked at by methods that use them. Raises ConfigError with everything that they lack.
     """
     if isinstance(config, EmbeddingConfig):
+        if isinstance(config.projection, JointPCAConfig):
+            return EnsembleMethod(config, student_dim=student_dim, teachers=teachers, seed=seed)
         return EmbeddingMethod(config, student_dim=student_dim, teachers=teachers, seed=seed)
     return ContrastiveMethod(config)

@@ -55,7 +55,8 @@ class EmbeddingConfig(BaseModel):
     weighting: WeightingConfig = UniformConfig()
     """How much each of them counts."""
     projection: ProjectionConfig = LearnedHeadConfig()
-    """The space in which the student is compared with each teacher; one map for images and texts.
+    """The space in which the student is compared with each teacher; one map for images and texts. With
+    `joint_pca` the teachers of a row are one, their ensemble.
     Objectives that compare similarities within the student with those within a teacher look at both in their
     own spaces.
     """
@@ -82,6 +83,23 @@ class EmbeddingConfig(BaseModel):
             msg = "must name an objective that looks at the teachers, for example feature_mse"
             raise ValueError(msg)
         return value
+
+    @model_validator(mode="after")
+    def _one_ensemble(self) -> Self:
+        if self.projection.kind == "joint_pca":
+            if self.weighting.kind != "uniform":
+                msg = (
+                    "`weighting` must be uniform with the projection joint_pca, to which all teachers are "
+                    f"one; got {self.weighting.kind}"
+                )
+                raise ValueError(msg)
+            if self.selection.kind == "teacher_dropping":
+                msg = (
+                    "`selection` must be available, random_draw or batch_draw with the projection joint_pca, "
+                    "whose teachers have no losses of their own; got teacher_dropping"
+                )
+                raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _standardised_once(self) -> Self:

@@ -13,7 +13,7 @@ from meddistill.balancing.evidence import Evidence
 from meddistill.balancing.reduce import reduce, reduce_each
 from meddistill.balancing.selection import build_selection
 from meddistill.errors import ConfigError, TeacherError
-from meddistill.features.projections.config import LearnedHeadConfig
+from meddistill.features.projections.config import JointPCAConfig, LearnedHeadConfig
 from meddistill.methods.base import Method, TeacherSpace
 from meddistill.methods.config import EmbeddingConfig, missing_towers
 from meddistill.methods.contrastive import StudentTerms
@@ -56,7 +56,7 @@ class EmbeddingMethod(Method):
     ) -> None:
         """Raises ConfigError with everything that the teachers lack for `config`."""
         super().__init__()
-        _check(config, teachers)
+        check(config, teachers)
         self.teachers = tuple(teachers)
         chosen = config.objectives.chosen()
         self.weights = {name: options.weight for name, options in chosen.items()}
@@ -100,7 +100,7 @@ class EmbeddingMethod(Method):
         generator: torch.Generator,
     ) -> StepLoss:
         """The loss over the global batch. Raises TeacherError where a teacher's outputs are missing."""
-        _refuse_missing(self.teachers, teachers)
+        refuse_missing(self.teachers, teachers)
         available = torch.stack([teachers[name].available for name in self.teachers], dim=1)
         selected = self.selection.select(available, generator)
         self._measure(student, teachers, selected=selected, positives=positives)
@@ -139,13 +139,13 @@ class EmbeddingMethod(Method):
             parts["weighting"] = learnt
             total = total + learnt
         with torch.no_grad():
-            agreement = [_agreement(projected[name], targets[name]) for name in self.teachers]
+            agreements = [agreement(projected[name], targets[name]) for name in self.teachers]
         return StepLoss(
             total=total,
             parts={name: part.detach() for name, part in parts.items()},
             teacher_losses=_mean((weights.abs() * losses).sum(dim=0), weights.abs().sum(dim=0)).detach(),
             teacher_weights=_mean(weights.sum(dim=0), selected.any(dim=1).sum()).detach(),
-            agreement=torch.stack(agreement),
+            agreement=torch.stack(agreements),
             teacher_rows=available.sum(dim=0).to(losses.dtype),
         )
 
@@ -242,7 +242,7 @@ def what_lacks(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) ->
 def _unmixable(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> list[str]:
     """One line for everything that keeps the teachers of a batch's rows from standing in one softmax."""
     options = config.objectives.interactive_contrastive
-    if options is None or not options.as_published:
+    if options is None or not options.as_published or isinstance(config.projection, JointPCAConfig):
         return []
     mistakes = []
     if not config.draws_one:
@@ -255,8 +255,8 @@ def _unmixable(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) ->
         got = ", ".join(f"{name} {dim}" for name, dim in dims.items())
         mistakes.append(
             "`teachers` must have embeddings of one dim for interactive_contrastive `as_published`, which "
-            f"mixes the teachers of the rows; got {got}. Choose the projection linear_autoencoder, pca or "
-            "joint_pca, or leave `as_published` out."
+            f"mixes the teachers of the rows; got {got}. Choose the projection linear_autoencoder or pca, or "
+            "leave `as_published` out."
         )
     return mistakes
 
@@ -266,7 +266,8 @@ def _masked_images(config: EmbeddingConfig) -> MaskedImages | None:
     return None if options is None else MaskedImages(patch_size=options.patch_size, ratio=options.ratio)
 
 
-def _check(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> None:
+def check(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> None:
+    """Raise ConfigError with everything that the teachers lack for `config`."""
     mistakes = [] if teachers else ["`teachers` must name at least one for method embedding; got none."]
     mistakes += what_lacks(config, teachers)
     if mistakes:
@@ -274,7 +275,8 @@ def _check(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> Non
         raise ConfigError(subject, mistakes)
 
 
-def _refuse_missing(names: Sequence[str], teachers: PerTeacher) -> None:
+def refuse_missing(names: Sequence[str], teachers: PerTeacher) -> None:
+    """Raise TeacherError where outputs of a teacher are missing."""
     absent = [name for name in names if name not in teachers]
     if absent:
         got = ", ".join(teachers) or "none"
@@ -286,7 +288,7 @@ def _mean(total: Tensor, count: Tensor) -> Tensor:
     return total / torch.where(count > 0, count, 1.0)
 
 
-def _agreement(student: StudentOutputs, teacher: TeacherOutputs) -> Float[Tensor, ""]:
+def agreement(student: StudentOutputs, teacher: TeacherOutputs) -> Float[Tensor, ""]:
     """Mean cosine over the available rows and the teacher's towers."""
     pairs = ((student.image, teacher.image), (student.text, teacher.text))
     cosines = [

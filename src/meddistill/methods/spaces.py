@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from meddistill.errors import ConfigError
 from meddistill.features.projections.config import (
+    JointPCAConfig,
     LearnedHeadConfig,
     ProjectionConfig,
     SharedDimConfig,
@@ -52,10 +53,10 @@ class FixedMap(nn.Module):
 class Spaces(nn.Module):
     """For each teacher the space in which the student is compared with it.
 
-    `learned_head`: the teacher's own, with a learned head there. `linear_autoencoder`, `pca`, `joint_pca`:
-    the space of the teacher's fixed map, which is the same for all teachers with `joint_pca` alone; a learned
-    head leads there where its dim is not the student's. `phi_s`: that of the fixed map, always with a learned
-    head, since one teacher's axes mean nothing to another's.
+    `learned_head`: the teacher's own, with a learned head there. `linear_autoencoder`, `pca`: the space of
+    the teacher's fixed map; a learned head leads there where its dim is not the student's. `phi_s`: that of
+    the fixed map, always with a learned head, since one teacher's axes mean nothing to another's.
+    `joint_pca`: that of the ensemble, the one teacher of `methods/ensemble.py`; a head only for another dim.
     """
 
     def __init__(
@@ -68,7 +69,8 @@ class Spaces(nn.Module):
     ) -> None:
         """Heads depend on `seed` and dims alone. Raises ConfigError where a teacher lacks its map."""
         super().__init__()
-        maps = {} if isinstance(config, LearnedHeadConfig) else _maps(config, teachers)
+        own = isinstance(config, LearnedHeadConfig | JointPCAConfig)
+        maps = {} if own else fixed_maps(config, teachers)
         self.maps = nn.ModuleDict({name: FixedMap(each) for name, each in maps.items()})
         dims = {name: _target_dim(config, space, student_dim) for name, space in teachers.items()}
         shared = has_one_dim(config)
@@ -115,7 +117,8 @@ def _head(student_dim: int, dim: int, *, seed: int) -> TeacherHead:
         return TeacherHead(student_dim, dim)
 
 
-def _maps(config: ProjectionConfig, teachers: Mapping[str, TeacherSpace]) -> dict[str, LinearMap]:
+def fixed_maps(config: ProjectionConfig, teachers: Mapping[str, TeacherSpace]) -> dict[str, LinearMap]:
+    """The teachers' maps. Raises ConfigError naming every teacher without one."""
     mistakes = [
         f"teacher `{name}` must come with its fixed map for the projection {config.kind}; got none. "
         "Fit it with `features.projections.fit.fit_maps`, and give it as `target_map` of its space."

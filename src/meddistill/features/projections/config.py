@@ -53,10 +53,12 @@ class PCAConfig(_Options):
 
 
 class JointPCAConfig(_Options):
-    """One linear map per teacher into a space of all teachers: principal components of them side by side."""
+    """The ensemble of a row's teachers as one teacher, in the principal components of all side by side."""
 
     kind: Literal["joint_pca"]
-    """Maps whose mean over a row's teachers shows what an ensemble of them sees."""
+    """One linear map per teacher into a space of all; there the sum of a row's teachers is what their
+    ensemble says, and the student's only target.
+    """
     dim: PositiveInt | None = None
     """Components. By default as many as the student has channels, which then needs no head; with another
     number a learned head leads there.

@@ -30,7 +30,7 @@ def joint_pca_maps(
     device: torch.device,
     progress: Progress,
 ) -> dict[str, LinearMap]:
-    """y_t = W_t x̂_t for each teacher t, such that the y_t of one row lie in one space and may be averaged.
+    """y_t = W_t x̂_t for each teacher t, such that the y_t of one row lie in one space and may be summed.
 
     With A_i the n_i teachers that row i may ask, x̂_ti their embeddings at unit length, for each tower
 
@@ -39,10 +39,9 @@ def joint_pca_maps(
 
     k = `dim`. |z_i| = 1, and z_i·z_j is the mean of the cosines of rows that ask the same teachers: what an
     ensemble of them sees. V_k keeps as much of these products as k channels can (Eckart and Young 1936), and
-    Σ_t W_t x̂_ti / √n_i is z_i in them. A student that follows the average of the y_t therefore approaches
-    the ensemble (nearly, where an objective brings each y_t to unit length first), whereas the spaces of
-    `pca` and `linear_autoencoder` have nothing in common from one teacher to the next. Nothing is centred,
-    or products would no longer be cosines.
+    Σ_t W_t x̂_ti / √n_i is z_i in them: the target of `methods.ensemble`. The spaces of `pca` and
+    `linear_autoencoder` have nothing in common from one teacher to the next and cannot be summed. Nothing is
+    centred, or products would no longer be cosines.
 
     This is principal component analysis of concatenated blocks, each weighted alike (consensus PCA,
     Westerhuis et al. 1998; without the centring), with missing blocks at zero. It is not part of MMKD-CLIP.

@@ -1,0 +1,126 @@
+"""Distillation from an ensemble: all teachers of a row, in the space that they share, are one teacher."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final, cast, final
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from meddistill.balancing.config import AvailableConfig
+from meddistill.balancing.selection import build_selection
+from meddistill.features.projections.config import JointPCAConfig
+from meddistill.methods.base import Method, TeacherSpace
+from meddistill.methods.config import EmbeddingConfig
+from meddistill.methods.embedding import EmbeddingMethod, agreement, check, refuse_missing
+from meddistill.methods.spaces import FixedMap, fixed_maps
+from meddistill.methods.step import StepLoss
+from meddistill.records import StudentOutputs, TeacherOutputs
+
+NAME: Final = "ensemble"
+
+
+@final
+class EnsembleMethod(Method):
+    """`EmbeddingMethod` against one teacher, the ensemble of those that the selection picks for a row.
+
+        z_i = 1/√n_i · Σ_t∈S_i W_t x̂_ti,
+
+    x̂ a teacher's embedding at unit length, S_i the n_i teachers selected for row i, W_t the maps of the
+    projection `joint_pca`. Cosines of z are the mean of the teachers' own cosines, as far as the map's
+    channels hold it, so the student learns what the ensemble says of a pair, in its own space, and every
+    objective sees one target a row. The ensemble's logit scale is the geometric mean of its members'; it has
+    none where a member has none.
+
+    In the logs each member has the ensemble's loss, its share 1/n_i of the rows as weight, and its own
+    agreement, the cosine of the student with W_t x̂_t. Not part of MMKD-CLIP, whose teachers' spaces have
+    nothing in common.
+    """
+
+    def __init__(
+        self, config: EmbeddingConfig, *, student_dim: int, teachers: Mapping[str, TeacherSpace], seed: int
+    ) -> None:
+        """Raises ConfigError with everything that the teachers lack for `config`."""
+        super().__init__()
+        check(config, teachers)
+        self.teachers = tuple(teachers)
+        self.selection = build_selection(config.selection)
+        maps = fixed_maps(config.projection, teachers)
+        self.maps = nn.ModuleDict({name: FixedMap(each) for name, each in maps.items()})
+        self.logit_scale = _geometric_mean([space.logit_scale for space in teachers.values()])
+        dim = cast("JointPCAConfig", config.projection).dim or student_dim
+        towers = frozenset[str]().union(*(space.towers for space in teachers.values()))
+        space = TeacherSpace(
+            image_dim=dim if "image" in towers else None,
+            text_dim=dim if "text" in towers else None,
+            logit_scale=self.logit_scale,
+        )
+        alone = config.model_copy(update={"selection": AvailableConfig()})
+        self.method = EmbeddingMethod(alone, student_dim=student_dim, teachers={NAME: space}, seed=seed)
+        self.masked_images = self.method.masked_images
+
+    def loss(
+        self,
+        student: StudentOutputs,
+        teachers: Mapping[str, TeacherOutputs],
+        *,
+        positives: Bool[Tensor, "batch batch"],
+        generator: torch.Generator,
+    ) -> StepLoss:
+        """The loss over the global batch. Raises TeacherError where a teacher's outputs are missing."""
+        refuse_missing(self.teachers, teachers)
+        members = [self.maps[name](teachers[name]) for name in self.teachers]
+        available = torch.stack([each.available for each in members], dim=1)
+        selected = self.selection.select(available, generator)
+        ensemble = together(members, selected, logit_scale=self.logit_scale)
+        found = self.method.loss(student, {NAME: ensemble}, positives=positives, generator=generator)
+        with torch.no_grad():
+            projected = self.method.spaces.student(NAME, student)
+            shares = selected / selected.sum(dim=1, keepdim=True).clamp(min=1)
+            rows = selected.any(dim=1).sum().clamp(min=1)
+            return replace(
+                found,
+                teacher_losses=found.teacher_losses.expand(len(members)),
+                teacher_weights=(shares.sum(dim=0) / rows).to(found.teacher_weights.dtype),
+                agreement=torch.stack([agreement(projected, each) for each in members]),
+                teacher_rows=available.sum(dim=0).to(found.teacher_rows.dtype),
+            )
+
+
+def together(
+    members: Sequence[TeacherOutputs],
+    selected: Bool[Tensor, "batch teachers"],
+    *,
+    logit_scale: float | None = None,
+) -> TeacherOutputs:
+    """The sum of the selected members' embeddings over √n of them; a row without any is not available.
+
+    A member without a tower adds nothing to that tower, and n counts those that have it.
+    """
+    return TeacherOutputs(
+        available=selected.any(dim=1),
+        image=_sum([each.image for each in members], selected),
+        text=_sum([each.text for each in members], selected),
+        logit_scale=logit_scale,
+    )
+
+
+def _sum(
+    parts: Sequence[Float[Tensor, "batch dim"] | None], selected: Bool[Tensor, "batch teachers"]
+) -> Float[Tensor, "batch dim"] | None:
+    columns = zip(parts, selected.unbind(dim=1), strict=True)
+    there = [(part, column) for part, column in columns if part is not None]
+    if not there:
+        return None
+    total = torch.stack([torch.where(column[:, None], part, 0.0) for part, column in there]).sum(dim=0)
+    count = torch.stack([column for _, column in there]).sum(dim=0)
+    return total / count.clamp(min=1).sqrt()[:, None].to(total.dtype)
+
+
+def _geometric_mean(scales: Sequence[float | None]) -> float | None:
+    there = [scale for scale in scales if scale is not None]
+    if len(there) < len(scales):
+        return None
+    return math.exp(sum(map(math.log, there)) / len(there))
