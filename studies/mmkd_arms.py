@@ -126,6 +126,7 @@ PROJECTIONS: Final = (
     {"kind": "phi_s"},
 )
 LONG: Final = {"epochs": LONG_EPOCHS}
+LONG_PREFIX: Final = "long_"
 ONE_SEED: Final = ("without_", "int8")
 
 
@@ -145,9 +146,9 @@ def arms(best: str) -> dict[str, Arm]:
         "random_draw": Arm(teachers=every, options={"selection": {"kind": "random_draw"}}),
         **{str(each["kind"]): Arm(teachers=every, options={"projection": each}) for each in PROJECTIONS},
         "int8": Arm(teachers=every, precision="int8"),
-        "long_mmkd": Arm(teachers=every, options=LONG),
-        "long_alone": Arm(teachers=(), options=LONG),
-        "long_single": Arm(teachers=(best,), options=LONG),
+        f"{LONG_PREFIX}mmkd": Arm(teachers=every, options=LONG),
+        f"{LONG_PREFIX}alone": Arm(teachers=(), options=LONG),
+        f"{LONG_PREFIX}single": Arm(teachers=(best,), options=LONG),
     }
     for name in every:
         found[f"without_{name}"] = Arm(teachers=tuple(other for other in every if other != name))

@@ -13,11 +13,12 @@ from meddistill.evaluation.predictions import ClassPredictions, Predictions, rea
 from meddistill.evaluation.rank_metrics import chance_of
 from meddistill.evaluation.results import Results
 from meddistill.evaluation.scoring import Scorer
-from studies.mmkd_arms import TEACHERS
+from studies.mmkd_arms import LONG_PREFIX, TEACHERS
 from studies.tables import table
 
 Replicates = NDArray[np.float64]
 STUDENT, BEST = "mmkd", "best teacher per task"
+ENSEMBLES = ("teacher_mean", BEST)
 
 
 class Scores:
@@ -68,9 +69,9 @@ class Scores:
     def mean(self, model: str, *, like: str | None = None) -> Replicates:
         """Mean over tasks and seeds. A resample draws patients, and seeds too, the same for all models.
 
-        `like` names a model with fewer seeds: the mean then takes those only.
+        `like` names another model: the mean then takes the seeds that both have.
         """
-        chosen = self._found[like or model]
+        chosen = self._found[model].keys() & self._found[like or model].keys()
         means = [self._found[model][seed].mean(axis=0) for seed in self._seeds if seed in chosen]
         if len(means) < len(self._seeds):
             return np.mean(means, axis=0)
@@ -96,40 +97,55 @@ class Scores:
 
 
 def summarise(scores: Scores, validation: Results, *, seen: frozenset[str]) -> str:
-    """The tables as Markdown."""
+    """The tables as Markdown, once for each number of steps, the largest first."""
     choice = {task.name: _best_on(validation, task.name) for task in scores.tasks}
     scores.add_best(choice)
-    parts = [_overview(scores), _retention(scores, scores.chance.mean()), _by_task(scores, choice, seen)]
+    parts = []
+    for student, arms in _budgets(scores):
+        parts += [
+            _overview(scores, student, [*arms, *TEACHERS, *ENSEMBLES]),
+            _retention(scores, student),
+            _by_task(scores, [*arms, *ENSEMBLES], choice, seen),
+        ]
     return "\n\n".join(parts)
 
 
-def _overview(scores: Scores) -> str:
+def _budgets(scores: Scores) -> list[tuple[str, list[str]]]:
+    """MMKD-CLIP and the arms that took as many steps, for each number of steps."""
+    arms = [name for name in scores.models if name not in (*TEACHERS, *ENSEMBLES)]
+    long = [name for name in arms if name.startswith(LONG_PREFIX)]
+    short = [name for name in arms if name not in long]
+    return [(name, each) for name, each in ((LONG_PREFIX + STUDENT, long), (STUDENT, short)) if name in each]
+
+
+def _overview(scores: Scores, student: str, models: Sequence[str]) -> str:
     rows = []
-    for model in sorted(scores.models, key=lambda name: -scores.tasks_of(name).mean()):
-        lead = scores.mean(STUDENT, like=model) - scores.mean(model)
+    for model in sorted(models, key=lambda name: -scores.tasks_of(name).mean()):
+        lead = scores.mean(student, like=model) - scores.mean(model, like=student)
         role = "teacher" if model in TEACHERS else ""
-        words = "" if model == STUDENT else scores.interval(lead, "{:+.3f}")
-        count = "" if role or model == BEST else str(scores.seeds_of(model))
+        words = "" if model == student else scores.interval(lead, "{:+.3f}")
+        count = "" if role or model in ENSEMBLES else str(scores.seeds_of(model))
         rows.append([model, role, count, scores.interval(scores.mean(model)), words])
-    return table(["model", "role", "seeds", "mean over tasks", "mmkd minus it"], rows)
+    return table(["model", "role", "seeds", "mean over tasks", f"{student} minus it"], rows)
 
 
-def _retention(scores: Scores, chance: float) -> str:
-    lines = [f"Chance is {chance:.3f} on the mean over tasks. Of what is above chance, mmkd has:"]
+def _retention(scores: Scores, student: str) -> str:
+    chance = scores.chance.mean()
+    lines = [f"Chance is {chance:.3f} on the mean over tasks. Of what is above chance, {student} has:"]
     for model in (BEST, *TEACHERS):
-        share = (scores.mean(STUDENT) - chance) / (scores.mean(model) - chance)
+        share = (scores.mean(student) - chance) / (scores.mean(model, like=student) - chance)
         lines.append(f"- {scores.interval(share, '{:.2f}')} of {model}")
     return "\n".join(lines)
 
 
-def _by_task(scores: Scores, choice: Mapping[str, str], seen: frozenset[str]) -> str:
-    arms = [name for name in scores.models if name not in TEACHERS and not name.startswith("without_")]
+def _by_task(scores: Scores, models: Sequence[str], choice: Mapping[str, str], seen: frozenset[str]) -> str:
+    shown = [name for name in models if not name.startswith("without_")]
     rows, chance = [], scores.chance
     for index, task in enumerate(scores.tasks):
         label = "seen-class" if task.kind == "zero_shot" and task.name in seen else task.kind
-        cells = [f"{scores.tasks_of(arm)[index]:.3f}" for arm in arms]
+        cells = [f"{scores.tasks_of(model)[index]:.3f}" for model in shown]
         rows.append([task.name, label, f"{chance[index]:.3f}", *cells, choice[task.name]])
-    return table(["task", "kind", "chance", *arms, "best on validation"], rows)
+    return table(["task", "kind", "chance", *shown, "best on validation"], rows)
 
 
 def _best_on(validation: Results, task: str) -> str:
