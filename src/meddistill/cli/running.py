@@ -29,14 +29,13 @@ def run_until(
 def print_outcome(session: Session, *, until: Step) -> None:
     """The scores beside the teachers' and where the files are, on stdout.
 
-    Of the steps up to `until` alone: what the folder has of later ones may be of an earlier student.
+    A run that ends before the evaluation prints no scores: those in its folder may be of an earlier student.
     """
     console = stdout_console()
-    made = STEPS[: STEPS.index(until) + 1]
-    scores = score_table(session.folder) if "evaluate" in made else None
+    scores = score_table(session.folder) if STEPS.index(until) >= STEPS.index("evaluate") else None
     if scores is not None:
         console.print(_rich_table(scores))
-    for label, path in session.folder.results(made):
+    for label, path in session.folder.results():
         console.print(f"{label + ':':<12} {path}", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,17 +85,20 @@ class RunFolder:
         if steps.pop(step, None) is not None:
             self._write(steps)
 
-    def results(self, steps: Collection[str]) -> list[tuple[str, Path]]:
-        """What a user may want to open of these steps, with a name for each; only what is there."""
+    def results(self) -> list[tuple[str, Path]]:
+        """What a user may want to open, with a name for each; only what is there and of the student there."""
+        steps = self._read()
         named = [
-            ("features", "features", self.features),
-            ("audit", "report", self.audit),
-            ("student", "train", self.student),
+            ("features", None, self.features),
+            ("audit", None, self.audit),
+            ("student", "student", self.student),
             ("results", "evaluate", self.evaluation / "results.json"),
             ("bundle", "export", self.bundle),
             ("report", "report", self.report),
         ]
-        return [(name, path) for name, step, path in named if step in steps and path.exists()]
+        return [
+            (name, path) for name, step, path in named if path.exists() and (step is None or step in steps)
+        ]
 
     def facts(self, step: str) -> Mapping[str, Any]:
         """The facts that a finished step left; empty if it is not finished."""
