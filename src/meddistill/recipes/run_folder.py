@@ -87,7 +87,7 @@ class RunFolder:
 
     def results(self) -> list[tuple[str, Path]]:
         """What a user may want to open, with a name for each; only what is there and of the student there."""
-        steps = self._read()
+        trained = self.facts("student").get("finished", "")
         named = [
             ("features", None, self.features),
             ("audit", None, self.audit),
@@ -97,7 +97,9 @@ class RunFolder:
             ("report", "report", self.report),
         ]
         return [
-            (name, path) for name, step, path in named if path.exists() and (step is None or step in steps)
+            (name, path)
+            for name, step, path in named
+            if path.exists() and (step is None or self.facts(step).get("finished", "") >= trained > "")
         ]
 
     def facts(self, step: str) -> Mapping[str, Any]:

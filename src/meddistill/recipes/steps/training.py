@@ -45,8 +45,6 @@ def train_stages(session: Session) -> None:
     inputs = {"weights": initial, "licences": session.licence_inputs, "name": recipe.name}
     place = session.folder.student
     if not (is_whole(place) and session.folder.state("student", inputs).done):
-        for step in ("evaluate", "export", "report"):
-            session.folder.forget(step)  # what they left is of another student
         save_student(student, place, provenance=_provenance(session), config=recipe.student)
         session.folder.finish("student", inputs, files=[place / METADATA_FILE])
 
