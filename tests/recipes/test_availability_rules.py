@@ -75,6 +75,7 @@ def test_a_misspelt_teacher_is_guessed(own_world: Path) -> None:
     with pytest.raises(ConfigError, match=r"got radiologie. Did you mean `radiology`\?") as caught:
         load_recipe(own_world, overrides=(rule,))
     assert "the recipe" not in caught.value.mistakes[0].partition("must")[0]
+    assert caught.value.mistakes[0].endswith("`radiology`?")
 
 
 def test_a_named_teacher_without_texts_cannot_agree(own_world: Path, tmp_path: Path) -> None:

@@ -30,9 +30,8 @@ def recipe_lines(found: Imported) -> dict[str, object]:
     teachers: dict[str, object] = {}
     for name in found.store.teachers:
         entry = entry_of(name)
-        known = entry is not None and entry.config.licence is not None
-        licence = entry.config.model_dump()["licence"] if entry is not None and known else "unknown"
-        teachers[name] = {"kind": "stored", "store": store, "licence": licence}
+        licence = None if entry is None else entry.config.model_dump()["licence"]
+        teachers[name] = {"kind": "stored", "store": store, "licence": licence or "unknown"}
     train = {"table": str(table.path.resolve()), "root": str(table.root.resolve()), "text": "text"}
     return {
         "data": {"train": train},

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from meddistill.errors import MissingWeights
 from meddistill.students.architecture import resolve_path
 from meddistill.students.config import NO_WEIGHTS, StudentConfig
 from meddistill.teachers.catalogue import CatalogueEntry, catalogue
@@ -35,6 +36,11 @@ def missing_teacher(name: str, config: TeacherConfig) -> Missing | None:
     if entry is None:
         return None
     return _missing(f"teachers.{name}.model", entry, folder=model, licence=config.terms.name)
+
+
+def told(name: str, config: TeacherConfig, error: MissingWeights) -> str:
+    """Why a teacher cannot be loaded: what is missing and how to get it, where that is known."""
+    return str(missing_teacher(name, config) or error)
 
 
 def missing_initial_weights(config: StudentConfig, *, base: Path) -> tuple[Missing, ...]:

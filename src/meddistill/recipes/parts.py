@@ -15,7 +15,7 @@ from meddistill.evaluation.suite_check import check_tasks
 from meddistill.evaluation.tables import SuiteTables
 from meddistill.licences import Policy, enforce
 from meddistill.recipes.load import LoadedRecipe, load_recipe, located, read_content
-from meddistill.recipes.missing import missing_teacher
+from meddistill.recipes.missing import told
 from meddistill.recipes.mistakes import Mistakes
 from meddistill.recipes.yaml_file import read_yaml
 from meddistill.students.build import build_student
@@ -71,8 +71,7 @@ def _load_teacher(name: str, config: TeacherConfig, base: Path) -> None:
     try:
         load_teacher(name, config, base=base)
     except MissingWeights as error:
-        known = missing_teacher(name, config)
-        raise TeacherError(str(known or error)) from None
+        raise TeacherError(told(name, config, error)) from None
 
 
 def _look_at_suite(path: Path, found: Mistakes) -> None:

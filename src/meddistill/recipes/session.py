@@ -17,7 +17,7 @@ from meddistill.features.reader import FeatureStore
 from meddistill.licences import LicenceTerms
 from meddistill.progress import Progress, SilentProgress
 from meddistill.recipes.load import LoadedRecipe
-from meddistill.recipes.missing import missing_initial_weights, missing_teacher
+from meddistill.recipes.missing import missing_initial_weights, told
 from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.schema import Recipe
 from meddistill.students.build import build_student, initial_licence
@@ -123,8 +123,7 @@ class Session:
             try:
                 loaded[name] = load_teacher(name, config, base=self.base).to(self.processes.device)
             except MissingWeights as error:
-                known = missing_teacher(name, config)
-                mistakes.append(str(error) if known is None else str(known))
+                mistakes.append(told(name, config, error))
             except MedDistillError as error:
                 mistakes.append(str(error))
         if mistakes:

@@ -70,7 +70,8 @@ def _line(detail: Mapping[str, Any], known: frozenset[str], content: Mapping[str
         return f"`{place}.{discriminator}` must be one of {expected}; got '{tag}'.{hint}"
     rule = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     if rule.startswith("`"):  # names the key by itself
-        return f"{rule}." if not detail["loc"] else f"`{place}`: {rule}."
+        ended = rule if rule.endswith("?") else f"{rule.rstrip('.')}."
+        return f"`{place}`: {ended}" if detail["loc"] else ended
     rule = rule if rule.startswith(("should", "must")) else f"must hold: {rule}"
     shown = f"; got {_short(found)}" if not isinstance(found, dict | list) and "; got " not in rule else ""
     return f"`{place}` {rule.replace('should be', 'must be', 1).rstrip('.')}{shown}."

@@ -63,13 +63,11 @@ def check_batches(session: Session, cards: Mapping[str, TeacherCard] | None = No
     asked by modality and column. What agreement takes away shows once the features are there.
     """
     mistakes: list[str] = []
+    samples, rules = session.samples, session.recipe.features.availability
+    asked = len(availability(samples, cards, rules, store=None).kept) if cards else len(samples)
     for stage in session.recipe.stages:
-        rows = len(session.samples)
-        if cards and isinstance(stage, EmbeddingStage):
-            rules = session.recipe.features.availability
-            rows = len(availability(session.samples, cards, rules, store=None).kept)
         try:
-            _plan(session, stage, rows=rows)
+            _plan(session, stage, rows=asked if isinstance(stage, EmbeddingStage) else len(samples))
         except ConfigError as error:
             mistakes += [f"stage {stage.name}: {line}" for line in error.mistakes]
     if mistakes:
