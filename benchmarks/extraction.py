@@ -22,7 +22,7 @@ from meddistill.teachers.load import load_teacher
 from meddistill.training.processes import Processes
 
 LIMIT, LIMIT_BESIDE = 1.0, 1.05
-SIZE, IMAGES, BATCH, ROUNDS = 224, 32, 16, 3
+SIZE, IMAGES, BATCH, ROUNDS = 224, 128, 16, 3
 # What images have when they come: larger than the teacher's input, so that there is something to resize.
 STORED_SIZE = 512
 
@@ -56,7 +56,7 @@ def run() -> list[Measurement]:
         config = PythonTeacher(kind="python", factory="benchmarks.extraction:build", precision=precision)
         device = Processes().device
         teacher = load_teacher("vit", config, base=Path()).to(device)
-        options = ExtractOptions(batch_size=BATCH, shard_rows=BATCH)
+        options = ExtractOptions(batch_size=BATCH, shard_rows=4 * BATCH)
         geometry = VitB16.input.geometry
         pixels = torch.zeros(BATCH, SIZE, SIZE, 3, dtype=torch.uint8)
         stores = iter(range(10**6))

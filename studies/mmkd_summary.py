@@ -7,12 +7,13 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from meddistill.evaluation.bootstrap import Resampler, estimate
+from meddistill.evaluation.classification.predictions import ClassPredictions
 from meddistill.evaluation.config import SuiteConfig
-from meddistill.evaluation.predictions import ClassPredictions, Predictions, read_predictions
-from meddistill.evaluation.rank_metrics import chance_of
+from meddistill.evaluation.dumps import read_predictions
+from meddistill.evaluation.predictions import Predictions
 from meddistill.evaluation.results import Results
-from meddistill.evaluation.scoring import Scorer
+from meddistill.evaluation.retrieval.metrics import chance_of
+from meddistill.evaluation.statistics.bootstrap import Resampler, estimate
 from studies.mmkd_arms import LONG_PREFIX, TEACHERS
 from studies.tables import table
 
@@ -27,7 +28,7 @@ class Scores:
     def __init__(self, out: Path, seeds: Sequence[int]) -> None:
         self.suite = SuiteConfig.model_validate(yaml.safe_load((out / "suite.yaml").read_text()))
         self.tasks = [task for task in self.suite.tasks if task.in_mean]
-        self._scorer = Scorer(Resampler(self.suite.bootstrap))
+        self._resampler = Resampler(self.suite.bootstrap)
         self._found: dict[str, dict[int, Replicates]] = {}
         self._chance: dict[str, float] = {}
         for seed in seeds:
@@ -92,7 +93,7 @@ class Scores:
                 msg = f"`{folder}` must hold {file} for {task.name}; it does not. Evaluate again."
                 raise FileNotFoundError(msg)
             self._chance[task.name] = _chance(dump)
-            rows += [score.replicates for score in self._scorer.score(dump) if score.main]
+            rows += [score.replicates for score in dump.metrics(self._resampler) if score.main]
         return np.stack(rows)
 
 

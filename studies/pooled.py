@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meddistill.errors import UserError
-from meddistill.evaluation.bootstrap import Estimate, Resampler, estimate, mean_replicates
 from meddistill.evaluation.config import SuiteConfig
-from meddistill.evaluation.predictions import read_predictions
+from meddistill.evaluation.dumps import read_predictions
 from meddistill.evaluation.results import TEACHER_MEAN
-from meddistill.evaluation.scoring import Scorer
+from meddistill.evaluation.statistics.bootstrap import Estimate, Resampler, estimate, mean_replicates
 from studies.tables import table
 
 Replicates = NDArray[np.float64]
@@ -35,7 +34,7 @@ def pooled(evaluations: Sequence[Path], suite: SuiteConfig, *, student: str = "s
 
 
 def _mean(evaluations: Sequence[Path], tasks: Sequence[str], model: str, suite: SuiteConfig) -> Replicates:
-    scorer = Scorer(Resampler(suite.bootstrap))
+    resampler = Resampler(suite.bootstrap)
     parts = []
     for folder in evaluations:
         for task in tasks:
@@ -43,7 +42,7 @@ def _mean(evaluations: Sequence[Path], tasks: Sequence[str], model: str, suite: 
             if dump is None:
                 msg = f"`{folder}` must hold predictions of {model} on {task}; it does not. Evaluate again."
                 raise UserError(msg)
-            parts += [score.replicates for score in scorer.score(dump) if score.main]
+            parts += [score.replicates for score in dump.metrics(resampler) if score.main]
     return mean_replicates(parts)
 
 

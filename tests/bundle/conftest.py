@@ -11,7 +11,7 @@ from PIL import Image
 from meddistill.bundle.config import BundleConfig, CardNotes
 from meddistill.bundle.export import Origin, export_bundle
 from meddistill.data.samples import Samples
-from meddistill.evaluation.config import ZeroShotConfig
+from meddistill.evaluation.classification.config import ZeroShotConfig
 from meddistill.evaluation.results import (
     MEAN_TASK,
     TEACHER_MEAN,

@@ -10,8 +10,9 @@ from colour_world import ColourModel, suite, write_world
 from scipy import stats
 
 from meddistill.errors import ConfigError, UserError
+from meddistill.evaluation.classification.predictions import ClassPredictions
+from meddistill.evaluation.dumps import read_predictions
 from meddistill.evaluation.evaluate import evaluate
-from meddistill.evaluation.predictions import ClassPredictions, read_predictions
 from meddistill.evaluation.results import MEAN_TASK, TEACHER_MEAN, Results
 from meddistill.progress import SilentProgress
 

@@ -8,15 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from meddistill.errors import UserError
-from meddistill.evaluation.class_metrics import class_metrics
-from meddistill.evaluation.predictions import (
-    ClassPredictions,
-    Predictions,
-    RankPredictions,
-    SampleNames,
-    read_predictions,
-    write_predictions,
-)
+from meddistill.evaluation.classification.metrics import class_metrics
+from meddistill.evaluation.classification.predictions import ClassPredictions
+from meddistill.evaluation.dumps import read_predictions, write_predictions
+from meddistill.evaluation.predictions import Predictions, SampleNames
+from meddistill.evaluation.retrieval.predictions import RankPredictions
 
 CLASSES = ClassPredictions(
     classes=("no finding", 'a "quoted", label', "never"),

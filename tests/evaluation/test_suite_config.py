@@ -6,7 +6,8 @@ import pytest
 from colour_world import suite, table
 from pydantic import TypeAdapter, ValidationError
 
-from meddistill.evaluation.config import SuiteConfig, TaskConfig, ZeroShotConfig, columns_of, tables_of
+from meddistill.evaluation.classification.config import ZeroShotConfig
+from meddistill.evaluation.config import AnyTaskConfig, SuiteConfig
 
 ZERO = {"name": "a", "kind": "zero_shot", "table": "test", "classes": {"ct": "CT", "mri": "MRI"}}
 
@@ -70,15 +71,15 @@ def test_refused_suites(tasks: list[Any], message: str) -> None:
 
 def test_every_kind_names_its_tables_and_columns() -> None:
     tasks = {task.kind: task for task in suite().tasks}
-    assert len(tasks) == len(TypeAdapter(TaskConfig).json_schema()["discriminator"]["mapping"])
-    assert tables_of(tasks["zero_shot"]) == {"table": "test"}
-    assert tables_of(tasks["linear_probe"]) == {"train": "train", "validation": "val", "test": "test"}
-    assert columns_of(tasks["zero_shot"]) == {"label", "task"}
-    assert columns_of(tasks["retrieval"]) == frozenset()
+    assert len(tasks) == len(TypeAdapter(AnyTaskConfig).json_schema()["discriminator"]["mapping"])
+    assert tasks["zero_shot"].tables() == {"table": "test"}
+    assert tasks["linear_probe"].tables() == {"train": "train", "validation": "val", "test": "test"}
+    assert tasks["zero_shot"].columns() == {"label", "task"}
+    assert tasks["retrieval"].columns() == frozenset()
 
 
 def test_fractions_stand_from_the_largest() -> None:
     probe = {"name": "p", "kind": "linear_probe", "train": "t", "test": "e", "fractions": [0.1, 1]}
-    assert TypeAdapter(TaskConfig).validate_python(probe).fractions == [1.0, 0.1]
+    assert TypeAdapter(AnyTaskConfig).validate_python(probe).fractions == [1.0, 0.1]
     with pytest.raises(ValidationError, match="differ"):
-        TypeAdapter(TaskConfig).validate_python({**probe, "fractions": [1, 1]})
+        TypeAdapter(AnyTaskConfig).validate_python({**probe, "fractions": [1, 1]})

@@ -14,7 +14,7 @@ import torch
 import yaml
 from PIL import Image
 
-from meddistill.evaluation.predictions import read_predictions
+from meddistill.evaluation.dumps import read_predictions
 from meddistill.evaluation.results import MEAN_TASK, TEACHER_MEAN, Results
 from meddistill.features.reader import FeatureStore
 from meddistill.features.verify import verify

@@ -6,7 +6,8 @@ import yaml
 from studies.mmkd_arms import TEACHERS
 from studies.mmkd_summary import BEST, STUDENT, Scores
 
-from meddistill.evaluation.predictions import ClassPredictions, write_predictions
+from meddistill.evaluation.classification.predictions import ClassPredictions
+from meddistill.evaluation.dumps import write_predictions
 
 SEEDS = (0, 1)
 TASKS = ("first", "second")

@@ -15,9 +15,9 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from meddistill.evaluation.class_metrics import predicted_share
+from meddistill.evaluation.classification.metrics import predicted_share
+from meddistill.evaluation.classification.predictions import ClassPredictions
 from meddistill.evaluation.predict import Floats, normalised
-from meddistill.evaluation.predictions import ClassPredictions
 from meddistill.evaluation.results import ALL_ROWS, Agreement
 
 NEIGHBOURS: Final = 10

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save
 from meddistill.data.keys import image_keys, text_key
 from meddistill.data.samples import Samples
 from meddistill.errors import NonFiniteError, UserError
-from meddistill.evaluation.predict import Embedder, Floats
+from meddistill.evaluation.predict import Embedder, Floats, TokenEmbedder, Tokens
 from meddistill.files import write_whole
 from meddistill.progress import Progress
 
@@ -82,6 +82,17 @@ class Embeddings:
             names = [f"text {number}" for number in range(1, len(part) + 1)]
             self._texts.add(part, _checked(found, names, self.model.name))
         return self._texts.rows(keys)
+
+    def image_tokens(self, samples: Samples) -> Tokens | None:
+        """Patch tokens of samples in their order; None where the model gives none."""
+        if not isinstance(self.model, TokenEmbedder):
+            return None
+        with self._progress.track(f"{self.model.name}: patches", len(samples)) as advance:
+            return self.model.image_tokens(samples, advance=advance)
+
+    def text_tokens(self, texts: Sequence[str]) -> Tokens | None:
+        """Token states of texts in their order; None where the model gives none."""
+        return self.model.text_tokens(texts) if isinstance(self.model, TokenEmbedder) else None
 
 
 class _Table:

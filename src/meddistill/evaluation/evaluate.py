@@ -15,18 +15,14 @@ from meddistill.data.datasets import together
 from meddistill.data.samples import Samples
 from meddistill.errors import ConfigError
 from meddistill.evaluation.agreement import label_agreement, space_agreement
-from meddistill.evaluation.bootstrap import Resampler
+from meddistill.evaluation.classification.predictions import ClassPredictions
+from meddistill.evaluation.classification.zero_shot import ZeroShot
 from meddistill.evaluation.config import SuiteConfig
+from meddistill.evaluation.dumps import read_predictions, write_predictions
 from meddistill.evaluation.embeddings import Embeddings
-from meddistill.evaluation.examples import retrieval_examples
+from meddistill.evaluation.families import AnyTask, build_task
 from meddistill.evaluation.predict import Embedder
-from meddistill.evaluation.predictions import (
-    ClassPredictions,
-    Predictions,
-    SampleNames,
-    read_predictions,
-    write_predictions,
-)
+from meddistill.evaluation.predictions import Predictions, SampleNames
 from meddistill.evaluation.results import (
     TEACHER_MEAN,
     Agreement,
@@ -35,11 +31,11 @@ from meddistill.evaluation.results import (
     RetrievalExample,
     TaskFacts,
 )
-from meddistill.evaluation.scoring import Score, Scorer
+from meddistill.evaluation.retrieval.examples import retrieval_examples
+from meddistill.evaluation.retrieval.task import Retrieval
+from meddistill.evaluation.score import Score
+from meddistill.evaluation.statistics.bootstrap import Resampler
 from meddistill.evaluation.tables import SuiteTables
-from meddistill.evaluation.tasks.registry import AnyTask, build_task
-from meddistill.evaluation.tasks.retrieval import Retrieval
-from meddistill.evaluation.tasks.zero_shot import ZeroShot
 from meddistill.evaluation.tidy import Rows, versions
 from meddistill.progress import Progress
 
@@ -123,6 +119,7 @@ def evaluate(
         differences=rows.differences(),
         agreement=tuple(_agreement(setting, dumps)),
         examples=tuple(_examples(setting)),
+        exhibits=tuple(each for (model, task), dump in dumps.items() for each in dump.exhibits(model, task)),
         warnings=(*tables.skipped, *_warnings(tasks, facts)),
     )
     results.save(folder)
@@ -185,7 +182,7 @@ def _combine_all(setting: _Setting, dumps: _Dumps) -> _Dumps:
 
 
 def _score_all(setting: _Setting, suite: SuiteConfig, dumps: _Dumps) -> Rows:
-    scorer = Scorer(Resampler(suite.bootstrap))
+    resampler = Resampler(suite.bootstrap)
     rows = Rows(suite.bootstrap, setting.tasks)
     named: list[tuple[str, Any]] = [(each.model.name, each.model.role) for each in setting.models]
     if any(model == TEACHER_MEAN for model, _ in dumps):
@@ -194,7 +191,7 @@ def _score_all(setting: _Setting, suite: SuiteConfig, dumps: _Dumps) -> Rows:
         for name, role in named:
             for task in setting.tasks:
                 dump = dumps.get((name, task.name))
-                scores: list[Score] | None = None if dump is None else scorer.score(dump)
+                scores: list[Score] | None = None if dump is None else dump.metrics(resampler)
                 rows.add(name, role, task, scores)
                 advance(1)
             rows.add_mean(name, role)

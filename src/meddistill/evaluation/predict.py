@@ -1,6 +1,7 @@
 """What evaluation asks of a model: embeddings of images and texts, and nothing else."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -54,6 +55,31 @@ class Embedder(Protocol):
 
     def embed_texts(self, texts: Sequence[str]) -> Floats | None:
         """Text embeddings [m, d], None for a model without a text tower."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """A sequence of vectors for every input: `values` [n, length, d], of which `mask` [n, length] count.
+
+    Of images the patches row by row, without class or register tokens; `grid` is then (rows, columns).
+    """
+
+    values: NDArray[np.float16]
+    mask: NDArray[np.bool_]
+    grid: tuple[int, int] | None = None
+
+
+@runtime_checkable
+class TokenEmbedder(Embedder, Protocol):
+    """An embedder that also gives tokens; None from a method means that this tower has none to give."""
+
+    def image_tokens(self, samples: Samples, *, advance: Advance) -> Tokens | None:
+        """Patch tokens in the order of `samples`; calls `advance` with the images just done."""
+        ...
+
+    def text_tokens(self, texts: Sequence[str]) -> Tokens | None:
+        """Token states of every text before pooling, padding masked."""
         ...
 
 

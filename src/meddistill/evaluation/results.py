@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from meddistill.data.datasets import shared_datasets
 from meddistill.errors import UserError
+from meddistill.evaluation.exhibits import AnyExhibit
 from meddistill.evaluation.predict import Role
 from meddistill.files import write_whole
 
@@ -157,6 +158,7 @@ class Results(_Record):
     differences: tuple[Difference, ...] = ()
     agreement: tuple[Agreement, ...] = ()
     examples: tuple[RetrievalExample, ...] = ()
+    exhibits: tuple[AnyExhibit, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def main(self, model: str, task: str) -> Result | None:

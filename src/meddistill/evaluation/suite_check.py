@@ -8,9 +8,9 @@ from meddistill.data.samples import Samples
 from meddistill.data.splits import check_leakage
 from meddistill.errors import ConfigError, TableError
 from meddistill.evaluation.config import SuiteConfig
+from meddistill.evaluation.families import build_task
 from meddistill.evaluation.predictions import SampleNames
 from meddistill.evaluation.tables import SuiteTables
-from meddistill.evaluation.tasks.registry import build_task
 
 
 @dataclass(frozen=True, kw_only=True)

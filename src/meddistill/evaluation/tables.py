@@ -15,7 +15,8 @@ from meddistill.data.samples import Samples, count_rows, name_rows
 from meddistill.data.splits import check_leakage
 from meddistill.data.unreadable import read_readable
 from meddistill.errors import ConfigError, TableError
-from meddistill.evaluation.config import SuiteConfig, TaskConfig, Where, columns_of, tables_of
+from meddistill.evaluation.config import SuiteConfig
+from meddistill.evaluation.task_config import TaskConfig, Where
 from meddistill.progress import Progress
 
 
@@ -68,8 +69,8 @@ class SuiteTables:
     def __init__(self, suite: SuiteConfig, *, base: Path, progress: Progress | None = None) -> None:
         columns: dict[str, set[str]] = {}
         for task in suite.tasks:
-            for table in tables_of(task).values():
-                columns.setdefault(table, set()).update(columns_of(task))
+            for table in task.tables().values():
+                columns.setdefault(table, set()).update(task.columns())
         self._tables: dict[str, Part] = {}
         numbers: dict[str, int] = {}
         for name, samples in _read_all(suite, columns, base=base, progress=progress).items():
@@ -100,7 +101,7 @@ class SuiteTables:
         TableError
             If training, validation and test rows share patients or images.
         """
-        parts = {role: self._part(table, task) for role, table in tables_of(task).items()}
+        parts = {role: self._part(table, task) for role, table in task.tables().items()}
         if len(parts) > 1:
             named = {f"{task.name}: {role}": part for role, part in parts.items()}
             keys = {name: part.keys for name, part in named.items()}

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meddistill import __version__
-from meddistill.evaluation.bootstrap import Replicates, estimate, mean_replicates
-from meddistill.evaluation.config import BootstrapConfig
+from meddistill.evaluation.families import AnyTask
 from meddistill.evaluation.results import ALL_ROWS, MEAN_TASK, AnyRole, Difference, Result
-from meddistill.evaluation.scoring import Score
-from meddistill.evaluation.tasks.registry import AnyTask
+from meddistill.evaluation.score import Score
+from meddistill.evaluation.statistics.bootstrap import Replicates, estimate, mean_replicates
+from meddistill.evaluation.statistics.config import BootstrapConfig
 
 NOT_APPLICABLE: Final = "not applicable: the model has no text tower"
 UNDEFINED: Final = "not defined on these rows"

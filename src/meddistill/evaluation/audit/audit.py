@@ -12,9 +12,9 @@ from meddistill.evaluation.audit.parts import Part, main_of, parts_of
 from meddistill.evaluation.audit.record import ENSEMBLE, Audit, Score
 from meddistill.evaluation.audit.sample import choose
 from meddistill.evaluation.audit.spaces import Space, complete_teachers, read_spaces
-from meddistill.evaluation.bootstrap import Resampler, Weights, estimate
-from meddistill.evaluation.config import BootstrapConfig
 from meddistill.evaluation.predict import Floats
+from meddistill.evaluation.statistics.bootstrap import Resampler, Weights, estimate
+from meddistill.evaluation.statistics.config import BootstrapConfig
 from meddistill.features.format import Table
 from meddistill.features.reader import FeatureStore
 from meddistill.progress import Progress, SilentProgress

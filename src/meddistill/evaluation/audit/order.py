@@ -21,8 +21,8 @@ from meddistill.evaluation.audit.likeness import Mixtures
 from meddistill.evaluation.audit.parts import Part, main_of
 from meddistill.evaluation.audit.record import Family, LeaveOut, Redundancy, Tower
 from meddistill.evaluation.audit.spaces import Space
-from meddistill.evaluation.bootstrap import Replicates, Weights, estimate, mean_replicates
 from meddistill.evaluation.predict import Floats
+from meddistill.evaluation.statistics.bootstrap import Replicates, Weights, estimate, mean_replicates
 from meddistill.progress import Advance
 
 _SMALL = 1e-12

@@ -15,11 +15,11 @@ from meddistill.evaluation.agreement import LEAST
 from meddistill.evaluation.audit.record import Family
 from meddistill.evaluation.audit.sample import AuditSample
 from meddistill.evaluation.audit.spaces import Mask, Space
-from meddistill.evaluation.bootstrap import Replicates, Weights
-from meddistill.evaluation.class_metrics import main_metric
+from meddistill.evaluation.classification.metrics import main_metric
 from meddistill.evaluation.predict import Floats, normalised
-from meddistill.evaluation.rank_metrics import MAIN, chance_of, rank_metrics
-from meddistill.evaluation.tasks.retrieval import ranks_in
+from meddistill.evaluation.retrieval.metrics import MAIN, chance_of, rank_metrics
+from meddistill.evaluation.retrieval.task import ranks_in
+from meddistill.evaluation.statistics.bootstrap import Replicates, Weights
 
 LEAST_OF_A_CLASS = 10
 _MOST_CLASSES = 1000

@@ -2,7 +2,7 @@
 
 from meddistill.bundle.export import Origin, export_bundle
 from meddistill.bundle.manifest import MANIFEST, is_whole
-from meddistill.evaluation.config import ZeroShotConfig
+from meddistill.evaluation.classification.config import ZeroShotConfig
 from meddistill.evaluation.embedders import student_fingerprint
 from meddistill.evaluation.results import RESULTS_FILE, Results
 from meddistill.recipes.run_folder import digest

@@ -1,83 +1,25 @@
-"""What every task is: the rows it is judged on, and predictions from embeddings."""
+"""What all tasks have that give every image a class."""
 
-import hashlib
-import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from meddistill.errors import TableError
-from meddistill.evaluation.config import (
-    KnnConfig,
-    LinearProbeConfig,
-    RetrievalConfig,
-    ZeroShotConfig,
-    columns_of,
-)
+from meddistill.evaluation.classification.config import KnnConfig, LinearProbeConfig, ZeroShotConfig
+from meddistill.evaluation.classification.predictions import ClassPredictions
 from meddistill.evaluation.embeddings import Embeddings
 from meddistill.evaluation.predict import Floats
-from meddistill.evaluation.predictions import RULES_VERSION, ClassPredictions, Predictions, SampleNames
 from meddistill.evaluation.tables import Part
+from meddistill.evaluation.task import Task
 
-AnyConfig = ZeroShotConfig | LinearProbeConfig | KnnConfig | RetrievalConfig
-Config = TypeVar("Config", bound=AnyConfig)
 Labelled = TypeVar("Labelled", bound=ZeroShotConfig | LinearProbeConfig | KnnConfig)
 Trained = TypeVar("Trained", bound=LinearProbeConfig | KnnConfig)
-Kind = TypeVar("Kind", bound=Predictions)
 
-FEW_PATIENTS = 5
-
-
-class Task(ABC, Generic[Config, Kind]):
-    """A task over one suite's tables. Sees embeddings only; yields predictions only."""
-
-    needs_text: ClassVar[bool]
-    main: ClassVar[str]
-
-    def __init__(self, config: Config, parts: Mapping[str, Part], names: SampleNames) -> None:
-        self.config = config
-        self.parts = parts
-        self.names = names
-
-    @property
-    def name(self) -> str:
-        """The task's name in the suite."""
-        return self.config.name
-
-    @property
-    @abstractmethod
-    def tested(self) -> Part:
-        """The rows that the task is judged on."""
-
-    @abstractmethod
-    def predict(self, embeddings: Embeddings) -> Kind:
-        """What one model says."""
-
-    @abstractmethod
-    def combine(self, members: Sequence[Embeddings], predictions: Sequence[Kind]) -> Kind:
-        """What several models say together; `predictions` are those of the `members`, in their order."""
-
-    def check(self) -> None:
-        """Raise TableError for rows that the task cannot work with; looks at no image."""
-
-    def facts(self) -> dict[str, Any]:
-        """What a reader of the results has to know of the task besides its config."""
-        return {}
-
-    def digest(self) -> str:
-        """Hash of everything but the model that the predictions depend on."""
-        columns = sorted(columns_of(self.config))
-        content = [
-            RULES_VERSION,
-            self.config.model_dump(mode="json", exclude={"in_mean", "dataset"}),
-            {role: part.digest(columns) for role, part in self.parts.items()},
-            self.names(("",)),
-        ]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+FEW_PATIENTS: Final = 5
 
 
 class ClassificationTask(Task[Labelled, ClassPredictions]):

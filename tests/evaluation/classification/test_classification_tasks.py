@@ -13,13 +13,14 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
 from meddistill.errors import ConfigError, TableError
+from meddistill.evaluation.classification.knn import votes
+from meddistill.evaluation.classification.predictions import ClassPredictions
+from meddistill.evaluation.classification.zero_shot import class_vectors
 from meddistill.evaluation.embeddings import Embeddings
+from meddistill.evaluation.families import TASKS, AnyTask, build_task
 from meddistill.evaluation.predict import normalised
-from meddistill.evaluation.predictions import ClassPredictions, SampleNames
+from meddistill.evaluation.predictions import SampleNames
 from meddistill.evaluation.tables import SuiteTables
-from meddistill.evaluation.tasks.knn import votes
-from meddistill.evaluation.tasks.registry import TASKS, AnyTask, build_task
-from meddistill.evaluation.tasks.zero_shot import class_vectors
 from meddistill.progress import SilentProgress
 
 

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meddistill.data.keys import group_ids, text_keys
-from meddistill.evaluation import rank_metrics
-from meddistill.evaluation.config import RetrievalConfig
 from meddistill.evaluation.embeddings import Embeddings
 from meddistill.evaluation.predict import Floats, normalised
-from meddistill.evaluation.predictions import RankPredictions
+from meddistill.evaluation.retrieval.config import RetrievalConfig
+from meddistill.evaluation.retrieval.metrics import MAIN
+from meddistill.evaluation.retrieval.predictions import RankPredictions
 from meddistill.evaluation.tables import Part
-from meddistill.evaluation.tasks.base import Task
+from meddistill.evaluation.task import Task
 
 _CHUNK: Final = 256
 _TIE: Final = 1e-6  # similarities closer than this are equal: float32 products of one pair differ by as much
@@ -56,7 +56,7 @@ class Retrieval(Task[RetrievalConfig, RankPredictions]):
     """
 
     needs_text = True
-    main = rank_metrics.MAIN
+    main = MAIN
 
     @property
     def tested(self) -> Part:

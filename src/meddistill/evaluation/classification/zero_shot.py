@@ -6,12 +6,12 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from meddistill.evaluation.config import ZeroShotConfig
+from meddistill.evaluation.classification.config import ZeroShotConfig
+from meddistill.evaluation.classification.predictions import ClassPredictions
+from meddistill.evaluation.classification.task import ClassificationTask
 from meddistill.evaluation.embeddings import Embeddings
 from meddistill.evaluation.predict import Floats, normalised
-from meddistill.evaluation.predictions import ClassPredictions
 from meddistill.evaluation.tables import Part
-from meddistill.evaluation.tasks.base import ClassificationTask
 
 # For text towers that bring no scale of their own: the bound that CLIP trains against.
 DEFAULT_LOGIT_SCALE = 100.0

@@ -1,6 +1,6 @@
 """Retrieval metrics over weighted queries, for all resamples at once.
 
-Every query has the rank (from 1) of its best right answer, see `tasks/retrieval.py`. In each direction:
+Every query has the rank (from 1) of its best right answer, see `task.py`. In each direction:
 
 - `hit_at_k`: share of queries whose rank is at most k; CLIP's "recall at k".
 - `median_rank`: median of the ranks; the mean of the two middle ones where the weights split evenly.
@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from meddistill.evaluation.bootstrap import Replicates, Weights
-from meddistill.evaluation.class_metrics import Matrix, row_weights
+from meddistill.evaluation.classification.metrics import Matrix, row_weights
+from meddistill.evaluation.statistics.bootstrap import Replicates, Weights
 
 MAIN: Final = "mean_recall"
 KS: Final = (1, 5, 10)

@@ -12,12 +12,12 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from meddistill.data.splits import label_fraction
-from meddistill.evaluation.class_metrics import MAIN, class_metrics
-from meddistill.evaluation.config import LinearProbeConfig
+from meddistill.evaluation.classification.config import LinearProbeConfig
+from meddistill.evaluation.classification.metrics import MAIN, class_metrics
+from meddistill.evaluation.classification.predictions import ClassPredictions
+from meddistill.evaluation.classification.task import ProbeTask
 from meddistill.evaluation.embeddings import Embeddings
-from meddistill.evaluation.predictions import ClassPredictions
 from meddistill.evaluation.tables import Part
-from meddistill.evaluation.tasks.base import ProbeTask
 
 Matrix = NDArray[np.float64]
 

@@ -6,7 +6,7 @@ import torch
 from torchmetrics.retrieval import RetrievalHitRate
 
 from meddistill.evaluation.predict import normalised
-from meddistill.evaluation.tasks.retrieval import Gallery, best_ranks, joint
+from meddistill.evaluation.retrieval.task import Gallery, best_ranks, joint
 
 
 def _space(rows: int, dim: int, seed: int) -> np.ndarray:

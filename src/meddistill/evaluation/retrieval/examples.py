@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from meddistill.evaluation.embeddings import Embeddings
 from meddistill.evaluation.predict import Floats
-from meddistill.evaluation.rank_metrics import DIRECTIONS
 from meddistill.evaluation.results import RetrievalExample
-from meddistill.evaluation.tasks.retrieval import Retrieval, best_ranks
+from meddistill.evaluation.retrieval.metrics import DIRECTIONS
+from meddistill.evaluation.retrieval.task import Retrieval, best_ranks
 
 QUERIES: Final = 9
 ANSWERS: Final = 5

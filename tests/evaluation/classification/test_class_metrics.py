@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from meddistill.evaluation.bootstrap import Resampler
-from meddistill.evaluation.class_metrics import class_metrics, main_metric
-from meddistill.evaluation.config import BootstrapConfig
+from meddistill.evaluation.classification.metrics import class_metrics, main_metric
+from meddistill.evaluation.statistics.bootstrap import Resampler
+from meddistill.evaluation.statistics.config import BootstrapConfig
 
 ONES = np.ones((1, 1), dtype=np.float32)
 
@@ -95,7 +95,7 @@ def test_chunks_of_resamples_change_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     truth, scores = _rows(3, n=50)
     weights = Resampler(BootstrapConfig(resamples=20)).weights(np.arange(50))
     whole = class_metrics(truth, scores, weights, np.arange(50))
-    monkeypatch.setattr("meddistill.evaluation.class_metrics._MOST_CELLS", 150)
+    monkeypatch.setattr("meddistill.evaluation.classification.metrics._MOST_CELLS", 150)
     parts = class_metrics(truth, scores, weights, np.arange(50))
     for name, values in whole.items():
         np.testing.assert_array_equal(values, parts[name])

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from meddistill.evaluation.bootstrap import Replicates, Weights
+from meddistill.evaluation.statistics.bootstrap import Replicates, Weights
 
 MAIN: Final = "balanced_accuracy"
 NAMES: Final = (MAIN, "accuracy", "auc", "f1")

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from meddistill.evaluation.config import BootstrapConfig
+from meddistill.evaluation.statistics.config import BootstrapConfig
 
 Weights = NDArray[np.float32]
 Replicates = NDArray[np.float64]

@@ -5,11 +5,11 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from meddistill.evaluation.config import KnnConfig
+from meddistill.evaluation.classification.config import KnnConfig
+from meddistill.evaluation.classification.predictions import ClassPredictions
+from meddistill.evaluation.classification.task import ProbeTask
 from meddistill.evaluation.embeddings import Embeddings
 from meddistill.evaluation.predict import Floats, normalised
-from meddistill.evaluation.predictions import ClassPredictions
-from meddistill.evaluation.tasks.base import ProbeTask
 
 _CHUNK = 512
 _TIE = 1e-6  # cosines closer than float32 can tell apart over some hundred products

@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from meddistill.evaluation.config import TaskConfig
+from meddistill.evaluation.classification.knn import Knn
+from meddistill.evaluation.classification.linear_probe import LinearProbe
+from meddistill.evaluation.classification.zero_shot import ZeroShot
+from meddistill.evaluation.config import AnyTaskConfig
 from meddistill.evaluation.predictions import SampleNames
+from meddistill.evaluation.retrieval.task import Retrieval
 from meddistill.evaluation.tables import Part
-from meddistill.evaluation.tasks.base import Task
-from meddistill.evaluation.tasks.knn import Knn
-from meddistill.evaluation.tasks.linear_probe import LinearProbe
-from meddistill.evaluation.tasks.retrieval import Retrieval
-from meddistill.evaluation.tasks.zero_shot import ZeroShot
+from meddistill.evaluation.task import Task
 
 AnyTask = Task[Any, Any]
 
@@ -20,6 +20,6 @@ TASKS: Final[Mapping[str, Callable[[Any, Mapping[str, Part], SampleNames], AnyTa
 )
 
 
-def build_task(config: TaskConfig, parts: Mapping[str, Part], names: SampleNames) -> AnyTask:
+def build_task(config: AnyTaskConfig, parts: Mapping[str, Part], names: SampleNames) -> AnyTask:
     """The task that a config describes, over its rows."""
     return TASKS[config.kind](config, parts, names)

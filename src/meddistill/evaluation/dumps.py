@@ -1,0 +1,66 @@
+"""Predictions on disk, as Parquet that other tools can read."""
+
+import json
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from meddistill.errors import UserError
+from meddistill.evaluation.classification.predictions import ClassPredictions
+from meddistill.evaluation.predictions import Predictions, numbers, words
+from meddistill.evaluation.retrieval.predictions import RankPredictions
+from meddistill.files import write_whole
+
+# Part of every fingerprint: raise it when the same task and model give other predictions than before.
+RULES_VERSION: Final = 3
+_METADATA: Final = b"meddistill"
+_KINDS: Final[Mapping[str, type[Predictions]]] = MappingProxyType(
+    {each.kind: each for each in (ClassPredictions, RankPredictions)}
+)
+
+
+def write_predictions(predictions: Predictions, path: Path, *, fingerprint: str) -> None:
+    """Write the dump; a reader sees the old or the new file, never a part."""
+    identity = {
+        "sample": pa.array(predictions.samples, pa.string()),
+        "row": pa.array(predictions.rows, pa.int64()),
+        "patient": pa.array(predictions.patients, pa.int64()),
+        "modality": words(predictions.modalities),
+    }
+    content = {"fingerprint": fingerprint, "kind": predictions.kind, **predictions.facts()}
+    table = pa.table({**identity, **predictions.columns()})
+    table = table.replace_schema_metadata({_METADATA: json.dumps(content).encode()})
+    buffer = BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    write_whole(path, buffer.getvalue())
+
+
+def read_predictions(path: Path, *, fingerprint: str | None = None) -> Predictions | None:
+    """The dump at `path`; None if it is absent, or was made under another fingerprint than asked for.
+
+    Raises UserError where the file is no dump.
+    """
+    if not path.is_file():
+        return None
+    try:
+        table = pq.read_table(path)
+        facts = json.loads(table.schema.metadata[_METADATA])
+        if fingerprint is not None and facts["fingerprint"] != fingerprint:
+            return None
+        identity = {
+            "rows": numbers(table, "row"),
+            "samples": tuple(table["sample"].to_pylist()),
+            "patients": numbers(table, "patient"),
+            "modalities": tuple(table["modality"].to_pylist()),
+        }
+        return _KINDS[facts["kind"]].from_columns(table, facts, identity)
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        msg = (
+            f"`{path}` must be predictions as evaluation wrote them; it is damaged. Delete it and try again."
+        )
+        raise UserError(msg) from error

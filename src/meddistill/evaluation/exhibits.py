@@ -1,0 +1,98 @@
+"""What the report draws of a family beside its numbers, made from the dumps, as plain values.
+
+Exhibits hold no identity: rows of tables at most, and words of questions and answers never.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Exhibit(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    task: str
+
+
+class RocCurve(_Exhibit):
+    """The curve of one class against the rest: sensitivity `tpr` over 1 - specificity `fpr`."""
+
+    kind: Literal["roc"] = "roc"
+    label: str
+    fpr: tuple[float, ...]
+    tpr: tuple[float, ...]
+    auc: float | None
+
+
+class CalibrationCurve(_Exhibit):
+    """Mean confidence and share of right rows in bins of confidence, `counts` rows each; empty bins out.
+
+    `setting` says whose probabilities: "" the model's own, else after which treatment.
+    """
+
+    kind: Literal["calibration"] = "calibration"
+    setting: str = ""
+    confidence: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    counts: tuple[int, ...]
+    ece: float | None
+
+
+class Confusion(_Exhibit):
+    """Rows of true class i that were given class j; a row with equal highest scores is divided."""
+
+    kind: Literal["confusion"] = "confusion"
+    classes: tuple[str, ...]
+    counts: tuple[tuple[float, ...], ...]
+
+
+class SurvivalCurve(_Exhibit):
+    """Kaplan-Meier estimate of one risk group with its pointwise interval.
+
+    `p_value` is that of the log-rank test between all groups of the model's split.
+    """
+
+    kind: Literal["survival"] = "survival"
+    setting: str = ""
+    group: str
+    unit: str
+    times: tuple[float, ...]
+    survival: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    at_risk: tuple[int, ...]
+    p_value: float | None
+
+
+class AnsweredQuestion(_Exhibit):
+    """One question that a model answered: a row of the task's table, and whether the answer is right.
+
+    Chosen by hash, right and wrong ones in turn. `answer_row` is the first row of the training table with the
+    answer that was given, None where it is none of the table's.
+    """
+
+    kind: Literal["question"] = "question"
+    table: str
+    row: int
+    right: bool
+    question_type: str
+    answer_table: str
+    answer_row: int | None
+
+
+class BagAttention(_Exhibit):
+    """Attention of a model over the images of one bag: `rows` of the task's table; weights sum to one."""
+
+    kind: Literal["attention"] = "attention"
+    table: str
+    truth: str
+    given: str
+    rows: tuple[int, ...]
+    weights: tuple[float, ...]
+
+
+AnyExhibit = Annotated[
+    RocCurve | CalibrationCurve | Confusion | SurvivalCurve | AnsweredQuestion | BagAttention,
+    Field(discriminator="kind"),
+]

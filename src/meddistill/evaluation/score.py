@@ -1,0 +1,33 @@
+"""One number with all its resamples."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meddistill.evaluation.results import ALL_ROWS
+from meddistill.evaluation.statistics.bootstrap import Replicates
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """A metric of one model on one task with all its resamples; entry 0 is the estimate itself."""
+
+    metric: str
+    replicates: Replicates
+    n: int
+    patients: int
+    modality: str = ALL_ROWS
+    setting: str = ""
+    seeds: int = 1
+    spread: float | None = None
+    main: bool = field(default=False)
+
+
+def by_modality(modalities: Sequence[str]) -> Mapping[str, Mask]:
+    """Mask of the rows of each known modality."""
+    column = np.array(modalities, dtype=object)
+    return {name: column == name for name in sorted(set(modalities) - {""})}

@@ -1,0 +1,68 @@
+"""What every task is: the rows it is judged on, and predictions from embeddings."""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
+
+from meddistill.evaluation.dumps import RULES_VERSION
+from meddistill.evaluation.embeddings import Embeddings
+from meddistill.evaluation.predictions import Predictions, SampleNames
+from meddistill.evaluation.tables import Part
+from meddistill.evaluation.task_config import TaskConfig
+
+Config = TypeVar("Config", bound=TaskConfig)
+Kind = TypeVar("Kind", bound=Predictions)
+
+
+class Task(ABC, Generic[Config, Kind]):
+    """A task over one suite's tables. Sees embeddings only; yields predictions only."""
+
+    needs_text: ClassVar[bool]
+    main: ClassVar[str]
+
+    def __init__(self, config: Config, parts: Mapping[str, Part], names: SampleNames) -> None:
+        self.config = config
+        self.parts = parts
+        self.names = names
+
+    @property
+    def name(self) -> str:
+        """The task's name in the suite."""
+        return self.config.name
+
+    @property
+    @abstractmethod
+    def tested(self) -> Part:
+        """The rows that the task is judged on."""
+
+    @abstractmethod
+    def predict(self, embeddings: Embeddings) -> Kind:
+        """What one model says."""
+
+    @abstractmethod
+    def combine(self, members: Sequence[Embeddings], predictions: Sequence[Kind]) -> Kind:
+        """What several models say together; `predictions` are those of the `members`, in their order."""
+
+    def baselines(self) -> Mapping[str, Kind]:
+        """What is judged beside the models on this task alone, by name: no model, or one without images."""
+        return {}
+
+    def check(self) -> None:
+        """Raise TableError for rows that the task cannot work with; looks at no image."""
+
+    def facts(self) -> dict[str, Any]:
+        """What a reader of the results has to know of the task besides its config."""
+        return {}
+
+    def digest(self) -> str:
+        """Hash of everything but the model that the predictions depend on."""
+        columns = sorted(self.config.columns())
+        content = [
+            RULES_VERSION,
+            self.config.model_dump(mode="json", exclude={"in_mean", "dataset"}),
+            {role: part.digest(columns) for role, part in self.parts.items()},
+            self.names(("",)),
+        ]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,1 +1,0 @@
-"""One task a file: embeddings in, predictions out."""
