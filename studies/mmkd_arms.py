@@ -11,7 +11,7 @@ CONTEXT: Final = 40
 TRAINING: Final = {"batch_size": 64, "learning_rate": 1e-3, "checkpoint_every": 200}
 # Images that a teacher sees, whatever the size of its part; epochs follow.
 TEACHER_IMAGES: Final = 48_000
-PRETRAIN_EPOCHS, DISTILL_EPOCHS, LONG_EPOCHS = 10, 16, 40
+PRETRAIN_EPOCHS, DISTILL_EPOCHS = 10, 16
 # MMKD-CLIP's crops. The students' alone: teachers had the default ones.
 VIEWS: Final = {"scale": [0.9, 1.0], "brightness": 0, "contrast": 0, "gamma": 0}
 PUBLISHED: Final = {
@@ -125,8 +125,8 @@ PROJECTIONS: Final = (
     {"kind": "pca"},
     {"kind": "phi_s"},
 )
-LONG: Final = {"epochs": LONG_EPOCHS}
-LONG_PREFIX: Final = "long_"
+# Prefix of an arm's name → epochs, where it takes more of them than the others.
+LONGER: Final = {"long_": 40, "longest_": 80}
 ONE_SEED: Final = ("without_", "int8")
 
 
@@ -134,7 +134,7 @@ def arms(best: str) -> dict[str, Arm]:
     """Name → arm; `best` is the single best teacher on validation. An arm without teachers learns alone.
 
     `published` is MMKD-CLIP as in its paper, `mmkd` with what was chosen on validation; all other arms are
-    `mmkd` but for what their name says. The `long_` ones take more steps, all of them equally many. Those
+    `mmkd` but for what their name says. Those with a prefix of `LONGER` take more steps. Those
     that start with one of `ONE_SEED` run with one seed.
     """
     every = tuple(TEACHERS)
@@ -146,10 +146,10 @@ def arms(best: str) -> dict[str, Arm]:
         "random_draw": Arm(teachers=every, options={"selection": {"kind": "random_draw"}}),
         **{str(each["kind"]): Arm(teachers=every, options={"projection": each}) for each in PROJECTIONS},
         "int8": Arm(teachers=every, precision="int8"),
-        f"{LONG_PREFIX}mmkd": Arm(teachers=every, options=LONG),
-        f"{LONG_PREFIX}alone": Arm(teachers=(), options=LONG),
-        f"{LONG_PREFIX}single": Arm(teachers=(best,), options=LONG),
     }
+    for prefix, epochs in LONGER.items():
+        for name, teachers in (("mmkd", every), ("alone", ()), ("single", (best,))):
+            found[f"{prefix}{name}"] = Arm(teachers=teachers, options={"epochs": epochs})
     for name in every:
         found[f"without_{name}"] = Arm(teachers=tuple(other for other in every if other != name))
     return found

@@ -14,7 +14,7 @@ from meddistill.evaluation.predictions import Predictions
 from meddistill.evaluation.results import Results
 from meddistill.evaluation.retrieval.metrics import chance_of
 from meddistill.evaluation.statistics.bootstrap import Resampler, estimate
-from studies.mmkd_arms import LONG_PREFIX, TEACHERS
+from studies.mmkd_arms import LONGER, TEACHERS
 from studies.tables import table
 
 Replicates = NDArray[np.float64]
@@ -114,9 +114,11 @@ def summarise(scores: Scores, validation: Results, *, seen: frozenset[str]) -> s
 def _budgets(scores: Scores) -> list[tuple[str, list[str]]]:
     """MMKD-CLIP and the arms that took as many steps, for each number of steps."""
     arms = [name for name in scores.models if name not in (*TEACHERS, *ENSEMBLES)]
-    long = [name for name in arms if name.startswith(LONG_PREFIX)]
-    short = [name for name in arms if name not in long]
-    return [(name, each) for name, each in ((LONG_PREFIX + STUDENT, long), (STUDENT, short)) if name in each]
+    budgets = [
+        (prefix + STUDENT, [name for name in arms if name.startswith(prefix)]) for prefix in reversed(LONGER)
+    ]
+    short = [name for name in arms if not name.startswith(tuple(LONGER))]
+    return [(name, each) for name, each in (*budgets, (STUDENT, short)) if name in each]
 
 
 def _overview(scores: Scores, student: str, models: Sequence[str]) -> str:
