@@ -77,7 +77,7 @@ def prepare(
     for path, rows in found.tables.items():
         split = ", ".join(f"{name} {count:,}" for name, count in rows.items())
         print(f"{path}: {sum(rows.values()):,} rows ({split})")
-    tasks = ", ".join(f"{name} ({kind})" for name, kind in found.tasks)
-    print(f"{found.suite}: {tasks}")
+    if found.suite is not None:
+        print(f"{found.suite}: {', '.join(f'{name} ({kind})' for name, kind in found.tasks)}")
     for note in found.notes:
         print(f"note: {note}")

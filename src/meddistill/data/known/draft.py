@@ -23,7 +23,7 @@ class DraftTable:
 
     name: str
     rows: Sequence[Row]
-    views: Mapping[str, Mapping[str, str]]
+    views: dict[str, dict[str, str]]
     roles: Mapping[str, str]
     in_place: bool = True
 

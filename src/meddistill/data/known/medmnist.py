@@ -73,7 +73,7 @@ def _found(source: Source) -> list[_File]:
             found.append(_File(path, path.stem, flags()[match["flag"]]))
     if not found:
         msg = f"<flag>.npz, where <flag> is one of {', '.join(flags())}"
-        raise source.not_that_layout(msg)
+        raise source.not_that_layout([msg])
     return found
 
 

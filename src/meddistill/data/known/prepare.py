@@ -25,9 +25,12 @@ Preparer = Callable[[Source], Draft]
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What was written: the suite, each table's rows by split, and what the reader has to know."""
+    """What was written: the suite, each table's rows by split, and what the reader has to know.
 
-    suite: Path
+    `suite` is None where no task could be made of the copy.
+    """
+
+    suite: Path | None
     tables: Mapping[Path, Mapping[str, int]]
     tasks: Sequence[tuple[str, str]]
     notes: Sequence[str]
@@ -65,13 +68,14 @@ def prepare(
             name=name,
             folder=source.resolve(),
             images=partial / "images",
+            outside=_relative(source.resolve(), out),
             layout=known.layout,
             skip_missing=skip_missing,
             progress=progress or SilentProgress(),
         )
         with writing(out):
             draft = _preparer(known)(place)
-            _write(partial, draft, known, root=_relative(place.folder, out))
+            _write(partial, draft, known, root=place.outside)
             if out.is_dir():
                 out.rmdir()
             partial.rename(out)
@@ -79,7 +83,7 @@ def prepare(
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return Prepared(
-        suite=out / SUITE_FILE,
+        suite=out / SUITE_FILE if draft.tasks else None,
         tables={out / f"{table.name}.csv": counts(table.rows) for table in draft.tables},
         tasks=[(task["name"], task["kind"]) for task in draft.tasks],
         notes=tuple(draft.notes),
@@ -118,7 +122,8 @@ def _write(folder: Path, draft: Draft, known: KnownSet, *, root: str) -> None:
         raise UserError(msg)
     for table in draft.tables:
         (folder / f"{table.name}.csv").write_text(_csv(table), encoding="utf-8")
-    (folder / SUITE_FILE).write_text(suite_text(draft, known, root=root), encoding="utf-8")
+    if draft.tasks:
+        (folder / SUITE_FILE).write_text(suite_text(draft, known, root=root), encoding="utf-8")
 
 
 def _csv(table: DraftTable) -> str:

@@ -1,6 +1,6 @@
-"""What the sets of questions have in common: copies, answer types, images of several splits, suite entries."""
+"""What the sets of questions have in common: copies, answer types, images of several splits."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,30 +37,31 @@ def question_draft(
     typed = any(row.get("question_type") for row in kept)
     made = Draft(notes=notes)
     roles = {split: f"{name}_{split}" for split in SPLITS if f"{name}_{split}" in views}
-    if "test" in roles:
-        made.tasks += tasks.questions(name, roles, dataset=dataset, question_types=typed)
-    if shared and "test" in roles:
-        new = _new_images(name, kept, views)
-        roles = {split: new.get(split, table) for split, table in roles.items()}
-        made.tasks += tasks.questions(f"{name}_new_images", roles, dataset=dataset, question_types=typed)
-        images = len({row["image"] for row in kept if row["split"] == "test"})
-        notes.append(
-            f"as published, {len(shared)} images have questions in several splits (of {images} that are "
-            f"judged); the tasks {name}_new_images_* learn from other images only"
-        )
+    if {"train", "test"} <= set(roles):
+        made.tasks += tasks.questions(name, roles, dataset=dataset, typed=typed, shared=bool(shared))
+        new = _new_images(name, kept, views) if shared else {}
+        if "train" in new:
+            new_name = f"{name}_new_images"
+            made.tasks += tasks.questions(new_name, new, dataset=dataset, typed=typed, shared=False)
+            notes.append(f"the tasks {new_name}_* learn from images that are not judged only")
+    if shared:
+        notes.append(f"as published, {len(shared)} images have questions in several splits")
     table = DraftTable(name=name, rows=kept, views=views, roles=_ROLES, in_place=in_place)
     made.tables.append(table)
     return made
 
 
 def _new_images(name: str, rows: list[Row], views: dict[str, dict[str, str]]) -> dict[str, str]:
-    new = {}
+    """Role → table, of rows on images that stand in no other split; views are added where any is left out."""
+    roles = {"test": f"{name}_test"}
     for split in ("train", "validation"):
-        own = [row["image_elsewhere"] for row in rows if row["split"] == split]
-        if "yes" in own and "no" in own:
-            new[split] = f"{name}_new_images_{split}"
-            views[new[split]] = {"split": split, "image_elsewhere": "no"}
-    return new
+        own = {row["image_elsewhere"] for row in rows if row["split"] == split}
+        if own == {"no"}:
+            roles[split] = f"{name}_{split}"
+        elif "no" in own:
+            roles[split] = f"{name}_new_images_{split}"
+            views[roles[split]] = {"split": split, "image_elsewhere": "no"}
+    return {split: roles[split] for split in SPLITS if split in roles}
 
 
 def guessed_answer_type(answer: str) -> str:
@@ -69,7 +70,7 @@ def guessed_answer_type(answer: str) -> str:
 
 
 def parquet_files(source: Source, splits: Mapping[str, str]) -> dict[str, list[Path]]:
-    """Split → the Parquet files of a Hugging Face copy; `splits` is our name → theirs. Empty where none are."""
+    """Split → the Parquet files of a Hugging Face copy; `splits` is our name → theirs."""
     found = {}
     for split, theirs in splits.items():
         patterns = (f"data/{theirs}-*.parquet", f"{theirs}-*.parquet", f"default/{theirs}/*.parquet")
@@ -86,7 +87,7 @@ def parquet_rows(source: Source, files: Mapping[str, list[Path]]) -> list[Row]:
     """
     rows: list[Row] = []
     for split, own in files.items():
-        total = sum(pq.ParquetFile(path).metadata.num_rows for path in own)
+        total = sum(_opened(path).metadata.num_rows for path in own)
         with source.progress.track(f"{source.name} {split}", total, unit="rows") as advance:
             for path in own:
                 for batch in _batches(path):
@@ -95,18 +96,30 @@ def parquet_rows(source: Source, files: Mapping[str, list[Path]]) -> list[Row]:
     return rows
 
 
-def _batches(path: Path) -> Iterable[list[dict[str, Any]]]:
+def _opened(path: Path) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(path)
-        lacking = {"image", "question", "answer"} - set(file.schema_arrow.names)
-        if lacking:
-            rule = f"the table must have the columns {', '.join(sorted(lacking))}; got none of that name."
-            raise TableError(str(path), [rule])
-        for batch in file.iter_batches(_BATCH, columns=["image", "question", "answer"]):
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(path, error) from None
+    lacking = {"image", "question", "answer"} - set(file.schema_arrow.names)
+    if lacking:
+        rule = f"the table must have the columns {', '.join(sorted(lacking))}; got none of that name."
+        raise TableError(str(path), [rule])
+    return file
+
+
+def _batches(path: Path) -> Iterator[list[dict[str, Any]]]:
+    try:
+        for batch in _opened(path).iter_batches(_BATCH, columns=["image", "question", "answer"]):
             yield batch.to_pylist()
     except (OSError, pa.ArrowException) as error:
-        rule = f"the table must be readable Parquet; got {type(error).__name__}. Copy it again."
-        raise TableError(str(path), [rule]) from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> TableError:
+    return TableError(
+        str(path), [f"the table must be readable Parquet; got {type(error).__name__}. Copy it again."]
+    )
 
 
 def _parquet_row(source: Source, path: Path, split: str, record: dict[str, Any]) -> Row:

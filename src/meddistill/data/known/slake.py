@@ -25,27 +25,23 @@ def draft(source: Source) -> Draft:
     notes: list[str] = []
     top = source.first("Slake1.0", "SLAKE1.0")
     base = "" if top is None else f"{top.name}/"
-    found = {
-        split: source.first(*(f"{base}{name}" for name in names)) for split, names in _FILES.items()
-    }
+    found = {split: source.first(*(f"{base}{name}" for name in names)) for split, names in _FILES.items()}
     missing = [_FILES[split][0] for split, path in found.items() if path is None]
     if source.first(f"{base}imgs") is None:
         missing.append("imgs/xmlab<number>/source.jpg")
     if missing:
-        raise source.not_that_layout(*missing)
+        raise source.not_that_layout(missing)
     rows = [
         _row(record, f"{base}imgs", split)
         for split, path in found.items()
         if path is not None
         for record in source.list_of(path, _NEEDED)
     ]
-    made = question_draft(
-        "slake", source.keep_there(rows, notes=notes), dataset=("SLAKE",), notes=notes
-    )
+    made = question_draft("slake", source.keep_there(rows, notes=notes), dataset=("SLAKE",), notes=notes)
     other = sum(row["language"] != "en" for row in made.tables[0].rows)
     notes.append(f"{other:,} questions are not in English: they stand in the table, no task takes them")
     for view in made.tables[0].views.values():
-        dict.update(view, language="en")  # type: ignore[arg-type]
+        view["language"] = "en"
     return made
 
 

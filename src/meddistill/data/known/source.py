@@ -20,6 +20,7 @@ IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".dcm
 class Source:
     """`folder` holds the set as its authors hand it out; `images` is where pictures of arrays are written.
 
+    `outside` is how the suite that is written names `folder`.
     `layout` is the catalogue's description of it, for messages. `skip_missing`: rows whose image is not there
     are left out and counted, instead of refused.
     """
@@ -27,6 +28,7 @@ class Source:
     name: str
     folder: Path
     images: Path
+    outside: str = "."
     layout: str = ""
     skip_missing: bool = False
     progress: Progress = field(default_factory=SilentProgress)
@@ -36,7 +38,7 @@ class Source:
         """What messages call the set."""
         return f"data set {self.name}"
 
-    def not_that_layout(self, *missing: str) -> ConfigError:
+    def not_that_layout(self, missing: Sequence[str]) -> ConfigError:
         """The refusal of a folder that is laid out otherwise; `missing` is what was looked for."""
         lines = [f"`--from` must hold {what}; got {self.folder} without it." for what in missing]
         return ConfigError(self.subject, [*lines, f"The layout that is read: {self.layout.strip()}"])
@@ -49,7 +51,7 @@ class Source:
         """Likewise; raises ConfigError where none is."""
         found = self.first(*candidates)
         if found is None:
-            raise self.not_that_layout(what)
+            raise self.not_that_layout([what])
         return found
 
     def cell(self, path: Path) -> str:
@@ -79,7 +81,7 @@ class Source:
         absent = len(rows) - len(kept)
         if not kept:
             msg = f"its images ({next(iter(names))} is the first)"
-            raise self.not_that_layout(msg)
+            raise self.not_that_layout([msg])
         if not self.skip_missing:
             first = _listed([name for name in names if name not in there])
             rule = f"images must be there; {absent} of {len(rows)} rows name one that is not: {first}."
@@ -99,11 +101,13 @@ def read_rows(path: Path) -> list[Row]:
     except (OSError, UnicodeDecodeError) as error:
         rule = f"the table must be readable UTF-8 text; got {type(error).__name__}."
         raise TableError(str(path), [rule]) from None
-    delimiter = "\t" if path.suffix.lower() in {".tsv", ".txt"} else ","
+    tabs = path.suffix.lower() in {".tsv", ".txt"}
+    # Tab-separated files of clinical data quote nothing; a lone quotation mark would swallow the rest.
+    quoting: Any = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
+    handle = io.StringIO(text, newline="")
+    reader = csv.reader(handle, delimiter="\t" if tabs else ",", quoting=quoting, strict=True)
     try:
-        return list(
-            _records(path, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
-        )
+        return list(_records(path, reader))
     except csv.Error as error:
         raise TableError(str(path), [f"the table must be well-formed; it is not ({error})."]) from None
 

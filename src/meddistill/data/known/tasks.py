@@ -68,13 +68,16 @@ def retrieval(name: str, table: str, *, dataset: Sequence[str]) -> Entry:
 
 
 def questions(
-    name: str, roles: Mapping[str, str], *, dataset: Sequence[str], question_types: bool = True
+    name: str, roles: Mapping[str, str], *, dataset: Sequence[str], typed: bool, shared: bool
 ) -> list[Entry]:
-    """Closed-set answering with a head, and answers ranked without one; `roles` is role → table."""
-    common = {"dataset": list(dataset), "question": "question", "answer": "answer"}
+    """Closed-set answering with a head, and answers ranked without one; `roles` is role → table.
+
+    `typed`: the table has kinds of questions. `shared`: splits share images, as published.
+    """
+    common: Entry = {"dataset": list(dataset), "question": "question", "answer": "answer"}
     common["answer_type"] = "answer_type"
-    if question_types:
-        common["question_type"] = "question_type"
+    common |= {"question_type": "question_type"} if typed else {}
+    common |= {"shared_images": "report"} if shared else {}
     return [
         {"name": f"{name}_closed_set", "kind": "vqa_closed_set", **common, **roles},
         {"name": f"{name}_ranking", "kind": "vqa_zero_shot", **common, **roles},

@@ -26,7 +26,7 @@ def draft(source: Source) -> Draft:
     files = parquet_files(source, {"train": "train", "test": "test"})
     if files:
         if "test" not in files:
-            raise source.not_that_layout("test-*.parquet")
+            raise source.not_that_layout(["test-*.parquet"])
         notes.append("this copy has no answer types: yes and no count as closed, all else as open")
         rows = parquet_rows(source, files)
         return question_draft("vqa_rad", rows, dataset=_DATASET, notes=notes, in_place=False)
@@ -38,7 +38,8 @@ def _json_rows(source: Source) -> list[Row]:
     public = source.first(_PUBLIC, f"annotations/{_PUBLIC}")
     two = {split: source.first(f"{split}set.json") for split in ("train", "test")}
     if public is None and not all(two.values()):
-        raise source.not_that_layout(f"`{_PUBLIC}`", "or trainset.json and testset.json", "or *.parquet")
+        what = f"`{_PUBLIC}`, or trainset.json and testset.json, or Parquet files,"
+        raise source.not_that_layout([what])
     images = source.cell(source.need(f"the folder of images `{_IMAGES[0]}`", *_IMAGES))
     if public is not None:
         return [_row(record, images, None) for record in source.list_of(public, _NEEDED)]
