@@ -55,6 +55,7 @@ def build_app() -> App:
     datasets.command("meddistill.cli.datasets:list_sets", name="list", help="All known data sets.")
     datasets.command("meddistill.cli.datasets:show", name="show", help="One data set: terms and layout.")
     datasets.command("meddistill.cli.datasets:prepare", name="prepare", help="Write tables and a suite.")
+    datasets.command("meddistill.cli.datasets:join", name="join", help="One suite of several sets.")
     app.command(datasets)
     return app
 

@@ -81,3 +81,14 @@ def prepare(
         print(f"{found.suite}: {', '.join(f'{name} ({kind})' for name, kind in found.tasks)}")
     for note in found.notes:
         print(f"note: {note}")
+
+
+def join(
+    *folders: Annotated[Path, Parameter(help="Folders that `meddistill datasets prepare` wrote.")],
+    out: Annotated[Path, Parameter(help="The suite that is written, a new .yaml file.")],
+) -> None:
+    """One suite of several prepared sets."""
+    from meddistill.data.known.join import join as work
+
+    tasks = work(folders, out)
+    print(f"{out}: {', '.join(f'{name} ({kind})' for name, kind in tasks)}")

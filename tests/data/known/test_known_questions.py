@@ -102,8 +102,8 @@ def parquet(path: Path, records: list[tuple[bytes, str, str]]) -> None:
 def test_the_hugging_face_copies(tmp_path: Path) -> None:
     first, second, third = (picture(tmp_path / f"{n}.jpg", n).read_bytes() for n in range(3))
     base = tmp_path / "in" / "data"
-    parquet(base / "train-00000-of-00001-ab.parquet", [(first, "a?", "yes"), (second, "b?", "left"),
-                                                        (third, "c?", "No"), (third, "c?", "No")])  # fmt: skip
+    train = [(first, "a?", "yes"), (second, "b?", "left"), (third, "c?", "No"), (third, "c?", "No")]
+    parquet(base / "train-00000-of-00001-ab.parquet", train)
     parquet(base / "test-00000-of-00001-cd.parquet", [(first, "d?", "no"), (second, "b?", "left")])
     found = prepare("vqa_rad", tmp_path / "in", tmp_path / "out")
     assert found.tables[tmp_path / "out" / "vqa_rad.csv"] == {"train": 2, "test": 2}

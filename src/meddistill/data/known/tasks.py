@@ -24,13 +24,14 @@ def templates(modality: str) -> list[str]:
 def zero_shot(
     name: str, table: str, classes: Mapping[str, str], *, modality: str, dataset: Sequence[str]
 ) -> Entry:
-    """Zero-shot classification; `classes` is label → phrase."""
+    """Zero-shot classification; `classes` is label → phrase, written as a list where all are equal."""
+    named = all(label == phrase for label, phrase in classes.items())
     return {
         "name": f"{name}_zero_shot",
         "kind": "zero_shot",
         "dataset": list(dataset),
         "table": table,
-        "classes": dict(classes),
+        "classes": list(classes) if named else dict(classes),
         "templates": templates(modality),
     }
 

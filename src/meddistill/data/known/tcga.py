@@ -21,10 +21,11 @@ _DATASET: Final = ("TCGA",)
 def draft(source: Source) -> Draft:
     """A row a slide: its features, its picture, its patient with outcome and project.
 
-    The patient is the first twelve characters of the slide's barcode; one may have several slides, which are
-    one bag. Patients are drawn into 70/10/20 by a hash of their id, for diagnosis between projects; survival
-    is cross-validated and takes all. A suite's tables are of images: without a picture a slide
-    (`thumbnails/` of TRIDENT, `masks/` of CLAM) the table alone is written.
+    The patient is the first twelve characters of the slide's barcode; one may have several slides, which stay
+    in one split. A slide is a bag, as its features are one file. Patients are drawn into 70/10/20 by a hash
+    of their id, for diagnosis between projects; survival is cross-validated and takes all. A suite's tables
+    are of images: without a picture a slide (`thumbnails/` of TRIDENT, `masks/` of CLAM) the table alone is
+    written.
     """
     features = _features(source)
     clinical = _clinical(source)

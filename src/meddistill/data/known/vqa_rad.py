@@ -19,8 +19,9 @@ _DATASET: Final = ("VQA-RAD", "MedPix")
 def draft(source: Source) -> Draft:
     """Questions in the published split: the authors mark test questions by `phrase_type` (`test_...`).
 
-    Copies of a triplet are left out, of those in both splits the one for training: of the 2,248 questions 4
-    go, and 1,793 and 451 stay. Every image is of another patient, says the paper; so an image is a patient.
+    Copies of a triplet are left out, of those in both splits the one for training; Hugging Face's copy, where
+    its maker did that, has 1,793 and 451 of the 2,248. Every image is of another patient, says the paper; so
+    an image is a patient.
     """
     notes: list[str] = []
     files = parquet_files(source, {"train": "train", "test": "test"})
