@@ -51,6 +51,12 @@ def build_app() -> App:
     teachers.command("meddistill.cli.teachers:list_teachers", name="list", help="All known teachers.")
     teachers.command("meddistill.cli.teachers:show", name="show", help="One teacher's card.")
     app.command(teachers)
+    datasets = App(name="datasets", help="Known public data sets, from a copy on this disk to a suite.")
+    datasets.command("meddistill.cli.datasets:list_sets", name="list", help="All known data sets.")
+    datasets.command("meddistill.cli.datasets:show", name="show", help="One data set: terms and layout.")
+    datasets.command("meddistill.cli.datasets:prepare", name="prepare", help="Write tables and a suite.")
+    datasets.command("meddistill.cli.datasets:join", name="join", help="One suite of several sets.")
+    app.command(datasets)
     return app
 
 

@@ -1,0 +1,1 @@
+"""Public data sets: how a copy on this disk becomes tables and a suite. Nothing is fetched."""

@@ -1,0 +1,147 @@
+"""The folder that a data set is read from: what must be there, and every file that is not."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from meddistill.data.known.draft import Row
+from meddistill.errors import ConfigError, TableError
+from meddistill.progress import Progress, SilentProgress
+
+_SAID: Final = 8
+IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".dcm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """`folder` holds the set as its authors hand it out; `images` is where pictures of arrays are written.
+
+    `outside` is how the suite that is written names `folder`.
+    `layout` is the catalogue's description of it, for messages. `skip_missing`: rows whose image is not there
+    are left out and counted, instead of refused.
+    """
+
+    name: str
+    folder: Path
+    images: Path
+    outside: str = "."
+    layout: str = ""
+    skip_missing: bool = False
+    progress: Progress = field(default_factory=SilentProgress)
+
+    @property
+    def subject(self) -> str:
+        """What messages call the set."""
+        return f"data set {self.name}"
+
+    def not_that_layout(self, missing: Sequence[str]) -> ConfigError:
+        """The refusal of a folder that is laid out otherwise; `missing` is what was looked for."""
+        lines = [f"`--from` must hold {what}; got {self.folder} without it." for what in missing]
+        return ConfigError(self.subject, [*lines, f"The layout that is read: {self.layout.strip()}"])
+
+    def first(self, *candidates: str) -> Path | None:
+        """The first of these files or folders that is there."""
+        return next((self.folder / each for each in candidates if (self.folder / each).exists()), None)
+
+    def need(self, what: str, *candidates: str) -> Path:
+        """Likewise; raises ConfigError where none is."""
+        found = self.first(*candidates)
+        if found is None:
+            raise self.not_that_layout([what])
+        return found
+
+    def cell(self, path: Path) -> str:
+        """How a table names a file of the set."""
+        return path.relative_to(self.folder).as_posix()
+
+    def list_of(self, path: Path, needed: Sequence[str]) -> list[dict[str, Any]]:
+        """The records of a JSON file, each with the `needed` keys; raises TableError otherwise."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError) as error:
+            rule = f"the file must be JSON; got {type(error).__name__}. Copy it again."
+            raise TableError(str(path), [rule]) from None
+        if not isinstance(content, list) or not all(isinstance(each, dict) for each in content):
+            raise TableError(str(path), ["the file must hold a list of records. Copy it again."])
+        check_columns(path, content, needed)
+        return content
+
+    def keep_there(self, rows: Iterable[Row], *, notes: list[str]) -> list[Row]:
+        """The rows whose image is there; raises TableError with the others' numbers, or counts them."""
+        rows = list(rows)
+        names = dict.fromkeys(row["image"] for row in rows)
+        there = {name for name in names if (self.folder / name).is_file()}
+        kept = [row for row in rows if row["image"] in there]
+        if len(kept) == len(rows):
+            return rows
+        absent = len(rows) - len(kept)
+        if not kept:
+            msg = f"its images ({next(iter(names))} is the first)"
+            raise self.not_that_layout([msg])
+        if not self.skip_missing:
+            first = _listed([name for name in names if name not in there])
+            rule = f"images must be there; {absent} of {len(rows)} rows name one that is not: {first}."
+            do = "Fetch them, or leave these rows out with --skip-missing; scores are then of other data."
+            raise TableError(self.subject, [f"{rule} {do}"])
+        notes.append(f"{absent} of {len(rows)} rows left out: their image is not there")
+        return kept
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a CSV, or of a tab-separated file that ends in .tsv or .txt.
+
+    Raises TableError for a file that cannot be read or has a malformed row.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        rule = f"the table must be readable UTF-8 text; got {type(error).__name__}."
+        raise TableError(str(path), [rule]) from None
+    tabs = path.suffix.lower() in {".tsv", ".txt"}
+    # Tab-separated files of clinical data quote nothing; a lone quotation mark would swallow the rest.
+    quoting: Any = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
+    handle = io.StringIO(text, newline="")
+    reader = csv.reader(handle, delimiter="\t" if tabs else ",", quoting=quoting, strict=True)
+    try:
+        return list(_records(path, reader))
+    except csv.Error as error:
+        raise TableError(str(path), [f"the table must be well-formed; it is not ({error})."]) from None
+
+
+def _records(path: Path, lines: Iterable[Sequence[str]]) -> Iterator[Row]:
+    header: list[str] = []
+    mistakes = []
+    for number, record in enumerate(lines):
+        if not header:
+            # cBioPortal writes lines of explanation above its header.
+            header = [] if record and record[0].startswith("#") else [name.strip() for name in record]
+        elif len(record) == len(header):
+            yield {name: cell.strip() for name, cell in zip(header, record, strict=True)}
+        elif record:
+            rule = f"record {number + 1} must have {len(header)} cells like the header; got {len(record)}."
+            mistakes.append(rule)
+    if mistakes:
+        raise TableError(str(path), mistakes)
+
+
+def check_columns(path: Path, rows: Sequence[Mapping[str, Any]], needed: Sequence[str]) -> None:
+    """Raise TableError where rows lack columns, or there are none."""
+    if not rows:
+        raise TableError(str(path), ["the table must have rows; got none. Copy it again."])
+    mistakes = []
+    for name in needed:
+        without = [number for number, row in enumerate(rows, start=1) if name not in row]
+        if without:
+            numbers = _listed([str(number) for number in without])
+            mistakes.append(f"`{name}` must be there in every row; rows {numbers} lack it.")
+    if mistakes:
+        raise TableError(str(path), mistakes)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _SAID
+    return ", ".join(names[:_SAID]) + (f" and {more:,} more" if more > 0 else "")
