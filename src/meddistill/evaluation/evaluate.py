@@ -103,7 +103,8 @@ def evaluate(
     embeddings = [Embeddings(model, folder=folder / _EMBEDDINGS, progress=progress) for model in models]
     setting = _Setting(tasks=tasks, models=embeddings, folder=folder, progress=progress)
     dumps = _predict_all(setting)
-    rows = _score_all(setting, suite, dumps)
+    baselines = _baselines(setting)
+    rows = _score_all(setting, suite, dumps, baselines)
     facts = [task.facts() for task in tasks]
     results = Results(
         suite=suite.name,
@@ -113,13 +114,17 @@ def evaluate(
         level=suite.bootstrap.level,
         rule=RULE,
         versions=versions(),
-        models=_model_facts(setting),
+        models=(*_model_facts(setting), *_baseline_facts(baselines)),
         tasks=tuple(_task_facts(task, found) for task, found in zip(tasks, facts, strict=True)),
         results=rows.results,
         differences=rows.differences(),
         agreement=tuple(_agreement(setting, dumps)),
         examples=tuple(_examples(setting)),
-        exhibits=tuple(each for (model, task), dump in dumps.items() for each in dump.exhibits(model, task)),
+        exhibits=tuple(
+            each
+            for (model, task), dump in {**dumps, **baselines}.items()
+            for each in dump.exhibits(model, task)
+        ),
         warnings=(*tables.skipped, *_warnings(tasks, facts)),
     )
     results.save(folder)
@@ -181,7 +186,29 @@ def _combine_all(setting: _Setting, dumps: _Dumps) -> _Dumps:
     return found
 
 
-def _score_all(setting: _Setting, suite: SuiteConfig, dumps: _Dumps) -> Rows:
+def _baselines(setting: _Setting) -> _Dumps:
+    """Predictions of the tasks' own baselines by (name, task); made only where they are not on disk."""
+    found: _Dumps = {}
+    taken = {each.model.name for each in setting.models} | {TEACHER_MEAN}
+    for task in setting.tasks:
+        baselines = task.baselines()
+        clash = sorted(taken.intersection(baselines))
+        if clash:
+            rule = f"`models` must not have the name of a baseline; got {', '.join(clash)}. Rename."
+            subject = f"task {task.name}"
+            raise ConfigError(subject, [rule])
+        for name in baselines:
+            path = _path(setting.folder, task.name, name)
+            fingerprint = _fingerprint(task.digest(), "baseline", name)
+            dump = read_predictions(path, fingerprint=fingerprint)
+            if dump is None:
+                dump = baselines[name]
+                write_predictions(dump, path, fingerprint=fingerprint)
+            found[name, task.name] = dump
+    return found
+
+
+def _score_all(setting: _Setting, suite: SuiteConfig, dumps: _Dumps, baselines: _Dumps) -> Rows:
     resampler = Resampler(suite.bootstrap)
     rows = Rows(suite.bootstrap, setting.tasks)
     named: list[tuple[str, Any]] = [(each.model.name, each.model.role) for each in setting.models]
@@ -195,6 +222,9 @@ def _score_all(setting: _Setting, suite: SuiteConfig, dumps: _Dumps) -> Rows:
                 rows.add(name, role, task, scores)
                 advance(1)
             rows.add_mean(name, role)
+    by_name = {task.name: task for task in setting.tasks}
+    for (name, judged), dump in baselines.items():
+        rows.add(name, "baseline", by_name[judged], dump.metrics(resampler))
     return rows
 
 
@@ -285,6 +315,16 @@ def _model_facts(setting: _Setting) -> tuple[ModelFacts, ...]:
             )
         )
     return tuple(facts)
+
+
+def _baseline_facts(baselines: _Dumps) -> list[ModelFacts]:
+    tasks: dict[str, list[str]] = {}
+    for name, task in baselines:
+        tasks.setdefault(name, []).append(task)
+    return [
+        ModelFacts(name=name, role="baseline", fingerprint="", has_text=False, tasks=tuple(judged))
+        for name, judged in tasks.items()
+    ]
 
 
 def _task_facts(task: AnyTask, facts: Mapping[str, Any]) -> TaskFacts:
