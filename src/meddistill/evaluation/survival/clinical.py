@@ -16,6 +16,7 @@ Ints = NDArray[np.int64]
 class Clinical:
     """Columns of the patients: numbers with NaN for blanks, and words with "" for blanks."""
 
+    patients: int
     numbers: Mapping[str, Floats]
     words: Mapping[str, tuple[str, ...]]
 
@@ -42,11 +43,10 @@ class Clinical:
             # By count, then by name, so that the order of rows decides nothing.
             levels = sorted(counts, key=lambda word: (-counts[word], word))[1:]
             found += [(column == level).astype(np.float64) for level in levels]
-        rows = len(next(iter((*self.numbers.values(), *self.words.values())), ()))
-        return np.stack(found, axis=1) if found else np.zeros((rows, 0))
+        return np.stack(found, axis=1) if found else np.zeros((self.patients, 0))
 
 
-def read_clinical(columns: Mapping[str, Sequence[str]]) -> Clinical:
+def read_clinical(columns: Mapping[str, Sequence[str]], patients: int) -> Clinical:
     """A column whose every cell is a finite number or blank is one of numbers, any other is of words."""
     numbers: dict[str, Floats] = {}
     words: dict[str, tuple[str, ...]] = {}
@@ -56,7 +56,7 @@ def read_clinical(columns: Mapping[str, Sequence[str]]) -> Clinical:
             numbers[name] = np.array(values, dtype=np.float64)
         else:
             words[name] = tuple(cell.strip() for cell in cells)
-    return Clinical(numbers=numbers, words=words)
+    return Clinical(patients=patients, numbers=numbers, words=words)
 
 
 def _number(cell: str) -> float | None:

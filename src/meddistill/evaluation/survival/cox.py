@@ -26,15 +26,16 @@ class PartialLikelihood:
     def __init__(self, features: Floats, times: Floats, events: Flags, ties: Ties) -> None:
         order = np.argsort(-times, kind="stable")
         self._features, self._times, self._events = features[order], times[order], events[order]
-        died = np.flatnonzero(self._events)
+        self._died = np.flatnonzero(self._events)
+        moments = self._times[self._died]
         # In descending order of time the rows at risk of an event are those up to the end of its time.
-        self._ends = np.searchsorted(-self._times, -self._times[died], side="right") - 1
-        # Events of one time are neighbours in `died`: where each stands among them, and how many they are.
-        _, places, counts = np.unique(self._times[died], return_inverse=True, return_counts=True)
-        firsts = np.searchsorted(-self._times[died], -self._times[died], side="left")
-        within = np.arange(len(died)) - firsts
-        self._share = within / counts[places] if ties == "efron" else np.zeros(len(died))
-        self._died, self._same = died, places
+        self._ends = np.searchsorted(-self._times, -moments, side="right") - 1
+        # Events of one time are neighbours in `died`: where each stands among them, of how many.
+        within = np.arange(len(moments)) - np.searchsorted(-moments, -moments, side="left")
+        self._firsts = np.flatnonzero(within == 0)
+        self._moment = np.cumsum(within == 0) - 1
+        counts = np.bincount(self._moment)[self._moment] if len(moments) else within
+        self._share = within / counts if ties == "efron" else np.zeros(len(moments))
 
     @property
     def events(self) -> int:
@@ -43,37 +44,45 @@ class PartialLikelihood:
 
     def value(self, coefficients: Floats) -> float:
         """ℓ(β)."""
-        scores = self._features @ coefficients
-        top = scores.max(initial=-np.inf) if len(scores) else 0.0
-        risk = np.exp(scores - top)
-        total = np.cumsum(risk)[self._ends] - self._share * self._tied(risk[self._died])
-        return float((scores[self._died] - top - np.log(total)).sum())
+        scores, _, total = self._at(coefficients)
+        return self._value(scores, total)
 
     def derivatives(self, coefficients: Floats) -> Derivatives:
         """-ℓ(β), its gradient and its Hessian."""
+        scores, risk, total = self._at(coefficients)
+        mean = self._sums(risk[:, None] * self._features) / total[:, None]
+        # How much row j counts in the denominators: exp(x_j·β) Σ 1 / total over events with j at risk, less
+        # the shares of events at j's own time. So no product of a row with itself is kept for each event.
+        inverse = np.bincount(self._ends, weights=1 / total, minlength=len(risk))
+        counted = inverse[::-1].cumsum()[::-1]
+        counted[self._died] -= self._tied(self._share / total)
+        counted *= risk
+        gradient = counted @ self._features - self._features[self._died].sum(axis=0)
+        hessian = self._features.T @ (self._features * counted[:, None]) - mean.T @ mean
+        return -self._value(scores, total), gradient, hessian
+
+    def _at(self, coefficients: Floats) -> tuple[Floats, Floats, Floats]:
+        """Scores less the greatest of them, their exponentials [n], and the denominator of every event."""
         scores = self._features @ coefficients
-        top = scores.max(initial=-np.inf) if len(scores) else 0.0
-        risk = np.exp(scores - top)
-        first = risk[:, None] * self._features
-        second = first[:, :, None] * self._features[:, None, :]
-        total, mean, square = (self._sums(each) for each in (risk, first, second))
-        mean = mean / total[:, None]
-        value = -float((scores[self._died] - top - np.log(total)).sum())
-        gradient = mean.sum(axis=0) - self._features[self._died].sum(axis=0)
-        hessian = (square / total[:, None, None]).sum(axis=0) - mean.T @ mean
-        return value, gradient, hessian
+        scores = scores - scores.max() if len(scores) else scores
+        risk = np.exp(scores)
+        return scores, risk, self._sums(risk)
+
+    def _value(self, scores: Floats, total: Floats) -> float:
+        return float((scores[self._died] - np.log(total)).sum())
 
     def _sums(self, values: Floats) -> Floats:
         """For every event: the sum over the rows at risk less its share of that over the tied events."""
-        share = self._share.reshape(-1, *[1] * (values.ndim - 1))
         found: Floats = np.cumsum(values, axis=0)[self._ends]
-        return found - share * self._tied(values[self._died]) if share.any() else found
+        if not self._share.any():
+            return found
+        share = self._share.reshape(-1, *[1] * (values.ndim - 1))
+        return found - share * self._tied(values[self._died])
 
     def _tied(self, values: Floats) -> Floats:
         """For every event: the sum of `values` [events, ...] over the events at its time."""
-        sums = np.zeros((int(self._same.max(initial=-1)) + 1, *values.shape[1:]))
-        np.add.at(sums, self._same, values)
-        return sums[self._same]
+        found: Floats = np.add.reduceat(values, self._firsts, axis=0)[self._moment]
+        return found
 
 
 @final

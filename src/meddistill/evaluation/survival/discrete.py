@@ -33,9 +33,8 @@ class DiscreteModel:
 
         After the last edge, the longest follow-up of the training rows, S stays what it is.
         """
-        steps = np.concatenate(
-            [np.zeros((len(features), 1)), self._log_kept(features).cumsum(axis=1)], axis=1
-        )
+        start = np.zeros((len(features), 1))
+        steps = np.concatenate([start, self._log_kept(features).cumsum(axis=1)], axis=1)
         place = np.clip(np.searchsorted(self.edges, times, side="right") - 1, 0, len(self.edges) - 2)
         widths = np.maximum(np.diff(self.edges)[place], 1e-300)
         share = np.clip((times - self.edges[place]) / widths, 0.0, 1.0)

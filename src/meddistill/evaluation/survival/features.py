@@ -90,8 +90,7 @@ def _components(rows: Floats, wanted: int) -> Floats:
     count, width = rows.shape
     wide = width > count
     values, vectors = np.linalg.eigh(rows @ rows.T if wide else rows.T @ rows)
-    kept = [
-        place for place in np.argsort(-values)[:wanted] if values[place] > _FLAT * max(values[-1], 1e-300)
-    ]
+    least = _FLAT * max(float(values.max(initial=0.0)), 1e-300)
+    kept = np.array([place for place in np.argsort(-values)[:wanted] if values[place] > least], dtype=int)
     chosen = vectors[:, kept]
     return rows.T @ chosen / np.sqrt(values[kept]) if wide else chosen

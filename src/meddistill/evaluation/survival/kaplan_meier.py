@@ -17,7 +17,7 @@ _LEVEL: Final = 0.95
 class Curve:
     """A curve of steps that is one before `times[0]`: `values[k]` holds from `times[k]` on.
 
-    `at_risk` [k] counts those with at least `times[k]`, `low` and `high` bound the 95 % interval at each time.
+    `at_risk` [k] counts those with at least `times[k]`; `low` and `high` bound the 95 % interval at a time.
     """
 
     times: Floats

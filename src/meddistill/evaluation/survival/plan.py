@@ -79,8 +79,8 @@ def _horizons(cohort: Cohort, config: SurvivalConfig, *, last: float) -> Floats:
         if beyond:
             got = ", ".join(f"{time:g}" for time in beyond)
             rule = (
-                f"`horizons` must lie before {last:g} {config.unit}, where the shortest follow-up of a training "
-                f"fold ends; got {got}. Choose earlier times."
+                f"`horizons` must lie before {last:g} {config.unit}, where the shortest follow-up of a "
+                f"training fold ends; got {got}. Choose earlier times."
             )
             subject = f"task {config.name}"
             raise ConfigError(subject, [rule])

@@ -54,7 +54,7 @@ class SurvivalPredictions(Predictions):
         return found
 
     def exhibits(self, model: str, task: str) -> tuple[SurvivalCurve, ...]:
-        """Kaplan-Meier curves of the groups of higher and lower risk, in the first division of images alone."""
+        """Kaplan-Meier curves of the two risk groups, in the first division and from images alone."""
         first = np.array([not setting for setting in self.settings]) & (self.seeds == self.seeds.min())
         curves = risk_group_curves(self.judged.take(first))
         return tuple(SurvivalCurve(model=model, task=task, unit=self.unit, **curve) for curve in curves)
