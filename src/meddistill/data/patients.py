@@ -55,7 +55,7 @@ def _places(path: Path, table: RawTable, column: str) -> Mapping[str, int]:
     if blank:
         mistakes.append(f"`{column}` must name a patient; it is blank in {name_rows(blank)}.")
     if twice:
-        rule = f"`{column}` must name every patient once; {name_rows(twice)} repeat one. Keep one row each."
+        rule = f"`{column}` must name every patient once; one stands again in {name_rows(twice)}. Keep one row each."
         mistakes.append(rule)
     if mistakes:
         raise TableError(str(path), mistakes)

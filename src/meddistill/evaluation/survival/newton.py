@@ -13,14 +13,15 @@ Derivatives = tuple[float, Floats, Floats]
 _MOST_STEPS: Final = 100
 _SMALL: Final = 1e-10
 _MOST_HALVINGS: Final = 40
+_ROUNDING: Final = 1e-13
 
 
 def minimise(derivatives: Callable[[Floats], Derivatives], start: Floats) -> Floats:
     """The minimum of a strictly convex function: full Newton steps, halved until the value falls.
 
-    Ends when the largest entry of the gradient is below 1e-10, or when no step makes the value smaller.
-    Float64 throughout; quasi-Newton would need no Hessian, but with at most some dozen unknowns the exact
-    one costs little and reaches stationarity to rounding.
+    Ends when the largest entry of the gradient is below 1e-10, or with a step after which float64 shows no
+    fall: so near the minimum that step still squares the error. Quasi-Newton (L-BFGS) would need no Hessian,
+    but with at most some dozen unknowns the exact one costs little and reaches stationarity to rounding.
     """
     point = start
     value, gradient, hessian = derivatives(point)
@@ -31,12 +32,12 @@ def minimise(derivatives: Callable[[Floats], Derivatives], start: Floats) -> Flo
         for halving in range(_MOST_HALVINGS):
             candidate = point - step * 0.5**halving
             found = derivatives(candidate)
-            if found[0] <= value:  # NaN and infinity are no fall
+            if found[0] <= value + _ROUNDING * (1 + abs(value)):  # NaN and infinity are not
                 break
         else:
             break
         fell = found[0] < value
         point, (value, gradient, hessian) = candidate, found
-        if not fell:  # at the bottom of what float64 can tell apart
+        if not fell:
             break
     return point
