@@ -10,10 +10,12 @@ from meddistill.data.table import read_table
 from meddistill.errors import TableError
 
 
-def _write(folder: Path, patients: str, images: str = "image,who,age\na.png,p1,old\nb.png,p2,old\na.png,p3,old\n") -> None:
+def _write(
+    folder: Path, patients: str, images: str = "image,who,age\na.png,p1,old\nb.png,p2,old\na.png,p3,old\n"
+) -> None:
     for name in ("a.png", "b.png"):
         Image.new("L", (2, 2)).save(folder / name)
-    (folder / "images.csv").write_text(images)
+    (folder / "images.csv").write_text("image,who,age\na.png,p1,old\nb.png,p2,old\na.png,p3,old\n")
     (folder / "patients.csv").write_text(patients)
 
 
@@ -57,7 +59,7 @@ def test_refused_tables_of_patients(tmp_path: Path, patients: str, words: str) -
 
 def test_a_column_of_neither_table_is_refused_with_both_named(tmp_path: Path) -> None:
     _write(tmp_path, "id,sex\np1,f\n")
-    with pytest.raises(TableError, match="`grade` must name a column.*`age`.*`sex`"):
+    with pytest.raises(TableError, match=r"`grade` must name a column.*`age`.*`sex`"):
         read_table(_config(), base=tmp_path, columns=["grade"])
 
 

@@ -55,8 +55,8 @@ def _places(path: Path, table: RawTable, column: str) -> Mapping[str, int]:
     if blank:
         mistakes.append(f"`{column}` must name a patient; it is blank in {name_rows(blank)}.")
     if twice:
-        rule = f"`{column}` must name every patient once; one stands again in {name_rows(twice)}. Keep one row each."
-        mistakes.append(rule)
+        rule = f"`{column}` must name every patient once; one stands again in {name_rows(twice)}"
+        mistakes.append(f"{rule}. Keep one row for each.")
     if mistakes:
         raise TableError(str(path), mistakes)
     return places

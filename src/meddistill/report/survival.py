@@ -1,7 +1,7 @@
 """The section on survival: curves of risk groups, and every model beside the baselines without images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from markupsafe import Markup
@@ -16,6 +16,7 @@ from meddistill.report.words import DASH, between, number, plain_name, plural
 _FAMILY: Final = "survival"
 _METRICS: Final = ("c_index", "uno_c", "mean_auc", "integrated_brier")
 _TITLES: Final = ("C-index", "Uno’s C-index", "Mean AUC", "Integrated Brier")
+_IMAGES: Final = "images"
 _LEAST_P: Final = 0.001
 
 
@@ -32,7 +33,7 @@ class RiskGroups:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRow:
-    """One model, under one setting, in the table."""
+    """One model in the table, and what it learns from."""
 
     name: str
     css: str
@@ -61,7 +62,9 @@ def survival_tasks(results: Results, looks: Sequence[Look]) -> tuple[SurvivalTas
 def _task(results: Results, task: TaskFacts, looks: Sequence[Look]) -> SurvivalTask:
     named = [(look.name, look.css) for look in looks]
     own = [(model.name, "c-baseline") for model in results.models if task.name in model.tasks]
-    rows = [row for name, style in (*named, *own) for row in _rows(results, task.name, name, style)]
+    rows = [row for name, style in named for row in _rows(results, task.name, name, style)]
+    for name, style in own:
+        rows += [replace(row, setting=DASH) for row in _rows(results, task.name, name, style)]
     facts = task.facts
     unit = facts.get("unit", "")
     horizons = [f"{time:g}" for time in facts.get("horizons", ())]
@@ -100,7 +103,8 @@ def _row(by_metric: dict[str, Result], model: str, style: str, setting: str) -> 
     spread = main.spread if main is not None else None
     cells = tuple(_cell(by_metric.get(metric)) for metric in _METRICS)
     words = DASH if spread is None else number(spread)
-    return ModelRow(name=model, css=style, setting=setting, cells=cells, spread=words)
+    learnt = f"{_IMAGES} {setting}".strip()
+    return ModelRow(name=model, css=style, setting=learnt, cells=cells, spread=words)
 
 
 def _cell(row: Result | None) -> Cell:
@@ -110,7 +114,7 @@ def _cell(row: Result | None) -> Cell:
 
 
 def _plots(results: Results, task: str, styles: dict[str, str]) -> list[RiskGroups]:
-    """The student, its best teacher, the teacher mean, and the baselines; other teachers stand in the table."""
+    """The student, its best teacher, the teacher mean and the baselines; other teachers are in the table."""
     best = results.best_teacher(task)
     left_out = {name for name in results.named("teacher") if best is None or name != best.model}
     found = []

@@ -14,17 +14,20 @@ from meddistill.report.words import number
 GROUP_CSS: Final[Mapping[str, str]] = MappingProxyType({"lower risk": "c-p0", "higher risk": "c-p1"})
 _OTHER_CSS: Final = "c-p2"
 _WIDTH, _LEFT, _RIGHT = 505.0, 92.0, 493.0
-_TOP, _BOTTOM = 12.0, 222.0
+_TOP, _BOTTOM = 28.0, 232.0
 _LINE = 17.0
+_VALUES: Final = ("survival", "low", "high")
 _SHARES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 _TICK = 3.5
+_LEAST_SHARE: Final = 0.05
 
 Points = list[tuple[float, float]]
 
 
 def kaplan_meier_chart(curves: Sequence[SurvivalCurve], *, label: str) -> Markup:
     """Curves of all groups of one model with pointwise intervals; small strokes are censored patients."""
-    last = max((each.times[-1] for each in curves), default=0.0)
+    last = shown_until(curves)
+    curves = [_cut(each, last) for each in curves]
     x = Axis(low=0.0, high=last if last > 0 else 1.0, start=_LEFT, end=_RIGHT)
     y = Axis(low=0.0, high=1.0, start=_BOTTOM, end=_TOP)
     moments = ticks(x.low, x.high, 6)
@@ -37,13 +40,29 @@ def kaplan_meier_chart(curves: Sequence[SurvivalCurve], *, label: str) -> Markup
     return drawing(_WIDTH, height, *parts, label=label)
 
 
+def shown_until(curves: Sequence[SurvivalCurve]) -> float:
+    """The last event, or the last time with a twentieth of all at risk if that is later.
+
+    Beyond that a few who were followed for very long would press all others against the axis.
+    """
+    everyone = sum(each.at_risk[0] for each in curves)
+    found = [0.0]
+    for each in curves:
+        steps = zip(each.times[1:], each.survival, each.survival[1:], strict=False)
+        found += [moment for moment, before, value in steps if value < before]
+        for moment in each.times:
+            if sum(_left(other, moment) for other in curves) >= _LEAST_SHARE * everyone:
+                found.append(moment)
+    return max(found)
+
+
 def css(group: str) -> str:
     """The class that colours a group."""
     return GROUP_CSS.get(group, _OTHER_CSS)
 
 
 def _axes(x: Axis, y: Axis, moments: Sequence[float], unit: str) -> list[Markup]:
-    parts = []
+    parts = [text(x.start - 34, 12, "share without event", class_="tick")]
     for share in _SHARES:
         parts.append(line((x.start, y(share)), (x.end, y(share)), class_="grid"))
         parts.append(text(x.start - 10, y(share) + 4, f"{share:g}", text_anchor="end", class_="tick"))
@@ -89,13 +108,32 @@ def _censored(curve: SurvivalCurve) -> list[tuple[float, float]]:
 def _at_risk(curve: SurvivalCurve, x: Axis, moments: Sequence[float], at: float) -> list[Markup]:
     parts = [
         element(
-            "g", element("rect", x=_LEFT - 86, y=at - 9, width=9, height=9, class_="bar"), class_=css(curve.group)
+            "g",
+            element("rect", x=_LEFT - 86, y=at - 9, width=9, height=9, class_="bar"),
+            class_=css(curve.group),
         ),
         text(_LEFT - 72, at, curve.group.removesuffix(" risk"), class_="tick"),
     ]
     for moment in moments:
-        left = next(
-            (count for time, count in zip(curve.times, curve.at_risk, strict=True) if time >= moment), 0
-        )
-        parts.append(text(x(moment), at, str(left), text_anchor="middle", class_="figure small"))
+        left = str(_left(curve, moment))
+        parts.append(text(x(moment), at, left, text_anchor="middle", class_="figure small"))
     return parts
+
+
+def _left(curve: SurvivalCurve, moment: float) -> int:
+    """How many are at risk at a time."""
+    listed = zip(curve.times, curve.at_risk, strict=True)
+    return next((count for time, count in listed if time >= moment), 0)
+
+
+def _cut(curve: SurvivalCurve, last: float) -> SurvivalCurve:
+    """The curve until `last`, drawn on to there where it goes on."""
+    kept = [place for place, time in enumerate(curve.times) if time <= last]
+    beyond = len(kept) < len(curve.times) and curve.times[kept[-1]] < last
+    places = [*kept, kept[-1]] if beyond else kept
+    times = [curve.times[place] for place in places]
+    at_risk = [curve.at_risk[place] for place in places]
+    if beyond:
+        times[-1], at_risk[-1] = last, curve.at_risk[len(kept)]
+    columns = {name: tuple(getattr(curve, name)[place] for place in places) for name in _VALUES}
+    return curve.model_copy(update={**columns, "times": tuple(times), "at_risk": tuple(at_risk)})

@@ -58,7 +58,9 @@ def test_derivatives_are_those_of_finite_differences(ties: Ties) -> None:
     for axis, move in enumerate(np.eye(3) * step):
         slope = (likelihood.value(point - move) - likelihood.value(point + move)) / (2 * step)
         assert gradient[axis] == pytest.approx(slope, abs=1e-6)
-        bend = (likelihood.derivatives(point + move)[1] - likelihood.derivatives(point - move)[1]) / (2 * step)
+        bend = (likelihood.derivatives(point + move)[1] - likelihood.derivatives(point - move)[1]) / (
+            2 * step
+        )
         np.testing.assert_allclose(hessian[axis], bend, atol=1e-6)
 
 

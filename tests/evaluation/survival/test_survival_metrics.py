@@ -72,7 +72,9 @@ def test_concordance_is_that_of_torchsurv() -> None:
     risks, events = torch.tensor(judged.risks, dtype=torch.float32), torch.tensor(judged.events)
     times = torch.tensor(judged.times, dtype=torch.float32)
     found = concordance(judged, _ones(70))
-    assert found["c_index"][0] == pytest.approx(float(cindex.ConcordanceIndex()(risks, events, times)), abs=1e-6)
+    assert found["c_index"][0] == pytest.approx(
+        float(cindex.ConcordanceIndex()(risks, events, times)), abs=1e-6
+    )
     known = torch.tensor(train[1]), torch.tensor(train[0], dtype=torch.float32)
     weights = ipcw.get_ipcw(*known, times)
     oracle = float(cindex.ConcordanceIndex()(risks, events, times, weight=weights))
@@ -103,7 +105,9 @@ def test_pairs_stay_inside_their_fold() -> None:
     pairs = [0.0, 0.0]
     for fold in range(3):
         one = judged.take(folds == fold)
-        _, concordant, discordant, tied, _ = oracles.concordance_index_censored(one.events, one.times, one.risks)
+        _, concordant, discordant, tied, _ = oracles.concordance_index_censored(
+            one.events, one.times, one.risks
+        )
         pairs[0] += concordant + tied / 2
         pairs[1] += concordant + discordant + tied
     assert concordance(judged, _ones(70))["c_index"][0] == pytest.approx(pairs[0] / pairs[1], abs=1e-12)

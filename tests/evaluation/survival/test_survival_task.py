@@ -67,7 +67,9 @@ def test_images_that_tell_the_hazard_beat_random_features(results: Results) -> N
 
 def test_every_number_has_its_rows(results: Results) -> None:
     for name in ("student", "sharp", "blurred", TEACHER_MEAN, *BASELINES):
-        rows = {(row.metric, row.setting): row for row in results.of(model=name, task="death") if not row.modality}
+        rows = {
+            (row.metric, row.setting): row for row in results.of(model=name, task="death") if not row.modality
+        }
         settings = {setting for _, setting in rows}
         assert settings == ({""} if name in BASELINES else {"", WITH_CLINICAL})
         metrics = {metric for metric, setting in rows if not setting}
@@ -185,7 +187,9 @@ def test_censoring_weights_are_those_of_the_training_patients(world: Path) -> No
             mine = plan.censoring[division, inside]
             np.testing.assert_allclose(mine, oracle.predict_proba(cohort.times[inside]))
             assert not plan.censoring[division, tested & ~inside].any()
-            np.testing.assert_allclose(plan.censoring_at[division, tested][0], oracle.predict_proba(plan.grid))
+            np.testing.assert_allclose(
+                plan.censoring_at[division, tested][0], oracle.predict_proba(plan.grid)
+            )
 
 
 def test_sites_stay_in_one_fold(world: Path) -> None:
@@ -288,7 +292,9 @@ def test_rows_of_a_patient_must_agree(tmp_path: Path) -> None:
 def test_refused_plans(tmp_path: Path, changes: dict[str, Any], words: str | None) -> None:
     write_patients(tmp_path, patients=12)
     lines = (tmp_path / "patients.csv").read_text().splitlines()
-    (tmp_path / "patients.csv").write_text("\n".join([f"{lines[0]},one_site", *(f"{each},here" for each in lines[1:])]))
+    (tmp_path / "patients.csv").write_text(
+        "\n".join([f"{lines[0]},one_site", *(f"{each},here" for each in lines[1:])])
+    )
     task = _task(tmp_path, **changes)
     if words is None:
         task.check()
