@@ -20,6 +20,7 @@ from meddistill.evaluation.classification.zero_shot import ZeroShot
 from meddistill.evaluation.config import SuiteConfig
 from meddistill.evaluation.dumps import read_predictions, write_predictions
 from meddistill.evaluation.embeddings import Embeddings
+from meddistill.evaluation.exhibits import AnyExhibit
 from meddistill.evaluation.families import AnyTask, build_task
 from meddistill.evaluation.predict import Embedder
 from meddistill.evaluation.predictions import Predictions, SampleNames
@@ -120,11 +121,7 @@ def evaluate(
         differences=rows.differences(),
         agreement=tuple(_agreement(setting, dumps)),
         examples=tuple(_examples(setting)),
-        exhibits=tuple(
-            each
-            for (model, task), dump in {**dumps, **baselines}.items()
-            for each in dump.exhibits(model, task)
-        ),
+        exhibits=_exhibits({**dumps, **baselines}),
         warnings=(*tables.skipped, *_warnings(tasks, facts)),
     )
     results.save(folder)
@@ -192,19 +189,23 @@ def _baselines(setting: _Setting) -> _Dumps:
     taken = {each.model.name for each in setting.models} | {TEACHER_MEAN}
     for task in setting.tasks:
         baselines = task.baselines()
+        if not baselines:
+            continue
         clash = sorted(taken.intersection(baselines))
         if clash:
             rule = f"`models` must not have the name of a baseline; got {', '.join(clash)}. Rename."
             subject = f"task {task.name}"
             raise ConfigError(subject, [rule])
-        for name in baselines:
-            path = _path(setting.folder, task.name, name)
-            fingerprint = _fingerprint(task.digest(), "baseline", name)
-            dump = read_predictions(path, fingerprint=fingerprint)
-            if dump is None:
-                dump = baselines[name]
-                write_predictions(dump, path, fingerprint=fingerprint)
-            found[name, task.name] = dump
+        with setting.progress.track(f"{task.name}: baselines", len(baselines), unit="models") as advance:
+            for name in baselines:
+                path = _path(setting.folder, task.name, name)
+                fingerprint = _fingerprint(task.digest(), "baseline", name)
+                dump = read_predictions(path, fingerprint=fingerprint)
+                if dump is None:
+                    dump = baselines[name]
+                    write_predictions(dump, path, fingerprint=fingerprint)
+                found[name, task.name] = dump
+                advance(1)
     return found
 
 
@@ -281,6 +282,10 @@ def _zero_shot_pairs(
         ):
             pairs.append((mine, theirs))
     return pairs
+
+
+def _exhibits(dumps: _Dumps) -> tuple[AnyExhibit, ...]:
+    return tuple(each for (model, task), dump in dumps.items() for each in dump.exhibits(model, task))
 
 
 def _examples(setting: _Setting) -> list[RetrievalExample]:

@@ -309,6 +309,12 @@ def test_refused_configs(changes: dict[str, Any]) -> None:
         suite(**changes)
 
 
+def test_the_config_names_its_table_and_columns() -> None:
+    (task,) = suite(site="site", where={"kept": "1"}).tasks
+    assert task.tables() == {"table": "slices"}
+    assert task.columns() == {"months", "died", "age", "sex", "site", "kept"}
+
+
 def test_a_model_must_not_have_the_name_of_a_baseline(world: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="must not have the name of a baseline; got random features"):
         _evaluate(world, tmp_path, suite(repeats=1), [ColourModel(RANDOM_FEATURES)])

@@ -37,6 +37,10 @@ class Survival(Task[SurvivalConfig, SurvivalPredictions]):
     principal components, then a ridge-penalised Cox model or logistic hazards. All of it is learnt on the
     training patients of a fold; every patient is judged by a head that did not see it, in each of `repeats`
     divisions into folds. There is no training table: cohorts with few events cannot spare one.
+
+    Embeddings that say nothing of the outcome do not score one half but often less: whatever makes the
+    training patients of a fold differ by chance, the fold's own differ the other way round. So a C-index is
+    to be read beside that of random features, and one clearly below a half as no signal.
     """
 
     needs_text = False
