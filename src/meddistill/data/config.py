@@ -3,11 +3,22 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from meddistill.imaging.options import DecodeOptions
 
 OnError = Literal["raise", "skip"]
+
+
+class PatientTable(BaseModel):
+    """A table with one row for each patient; what an image table lacks is looked up there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+
+    table: Path
+    """A CSV (UTF-8; tab-separated if it ends in .tsv) or a Parquet file."""
+    patient: str = Field(default="patient", min_length=1)
+    """Its column of patients, every one once."""
 
 
 class TableConfig(BaseModel):
@@ -39,6 +50,8 @@ class TableConfig(BaseModel):
     """Column of unique row ids; by default the row's number."""
     patient: str | None = Field(default=None, min_length=1)
     """Column of patients. Without it every image counts as a patient of its own."""
+    patients: PatientTable | None = None
+    """A table of patients (age, outcome): its columns count as columns of this table, joined by patient."""
     modality: str | None = Field(default=None, min_length=1)
     """Column of modalities, held against the teachers' `modalities`."""
     frame: str | None = Field(default=None, min_length=1)
@@ -54,6 +67,13 @@ class TableConfig(BaseModel):
     """`raise` reports all bad rows at once and stops; `skip` drops them, and counts and reports them."""
     decode: DecodeOptions = DecodeOptions()
     """How intensities become eight bits."""
+
+    @model_validator(mode="after")
+    def _patients_are_joined_by_patient(self) -> "TableConfig":
+        if self.patients is not None and self.patient is None:
+            msg = "`patient` must name the column by which `patients` is joined; got none."
+            raise ValueError(msg)
+        return self
 
     @property
     def named_columns(self) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from meddistill.data.config import TableConfig
 from meddistill.data.paths import ImageFolder, shown
+from meddistill.data.patients import with_patients
 from meddistill.data.raw_table import RawTable, read_raw
 from meddistill.data.rows import Row, RowChecks
 from meddistill.data.samples import UNKNOWN_PATIENT, Samples, content_hash
@@ -36,7 +37,7 @@ def read_table(
     """
     path = base / config.table
     named = config.named_columns | {f"columns.{name}": name for name in columns}
-    raw = _read(config, base, list(named.values()), lists)
+    raw = _joined(_read(config, base, list(named.values()), lists), config, base, list(named.values()))
     _check_columns(path, raw, named)
     indices = _selected(path, raw, config.where)
     root = _root(path, raw, config, base)
@@ -58,6 +59,12 @@ def _read(config: TableConfig, base: Path, wanted: Sequence[str], lists: Sequenc
         return read_raw(path, wanted, lists=lists)
     index = None if config.index is None else base / config.index
     return read_shards(path, shards, wanted, image=config.image, index=index, lists=lists)
+
+
+def _joined(raw: RawTable, config: TableConfig, base: Path, wanted: Sequence[str]) -> RawTable:
+    if config.patients is None or config.patient is None:
+        return raw
+    return with_patients(raw, config.patients, base=base, patient=config.patient, wanted=wanted)
 
 
 def _check_columns(path: Path, raw: RawTable, named: Mapping[str, str]) -> None:

@@ -10,10 +10,12 @@ from meddistill.data.config import TableConfig
 from meddistill.evaluation.classification.config import KnnConfig, LinearProbeConfig, ZeroShotConfig
 from meddistill.evaluation.retrieval.config import RetrievalConfig
 from meddistill.evaluation.statistics.config import BootstrapConfig
+from meddistill.evaluation.survival.config import SurvivalConfig
 from meddistill.evaluation.task_config import Name, Strict
 
 AnyTaskConfig = Annotated[
-    ZeroShotConfig | LinearProbeConfig | KnnConfig | RetrievalConfig, Field(discriminator="kind")
+    ZeroShotConfig | LinearProbeConfig | KnnConfig | RetrievalConfig | SurvivalConfig,
+    Field(discriminator="kind"),
 ]
 
 

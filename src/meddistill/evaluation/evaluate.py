@@ -20,6 +20,7 @@ from meddistill.evaluation.classification.zero_shot import ZeroShot
 from meddistill.evaluation.config import SuiteConfig
 from meddistill.evaluation.dumps import read_predictions, write_predictions
 from meddistill.evaluation.embeddings import Embeddings
+from meddistill.evaluation.exhibits import AnyExhibit
 from meddistill.evaluation.families import AnyTask, build_task
 from meddistill.evaluation.predict import Embedder
 from meddistill.evaluation.predictions import Predictions, SampleNames
@@ -103,7 +104,8 @@ def evaluate(
     embeddings = [Embeddings(model, folder=folder / _EMBEDDINGS, progress=progress) for model in models]
     setting = _Setting(tasks=tasks, models=embeddings, folder=folder, progress=progress)
     dumps = _predict_all(setting)
-    rows = _score_all(setting, suite, dumps)
+    baselines = _baselines(setting)
+    rows = _score_all(setting, suite, dumps, baselines)
     facts = [task.facts() for task in tasks]
     results = Results(
         suite=suite.name,
@@ -113,13 +115,13 @@ def evaluate(
         level=suite.bootstrap.level,
         rule=RULE,
         versions=versions(),
-        models=_model_facts(setting),
+        models=(*_model_facts(setting), *_baseline_facts(baselines)),
         tasks=tuple(_task_facts(task, found) for task, found in zip(tasks, facts, strict=True)),
         results=rows.results,
         differences=rows.differences(),
         agreement=tuple(_agreement(setting, dumps)),
         examples=tuple(_examples(setting)),
-        exhibits=tuple(each for (model, task), dump in dumps.items() for each in dump.exhibits(model, task)),
+        exhibits=_exhibits({**dumps, **baselines}),
         warnings=(*tables.skipped, *_warnings(tasks, facts)),
     )
     results.save(folder)
@@ -181,7 +183,33 @@ def _combine_all(setting: _Setting, dumps: _Dumps) -> _Dumps:
     return found
 
 
-def _score_all(setting: _Setting, suite: SuiteConfig, dumps: _Dumps) -> Rows:
+def _baselines(setting: _Setting) -> _Dumps:
+    """Predictions of the tasks' own baselines by (name, task); made only where they are not on disk."""
+    found: _Dumps = {}
+    taken = {each.model.name for each in setting.models} | {TEACHER_MEAN}
+    for task in setting.tasks:
+        baselines = task.baselines()
+        if not baselines:
+            continue
+        clash = sorted(taken.intersection(baselines))
+        if clash:
+            rule = f"`models` must not have the name of a baseline; got {', '.join(clash)}. Rename."
+            subject = f"task {task.name}"
+            raise ConfigError(subject, [rule])
+        with setting.progress.track(f"{task.name}: baselines", len(baselines), unit="models") as advance:
+            for name in baselines:
+                path = _path(setting.folder, task.name, name)
+                fingerprint = _fingerprint(task.digest(), "baseline", name)
+                dump = read_predictions(path, fingerprint=fingerprint)
+                if dump is None:
+                    dump = baselines[name]
+                    write_predictions(dump, path, fingerprint=fingerprint)
+                found[name, task.name] = dump
+                advance(1)
+    return found
+
+
+def _score_all(setting: _Setting, suite: SuiteConfig, dumps: _Dumps, baselines: _Dumps) -> Rows:
     resampler = Resampler(suite.bootstrap)
     rows = Rows(suite.bootstrap, setting.tasks)
     named: list[tuple[str, Any]] = [(each.model.name, each.model.role) for each in setting.models]
@@ -195,6 +223,9 @@ def _score_all(setting: _Setting, suite: SuiteConfig, dumps: _Dumps) -> Rows:
                 rows.add(name, role, task, scores)
                 advance(1)
             rows.add_mean(name, role)
+    by_name = {task.name: task for task in setting.tasks}
+    for (name, judged), dump in baselines.items():
+        rows.add(name, "baseline", by_name[judged], dump.metrics(resampler))
     return rows
 
 
@@ -253,6 +284,10 @@ def _zero_shot_pairs(
     return pairs
 
 
+def _exhibits(dumps: _Dumps) -> tuple[AnyExhibit, ...]:
+    return tuple(each for (model, task), dump in dumps.items() for each in dump.exhibits(model, task))
+
+
 def _examples(setting: _Setting) -> list[RetrievalExample]:
     tasks = [task for task in setting.tasks if isinstance(task, Retrieval)]
     models = [each for each in setting.models if each.has_text]
@@ -285,6 +320,16 @@ def _model_facts(setting: _Setting) -> tuple[ModelFacts, ...]:
             )
         )
     return tuple(facts)
+
+
+def _baseline_facts(baselines: _Dumps) -> list[ModelFacts]:
+    tasks: dict[str, list[str]] = {}
+    for name, task in baselines:
+        tasks.setdefault(name, []).append(task)
+    return [
+        ModelFacts(name=name, role="baseline", fingerprint="", has_text=False, tasks=tuple(judged))
+        for name, judged in tasks.items()
+    ]
 
 
 def _task_facts(task: AnyTask, facts: Mapping[str, Any]) -> TaskFacts:

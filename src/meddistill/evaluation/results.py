@@ -79,7 +79,8 @@ class Difference(_Record):
 
 class ModelFacts(_Record):
     """A model that was judged. `members` are those of an ensemble; `pretraining_data` names what it was
-    trained on before, a student's teachers included.
+    trained on before, a student's teachers included. `tasks` names those that a task's own baseline belongs
+    to, and no others judge it; () for a model, which is judged on all.
     """
 
     name: str
@@ -89,6 +90,7 @@ class ModelFacts(_Record):
     image_dim: int | None = None
     logit_scale: float | None = None
     members: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
     pretraining_data: tuple[str, ...] = ()
 
 

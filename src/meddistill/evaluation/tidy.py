@@ -19,7 +19,7 @@ NOT_APPLICABLE: Final = "not applicable: the model has no text tower"
 UNDEFINED: Final = "not defined on these rows"
 MEAN_FAMILY: Final = "mean"
 MEAN_METRIC: Final = "mean of main metrics"
-_LIBRARIES: Final = ("numpy", "scikit-learn", "pyarrow", "torch", "open_clip_torch")
+_LIBRARIES: Final = ("numpy", "scipy", "scikit-learn", "pyarrow", "torch", "open_clip_torch")
 
 
 def versions() -> dict[str, str]:

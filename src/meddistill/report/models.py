@@ -28,9 +28,12 @@ class Look:
 
 
 def looks(results: Results | None, cards: Sequence[ModelCard] = ()) -> tuple[Look, ...]:
-    """All models: student, baselines, teacher mean, teachers in their own order."""
+    """All models: student, baselines, teacher mean, teachers in their own order.
+
+    A task's own baselines are left out: they stand in the section on their task.
+    """
     named: list[tuple[str, AnyRole]] = (
-        [(model.name, model.role) for model in results.models] if results else []
+        [(model.name, model.role) for model in results.models if not model.tasks] if results else []
     )
     known = {name for name, _ in named}
     named += [(card.name, card.role) for card in cards if card.name not in known]

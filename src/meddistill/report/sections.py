@@ -347,6 +347,8 @@ def task_notes(data: ReportData) -> tuple[TaskNote, ...]:
         if "images" in task.facts:
             images, captions = count(task.facts["images"]), count(task.facts["texts"])
             listed = f"{images} images, {captions} captions in the galleries"
+        if "cohort" in task.facts:
+            listed = f"{count(task.facts['events'])} events among {count(task.facts['cohort'])} patients"
         notes.append(
             TaskNote(
                 name=plain_name(task.name),

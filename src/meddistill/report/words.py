@@ -14,6 +14,7 @@ FAMILIES: Final[Mapping[str, str]] = MappingProxyType(
         "linear_probe": "linear probe",
         "knn": "nearest neighbours",
         "retrieval": "retrieval",
+        "survival": "survival",
         "mean": "mean",
     }
 )
@@ -24,6 +25,10 @@ METRICS: Final[Mapping[str, str]] = MappingProxyType(
         "auc": "macro AUC",
         "f1": "macro F1",
         "mean_recall": "mean recall",
+        "c_index": "C-index",
+        "uno_c": "Uno’s C-index",
+        "mean_auc": "mean AUC over horizons",
+        "integrated_brier": "integrated Brier score",
         "mean of main metrics": "mean of main metrics",
     }
 )
@@ -100,6 +105,8 @@ def metric(name: str) -> str:
     for direction, words in DIRECTIONS.items():
         if name.startswith(direction):
             return f"{words}: {plain_name(name.removeprefix(direction + '_'))}"
+    if name.startswith("auc_at_"):
+        return f"AUC at {name.removeprefix('auc_at_')}"
     return METRICS.get(name, plain_name(name))
 
 

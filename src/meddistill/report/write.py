@@ -20,6 +20,7 @@ from meddistill.report.audit import teachers_before
 from meddistill.report.data import ReportData
 from meddistill.report.headline import headline
 from meddistill.report.models import Look, looks
+from meddistill.report.survival import survival_tasks
 from meddistill.report.words import count, plural
 
 _TEMPLATE = "report.html"
@@ -34,6 +35,7 @@ _NOT_EVALUATED: Final[Mapping[str, Any]] = MappingProxyType(
         "seen": (),
         "modalities": None,
         "agreement": (),
+        "survival": (),
         "queries": (),
         "metrics": (),
     }
@@ -92,6 +94,7 @@ def _evaluated(results: Results, data: ReportData, models: Sequence[Look]) -> di
         "seen": scores.seen_lines(results, models),
         "modalities": scores.by_modality(results, models),
         "agreement": sections.agreement_tables(results, models),
+        "survival": survival_tasks(results, models),
         "queries": sections.queries(results, data.examples, models),
         "metrics": scores.all_metrics(results),
     }

@@ -1,0 +1,1 @@
+"""Survival: whose event comes earlier, by frozen embeddings."""

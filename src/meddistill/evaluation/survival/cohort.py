@@ -1,0 +1,124 @@
+"""The patients of a survival task, read from the rows of its table."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meddistill.data.samples import name_rows
+from meddistill.errors import TableError
+from meddistill.evaluation.survival.clinical import Clinical, read_clinical
+from meddistill.evaluation.survival.config import SurvivalConfig
+from meddistill.evaluation.tables import Part
+
+Ints = NDArray[np.int64]
+Value = TypeVar("Value")
+
+_SEEN: Final = frozenset({"1", "1.0", "true", "yes"})
+_CENSORED: Final = frozenset({"0", "0.0", "false", "no"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cohort:
+    """Patients in the order in which the table first has them; entry i of every array is patient i.
+
+    `first` are positions of their first rows among the samples, `of_row` tells every row's patient.
+    `modalities` are those of their images, "" where these differ. `sites` is None without a column of sites.
+    """
+
+    first: Ints
+    of_row: Ints
+    times: NDArray[np.float64]
+    events: NDArray[np.bool_]
+    modalities: tuple[str, ...]
+    sites: tuple[str, ...] | None
+    clinical: Clinical
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+def read_cohort(part: Part, config: SurvivalConfig) -> Cohort:
+    """Follow-up and clinical data of every patient.
+
+    Raises TableError, with row numbers, where a time is no number from 0, an event neither 0 nor 1, a site
+    blank, or where the rows of one patient disagree.
+    """
+    _, first, of_row = np.unique(part.patients, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    first, of_row = first[order], np.argsort(order)[of_row]
+    mistakes: list[str] = []
+    cells = {name: part.samples.columns[name] for name in sorted(config.columns() - set(config.where))}
+    for name, column in cells.items():
+        differing = [
+            row
+            for row, cell, patient in zip(part.samples.rows, column, of_row, strict=True)
+            if cell != column[first[patient]]
+        ]
+        if differing:
+            rule = f"`{name}` must be the same in all rows of a patient"
+            do = "Mend the table, or leave these rows out by `where`."
+            mistakes.append(f"{rule}; it differs in {name_rows(differing)}. {do}")
+    reading = _Reading(part, first, mistakes)
+    times = reading.column(config.time, _time, "be a number from 0", 0.0)
+    events = reading.column(config.event, _event, "be 1 (the event was seen) or 0 (censored)", default=False)
+    sites = None if config.site is None else reading.column(config.site, _filled, "not be blank", "")
+    if mistakes:
+        raise TableError(part.subject, mistakes)
+    return Cohort(
+        first=first,
+        of_row=of_row,
+        times=np.array(times, dtype=np.float64),
+        events=np.array(events, dtype=bool),
+        modalities=_modalities(part, of_row, len(first)),
+        sites=None if sites is None else tuple(sites),
+        clinical=read_clinical(
+            {name: [cells[name][row] for row in first] for name in config.clinical}, len(first)
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Reading:
+    part: Part
+    first: Ints
+    mistakes: list[str]
+
+    def column(
+        self, name: str, read: Callable[[str], Value | None], rule: str, default: Value
+    ) -> Sequence[Value]:
+        """One value a patient; a cell that cannot be read becomes a mistake and the default."""
+        samples = self.part.samples
+        found = [read(samples.columns[name][row]) for row in self.first]
+        wrong = [samples.rows[row] for row, value in zip(self.first, found, strict=True) if value is None]
+        if wrong:
+            do = "Mend or leave out these rows."
+            self.mistakes.append(f"`{name}` must {rule}; it does not in {name_rows(wrong)}. {do}")
+        return [default if value is None else value for value in found]
+
+
+def _time(cell: str) -> float | None:
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value >= 0 else None
+
+
+def _event(cell: str) -> bool | None:
+    lower = cell.strip().lower()
+    return True if lower in _SEEN else False if lower in _CENSORED else None
+
+
+def _filled(cell: str) -> str | None:
+    return cell.strip() or None
+
+
+def _modalities(part: Part, of_row: Ints, count: int) -> tuple[str, ...]:
+    found: list[set[str]] = [set() for _ in range(count)]
+    for modality, patient in zip(part.samples.modalities, of_row, strict=True):
+        found[patient].add(modality)
+    return tuple(next(iter(each)) if len(each) == 1 else "" for each in found)

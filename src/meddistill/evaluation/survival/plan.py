@@ -1,0 +1,99 @@
+"""Who is judged by whom, and at which times: fixed by outcomes and seeds, the same for every model."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meddistill.errors import ConfigError
+from meddistill.evaluation.survival.cohort import Cohort
+from meddistill.evaluation.survival.config import SurvivalConfig
+from meddistill.evaluation.survival.folds import assign_folds
+from meddistill.evaluation.survival.kaplan_meier import censoring
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_QUARTILES: Final = (0.25, 0.5, 0.75)
+_GRID_POINTS: Final = 21
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """For each of r divisions: the fold of every patient, `folds` [r, n], and G of its training patients.
+
+    `censoring` [r, n] is G at the patient's own time, 0 from the end of the training follow-up on;
+    `censoring_at` [r, n, g] is G at the times `grid` [g], among which are the `horizons`.
+    """
+
+    folds: Ints
+    horizons: Floats
+    grid: Floats
+    censoring: Floats
+    censoring_at: Floats
+
+
+def make_plan(cohort: Cohort, config: SurvivalConfig) -> Plan:
+    """The divisions, and times inside the follow-up of every training fold of all of them.
+
+    Raises ConfigError for a column of sites with one site, and for horizons beyond the follow-up.
+    """
+    if cohort.sites is not None and len(set(cohort.sites)) < 2:
+        rule = (
+            f"`site` must name a column with two sites at least; all rows of `{config.site}` are of one. "
+            "Leave `site` out."
+        )
+        subject = f"task {config.name}"
+        raise ConfigError(subject, [rule])
+    folds = np.stack(
+        [
+            assign_folds(cohort.events, folds=config.folds, seed=config.seed + each, sites=cohort.sites)
+            for each in range(config.repeats)
+        ]
+    )
+    horizons = _horizons(cohort, config, last=_last(cohort.times, folds))
+    grid = _grid(horizons, cohort.times)
+    own, at_grid = np.zeros(folds.shape), np.zeros((*folds.shape, len(grid)))
+    for division, numbers in enumerate(folds):
+        for fold in np.unique(numbers):
+            tested, train = numbers == fold, numbers != fold
+            curve = censoring(cohort.times[train], cohort.events[train])
+            inside = cohort.times < cohort.times[train].max(initial=0.0)
+            own[division, tested] = np.where(inside, curve(cohort.times), 0.0)[tested]
+            at_grid[division, tested] = curve(grid)
+    return Plan(folds=folds, horizons=horizons, grid=grid, censoring=own, censoring_at=at_grid)
+
+
+def _last(times: Floats, folds: Ints) -> float:
+    """The shortest of the longest follow-ups of all training folds."""
+    ends = [
+        float(times[numbers != fold].max(initial=0.0)) for numbers in folds for fold in np.unique(numbers)
+    ]
+    return min(ends, default=0.0)
+
+
+def _horizons(cohort: Cohort, config: SurvivalConfig, *, last: float) -> Floats:
+    if config.horizons:
+        beyond = [time for time in config.horizons if time >= last]
+        if beyond:
+            got = ", ".join(f"{time:g}" for time in beyond)
+            rule = (
+                f"`horizons` must lie before {last:g} {config.unit}, where the shortest follow-up of a "
+                f"training fold ends; got {got}. Choose earlier times."
+            )
+            subject = f"task {config.name}"
+            raise ConfigError(subject, [rule])
+        return np.array(config.horizons)
+    died = cohort.times[cohort.events]
+    if not len(died):
+        return np.zeros(0)
+    rounded = np.unique([float(f"{time:.3g}") for time in np.quantile(died, _QUARTILES)])
+    return rounded[(rounded > 0) & (rounded < last)]
+
+
+def _grid(horizons: Floats, times: Floats) -> Floats:
+    """Horizons and evenly spaced times between them; one time at least."""
+    if not len(horizons):
+        return np.array([float(np.median(times))])
+    return np.unique(np.concatenate([np.linspace(horizons[0], horizons[-1], _GRID_POINTS), horizons]))

@@ -1,0 +1,153 @@
+"""Out-of-fold risk and survival of every patient, with what weighting for censoring needs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from meddistill.evaluation.exhibits import SurvivalCurve
+from meddistill.evaluation.predictions import Ints, Predictions, numbers, words
+from meddistill.evaluation.score import Mask, Score, by_modality
+from meddistill.evaluation.statistics.bootstrap import Replicates, Resampler
+from meddistill.evaluation.survival.curves import risk_group_curves
+from meddistill.evaluation.survival.metrics import MAIN, Judged, concordance, survival_metrics
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurvivalPredictions(Predictions):
+    """One row a patient, division into folds (`seeds`) and setting ("" images alone).
+
+    `rows` is the first row of the table that has the patient. `times` are in `unit`s; `folds` number the
+    test folds of a division; `grid` holds the times of `survival` and `censoring_at` [n, g], among them
+    `horizons`. For the other columns see `Judged` in `metrics.py`.
+    """
+
+    kind: ClassVar[str] = "survival"
+
+    unit: str
+    horizons: tuple[float, ...]
+    grid: tuple[float, ...]
+    times: Floats
+    events: NDArray[np.bool_]
+    risks: Floats
+    survival: Floats
+    folds: Ints
+    seeds: Ints
+    settings: tuple[str, ...]
+    censoring: Floats
+    censoring_at: Floats
+
+    def metrics(self, resampler: Resampler) -> list[Score]:
+        """All metrics of every setting, averaged over divisions, and the main metric by modality."""
+        settings = np.array(self.settings, dtype=object)
+        found: list[Score] = []
+        for setting in dict.fromkeys(self.settings):
+            found += self._scores(resampler, settings == setting, setting=setting)
+        for modality, mask in by_modality(self.modalities).items():
+            if (mask & (settings == "")).any():
+                found += self._scores(resampler, mask & (settings == ""), modality=modality)
+        return found
+
+    def exhibits(self, model: str, task: str) -> tuple[SurvivalCurve, ...]:
+        """Kaplan-Meier curves of the two risk groups, in the first division and from images alone."""
+        first = np.array([not setting for setting in self.settings]) & (self.seeds == self.seeds.min())
+        curves = risk_group_curves(self.judged.take(first))
+        return tuple(SurvivalCurve(model=model, task=task, unit=self.unit, **curve) for curve in curves)
+
+    @property
+    def judged(self) -> Judged:
+        """All rows, as the metrics take them."""
+        return Judged(
+            times=self.times,
+            events=self.events,
+            risks=self.risks,
+            folds=self.folds,
+            censoring=self.censoring,
+            survival=self.survival,
+            censoring_at=self.censoring_at,
+            grid=np.array(self.grid),
+        )
+
+    def facts(self) -> Mapping[str, Any]:
+        """Unit and times."""
+        return {"unit": self.unit, "horizons": list(self.horizons), "grid": list(self.grid)}
+
+    def columns(self) -> Mapping[str, pa.Array]:
+        """Setting, division, fold, outcome, what was predicted, and G."""
+        return {
+            "setting": words(self.settings),
+            "seed": pa.array(self.seeds, pa.int64()),
+            "fold": pa.array(self.folds, pa.int64()),
+            "time": pa.array(self.times, pa.float64()),
+            "event": pa.array(self.events, pa.bool_()),
+            "risk": pa.array(self.risks, pa.float64()),
+            "survival": _lists(self.survival),
+            "censoring": pa.array(self.censoring, pa.float64()),
+            "censoring_at": _lists(self.censoring_at),
+        }
+
+    @classmethod
+    def from_columns(cls, table: pa.Table, facts: Mapping[str, Any], identity: Mapping[str, Any]) -> Self:
+        """The record again."""
+        return cls(
+            unit=facts["unit"],
+            horizons=tuple(facts["horizons"]),
+            grid=tuple(facts["grid"]),
+            times=numbers(table, "time"),
+            events=np.array(table["event"].to_pylist(), dtype=bool),
+            risks=numbers(table, "risk"),
+            survival=_matrix(table, "survival", len(facts["grid"])),
+            folds=numbers(table, "fold"),
+            seeds=numbers(table, "seed"),
+            settings=tuple(table["setting"].to_pylist()),
+            censoring=numbers(table, "censoring"),
+            censoring_at=_matrix(table, "censoring_at", len(facts["grid"])),
+            **identity,
+        )
+
+    def _scores(
+        self, resampler: Resampler, mask: Mask, *, setting: str = "", modality: str = ""
+    ) -> list[Score]:
+        divisions = [np.flatnonzero(mask & (self.seeds == seed)) for seed in np.unique(self.seeds[mask])]
+        found = [self._replicates(resampler, rows, main_only=bool(modality)) for rows in divisions]
+        return [
+            Score(
+                metric=metric,
+                replicates=np.mean([each[metric] for each in found], axis=0),
+                n=len(divisions[0]),
+                patients=len(np.unique(self.patients[divisions[0]])),
+                modality=modality,
+                setting=setting,
+                seeds=len(found),
+                spread=_spread([each[metric][0] for each in found]),
+                main=metric == MAIN and not setting and not modality,
+            )
+            for metric in found[0]
+        ]
+
+    def _replicates(self, resampler: Resampler, rows: Ints, *, main_only: bool) -> dict[str, Replicates]:
+        judged = self.judged.take(rows)
+        weights = resampler.weights(self.patients[rows]).astype(np.float64)
+        if main_only:
+            return {MAIN: concordance(judged, weights)[MAIN]}
+        return survival_metrics(judged, weights, np.array(self.horizons))
+
+
+def _spread(values: list[float]) -> float | None:
+    """Standard deviation between divisions; None with one, or where one has no value."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 and np.isfinite(values).all() else None
+
+
+def _lists(matrix: Floats) -> pa.Array:
+    flat = pa.array(np.ascontiguousarray(matrix, dtype=np.float64).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, matrix.shape[1])
+
+
+def _matrix(table: pa.Table, name: str, width: int) -> Floats:
+    flat = table[name].combine_chunks().flatten().to_numpy()
+    return flat.reshape(len(table), width)

@@ -1,0 +1,176 @@
+"""Survival from frozen image embeddings."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meddistill.evaluation.embeddings import Embeddings
+from meddistill.evaluation.lazily import Lazily
+from meddistill.evaluation.survival.cohort import Cohort, read_cohort
+from meddistill.evaluation.survival.config import SurvivalConfig
+from meddistill.evaluation.survival.features import Block, clinical_block, image_block, pooled, side_by_side
+from meddistill.evaluation.survival.fitting import OutOfFold, out_of_fold
+from meddistill.evaluation.survival.kaplan_meier import median_follow_up
+from meddistill.evaluation.survival.metrics import MAIN
+from meddistill.evaluation.survival.plan import Plan, make_plan
+from meddistill.evaluation.survival.predictions import SurvivalPredictions
+from meddistill.evaluation.tables import Part
+from meddistill.evaluation.task import Task
+
+WITH_CLINICAL: Final = "with clinical columns"
+CLINICAL_ONLY: Final = "clinical only"
+RANDOM_FEATURES: Final = "random features"
+FEW_EVENTS: Final = 20
+_RANDOM_WIDTH: Final = 512
+
+Floats = NDArray[np.float64]
+
+
+@final
+class Survival(Task[SurvivalConfig, SurvivalPredictions]):
+    """A survival head on frozen image embeddings, by cross-validation over patients.
+
+    One vector a patient (the mean of the normalised embeddings of all images), standardised and reduced to
+    principal components, then a ridge-penalised Cox model or logistic hazards. All of it is learnt on the
+    training patients of a fold; every patient is judged by a head that did not see it, in each of `repeats`
+    divisions into folds. There is no training table: cohorts with few events cannot spare one.
+
+    Embeddings that say nothing of the outcome do not score one half but often less: whatever makes the
+    training patients of a fold differ by chance, the fold's own differ the other way round. So a C-index is
+    to be read beside that of random features, and one clearly below a half as no signal.
+    """
+
+    needs_text = False
+    main = MAIN
+
+    @property
+    def tested(self) -> Part:
+        """The rows of the one table."""
+        return self.parts["table"]
+
+    @cached_property
+    def cohort(self) -> Cohort:
+        """The patients. Raises TableError for rows that cannot be read."""
+        return read_cohort(self.tested, self.config)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Folds and times. Raises ConfigError for horizons outside the follow-up, and for a single site."""
+        return make_plan(self.cohort, self.config)
+
+    def check(self) -> None:
+        """Raise TableError for rows that cannot be read, ConfigError for a plan that they do not allow."""
+        make_plan(self.cohort, self.config)
+
+    def predict(self, embeddings: Embeddings) -> SurvivalPredictions:
+        """Out of fold, from images alone and, where there are clinical columns, from both."""
+        cohort, part = self.cohort, self.tested
+        found = embeddings.images(part.samples, part.keys)
+        features = pooled(found, cohort.of_row, len(cohort), self.config.pooling)
+        images = image_block(features, self.config.components)
+        blocks = {"": images}
+        if cohort.clinical:
+            blocks[WITH_CLINICAL] = side_by_side(images, clinical_block(cohort.clinical))
+        return self._judge(blocks)
+
+    def combine(
+        self,
+        members: Sequence[Embeddings],  # noqa: ARG002
+        predictions: Sequence[SurvivalPredictions],
+    ) -> SurvivalPredictions:
+        """The mean of the members' risks, each standardised within its fold, and of their survival."""
+        first = predictions[0]
+        settings = np.array(first.settings, dtype=object)
+        risks = np.zeros(len(first.risks))
+        for setting in dict.fromkeys(first.settings):
+            for seed in np.unique(first.seeds):
+                for fold in np.unique(first.folds):
+                    rows = (settings == setting) & (first.seeds == seed) & (first.folds == fold)
+                    risks[rows] = np.mean([standardised(each.risks[rows]) for each in predictions], axis=0)
+        survival = np.mean([each.survival for each in predictions], axis=0)
+        return self._predictions(first.settings, OutOfFold(risks=risks, survival=survival))
+
+    def baselines(self) -> Mapping[str, SurvivalPredictions]:
+        """The same head and folds without images: clinical columns alone, and random features.
+
+        Random features are one Gaussian vector a patient, reduced like embeddings: what a C-index owes to
+        the folds and to luck.
+        """
+        generator = np.random.default_rng(self.config.seed)
+        random = generator.normal(size=(len(self.cohort), _RANDOM_WIDTH))
+        made: dict[str, Callable[[], SurvivalPredictions]] = {}
+        if self.cohort.clinical:
+            made[CLINICAL_ONLY] = lambda: self._judge({"": clinical_block(self.cohort.clinical)})
+        made[RANDOM_FEATURES] = lambda: self._judge({"": image_block(random, self.config.components)})
+        return Lazily(made)
+
+    def facts(self) -> dict[str, Any]:
+        """The size of the cohort, its follow-up, and how it was divided."""
+        cohort, plan, config = self.cohort, self.plan, self.config
+        events = int(cohort.events.sum())
+        known = {
+            "cohort": len(cohort),
+            "events": events,
+            "median_follow_up": median_follow_up(cohort.times, cohort.events),
+            "unit": config.unit,
+            "head": config.head,
+            "folds": len(np.unique(plan.folds[0])),
+            "repeats": config.repeats,
+            "horizons": plan.horizons.tolist(),
+            "sites": None if cohort.sites is None else len(set(cohort.sites)),
+            "chance": 0.5,
+        }
+        few = f"{events} events among {len(cohort)} patients: a C-index is uncertain by 0.1 and more"
+        return {**known, "warnings": [few] if events < FEW_EVENTS else []}
+
+    def _judge(self, blocks: Mapping[str, Block]) -> SurvivalPredictions:
+        """Out of fold in every division, for every setting and its features."""
+        cohort, plan = self.cohort, self.plan
+        settings: list[str] = []
+        found: list[OutOfFold] = []
+        for setting, block in blocks.items():
+            for folds in plan.folds:
+                known = (block, cohort.times, cohort.events)
+                found.append(out_of_fold(*known, folds=folds, grid=plan.grid, config=self.config))
+                settings += [setting] * len(cohort)
+        together = OutOfFold(
+            risks=np.concatenate([each.risks for each in found]),
+            survival=np.concatenate([each.survival for each in found]),
+        )
+        return self._predictions(settings, together)
+
+    def _predictions(self, settings: Sequence[str], found: OutOfFold) -> SurvivalPredictions:
+        """The record of `found`: patients, within divisions, within settings."""
+        cohort, plan, part = self.cohort, self.plan, self.tested
+        divisions = len(plan.folds)
+        times = len(settings) // (divisions * len(cohort))
+        samples = self.names([part.samples.ids[row] for row in cohort.first])
+        rows = np.array(part.samples.rows, dtype=np.int64)[cohort.first]
+        again = times * divisions
+        return SurvivalPredictions(
+            unit=self.config.unit,
+            horizons=tuple(plan.horizons.tolist()),
+            grid=tuple(plan.grid.tolist()),
+            times=np.tile(cohort.times, again),
+            events=np.tile(cohort.events, again),
+            risks=found.risks,
+            survival=found.survival,
+            folds=np.tile(plan.folds.reshape(-1), times),
+            seeds=np.tile(np.repeat(np.arange(divisions), len(cohort)), times),
+            settings=tuple(settings),
+            censoring=np.tile(plan.censoring.reshape(-1), times),
+            censoring_at=np.tile(plan.censoring_at.reshape(-1, len(plan.grid)), (times, 1)),
+            rows=np.tile(rows, again),
+            samples=tuple(samples) * again,
+            patients=np.tile(part.patients[cohort.first], again),
+            modalities=cohort.modalities * again,
+        )
+
+
+def standardised(risks: Floats) -> Floats:
+    """Less their mean, divided by their standard deviation; zero where all are equal."""
+    spread = float(risks.std())
+    return (risks - risks.mean()) / spread if spread > 0 else np.zeros_like(risks)

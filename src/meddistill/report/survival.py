@@ -1,0 +1,147 @@
+"""The section on survival: curves of risk groups, and every model beside the baselines without images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from markupsafe import Markup
+
+from meddistill.evaluation.exhibits import SurvivalCurve
+from meddistill.evaluation.results import Result, Results, TaskFacts
+from meddistill.report.models import Look
+from meddistill.report.scores import Cell
+from meddistill.report.survival_chart import css, kaplan_meier_chart
+from meddistill.report.words import DASH, between, number, plain_name, plural
+
+_FAMILY: Final = "survival"
+_METRICS: Final = ("c_index", "uno_c", "mean_auc", "integrated_brier")
+_TITLES: Final = ("C-index", "Uno’s C-index", "Mean AUC", "Integrated Brier")
+_IMAGES: Final = "images"
+_LEAST_P: Final = 0.001
+
+
+@dataclass(frozen=True, kw_only=True)
+class RiskGroups:
+    """One model's Kaplan-Meier curves: the chart, its legend of (label, CSS class), the p value in words."""
+
+    name: str
+    css: str
+    chart: Markup
+    legend: tuple[tuple[str, str], ...]
+    p_value: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRow:
+    """One model in the table, and what it learns from."""
+
+    name: str
+    css: str
+    setting: str
+    cells: tuple[Cell, ...]
+    spread: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurvivalTask:
+    """What the section shows of one task."""
+
+    name: str
+    about: str
+    titles: tuple[str, ...]
+    rows: tuple[ModelRow, ...]
+    plots: tuple[RiskGroups, ...]
+    horizons: str
+
+
+def survival_tasks(results: Results, looks: Sequence[Look]) -> tuple[SurvivalTask, ...]:
+    """All survival tasks, each with all models that were judged on it."""
+    return tuple(_task(results, task, looks) for task in results.tasks if task.family == _FAMILY)
+
+
+def _task(results: Results, task: TaskFacts, looks: Sequence[Look]) -> SurvivalTask:
+    named = [(look.name, look.css) for look in looks]
+    own = [(model.name, "c-baseline") for model in results.models if task.name in model.tasks]
+    rows = [row for name, style in named for row in _rows(results, task.name, name, style)]
+    for name, style in own:
+        rows += [replace(row, setting=DASH) for row in _rows(results, task.name, name, style)]
+    facts = task.facts
+    unit = facts.get("unit", "")
+    horizons = [f"{time:g}" for time in facts.get("horizons", ())]
+    return SurvivalTask(
+        name=plain_name(task.name),
+        about=_about(task),
+        titles=_TITLES,
+        rows=tuple(rows),
+        plots=tuple(_plots(results, task.name, dict((*named, *own)))),
+        horizons=f"{', '.join(horizons)} {unit}" if horizons else "",
+    )
+
+
+def _about(task: TaskFacts) -> str:
+    facts = task.facts
+    follow_up = facts.get("median_follow_up")
+    words = [plural(facts.get("cohort", task.patients), "patient"), plural(facts.get("events", 0), "event")]
+    if follow_up is not None:
+        words.append(f"median follow-up {follow_up:.3g} {facts.get('unit', '')}")
+    divided = f"{plural(facts.get('folds', 0), 'fold')}, {plural(facts.get('repeats', 0), 'division')}"
+    sites = facts.get("sites")
+    kept = f" that keep {plural(sites, 'site')} whole" if sites else ""
+    return f"{', '.join(words)}; {divided}{kept}"
+
+
+def _rows(results: Results, task: str, model: str, style: str) -> list[ModelRow]:
+    found = [row for row in results.of(model=model, task=task) if not row.modality]
+    return [
+        _row({row.metric: row for row in found if row.setting == setting}, model, style, setting)
+        for setting in dict.fromkeys(row.setting for row in found)
+    ]
+
+
+def _row(by_metric: dict[str, Result], model: str, style: str, setting: str) -> ModelRow:
+    main = by_metric.get(_METRICS[0])
+    spread = main.spread if main is not None else None
+    cells = tuple(_cell(by_metric.get(metric)) for metric in _METRICS)
+    words = DASH if spread is None else number(spread)
+    learnt = f"{_IMAGES} {setting}".strip()
+    return ModelRow(name=model, css=style, setting=learnt, cells=cells, spread=words)
+
+
+def _cell(row: Result | None) -> Cell:
+    if row is None or row.value is None:
+        return Cell(value=DASH, interval="not defined" if row is not None else "")
+    return Cell(value=number(row.value), interval=between(row.low, row.high, 2))
+
+
+def _plots(results: Results, task: str, styles: dict[str, str]) -> list[RiskGroups]:
+    """The student, its best teacher, the teacher mean and the baselines; other teachers are in the table."""
+    best = results.best_teacher(task)
+    left_out = {name for name in results.named("teacher") if best is None or name != best.model}
+    found = []
+    for name, style in styles.items():
+        curves = [
+            each
+            for each in results.exhibits
+            if isinstance(each, SurvivalCurve) and (each.model, each.task) == (name, task)
+        ]
+        if curves and name not in left_out:
+            found.append(_plot(name, style, curves))
+    return found
+
+
+def _plot(name: str, style: str, curves: Sequence[SurvivalCurve]) -> RiskGroups:
+    p_value = _p_words(curves[0].p_value)
+    label = f"Kaplan-Meier curves of the risk groups of {name}, {p_value}"
+    return RiskGroups(
+        name=name,
+        css=style,
+        chart=kaplan_meier_chart(curves, label=label),
+        legend=tuple((each.group, css(each.group)) for each in curves),
+        p_value=p_value,
+    )
+
+
+def _p_words(value: float | None) -> str:
+    if value is None:
+        return "log-rank test not defined"
+    return "log-rank p < 0.001" if value < _LEAST_P else f"log-rank p = {value:.2g}"

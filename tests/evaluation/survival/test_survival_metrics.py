@@ -1,0 +1,163 @@
+"""Metrics against scikit-survival and torchsurv, on whole cohorts, folds and resamples."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from cohorts import cohort, outcome
+
+from meddistill.evaluation.survival.kaplan_meier import censoring
+from meddistill.evaluation.survival.metrics import (
+    Judged,
+    concordance,
+    horizon_auc,
+    integrated_brier,
+    survival_metrics,
+)
+
+oracles = pytest.importorskip("sksurv.metrics")
+
+
+def _judged(
+    n: int = 70, *, seed: int = 0, ties: bool = False, folds: np.ndarray | None = None
+) -> tuple[Judged, tuple[np.ndarray, np.ndarray]]:
+    """Patients with risks that say something, and the training patients for the censoring."""
+    features, times, events = cohort(n, ties=ties, seed=seed)
+    _, *train = cohort(200, ties=ties, seed=seed + 100)
+    risks = features[:, 0] + np.random.default_rng(seed).normal(size=n)
+    risks = np.round(risks, 1) if ties else risks
+    grid = np.linspace(2.0, 8.0, 9)
+    curve = censoring(*train)
+    inside = times < train[0].max()
+    judged = Judged(
+        times=times,
+        events=events,
+        risks=risks,
+        folds=np.zeros(n, dtype=np.int64) if folds is None else folds,
+        censoring=np.where(inside, curve(times), 0.0),
+        survival=np.exp(-np.exp(risks)[:, None] * grid / 20),
+        censoring_at=np.tile(curve(grid), (n, 1)),
+        grid=grid,
+    )
+    return judged, (train[0], train[1])
+
+
+def _ones(n: int) -> np.ndarray:
+    return np.ones((1, n))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_all_metrics_are_those_of_scikit_survival(ties: bool) -> None:
+    judged, train = _judged(ties=ties)
+    found = survival_metrics(judged, _ones(70), np.array([3.0, 6.0]))
+    y, known = outcome(judged.times, judged.events), outcome(*train)
+    tau = train[0].max()
+    harrell = oracles.concordance_index_censored(judged.events, judged.times, judged.risks)[0]
+    uno = oracles.concordance_index_ipcw(known, y, judged.risks, tau=tau)[0]
+    areas, _ = oracles.cumulative_dynamic_auc(known, y, judged.risks, [3.0, 6.0])
+    brier = oracles.integrated_brier_score(known, y, judged.survival, judged.grid)
+    assert found["c_index"][0] == pytest.approx(harrell, abs=1e-6)
+    assert found["uno_c"][0] == pytest.approx(uno, abs=1e-6)
+    assert found["auc_at_3"][0] == pytest.approx(areas[0], abs=1e-6)
+    assert found["auc_at_6"][0] == pytest.approx(areas[1], abs=1e-6)
+    assert found["mean_auc"][0] == pytest.approx(areas.mean(), abs=1e-6)
+    assert found["integrated_brier"][0] == pytest.approx(brier, abs=1e-6)
+
+
+def test_concordance_is_that_of_torchsurv() -> None:
+    cindex = pytest.importorskip("torchsurv.metrics.cindex")
+    ipcw = pytest.importorskip("torchsurv.stats.ipcw")
+    judged, train = _judged()
+    risks, events = torch.tensor(judged.risks, dtype=torch.float32), torch.tensor(judged.events)
+    times = torch.tensor(judged.times, dtype=torch.float32)
+    found = concordance(judged, _ones(70))
+    assert found["c_index"][0] == pytest.approx(
+        float(cindex.ConcordanceIndex()(risks, events, times)), abs=1e-6
+    )
+    known = torch.tensor(train[1]), torch.tensor(train[0], dtype=torch.float32)
+    weights = ipcw.get_ipcw(*known, times)
+    oracle = float(cindex.ConcordanceIndex()(risks, events, times, weight=weights))
+    assert found["uno_c"][0] == pytest.approx(oracle, abs=1e-5)
+
+
+def test_whole_weights_are_repeated_patients() -> None:
+    judged, _ = _judged(n=40, ties=True)
+    weights = np.random.default_rng(1).poisson(1.0, size=(3, 40)).astype(float)
+    found = survival_metrics(judged, weights, np.array([3.0, 6.0]))
+    for row, copies in enumerate(weights):
+        repeated = judged.take(np.repeat(np.arange(40), copies.astype(int)))
+        # Copies of one patient have the same time: they are comparable with none but themselves, never.
+        again = survival_metrics(repeated, _ones(len(repeated.times)), np.array([3.0, 6.0]))
+        for metric, replicates in found.items():
+            assert replicates[row] == pytest.approx(again[metric][0], abs=1e-12), metric
+
+
+def test_pairs_stay_inside_their_fold() -> None:
+    folds = np.arange(70) % 3
+    judged, _ = _judged(folds=folds)
+    shifted = Judged(**{**judged.__dict__, "risks": judged.risks + 100 * folds})
+    weights = np.random.default_rng(0).poisson(1.0, size=(5, 70)).astype(float)
+    horizons = np.array([3.0, 6.0])
+    first, second = (survival_metrics(each, weights, horizons) for each in (judged, shifted))
+    for metric in first:
+        np.testing.assert_allclose(first[metric], second[metric], atol=1e-12)
+    pairs = [0.0, 0.0]
+    for fold in range(3):
+        one = judged.take(folds == fold)
+        _, concordant, discordant, tied, _ = oracles.concordance_index_censored(
+            one.events, one.times, one.risks
+        )
+        pairs[0] += concordant + tied / 2
+        pairs[1] += concordant + discordant + tied
+    assert concordance(judged, _ones(70))["c_index"][0] == pytest.approx(pairs[0] / pairs[1], abs=1e-12)
+
+
+def test_a_hand_sized_case() -> None:
+    """Events at 1 and 3, censored at 2: pairs (1,2), (1,3) count; the second has equal risks."""
+    judged = Judged(
+        times=np.array([1.0, 2.0, 3.0]),
+        events=np.array([True, False, True]),
+        risks=np.array([2.0, 1.0, 2.0]),
+        folds=np.zeros(3, dtype=np.int64),
+        censoring=np.ones(3),
+        survival=np.array([[0.5], [0.5], [0.5]]),
+        censoring_at=np.ones((3, 1)),
+        grid=np.array([1.5]),
+    )
+    found = survival_metrics(judged, _ones(3), np.array([1.5]))
+    assert (found["c_index"][0], found["auc_at_1.5"][0]) == (0.75, 0.75)
+    assert np.isnan(found["integrated_brier"][0])  # one time is no stretch
+
+
+@pytest.mark.parametrize("case", ["all censored", "one patient", "equal times", "nobody drawn"])
+def test_undefined_is_nan_and_no_error(case: str) -> None:
+    judged, _ = _judged(n=12)
+    weights = _ones(12)
+    if case == "all censored":
+        judged = Judged(**{**judged.__dict__, "events": np.zeros(12, dtype=bool)})
+    elif case == "one patient":
+        judged, weights = judged.take(np.array([0])), _ones(1)
+    elif case == "equal times":
+        judged = Judged(**{**judged.__dict__, "times": np.full(12, 4.0), "events": np.ones(12, dtype=bool)})
+    else:
+        weights = np.zeros((1, 12))
+    found = survival_metrics(judged, weights, np.array([3.0]))
+    assert all(np.isnan(found[name][0]) for name in ("c_index", "uno_c", "auc_at_3", "mean_auc"))
+
+
+def test_equal_risks_are_a_coin_toss() -> None:
+    judged, _ = _judged(n=30)
+    level = Judged(**{**judged.__dict__, "risks": np.zeros(30)})
+    found = survival_metrics(level, _ones(30), np.array([3.0]))
+    assert [found[name][0] for name in ("c_index", "uno_c", "auc_at_3")] == pytest.approx([0.5, 0.5, 0.5])
+
+
+def test_a_thousand_resamples_of_five_thousand_patients_take_seconds() -> None:
+    judged, _ = _judged(n=5000, folds=np.arange(5000) % 5)
+    weights = np.random.default_rng(0).poisson(1.0, size=(1001, 5000)).astype(float)
+    start = time.process_time()
+    concordance(judged, weights)
+    horizon_auc(judged, weights, 5.0)
+    integrated_brier(judged, weights)
+    assert time.process_time() - start < 20  # of processor time, on a machine that does other work too
