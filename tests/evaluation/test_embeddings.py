@@ -58,7 +58,7 @@ def test_another_fingerprint_is_another_model(world: Path, tmp_path: Path) -> No
 def test_a_dead_run_goes_on_where_it_stopped(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embeddings_module, "PART_IMAGES", 4)
+    monkeypatch.setattr(embeddings_module, "SHARD_ROWS", 4)
     samples = _samples(world)
 
     class Dying(ColourModel):
@@ -77,7 +77,7 @@ def test_a_dead_run_goes_on_where_it_stopped(
 @pytest.mark.parametrize("damage", ["cut", "flip"])
 def test_a_damaged_part_is_made_again(world: Path, tmp_path: Path, damage: str) -> None:
     whole = _open(ColourModel(), tmp_path).images(_samples(world))
-    path = next(tmp_path.rglob("images-*.safetensors"))
+    path = next(tmp_path.rglob("image-*.safetensors"))
     content = bytearray(path.read_bytes())
     if damage == "flip":
         content[-3] ^= 0x40

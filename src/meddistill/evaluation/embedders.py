@@ -43,6 +43,7 @@ class ModelEmbedder:
         if "image_embedding" not in card.capabilities or card.input is None:
             msg = f"Teacher `{card.id}` must embed images to be evaluated; it does not. Leave it out."
             raise TeacherError(msg)
+        self.card = card
         self.name = card.id if name is None else name
         self.role: Role = role
         self.fingerprint = card.fingerprint
