@@ -30,6 +30,7 @@ READS = (
     *("pmc_clip", "medclip", "python"),
 )
 TOKENS = ("open_clip", "open_clip_bert", "dinov2", "vit", "sam", "timm", "timm_checkpoint", "onnx", "medclip")
+WORDS = ("open_clip", "open_clip_bert", "clip", "siglip", "dual_encoder", "bert")
 # The others have no library to be compared with; tests/teachers has their own numbers.
 OWN = tuple(name for name in SAVERS if name not in ("onnx", "pmc_clip", "medclip", "python"))
 
@@ -78,6 +79,7 @@ def test_card_is_complete(name: str, teachers: dict[str, FrozenTeacher]) -> None
     expected = {"image_embedding"} if name in SEES else set()
     expected |= {"text_embedding"} if name in READS else set()
     expected |= {"patch_tokens"} if name in TOKENS else set()
+    expected |= {"text_tokens"} if name in WORDS else set()
     expected |= {"hidden_states"} if name == "python" else set()
     assert card.capabilities == expected
     assert (card.input is not None) == (card.image_dim is not None) == (name in SEES)
@@ -122,6 +124,41 @@ def test_patch_tokens(name: str, teachers: dict[str, FrozenTeacher]) -> None:
     assert rows == columns > 1
     alone = teacher.patch_tokens(rasters[1:2]).tokens
     torch.testing.assert_close(patches.tokens[1:2], alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_text_tokens(name: str, teachers: dict[str, FrozenTeacher]) -> None:
+    teacher = teachers[name]
+    states = teacher.text_tokens(TEXTS)
+    assert states.tokens.shape[:2] == states.mask.shape
+    assert states.mask[:, 0].all()
+    lengths = states.mask.sum(dim=1)
+    assert lengths[2] > lengths[1] > 1
+    alone = teacher.text_tokens(TEXTS[1:2])
+    padded = states.tokens[1][states.mask[1]]
+    torch.testing.assert_close(padded, alone.tokens[0][alone.mask[0]], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_text_tokens_become_the_librarys_embedding(name: str, saved: dict[str, Saved], teachers: Any) -> None:
+    """Pooled and projected as the library does it, the states give the embedding."""
+    states = teachers[name].text_tokens(TEXTS)
+    last = states.mask.sum(dim=1) - 1
+    model = teachers[name].modules[0].model
+    with torch.no_grad():
+        if name == "open_clip":
+            found = states.tokens[torch.arange(3), last] @ model.text_projection
+        elif name == "open_clip_bert":
+            found = model.text.proj(states.tokens[:, 0])
+        elif name == "clip":
+            found = model.text_projection(states.tokens[torch.arange(3), last])
+        elif name == "siglip":  # reads its padding, and pools there
+            found = model.text_model.head(states.tokens[:, -1])
+        elif name == "dual_encoder":
+            found = model.text_projection(model.text_model.pooler(states.tokens))
+        else:
+            found = states.tokens[:, 0]
+    torch.testing.assert_close(found, teachers[name].text_embeddings(TEXTS), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", SAVERS)

@@ -13,15 +13,12 @@ from meddistill.data.samples import Samples
 from meddistill.data.table import read_table
 from meddistill.errors import NonFiniteError, TeacherError
 from meddistill.evaluation import embeddings as embeddings_module
-from meddistill.evaluation.embedders import StudentEmbedder, TeacherEmbedder, student_fingerprint
+from meddistill.evaluation.embedders import ModelEmbedder
 from meddistill.evaluation.embeddings import Embeddings
-from meddistill.evaluation.predict import Embedder, normalised
-from meddistill.imaging import InputSpec, decode, rasterise
+from meddistill.evaluation.predict import normalised
+from meddistill.imaging import InputSpec, decode
 from meddistill.licences import KNOWN
 from meddistill.progress import SilentProgress
-from meddistill.students.build import build_student
-from meddistill.students.config import StudentConfig
-from meddistill.students.dual_encoder import DualEncoder
 from meddistill.teachers.card import TeacherCard
 from meddistill.teachers.frozen import FrozenTeacher
 
@@ -61,7 +58,7 @@ def test_another_fingerprint_is_another_model(world: Path, tmp_path: Path) -> No
 def test_a_dead_run_goes_on_where_it_stopped(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embeddings_module, "PART_IMAGES", 4)
+    monkeypatch.setattr(embeddings_module, "SHARD_ROWS", 4)
     samples = _samples(world)
 
     class Dying(ColourModel):
@@ -80,7 +77,7 @@ def test_a_dead_run_goes_on_where_it_stopped(
 @pytest.mark.parametrize("damage", ["cut", "flip"])
 def test_a_damaged_part_is_made_again(world: Path, tmp_path: Path, damage: str) -> None:
     whole = _open(ColourModel(), tmp_path).images(_samples(world))
-    path = next(tmp_path.rglob("images-*.safetensors"))
+    path = next(tmp_path.rglob("image-*.safetensors"))
     content = bytearray(path.read_bytes())
     if damage == "flip":
         content[-3] ^= 0x40
@@ -121,41 +118,6 @@ def test_a_row_of_zeros_stays_so() -> None:
     np.testing.assert_allclose(normalised(np.array([[3.0, 4.0], [0, 0]])), [[0.6, 0.8], [0, 0]])
 
 
-@pytest.fixture(scope="module")
-def student() -> DualEncoder:
-    return build_student(StudentConfig(preset="tiny"), base=Path(), seed=0)
-
-
-def test_a_student_is_evaluated_as_its_towers_say(world: Path, student: DualEncoder) -> None:
-    embedder = StudentEmbedder(student, batch_size=5)
-    samples = _samples(world)
-    seen: list[int] = []
-    found = embedder.embed_images(samples, advance=seen.append)
-    rasters = np.stack(
-        [rasterise(decode(ref, samples.options), student.input.geometry) for ref in samples.refs]
-    )
-    student.eval()
-    with torch.no_grad():
-        oracle = student.embed_images(torch.from_numpy(rasters)).numpy()
-        texts = student.embed_tokens(student.tokenise(["A CT.", "an x-ray"])).numpy()
-    np.testing.assert_allclose(found, oracle, atol=1e-5)
-    np.testing.assert_allclose(embedder.embed_texts(["A CT.", "an x-ray"]), texts, atol=1e-6)
-    assert sum(seen) == len(samples)
-    assert isinstance(embedder, Embedder)
-    student.train()
-    embedder.embed_texts(["a"])
-    assert student.training
-    assert torch.is_grad_enabled()
-
-
-def test_a_students_fingerprint_follows_its_weights(student: DualEncoder) -> None:
-    before = student_fingerprint(student)
-    assert student_fingerprint(build_student(StudentConfig(preset="tiny"), base=Path(), seed=0)) == before
-    with torch.no_grad():
-        student.model.logit_scale += 0.1
-    assert student_fingerprint(student) != before
-
-
 class _MeanColour(torch.nn.Module):
     """Three numbers an image; reads no texts."""
 
@@ -180,7 +142,7 @@ def _card(**more: object) -> TeacherCard:
 
 
 def test_a_teacher_is_evaluated_in_the_order_of_the_samples(world: Path) -> None:
-    embedder = TeacherEmbedder(FrozenTeacher(_MeanColour(), card=_card()), batch_size=5)
+    embedder = ModelEmbedder(FrozenTeacher(_MeanColour(), card=_card()), batch_size=5)
     samples = _samples(world)
     found = embedder.embed_images(samples, advance=lambda _: None)
     means = [decode(ref, samples.options).mean(axis=(0, 1)) / 255 for ref in samples.refs]
@@ -192,4 +154,4 @@ def test_a_teacher_is_evaluated_in_the_order_of_the_samples(world: Path) -> None
 def test_a_teacher_of_texts_alone_is_refused() -> None:
     card = _card(capabilities={"text_embedding"}, image_dim=None, text_dim=3)
     with pytest.raises(TeacherError, match="must embed images"):
-        TeacherEmbedder(FrozenTeacher(_MeanColour(), card=card))
+        ModelEmbedder(FrozenTeacher(_MeanColour(), card=card))

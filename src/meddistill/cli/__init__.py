@@ -18,7 +18,7 @@ VERBS = {
     "check": "Find every mistake of a recipe and estimate its cost; runs nothing.",
     "extract": "Run a recipe up to its feature store.",
     "train": "Run a recipe up to its trained student.",
-    "evaluate": "Run a recipe up to the evaluation of student and teachers.",
+    "evaluate": "Judge any models on a suite; or run a recipe up to its evaluation.",
     "export": "Run a recipe up to its exported bundle.",
     "report": "Run a recipe up to its report, or write the report again.",
     "classify": "Classify images with a bundle; needs no torch.",

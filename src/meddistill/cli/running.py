@@ -34,12 +34,13 @@ def print_outcome(session: Session, *, until: Step) -> None:
     console = stdout_console()
     scores = score_table(session.folder) if STEPS.index(until) >= STEPS.index("evaluate") else None
     if scores is not None:
-        console.print(_rich_table(scores))
+        console.print(rich_table(scores))
     for label, path in session.folder.results():
         console.print(f"{label + ':':<12} {path}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _rich_table(scores: ScoreTable) -> Table:
+def rich_table(scores: ScoreTable) -> Table:
+    """The scores for a terminal."""
     table = Table(title=scores.title, title_justify="left", caption=scores.caption, caption_justify="left")
     table.add_column("task", no_wrap=True)
     for model in scores.models:

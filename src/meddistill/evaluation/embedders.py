@@ -1,150 +1,147 @@
-"""Frozen teachers and trained students as evaluation sees them."""
+"""Models as evaluation sees them: teachers, students and baselines through one class."""
 
-import hashlib
 from collections.abc import Callable, Sequence
-from typing import final
+from pathlib import Path
+from typing import Final, TypeVar, final
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from meddistill.data.loader import ImageBatches, Rows
 from meddistill.data.samples import Samples, name_rows
 from meddistill.errors import TeacherError
-from meddistill.evaluation.predict import Advance, Floats, Role
-from meddistill.imaging import Geometry
-from meddistill.students.dual_encoder import DualEncoder
+from meddistill.evaluation.predict import Advance, Floats, Role, Tokens
+from meddistill.students.folder import verify_student
+from meddistill.teachers.config import OpenClipTeacher
 from meddistill.teachers.frozen import FrozenTeacher
+from meddistill.teachers.load import load_teacher
+
+_FOLDER: Final = "student"
+
+Answer = TypeVar("Answer")
 
 
 @final
-class TeacherEmbedder:
-    """A teacher under evaluation, named by its id. It must have image embeddings."""
+class ModelEmbedder:
+    """A frozen model under evaluation, named by its id unless it is given a name.
 
-    def __init__(self, teacher: FrozenTeacher, *, batch_size: int = 64, workers: int = 0) -> None:
+    Raises TeacherError for a model that does not embed images.
+    """
+
+    def __init__(
+        self,
+        teacher: FrozenTeacher,
+        *,
+        name: str | None = None,
+        role: Role = "teacher",
+        batch_size: int = 64,
+        workers: int = 0,
+    ) -> None:
         card = teacher.card
         if "image_embedding" not in card.capabilities or card.input is None:
             msg = f"Teacher `{card.id}` must embed images to be evaluated; it does not. Leave it out."
             raise TeacherError(msg)
-        self.name = card.id
-        self.role: Role = "teacher"
+        self.card = card
+        self.name = card.id if name is None else name
+        self.role: Role = role
         self.fingerprint = card.fingerprint
         self.logit_scale = card.logit_scale
         self.pretraining_data = card.pretraining_data
+        self.has_text = "text_embedding" in card.capabilities
+        self.image_dim = card.image_dim
         self._teacher, self._geometry = teacher, card.input.geometry
         self._batch_size, self._workers = batch_size, workers
 
     def embed_images(self, samples: Samples, *, advance: Advance) -> Floats:
         """Image embeddings, float32, in the order of `samples`."""
-        batches = ImageBatches(
-            samples, frozenset({self._geometry}), batch_size=self._batch_size, workers=self._workers
-        )
-
-        def embed(numbers: Rows, rasters: Tensor) -> Tensor:
-            try:
-                return self._teacher.image_embeddings(rasters)
-            except TeacherError as error:
-                rows = [samples.rows[numbers[place]] for place in self._culprits(rasters)]
-                msg = f"{error} In the table: {name_rows(rows)}." if rows else str(error)
-                raise TeacherError(msg) from error
-
-        return _gathered(batches, self._geometry, embed, advance)
-
-    def _culprits(self, rasters: Tensor) -> list[int]:
-        """Which images of a batch the teacher fails on when it sees them alone."""
-        found = []
-        for place in range(len(rasters)):
-            try:
-                self._teacher.image_embeddings(rasters[place : place + 1])
-            except TeacherError:
-                found.append(place)
-        return found
+        parts = self._asked(samples, lambda rasters: _array(self._teacher.image_embeddings(rasters)), advance)
+        return np.concatenate(parts)
 
     def embed_texts(self, texts: Sequence[str]) -> Floats | None:
-        """Text embeddings, float32; None where the teacher has no text tower."""
-        if "text_embedding" not in self._teacher.card.capabilities:
+        """Text embeddings, float32; None where the model has no text tower."""
+        if not self.has_text:
             return None
         parts = [self._teacher.text_embeddings(part) for part in _chunks(texts, self._batch_size)]
         return _array(torch.cat(parts))
 
+    def image_tokens(self, samples: Samples, *, advance: Advance) -> Tokens | None:
+        """Patch tokens in the order of `samples`, float16; None where the model has none."""
+        if "patch_tokens" not in self._teacher.card.capabilities:
+            return None
+        grids: set[tuple[int, int]] = set()
 
-@final
-class StudentEmbedder:
-    """A student under evaluation. It is put into evaluation mode and back around every call."""
+        def patches(rasters: Tensor) -> Tensor:
+            found = self._teacher.patch_tokens(rasters)
+            grids.add(found.grid)
+            return found.tokens.to("cpu", torch.float16)
 
-    def __init__(
-        self,
-        student: DualEncoder,
-        *,
-        name: str = "student",
-        role: Role = "student",
-        pretraining_data: tuple[str, ...] = (),
-        batch_size: int = 64,
-        workers: int = 0,
-    ) -> None:
-        self.name = name
-        self.role = role
-        self.fingerprint = student_fingerprint(student)
-        self.logit_scale: float | None = float(student.logit_scale.detach())
-        self.pretraining_data = pretraining_data
-        self._student, self._geometry = student, student.input.geometry
-        self._batch_size, self._workers = batch_size, workers
+        values = torch.cat(self._asked(samples, patches, advance)).numpy()
+        (grid,) = grids
+        return Tokens(values=values, mask=np.ones(values.shape[:2], dtype=np.bool_), grid=grid)
 
-    def embed_images(self, samples: Samples, *, advance: Advance) -> Floats:
-        """Image embeddings, float32, in the order of `samples`."""
+    def text_tokens(self, texts: Sequence[str]) -> Tokens | None:
+        """Token states of texts, float16, padded to the longest; None where the model has none."""
+        if "text_tokens" not in self._teacher.card.capabilities:
+            return None
+        parts = [self._teacher.text_tokens(part) for part in _chunks(texts, self._batch_size)]
+        length = max(part.mask.shape[1] for part in parts)
+        padded = [(F.pad(each.tokens, (0, 0, 0, length - each.mask.shape[1])), each.mask) for each in parts]
+        values = torch.cat([tokens.to("cpu", torch.float16) for tokens, _ in padded])
+        masks = [F.pad(mask, (0, length - mask.shape[1])).cpu() for _, mask in padded]
+        return Tokens(values=values.numpy(), mask=torch.cat(masks).numpy())
+
+    def _asked(self, samples: Samples, ask: Callable[[Tensor], Answer], advance: Advance) -> list[Answer]:
+        """What the teacher answers to every batch of images; an error names the rows of the table."""
         batches = ImageBatches(
             samples, frozenset({self._geometry}), batch_size=self._batch_size, workers=self._workers
         )
-        with _Evaluating(self._student):
-            return _gathered(
-                batches, self._geometry, lambda _, rasters: self._student.embed_images(rasters), advance
-            )
+        found = []
+        for numbers, rasters in batches:
+            images = rasters[self._geometry]
+            try:
+                found.append(ask(images))
+            except TeacherError as error:
+                raise _with_rows(error, samples, numbers, self._culprits(images, ask)) from error
+            advance(len(numbers))
+        return found
 
-    def embed_texts(self, texts: Sequence[str]) -> Floats | None:
-        """Text embeddings, float32."""
-        with _Evaluating(self._student):
-            tokens = [self._student.tokenise(part) for part in _chunks(texts, self._batch_size)]
-            return _array(torch.cat([self._student.embed_tokens(part) for part in tokens]))
-
-
-class _Evaluating:
-    """Evaluation mode without gradients, and the former mode back."""
-
-    def __init__(self, student: DualEncoder) -> None:
-        self._student, self._training = student, student.training
-        self._inference = torch.inference_mode()
-
-    def __enter__(self) -> None:
-        self._student.eval()
-        self._inference.__enter__()
-
-    def __exit__(self, *error: object) -> None:
-        self._inference.__exit__(None, None, None)
-        self._student.train(self._training)
+    def _culprits(self, rasters: Tensor, ask: Callable[[Tensor], Answer]) -> list[int]:
+        """Which images of a batch the teacher fails on when it sees them alone."""
+        found = []
+        for place in range(len(rasters)):
+            try:
+                ask(rasters[place : place + 1])
+            except TeacherError:
+                found.append(place)
+        return found
 
 
-def student_fingerprint(student: DualEncoder) -> str:
-    """sha256 over weights, preprocessing, context length and tokenizer of a student."""
-    digest = hashlib.sha256()
-    digest.update(student.input.model_dump_json().encode())
-    digest.update(f"{student.context_length} {type(student.tokeniser).__name__}".encode())
-    digest.update(_array(student.tokenise(["Pneumonia, left lower lobe: 12 mm; naïve α"])).tobytes())
-    for name, tensor in sorted(student.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().to("cpu").contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+def load_student_as_teacher(folder: Path) -> FrozenTeacher:
+    """A saved student as stock open_clip loads it: the form in which it ships is the one that is judged.
+
+    Raises
+    ------
+    CheckpointError
+        If a file is absent, damaged, or not the one that was written.
+    TeacherError
+        If open_clip cannot load it.
+    """
+    metadata = verify_student(folder)
+    config = OpenClipTeacher(
+        kind="open_clip",
+        model=f"local-dir:{folder.resolve()}",
+        licence=metadata.licence,
+        input=metadata.input,
+        pretraining_data=metadata.provenance.pretraining_data,
+    )
+    return load_teacher(_FOLDER, config, base=folder)
 
 
-def _gathered(
-    batches: ImageBatches, geometry: Geometry, embed: Callable[[Rows, Tensor], Tensor], advance: Advance
-) -> Floats:
-    rows, embeddings = [], []
-    for numbers, rasters in batches:
-        rows.append(np.asarray(numbers, dtype=np.int64))
-        embeddings.append(_array(embed(numbers, rasters[geometry])))
-        advance(len(numbers))
-    order = np.argsort(np.concatenate(rows), kind="stable")
-    return np.concatenate(embeddings)[order]
+def _with_rows(error: TeacherError, samples: Samples, numbers: Rows, places: Sequence[int]) -> TeacherError:
+    rows = [samples.rows[numbers[place]] for place in places]
+    return TeacherError(f"{error} In the table: {name_rows(rows)}." if rows else str(error))
 
 
 def _chunks(texts: Sequence[str], size: int) -> list[list[str]]:

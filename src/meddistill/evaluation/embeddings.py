@@ -1,30 +1,37 @@
-"""A model's embeddings by content: computed once, kept on disk, the same for every table and task.
+"""A model's embeddings and tokens by content: computed once, kept in feature stores, the same for every
+table and task.
 
-`<folder>/<fingerprint>/images-*.safetensors` and `texts-*.safetensors` hold `keys` uint8 [u, 32] (sha256 of
-the image's file and selectors, or of the normalised text) and `embeddings` float32 [u, d]. Parts are written
-whole or not at all, so that a run that died goes on with the next part. A damaged part is computed again.
+`<folder>/<fingerprint>/images`, `texts`, `patches`, `words` are stores of one output each, in float32; tokens
+in float16, and only where a task asks for them. Shards are written whole or not at all, so that a run that
+died goes on with the next, and several processes share them. A damaged shard is computed again.
 """
 
-import hashlib
-import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save
 
 from meddistill.data.keys import image_keys, text_key
 from meddistill.data.samples import Samples
 from meddistill.errors import NonFiniteError, UserError
-from meddistill.evaluation.predict import Embedder, Floats, TokenEmbedder, Tokens
-from meddistill.files import write_whole
+from meddistill.evaluation.predict import Advance, Embedder, Floats, TokenEmbedder, Tokens
+from meddistill.evaluation.stored_rows import Answer, StoredRows
+from meddistill.features.config import Precision
+from meddistill.features.format import Output
+from meddistill.licences import resolve
 from meddistill.progress import Progress
+from meddistill.teachers.card import TeacherCard
 
-PART_IMAGES: Final = 2048
-_PART_TEXTS: Final = 8192
+SHARD_ROWS: Final = 4096
+TOKEN_ROWS: Final = 256
+
+
+class _NoTokens(Exception):
+    """The model has none to give."""
 
 
 class Embeddings:
@@ -34,21 +41,22 @@ class Embeddings:
         self.model = model
         self._folder = folder / model.fingerprint[:32]
         self._progress = progress
-        self._images = _Table(self._folder, "images")
-        self._texts = _Table(self._folder, "texts")
-        self._has_text: bool | None = None
+        self._images = self._rows("images", "image", SHARD_ROWS)
+        self._texts = self._rows("texts", "text", SHARD_ROWS)
+        self._patches = self._rows("patches", "tokens", TOKEN_ROWS)
+        self._words = self._rows("words", "text_tokens", TOKEN_ROWS)
 
-    @property
+    @cached_property
     def has_text(self) -> bool:
-        """Whether the model has a text tower."""
-        if self._has_text is None:
-            self._has_text = self.model.embed_texts(["image"]) is not None
-        return self._has_text
+        """Whether the model has a text tower; a model that does not say so is asked for one text."""
+        said = getattr(self.model, "has_text", None)
+        return self.model.embed_texts(["image"]) is not None if said is None else bool(said)
 
     @property
     def image_dim(self) -> int | None:
         """Width of the image embeddings; None before the first."""
-        return self._images.dim
+        layout = self._images.layout
+        return None if layout is None else layout.shape[-1]
 
     def images(self, samples: Samples, keys: Sequence[str] | None = None) -> Floats:
         """Embeddings [n, d] of samples; `keys` are their image keys where already known.
@@ -56,118 +64,125 @@ class Embeddings:
         Raises NonFiniteError with the rows of the table where the model gives no finite numbers.
         """
         keys = image_keys(samples) if keys is None else keys
-        first = {key: row for row, key in reversed(list(enumerate(keys)))}
-        missing = [key for key in dict.fromkeys(keys) if key not in self._images]
-        if missing:
-            label = f"{self.model.name}: images"
-            total = len(set(keys))
-            with self._progress.track(label, total, done=total - len(missing)) as advance:
-                for part in _parts(missing, PART_IMAGES):
-                    chosen = samples.take([first[key] for key in part])
-                    found = self.model.embed_images(chosen, advance=advance)
-                    names = [f"row {row}" for row in chosen.rows]
-                    self._images.add(part, _checked(found, names, self.model.name))
-        return self._images.rows(keys)
+        with self._bar("images", self._images, keys) as advance:
+
+            def ask(positions: Sequence[int]) -> Answer:
+                chosen = samples.take(list(positions))
+                found = self.model.embed_images(chosen, advance=advance)
+                return self._answer(found, [f"row {row}" for row in chosen.rows])
+
+            return self._images.read(keys, ask).values
 
     def texts(self, texts: Sequence[str]) -> Floats:
         """Embeddings [m, d] of texts. The model must have a text tower (`has_text`)."""
-        keys = [text_key(text) for text in texts]
-        by_key = dict(zip(keys, texts, strict=True))
-        missing = [key for key in by_key if key not in self._texts]
-        for part in _parts(missing, _PART_TEXTS):
-            found = self.model.embed_texts([by_key[key] for key in part])
+
+        def ask(positions: Sequence[int]) -> Answer:
+            found = self.model.embed_texts([texts[position] for position in positions])
             if found is None:
                 msg = f"`texts` must go to a model with a text tower; {self.model.name} has none."
                 raise UserError(msg)
-            names = [f"text {number}" for number in range(1, len(part) + 1)]
-            self._texts.add(part, _checked(found, names, self.model.name))
-        return self._texts.rows(keys)
+            return self._answer(found, _numbered(positions))
 
-    def image_tokens(self, samples: Samples) -> Tokens | None:
+        return self._texts.read([text_key(text) for text in texts], ask).values
+
+    def image_tokens(self, samples: Samples, keys: Sequence[str] | None = None) -> Tokens | None:
         """Patch tokens of samples in their order; None where the model gives none."""
-        if not isinstance(self.model, TokenEmbedder):
+        model = self.model
+        if not isinstance(model, TokenEmbedder):
             return None
-        with self._progress.track(f"{self.model.name}: patches", len(samples)) as advance:
-            return self.model.image_tokens(samples, advance=advance)
+        keys = image_keys(samples) if keys is None else keys
+        with self._bar("patches", self._patches, keys) as advance:
+
+            def ask(positions: Sequence[int]) -> Answer:
+                chosen = samples.take(list(positions))
+                found = model.image_tokens(chosen, advance=advance)
+                if found is None:
+                    raise _NoTokens
+                names = [f"row {row}" for row in chosen.rows]
+                return Answer(values=_checked(found.values, names, model.name), grid=found.grid)
+
+            try:
+                read = self._patches.read(keys, ask)
+            except _NoTokens:
+                return None
+        mask = np.ones(read.values.shape[:2], dtype=np.bool_)
+        return Tokens(values=read.values, mask=mask, grid=read.grid)
 
     def text_tokens(self, texts: Sequence[str]) -> Tokens | None:
-        """Token states of texts in their order; None where the model gives none."""
-        return self.model.text_tokens(texts) if isinstance(self.model, TokenEmbedder) else None
+        """Token states of texts in their order, padded to the longest; None where the model gives none."""
+        model = self.model
+        if not isinstance(model, TokenEmbedder):
+            return None
+
+        def ask(positions: Sequence[int]) -> Answer:
+            found = model.text_tokens([texts[position] for position in positions])
+            if found is None:
+                raise _NoTokens
+            values = _checked(found.values, _numbered(positions), model.name)
+            return Answer(values=values[found.mask], lengths=found.mask.sum(axis=1, dtype=np.int64))
+
+        try:
+            return _padded(self._words.read([text_key(text) for text in texts], ask))
+        except _NoTokens:
+            return None
+
+    @contextmanager
+    def _bar(self, what: str, rows: StoredRows, keys: Sequence[str]) -> Iterator[Advance]:
+        """Progress over the distinct `keys` that is shown once something is asked for."""
+        lacking, total = len(rows.lacking(keys)), len(set(keys))
+        shown: list[Advance] = []
+        with ExitStack() as stack:
+
+            def advance(count: int) -> None:
+                if not shown:
+                    bar = self._progress.track(f"{self.model.name}: {what}", total, done=total - lacking)
+                    shown.append(stack.enter_context(bar))
+                shown[0](count)
+
+            yield advance
+
+    def _rows(self, name: str, output: Output, shard_rows: int) -> StoredRows:
+        dtype: Precision = "float32" if output in ("image", "text") else "float16"
+        card = getattr(self.model, "card", None) or _card_of(self.model)
+        return StoredRows(self._folder / name, output, card=card, dtype=dtype, shard_rows=shard_rows)
+
+    def _answer(self, found: Floats, names: Sequence[str]) -> Answer:
+        whole = np.ascontiguousarray(found, dtype=np.float32)
+        return Answer(values=_checked(whole, names, self.model.name))
 
 
-class _Table:
-    """Key → embedding, in memory and in the parts of one folder."""
-
-    def __init__(self, folder: Path, kind: str) -> None:
-        self._folder, self._kind = folder, kind
-        self._place: dict[str, int] = {}
-        self._blocks: list[Floats] = []
-        for unfinished in folder.glob(f".{kind}-*"):
-            unfinished.unlink()
-        for path in sorted(folder.glob(f"{kind}-*.safetensors")):
-            part = _read(path)
-            if part is not None:
-                self._enter([bytes(key).hex() for key in part[0]], part[1])
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._place
-
-    @property
-    def dim(self) -> int | None:
-        """Width of the embeddings."""
-        return self._blocks[0].shape[1] if self._blocks else None
-
-    def add(self, keys: Sequence[str], embeddings: Floats) -> None:
-        """Enter embeddings and write them as a part."""
-        block: Floats = np.ascontiguousarray(embeddings, dtype=np.float32)
-        numbers = np.frombuffer(bytes.fromhex("".join(keys)), dtype=np.uint8).reshape(len(keys), -1)
-        path = self._folder / f"{self._kind}-{uuid.uuid4().hex}.safetensors"
-        content = {"keys": numbers, "embeddings": block}
-        write_whole(path, save(content, metadata={"sha256": _digest(numbers, block)}))
-        self._enter(keys, block)
-
-    def rows(self, keys: Sequence[str]) -> Floats:
-        """The embeddings of `keys`, in their order."""
-        if len(self._blocks) > 1:
-            self._blocks = [np.concatenate(self._blocks)]
-        if not keys:
-            return np.zeros((0, self.dim or 0), dtype=np.float32)
-        return self._blocks[0][[self._place[key] for key in keys]]
-
-    def _enter(self, keys: Sequence[str], embeddings: Floats) -> None:
-        start = sum(len(block) for block in self._blocks)
-        self._place.update({key: start + row for row, key in enumerate(keys)})
-        self._blocks.append(embeddings)
+def _card_of(model: Embedder) -> TeacherCard:
+    """What a store says of a model of which there is no card."""
+    return TeacherCard(
+        id="model",
+        kind="python",
+        source=type(model).__name__,
+        library="unknown",
+        weights_sha256=model.fingerprint,
+        licence=resolve(None),
+        logit_scale=model.logit_scale,
+        capabilities=frozenset({"image_embedding"}),
+        pretraining_data=model.pretraining_data,
+        parameters=0,
+    )
 
 
-def _read(path: Path) -> tuple[NDArray[np.uint8], Floats] | None:
-    try:
-        content = load_file(path)
-        sha256 = _metadata(path).get("sha256")
-    except (SafetensorError, ValueError, OSError):
-        return None
-    whole = sha256 is not None and _digest(content["keys"], content["embeddings"]) == sha256
-    return (content["keys"], content["embeddings"]) if whole else None
+def _padded(read: Answer) -> Tokens:
+    lengths = np.zeros(0, np.int64) if read.lengths is None else read.lengths
+    mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
+    values = np.zeros((*mask.shape, read.values.shape[-1]), dtype=np.float16)
+    values[mask] = read.values
+    return Tokens(values=values, mask=mask)
 
 
-def _metadata(path: Path) -> dict[str, str]:
-    with safe_open(path, framework="numpy") as handle:
-        return dict(handle.metadata() or {})
+def _numbered(positions: Sequence[int]) -> list[str]:
+    return [f"text {position + 1}" for position in positions]
 
 
-def _digest(keys: NDArray[np.uint8], embeddings: Floats) -> str:
-    return hashlib.sha256(keys.tobytes() + embeddings.tobytes()).hexdigest()
-
-
-def _parts(keys: Sequence[str], size: int) -> Iterator[list[str]]:
-    for start in range(0, len(keys), size):
-        yield list(keys[start : start + size])
-
-
-def _checked(embeddings: Floats, names: Sequence[str], model: str) -> Floats:
-    bad = [name for name, row in zip(names, embeddings, strict=True) if not np.isfinite(row).all()]
+def _checked(values: NDArray[Any], names: Sequence[str], model: str) -> NDArray[Any]:
+    bad = [name for name, row in zip(names, values, strict=True) if not np.isfinite(row).all()]
     if bad:
         more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
         msg = f"Embeddings of {model} must be finite; they are not at {', '.join(bad[:5])}{more}."
         raise NonFiniteError(msg)
-    return embeddings
+    return values

@@ -46,7 +46,7 @@ RULE: Final = (
     "over the classes present. A resample on which a metric is not defined is left out and counted; when "
     "fewer than half remain, or with one patient, there is no interval."
 )
-_EMBEDDINGS: Final = "embeddings"
+_FEATURES: Final = "features"
 _PREDICTIONS: Final = "predictions"
 
 
@@ -83,7 +83,7 @@ def evaluate(
     base
         The folder at which the suite's relative paths start; `tables` are read from there, or given.
     folder
-        Gets `embeddings/`, `predictions/<task>/<model>.parquet` and `results.json`; what is there is used
+        Gets `features/`, `predictions/<task>/<model>.parquet` and `results.json`; what is there is used
         again where model, rows and settings are the same.
     examples
         Whether predictions may hold the samples' ids; otherwise keyed hashes stand there.
@@ -101,7 +101,7 @@ def evaluate(
     names = SampleNames(folder, examples=examples)
     tables = SuiteTables(suite, base=base, progress=progress) if tables is None else tables
     tasks = [build_task(config, tables.parts(config), names) for config in suite.tasks]
-    embeddings = [Embeddings(model, folder=folder / _EMBEDDINGS, progress=progress) for model in models]
+    embeddings = [Embeddings(model, folder=folder / _FEATURES, progress=progress) for model in models]
     setting = _Setting(tasks=tasks, models=embeddings, folder=folder, progress=progress)
     dumps = _predict_all(setting)
     baselines = _baselines(setting)

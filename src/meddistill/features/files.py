@@ -28,7 +28,7 @@ _CLOSING: Final = b"}\n"
 _DIGEST_LENGTH: Final = 64
 _PART_SECONDS: Final = 24 * 3600
 _OWN: Final = re.compile(
-    r"(images|texts|pairs)-\d{4}(\.copy)?\.parquet|(image|text|tokens)-\d{8}\.safetensors"
+    r"(images|texts|pairs)-\d{4}(\.copy)?\.parquet|(image|text|tokens|text_tokens)-\d{8}\.safetensors"
     r"|(statistics|availability)\.safetensors"
     rf"|\.[a-z]+[-.].*\.(?P<writer>{NAME})\.part"
 )

@@ -7,7 +7,7 @@ store/
 │          texts-0000.parquet              text_key, role              (no text is stored)
 │          pairs-0000.parquet              image_row, text_row
 └── teachers/<id>/manifest.json (+ copy)   what one teacher said: `TeacherManifest`
-                  image-00000000.safetensors  text-…  tokens-…   shards, named by their first row
+                  image-00000000.safetensors  text-…  tokens-…  text_tokens-…   shards, named by first row
                   statistics.safetensors, availability.safetensors
 ```
 A row's number is its place in the concatenated segments; it never changes. Shards never cross a segment's
@@ -34,7 +34,7 @@ STATISTICS: Final = "statistics.safetensors"
 AVAILABILITY: Final = "availability.safetensors"
 
 Table = Literal["images", "texts", "pairs"]
-Output = Literal["image", "text", "tokens"]
+Output = Literal["image", "text", "tokens", "text_tokens"]
 Role = Literal["caption", "prompt", "question", "bank"]
 Span = tuple[int, int]
 

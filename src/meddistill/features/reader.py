@@ -35,7 +35,12 @@ from meddistill.features.tables import Tables
 from meddistill.files import sha256_of
 from meddistill.teachers.card import TeacherCard
 
-TABLE_OF: Final[Mapping[Output, Table]] = {"image": "images", "text": "texts", "tokens": "images"}
+TABLE_OF: Final[Mapping[Output, Table]] = {
+    "image": "images",
+    "text": "texts",
+    "tokens": "images",
+    "text_tokens": "texts",
+}
 
 
 class FeatureStore:

@@ -109,10 +109,20 @@ def _write(
 def is_whole(folder: Path) -> bool:
     """Whether a folder is a student whose files are those that were written, byte for byte."""
     try:
-        _verify(folder, read_metadata(folder))
+        verify_student(folder)
     except CheckpointError:
         return False
     return True
+
+
+def verify_student(folder: Path) -> StudentMetadata:
+    """What a student folder says of itself, once its files are found to be those that were written.
+
+    Raises CheckpointError where one is absent or another.
+    """
+    metadata = read_metadata(folder)
+    _verify(folder, metadata)
+    return metadata
 
 
 def load_student(folder: Path) -> DualEncoder:
@@ -123,8 +133,7 @@ def load_student(folder: Path) -> DualEncoder:
     CheckpointError
         If a file is absent, damaged, or not the one that was written.
     """
-    metadata = read_metadata(folder)
-    _verify(folder, metadata)
+    metadata = verify_student(folder)
     model_config = _read_config(folder)
     resolved = Architecture(
         model_config=model_config,

@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from meddistill.imaging.geometry import InputSpec
 from meddistill.licences import LicenceTerms
 
-Capability = Literal["image_embedding", "text_embedding", "patch_tokens", "hidden_states", "attention_maps"]
+Capability = Literal[
+    "image_embedding", "text_embedding", "patch_tokens", "text_tokens", "hidden_states", "attention_maps"
+]
 
 _IDENTITY: Final = (
     "kind",

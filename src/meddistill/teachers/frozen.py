@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from meddistill.errors import MedDistillError, TeacherError
 from meddistill.imaging.geometry import InputSpec
 from meddistill.teachers.card import Capability, TeacherCard
-from meddistill.teachers.protocols import ImageEmbedding, PatchGrid, PatchTokens, TextEmbedding
+from meddistill.teachers.protocols import (
+    ImageEmbedding,
+    PatchGrid,
+    PatchTokens,
+    TextEmbedding,
+    TextStates,
+    TextTokens,
+)
 
 _LOWERED: Final = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MultiheadAttention)
 
@@ -110,6 +117,33 @@ class FrozenTeacher:
         rows = output.tokens.flatten(0, 1) if output.tokens.dim() == 3 else output.tokens
         tokens = self._checked(rows, rows=len(rasters) * patches, dim=dim, what="patch tokens")
         return PatchGrid(tokens=tokens.unflatten(0, (len(rasters), patches)), grid=output.grid)
+
+    def text_tokens(self, texts: Sequence[str]) -> TextStates:
+        """Token states of texts before pooling, through the teacher's own cleaning, tokenizer and truncation.
+
+        The length is that of the longest of these texts or the teacher's own; padding is masked.
+
+        Raises
+        ------
+        TeacherError
+            If the teacher has no text tokens, fails, or gives other shapes, a text without a token, or
+            numbers that are not finite.
+        """
+        model = self._model
+        if not isinstance(model, TextTokens):
+            raise TeacherError(_lacks(self.card, "text_tokens"))
+        with self._forward("text tokens"):
+            output = model.text_tokens(texts)
+        length, mask = output.mask.shape[-1], output.mask.to(self.device).clone()
+        if mask.shape != (len(texts), length) or not bool(mask.any(dim=1).all()):
+            msg = (
+                f"the mask of text tokens of teacher {self.card.id!r} must have shape ({len(texts)}, length) "
+                f"and a token in every row; got {tuple(mask.shape)}. Mend the model."
+            )
+            raise TeacherError(msg)
+        rows = output.tokens.flatten(0, 1) if output.tokens.dim() == 3 else output.tokens
+        tokens = self._checked(rows, rows=len(texts) * length, dim=None, what="text tokens")
+        return TextStates(tokens=tokens.unflatten(0, (len(texts), length)), mask=mask)
 
     def pixels(self, rasters: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "batch 3 h w"]:
         """What the model sees of rasters: cut, and normalised on the teacher's device.

@@ -77,7 +77,7 @@ def _adapter(kind: str) -> Any:
 
 def _frozen(name: str, config: TeacherConfig, adapted: Adapted) -> FrozenTeacher:
     capabilities = capabilities_of(adapted.model)
-    if adapted.input is None and capabilities - {"text_embedding"}:
+    if adapted.input is None and capabilities - {"text_embedding", "text_tokens"}:
         msg = "`input` must be given for a teacher that sees images: size, resize, mean, std."
         raise TeacherError(msg)
     card = TeacherCard(

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import open_clip
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float, Int
+from open_clip.hf_model import HFTextEncoder
+from open_clip.timm_model import TimmModel
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer, default_bpe
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
@@ -24,7 +27,7 @@ from meddistill.teachers.adapted import (
 )
 from meddistill.teachers.attention import fold_attention
 from meddistill.teachers.config import OpenClipTeacher
-from meddistill.teachers.protocols import PatchGrid
+from meddistill.teachers.protocols import PatchGrid, TextStates
 from meddistill.teachers.sources import Source, find_file, find_folder, sha256_of, sha256_of_lines
 from meddistill.teachers.weights import check_weights, weight_files
 
@@ -58,12 +61,30 @@ class OpenClipModel(nn.Module):
         tokens = self.tokenizer(list(texts)).to(self.model.logit_scale.device)
         return self.model.encode_text(tokens)
 
+    def text_tokens(self, texts: Sequence[str]) -> TextStates:
+        """The text tower's last states after its final normalisation, not projected."""
+        ids = self.tokenizer(list(texts)).to(self.model.logit_scale.device)
+        return TextStates(tokens=_text_states(self.model, ids), mask=self._counted(ids))
 
-class OpenClipTransformer(OpenClipModel):
-    """A CLIP whose image tower is open_clip's own vision transformer: patch tokens as well."""
+    def _counted(self, ids: Int[Tensor, "batch context"]) -> Bool[Tensor, "batch context"]:
+        """Which tokens are not padding."""
+        inner = getattr(self.tokenizer, "tokenizer", None)
+        padding = getattr(inner, "pad_token_id", None)
+        if padding is None:  # CLIP's own, which pads with 0 behind the end token, the largest of all ids
+            places = torch.arange(ids.shape[1], device=ids.device)
+            return places <= ids.argmax(dim=1, keepdim=True)
+        found = ids != padding
+        found[:, 0] = True  # an empty text of a tokenizer without special tokens
+        return found
+
+
+class OpenClipPatches(OpenClipModel):
+    """A CLIP whose image tower is open_clip's own vision transformer or one of timm's: patch tokens too."""
 
     def patch_tokens(self, pixels: Float[Tensor, "batch 3 height width"]) -> PatchGrid:
-        """The last block's patch tokens, after the tower's final normalisation, not projected."""
+        """The last block's patch tokens or feature map, after the tower's final normalisation where it has
+        one, not projected.
+        """
         outputs = self.model.visual.forward_intermediates(
             pixels, indices=1, intermediates_only=True, normalize_intermediates=True, output_fmt="NCHW"
         )
@@ -82,10 +103,9 @@ def adapt(config: OpenClipTeacher, *, base: Path) -> Adapted:
             source = Source(folder=base, name=f"{config.model} {Path(config.pretrained or '').name}")
             model, tokenizer, weights = _from_architecture(config, base=base)
     fold_attention(model)
-    transformer = isinstance(model.visual, VisionTransformer)
     bias = getattr(model, "logit_bias", None)
     return Adapted(
-        model=(OpenClipTransformer if transformer else OpenClipModel)(model, tokenizer),
+        model=(OpenClipPatches if _has_patches(model.visual) else OpenClipModel)(model, tokenizer),
         source=source.name,
         revision=source.revision,
         library=version_of("open_clip_torch"),
@@ -97,6 +117,25 @@ def adapt(config: OpenClipTeacher, *, base: Path) -> Adapted:
         logit_scale=float(model.logit_scale.detach().exp()),
         logit_bias=None if bias is None else float(bias.detach()),
     )
+
+
+def _has_patches(tower: object) -> bool:
+    if isinstance(tower, TimmModel):
+        return hasattr(tower.trunk, "forward_intermediates")
+    return isinstance(tower, VisionTransformer)
+
+
+def _text_states(model: Any, ids: Tensor) -> Any:
+    tower = getattr(model, "text", None)
+    if isinstance(tower, HFTextEncoder):
+        mask = (ids != tower.config.pad_token_id).long()
+        return tower.transformer(input_ids=ids, attention_mask=mask).last_hidden_state
+    wanted = {"normalize_intermediates": True, "intermediates_only": True}
+    if tower is None:
+        found = model.forward_intermediates(text=ids, text_indices=1, **wanted)
+    else:
+        found = tower.forward_intermediates(ids, indices=1, output_fmt="NLC", **wanted)
+    return found["text_intermediates"][0]
 
 
 def _from_folder(source: Source, config: OpenClipTeacher, *, base: Path) -> tuple[Any, Any, Path]:

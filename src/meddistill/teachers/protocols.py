@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Protocol, runtime_checkable
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from meddistill.teachers.card import Capability
@@ -21,6 +21,14 @@ class PatchGrid:
 
     tokens: Float[Tensor, "batch patches dim"]
     grid: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextStates:
+    """States of a text's tokens, special ones included; those where `mask` is False are padding."""
+
+    tokens: Float[Tensor, "batch length dim"]
+    mask: Bool[Tensor, "batch length"]
 
 
 @runtime_checkable
@@ -51,6 +59,15 @@ class PatchTokens(Protocol):
 
 
 @runtime_checkable
+class TextTokens(Protocol):
+    """One vector a token of a text; tokenises by itself, as the text embedding does."""
+
+    def text_tokens(self, texts: Sequence[str]) -> TextStates:
+        """States of the last layer after its normalisation, before pooling and projection."""
+        ...
+
+
+@runtime_checkable
 class HiddenStates(Protocol):
     """States after chosen layers, for models of the user's own (kind `python`)."""
 
@@ -77,6 +94,7 @@ PROTOCOLS: Final[Mapping[Capability, type]] = MappingProxyType(
         "image_embedding": ImageEmbedding,
         "text_embedding": TextEmbedding,
         "patch_tokens": PatchTokens,
+        "text_tokens": TextTokens,
         "hidden_states": HiddenStates,
         "attention_maps": AttentionMaps,
     }

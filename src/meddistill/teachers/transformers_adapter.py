@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
@@ -18,7 +18,7 @@ from meddistill.errors import TeacherError
 from meddistill.teachers.adapted import Adapted, count_parameters, read_json, tokenizer_hash, version_of
 from meddistill.teachers.config import Pooling, TransformersTeacher
 from meddistill.teachers.processors import Preprocessing, read_processor
-from meddistill.teachers.protocols import PatchGrid
+from meddistill.teachers.protocols import PatchGrid, TextStates
 from meddistill.teachers.sources import Source, find_folder, sha256_of
 from meddistill.teachers.state_dicts import no_bars
 from meddistill.teachers.weights import weight_files
@@ -48,16 +48,24 @@ class Words:
 
     def __call__(self, texts: Sequence[str], *, device: torch.device) -> dict[str, Tensor]:
         """Model inputs on `device`."""
-        tokens = self.tokenizer(
+        tokens = self._tokens(texts)
+        # SigLIP was trained without a mask: its padding is part of what it reads.
+        names = ("input_ids",) if self._pad_always else tuple(tokens)
+        return {name: tokens[name].to(device) for name in names}
+
+    def counted(self, texts: Sequence[str], *, device: torch.device) -> Bool[Tensor, "batch length"]:
+        """Which of the tokens of the model inputs are not padding."""
+        return self._tokens(texts, return_attention_mask=True)["attention_mask"].bool().to(device)
+
+    def _tokens(self, texts: Sequence[str], **more: bool) -> Any:
+        return self.tokenizer(
             list(texts),
             padding="max_length" if self._pad_always else True,
             truncation=True,
             max_length=self.context_length,
             return_tensors="pt",
+            **more,
         )
-        # SigLIP was trained without a mask: its padding is part of what it reads.
-        names = ("input_ids",) if self._pad_always else tuple(tokens)
-        return {name: tokens[name].to(device) for name in names}
 
 
 class DualImages(nn.Module):
@@ -83,6 +91,10 @@ class DualTexts(nn.Module):
     def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
         """The projected embedding."""
         return _features(self.model.get_text_features(**self.words(texts, device=self.model.device)))
+
+    def text_tokens(self, texts: Sequence[str]) -> TextStates:
+        """The text tower's last hidden state."""
+        return _states(self.model.text_model, self.words, texts)
 
 
 class Dual(DualTexts):
@@ -113,6 +125,10 @@ class TextEncoder(nn.Module):
             return states[:, 0]
         mask = tokens["attention_mask"].unsqueeze(-1).to(states.dtype)
         return (states * mask).sum(1) / mask.sum(1)
+
+    def text_tokens(self, texts: Sequence[str]) -> TextStates:
+        """The last hidden state."""
+        return _states(self.model, self.words, texts)
 
 
 class ImageEncoder(nn.Module):
@@ -301,6 +317,11 @@ def _scores(model: Any) -> Mapping[str, float | None]:
         "logit_scale": float(model.logit_scale.detach().exp()),
         "logit_bias": None if bias is None else float(bias.detach()),
     }
+
+
+def _states(model: Any, words: Words, texts: Sequence[str]) -> TextStates:
+    states = model(**words(texts, device=model.device)).last_hidden_state
+    return TextStates(tokens=states, mask=words.counted(texts, device=states.device))
 
 
 def _features(output: Any) -> Tensor:

@@ -3,11 +3,11 @@
 from meddistill.bundle.export import Origin, export_bundle
 from meddistill.bundle.manifest import MANIFEST, is_whole
 from meddistill.evaluation.classification.config import ZeroShotConfig
-from meddistill.evaluation.embedders import student_fingerprint
 from meddistill.evaluation.results import RESULTS_FILE, Results
 from meddistill.recipes.run_folder import digest
 from meddistill.recipes.session import Session
 from meddistill.students.build import initial_licence
+from meddistill.students.fingerprint import student_fingerprint
 from meddistill.students.folder import load_student
 
 

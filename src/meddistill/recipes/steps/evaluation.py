@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-from meddistill.evaluation.embedders import StudentEmbedder, TeacherEmbedder
+from meddistill.evaluation.embedders import ModelEmbedder, load_student_as_teacher
 from meddistill.evaluation.evaluate import evaluate
 from meddistill.evaluation.predict import Embedder, Role
 from meddistill.evaluation.results import RESULTS_FILE
 from meddistill.recipes.run_folder import digest
 from meddistill.recipes.session import Session
-from meddistill.students.folder import load_student
-from meddistill.students.metadata import read_metadata
 
 
 def evaluate_models(session: Session) -> None:
@@ -53,13 +51,7 @@ def _models(session: Session) -> list[Embedder]:
     folders: list[tuple[str, Role, Path]] = [("student", "student", session.folder.student)]
     folders += [(name, "baseline", session.base / folder) for name, folder in settings.baselines.items()]
     models: list[Embedder] = [
-        StudentEmbedder(
-            load_student(folder).to(device),
-            name=name,
-            role=role,
-            pretraining_data=read_metadata(folder).provenance.pretraining_data,
-            batch_size=size,
-        )
+        ModelEmbedder(load_student_as_teacher(folder).to(device), name=name, role=role, batch_size=size)
         for name, role, folder in folders
     ]
     seeing = [
@@ -67,4 +59,4 @@ def _models(session: Session) -> list[Embedder]:
         for each in session.teachers.values()
         if each.can_be_asked and "image_embedding" in each.card.capabilities
     ]
-    return [*models, *(TeacherEmbedder(teacher, batch_size=size) for teacher in seeing)]
+    return [*models, *(ModelEmbedder(teacher, batch_size=size) for teacher in seeing)]

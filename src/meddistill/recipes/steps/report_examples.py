@@ -2,10 +2,12 @@
 
 import io
 from collections import defaultdict
+from pathlib import Path
 
 from PIL import Image
 
 from meddistill.data.table import read_table
+from meddistill.evaluation.config import SuiteConfig
 from meddistill.evaluation.results import Results
 from meddistill.imaging import Geometry, decode, rasterise
 from meddistill.recipes.session import Session
@@ -17,14 +19,19 @@ _THUMBNAIL = Geometry(112, 112, "pad", "bicubic")
 def examples_of(session: Session, results: Results) -> Examples:
     """Pictures and captions of every row that the results' retrieval examples name."""
     suite = session.loaded.suite
-    tables = suite.tables if suite is not None else {}
+    return Examples() if suite is None else examples_from(suite, session.loaded.suite_base, results)
+
+
+def examples_from(suite: SuiteConfig, base: Path, results: Results) -> Examples:
+    """Pictures and captions of every row that the results' retrieval examples name."""
+    tables = suite.tables
     wanted: dict[str, set[int]] = defaultdict(set)
     for example in results.examples:
         wanted[example.table].update((example.query, *example.answers))
     pictures: dict[tuple[str, int], bytes] = {}
     captions: dict[tuple[str, int], str] = {}
     for name, rows in wanted.items():
-        samples = read_table(tables[name], base=session.loaded.suite_base)
+        samples = read_table(tables[name], base=base)
         place = {row: position for position, row in enumerate(samples.rows)}
         for row in sorted(rows & place.keys()):
             position = place[row]

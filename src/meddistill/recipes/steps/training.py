@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from meddistill.evaluation.embedders import student_fingerprint
 from meddistill.features.projections.maps import LinearMap
 from meddistill.features.reader import FeatureStore
 from meddistill.features.sources import OnlineTeachers, StoredTeachers, TeacherSource
@@ -23,6 +22,7 @@ from meddistill.recipes.steps.projections import target_maps
 from meddistill.recipes.steps.training_data import StageRows, stage_data, stage_rows
 from meddistill.students.build import initial_licence
 from meddistill.students.dual_encoder import DualEncoder
+from meddistill.students.fingerprint import student_fingerprint
 from meddistill.students.folder import is_whole, save_student
 from meddistill.students.metadata import METADATA_FILE, Provenance, TeacherCredit
 from meddistill.training.config import FREE_ON_RESUME

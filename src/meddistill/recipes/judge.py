@@ -1,0 +1,85 @@
+"""Any models on any suite, without a recipe: what is wrong is told at once, then numbers and a report."""
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from meddistill import __version__
+from meddistill.errors import ConfigError
+from meddistill.evaluation.config import SuiteConfig
+from meddistill.evaluation.evaluate import evaluate
+from meddistill.evaluation.results import Results
+from meddistill.evaluation.suite_check import check_tasks
+from meddistill.evaluation.tables import SuiteTables
+from meddistill.progress import Progress
+from meddistill.recipes.mistakes import Mistakes
+from meddistill.recipes.named_models import Judged, find_models, load_models
+from meddistill.recipes.steps.report_examples import examples_from
+from meddistill.recipes.validate import validated
+from meddistill.recipes.yaml_file import read_yaml
+from meddistill.report.data import ReportData
+from meddistill.report.write import write_report
+from meddistill.training.processes import Processes
+
+REPORT_FILE: Final = "report.html"
+_SUBJECT: Final = "evaluate"
+
+
+def judge(
+    words: Sequence[str],
+    suite_path: Path,
+    *,
+    out: Path | None,
+    student: str | None,
+    examples: bool,
+    progress: Progress,
+) -> tuple[Results, Path]:
+    """Evaluate the models that `words` name on a suite; its paths start at its folder.
+
+    Writes `results.json`, the predictions, the features and `report.html` to `out`, by default
+    `evaluations/<name of the suite>`, and returns the results and that folder. What is there is used again.
+
+    Raises ConfigError with all that is wrong with the models, the suite and its tables.
+    """
+    mistakes = Mistakes()
+    suite = mistakes.catch(lambda: validated(SuiteConfig, read_yaml(suite_path), subject=str(suite_path)))
+    base = suite_path.parent
+    tables = mistakes.catch(partial(_checked_tables, suite, base=base, progress=progress)) if suite else None
+    models = mistakes.catch(partial(_models, words, student=student))
+    if mistakes.lines or suite is None or tables is None or models is None:
+        raise ConfigError(_SUBJECT, mistakes.lines)
+    folder = out or Path("evaluations") / suite.name
+    for line in tables.skipped:
+        progress.say(f"evaluation: {line}")
+    results = evaluate(
+        [each.embedder for each in models],
+        suite,
+        base=base,
+        folder=folder,
+        progress=progress,
+        examples=examples,
+        tables=tables,
+    )
+    report = ReportData(
+        title=suite.name,
+        subtitle="Models on one suite, by the same code.",
+        created=time.strftime("%d %B %Y"),
+        version=__version__,
+        results=results,
+        models=[each.card for each in models],
+        examples=examples_from(suite, base, results) if examples else None,
+    )
+    write_report(report, folder / REPORT_FILE)
+    return results, folder
+
+
+def _models(words: Sequence[str], *, student: str | None) -> list[Judged]:
+    return load_models(find_models(words, device=Processes().device), student=student)
+
+
+def _checked_tables(suite: SuiteConfig, *, base: Path, progress: Progress) -> SuiteTables:
+    tables = SuiteTables(suite, base=base, progress=progress)
+    check_tasks(suite, tables)
+    return tables
