@@ -12,6 +12,8 @@ FAMILIES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "zero_shot": "zero-shot",
         "linear_probe": "linear probe",
+        "zero_shot_multilabel": "zero-shot, several labels",
+        "linear_probe_multilabel": "linear probe, several labels",
         "knn": "nearest neighbours",
         "retrieval": "retrieval",
         "mean": "mean",
@@ -23,6 +25,14 @@ METRICS: Final[Mapping[str, str]] = MappingProxyType(
         "accuracy": "accuracy",
         "auc": "macro AUC",
         "f1": "macro F1",
+        "average_precision": "average precision",
+        "mean_average_precision": "mean average precision",
+        "ece": "ECE (equal width)",
+        "adaptive_ece": "ECE (equal mass)",
+        "brier": "Brier score",
+        "nll": "negative log likelihood",
+        "ppv": "PPV",
+        "npv": "NPV",
         "mean_recall": "mean recall",
         "mean of main metrics": "mean of main metrics",
     }

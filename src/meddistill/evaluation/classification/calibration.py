@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from meddistill.evaluation.classification.metrics import Matrix, predicted_share, weighted_sums
+from meddistill.evaluation.exhibits import CALIBRATION_BINS
 from meddistill.evaluation.statistics.bootstrap import Replicates, Weights
 
-BINS: Final = 15
+BINS: Final = CALIBRATION_BINS
 TEMPERED: Final = "temperature on validation"  # what the results call the probabilities after it
 LEAST_TEMPERATURE: Final = 0.01
 MOST_TEMPERATURE: Final = 100.0

@@ -1,7 +1,7 @@
 """A probability of every label for every row."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Self
 
 import numpy as np
@@ -15,7 +15,7 @@ from meddistill.evaluation.classification.label_metrics import (
     label_average_precision,
     mean_over_labels,
 )
-from meddistill.evaluation.classification.operating import at_threshold, setting_of, threshold
+from meddistill.evaluation.classification.operating_points import at_threshold, setting_of, threshold
 from meddistill.evaluation.classification.pictures import label_exhibits
 from meddistill.evaluation.classification.predictions import VALIDATION, unresampled
 from meddistill.evaluation.exhibits import AnyExhibit
@@ -33,7 +33,7 @@ class LabelPredictions(Predictions):
     """Scores [n, L] float64 of every label, and its truth [n, L]: 1 present, 0 absent, -1 unknown.
 
     Rows of the setting `VALIDATION` are those of the validation table, on which thresholds are chosen; they
-    are not judged. All others have the setting "".
+    are not judged, and their `rows` are negative. All others have the setting "".
     """
 
     kind: ClassVar[str] = "labels"
@@ -160,8 +160,8 @@ class LabelPredictions(Predictions):
         return self if len(kept) == len(self.rows) else self._take(kept)
 
     def _take(self, kept: NDArray[np.intp]) -> "LabelPredictions":
-        return replace(
-            self,
+        return LabelPredictions(
+            labels=self.labels,
             rows=self.rows[kept],
             samples=tuple(self.samples[row] for row in kept),
             patients=self.patients[kept],
@@ -169,6 +169,7 @@ class LabelPredictions(Predictions):
             truth=self.truth[kept],
             scores=self.scores[kept],
             settings=tuple(self.settings[row] for row in kept),
+            operating_points=self.operating_points,
         )
 
 

@@ -101,7 +101,11 @@ class MultilabelTask(Task[Labelled, LabelPredictions]):
         """Scores [n, L] of the tested rows, then those of the validation rows."""
         parts = [self.tested] if validation is None else [self.tested, self.parts["validation"]]
         settings = ["", VALIDATION][: len(parts)]
-        rows = [np.array(part.samples.rows, dtype=np.int64) for part in parts]
+        # As with classes, rows of the validation table stand below zero.
+        rows = [
+            sign * np.array(part.samples.rows, dtype=np.int64)
+            for sign, part in zip((1, -1)[: len(parts)], parts, strict=True)
+        ]
         return LabelPredictions(
             labels=self.config.names(),
             truth=np.concatenate([self.truth(part) for part in parts]),

@@ -16,7 +16,7 @@ from meddistill.evaluation.classification.calibration import (
 )
 from meddistill.evaluation.classification.config import OperatingPoint
 from meddistill.evaluation.classification.metrics import MAIN, class_metrics, main_metric
-from meddistill.evaluation.classification.operating import at_threshold, setting_of, threshold
+from meddistill.evaluation.classification.operating_points import at_threshold, setting_of, threshold
 from meddistill.evaluation.classification.pictures import class_exhibits
 from meddistill.evaluation.exhibits import AnyExhibit
 from meddistill.evaluation.predictions import Ints, Predictions, numbers, words
@@ -35,8 +35,9 @@ class ClassPredictions(Predictions):
 
     `scores` [n, C] float64 (float32 rounds sure probabilities to 1 and so makes ties), `truth` [n] index into
     `classes`. A task that predicts the same rows several times tells them apart by `settings` ("" for the
-    main one) and `seeds`. Rows of the setting `VALIDATION` are those of the validation table: they are not
-    judged, but temperature and thresholds of the main setting (of the same seed) are fitted on them.
+    main one) and `seeds`. Rows of the setting `VALIDATION` are those of the validation table, with
+    negative `rows`: they are not judged, but temperature and thresholds of the main setting (of the same
+    seed) are fitted on them.
 
     `probabilities` says that scores are meant as such, so that calibration can be judged; `ordinal` that the
     order of the classes means something; `positive` which class `operating_points` are about.
@@ -223,8 +224,9 @@ class ClassPredictions(Predictions):
         return np.array(self.settings, dtype=object) == setting
 
     def _take(self, kept: Places) -> "ClassPredictions":
-        return replace(
-            self,
+        # Not `replace`: what a subclass adds row by row would keep its length.
+        return ClassPredictions(
+            classes=self.classes,
             rows=self.rows[kept],
             samples=tuple(self.samples[row] for row in kept),
             patients=self.patients[kept],
@@ -233,6 +235,10 @@ class ClassPredictions(Predictions):
             scores=self.scores[kept],
             settings=tuple(self.settings[row] for row in kept),
             seeds=self.seeds[kept],
+            probabilities=self.probabilities,
+            ordinal=self.ordinal,
+            positive=self.positive,
+            operating_points=self.operating_points,
         )
 
 

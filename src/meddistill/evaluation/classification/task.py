@@ -97,7 +97,12 @@ class ClassificationTask(Task[Labelled, ClassPredictions]):
     def _predictions(self, classes: Sequence[str], blocks: Sequence[Block]) -> ClassPredictions:
         """`blocks` one after the other."""
         config = self.config
-        rows = [np.array(block.part.samples.rows, dtype=np.int64) for block in blocks]
+        # Rows of the validation table below zero: no row of the dump is then taken for another of the test.
+        signs = [-1 if block.setting == VALIDATION else 1 for block in blocks]
+        rows = [
+            sign * np.array(block.part.samples.rows, dtype=np.int64)
+            for sign, block in zip(signs, blocks, strict=True)
+        ]
         return ClassPredictions(
             classes=tuple(classes),
             truth=np.concatenate([self.truth(block.part, classes, self.label) for block in blocks]),
