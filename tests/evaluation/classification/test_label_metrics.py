@@ -4,11 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from meddistill.evaluation.classification.label_metrics import (
-    label_auc,
-    label_average_precision,
-    mean_over_labels,
-)
+from meddistill.evaluation.classification.label_metrics import label_metrics, mean_over_labels
 
 
 def _rows(n: int = 300) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -19,12 +15,16 @@ def _rows(n: int = 300) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return truth, scores, weights
 
 
+def _one(truth: np.ndarray, scores: np.ndarray, *rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    found = label_metrics(truth[:, None], scores[:, None], *rest)
+    return found["auc"][0], found["average_precision"][0]
+
+
 def test_equal_to_scikit_learn_on_the_known_rows_under_every_weighting() -> None:
     """Three rows a patient; many scores are equal."""
     truth, scores, weights = _rows()
     groups = np.arange(len(truth)) // 3
-    areas = label_auc(truth, scores, weights, groups)
-    precisions = label_average_precision(truth, scores, weights, groups)
+    areas, precisions = _one(truth, scores, weights, groups)
     known = truth >= 0
     for row, weight in enumerate(weights[:, groups]):
         given = {"sample_weight": weight[known]}
@@ -37,25 +37,37 @@ def test_equal_to_scikit_learn_on_the_known_rows_under_every_weighting() -> None
 def test_scores_that_are_all_equal_have_chance() -> None:
     truth = np.array([1, 0, 0, 0])
     ones, groups = np.ones((1, 4), np.float32), np.arange(4)
-    assert label_auc(truth, np.zeros(4), ones, groups)[0] == 0.5
-    assert label_average_precision(truth, np.zeros(4), ones, groups)[0] == 0.25
+    area, precision = _one(truth, np.zeros(4), ones, groups)
+    assert (area[0], precision[0]) == (0.5, 0.25)
 
 
 @pytest.mark.parametrize("truth", [[1, 1, 1], [0, 0, 0], [-1, -1, -1], [1, -1, 1]])
 def test_a_label_without_both_values_is_undefined(truth: list[int]) -> None:
-    for measure in (label_auc, label_average_precision):
-        found = measure(np.array(truth), np.arange(3.0), np.ones((2, 3), np.float32), np.arange(3))
+    for found in _one(np.array(truth), np.arange(3.0), np.ones((2, 3), np.float32), np.arange(3)):
         assert found.shape == (2,)
         assert np.isnan(found).all()
 
 
 def test_a_resample_without_both_values_is_undefined() -> None:
     weights = np.array([[1, 1, 1], [1, 0, 2], [0, 3, 0], [0, 0, 0]], dtype=np.float32)
-    for measure in (label_auc, label_average_precision):
-        found = measure(np.array([1, 0, 1]), np.array([0.9, 0.5, 0.1]), weights, np.arange(3))
+    for found in _one(np.array([1, 0, 1]), np.array([0.9, 0.5, 0.1]), weights, np.arange(3)):
         assert np.isfinite(found).tolist() == [True, False, False, False]
 
 
 def test_the_mean_runs_over_defined_labels() -> None:
     values = np.array([[0.5, np.nan, np.nan], [0.7, 0.9, np.nan]])
     np.testing.assert_allclose(mean_over_labels(values), [0.6, 0.9, np.nan])
+
+
+def test_labels_and_chunks_of_resamples_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(4)
+    truth, scores = random.integers(-1, 2, (40, 3)), random.normal(size=(40, 3))
+    weights = random.poisson(1, size=(9, 40)).astype(np.float32)
+    whole = label_metrics(truth, scores, weights, np.arange(40))
+    monkeypatch.setattr("meddistill.evaluation.classification.metrics._MOST_CELLS", 80)
+    parts = label_metrics(truth, scores, weights, np.arange(40))
+    for name, values in whole.items():
+        np.testing.assert_array_equal(values, parts[name])
+        for column in range(3):
+            alone = label_metrics(truth[:, [column]], scores[:, [column]], weights, np.arange(40))[name]
+            np.testing.assert_array_equal(values[column], alone[0])

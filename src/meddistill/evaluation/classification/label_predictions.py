@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from meddistill.evaluation.classification.config import OperatingPoint
 from meddistill.evaluation.classification.label_metrics import (
+    AUC,
+    PRECISION,
     UNKNOWN,
-    label_auc,
-    label_average_precision,
+    label_metrics,
     mean_over_labels,
 )
 from meddistill.evaluation.classification.operating_points import at_threshold, setting_of, threshold
@@ -23,9 +24,8 @@ from meddistill.evaluation.predictions import Predictions, words
 from meddistill.evaluation.score import Score, by_modality
 from meddistill.evaluation.statistics.bootstrap import Replicates, Resampler
 
-MAIN: Final = "auc"
+MAIN: Final = AUC
 MEAN_PRECISION: Final = "mean_average_precision"
-PRECISION: Final = "average_precision"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,18 +57,17 @@ class LabelPredictions(Predictions):
     def metrics(self, resampler: Resampler) -> list[Score]:
         """Macro AUC and mAP, both of every label (setting `label <name>`), operating points, modalities."""
         main = self.main
-        areas, precisions = (main._by_label(resampler, name) for name in (MAIN, PRECISION))
+        by_label = main._by_label(resampler)
         n, patients = len(main.rows), len(np.unique(main.patients))
+        means = {MAIN: by_label[AUC], MEAN_PRECISION: by_label[PRECISION]}
         found = [
-            Score(metric=MAIN, replicates=_mean(areas), n=n, patients=patients, main=True),
-            Score(metric=MEAN_PRECISION, replicates=_mean(precisions), n=n, patients=patients),
-            *areas,
-            *precisions,
-            *self._operating(resampler),
+            Score(metric=name, replicates=mean_over_labels(values), n=n, patients=patients, main=name == MAIN)
+            for name, values in means.items()
         ]
+        found += [*main._label_scores(by_label), *self._operating(resampler)]
         for modality, mask in by_modality(main.modalities).items():
             part = main._take(np.flatnonzero(mask))
-            replicates = _mean(part._by_label(resampler, MAIN))
+            replicates = mean_over_labels(part._by_label(resampler)[AUC])
             n, patients = len(part.rows), len(np.unique(part.patients))
             found.append(Score(metric=MAIN, replicates=replicates, n=n, patients=patients, modality=modality))
         return found
@@ -109,24 +108,27 @@ class LabelPredictions(Predictions):
             **identity,
         )
 
-    def _by_label(self, resampler: Resampler, metric: str) -> list[Score]:
-        """One metric of every label."""
+    def _by_label(self, resampler: Resampler) -> Mapping[str, NDArray[np.float64]]:
+        """Metric → [L, R]."""
         patients, groups = np.unique(self.patients, return_inverse=True)
-        weights = resampler.weights(patients)
-        measure = label_auc if metric == MAIN else label_average_precision
+        return label_metrics(self.truth, self.scores, resampler.weights(patients), groups)
+
+    def _label_scores(self, by_label: Mapping[str, NDArray[np.float64]]) -> list[Score]:
+        """Both metrics of every label, on the rows where it is known."""
         found = []
         for column, label in enumerate(self.labels):
-            truth = self.truth[:, column]
-            known = truth != UNKNOWN
-            found.append(
+            known = self.truth[:, column] != UNKNOWN
+            patients = len(np.unique(self.patients[known]))
+            found += [
                 Score(
                     metric=metric,
-                    replicates=measure(truth, self.scores[:, column], weights, groups),
+                    replicates=values[column],
                     n=int(known.sum()),
-                    patients=len(np.unique(groups[known])),
+                    patients=patients,
                     setting=f"label {label}",
                 )
-            )
+                for metric, values in by_label.items()
+            ]
         return found
 
     def _operating(self, resampler: Resampler) -> list[Score]:
@@ -171,7 +173,3 @@ class LabelPredictions(Predictions):
             settings=tuple(self.settings[row] for row in kept),
             operating_points=self.operating_points,
         )
-
-
-def _mean(scores: list[Score]) -> Replicates:
-    return mean_over_labels(np.stack([each.replicates for each in scores]))

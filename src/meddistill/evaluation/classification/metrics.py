@@ -25,7 +25,7 @@ from meddistill.evaluation.statistics.bootstrap import Replicates, Weights
 
 MAIN: Final = "balanced_accuracy"
 TOP: Final = 5
-_MOST_CELLS = 4_000_000  # of a chunk of resamples x rows; 32 MB in float64
+_MOST_CELLS = 1_000_000  # of a chunk of resamples x rows; 8 MB in float64
 
 Matrix = NDArray[np.float64]
 
