@@ -8,7 +8,17 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import extraction, phantom, start_up, store, store_opening, store_size, training, webdataset
+from benchmarks import (
+    bootstrap,
+    extraction,
+    phantom,
+    start_up,
+    store,
+    store_opening,
+    store_size,
+    training,
+    webdataset,
+)
 from benchmarks.measure import Measurement
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -18,7 +28,17 @@ def main() -> int:
     """Measure, write, and say whether all limits hold."""
     torch.set_num_threads(1)
     found: list[Measurement] = []
-    for module in (start_up, phantom, store, store_opening, store_size, webdataset, training, extraction):
+    for module in (
+        start_up,
+        phantom,
+        store,
+        store_opening,
+        store_size,
+        webdataset,
+        bootstrap,
+        training,
+        extraction,
+    ):
         new = module.run()
         found += new
         for each in new:

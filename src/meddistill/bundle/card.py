@@ -129,6 +129,8 @@ def _eval_results(results: Results | None) -> list[EvalResult]:
 _TASK_TYPES: Final[Mapping[str, str]] = {
     "zero_shot": "zero-shot-image-classification",
     "linear_probe": "image-classification",
+    "zero_shot_multilabel": "zero-shot-image-classification",
+    "linear_probe_multilabel": "image-classification",
     "knn": "image-classification",
     "retrieval": "image-text-retrieval",
 }

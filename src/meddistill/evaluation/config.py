@@ -8,13 +8,23 @@ from pydantic import Field, model_validator
 
 from meddistill.data.config import TableConfig
 from meddistill.evaluation.classification.config import KnnConfig, LinearProbeConfig, ZeroShotConfig
+from meddistill.evaluation.classification.multilabel_config import (
+    LinearProbeMultilabelConfig,
+    ZeroShotMultilabelConfig,
+)
 from meddistill.evaluation.retrieval.config import RetrievalConfig
 from meddistill.evaluation.statistics.config import BootstrapConfig
 from meddistill.evaluation.survival.config import SurvivalConfig
 from meddistill.evaluation.task_config import Name, Strict
 
 AnyTaskConfig = Annotated[
-    ZeroShotConfig | LinearProbeConfig | KnnConfig | RetrievalConfig | SurvivalConfig,
+    ZeroShotConfig
+    | LinearProbeConfig
+    | KnnConfig
+    | ZeroShotMultilabelConfig
+    | LinearProbeMultilabelConfig
+    | RetrievalConfig
+    | SurvivalConfig,
     Field(discriminator="kind"),
 ]
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from meddistill.errors import UserError
+from meddistill.evaluation.classification.label_predictions import LabelPredictions
 from meddistill.evaluation.classification.predictions import ClassPredictions
 from meddistill.evaluation.predictions import Predictions, numbers, words
 from meddistill.evaluation.retrieval.predictions import RankPredictions
@@ -18,10 +19,18 @@ from meddistill.evaluation.survival.predictions import SurvivalPredictions
 from meddistill.files import write_whole
 
 # Part of every fingerprint: raise it when the same task and model give other predictions than before.
-RULES_VERSION: Final = 3
+RULES_VERSION: Final = 4
 _METADATA: Final = b"meddistill"
 _KINDS: Final[Mapping[str, type[Predictions]]] = MappingProxyType(
-    {each.kind: each for each in (ClassPredictions, RankPredictions, SurvivalPredictions)}
+    {
+        each.kind: each
+        for each in (
+            ClassPredictions,
+            LabelPredictions,
+            RankPredictions,
+            SurvivalPredictions,
+        )
+    }
 )
 
 

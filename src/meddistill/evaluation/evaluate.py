@@ -280,7 +280,7 @@ def _zero_shot_pairs(
             and isinstance(theirs, ClassPredictions)
             and isinstance(task, ZeroShot)
         ):
-            pairs.append((mine, theirs))
+            pairs.append((mine.main, theirs.main))
     return pairs
 
 

@@ -3,9 +3,11 @@
 Exhibits hold no identity: rows of tables at most, and words of questions and answers never.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+CALIBRATION_BINS: Final = 15  # of equal width, in calibration curves and in the error computed from them
 
 
 class _Exhibit(BaseModel):

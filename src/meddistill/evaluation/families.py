@@ -6,7 +6,9 @@ from typing import Any, Final
 
 from meddistill.evaluation.classification.knn import Knn
 from meddistill.evaluation.classification.linear_probe import LinearProbe
+from meddistill.evaluation.classification.linear_probe_multilabel import LinearProbeMultilabel
 from meddistill.evaluation.classification.zero_shot import ZeroShot
+from meddistill.evaluation.classification.zero_shot_multilabel import ZeroShotMultilabel
 from meddistill.evaluation.config import AnyTaskConfig
 from meddistill.evaluation.predictions import SampleNames
 from meddistill.evaluation.retrieval.task import Retrieval
@@ -21,6 +23,8 @@ TASKS: Final[Mapping[str, Callable[[Any, Mapping[str, Part], SampleNames], AnyTa
         "zero_shot": ZeroShot,
         "linear_probe": LinearProbe,
         "knn": Knn,
+        "zero_shot_multilabel": ZeroShotMultilabel,
+        "linear_probe_multilabel": LinearProbeMultilabel,
         "retrieval": Retrieval,
         "survival": Survival,
     }

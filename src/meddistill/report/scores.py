@@ -153,7 +153,9 @@ def _value(results: Results, look: Look, task: str) -> float:
 
 
 def _chance(task: TaskFacts) -> float:
-    """What guessing scores: `chance` or 1 over the classes; 0 for retrieval, where it is next to nothing."""
+    """What guessing scores: `chance`, or 1 over the classes, ½ for AUC; 0 for retrieval: next to nothing."""
+    if task.main_metric == "auc":
+        return 0.5
     classes = task.facts.get("classes")
     return float(task.facts.get("chance", 1 / len(classes) if classes else 0.0))
 

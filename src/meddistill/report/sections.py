@@ -342,7 +342,7 @@ def task_notes(data: ReportData) -> tuple[TaskNote, ...]:
     tasks = data.results.tasks if data.results else ()
     notes = []
     for task in tasks:
-        classes = task.facts.get("classes") or {}
+        classes = task.facts.get("classes") or task.facts.get("labels") or {}
         listed = ", ".join(f"{name} ({count(each['n'])})" for name, each in classes.items())
         if "images" in task.facts:
             images, captions = count(task.facts["images"]), count(task.facts["texts"])

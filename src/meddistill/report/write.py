@@ -17,6 +17,7 @@ from meddistill.files import write_whole
 from meddistill.licences import NOT_LEGAL_ADVICE
 from meddistill.report import scores, sections
 from meddistill.report.audit import teachers_before
+from meddistill.report.classification import classification_details
 from meddistill.report.data import ReportData
 from meddistill.report.headline import headline
 from meddistill.report.models import Look, looks
@@ -34,6 +35,7 @@ _NOT_EVALUATED: Final[Mapping[str, Any]] = MappingProxyType(
         "heat": None,
         "seen": (),
         "modalities": None,
+        "classification": (),
         "agreement": (),
         "survival": (),
         "queries": (),
@@ -93,6 +95,7 @@ def _evaluated(results: Results, data: ReportData, models: Sequence[Look]) -> di
         "heat": scores.heat_map(results, models),
         "seen": scores.seen_lines(results, models),
         "modalities": scores.by_modality(results, models),
+        "classification": classification_details(results, models),
         "agreement": sections.agreement_tables(results, models),
         "survival": survival_tasks(results, models),
         "queries": sections.queries(results, data.examples, models),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
+from meddistill.evaluation.classification.calibration import calibration_metrics
 from meddistill.evaluation.classification.metrics import class_metrics, main_metric
 from meddistill.evaluation.statistics.bootstrap import Resampler
 from meddistill.evaluation.statistics.config import BootstrapConfig
@@ -102,8 +103,43 @@ def test_chunks_of_resamples_change_nothing(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_thousand_resamples_of_five_thousand_rows_take_seconds() -> None:
-    truth, scores = _rows(5, n=5000)
-    start = time.perf_counter()
+    """Of the processor, so that a busy machine changes little; calibration and the area are in it."""
+    truth, scores = _rows(10, n=5000)
+    scores = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    start = time.process_time()
     weights = Resampler(BootstrapConfig()).weights(np.arange(5000))
     class_metrics(truth, scores, weights, np.arange(5000))
-    assert time.perf_counter() - start < 5
+    calibration_metrics(truth, scores, weights, np.arange(5000))
+    assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize("classes", [2, 4, 6])
+def test_quadratic_kappa_equals_scikit_learns(classes: int) -> None:
+    truth, scores = _rows(classes)
+    weights = np.random.default_rng(2).poisson(1, size=(4, len(truth))).astype(np.float32)
+    found = class_metrics(truth, scores, weights, np.arange(len(truth)), ordinal=True)["quadratic_kappa"]
+    for row, weight in enumerate(weights):
+        given = {"weights": "quadratic", "sample_weight": weight}
+        oracle = metrics.cohen_kappa_score(truth, scores.argmax(axis=1), **given)
+        assert found[row] == pytest.approx(oracle, abs=1e-9)
+
+
+def test_kappa_of_one_grade_is_undefined_and_of_chance_is_zero() -> None:
+    one = class_metrics(np.zeros(4, np.int64), np.eye(3)[[0] * 4], ONES, np.zeros(4, np.int64), ordinal=True)
+    assert np.isnan(one["quadratic_kappa"][0])
+    even = np.array([0, 1, 2])
+    flat = class_metrics(even, np.zeros((3, 3)), ONES, np.zeros(3, np.int64), ordinal=True)
+    assert flat["quadratic_kappa"][0] == pytest.approx(0)
+
+
+def test_top_5_accuracy_equals_scikit_learns_and_shares_ties() -> None:
+    truth, scores = _rows(9)
+    weights = np.random.default_rng(3).poisson(1, size=(3, len(truth))).astype(np.float32)
+    found = class_metrics(truth, scores, weights, np.arange(len(truth)))["top_5_accuracy"]
+    for row, weight in enumerate(weights):
+        oracle = metrics.top_k_accuracy_score(truth, scores, k=5, sample_weight=weight)
+        assert found[row] == pytest.approx(oracle)
+    flat = class_metrics(truth, np.zeros_like(scores), weights, np.arange(len(truth)))["top_5_accuracy"]
+    np.testing.assert_allclose(flat, 5 / 9)
+    five = class_metrics(*_rows(5), weights, np.arange(len(truth)))
+    assert "top_5_accuracy" not in five

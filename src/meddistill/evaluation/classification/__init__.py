@@ -1,0 +1,1 @@
+"""Tasks that give every image a class, or several labels."""

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from meddistill.evaluation.classification.config import KnnConfig
 from meddistill.evaluation.classification.predictions import ClassPredictions
-from meddistill.evaluation.classification.task import ProbeTask
+from meddistill.evaluation.classification.task import Block, ProbeTask
 from meddistill.evaluation.embeddings import Embeddings
 from meddistill.evaluation.predict import Floats, normalised
 
@@ -20,8 +20,11 @@ class Knn(ProbeTask[KnnConfig]):
     """The share of each class among the k most similar training images (cosine, one vote each).
 
     Training images that tie for the last places share these places equally, so that the order of the table
-    decides nothing. With fewer than k training images all of them vote.
+    decides nothing. With fewer than k training images all of them vote. Votes rank the classes and are no
+    probabilities (no vote is no impossibility), so that their calibration is not judged.
     """
+
+    probabilities = False
 
     def predict(self, embeddings: Embeddings) -> ClassPredictions:
         """Votes of every class, summing to one."""
@@ -30,7 +33,8 @@ class Knn(ProbeTask[KnnConfig]):
         truth = self.truth(train, classes, self.config.label)
         gallery = normalised(embeddings.images(train.samples, train.keys))
         queries = normalised(embeddings.images(self.tested.samples, self.tested.keys))
-        return self._predictions(classes, votes(queries, gallery, np.eye(len(classes))[truth], self.config.k))
+        shares = votes(queries, gallery, np.eye(len(classes))[truth], self.config.k)
+        return self._predictions(classes, [Block(part=self.tested, scores=shares)])
 
 
 def votes(queries: Floats, gallery: Floats, one_hot: NDArray[np.float64], k: int) -> NDArray[np.float64]:

@@ -1,6 +1,7 @@
 """Linear probe: logistic regression on frozen image embeddings."""
 
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -12,10 +13,12 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from meddistill.data.splits import label_fraction
+from meddistill.errors import ConfigError
 from meddistill.evaluation.classification.config import LinearProbeConfig
 from meddistill.evaluation.classification.metrics import MAIN, class_metrics
 from meddistill.evaluation.classification.predictions import ClassPredictions
-from meddistill.evaluation.classification.task import ProbeTask
+from meddistill.evaluation.classification.shots import few_shot, shortages, shots_setting
+from meddistill.evaluation.classification.task import Block, ProbeTask
 from meddistill.evaluation.embeddings import Embeddings
 from meddistill.evaluation.tables import Part
 
@@ -39,8 +42,15 @@ class LinearProbe(ProbeTask[LinearProbeConfig]):
     log loss. Deviation from CLIP: a fixed grid instead of a search by halves.
 
     A fraction f < 1 of the training patients is drawn by strata, nested (every smaller fraction is part of
-    every larger one), once for each seed; metrics are averaged over seeds.
+    every larger one), once for each seed; metrics are averaged over seeds. So are `shots`, k images a class.
+    C is chosen on the whole validation table for them too, as CLIP does: with few shots that table may hold
+    more labels than the training rows, and without one no label but the shots is used.
+
+    Temperature and thresholds of the main setting are fitted on the validation table that chose C as well,
+    which leaves them a little too sure. See `ZeroShot` on what a temperature changes.
     """
+
+    probabilities = True
 
     def predict(self, embeddings: Embeddings) -> ClassPredictions:
         """Class probabilities of every test row, for every fraction and seed."""
@@ -48,20 +58,37 @@ class LinearProbe(ProbeTask[LinearProbeConfig]):
         train = self._labelled(embeddings, "train", classes)
         validation = self._labelled(embeddings, "validation", classes) if "validation" in self.parts else None
         test = self._features(embeddings, self.tested)
-        scores, settings, seeds = [], [], []
+        blocks = []
         for setting, seed, rows in self._draws(train):
             chosen = _Labelled(features=train.features[rows], truth=train.truth[rows])
             fitted = _fit(chosen, validation, self.config)
-            scores.append(_probabilities(fitted, test, len(classes)))
-            settings += [setting] * len(test)
-            seeds += [seed] * len(test)
-        return self._predictions(classes, np.concatenate(scores), settings, np.array(seeds, dtype=np.int64))
+            scores = _probabilities(fitted, test, len(classes))
+            blocks.append(Block(part=self.tested, scores=scores, setting=setting, seed=seed))
+            if validation is not None and not setting:
+                known = _probabilities(fitted, validation.features, len(classes))
+                blocks.append(self._validated(known, seed=seed))
+        return self._predictions(classes, blocks)
+
+    def check(self) -> None:
+        """Raise TableError for labels that are no class, ConfigError for `positive` without two classes."""
+        super().check()
+        classes, positive = self.classes, self.config.positive
+        if positive is not None and (positive not in classes or len(classes) != 2):
+            rule = (
+                f"`positive` must be one of two classes of task `{self.name}`; got {positive!r} of "
+                f"{', '.join(classes)}."
+            )
+            subject = f"task {self.name}"
+            raise ConfigError(subject, [rule])
 
     def facts(self) -> dict[str, Any]:
         """Counts of classes, and the rows that the probe learns from."""
         train = self.parts["train"]
         learnt = {"train_n": len(train), "train_patients": len(np.unique(train.patients))}
-        return {**super().facts(), **learnt}
+        facts = {**super().facts(), **learnt}
+        counts = Counter(train.labels(self.config.label))
+        facts["warnings"] += shortages({name: counts[name] for name in self.classes}, self.config.shots)
+        return facts
 
     def _features(self, embeddings: Embeddings, part: Part) -> Matrix:
         return embeddings.images(part.samples, part.keys).astype(np.float64)
@@ -84,17 +111,19 @@ class LinearProbe(ProbeTask[LinearProbeConfig]):
                 continue
             for seed in range(self.config.seeds):
                 yield setting, seed, label_fraction(part.samples, labels, fraction, seed)
+        for shots in self.config.shots:
+            for seed in range(self.config.seeds):
+                yield shots_setting(shots), seed, few_shot(part.samples, labels, shots, seed)
 
 
 def _fit(train: _Labelled, validation: _Labelled | None, config: LinearProbeConfig) -> "_Fitted":
-    centre = train.features.mean(axis=0)
-    spread = float(np.sqrt(np.square(train.features - centre).mean())) or 1.0
+    centre, spread = scaling(train.features)
     scaled = (train.features - centre) / spread
     candidates = [config.default_c] if validation is None else sorted(config.grid)
     best: tuple[tuple[float, float], _Fitted] | None = None
     start: tuple[Matrix, Matrix] | None = None
     for c in candidates:
-        model = _logistic(scaled, train.truth, c=c, config=config, start=start)
+        model = logistic(scaled, train.truth, c=c, max_iterations=config.max_iterations, start=start)
         start = (model.coef_, model.intercept_)
         fitted = _Fitted(model=model, centre=centre, spread=spread)
         score = (0.0, 0.0) if validation is None else _judge(fitted, validation)
@@ -106,6 +135,12 @@ def _fit(train: _Labelled, validation: _Labelled | None, config: LinearProbeConf
     return best[1]
 
 
+def scaling(features: Matrix) -> tuple[Matrix, float]:
+    """Mean of each feature and the common standard deviation of all."""
+    centre = features.mean(axis=0)
+    return centre, float(np.sqrt(np.square(features - centre).mean())) or 1.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Fitted:
     model: Any
@@ -113,16 +148,16 @@ class _Fitted:
     spread: float
 
 
-def _logistic(
+def logistic(
     features: Matrix,
     truth: NDArray[np.int64],
     *,
     c: float,
-    config: LinearProbeConfig,
+    max_iterations: int,
     start: tuple[Matrix, Matrix] | None,
 ) -> Any:
     """One fit, begun at the last one of the grid: the same optimum in a fraction of the iterations."""
-    model = LogisticRegression(C=c, max_iter=config.max_iterations, warm_start=start is not None)
+    model = LogisticRegression(C=c, max_iter=max_iterations, warm_start=start is not None)
     if start is not None:
         model.coef_, model.intercept_ = start[0].copy(), start[1].copy()
         model.classes_ = np.unique(truth)

@@ -1,17 +1,32 @@
 """A score of every class for every row."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from meddistill.evaluation.classification.calibration import (
+    TEMPERED,
+    calibration_metrics,
+    fit_temperature,
+    tempered,
+)
+from meddistill.evaluation.classification.config import OperatingPoint
 from meddistill.evaluation.classification.metrics import MAIN, class_metrics, main_metric
+from meddistill.evaluation.classification.operating_points import at_threshold, setting_of, threshold
+from meddistill.evaluation.classification.pictures import class_exhibits
+from meddistill.evaluation.exhibits import AnyExhibit
 from meddistill.evaluation.predictions import Ints, Predictions, numbers, words
 from meddistill.evaluation.score import Mask, Score, by_modality
-from meddistill.evaluation.statistics.bootstrap import Resampler
+from meddistill.evaluation.statistics.bootstrap import Replicates, Resampler, Weights
+
+VALIDATION: Final = "validation rows"
+
+Places = NDArray[np.intp]
+Measure = Callable[[Places, Weights, Ints], Mapping[str, Replicates]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +35,12 @@ class ClassPredictions(Predictions):
 
     `scores` [n, C] float64 (float32 rounds sure probabilities to 1 and so makes ties), `truth` [n] index into
     `classes`. A task that predicts the same rows several times tells them apart by `settings` ("" for the
-    main one) and `seeds`.
+    main one) and `seeds`. Rows of the setting `VALIDATION` are those of the validation table, with
+    negative `rows`: they are not judged, but temperature and thresholds of the main setting (of the same
+    seed) are fitted on them.
+
+    `probabilities` says that scores are meant as such, so that calibration can be judged; `ordinal` that the
+    order of the classes means something; `positive` which class `operating_points` are about.
     """
 
     kind: ClassVar[str] = "classes"
@@ -30,22 +50,64 @@ class ClassPredictions(Predictions):
     scores: NDArray[np.float64]
     settings: tuple[str, ...]
     seeds: Ints
+    probabilities: bool = False
+    ordinal: bool = False
+    positive: str | None = None
+    operating_points: tuple[OperatingPoint, ...] = ()
+
+    @property
+    def main(self) -> "ClassPredictions":
+        """The rows of the main setting alone."""
+        return self.of_setting("")
+
+    @property
+    def validation(self) -> "ClassPredictions | None":
+        """The rows of the validation table; None without one."""
+        return self.of_setting(VALIDATION) if VALIDATION in self.settings else None
+
+    def of_setting(self, setting: str) -> "ClassPredictions":
+        """The rows of one setting alone."""
+        kept = np.flatnonzero(self._mask(setting))
+        return self if len(kept) == len(self.rows) else self._take(kept)
 
     def metrics(self, resampler: Resampler) -> list[Score]:
         """All metrics of every setting, and the main metric by modality."""
-        settings = np.array(self.settings, dtype=object)
         found: list[Score] = []
         for setting in dict.fromkeys(self.settings):
-            found += self._setting(resampler, settings == setting, setting)
+            if setting != VALIDATION:
+                found += self._setting(resampler, setting)
+        found += [*self._temperature(resampler), *self._operating(resampler)]
+        main = self._mask("")
         return found + [
-            self._modality(resampler, mask & (settings == ""), modality)
+            self._modality(resampler, mask & main, modality)
             for modality, mask in by_modality(self.modalities).items()
-            if (mask & (settings == "")).any()
+            if (mask & main).any()
         ]
 
+    def temperatures(self) -> dict[int, float]:
+        """Seed of the main setting → the temperature fitted on validation; empty without one."""
+        validation = self.validation
+        if validation is None or not self.probabilities:
+            return {}
+        return {
+            int(seed): fit_temperature(validation.truth[rows], validation.scores[rows])
+            for seed in np.unique(validation.seeds)
+            for rows in [validation.seeds == seed]
+        }
+
+    def exhibits(self, model: str, task: str) -> tuple[AnyExhibit, ...]:
+        """ROC curves, calibration before and after temperature, and the confusion matrix."""
+        return class_exhibits(self, model=model, task=task)
+
     def facts(self) -> Mapping[str, Any]:
-        """The classes."""
-        return {"classes": list(self.classes)}
+        """The classes, and what is computed from the scores."""
+        return {
+            "classes": list(self.classes),
+            "probabilities": self.probabilities,
+            "ordinal": self.ordinal,
+            "positive": self.positive,
+            "operating_points": [each.model_dump(exclude_none=True) for each in self.operating_points],
+        }
 
     def columns(self) -> Mapping[str, pa.Array]:
         """Setting, seed, true class and scores."""
@@ -69,15 +131,81 @@ class ClassPredictions(Predictions):
             scores=flat.reshape(len(table), len(classes)),
             settings=tuple(table["setting"].to_pylist()),
             seeds=numbers(table, "seed"),
+            probabilities=facts["probabilities"],
+            ordinal=facts["ordinal"],
+            positive=facts["positive"],
+            operating_points=tuple(OperatingPoint(**each) for each in facts["operating_points"]),
             **identity,
         )
 
-    def _setting(self, resampler: Resampler, mask: Mask, setting: str) -> list[Score]:
-        """Metrics of one setting, averaged over its seeds resample by resample."""
-        fits = self._by_seed(mask)
+    def _setting(self, resampler: Resampler, setting: str) -> list[Score]:
+        """Metrics of one setting; calibration is judged for the main one alone."""
+        calibrated = self.probabilities and not setting
+
+        def measure(rows: Places, weights: Weights, groups: Ints) -> Mapping[str, Replicates]:
+            truth, scores = self.truth[rows], self.scores[rows]
+            found = class_metrics(truth, scores, weights, groups, ordinal=self.ordinal)
+            return found | calibration_metrics(truth, scores, weights, groups) if calibrated else found
+
+        return self._measured(resampler, self._mask(setting), measure, setting)
+
+    def _temperature(self, resampler: Resampler) -> list[Score]:
+        """What the temperature changes: calibration, and the area under the curves of several classes."""
+        found = self.temperatures()
+        if not found:
+            return []
+
+        def measure(rows: Places, weights: Weights, groups: Ints) -> Mapping[str, Replicates]:
+            truth = self.truth[rows]
+            scores = tempered(self.scores[rows], found[int(self.seeds[rows[0]])])
+            auc = class_metrics(truth, scores, weights, groups)["auc"]
+            return {"auc": auc, **calibration_metrics(truth, scores, weights, groups)}
+
+        n = int(self._mask(VALIDATION).sum()) // len(found)
+        fitted = unresampled("temperature", list(found.values()), n=n, setting=TEMPERED)
+        return [*self._measured(resampler, self._mask(""), measure, TEMPERED), fitted]
+
+    def _operating(self, resampler: Resampler) -> list[Score]:
+        if self.positive is None:
+            return []
+        column = self.classes.index(self.positive)
+        fitted = self.validation or self.main
+        scores: list[Score] = []
+        for point in self.operating_points:
+            setting = setting_of(point, on_validation=self.validation is not None)
+            chosen = {
+                int(seed): threshold(fitted.truth[rows] == column, fitted.scores[rows, column], point)
+                for seed in np.unique(fitted.seeds)
+                for rows in [fitted.seeds == seed]
+            }
+            held = {seed: value for seed, value in chosen.items() if value is not None}
+            if len(held) < len(chosen):
+                continue
+
+            def measure(
+                rows: Places, weights: Weights, groups: Ints, held: Mapping[int, float] = held
+            ) -> Mapping[str, Replicates]:
+                called = self.scores[rows, column] >= held[int(self.seeds[rows[0]])]
+                return at_threshold(self.truth[rows] == column, called, weights, groups)
+
+            n = len(fitted.rows) // len(held)
+            scores.append(unresampled("threshold", list(held.values()), n=n, setting=setting))
+            scores += self._measured(resampler, self._mask(""), measure, setting)
+        return scores
+
+    def _modality(self, resampler: Resampler, mask: Mask, modality: str) -> Score:
+        def measure(rows: Places, weights: Weights, groups: Ints) -> Mapping[str, Replicates]:
+            return {MAIN: main_metric(self.truth[rows], self.scores[rows], weights, groups)}
+
+        (found,) = self._measured(resampler, mask, measure, "")
+        return replace(found, modality=modality, spread=None, main=False)
+
+    def _measured(self, resampler: Resampler, mask: Mask, measure: Measure, setting: str) -> list[Score]:
+        """What `measure` finds, averaged over the seeds of the rows in `mask`, resample by resample."""
+        fits = [np.flatnonzero(mask & (self.seeds == seed)) for seed in np.unique(self.seeds[mask])]
         patients, groups = np.unique(self.patients[fits[0]], return_inverse=True)
         weights = resampler.weights(patients)
-        found = [class_metrics(self.truth[rows], self.scores[rows], weights, groups) for rows in fits]
+        found = [measure(rows, weights, groups) for rows in fits]
         return [
             Score(
                 metric=metric,
@@ -92,20 +220,29 @@ class ClassPredictions(Predictions):
             for metric in found[0]
         ]
 
-    def _modality(self, resampler: Resampler, mask: Mask, modality: str) -> Score:
-        fits = self._by_seed(mask)
-        patients, groups = np.unique(self.patients[fits[0]], return_inverse=True)
-        weights = resampler.weights(patients)
-        found = [main_metric(self.truth[rows], self.scores[rows], weights, groups) for rows in fits]
-        return Score(
-            metric=MAIN,
-            replicates=np.mean(found, axis=0),
-            n=len(fits[0]),
-            patients=len(patients),
-            modality=modality,
-            seeds=len(fits),
+    def _mask(self, setting: str) -> Mask:
+        return np.array(self.settings, dtype=object) == setting
+
+    def _take(self, kept: Places) -> "ClassPredictions":
+        # Not `replace`: what a subclass adds row by row would keep its length.
+        return ClassPredictions(
+            classes=self.classes,
+            rows=self.rows[kept],
+            samples=tuple(self.samples[row] for row in kept),
+            patients=self.patients[kept],
+            modalities=tuple(self.modalities[row] for row in kept),
+            truth=self.truth[kept],
+            scores=self.scores[kept],
+            settings=tuple(self.settings[row] for row in kept),
+            seeds=self.seeds[kept],
+            probabilities=self.probabilities,
+            ordinal=self.ordinal,
+            positive=self.positive,
+            operating_points=self.operating_points,
         )
 
-    def _by_seed(self, mask: Mask) -> list[NDArray[np.intp]]:
-        """Rows of each seed's fit."""
-        return [np.flatnonzero(mask & (self.seeds == seed)) for seed in np.unique(self.seeds[mask])]
+
+def unresampled(metric: str, values: Sequence[float], *, n: int, setting: str) -> Score:
+    """A number that was fitted on other rows and is held in all resamples: it has no interval of its own."""
+    mean = np.array([float(np.mean(values))])
+    return Score(metric=metric, replicates=mean, n=n, patients=0, setting=setting, seeds=len(values))

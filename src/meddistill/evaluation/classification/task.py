@@ -3,16 +3,16 @@
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Final, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from meddistill.errors import TableError
 from meddistill.evaluation.classification.config import KnnConfig, LinearProbeConfig, ZeroShotConfig
-from meddistill.evaluation.classification.predictions import ClassPredictions
+from meddistill.evaluation.classification.predictions import VALIDATION, ClassPredictions
 from meddistill.evaluation.embeddings import Embeddings
-from meddistill.evaluation.predict import Floats
 from meddistill.evaluation.tables import Part
 from meddistill.evaluation.task import Task
 
@@ -22,10 +22,21 @@ Trained = TypeVar("Trained", bound=LinearProbeConfig | KnnConfig)
 FEW_PATIENTS: Final = 5
 
 
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Scores [n, C] of all rows of a part under one setting and seed."""
+
+    part: Part
+    scores: NDArray[np.float64]
+    setting: str = ""
+    seed: int = 0
+
+
 class ClassificationTask(Task[Labelled, ClassPredictions]):
     """Tasks that give every row of a table a score for each class."""
 
     main = "balanced_accuracy"
+    probabilities: ClassVar[bool]
 
     def combine(
         self,
@@ -34,9 +45,7 @@ class ClassificationTask(Task[Labelled, ClassPredictions]):
     ) -> ClassPredictions:
         """The mean of the members' class probabilities."""
         scores = np.mean([each.scores.astype(np.float64) for each in predictions], axis=0)
-        return self._predictions(
-            predictions[0].classes, scores, predictions[0].settings, predictions[0].seeds
-        )
+        return replace(predictions[0], scores=scores)
 
     def check(self) -> None:
         """Raise TableError for a blank or unknown label in any of the tables."""
@@ -85,27 +94,34 @@ class ClassificationTask(Task[Labelled, ClassPredictions]):
     def classes(self) -> tuple[str, ...]:
         """The classes that scores are given for."""
 
-    def _predictions(
-        self,
-        classes: Sequence[str],
-        scores: Floats | NDArray[np.float64],
-        settings: Sequence[str] = (),
-        seeds: NDArray[np.int64] | None = None,
-    ) -> ClassPredictions:
-        """`scores` of the tested rows, once or several times one after the other."""
-        part = self.tested
-        repeats = len(scores) // len(part)
+    def _predictions(self, classes: Sequence[str], blocks: Sequence[Block]) -> ClassPredictions:
+        """`blocks` one after the other."""
+        config = self.config
+        # Rows of the validation table below zero: no row of the dump is then taken for another of the test.
+        signs = [-1 if block.setting == VALIDATION else 1 for block in blocks]
+        rows = [
+            sign * np.array(block.part.samples.rows, dtype=np.int64)
+            for sign, block in zip(signs, blocks, strict=True)
+        ]
         return ClassPredictions(
             classes=tuple(classes),
-            truth=np.tile(self.truth(part, classes, self.label), repeats),
-            scores=np.asarray(scores, dtype=np.float64),
-            rows=np.tile(np.array(part.samples.rows, dtype=np.int64), repeats),
-            samples=self.names(part.samples.ids) * repeats,
-            patients=np.tile(part.patients, repeats),
-            modalities=part.samples.modalities * repeats,
-            settings=tuple(settings) or ("",) * len(scores),
-            seeds=np.zeros(len(scores), dtype=np.int64) if seeds is None else seeds,
+            truth=np.concatenate([self.truth(block.part, classes, self.label) for block in blocks]),
+            scores=np.concatenate([np.asarray(block.scores, dtype=np.float64) for block in blocks]),
+            rows=np.concatenate(rows),
+            samples=tuple(name for block in blocks for name in self.names(block.part.samples.ids)),
+            patients=np.concatenate([block.part.patients for block in blocks]),
+            modalities=tuple(name for block in blocks for name in block.part.samples.modalities),
+            settings=tuple(block.setting for block in blocks for _ in range(len(block.part))),
+            seeds=np.concatenate([np.full(len(block.part), block.seed, dtype=np.int64) for block in blocks]),
+            probabilities=self.probabilities,
+            ordinal=config.ordinal,
+            positive=None if isinstance(config, KnnConfig) else config.positive,
+            operating_points=() if isinstance(config, KnnConfig) else tuple(config.operating_points),
         )
+
+    def _validated(self, scores: NDArray[np.float64], *, seed: int = 0) -> Block:
+        """Scores of the validation rows, on which temperature and thresholds are fitted."""
+        return Block(part=self.parts["validation"], scores=scores, setting=VALIDATION, seed=seed)
 
 
 class ProbeTask(ClassificationTask[Trained]):
@@ -120,7 +136,9 @@ class ProbeTask(ClassificationTask[Trained]):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Those of the training table. Raises TableError where it has fewer than two."""
+        """Those of the config, or of the training table. Raises TableError where these are fewer than two."""
+        if self.config.classes is not None:
+            return tuple(self.config.classes)
         train = self.parts["train"]
         classes = tuple(sorted(set(train.labels(self.label))))
         if len(classes) < 2:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from meddistill.evaluation.classification.config import ZeroShotConfig
 from meddistill.evaluation.classification.predictions import ClassPredictions
-from meddistill.evaluation.classification.task import ClassificationTask
+from meddistill.evaluation.classification.task import Block, ClassificationTask
 from meddistill.evaluation.embeddings import Embeddings
 from meddistill.evaluation.predict import Floats, normalised
 from meddistill.evaluation.tables import Part
@@ -25,9 +25,17 @@ class ZeroShot(ClassificationTask[ZeroShotConfig]):
     `open_clip.build_zero_shot_classifier`. The logit scale is the model's own: macro AUC and the teacher mean
     depend on it (balanced accuracy, accuracy and F1 do not), and bare cosines (scale 1) would not be what
     the model was trained to say.
+
+    A validation table gives one more number, the temperature by which the logits are divided (`calibration`):
+    it changes how sure the model is and never which class it chooses, so that balanced accuracy, accuracy and
+    F1 stay as they are. Of two classes AUC stays too; of more it may change, for a class's probabilities
+    are then compared between rows whose other classes share differently.
+
+    CheXpert-5x200 (Huang et al., "GLoRIA", 2021) is this task with its five findings as classes.
     """
 
     needs_text = True
+    probabilities = True
 
     @property
     def tested(self) -> Part:
@@ -41,11 +49,16 @@ class ZeroShot(ClassificationTask[ZeroShotConfig]):
 
     def predict(self, embeddings: Embeddings) -> ClassPredictions:
         """Class probabilities of every row."""
-        prompts = self.config.prompts()
-        vectors = class_vectors(embeddings, prompts)
-        images = normalised(embeddings.images(self.tested.samples, self.tested.keys))
+        vectors = class_vectors(embeddings, self.config.prompts())
+        blocks = [Block(part=self.tested, scores=self._scores(embeddings, vectors, self.tested))]
+        if "validation" in self.parts:
+            blocks.append(self._validated(self._scores(embeddings, vectors, self.parts["validation"])))
+        return self._predictions(self.classes, blocks)
+
+    def _scores(self, embeddings: Embeddings, vectors: Floats, part: Part) -> NDArray[np.float64]:
+        images = normalised(embeddings.images(part.samples, part.keys))
         scale = embeddings.model.logit_scale or DEFAULT_LOGIT_SCALE
-        return self._predictions(self.classes, softmax(scale * (images @ vectors.T)))
+        return softmax(scale * (images @ vectors.T))
 
     def facts(self) -> dict[str, Any]:
         """Counts of classes, and which prompts were used."""

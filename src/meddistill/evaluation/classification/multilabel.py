@@ -1,0 +1,119 @@
+"""What the tasks have that judge several labels of every image, each by itself."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meddistill.data.samples import name_rows
+from meddistill.errors import TableError
+from meddistill.evaluation.classification.label_metrics import UNKNOWN
+from meddistill.evaluation.classification.label_predictions import MAIN, LabelPredictions
+from meddistill.evaluation.classification.multilabel_config import (
+    LinearProbeMultilabelConfig,
+    ZeroShotMultilabelConfig,
+)
+from meddistill.evaluation.classification.predictions import VALIDATION
+from meddistill.evaluation.classification.task import FEW_PATIENTS
+from meddistill.evaluation.embeddings import Embeddings
+from meddistill.evaluation.tables import Part
+from meddistill.evaluation.task import Task
+
+Labelled = TypeVar("Labelled", bound=ZeroShotMultilabelConfig | LinearProbeMultilabelConfig)
+
+_PRESENT, _ABSENT = 1, 0
+_CELLS: Final = {"1": _PRESENT, "1.0": _PRESENT, "0": _ABSENT, "0.0": _ABSENT, "-1": UNKNOWN, "-1.0": UNKNOWN}
+
+
+class MultilabelTask(Task[Labelled, LabelPredictions]):
+    """Tasks that give every row of a table a probability for each of several labels."""
+
+    main = MAIN
+
+    def combine(
+        self,
+        members: Sequence[Embeddings],  # noqa: ARG002
+        predictions: Sequence[LabelPredictions],
+    ) -> LabelPredictions:
+        """The mean of the members' probabilities, as CheXzero averages its checkpoints."""
+        return replace(predictions[0], scores=np.mean([each.scores for each in predictions], axis=0))
+
+    def check(self) -> None:
+        """Raise TableError for cells that are no truth of a label."""
+        for part in self.parts.values():
+            self.truth(part)
+
+    def truth(self, part: Part) -> NDArray[np.int64]:
+        """Truth of every label in every row, [n, L]: 1, 0, or -1 where it is not known.
+
+        Raises TableError for a cell of a label's own column that is none of 1, 0, -1 and blank.
+        """
+        labels, columns = self.config.labels, part.samples.columns
+        if isinstance(labels, list):
+            cells = [
+                {each.strip() for each in cell.split(self.config.separator)}
+                for cell in columns[self.config.label]
+            ]
+            return np.array([[int(label in cell) for label in labels] for cell in cells], dtype=np.int64)
+        blank = UNKNOWN if self.config.blank == "unknown" else _ABSENT
+        values = {**_CELLS, "": blank}
+        mistakes = []
+        for column in dict.fromkeys(labels.values()):
+            stripped = [cell.strip() for cell in columns[column]]
+            bad = [row for row, cell in zip(part.samples.rows, stripped, strict=True) if cell not in values]
+            if bad:
+                rule = f"`{column}` must be 1, 0, -1 or blank; it is not in {name_rows(bad)}."
+                mistakes.append(f"{rule} Mend or leave out these rows.")
+        if mistakes:
+            raise TableError(part.subject, mistakes)
+        return np.array(
+            [[values[cell.strip()] for cell in columns[column]] for column in labels.values()], dtype=np.int64
+        ).T
+
+    def facts(self) -> dict[str, Any]:
+        """Of each label the tested rows that have it, their patients, and the rows that are known."""
+        truth, patients = self.truth(self.tested), self.tested.patients
+        labels: dict[str, dict[str, int]] = {}
+        undefined, few = [], []
+        for column, label in enumerate(self.config.names()):
+            present, known = truth[:, column] == _PRESENT, truth[:, column] != UNKNOWN
+            people = len(np.unique(patients[present]))
+            labels[label] = {"n": int(present.sum()), "patients": people, "known": int(known.sum())}
+            if not present.any() or (present == known).all():
+                undefined.append(f"{label} ({'no positive' if not present.any() else 'no negative'} row)")
+            elif people < FEW_PATIENTS:
+                few.append(label)
+        warnings = []
+        if undefined:
+            warnings.append(f"left out of the means over labels: {', '.join(undefined)}")
+        if few:
+            warnings.append(
+                f"fewer than {FEW_PATIENTS} positive test patients of {', '.join(few)}: "
+                "read its intervals with care"
+            )
+        return {"labels": labels, "warnings": warnings}
+
+    def _predictions(
+        self, scores: NDArray[np.float64], validation: NDArray[np.float64] | None
+    ) -> LabelPredictions:
+        """Scores [n, L] of the tested rows, then those of the validation rows."""
+        parts = [self.tested] if validation is None else [self.tested, self.parts["validation"]]
+        settings = ["", VALIDATION][: len(parts)]
+        # As with classes, rows of the validation table stand below zero.
+        rows = [
+            sign * np.array(part.samples.rows, dtype=np.int64)
+            for sign, part in zip((1, -1)[: len(parts)], parts, strict=True)
+        ]
+        return LabelPredictions(
+            labels=self.config.names(),
+            truth=np.concatenate([self.truth(part) for part in parts]),
+            scores=np.concatenate([scores] if validation is None else [scores, validation]),
+            settings=tuple(name for name, part in zip(settings, parts, strict=True) for _ in part.keys),
+            rows=np.concatenate(rows),
+            samples=tuple(name for part in parts for name in self.names(part.samples.ids)),
+            patients=np.concatenate([part.patients for part in parts]),
+            modalities=tuple(name for part in parts for name in part.samples.modalities),
+            operating_points=tuple(self.config.operating_points),
+        )

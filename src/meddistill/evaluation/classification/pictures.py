@@ -1,0 +1,105 @@
+"""What the report draws of classifications: curves and confusion matrices, from the dump."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meddistill.evaluation.classification.calibration import TEMPERED, calibration_curve, tempered
+from meddistill.evaluation.classification.metrics import predicted_share
+from meddistill.evaluation.classification.roc import Roc, mean_roc, roc, thinned
+from meddistill.evaluation.exhibits import AnyExhibit, CalibrationCurve, Confusion, RocCurve
+
+if TYPE_CHECKING:
+    from meddistill.evaluation.classification.label_predictions import LabelPredictions
+    from meddistill.evaluation.classification.predictions import ClassPredictions
+
+MACRO: Final = "macro"
+MOST_CURVES: Final = 20
+MOST_CLASSES: Final = 30
+_DIGITS: Final = 4
+
+
+def class_exhibits(predictions: "ClassPredictions", *, model: str, task: str) -> tuple[AnyExhibit, ...]:
+    """Of the main setting, all seeds together: ROC curves, calibration, confusion.
+
+    With two classes there is one curve, that of the positive class (without one named, of the second); with
+    more there is one for each class, unless there are more than 20, and their mean (`macro`).
+    """
+    main = predictions.main
+    named = _of_classes(main)
+    return (
+        *_curves(named, model=model, task=task),
+        *_calibration(predictions, model=model, task=task),
+        *_confusion(main, model=model, task=task),
+    )
+
+
+def label_exhibits(predictions: "LabelPredictions", *, model: str, task: str) -> tuple[AnyExhibit, ...]:
+    """A ROC curve for each label whose rows have both values, and their mean (`macro`)."""
+    main = predictions.main
+    named = {}
+    for column, label in enumerate(main.labels):
+        known = main.truth[:, column] >= 0
+        curve = roc(main.truth[known, column] == 1, main.scores[known, column]) if known.any() else None
+        if curve is not None:
+            named[label] = curve
+    return tuple(_curves(named, model=model, task=task))
+
+
+def _of_classes(main: "ClassPredictions") -> dict[str, Roc]:
+    columns: Sequence[int] = range(len(main.classes))
+    if len(main.classes) == 2:
+        columns = [main.classes.index(main.positive or main.classes[1])]
+    found = {main.classes[each]: roc(main.truth == each, main.scores[:, each]) for each in columns}
+    return {name: curve for name, curve in found.items() if curve is not None}
+
+
+def _curves(named: dict[str, Roc], *, model: str, task: str) -> Iterator[RocCurve]:
+    drawn = dict(named) if len(named) <= MOST_CURVES else {}
+    if len(named) > 1:
+        drawn[MACRO] = mean_roc(list(named.values()))
+    for label, curve in drawn.items():
+        fpr, tpr = thinned(curve)
+        yield RocCurve(model=model, task=task, label=label, fpr=fpr, tpr=tpr, auc=curve.auc)
+
+
+def _calibration(predictions: "ClassPredictions", *, model: str, task: str) -> Iterator[CalibrationCurve]:
+    if not predictions.probabilities:
+        return
+    main = predictions.main
+    treated = {"": main.scores}
+    found = predictions.temperatures()
+    if found:
+        cooled = np.empty_like(main.scores)
+        for seed, temperature in found.items():
+            rows = main.seeds == seed
+            cooled[rows] = tempered(main.scores[rows], temperature)
+        treated[TEMPERED] = cooled
+    for setting, scores in treated.items():
+        curve = calibration_curve(main.truth, scores)
+        gaps = np.abs(curve.accuracy - curve.confidence) * curve.counts
+        yield CalibrationCurve(
+            model=model,
+            task=task,
+            setting=setting,
+            confidence=_rounded(curve.confidence),
+            accuracy=_rounded(curve.accuracy),
+            counts=tuple(curve.counts.tolist()),
+            ece=float(gaps.sum() / curve.counts.sum()),
+        )
+
+
+def _confusion(main: "ClassPredictions", *, model: str, task: str) -> Iterator[Confusion]:
+    classes = len(main.classes)
+    if classes > MOST_CLASSES:
+        return
+    counts = np.eye(classes)[main.truth].T @ predicted_share(main.scores)
+    counts /= len(np.unique(main.seeds))
+    table = tuple(_rounded(row) for row in counts)
+    yield Confusion(model=model, task=task, classes=main.classes, counts=table)
+
+
+def _rounded(values: NDArray[np.float64]) -> tuple[float, ...]:
+    return tuple(np.round(values, _DIGITS).tolist())

@@ -1,0 +1,56 @@
+"""Few-shot draws: k images of each class, nested."""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+
+from meddistill.data.draws import draw
+from meddistill.data.samples import Samples
+from meddistill.data.splits import Rows
+
+_SETTING: Final = re.compile(r"(\d+) shots? a class")
+
+
+def few_shot(samples: Samples, labels: Sequence[str], shots: int, seed: int) -> Rows:
+    """Positions of `shots` images of each class, sorted; all of a class that has fewer.
+
+    Patients of a class stand in an order that depends on `seed` and their ids alone, and so do the images of
+    a patient. One image of each patient is taken in turn, so that k images are of k patients where a class
+    has as many. A smaller number of shots is a subset of a larger one.
+    """
+    found: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for row, (label, patient) in enumerate(zip(labels, samples.patients, strict=True)):
+        found[label][patient].append(row)
+    taken: list[int] = []
+    for label, patients in found.items():
+        places = []
+        for patient, rows in patients.items():
+            place = draw("shot", seed, label, patient)
+            ordered = sorted(rows, key=lambda row: (draw("shot image", seed, samples.ids[row]), row))
+            places += [(turn, place, row) for turn, row in enumerate(ordered)]
+        taken += [row for _, _, row in sorted(places)[:shots]]
+    return np.array(sorted(taken), dtype=np.int64)
+
+
+def shots_setting(shots: int) -> str:
+    """What the results call the setting."""
+    return f"{shots} shot{'' if shots == 1 else 's'} a class"
+
+
+def shots_of(setting: str) -> int | None:
+    """The number of shots that a setting of the results names; None for another setting."""
+    found = _SETTING.fullmatch(setting)
+    return int(found[1]) if found else None
+
+
+def shortages(counts: Mapping[str, int], shots: Sequence[int]) -> list[str]:
+    """A sentence for classes without a training image, and one for those with fewer than asked for."""
+    absent = [name for name, count in counts.items() if not count]
+    said = [f"no training image of {', '.join(absent)}: never predicted"] if absent else []
+    short = [f"{name} ({count})" for name, count in counts.items() if 0 < count < max(shots, default=0)]
+    if short:
+        said.append(f"fewer training images than {max(shots)} shots of {', '.join(short)}: all are used")
+    return said

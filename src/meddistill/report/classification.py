@@ -1,0 +1,252 @@
+"""Classification in detail: the student beside the best teacher of each task, and what scores are worth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from meddistill.evaluation.classification.shots import shots_of
+from meddistill.evaluation.exhibits import CalibrationCurve, Confusion, RocCurve
+from meddistill.evaluation.results import Result, Results, TaskFacts
+from meddistill.report.classification_charts import (
+    Bins,
+    Line,
+    ShotPoint,
+    confusion_chart,
+    reliability_chart,
+    roc_chart,
+    shots_chart,
+)
+from meddistill.report.models import Look
+from meddistill.report.words import DASH, FAMILIES, between, count, metric, number, plain_name
+
+MACRO = "macro"
+_MOST_DRAWN = 16
+_MOST_CLASSES = 12
+_MEASURES = ("sensitivity", "specificity", "ppv", "npv")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """A picture with its title, a legend of (label, CSS class, value) and a line below; wide: two columns."""
+
+    title: str
+    chart: Markup
+    legend: tuple[tuple[str, str, str], ...] = ()
+    note: str = ""
+    wide: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatingRow:
+    """One rule for one model: threshold, then (value, interval) of each measure."""
+
+    rule: str
+    source: str
+    model: str
+    css: str
+    threshold: str
+    cells: tuple[tuple[str, str], ...]
+    prevalence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskDetail:
+    """Everything about one task; `each` are the curves of its classes or labels, which `unfold` shows."""
+
+    name: str
+    family: str
+    size: str
+    panels: tuple[Panel, ...]
+    each: tuple[Panel, ...]
+    unfold: bool
+    operating: tuple[OperatingRow, ...]
+
+
+def classification_details(results: Results, looks: Sequence[Look]) -> tuple[TaskDetail, ...]:
+    """A record for every task that has something to show."""
+    found = (_detail(results, task, looks) for task in results.tasks)
+    return tuple(each for each in found if each.panels or each.each or each.operating)
+
+
+def _detail(results: Results, task: TaskFacts, looks: Sequence[Look]) -> TaskDetail:
+    shown = _shown(results, task.name, looks)
+    curves = [each for each in results.exhibits if isinstance(each, RocCurve) and each.task == task.name]
+    panels = [_roc(task, curves, shown), _reliability(results, task, shown), _confusion(results, task, shown)]
+    return TaskDetail(
+        name=plain_name(task.name),
+        family=FAMILIES.get(task.family, task.family),
+        size=f"{count(task.n)} rows, {count(task.patients)} patients",
+        panels=tuple(each for each in (*panels, _shots(results, task, looks)) if each is not None),
+        each=_one_each(task, curves, shown),
+        unfold="labels" in task.facts,
+        operating=_operating(results, task, shown),
+    )
+
+
+def _shown(results: Results, task: str, looks: Sequence[Look]) -> list[Look]:
+    """The student (without one the first model) and the best teacher of the task."""
+    named = [look for look in looks if look.role == "student"][:1] or list(looks[:1])
+    best = results.best_teacher(task)
+    teacher = [look for look in looks if best is not None and look.name == best.model]
+    return [*named, *(look for look in teacher if look not in named)]
+
+
+def _roc(task: TaskFacts, curves: Sequence[RocCurve], shown: Sequence[Look]) -> Panel | None:
+    """One curve for each model: the mean over classes, of two that of the positive one.
+
+    Of several labels the mean stands among the labels' own curves, unless there are too many of them.
+    """
+    labels = list(dict.fromkeys(each.label for each in curves))
+    if not labels or ("labels" in task.facts and len(labels) <= _MOST_DRAWN):
+        return None
+    chosen = MACRO if MACRO in labels else labels[0]
+    what = "labels" if "labels" in task.facts else "classes"
+    title = f"ROC, mean over {what}" if chosen == MACRO else f"ROC of “{chosen}”"
+    return _roc_panel(title, [each for each in curves if each.label == chosen], shown, small=False)
+
+
+def _one_each(task: TaskFacts, curves: Sequence[RocCurve], shown: Sequence[Look]) -> tuple[Panel, ...]:
+    """The curves of each class or label by itself, where there are several."""
+    several = "labels" in task.facts
+    labels = [label for label in dict.fromkeys(each.label for each in curves) if several or label != MACRO]
+    if not (1 if several else 2) <= len(labels) <= _MOST_DRAWN:
+        return ()
+    labels.sort(key=lambda label: label != MACRO)
+    known = task.facts.get("labels") or task.facts.get("classes") or {}
+    found = []
+    for label in labels:
+        panel = _roc_panel(label, [each for each in curves if each.label == label], shown, small=True)
+        if panel is not None:
+            rows = known.get(label, {}).get("n")
+            name = "Mean over labels" if label == MACRO else label
+            title = f"{name} (n = {count(rows)})" if rows is not None else name
+            found.append(Panel(title=title, chart=panel.chart, legend=panel.legend))
+    return tuple(found)
+
+
+def _roc_panel(title: str, curves: Sequence[RocCurve], shown: Sequence[Look], *, small: bool) -> Panel | None:
+    by_model = {each.model: each for each in curves}
+    drawn = [(look, by_model[look.name]) for look in shown if look.name in by_model]
+    if not drawn:
+        return None
+    lines = [
+        Line(label=look.name, css=look.css, points=tuple(zip(each.fpr, each.tpr, strict=True)))
+        for look, each in drawn
+    ]
+    legend = tuple((look.name, look.css, f"AUC {number(each.auc)}") for look, each in drawn)
+    return Panel(title=title, chart=roc_chart(lines, label=title, small=small), legend=legend)
+
+
+def _reliability(results: Results, task: TaskFacts, shown: Sequence[Look]) -> Panel | None:
+    """The first shown model, as it is and after its temperature."""
+    name, css = shown[0].name, shown[0].css
+    curves = [
+        each
+        for each in results.exhibits
+        if isinstance(each, CalibrationCurve) and (each.task, each.model) == (task.name, name)
+    ]
+    if not curves:
+        return None
+    bins = [
+        Bins(
+            label=each.setting or "as it is",
+            css=css if not each.setting else "c-p2",
+            confidence=each.confidence,
+            accuracy=each.accuracy,
+            counts=each.counts,
+            dashed=bool(each.setting),
+        )
+        for each in curves
+    ]
+    legend = tuple(
+        (part.label, part.css, f"ECE {number(each.ece)}") for part, each in zip(bins, curves, strict=True)
+    )
+    temperature = next(
+        (row for row in results.of(model=name, task=task.name) if row.metric == "temperature"), None
+    )
+    note = f"Temperature {number(temperature.value, 2)}, fitted on validation." if temperature else ""
+    title = f"Reliability of {name}"
+    return Panel(title=title, chart=reliability_chart(bins, label=title), legend=legend, note=note)
+
+
+def _confusion(results: Results, task: TaskFacts, shown: Sequence[Look]) -> Panel | None:
+    name = shown[0].name
+    found = next(
+        (
+            each
+            for each in results.exhibits
+            if isinstance(each, Confusion) and (each.task, each.model) == (task.name, name)
+        ),
+        None,
+    )
+    if found is None or len(found.classes) > _MOST_CLASSES:
+        return None
+    title = f"Decisions of {name}"
+    return Panel(
+        title=title,
+        chart=confusion_chart(found.classes, found.counts, label=f"Confusion matrix of {name}"),
+        note="Rows of the table; shade: share of the true class.",
+    )
+
+
+def _shots(results: Results, task: TaskFacts, looks: Sequence[Look]) -> Panel | None:
+    series = []
+    for look in looks:
+        rows = [
+            row
+            for row in results.of(model=look.name, task=task.name)
+            if row.metric == task.main_metric and not row.modality and row.value is not None
+        ]
+        points = [_shot_point(row) for row in rows if shots_of(row.setting) is not None]
+        if points:
+            whole = [_shot_point(row) for row in rows if row.main]
+            ordered = sorted(points, key=lambda point: point.shots or 0)
+            series.append((look.name, look.css, [*ordered, *whole]))
+    if not series:
+        return None
+    title = f"{metric(task.main_metric).capitalize()} over labelled images"
+    return Panel(
+        title=title,
+        chart=shots_chart(series, label=title, metric=metric(task.main_metric)),
+        legend=tuple((name, css, "") for name, css, _ in series),
+        note=f"Means over draws; bars are intervals over patients, of {series[0][0]} alone.",
+        wide=True,
+    )
+
+
+def _shot_point(row: Result) -> ShotPoint:
+    return ShotPoint(shots=shots_of(row.setting), value=row.value or 0.0, low=row.low, high=row.high)
+
+
+def _operating(results: Results, task: TaskFacts, shown: Sequence[Look]) -> tuple[OperatingRow, ...]:
+    rows: dict[str, dict[str, dict[str, Result]]] = {}
+    for row in results.of(task=task.name):
+        if ", threshold from " in row.setting:
+            rows.setdefault(row.setting, {}).setdefault(row.model, {})[row.metric] = row
+    return tuple(
+        _operating_row(setting, models[look.name], look)
+        for setting, models in rows.items()
+        for look in shown
+        if look.name in models
+    )
+
+
+def _operating_row(setting: str, rows: dict[str, Result], look: Look) -> OperatingRow:
+    rule, _, source = setting.rpartition(", threshold from ")
+    threshold = rows.get("threshold")
+    prevalence = rows.get("prevalence")
+    return OperatingRow(
+        rule=rule,
+        source=source,
+        model=look.name,
+        css=look.css,
+        threshold=number(threshold.value) if threshold else DASH,
+        cells=tuple(
+            (number(rows[name].value), between(rows[name].low, rows[name].high, 2))
+            if name in rows
+            else (DASH, "")
+            for name in _MEASURES
+        ),
+        prevalence=f"{100 * prevalence.value:.1f}%" if prevalence and prevalence.value is not None else DASH,
+    )
