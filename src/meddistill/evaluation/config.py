@@ -9,11 +9,13 @@ from pydantic import Field, model_validator
 from meddistill.data.config import TableConfig
 from meddistill.evaluation.classification.config import KnnConfig, LinearProbeConfig, ZeroShotConfig
 from meddistill.evaluation.retrieval.config import RetrievalConfig
+from meddistill.evaluation.segmentation.config import SegmentationProbeConfig
 from meddistill.evaluation.statistics.config import BootstrapConfig
 from meddistill.evaluation.task_config import Name, Strict
 
 AnyTaskConfig = Annotated[
-    ZeroShotConfig | LinearProbeConfig | KnnConfig | RetrievalConfig, Field(discriminator="kind")
+    ZeroShotConfig | LinearProbeConfig | KnnConfig | RetrievalConfig | SegmentationProbeConfig,
+    Field(discriminator="kind"),
 ]
 
 

@@ -10,13 +10,20 @@ from meddistill.evaluation.classification.zero_shot import ZeroShot
 from meddistill.evaluation.config import AnyTaskConfig
 from meddistill.evaluation.predictions import SampleNames
 from meddistill.evaluation.retrieval.task import Retrieval
+from meddistill.evaluation.segmentation.task import SegmentationProbe
 from meddistill.evaluation.tables import Part
 from meddistill.evaluation.task import Task
 
 AnyTask = Task[Any, Any]
 
 TASKS: Final[Mapping[str, Callable[[Any, Mapping[str, Part], SampleNames], AnyTask]]] = MappingProxyType(
-    {"zero_shot": ZeroShot, "linear_probe": LinearProbe, "knn": Knn, "retrieval": Retrieval}
+    {
+        "zero_shot": ZeroShot,
+        "linear_probe": LinearProbe,
+        "knn": Knn,
+        "retrieval": Retrieval,
+        "segmentation_probe": SegmentationProbe,
+    }
 )
 
 

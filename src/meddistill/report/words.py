@@ -14,6 +14,7 @@ FAMILIES: Final[Mapping[str, str]] = MappingProxyType(
         "linear_probe": "linear probe",
         "knn": "nearest neighbours",
         "retrieval": "retrieval",
+        "segmentation_probe": "segmentation",
         "mean": "mean",
     }
 )
@@ -24,6 +25,10 @@ METRICS: Final[Mapping[str, str]] = MappingProxyType(
         "auc": "macro AUC",
         "f1": "macro F1",
         "mean_recall": "mean recall",
+        "dice": "Dice",
+        "iou": "IoU",
+        "missed": "structures missed",
+        "invented": "structures invented",
         "mean of main metrics": "mean of main metrics",
     }
 )
