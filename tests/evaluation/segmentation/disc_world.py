@@ -42,7 +42,7 @@ class PatchModel:
         advance(len(samples))
         return values.mean(axis=1).astype(np.float32)
 
-    def embed_texts(self, texts: Sequence[str]) -> np.ndarray | None:
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray | None:  # noqa: ARG002
         return None
 
     def image_tokens(self, samples: Samples, *, advance: Callable[[int], None]) -> Tokens | None:
@@ -55,7 +55,7 @@ class PatchModel:
         grid = (self._patches, self._patches)
         return Tokens(values=values.astype(np.float16), mask=mask, grid=grid, geometry=self._geometry)
 
-    def text_tokens(self, texts: Sequence[str]) -> Tokens | None:
+    def text_tokens(self, texts: Sequence[str]) -> Tokens | None:  # noqa: ARG002
         return None
 
     def _values(self, samples: Samples) -> np.ndarray:

@@ -74,7 +74,8 @@ def surface_tool() -> str:
 
 def _surfaces(truth: Mask, given: Mask, tolerance: float, spacing: Spacing) -> tuple[float, float]:
     import torch
-    from monai.metrics import compute_hausdorff_distance, compute_surface_dice  # costs seconds
+    from monai.metrics.hausdorff_distance import compute_hausdorff_distance  # importing costs seconds
+    from monai.metrics.surface_dice import compute_surface_dice
 
     rows, columns = _around(truth | given)
     left, right = (

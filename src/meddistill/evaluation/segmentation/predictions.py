@@ -120,20 +120,24 @@ class MaskPredictions(Predictions):
             values[MISSED] = np.where(truth, (~marked).astype(np.float64), np.nan)
             values[INVENTED] = np.where(truth, np.nan, marked.astype(np.float64))
         fits = [np.flatnonzero(mask & (self.seeds == seed)) for seed in np.unique(self.seeds[mask])]
-        return [self._score(resampler, name, each, fits, modality) for name, each in values.items()]
+        return [
+            self._score(resampler, name, each, fits=fits, modality=modality) for name, each in values.items()
+        ]
 
     def _score(
         self,
         resampler: Resampler,
         name: str,
         values: NDArray[np.float64],
+        *,
         fits: Sequence[NDArray[np.intp]],
         modality: str,
     ) -> Score:
         counted = [rows[np.isfinite(values[rows])] for rows in fits]
         patients = np.unique(self.patients[counted[0]])
         weights = resampler.weights(patients).astype(np.float64)
-        found = [self._mean(values, rows, patients, weights) for rows in counted]
+        groups = [np.searchsorted(patients, self.patients[rows]) for rows in counted]
+        found = [_mean(values[rows], group, weights) for rows, group in zip(counted, groups, strict=True)]
         return Score(
             metric=name,
             replicates=np.mean(found, axis=0),
@@ -145,19 +149,15 @@ class MaskPredictions(Predictions):
             main=name == MAIN and not modality,
         )
 
-    def _mean(
-        self,
-        values: NDArray[np.float64],
-        rows: NDArray[np.intp],
-        patients: Ints,
-        weights: NDArray[np.float64],
-    ) -> Replicates:
-        groups = np.searchsorted(patients, self.patients[rows])
-        totals = np.bincount(groups, values[rows], len(patients))
-        counts = np.bincount(groups, minlength=len(patients))
-        with np.errstate(invalid="ignore"):
-            mean: Replicates = (weights @ totals) / (weights @ counts)
-        return mean
+
+def _mean(values: NDArray[np.float64], groups: NDArray[np.intp], weights: NDArray[np.float64]) -> Replicates:
+    """Mean of `values` under the `weights` [R, p] of their `groups`, [R]; NaN where no weight is left."""
+    patients = weights.shape[1]
+    totals = np.bincount(groups, values, patients)
+    counts = np.bincount(groups, minlength=patients)
+    with np.errstate(invalid="ignore"):
+        mean: Replicates = (weights @ totals) / (weights @ counts)
+    return mean
 
 
 def mask_png(mask: Mask) -> bytes:

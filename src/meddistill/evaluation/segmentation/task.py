@@ -39,7 +39,7 @@ _Probability = Callable[[int, int], Floats]
 
 @dataclass(frozen=True, kw_only=True)
 class _Maps:
-    """Logits of the tested images for every seed, on the decoder's grid, and what that covers of each image."""
+    """Logits of the tested images for every seed on the decoder's grid, and the boxes that it covers."""
 
     logits: tuple[Floats, ...]
     boxes: tuple[Box, ...]
@@ -127,7 +127,7 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
             coverage(learnt[place], _whole(learnt.shapes[place]), _MEAN_CELLS)[0]
             for place in range(len(learnt))
         ]
-        prior = np.mean(shares, axis=0, dtype=np.float32)
+        prior: Floats = np.stack(shares).mean(axis=0)
 
         def nothing(_: int, place: int) -> Floats:
             return np.zeros(tested.shapes[place], dtype=np.float32)
@@ -186,9 +186,9 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
         size = rows * one.values[0].size * 2 / 1e9
         if size > self.config.most_gigabytes:
             msg = (
-                f"`most_gigabytes` of task `{self.name}` must hold the patch tokens of {embeddings.model.name}: "
-                f"{rows:,} rows of {one.values.shape[1]:,} x {one.values.shape[2]:,} take {size:.1f} GB; "
-                f"got {self.config.most_gigabytes:g}. Raise it, or judge fewer rows by `where`."
+                f"`most_gigabytes` of task `{self.name}` must hold the patch tokens of "
+                f"{embeddings.model.name}: {rows:,} rows of {one.values.shape[1]:,} x {one.values.shape[2]:,} "
+                f"take {size:.1f} GB; got {self.config.most_gigabytes:g}. Raise it, or judge fewer rows by `where`."
             )
             raise UserError(msg)
 
