@@ -185,10 +185,11 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
         rows = sum(len(part) for part in self.parts.values())
         size = rows * one.values[0].size * 2 / 1e9
         if size > self.config.most_gigabytes:
+            shape = f"{rows:,} rows of {one.values.shape[1]:,} x {one.values.shape[2]:,}"
             msg = (
                 f"`most_gigabytes` of task `{self.name}` must hold the patch tokens of "
-                f"{embeddings.model.name}: {rows:,} rows of {one.values.shape[1]:,} x {one.values.shape[2]:,} "
-                f"take {size:.1f} GB; got {self.config.most_gigabytes:g}. Raise it, or judge fewer rows by `where`."
+                f"{embeddings.model.name}, {size:.1f} GB ({shape}); got {self.config.most_gigabytes:g}. "
+                "Raise it, or judge fewer rows by `where`."
             )
             raise UserError(msg)
 
