@@ -20,7 +20,7 @@ from meddistill.imaging.sniff import damaged, sniff
 # JPEG is left out: it smears labels into values that nobody drew.
 _FORMATS = [file.format for file in (PngImageFile, TiffImageFile, BmpImageFile)]
 _JPEG: Final = b"\xff\xd8\xff"
-_ONE_CHANNEL: Final = {"1", "L", "P", "I", "I;16", "I;16L", "I;16B", "I;16N"}
+_ONE_CHANNEL: Final = {"1", "L", "P", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 _MOST: Final = 255
 
 

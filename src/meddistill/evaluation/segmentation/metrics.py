@@ -81,7 +81,7 @@ def _surfaces(truth: Mask, given: Mask, tolerance: float, spacing: Spacing) -> t
     left, right = (
         torch.from_numpy(mask[rows, columns][None, None].astype(np.float32)) for mask in (given, truth)
     )
-    shared: Mapping[str, Any] = {"include_background": True, "spacing": list(spacing)}
+    shared: Mapping[str, Any] = {"include_background": True, "spacing": [float(side) for side in spacing]}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # MONAI 1.5 and 1.6 of a call inside themselves
         distance = compute_hausdorff_distance(left, right, percentile=_PERCENTILE, **shared)

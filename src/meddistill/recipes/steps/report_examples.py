@@ -23,7 +23,9 @@ def examples_of(session: Session, results: Results) -> Examples:
     wanted: dict[str, set[int]] = defaultdict(set)
     for example in results.examples:
         wanted[example.table].update((example.query, *example.answers))
-    outlined = {(each.table, each.row) for each in results.exhibits if isinstance(each, MaskExample) and each.given}
+    outlined = {
+        (each.table, each.row) for each in results.exhibits if isinstance(each, MaskExample) and each.given
+    }
     for name, row in outlined:
         wanted[name].add(row)
     pictures: dict[tuple[str, int], bytes] = {}
