@@ -60,7 +60,7 @@ def test_spacings(world: Path) -> None:
     assert set(_task(world).masks["test"].spacings) == {None}
     assert set(_task(world, spacing=[0.5, 0.7]).masks["test"].spacings) == {(0.5, 0.7)}
     assert set(_task(world, spacing_column="spacing").masks["test"].spacings) == {(0.5, 2)}
-    _change(world, "spacing", lambda row: " 0.25 ")
+    _change(world, "spacing", lambda _: " 0.25 ")
     assert set(_task(world, spacing_column="spacing").masks["test"].spacings) == {(0.25, 0.25)}
 
 
@@ -109,7 +109,7 @@ def test_a_training_table_without_the_structure_is_refused(world: Path) -> None:
 
 def test_other_masks_are_another_task_and_other_cells_are_not(world: Path) -> None:
     first, tables = _task(world).digest(), SuiteTables(suite(), base=world).digests()
-    _change(world, "spacing", lambda row: "9")
+    _change(world, "spacing", lambda _: "9")
     assert _task(world).digest() == first
     path = world / "secret-1-1_mask.png"
     labels = np.asarray(Image.open(path)).copy()

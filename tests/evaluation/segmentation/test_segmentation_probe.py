@@ -1,11 +1,14 @@
 """The segmentation probe from images with label maps to results."""
 
+import base64
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from disc_world import PatchModel, suite, task, write_discs
+from PIL import Image
 
 from meddistill.data.samples import Samples
 from meddistill.errors import NonFiniteError, UserError
@@ -23,6 +26,7 @@ from meddistill.evaluation.tables import SuiteTables
 from meddistill.imaging import Geometry
 from meddistill.progress import SilentProgress
 
+BOX = Image.Resampling.BOX
 METRICS = ("dice", "iou", "hd95_px", "nsd_2px", "missed", "invented")
 
 
@@ -117,11 +121,6 @@ def test_facts_say_by_which_rules(results: Results) -> None:
 def test_the_dump_s_numbers_are_those_of_the_masks(discs: Path, tmp_path: Path) -> None:
     _evaluate(discs, tmp_path, PatchModel(), suite=suite(task()), examples=True)
     dump = _dump(tmp_path / "predictions" / "discs" / "student.parquet")
-    import base64
-    import io
-
-    from PIL import Image
-
     shown = dump.exhibits("student", "discs")
     assert len(shown) == 3
     for each in shown:
@@ -176,13 +175,9 @@ def test_baselines(discs: Path) -> None:
     mean = found[MEAN_MASK]
     assert mean.values[:, 0].mean() > nothing.values[:, 0].mean()
     masks = built.masks["train"]
-    from PIL import Image
-
     resized = np.mean(
         [
-            np.asarray(
-                Image.fromarray(masks[place].astype(np.float32)).resize((52, 36), Image.Resampling.BOX)
-            )
+            np.asarray(Image.fromarray(masks[place].astype(np.float32)).resize((52, 36), BOX))
             for place in range(len(masks))
         ],
         axis=0,
@@ -200,7 +195,7 @@ def test_images_without_the_structure_can_be_left_out(discs: Path, tmp_path: Pat
 
 
 def test_the_grid_lies_where_the_model_looks(discs: Path) -> None:
-    """A model that crops sees the middle; its outlines stand there, and what it does not see is background."""
+    """A model that crops sees the middle; its outlines stand there, and all else is background."""
     embeddings = [
         Embeddings(
             PatchModel(resize, patches=12, geometry=Geometry(48, 48, resize, "bilinear")),
@@ -213,7 +208,7 @@ def test_the_grid_lies_where_the_model_looks(discs: Path) -> None:
     crop, pad, squash = (built.predict(each) for each in embeddings)
     for whole in (pad, squash):
         assert whole.values[:, 0].mean() > 0.93
-    assert 0.3 < crop.values[:, 0].mean() < pad.values[:, 0].mean()
+    assert crop.values[:, 0].mean() > 0.8
     shapes, maps = built.masks["test"].shapes, built._maps(embeddings[0])
     place = shapes.index((36, 52))
     probability = maps.probability(0, place, (36, 52))
@@ -224,9 +219,7 @@ def test_the_grid_lies_where_the_model_looks(discs: Path) -> None:
 
 def test_too_many_tokens_are_refused_before_they_are_made(discs: Path, tmp_path: Path) -> None:
     model = PatchModel()
-    with pytest.raises(
-        UserError, match=r"most_gigabytes.*of student, 0\.0 GB \(40 rows of 64 x 12\); got 1e-06"
-    ):
+    with pytest.raises(UserError, match=r"of student, 0\.0 GB \(40 rows of 64 x 12\); got 1e-06"):
         _evaluate(discs, tmp_path, model, suite=suite(task(most_gigabytes=1e-6)))
     assert model.asked == 2
 
