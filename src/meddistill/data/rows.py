@@ -11,13 +11,14 @@ _LONGEST_NUMBER = 9
 
 
 class Row:
-    """One row while it is checked: its cells by role, what is wrong with it, and its image once found."""
+    """One row while it is checked: its cells by role, what is wrong with it, and its images once found."""
 
-    __slots__ = ("_named", "_raw", "_refused", "index", "mistakes", "ref")  # there are millions
+    __slots__ = ("_named", "_raw", "_refused", "index", "mistakes", "others", "ref")  # there are millions
 
     def __init__(self, raw: RawTable, index: int, named: Mapping[str, str]) -> None:
         self.index = index
         self.ref: ImageRef | None = None
+        self.others: dict[str, ImageRef] | None = None
         self.mistakes: list[str] = []
         self._raw = raw
         self._named = named
@@ -62,16 +63,17 @@ class Row:
 class RowChecks:
     """Checks rows in order; knows the ids it has seen.
 
-    `find` gives the image that a row and its cell name, or raises PathRefusedError.
+    `find` gives, by role, the image that a row and its cell name, or raises PathRefusedError; `image` is the
+    row's own.
     """
 
-    def __init__(self, raw: RawTable, find: Callable[[int, str], ImageFile]) -> None:
+    def __init__(self, raw: RawTable, find: Mapping[str, Callable[[int, str], ImageFile]]) -> None:
         self._raw = raw
         self._find = find
         self._first_with_id: dict[str, int] = {}
 
     def check(self, row: Row) -> None:
-        """Add every mistake of the row to `row.mistakes`; set `row.ref` when its image was found."""
+        """Add every mistake of the row to `row.mistakes`; set `row.ref` and `row.others` when found."""
         if row.readable("text") and not normalise_text(row.cell("text")):
             row.refuse("text", "must hold a caption; got an empty one")
         if row.readable("patient") and not row.cell("patient"):
@@ -79,8 +81,9 @@ class RowChecks:
         if row.readable("id"):
             self._check_id(row)
         selectors = self._selectors(row)
-        if row.readable("image"):
-            self._find_image(row, selectors)
+        for role in self._find:
+            if row.readable(role):
+                self._find_image(row, role, selectors)
 
     def _check_id(self, row: Row) -> None:
         name = row.cell("id")
@@ -103,8 +106,13 @@ class RowChecks:
                 row.refuse(role, f"must be a whole number from 0; got {shown(cell)}")
         return chosen
 
-    def _find_image(self, row: Row, selectors: Mapping[str, int]) -> None:
+    def _find_image(self, row: Row, role: str, selectors: Mapping[str, int]) -> None:
         try:
-            row.ref = ImageRef(self._find(row.index, row.cell("image")), **selectors)
+            ref = ImageRef(self._find[role](row.index, row.cell(role)), **selectors)
         except PathRefusedError as refused:
-            row.refuse("image", str(refused))
+            row.refuse(role, str(refused))
+            return
+        if role == "image":
+            row.ref = ref
+        else:
+            row.others = {**(row.others or {}), role: ref}

@@ -21,7 +21,8 @@ class Samples:
     `texts` is None for a table without captions. `ids` are unique; without a column of ids they are row
     numbers. `patients` without a column of patients is `UNKNOWN_PATIENT` and a hash of the image's path, so
     that rows of one image stay together. `modalities` holds "" where unknown. `columns` are the other columns
-    that were asked for. `rows` are the rows of the table, counted from 1 without the header. `skipped` tells
+    that were asked for, `images` pictures beside the row's own by the column that names them (label maps).
+    `rows` are the rows of the table, counted from 1 without the header. `skipped` tells
     why rows were dropped and quotes their cells, `skipped_rows` are their numbers. `table_hash` changes with
     anything above except these two; it knows the images' paths (relative to their root), not their pixels
     (`image_keys` does).
@@ -33,6 +34,7 @@ class Samples:
     patients: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    images: Mapping[str, tuple[ImageRef, ...]] = field(default_factory=dict)
     rows: tuple[int, ...] = ()
     options: DecodeOptions = DEFAULT_OPTIONS
     skipped: tuple[str, ...] = ()
@@ -48,11 +50,14 @@ class Samples:
         texts = self.texts or ("",) * count
         named = {"ids": ids, "patients": patients, "modalities": modalities, "texts": texts, **self.columns}
         lengths = {name: len(column) for name, column in [*named.items(), ("rows", rows)]}
+        lengths |= {f"images.{name}": len(refs) for name, refs in self.images.items()}
         wrong = {name: length for name, length in lengths.items() if length != count}
         if wrong:
             msg = f"columns must have {count} entries like `refs`; got {wrong}."
             raise ValueError(msg)
-        named["refs"] = tuple(f"{ref.path}|{ref.frame}|{ref.axis}|{ref.slice}" for ref in self.refs)
+        pictures = {"refs": self.refs, **{f"images.{name}": refs for name, refs in self.images.items()}}
+        for name, refs in pictures.items():
+            named[name] = tuple(f"{ref.path}|{ref.frame}|{ref.axis}|{ref.slice}" for ref in refs)
         table_hash = self.table_hash or content_hash(named, self.options)
         filled = {"rows": rows, "ids": ids, "patients": patients, "modalities": modalities}
         for name, value in {**filled, "table_hash": table_hash}.items():
@@ -79,6 +84,7 @@ class Samples:
             patients=pick(self.patients),
             modalities=pick(self.modalities),
             columns={name: pick(column) for name, column in self.columns.items()},
+            images={name: tuple(refs[row] for row in chosen) for name, refs in self.images.items()},
             rows=tuple(self.rows[row] for row in chosen),
             table_hash=hashlib.sha256(taken.encode()).hexdigest(),
         )

@@ -25,13 +25,14 @@ def read_shards(
     image: str = IMAGE,
     index: Path | None = None,
     lists: Sequence[str] = (),
+    beside: Sequence[str] = (),
 ) -> RawTable:
     """The wanted columns of tar shards in the WebDataset format, one row a sample.
 
     The columns are `__key__`, `image`, every kind of file (`txt`, `cls`, `left.png`), and the fields of the
     samples' `.json`; a file's text or a field that a sample lacks is "". Columns in `lists` may hold lists of
-    text in the `.json`, which become text separated by LIST_SEPARATOR. The column `image` is "" here, for
-    `SampleImages` finds images. `index` is a folder for `shard_index`.
+    text in the `.json`, which become text separated by LIST_SEPARATOR. The columns `image` and `beside`
+    are "" here, for `SampleImages` finds images. `index` is a folder for `shard_index`.
 
     Broken are samples with a key that an earlier one has, with two files of a kind, without a `.json` where
     one is asked, or with a `.json` that is none, belongs to another key or holds no plain value. Raises
@@ -47,7 +48,7 @@ def read_shards(
         fields = reader.read(columns, broken)
     _refuse_ambiguous(table, wanted, names=names, fields=fields)
     for name in {*wanted} & {*names}:
-        columns[name] = ("",) * len(samples) if name in {IMAGE, image} else _texts(samples, name)
+        columns[name] = ("",) * len(samples) if name in {IMAGE, image, *beside} else _texts(samples, name)
     return RawTable(
         names=(*names, *fields),
         columns=columns,

@@ -23,12 +23,18 @@ _MOST_VALUES = 8
 
 
 def read_table(
-    config: TableConfig, *, base: Path, columns: Sequence[str] = (), lists: Sequence[str] = ()
+    config: TableConfig,
+    *,
+    base: Path,
+    columns: Sequence[str] = (),
+    lists: Sequence[str] = (),
+    images: Sequence[str] = (),
 ) -> Samples:
     """The rows of a table that `config.where` keeps, checked.
 
     `config.table`, `root` and `unpack` are relative to `base`; `columns` are further columns to keep, as
-    text; those of them in `lists` may hold lists, kept as text with LIST_SEPARATOR between. Rows are refused
+    text; those of them in `lists` may hold lists, kept as text with LIST_SEPARATOR between. `images` are
+    columns of images beside the row's own, found like it and under the same selectors. Rows are refused
     for a malformed record, bytes that are no UTF-8, an image that is missing or outside the root, an empty
     caption, a blank or repeated id, a blank patient, a selector that is no whole number.
     Damaged images show at decoding; `read_readable` finds them as well.
@@ -36,12 +42,18 @@ def read_table(
     Raises TableError with one line for every mistake, or, under `on_error: skip`, when no row is left.
     """
     path = base / config.table
-    named = config.named_columns | {f"columns.{name}": name for name in columns}
-    raw = _joined(_read(config, base, list(named.values()), lists), config, base, list(named.values()))
+    beside = {f"images.{name}": name for name in images}
+    named = config.named_columns | {f"columns.{name}": name for name in columns} | beside
+    wanted = list(named.values())
+    raw = _joined(_read(config, base, wanted, lists=lists, beside=images), config, base, wanted)
     _check_columns(path, raw, named)
     indices = _selected(path, raw, config.where)
     root = _root(path, raw, config, base)
-    checks = RowChecks(raw, _finder(path, raw, config, base=base, root=root, indices=indices))
+    find = {
+        role: _finder(path, raw, config, column, base=base, root=root, indices=indices)
+        for role, column in {"image": config.image, **beside}.items()
+    }
+    checks = RowChecks(raw, find)
     rows = [Row(raw, index, named) for index in indices]
     for row in rows:
         checks.check(row)
@@ -49,16 +61,18 @@ def read_table(
     good = [row for row in rows if not row.mistakes]
     if lines and (config.on_error == "raise" or not good):
         raise TableError(str(path), lines)
-    samples = _samples(good, config, root=root.resolve(), columns=columns)
+    samples = _samples(good, config, root=root.resolve(), columns=columns, images=images)
     return samples.skipping(lines, (row.index + 1 for row in rows if row.mistakes))
 
 
-def _read(config: TableConfig, base: Path, wanted: Sequence[str], lists: Sequence[str]) -> RawTable:
+def _read(
+    config: TableConfig, base: Path, wanted: Sequence[str], *, lists: Sequence[str], beside: Sequence[str]
+) -> RawTable:
     path, shards = base / config.table, find_shards(config.table, base=base)
     if shards is None:
         return read_raw(path, wanted, lists=lists)
     index = None if config.index is None else base / config.index
-    return read_shards(path, shards, wanted, image=config.image, index=index, lists=lists)
+    return read_shards(path, shards, wanted, image=config.image, index=index, lists=lists, beside=beside)
 
 
 def _joined(raw: RawTable, config: TableConfig, base: Path, wanted: Sequence[str]) -> RawTable:
@@ -79,7 +93,7 @@ def _check_columns(path: Path, raw: RawTable, named: Mapping[str, str]) -> None:
             guess = difflib.get_close_matches(name, raw.names, n=1)
             hint = f"Did you mean `{guess[0]}`?" if guess else "Name one of them."
             has = ", ".join(f"`{shown(each)[1:-1]}`" for each in raw.names)
-            role_name = role.removeprefix("columns.") if role.startswith("columns.") else role
+            role_name = role.removeprefix("columns.").removeprefix("images.")
             mistakes.append(f"`{role_name}` must name a column; got `{name}`, the table has {has}. {hint}")
     if mistakes:
         raise TableError(str(path), mistakes)
@@ -128,31 +142,41 @@ def _root(path: Path, raw: RawTable, config: TableConfig, base: Path) -> Path:
 
 
 def _finder(
-    path: Path, raw: RawTable, config: TableConfig, *, base: Path, root: Path, indices: Sequence[int]
+    path: Path,
+    raw: RawTable,
+    config: TableConfig,
+    column: str,
+    *,
+    base: Path,
+    root: Path,
+    indices: Sequence[int],
 ) -> Callable[[int, str], ImageFile]:
-    """What finds the image of a row: in its tar, in the table itself, or under the root."""
+    """What finds the image of a row that `column` names: in its tar, in the table, or under the root."""
     if raw.shards is not None:
-        images = SampleImages(raw.shards, config.image)
+        images = SampleImages(raw.shards, column)
         return lambda index, _: images.find(index)
-    unpacked = _unpacked(path, raw, config, base=base, indices=indices)
+    unpacked = _unpacked(path, raw, config, column, base=base, indices=indices)
     folder = ImageFolder(root)
     return lambda index, cell: unpacked[index] if index in unpacked else folder.find(cell)
 
 
 def _unpacked(
-    path: Path, raw: RawTable, config: TableConfig, *, base: Path, indices: Sequence[int]
+    path: Path, raw: RawTable, config: TableConfig, column: str, *, base: Path, indices: Sequence[int]
 ) -> dict[int, Path]:
-    images = raw.embedded.get(config.image, {})
+    images = raw.embedded.get(column, {})
     if not images:
         return {}
     if config.unpack is None:
-        rule = f"`unpack` must name a folder, for `{config.image}` holds {len(images)} images themselves"
+        rule = f"`unpack` must name a folder, for `{column}` holds {len(images)} images themselves"
         raise TableError(str(path), [f"{rule}; got none. The images are written there as files, once."])
     return unpack(images, base / config.unpack, rows=indices)
 
 
-def _samples(rows: Sequence[Row], config: TableConfig, *, root: Path, columns: Sequence[str]) -> Samples:
+def _samples(
+    rows: Sequence[Row], config: TableConfig, *, root: Path, columns: Sequence[str], images: Sequence[str]
+) -> Samples:
     refs = tuple(row.ref for row in rows if row.ref is not None)
+    beside = {name: tuple((row.others or {})[f"images.{name}"] for row in rows) for name in images}
     places = tuple(_place(ref, root) for ref in refs)
 
     def column(role: str, otherwise: Callable[[int], str]) -> tuple[str, ...]:
@@ -171,6 +195,7 @@ def _samples(rows: Sequence[Row], config: TableConfig, *, root: Path, columns: S
         "modalities": modalities,
     }
     hashed |= {f"columns.{name}": values for name, values in others.items()}
+    hashed |= {f"images.{name}": tuple(_place(ref, root) for ref in beside[name]) for name in images}
     return Samples(
         refs=refs,
         texts=texts,
@@ -178,6 +203,7 @@ def _samples(rows: Sequence[Row], config: TableConfig, *, root: Path, columns: S
         patients=patients,
         modalities=modalities,
         columns=others,
+        images=beside,
         rows=tuple(row.index + 1 for row in rows),
         options=config.decode,
         table_hash=content_hash(hashed, config.decode),

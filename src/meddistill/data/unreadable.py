@@ -18,6 +18,7 @@ def read_readable(
     base: Path,
     columns: Sequence[str] = (),
     lists: Sequence[str] = (),
+    images: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Samples:
     """The rows of a table that meet every rule and whose images can be decoded; see `read_table`.
@@ -26,7 +27,7 @@ def read_readable(
     under `on_error: skip`, when no row is left.
     """
     lenient = config.model_copy(update={"on_error": "skip"})
-    samples = read_table(lenient, base=base, columns=columns, lists=lists)
+    samples = read_table(lenient, base=base, columns=columns, lists=lists, images=images)
     failures = _failures(samples, progress or SilentProgress())
     samples = _without(samples, failures)
     if samples.skipped and (config.on_error == "raise" or not len(samples)):

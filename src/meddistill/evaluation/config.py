@@ -13,6 +13,7 @@ from meddistill.evaluation.classification.multilabel_config import (
     ZeroShotMultilabelConfig,
 )
 from meddistill.evaluation.retrieval.config import RetrievalConfig
+from meddistill.evaluation.segmentation.config import SegmentationProbeConfig
 from meddistill.evaluation.statistics.config import BootstrapConfig
 from meddistill.evaluation.survival.config import SurvivalConfig
 from meddistill.evaluation.task_config import Name, Strict
@@ -24,7 +25,8 @@ AnyTaskConfig = Annotated[
     | ZeroShotMultilabelConfig
     | LinearProbeMultilabelConfig
     | RetrievalConfig
-    | SurvivalConfig,
+    | SurvivalConfig
+    | SegmentationProbeConfig,
     Field(discriminator="kind"),
 ]
 

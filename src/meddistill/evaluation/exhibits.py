@@ -94,7 +94,22 @@ class BagAttention(_Exhibit):
     weights: tuple[float, ...]
 
 
+class MaskExample(_Exhibit):
+    """One image that a model outlined: a row of the task's table, and how well.
+
+    `truth` and `given` are the masks as PNG of one bit in base64; empty unless examples may be shown.
+    """
+
+    kind: Literal["mask"] = "mask"
+    table: str
+    row: int
+    place: Literal["best", "median", "worst"]
+    dice: float
+    truth: str = ""
+    given: str = ""
+
+
 AnyExhibit = Annotated[
-    RocCurve | CalibrationCurve | Confusion | SurvivalCurve | AnsweredQuestion | BagAttention,
+    RocCurve | CalibrationCurve | Confusion | SurvivalCurve | AnsweredQuestion | BagAttention | MaskExample,
     Field(discriminator="kind"),
 ]

@@ -13,6 +13,7 @@ from meddistill.evaluation.config import AnyTaskConfig
 from meddistill.evaluation.predictions import SampleNames
 from meddistill.evaluation.retrieval.task import Retrieval
 from meddistill.evaluation.survival.task import Survival
+from meddistill.evaluation.segmentation.task import SegmentationProbe
 from meddistill.evaluation.tables import Part
 from meddistill.evaluation.task import Task
 
@@ -27,6 +28,7 @@ TASKS: Final[Mapping[str, Callable[[Any, Mapping[str, Part], SampleNames], AnyTa
         "linear_probe_multilabel": LinearProbeMultilabel,
         "retrieval": Retrieval,
         "survival": Survival,
+        "segmentation_probe": SegmentationProbe,
     }
 )
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meddistill.data.samples import Samples
+from meddistill.imaging import Geometry, seen_box
 
 Role = Literal["student", "teacher", "baseline"]
 Floats = NDArray[np.float32]
@@ -62,12 +63,27 @@ class Embedder(Protocol):
 class Tokens:
     """A sequence of vectors for every input: `values` [n, length, d], of which `mask` [n, length] count.
 
-    Of images the patches row by row, without class or register tokens; `grid` is then (rows, columns).
+    Of images the patches row by row, without class or register tokens; `grid` is then (rows, columns). What
+    of an image the grid covers follows from `geometry`, its raster, of which `cut` (rows, columns) are kept
+    about the centre; without a geometry the grid covers the whole image.
     """
 
     values: NDArray[np.float16]
     mask: NDArray[np.bool_]
     grid: tuple[int, int] | None = None
+    geometry: Geometry | None = None
+    cut: tuple[int, int] | None = None
+
+    def box(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """What the grid covers of an image: (top, left, bottom, right) in its pixels, may reach outside."""
+        if self.geometry is None:
+            return 0.0, 0.0, float(height), float(width)
+        top, left, bottom, right = seen_box(height, width, self.geometry)
+        if self.cut is None:
+            return top, left, bottom, right
+        rows = (bottom - top) * (1 - self.cut[0] / self.geometry.height) / 2
+        columns = (right - left) * (1 - self.cut[1] / self.geometry.width) / 2
+        return top + rows, left + columns, bottom - rows, right - columns
 
 
 @runtime_checkable

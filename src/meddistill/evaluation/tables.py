@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +52,12 @@ class Part:
             raise TableError(self.subject, [rule])
         return labels
 
-    def digest(self, columns: Sequence[str]) -> str:
-        """Hash of all that predictions on these rows depend on, `columns` included."""
+    def digest(self, columns: Sequence[str], images: Sequence[str] = ()) -> str:
+        """Hash of all that predictions on these rows depend on, `columns` and `images` beside included."""
         samples = self.samples
         content: list[Any] = [self.keys, samples.rows, samples.ids, samples.modalities, samples.texts]
         content += [self.patients.tolist(), [samples.columns[name] for name in columns]]
+        content += [image_keys(replace(samples, refs=samples.images[name])) for name in images]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -68,12 +69,14 @@ class SuiteTables:
 
     def __init__(self, suite: SuiteConfig, *, base: Path, progress: Progress | None = None) -> None:
         columns: dict[str, set[str]] = {}
+        images: dict[str, set[str]] = {}
         for task in suite.tasks:
             for table in task.tables().values():
                 columns.setdefault(table, set()).update(task.columns())
+                images.setdefault(table, set()).update(task.images())
         self._tables: dict[str, Part] = {}
         numbers: dict[str, int] = {}
-        for name, samples in _read_all(suite, columns, base=base, progress=progress).items():
+        for name, samples in _read_all(suite, columns, images, base=base, progress=progress).items():
             patients = [numbers.setdefault(patient, len(numbers)) for patient in samples.patients]
             self._tables[name] = Part(
                 table=name,
@@ -89,7 +92,10 @@ class SuiteTables:
 
     def digests(self) -> dict[str, str]:
         """Table → hash of its rows, their images' content, and the columns that tasks read."""
-        return {name: part.digest(sorted(part.samples.columns)) for name, part in self._tables.items()}
+        return {
+            name: part.digest(sorted(part.samples.columns), sorted(part.samples.images))
+            for name, part in self._tables.items()
+        }
 
     def parts(self, task: TaskConfig) -> dict[str, Part]:
         """Role → rows of the task's tables.
@@ -132,13 +138,22 @@ class SuiteTables:
 
 
 def _read_all(
-    suite: SuiteConfig, columns: Mapping[str, Collection[str]], *, base: Path, progress: Progress | None
+    suite: SuiteConfig,
+    columns: Mapping[str, Collection[str]],
+    images: Mapping[str, Collection[str]],
+    *,
+    base: Path,
+    progress: Progress | None,
 ) -> dict[str, Samples]:
     found, mistakes = {}, []
     for name in [each for each in suite.tables if each in columns]:
         try:
             found[name] = read_readable(
-                suite.tables[name], base=base, columns=sorted(columns[name]), progress=progress
+                suite.tables[name],
+                base=base,
+                columns=sorted(columns[name]),
+                images=sorted(images[name]),
+                progress=progress,
             )
         except TableError as error:
             mistakes += [f"table {name} ({error.subject}): {line}" for line in error.mistakes]

@@ -4,13 +4,15 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from meddistill.evaluation.dumps import RULES_VERSION
 from meddistill.evaluation.embeddings import Embeddings
 from meddistill.evaluation.predictions import Predictions, SampleNames
 from meddistill.evaluation.tables import Part
 from meddistill.evaluation.task_config import TaskConfig
+
+NO_TEXT: Final = "no text tower"
 
 Config = TypeVar("Config", bound=TaskConfig)
 Kind = TypeVar("Kind", bound=Predictions)
@@ -49,6 +51,10 @@ class Task(ABC, Generic[Config, Kind]):
         """What is judged beside the models on this task alone, by name: no model, or one without images."""
         return {}
 
+    def lacks(self, embeddings: Embeddings) -> str:
+        """What the model lacks for the task ("no text tower"); empty where it can be judged."""
+        return NO_TEXT if self.needs_text and not embeddings.has_text else ""
+
     def check(self) -> None:
         """Raise TableError for rows that the task cannot work with; looks at no image."""
 
@@ -62,7 +68,7 @@ class Task(ABC, Generic[Config, Kind]):
         content = [
             RULES_VERSION,
             self.config.model_dump(mode="json", exclude={"in_mean", "dataset"}),
-            {role: part.digest(columns) for role, part in self.parts.items()},
+            {role: part.digest(columns, sorted(self.config.images())) for role, part in self.parts.items()},
             self.names(("",)),
         ]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -44,5 +44,9 @@ class TaskConfig(Strict):
         """Columns that the task reads from its tables, besides those that the table's config names."""
         return frozenset((*self._own_columns(), *self.where))
 
+    def images(self) -> frozenset[str]:
+        """Columns of images beside the table's own, such as label maps."""
+        return frozenset()
+
     def _own_columns(self) -> tuple[str, ...]:
         return ()

@@ -4,7 +4,7 @@ from meddistill.imaging.decode import decode, image_key
 from meddistill.imaging.file_part import FilePart, ImageFile
 from meddistill.imaging.geometry import Geometry, InputSpec
 from meddistill.imaging.options import DecodeOptions, ImageRef
-from meddistill.imaging.rasterise import normalise, rasterise
+from meddistill.imaging.rasterise import normalise, rasterise, seen_box
 from meddistill.imaging.texts import TEXT_NORMALISER, normalise_text
 from meddistill.imaging.views import ViewPolicy, view
 
@@ -22,5 +22,6 @@ __all__ = [
     "normalise",
     "normalise_text",
     "rasterise",
+    "seen_box",
     "view",
 ]

@@ -42,22 +42,28 @@ def decode_nifti(ref: ImageRef, options: DecodeOptions, *, compressed: bool) -> 
     more dimensions are refused. Grey of any depth is windowed by `options.window` or by percentiles of the
     slice; RGB voxels are kept.
     """
+    path = ref.path
+    picture = nifti_slice(ref, options, compressed=compressed)
+    if picture.dtype.fields:
+        return np.ascontiguousarray(np.stack([picture[channel] for channel in "RGB"], axis=2))
+    if np.iscomplexobj(picture):
+        raise refusal(path, must="hold real values", got="complex ones", do="Save the magnitude.")
+    return three_channels(show_grey(path, picture, options))
+
+
+def nifti_slice(ref: ImageRef, options: DecodeOptions, *, compressed: bool) -> Grey:
+    """The values of one slice as they are stored (scaled by the header), upright as in `decode_nifti`."""
     silence_libraries()
     path = ref.path
     try:
         with path.open("rb") as file, gzip.open(file) if compressed else nullcontext(file) as stream:
             image = _open(stream)
             volume = _volume(path, image, options)
-            picture = _upright_slice(path, image, volume, ref)
+            return _upright_slice(path, image, volume, ref)
     except ImageError:
         raise
     except Exception:  # nibabel and gzip raise a dozen types on headers and streams that are damaged
         raise damaged(path, "NIfTI") from None
-    if picture.dtype.fields:
-        return np.ascontiguousarray(np.stack([picture[channel] for channel in "RGB"], axis=2))
-    if np.iscomplexobj(picture):
-        raise refusal(path, must="hold real values", got="complex ones", do="Save the magnitude.")
-    return three_channels(show_grey(path, picture, options))
 
 
 def _open(stream: Any) -> Any:

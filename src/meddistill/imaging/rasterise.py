@@ -26,6 +26,23 @@ def rasterise(image: Bytes, geometry: Geometry) -> Bytes:
     return _fit(np.asarray(picture), geometry)
 
 
+def seen_box(height: int, width: int, geometry: Geometry) -> tuple[float, float, float, float]:
+    """Which box of a picture `(height, width)` its raster shows: (top, left, bottom, right) in its pixels.
+
+    Edges, not centres: (0, 0, height, width) is the whole. `crop` shows less, `pad` reaches outside.
+    """
+    rows, columns = _scaled(height, width, geometry)
+    top, bottom = _seen(rows, geometry.height, height / rows)
+    left, right = _seen(columns, geometry.width, width / columns)
+    return top, left, bottom, right
+
+
+def _seen(side: int, target: int, pixels: float) -> tuple[float, float]:
+    """Ends of what is seen of one side; as `_fit` pads and cuts. `pixels` of the picture make one of it."""
+    start = -((target - side) // 2) if target > side else round((side - target) / 2)
+    return start * pixels, (start + target) * pixels
+
+
 def normalise(rasters: Bytes, spec: InputSpec) -> NDArray[np.float32]:
     """Rasters `(n, h, w, 3)` uint8 to `(n, 3, h, w)` float32: `(x / 255 - mean) / std` by channel."""
     scaled = rasters.astype(np.float32) / np.float32(255)

@@ -62,7 +62,8 @@ class Captions:
 class Examples:
     """Pictures and captions of table rows; to be given only where `report: {examples: true}` allows it.
 
-    Keys are (table of the suite, row from 1) as in `RetrievalExample`; pictures are PNG or JPEG bytes.
+    Keys are (table of the suite, row from 1) as in `RetrievalExample`; pictures are PNG or JPEG bytes, padded
+    to a square about the centre.
     """
 
     pictures: Mapping[tuple[str, int], bytes] = field(default_factory=dict)

@@ -17,6 +17,7 @@ FAMILIES: Final[Mapping[str, str]] = MappingProxyType(
         "knn": "nearest neighbours",
         "retrieval": "retrieval",
         "survival": "survival",
+        "segmentation_probe": "segmentation",
         "mean": "mean",
     }
 )
@@ -39,6 +40,10 @@ METRICS: Final[Mapping[str, str]] = MappingProxyType(
         "uno_c": "Uno’s C-index",
         "mean_auc": "mean AUC over horizons",
         "integrated_brier": "integrated Brier score",
+        "dice": "Dice",
+        "iou": "IoU",
+        "missed": "structures missed",
+        "invented": "structures invented",
         "mean of main metrics": "mean of main metrics",
     }
 )

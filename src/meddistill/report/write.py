@@ -22,6 +22,7 @@ from meddistill.report.data import ReportData
 from meddistill.report.headline import headline
 from meddistill.report.models import Look, looks
 from meddistill.report.survival import survival_tasks
+from meddistill.report.segmentation import segmentation
 from meddistill.report.words import count, plural
 
 _TEMPLATE = "report.html"
@@ -39,6 +40,7 @@ _NOT_EVALUATED: Final[Mapping[str, Any]] = MappingProxyType(
         "agreement": (),
         "survival": (),
         "queries": (),
+        "segmentation": (),
         "metrics": (),
     }
 )
@@ -99,5 +101,6 @@ def _evaluated(results: Results, data: ReportData, models: Sequence[Look]) -> di
         "agreement": sections.agreement_tables(results, models),
         "survival": survival_tasks(results, models),
         "queries": sections.queries(results, data.examples, models),
+        "segmentation": segmentation(results, data.examples, models),
         "metrics": scores.all_metrics(results),
     }

@@ -1,0 +1,1 @@
+"""Outlining structures from frozen patch tokens: label maps, decoders, overlap and surface metrics."""

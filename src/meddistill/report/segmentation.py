@@ -1,0 +1,182 @@
+"""The section on segmentation: every metric of every model, and outlines where pictures may be shown."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
+
+from meddistill.evaluation.exhibits import MaskExample
+from meddistill.evaluation.results import Result, Results, TaskFacts
+from meddistill.imaging import Geometry, seen_box
+from meddistill.report.data import Examples
+from meddistill.report.models import Look
+from meddistill.report.scores import Cell, Matrix, Title
+from meddistill.report.svg import element
+from meddistill.report.words import DASH, between, count, metric, number, plain_name
+
+KIND: Final = "segmentation_probe"
+# Lower is better; all other metrics are shares of one.
+_LOW_IS_GOOD: Final = ("hd95_", "missed", "invented")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outline:
+    """One image of the student: best, median or worst; `drawing` where pictures may be shown."""
+
+    place: str
+    dice: str
+    drawing: Markup | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmentation:
+    """One task: metrics by model, what to know of it, and the student's outlines."""
+
+    title: str
+    note: str
+    matrix: Matrix
+    outlines: tuple[Outline, ...]
+
+
+def segmentation(
+    results: Results, examples: Examples | None, looks: Sequence[Look]
+) -> tuple[Segmentation, ...]:
+    """A part for every segmentation task."""
+    return tuple(
+        Segmentation(
+            title=plain_name(task.name),
+            note=_note(task),
+            matrix=_matrix(results, task, looks),
+            outlines=_outlines(results, task, examples),
+        )
+        for task in results.tasks
+        if task.family == KIND
+    )
+
+
+def _note(task: TaskFacts) -> str:
+    facts = task.facts
+    decoder = {"linear": "a linear decoder", "light": "a light convolutional decoder"}
+    without = facts.get("without_structure", 0)
+    rule = {
+        "score": "there an empty answer counts as right",
+        "skip": "they count as invented or not, and in no other metric",
+    }
+    parts = [
+        f"Patch tokens through {decoder.get(str(facts.get('decoder')), 'a decoder')} that was trained on "
+        f"{count(facts.get('train_n', 0))} images; {count(task.n)} images tested"
+    ]
+    if without:
+        parts.append(f"{count(without)} of them lack the structure: {rule[facts.get('empty', 'score')]}")
+    parts.append(f"surfaces by {facts.get('surfaces', 'MONAI')}")
+    return "; ".join(parts) + "."
+
+
+def _matrix(results: Results, task: TaskFacts, looks: Sequence[Look]) -> Matrix:
+    rows: dict[tuple[str, str], Result] = {
+        (row.model, row.metric): row for row in results.of(task=task.name) if not row.modality
+    }
+    names = list(dict.fromkeys(name for _, name in rows))
+    values = {
+        name: [row.value for (_, each), row in rows.items() if each == name and row.value is not None]
+        for name in names
+    }
+    best = {name: _best(name, found) for name, found in values.items() if found}
+    lines = tuple(
+        (
+            Title(name=look.name, css=look.css),
+            tuple(_cell(rows.get((look.name, name)), best.get(name)) for name in names),
+        )
+        for look in looks
+        if any((look.name, name) in rows for name in names)
+    )
+    return Matrix(columns=tuple(Title(name=metric_words(name)) for name in names), rows=lines)
+
+
+def _best(name: str, values: Sequence[float]) -> float:
+    return min(values) if name.startswith(_LOW_IS_GOOD) else max(values)
+
+
+def _cell(row: Result | None, best: float | None) -> Cell:
+    if row is None or row.value is None:
+        return Cell(value=DASH)
+    digits = 1 if row.metric.startswith("hd95_") else 3
+    interval = between(row.low, row.high, min(digits, 2))
+    return Cell(value=number(row.value, digits), interval=interval, best=row.value == best)
+
+
+def metric_words(name: str) -> str:
+    """A metric in words, with its tolerance and unit."""
+    if name.startswith("hd95_"):
+        return f"95 % surface distance, {name.removeprefix('hd95_')}"
+    if name.startswith("nsd_"):
+        within = name.removeprefix("nsd_")
+        return f"surface Dice within {within[:-2]} {within[-2:]}"
+    return metric(name)
+
+
+def _outlines(results: Results, task: TaskFacts, examples: Examples | None) -> tuple[Outline, ...]:
+    student = next(iter(results.named("student")), None)
+    pictures: Mapping[tuple[str, int], bytes] = examples.pictures if examples is not None else {}
+    return tuple(
+        Outline(
+            place=each.place,
+            dice=number(each.dice),
+            drawing=_drawing(each, pictures.get((each.table, each.row))),
+        )
+        for each in results.exhibits
+        if isinstance(each, MaskExample) and (each.model, each.task) == (student, task.name)
+    )
+
+
+def _drawing(example: MaskExample, picture: bytes | None) -> Markup | None:
+    """The picture (padded to a square) under the true and the given outline."""
+    if not picture or not example.truth or not example.given:
+        return None
+    truth, given = _mask(example.truth), _mask(example.given)
+    height, width = truth.shape
+    with Image.open(io.BytesIO(picture)) as image:
+        side = image.size[0]
+    top, left, bottom, right = seen_box(height, width, Geometry(side, side, "pad", "bicubic"))
+    kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
+    address = f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
+    label = f"{example.place} outline, Dice {number(example.dice)}"
+    return element(
+        "svg",
+        element("title", label),
+        element("image", href=address, x=left, y=top, width=right - left, height=bottom - top),
+        element("path", d=_edges(truth), class_="truth"),
+        element("path", d=_edges(given), class_="given"),
+        viewBox=f"0 0 {width} {height}",
+        role="img",
+        aria_label=label,
+        class_="outline",
+    )
+
+
+def _mask(text: str) -> NDArray[np.bool_]:
+    with Image.open(io.BytesIO(base64.b64decode(text))) as image:
+        return np.asarray(image.convert("1"))
+
+
+def _edges(mask: NDArray[np.bool_]) -> str:
+    """The border between marked and other pixels as lines along the grid of pixels."""
+    padded = np.pad(mask, 1)
+    level = [f"M{start} {row}H{end}" for row, start, end in _runs(padded[1:, 1:-1] != padded[:-1, 1:-1])]
+    upright = [
+        f"M{column} {start}V{end}" for column, start, end in _runs((padded[1:-1, 1:] != padded[1:-1, :-1]).T)
+    ]
+    return "".join([*level, *upright])
+
+
+def _runs(marked: NDArray[np.bool_]) -> list[tuple[int, int, int]]:
+    """Line, start and end of every run of marked cells."""
+    steps = np.diff(np.pad(marked, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    starts, ends = np.argwhere(steps == 1), np.argwhere(steps == -1)
+    return [(int(line), int(start), int(end)) for (line, start), (_, end) in zip(starts, ends, strict=True)]
