@@ -15,8 +15,8 @@ from meddistill.evaluation.classification.label_predictions import LabelPredicti
 from meddistill.evaluation.classification.predictions import ClassPredictions
 from meddistill.evaluation.predictions import Predictions, numbers, words
 from meddistill.evaluation.retrieval.predictions import RankPredictions
-from meddistill.evaluation.survival.predictions import SurvivalPredictions
 from meddistill.evaluation.segmentation.predictions import MaskPredictions
+from meddistill.evaluation.survival.predictions import SurvivalPredictions
 from meddistill.files import write_whole
 
 # Part of every fingerprint: raise it when the same task and model give other predictions than before.

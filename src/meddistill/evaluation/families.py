@@ -12,8 +12,8 @@ from meddistill.evaluation.classification.zero_shot_multilabel import ZeroShotMu
 from meddistill.evaluation.config import AnyTaskConfig
 from meddistill.evaluation.predictions import SampleNames
 from meddistill.evaluation.retrieval.task import Retrieval
-from meddistill.evaluation.survival.task import Survival
 from meddistill.evaluation.segmentation.task import SegmentationProbe
+from meddistill.evaluation.survival.task import Survival
 from meddistill.evaluation.tables import Part
 from meddistill.evaluation.task import Task
 

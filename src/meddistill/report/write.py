@@ -21,8 +21,8 @@ from meddistill.report.classification import classification_details
 from meddistill.report.data import ReportData
 from meddistill.report.headline import headline
 from meddistill.report.models import Look, looks
-from meddistill.report.survival import survival_tasks
 from meddistill.report.segmentation import segmentation
+from meddistill.report.survival import survival_tasks
 from meddistill.report.words import count, plural
 
 _TEMPLATE = "report.html"

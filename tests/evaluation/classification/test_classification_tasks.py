@@ -1,7 +1,7 @@
 """Zero-shot, kNN and linear probe: against open_clip and scikit-learn."""
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import open_clip
