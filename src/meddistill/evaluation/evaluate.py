@@ -83,8 +83,7 @@ def evaluate(
     base
         The folder at which the suite's relative paths start; `tables` are read from there, or given.
     folder
-        Gets `embeddings/`, `predictions/<task>/<model>.parquet` and `results.json`; what is there is used
-        again where model, rows and settings are the same.
+        Gets `embeddings/`, `predictions/<task>/<model>.parquet`, `results.json`; uses again what still holds.
     examples
         Whether predictions may hold the samples' ids; otherwise keyed hashes stand there.
 
@@ -103,8 +102,7 @@ def evaluate(
     tasks = [build_task(config, tables.parts(config), names) for config in suite.tasks]
     embeddings = [Embeddings(model, folder=folder / _EMBEDDINGS, progress=progress) for model in models]
     setting = _Setting(tasks=tasks, models=embeddings, folder=folder, progress=progress)
-    dumps = _predict_all(setting)
-    baselines = _baselines(setting)
+    dumps, baselines = _predict_all(setting), _baselines(setting)
     rows = _score_all(setting, suite, dumps, baselines)
     facts = [task.facts() for task in tasks]
     results = Results(
