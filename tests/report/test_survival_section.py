@@ -80,9 +80,7 @@ def test_the_section_shows_models_beside_the_baselines() -> None:
     # Of the teachers the best alone is drawn.
     assert [plot.name for plot in task.plots] == ["student", "skin", "clinical only"]
     assert task.plots[0].p_value == "log-rank p < 0.001"
-    words = (
-        "12 patients, 6 events, median follow-up 22.8 months; 5 folds, 3 divisions that keep 3 sites whole"
-    )
+    words = "12 patients, 6 events, median follow-up 22.8 months; 5 folds, 3 divisions"
     assert task.about == f"{words} that keep 3 sites whole"
     page = render(report_data(results=found))
     assert '<a href="#survival">Survival</a>' in page
