@@ -151,7 +151,7 @@ def _reliability(results: Results, task: TaskFacts, shown: Sequence[Look]) -> Pa
     bins = [
         Bins(
             label=each.setting or "as it is",
-            css=css if not each.setting else "c-p2",
+            css=css if not each.setting else "c-baseline",
             confidence=each.confidence,
             accuracy=each.accuracy,
             counts=each.counts,

@@ -190,7 +190,7 @@ def shots_chart(series: Sequence[tuple[str, str, Sequence[ShotPoint]]], *, label
     """Scores over images a class, on a scale of doublings; the first of `series` (label, css, points) has
     intervals.
     """
-    width, height = 505.0, 262.0
+    width, height = 690.0, 280.0
     shots = sorted({point.shots for _, _, points in series for point in points if point.shots is not None})
     low, high = math.log2(shots[0]), math.log2(shots[-1])
     x = Axis(low=low - 0.3, high=max(high, low + 1) + 1.6, start=52.0, end=width - 12)

@@ -10,6 +10,10 @@ highest probabilities count 1/m).
 - `brier`: mean over rows of Σ over classes of (p - [true class])², from 0 to 2 (Brier, 1950). Some libraries
   give half of it for two classes.
 - `nll`: mean of -ln p(true class) in nats, p not below 1e-15.
+
+Both errors are sums of absolute values, which noise makes larger: a resample, with fewer distinct rows in a
+bin, has on average a larger one than the sample, so that their intervals reach further up than down. Compare
+models on the same rows; with few rows prefer Brier score and likelihood, which have no bins.
 """
 
 from dataclasses import dataclass
