@@ -17,6 +17,14 @@ from meddistill.errors import ConfigError
 from meddistill.evaluation.agreement import label_agreement, space_agreement
 from meddistill.evaluation.classification.predictions import ClassPredictions
 from meddistill.evaluation.classification.zero_shot import ZeroShot
+from meddistill.evaluation.comparing import (
+    Judged,
+    all_places,
+    comparisons,
+    differences,
+    ranking,
+    too_few_resamples,
+)
 from meddistill.evaluation.config import SuiteConfig
 from meddistill.evaluation.dumps import read_predictions, write_predictions
 from meddistill.evaluation.embeddings import Embeddings
@@ -105,6 +113,16 @@ def evaluate(
     dumps = _predict_all(setting)
     rows = _score_all(setting, suite, dumps)
     facts = [task.facts() for task in tasks]
+    models_facts = _model_facts(setting)
+    judged = Judged(
+        scores=rows.main,
+        dumps=dumps,
+        roles=rows.roles,
+        pretraining={each.name: each.pretraining_data for each in models_facts},
+        tasks=tasks,
+        config=suite.bootstrap,
+    )
+    paired = differences(judged)
     results = Results(
         suite=suite.name,
         suite_sha256=hashlib.sha256(suite.model_dump_json().encode()).hexdigest(),
@@ -113,14 +131,17 @@ def evaluate(
         level=suite.bootstrap.level,
         rule=RULE,
         versions=versions(),
-        models=_model_facts(setting),
+        models=models_facts,
         tasks=tuple(_task_facts(task, found) for task, found in zip(tasks, facts, strict=True)),
         results=rows.results,
-        differences=rows.differences(),
+        differences=paired,
+        comparisons=comparisons(judged, paired),
+        ranking=ranking(judged),
+        places=all_places(judged),
         agreement=tuple(_agreement(setting, dumps)),
         examples=tuple(_examples(setting)),
         exhibits=tuple(each for (model, task), dump in dumps.items() for each in dump.exhibits(model, task)),
-        warnings=(*tables.skipped, *_warnings(tasks, facts)),
+        warnings=(*tables.skipped, *_warnings(tasks, facts), *too_few_resamples(judged, paired)),
     )
     results.save(folder)
     return results

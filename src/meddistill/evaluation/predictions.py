@@ -24,6 +24,15 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Decisions:
+    """Whether a model is right on each row [n] of a task's main setting; a tie for the answer is wrong."""
+
+    rows: Ints
+    patients: Ints
+    right: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Predictions(ABC):
     """One model's answers to one task.
 
@@ -46,6 +55,10 @@ class Predictions(ABC):
     def exhibits(self, model: str, task: str) -> tuple[AnyExhibit, ...]:  # noqa: ARG002
         """What the report draws of these predictions, beside the numbers; nothing unless a family says so."""
         return ()
+
+    def decisions(self) -> Decisions | None:
+        """One decision a row, right or wrong, for McNemar's test; None where the family makes none."""
+        return None
 
     @abstractmethod
     def facts(self) -> Mapping[str, Any]:

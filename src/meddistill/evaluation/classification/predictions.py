@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from meddistill.evaluation.classification.metrics import MAIN, class_metrics, main_metric
-from meddistill.evaluation.predictions import Ints, Predictions, numbers, words
+from meddistill.evaluation.classification.metrics import MAIN, class_metrics, main_metric, predicted_share
+from meddistill.evaluation.predictions import Decisions, Ints, Predictions, numbers, words
 from meddistill.evaluation.score import Mask, Score, by_modality
 from meddistill.evaluation.statistics.bootstrap import Resampler
 
@@ -43,6 +43,14 @@ class ClassPredictions(Predictions):
             if (mask & (settings == "")).any()
         ]
 
+    def decisions(self) -> Decisions | None:
+        """Rows of the main setting whose one highest score is the true class's; None with several seeds."""
+        main = self._main()
+        if not main.any() or len(np.unique(self.seeds[main])) > 1:
+            return None
+        right = predicted_share(self.scores[main])[np.arange(main.sum()), self.truth[main]] == 1
+        return Decisions(rows=self.rows[main], patients=self.patients[main], right=right)
+
     def facts(self) -> Mapping[str, Any]:
         """The classes."""
         return {"classes": list(self.classes)}
@@ -71,6 +79,9 @@ class ClassPredictions(Predictions):
             seeds=numbers(table, "seed"),
             **identity,
         )
+
+    def _main(self) -> Mask:
+        return np.array(self.settings, dtype=object) == ""
 
     def _setting(self, resampler: Resampler, mask: Mask, setting: str) -> list[Score]:
         """Metrics of one setting, averaged over its seeds resample by resample."""
