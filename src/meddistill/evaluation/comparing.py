@@ -7,11 +7,13 @@ import numpy as np
 
 from meddistill.data.datasets import shared_datasets
 from meddistill.evaluation.families import AnyTask
+from meddistill.evaluation.grouping import in_order
 from meddistill.evaluation.predictions import Predictions
 from meddistill.evaluation.results import MEAN_TASK, AnyRole, Difference
 from meddistill.evaluation.score import Score
-from meddistill.evaluation.statistics.bootstrap import estimate
+from meddistill.evaluation.statistics.bootstrap import Resampler, estimate
 from meddistill.evaluation.statistics.config import BootstrapConfig
+from meddistill.evaluation.statistics.groups import Judge
 from meddistill.evaluation.statistics.over_tasks import (
     Gap,
     complete,
@@ -23,7 +25,8 @@ from meddistill.evaluation.statistics.over_tasks import (
 )
 from meddistill.evaluation.statistics.paired import bootstrap_p, holm, least_p, mcnemar_p
 from meddistill.evaluation.statistics.places import places
-from meddistill.evaluation.statistics.records import Comparison, Place, Ranking
+from meddistill.evaluation.statistics.records import Comparison, GroupGap, GroupScore, Place, Ranking
+from meddistill.evaluation.tidy import library
 
 _MEAN_FAMILY = "mean"
 
@@ -240,3 +243,30 @@ def too_few_resamples(judged: Judged, found: Sequence[Difference]) -> tuple[str,
         f"with {judged.config.resamples:,} resamples and {tests} tests no corrected p value can come below "
         f"{alpha:.2g}: set `bootstrap.resamples` to {wanted:,} or more, or read the intervals",
     )
+
+
+def score_groups(
+    judged: Judged, resampler: Resampler, *, least: int
+) -> tuple[tuple[GroupScore, ...], tuple[GroupGap, ...]]:
+    """Every model on the groups of every task that has some."""
+    scores: list[GroupScore] = []
+    gaps: list[GroupGap] = []
+    for task in [each for each in judged.tasks if each.config.groups]:
+        for model in judged.roles:
+            dump = judged.dumps.get((model, task.name))
+            if dump is None:
+                continue
+            judge = Judge(
+                model=model,
+                task=task.name,
+                family=task.config.kind,
+                metric=task.main,
+                library=library(task.libraries),
+                resampler=resampler,
+                least=least,
+            )
+            orders = {name: in_order(dump.groups[name], each) for name, each in task.config.groups.items()}
+            rows, apart = judge.score(dump, orders)
+            scores += rows
+            gaps += apart
+    return tuple(scores), tuple(gaps)

@@ -4,8 +4,9 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from meddistill.evaluation.comparing import (
     comparisons,
     differences,
     ranking,
+    score_groups,
     too_few_resamples,
 )
 from meddistill.evaluation.config import SuiteConfig
@@ -123,6 +125,7 @@ def evaluate(
         config=suite.bootstrap,
     )
     paired = differences(judged)
+    by_group, gaps = score_groups(judged, Resampler(suite.bootstrap), least=suite.least_group)
     results = Results(
         suite=suite.name,
         suite_sha256=hashlib.sha256(suite.model_dump_json().encode()).hexdigest(),
@@ -138,6 +141,8 @@ def evaluate(
         comparisons=comparisons(judged, paired),
         ranking=ranking(judged),
         places=all_places(judged),
+        groups=by_group,
+        gaps=gaps,
         agreement=tuple(_agreement(setting, dumps)),
         examples=tuple(_examples(setting)),
         exhibits=tuple(each for (model, task), dump in dumps.items() for each in dump.exhibits(model, task)),
@@ -175,11 +180,8 @@ def _predict_all(setting: _Setting) -> _Dumps:
                     path = _path(setting.folder, task.name, model.name)
                     scale = model.logit_scale if task.needs_text else None
                     fingerprint = _fingerprint(digests[task.name], model.fingerprint, scale)
-                    dump = read_predictions(path, fingerprint=fingerprint)
-                    if dump is None:
-                        dump = task.predict(embeddings)
-                        write_predictions(dump, path, fingerprint=fingerprint)
-                    dumps[model.name, task.name] = dump
+                    made = partial(task.predict, embeddings)
+                    dumps[model.name, task.name] = _dumped(task, path, fingerprint, made)
                 advance(1)
     return {**dumps, **_combine_all(setting, dumps)}
 
@@ -194,12 +196,18 @@ def _combine_all(setting: _Setting, dumps: _Dumps) -> _Dumps:
         path = _path(setting.folder, task.name, TEACHER_MEAN)
         scales = [each.model.logit_scale for each in members] if task.needs_text else []
         fingerprint = _fingerprint(task.digest(), *(each.model.fingerprint for each in members), *scales)
-        dump = read_predictions(path, fingerprint=fingerprint)
-        if dump is None:
-            dump = task.combine(members, [dumps[each.model.name, task.name] for each in members])
-            write_predictions(dump, path, fingerprint=fingerprint)
-        found[TEACHER_MEAN, task.name] = dump
+        made = partial(task.combine, members, [dumps[each.model.name, task.name] for each in members])
+        found[TEACHER_MEAN, task.name] = _dumped(task, path, fingerprint, made)
     return found
+
+
+def _dumped(task: AnyTask, path: Path, fingerprint: str, made: Callable[[], Predictions]) -> Predictions:
+    """The dump as it is there, or made now; its groups are those of the task today."""
+    found = read_predictions(path, fingerprint=fingerprint)
+    dump: Predictions = task.grouped(made() if found is None else found)
+    if found is None or dump.groups != found.groups:
+        write_predictions(dump, path, fingerprint=fingerprint)
+    return dump
 
 
 def _score_all(setting: _Setting, suite: SuiteConfig, dumps: _Dumps) -> Rows:

@@ -33,6 +33,12 @@ def versions() -> dict[str, str]:
     return found
 
 
+def library(fitted: Sequence[str] = ()) -> str:
+    """What computed a number, with versions; `fitted` are distributions that a task itself works with."""
+    parts = [f"meddistill {__version__}", f"numpy {np.__version__}"]
+    return "; ".join([*parts, *(f"{name} {version(name)}" for name in fitted)])
+
+
 class Rows:
     """Collects scores of all models and tasks and makes rows of them."""
 
@@ -42,7 +48,7 @@ class Rows:
         self._main: dict[tuple[str, str], Score] = {}
         self._modal: dict[tuple[str, str, str], Score] = {}
         self._roles: dict[str, AnyRole] = {}
-        self._library = f"meddistill {__version__}"
+        self._libraries = {task.name: library(task.libraries) for task in tasks}
         self._patients = {task.name: np.unique(task.tested.patients) for task in tasks}
 
     @property
@@ -149,7 +155,7 @@ class Rows:
             spread=score.spread,
             main=score.main,
             note="" if found.value is not None else UNDEFINED,
-            library=self._library,
+            library=self._libraries.get(task, library()),
         )
 
     def _absent(self, model: str, task: str, family: str, metric: str) -> Result:
@@ -163,5 +169,5 @@ class Rows:
             seed=self._config.seed,
             main=True,
             note=NOT_APPLICABLE,
-            library=self._library,
+            library=self._libraries.get(task, library()),
         )

@@ -42,6 +42,8 @@ class LinearProbe(ProbeTask[LinearProbeConfig]):
     every larger one), once for each seed; metrics are averaged over seeds.
     """
 
+    libraries = ("scikit-learn",)
+
     def predict(self, embeddings: Embeddings) -> ClassPredictions:
         """Class probabilities of every test row, for every fraction and seed."""
         classes = self.classes

@@ -1,7 +1,7 @@
 """A score of every class for every row."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -9,7 +9,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from meddistill.evaluation.classification.metrics import MAIN, class_metrics, main_metric, predicted_share
-from meddistill.evaluation.predictions import Decisions, Ints, Predictions, numbers, words
+from meddistill.evaluation.classification.operating import at_youden_point
+from meddistill.evaluation.predictions import Decisions, Ints, Predictions, Rate, numbers, words
+from meddistill.evaluation.results import ALL_ROWS
 from meddistill.evaluation.score import Mask, Score, by_modality
 from meddistill.evaluation.statistics.bootstrap import Resampler
 
@@ -42,6 +44,29 @@ class ClassPredictions(Predictions):
             for modality, mask in by_modality(self.modalities).items()
             if (mask & (settings == "")).any()
         ]
+
+    def main_score(self, resampler: Resampler) -> Score | None:
+        """Balanced accuracy of the main setting alone."""
+        main = self._main()
+        return replace(self._modality(resampler, main, ALL_ROWS), main=True) if main.any() else None
+
+    def rates(self) -> Mapping[str, Rate]:
+        """Recall of both classes of a two-class task at the Youden point of all rows; see `operating.py`."""
+        if len(self.classes) != 2:
+            return {}
+        main = self._main()
+        second = at_youden_point(self.truth, self.scores[:, 1], main, self.seeds)
+        return {
+            f"recall of {name} at the Youden point": Rate(
+                relevant=main & (self.truth == index), hit=second == bool(index)
+            )
+            for index, name in enumerate(self.classes)
+        }
+
+    def lacks(self, mask: Mask) -> str:
+        """Classes that other rows have: balanced accuracy is then a mean over fewer classes."""
+        lacking = sorted(set(self.truth.tolist()) - set(self.truth[mask].tolist()))
+        return f"no rows of {', '.join(self.classes[index] for index in lacking)}" if lacking else ""
 
     def decisions(self) -> Decisions | None:
         """Rows of the main setting whose one highest score is the true class's; None with several seeds."""

@@ -130,6 +130,13 @@ class Retrieval(Task[RetrievalConfig, RankPredictions]):
             **joined,
         )
 
+    def grouped(self, predictions: RankPredictions) -> RankPredictions:
+        """The groups of the rows that entries stand for: a query's first row may be another patient's."""
+        asked = (self.gallery.images, self.gallery.texts)
+        return self._at(
+            predictions, np.concatenate([_entries(each, self.tested)[1] for each in asked]).tolist()
+        )
+
     def facts(self) -> dict[str, Any]:
         """The sizes of the galleries."""
         gallery = self.gallery
