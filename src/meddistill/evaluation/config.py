@@ -28,7 +28,7 @@ class SuiteConfig(Strict):
     """What is judged, each task on the tables that it names."""
     bootstrap: BootstrapConfig = BootstrapConfig()
     """How intervals are made."""
-    groups: Groups = {}
+    groups: Groups = Field(default={})
     """`groups` of every task that has none of its own; `groups: {}` of a task keeps it out."""
     least_group: int = Field(default=20, ge=1)
     """Patients that a group must have to be scored; smaller ones are counted and hidden."""
@@ -37,9 +37,9 @@ class SuiteConfig(Strict):
     @classmethod
     def _groups_of_all(cls, content: Any) -> Any:
         # A task then knows its groups without the suite.
-        if not (
-            isinstance(content, dict) and content.get("groups") and isinstance(content.get("tasks"), list)
-        ):
+        if not isinstance(content, dict) or not content.get("groups"):
+            return content
+        if not isinstance(content.get("tasks"), list):
             return content
         tasks = [
             {**task, "groups": content["groups"]}

@@ -30,6 +30,7 @@ from meddistill.evaluation.comparing import (
 from meddistill.evaluation.config import SuiteConfig
 from meddistill.evaluation.dumps import read_predictions, write_predictions
 from meddistill.evaluation.embeddings import Embeddings
+from meddistill.evaluation.export import write_exports
 from meddistill.evaluation.families import AnyTask, build_task
 from meddistill.evaluation.predict import Embedder
 from meddistill.evaluation.predictions import Predictions, SampleNames
@@ -53,7 +54,9 @@ RULE: Final = (
     "Intervals are percentiles over resamples of patients (Poisson bootstrap): all rows of a patient "
     "together, the same resamples for every model and for tasks that share patients. Means over classes run "
     "over the classes present. A resample on which a metric is not defined is left out and counted; when "
-    "fewer than half remain, or with one patient, there is no interval."
+    "fewer than half remain, or with one patient, there is no interval. Differences are paired, on the same "
+    "resamples; p values are two-sided, from the share of resamples on the other side of zero, and corrected "
+    "by Holm over all tasks and other models."
 )
 _EMBEDDINGS: Final = "embeddings"
 _PREDICTIONS: Final = "predictions"
@@ -83,7 +86,7 @@ def evaluate(
     examples: bool = False,
     tables: SuiteTables | None = None,
 ) -> Results:
-    """Judge all models on all tasks of a suite and write `results.json`.
+    """Judge all models on all tasks of a suite; write `results.json` and the tables of `export.py`.
 
     Parameters
     ----------
@@ -149,6 +152,7 @@ def evaluate(
         warnings=(*tables.skipped, *_warnings(tasks, facts), *too_few_resamples(judged, paired)),
     )
     results.save(folder)
+    write_exports(results, folder)
     return results
 
 

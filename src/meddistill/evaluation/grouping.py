@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Final
 
 from meddistill.data.samples import name_rows
 from meddistill.errors import TableError
 from meddistill.evaluation.tables import Part
 from meddistill.evaluation.task_config import GroupConfig
 
-MODALITY = "modality"
+MODALITY: Final = "modality"
+MOST_LABELS: Final = 50
 
 
 def group_columns(
@@ -16,7 +19,8 @@ def group_columns(
 ) -> dict[str, tuple[str, ...]]:
     """Group → the label of the rows at these positions (from 0) of `part`; "" where not known.
 
-    A position below 0 stands for no row. Raises TableError for a cell that no band can hold.
+    A position below 0 stands for no row. Raises TableError for a cell that no band can hold, and for a column
+    of more than `MOST_LABELS` values.
     """
     found = {}
     for name, config in groups.items():
@@ -26,7 +30,7 @@ def group_columns(
 
 
 def check_groups(part: Part, groups: Mapping[str, GroupConfig]) -> None:
-    """Raise TableError for cells that are to be banded and hold no number."""
+    """Raise TableError where `group_columns` does."""
     group_columns(part, groups, ())
 
 
@@ -43,7 +47,7 @@ def band_labels(bands: Sequence[float]) -> list[str]:
     >>> band_labels([18, 65])
     ['below 18', '18 to <65', '65 and above']
     """
-    between = [f"{low:g} to <{high:g}" for low, high in zip(bands[:-1], bands[1:], strict=True)]
+    between = [f"{low:g} to <{high:g}" for low, high in pairwise(bands)]
     return [f"below {bands[0]:g}", *between, f"{bands[-1]:g} and above"]
 
 
@@ -52,6 +56,7 @@ def _labels(part: Part, name: str, config: GroupConfig) -> list[str]:
     cells = samples.columns.get(name, samples.modalities if name == MODALITY else ())
     stripped = [cell.strip() for cell in cells]
     if not config.bands:
+        _few(part, name, stripped)
         return stripped
     wrong = [
         (row, cell)
@@ -66,6 +71,21 @@ def _labels(part: Part, name: str, config: GroupConfig) -> list[str]:
         raise TableError(part.subject, [rule])
     named = band_labels(config.bands)
     return [named[sum(_number(cell) >= bound for bound in config.bands)] if cell else "" for cell in stripped]
+
+
+def _few(part: Part, name: str, cells: Sequence[str]) -> None:
+    # Labels stand in the results: a column of names or of unbanded numbers must not get there.
+    samples = part.samples
+    if tuple(cells) in (samples.patients, samples.ids):
+        rule = f"`{name}` must not name single patients or rows to make groups; it does. Name another column."
+        raise TableError(part.subject, [rule])
+    count = len(set(cells) - {""})
+    if count > MOST_LABELS:
+        rule = (
+            f"`{name}` must have at most {MOST_LABELS} values to make groups of patients; got {count}. "
+            "Give `bands` for a column of numbers, or name a coarser column."
+        )
+        raise TableError(part.subject, [rule])
 
 
 def _number(cell: str) -> float:

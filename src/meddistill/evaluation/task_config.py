@@ -62,9 +62,9 @@ class TaskConfig(Strict):
     """
 
     groups: Groups | None = None
-    """Columns of the tested table whose values part the patients (`[sex, site]`, or `age: {bands: [18, 65]}`):
-    the main metric is told for every group, with the worst one and the gap. `modality` is that of the table.
-    Without it those of the suite.
+    """Columns of the tested table that part its patients: `[sex, site]`, or `age: {bands: [18, 65]}`. The
+    main metric is told for every group, with the worst one and the gap. `modality` is that of the table.
+    Without this key the suite's groups are taken.
     """
 
     @field_validator("dataset", mode="before")

@@ -20,6 +20,12 @@ UNDEFINED = "not defined on these rows"
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Counted:
+    n: int
+    patients: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Judge:
     """Scores one model on the groups of one task, whose main metric is `metric`.
 
@@ -65,17 +71,21 @@ class Judge:
     ) -> tuple[list[GroupScore], GroupGap]:
         found: dict[str, Score] = {}
         rows: list[GroupScore] = []
+        scored = np.zeros(len(predictions.rows), dtype=bool)
         for label, column in masks.items():
             mask = column & measure.rows
-            patients = len(np.unique(predictions.patients[mask]))
-            score = measure.score(mask) if label and patients >= self.least else None
+            counted = _counted(predictions, mask)
+            score = measure.score(mask) if label and counted.patients >= self.least else None
             if score is not None and np.isfinite(score.replicates[0]):
                 found[label] = score
-            note = self._note(label, patients, score) or (predictions.lacks(mask) if measure.main else "")
-            rows.append(self._row(predictions, measure, (group, label), mask, score, note))
-        worst = min(found, key=lambda label: found[label].replicates[0], default="") if len(found) > 1 else ""
-        rows = [row.model_copy(update={"worst": bool(worst) and row.label == worst}) for row in rows]
-        return rows, self._gap(measure, group, found)
+                scored |= mask
+            note = self._note(label, counted.patients, score)
+            if measure.main:
+                note = note or predictions.lacks(mask)
+            rows.append(self._row(measure, (group, label), counted, score=score, note=note))
+        gap = self._gap(measure, group, _counted(predictions, scored), found)
+        rows = [row.model_copy(update={"worst": bool(gap.value) and row.label == gap.worst}) for row in rows]
+        return rows, gap
 
     def _note(self, label: str, patients: int, score: Score | None) -> str:
         if not label:
@@ -85,15 +95,8 @@ class Judge:
         return UNDEFINED if score is None or not np.isfinite(score.replicates[0]) else ""
 
     def _row(
-        self,
-        predictions: Predictions,
-        measure: "_Measure",
-        place: tuple[str, str],
-        mask: Mask,
-        score: Score | None,
-        note: str,
+        self, measure: "_Measure", place: tuple[str, str], rows: _Counted, *, score: Score | None, note: str
     ) -> GroupScore:
-        patients = len(np.unique(predictions.patients[mask]))
         level = self.resampler.config.level
         found = None if score is None else estimate(score.replicates, patients=score.patients, level=level)
         return GroupScore(
@@ -104,19 +107,19 @@ class Judge:
             low=None if found is None else found.low,
             high=None if found is None else found.high,
             failed=0 if found is None else found.failed,
-            n=len(np.unique(predictions.rows[mask])) if score is None else score.n,
-            patients=patients,
+            n=rows.n if score is None else score.n,
+            patients=rows.patients,
             note=note,
         )
 
-    def _gap(self, measure: "_Measure", group: str, found: Mapping[str, Score]) -> GroupGap:
+    def _gap(self, measure: "_Measure", group: str, rows: _Counted, found: Mapping[str, Score]) -> GroupGap:
         values = {label: float(score.replicates[0]) for label, score in found.items()}
         common = {
             **self._common(measure),
             "group": group,
             "labels": len(found),
-            "n": sum(score.n for score in found.values()),
-            "patients": sum(score.patients for score in found.values()),
+            "n": rows.n,
+            "patients": rows.patients,
         }
         if len(found) < 2:
             return GroupGap(**common, note="no two groups that can be scored")
@@ -153,6 +156,11 @@ class _Measure:
     rows: Mask
     score: Callable[[Mask], Score | None]
     main: bool
+
+
+def _counted(predictions: Predictions, mask: Mask) -> _Counted:
+    rows, patients = predictions.rows[mask], predictions.patients[mask]
+    return _Counted(n=len(np.unique(rows)), patients=len(np.unique(patients)))
 
 
 def spread(parts: Sequence[Replicates]) -> Replicates:
