@@ -16,9 +16,11 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
+from pydantic import BaseModel
 
 from meddistill.evaluation.results import Difference, Result, Results
 from meddistill.evaluation.statistics.records import Comparison, GroupGap, GroupScore
+from meddistill.evaluation.statistics.stability import Beaten, RankAgreement, Spread, Stability
 from meddistill.files import write_whole
 
 GAP: Final = "gap of "
@@ -41,6 +43,19 @@ def write_exports(results: Results, folder: Path) -> tuple[Path, ...]:
         _write(folder / "results.csv", _csv(numbers)),
         _write(folder / "differences.csv", _csv(pairs)),
         _write(folder / "comparisons.csv", _csv(tallies)),
+    )
+
+
+def write_stability(found: Stability, folder: Path) -> tuple[Path, ...]:
+    """Write `compare.json` and a CSV for each of its tables."""
+    tables = {
+        "scores": table_of([row.model_dump() for row in found.spreads], [Spread]),
+        "beaten": table_of([row.model_dump() for row in found.beaten], [Beaten]),
+        "agreement": table_of([row.model_dump() for row in found.agreement], [RankAgreement]),
+    }
+    return (
+        _write(folder / "compare.json", found.model_dump_json(indent=1).encode()),
+        *(_write(folder / f"compare_{name}.csv", _csv(table)) for name, table in tables.items()),
     )
 
 
@@ -67,7 +82,7 @@ def difference_rows(results: Results) -> Iterator[dict[str, Any]]:
 
 def table_of(
     rows: Sequence[Mapping[str, Any]],
-    records: Iterable[type[Result | Difference | Comparison | GroupScore]],
+    records: Iterable[type[BaseModel]],
     *,
     extra: Mapping[str, type] | None = None,
 ) -> pa.Table:
