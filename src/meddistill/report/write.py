@@ -18,6 +18,8 @@ from meddistill.licences import NOT_LEGAL_ADVICE
 from meddistill.report import scores, sections
 from meddistill.report.audit import teachers_before
 from meddistill.report.data import ReportData
+from meddistill.report.differences import differences
+from meddistill.report.groups import panels
 from meddistill.report.headline import headline
 from meddistill.report.models import Look, looks
 from meddistill.report.words import count, plural
@@ -33,6 +35,8 @@ _NOT_EVALUATED: Final[Mapping[str, Any]] = MappingProxyType(
         "heat": None,
         "seen": (),
         "modalities": None,
+        "between": None,
+        "panels": (),
         "agreement": (),
         "queries": (),
         "metrics": (),
@@ -91,6 +95,8 @@ def _evaluated(results: Results, data: ReportData, models: Sequence[Look]) -> di
         "heat": scores.heat_map(results, models),
         "seen": scores.seen_lines(results, models),
         "modalities": scores.by_modality(results, models),
+        "between": differences(results, models),
+        "panels": panels(results, models),
         "agreement": sections.agreement_tables(results, models),
         "queries": sections.queries(results, data.examples, models),
         "metrics": scores.all_metrics(results),

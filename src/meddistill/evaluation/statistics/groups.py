@@ -17,6 +17,7 @@ from meddistill.evaluation.statistics.records import GroupGap, GroupScore
 
 BLANK = "rows whose group is not known"
 UNDEFINED = "not defined on these rows"
+_DECIMALS = 12  # what differs in the last bits is no gap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +167,7 @@ def _counted(predictions: Predictions, mask: Mask) -> _Counted:
 def spread(parts: Sequence[Replicates]) -> Replicates:
     """Highest minus lowest of several numbers, resample by resample; undefined where one of them is."""
     stacked = np.stack(parts)
-    gap: Replicates = stacked.max(axis=0) - stacked.min(axis=0)
+    gap: Replicates = (stacked.max(axis=0) - stacked.min(axis=0)).round(_DECIMALS)
     return gap
 
 
