@@ -73,6 +73,32 @@ class Judged:
         return shared_datasets(judged, [name for model in models for name in self.pretraining.get(model, ())])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """All that comparisons found, under the names of the fields of `Results`."""
+
+    differences: tuple[Difference, ...]
+    comparisons: tuple[Comparison, ...]
+    ranking: Ranking | None
+    places: tuple[Place, ...]
+    groups: tuple[GroupScore, ...]
+    gaps: tuple[GroupGap, ...]
+
+
+def compared(judged: Judged, resampler: Resampler, *, least: int) -> Compared:
+    """Models against one another, and each on groups of at least `least` patients."""
+    found = differences(judged)
+    groups, gaps = score_groups(judged, resampler, least=least)
+    return Compared(
+        differences=found,
+        comparisons=comparisons(judged, found),
+        ranking=ranking(judged),
+        places=all_places(judged),
+        groups=groups,
+        gaps=gaps,
+    )
+
+
 def differences(judged: Judged) -> tuple[Difference, ...]:
     """Every reference against every other model, on every task and on the mean, with p values.
 

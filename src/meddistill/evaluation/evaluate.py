@@ -18,15 +18,7 @@ from meddistill.errors import ConfigError
 from meddistill.evaluation.agreement import label_agreement, space_agreement
 from meddistill.evaluation.classification.predictions import ClassPredictions
 from meddistill.evaluation.classification.zero_shot import ZeroShot
-from meddistill.evaluation.comparing import (
-    Judged,
-    all_places,
-    comparisons,
-    differences,
-    ranking,
-    score_groups,
-    too_few_resamples,
-)
+from meddistill.evaluation.comparing import Judged, compared, too_few_resamples
 from meddistill.evaluation.config import SuiteConfig
 from meddistill.evaluation.dumps import read_predictions, write_predictions
 from meddistill.evaluation.embeddings import Embeddings
@@ -116,20 +108,18 @@ def evaluate(
     embeddings = [Embeddings(model, folder=folder / _EMBEDDINGS, progress=progress) for model in models]
     setting = _Setting(tasks=tasks, models=embeddings, folder=folder, progress=progress)
     dumps = _predict_all(setting)
+    results = _results(setting, suite, dumps, skipped=tables.skipped)
+    results.save(folder)
+    write_exports(results, folder)
+    return results
+
+
+def _results(setting: _Setting, suite: SuiteConfig, dumps: "_Dumps", *, skipped: Sequence[str]) -> Results:
     rows = _score_all(setting, suite, dumps)
-    facts = [task.facts() for task in tasks]
-    models_facts = _model_facts(setting)
-    judged = Judged(
-        scores=rows.main,
-        dumps=dumps,
-        roles=rows.roles,
-        pretraining={each.name: each.pretraining_data for each in models_facts},
-        tasks=tasks,
-        config=suite.bootstrap,
-    )
-    paired = differences(judged)
-    by_group, gaps = score_groups(judged, Resampler(suite.bootstrap), least=suite.least_group)
-    results = Results(
+    facts = [task.facts() for task in setting.tasks]
+    judged = _judged(setting, suite, dumps, rows)
+    pairs = compared(judged, Resampler(suite.bootstrap), least=suite.least_group)
+    return Results(
         suite=suite.name,
         suite_sha256=hashlib.sha256(suite.model_dump_json().encode()).hexdigest(),
         resamples=suite.bootstrap.resamples,
@@ -137,23 +127,15 @@ def evaluate(
         level=suite.bootstrap.level,
         rule=RULE,
         versions=versions(),
-        models=models_facts,
-        tasks=tuple(_task_facts(task, found) for task, found in zip(tasks, facts, strict=True)),
+        models=_model_facts(setting),
+        tasks=tuple(_task_facts(task, found) for task, found in zip(setting.tasks, facts, strict=True)),
         results=rows.results,
-        differences=paired,
-        comparisons=comparisons(judged, paired),
-        ranking=ranking(judged),
-        places=all_places(judged),
-        groups=by_group,
-        gaps=gaps,
+        **vars(pairs),
         agreement=tuple(_agreement(setting, dumps)),
         examples=tuple(_examples(setting)),
         exhibits=tuple(each for (model, task), dump in dumps.items() for each in dump.exhibits(model, task)),
-        warnings=(*tables.skipped, *_warnings(tasks, facts), *too_few_resamples(judged, paired)),
+        warnings=(*skipped, *_warnings(setting.tasks, facts), *too_few_resamples(judged, pairs.differences)),
     )
-    results.save(folder)
-    write_exports(results, folder)
-    return results
 
 
 def _check_names(models: Sequence[Embedder]) -> None:
@@ -229,6 +211,17 @@ def _score_all(setting: _Setting, suite: SuiteConfig, dumps: _Dumps) -> Rows:
                 advance(1)
             rows.add_mean(name, role)
     return rows
+
+
+def _judged(setting: _Setting, suite: SuiteConfig, dumps: _Dumps, rows: Rows) -> Judged:
+    return Judged(
+        scores=rows.main,
+        dumps=dumps,
+        roles=rows.roles,
+        pretraining={each.name: each.pretraining_data for each in _model_facts(setting)},
+        tasks=setting.tasks,
+        config=suite.bootstrap,
+    )
 
 
 def _agreement(setting: _Setting, dumps: _Dumps) -> list[Agreement]:
