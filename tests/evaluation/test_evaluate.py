@@ -259,6 +259,6 @@ def test_naming_a_data_set_repeats_no_prediction(world: Path, tmp_path: Path) ->
     _evaluate(world, tmp_path, models)
     content = suite().model_dump(mode="json")
     content["tasks"][0]["dataset"] = "CheXpert"
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "predictions").rglob("*.parquet")}
     _evaluate(world, tmp_path, models, suite=type(suite()).model_validate(content))
-    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "predictions").rglob("*.parquet")}

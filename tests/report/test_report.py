@@ -54,8 +54,8 @@ def test_all_sections_and_numbers() -> None:
     page = Page(render(report_data()))
     headings = {dict(attrs).get("id") for tag, attrs in page.tags if tag == "section"}
     assert headings == {
-        "scores", "models", "modalities", "retrieval", "agreement", "training", "size", "licences",
-        "methods", "reproduce",
+        "scores", "models", "differences", "modalities", "retrieval", "agreement", "training", "size",
+        "licences", "methods", "reproduce",
     }  # fmt: skip
     for said in ("0.820", "0.770 to 0.870", "+0.120", "86.2 M", "4.37", "2 170", "name: tiny"):
         assert said.replace(" ", "") in page.text.replace("\u202f", "").replace(" ", ""), said

@@ -19,6 +19,7 @@ VERBS = {
     "extract": "Run a recipe up to its feature store.",
     "train": "Run a recipe up to its trained student.",
     "evaluate": "Judge any models on a suite; or run a recipe up to its evaluation.",
+    "compare": "How far results depend on the seed: several runs of one suite.",
     "export": "Run a recipe up to its exported bundle.",
     "report": "Run a recipe up to its report, or write the report again.",
     "classify": "Classify images with a bundle; needs no torch.",

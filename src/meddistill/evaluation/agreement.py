@@ -9,15 +9,21 @@
 - `labels`: share of rows of the zero-shot tasks on which both models choose the same class.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from meddistill.data.samples import Samples
 from meddistill.evaluation.classification.metrics import predicted_share
 from meddistill.evaluation.classification.predictions import ClassPredictions
+from meddistill.evaluation.classification.zero_shot import ZeroShot
+from meddistill.evaluation.families import AnyTask
 from meddistill.evaluation.predict import Floats, normalised
+from meddistill.evaluation.predicting import Dumps, Setting
+from meddistill.evaluation.predictions import Predictions
 from meddistill.evaluation.results import ALL_ROWS, Agreement
 
 NEIGHBOURS: Final = 10
@@ -141,3 +147,59 @@ def groups(modalities: Sequence[str]) -> dict[str, NDArray[np.intp]]:
     column = np.array(modalities, dtype=object)
     known = sorted(set(modalities) - {""})
     return {ALL_ROWS: np.arange(len(column)), **{name: np.flatnonzero(column == name) for name in known}}
+
+
+def agreement_of(setting: Setting, dumps: Dumps) -> list[Agreement]:
+    """The student's agreement with every teacher, on all distinct tested images."""
+    students = [each for each in setting.models if each.model.role == "student"]
+    if not students or not setting.teachers:
+        return []
+    parts = _distinct_images(setting.tasks)
+    modalities = [modality for samples, _ in parts for modality in samples.modalities]
+    spaces = {
+        each.model.name: np.concatenate([each.images(samples, keys) for samples, keys in parts])
+        for each in (*students, *setting.teachers)
+    }
+    # An order without meaning: of a large modality only the first images are compared.
+    keys = [key for _, listed in parts for key in listed]
+    order = sorted(range(len(keys)), key=lambda row: hashlib.sha256(keys[row].encode()).hexdigest())
+    modalities = [modalities[row] for row in order]
+    found: list[Agreement] = []
+    for student in (each.model.name for each in students):
+        for teacher in (each.model.name for each in setting.teachers):
+            pair = (spaces[student][order], spaces[teacher][order])
+            found += space_agreement(student, teacher, pair, modalities)
+            found += label_agreement(
+                student, teacher, _zero_shot_pairs(setting.tasks, dumps, student, teacher)
+            )
+    return found
+
+
+def _distinct_images(tasks: Sequence[AnyTask]) -> list[tuple[Samples, list[str]]]:
+    """Every distinct tested image once: samples and their keys, a task at a time."""
+    seen: set[str] = set()
+    parts = []
+    for task in tasks:
+        chosen = []
+        for row, key in enumerate(task.tested.keys):
+            if key not in seen:
+                seen.add(key)
+                chosen.append(row)
+        if chosen:
+            parts.append((task.tested.samples.take(chosen), [task.tested.keys[row] for row in chosen]))
+    return parts
+
+
+def _zero_shot_pairs(
+    tasks: Sequence[AnyTask], dumps: Mapping[tuple[str, str], Predictions], student: str, teacher: str
+) -> list[tuple[ClassPredictions, ClassPredictions]]:
+    pairs = []
+    for task in tasks:
+        mine, theirs = dumps.get((student, task.name)), dumps.get((teacher, task.name))
+        if (
+            isinstance(mine, ClassPredictions)
+            and isinstance(theirs, ClassPredictions)
+            and isinstance(task, ZeroShot)
+        ):
+            pairs.append((mine.main, theirs.main))
+    return pairs

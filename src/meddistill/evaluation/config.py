@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -16,7 +16,7 @@ from meddistill.evaluation.retrieval.config import RetrievalConfig
 from meddistill.evaluation.segmentation.config import SegmentationProbeConfig
 from meddistill.evaluation.statistics.config import BootstrapConfig
 from meddistill.evaluation.survival.config import SurvivalConfig
-from meddistill.evaluation.task_config import Name, Strict
+from meddistill.evaluation.task_config import Groups, Name, Strict
 
 AnyTaskConfig = Annotated[
     ZeroShotConfig
@@ -42,6 +42,26 @@ class SuiteConfig(Strict):
     """What is judged, each task on the tables that it names."""
     bootstrap: BootstrapConfig = BootstrapConfig()
     """How intervals are made."""
+    groups: Groups = Field(default={})
+    """`groups` of every task that has none of its own; `groups: {}` of a task keeps it out."""
+    least_group: int = Field(default=20, ge=1)
+    """Patients that a group must have to be scored; smaller ones are counted and hidden."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _groups_of_all(cls, content: Any) -> Any:
+        # A task then knows its groups without the suite.
+        if not isinstance(content, dict) or not content.get("groups"):
+            return content
+        if not isinstance(content.get("tasks"), list):
+            return content
+        tasks = [
+            {**task, "groups": content["groups"]}
+            if isinstance(task, dict) and task.get("groups") is None
+            else task
+            for task in content["tasks"]
+        ]
+        return {**content, "tasks": tasks}
 
     @model_validator(mode="after")
     def _consistent(self) -> "SuiteConfig":

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from meddistill.errors import UserError
 from meddistill.evaluation.classification.label_predictions import LabelPredictions
 from meddistill.evaluation.classification.predictions import ClassPredictions
-from meddistill.evaluation.predictions import Predictions, numbers, words
+from meddistill.evaluation.predictions import Predictions
 from meddistill.evaluation.retrieval.predictions import RankPredictions
 from meddistill.evaluation.segmentation.predictions import MaskPredictions
 from meddistill.evaluation.survival.predictions import SurvivalPredictions
@@ -38,15 +38,8 @@ _KINDS: Final[Mapping[str, type[Predictions]]] = MappingProxyType(
 
 def write_predictions(predictions: Predictions, path: Path, *, fingerprint: str) -> None:
     """Write the dump; a reader sees the old or the new file, never a part."""
-    identity = {
-        "sample": pa.array(predictions.samples, pa.string()),
-        "row": pa.array(predictions.rows, pa.int64()),
-        "patient": pa.array(predictions.patients, pa.int64()),
-        "modality": words(predictions.modalities),
-    }
     content = {"fingerprint": fingerprint, "kind": predictions.kind, **predictions.facts()}
-    table = pa.table({**identity, **predictions.columns()})
-    table = table.replace_schema_metadata({_METADATA: json.dumps(content).encode()})
+    table = predictions.to_table().replace_schema_metadata({_METADATA: json.dumps(content).encode()})
     buffer = BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     write_whole(path, buffer.getvalue())
@@ -64,13 +57,7 @@ def read_predictions(path: Path, *, fingerprint: str | None = None) -> Predictio
         facts = json.loads(table.schema.metadata[_METADATA])
         if fingerprint is not None and facts["fingerprint"] != fingerprint:
             return None
-        identity = {
-            "rows": numbers(table, "row"),
-            "samples": tuple(table["sample"].to_pylist()),
-            "patients": numbers(table, "patient"),
-            "modalities": tuple(table["modality"].to_pylist()),
-        }
-        return _KINDS[facts["kind"]].from_columns(table, facts, identity)
+        return _KINDS[facts["kind"]].from_table(table, facts)
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         msg = (
             f"`{path}` must be predictions as evaluation wrote them; it is damaged. Delete it and try again."

@@ -1,37 +1,23 @@
 """Every model on every task: predictions, numbers from them, differences, agreement, examples."""
 
 import hashlib
-import json
-import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
-from meddistill.data.datasets import together
-from meddistill.data.samples import Samples
 from meddistill.errors import ConfigError
-from meddistill.evaluation.agreement import label_agreement, space_agreement
-from meddistill.evaluation.classification.predictions import ClassPredictions
-from meddistill.evaluation.classification.zero_shot import ZeroShot
+from meddistill.evaluation.agreement import agreement_of
+from meddistill.evaluation.comparing import Judged, compared, too_few_resamples
 from meddistill.evaluation.config import SuiteConfig
-from meddistill.evaluation.dumps import read_predictions, write_predictions
 from meddistill.evaluation.embeddings import Embeddings
-from meddistill.evaluation.exhibits import AnyExhibit
-from meddistill.evaluation.families import AnyTask, build_task
+from meddistill.evaluation.export import write_exports
+from meddistill.evaluation.facts import baseline_facts, model_facts, task_facts, task_warnings
+from meddistill.evaluation.families import build_task
 from meddistill.evaluation.predict import Embedder
-from meddistill.evaluation.predictions import Predictions, SampleNames
-from meddistill.evaluation.results import (
-    TEACHER_MEAN,
-    Agreement,
-    ModelFacts,
-    Results,
-    RetrievalExample,
-    TaskFacts,
-)
+from meddistill.evaluation.predicting import Said, Setting, predict_all
+from meddistill.evaluation.predictions import SampleNames
+from meddistill.evaluation.results import TEACHER_MEAN, Results, RetrievalExample
 from meddistill.evaluation.retrieval.examples import retrieval_examples
 from meddistill.evaluation.retrieval.task import Retrieval
 from meddistill.evaluation.score import Score
@@ -44,24 +30,11 @@ RULE: Final = (
     "Intervals are percentiles over resamples of patients (Poisson bootstrap): all rows of a patient "
     "together, the same resamples for every model and for tasks that share patients. Means over classes run "
     "over the classes present. A resample on which a metric is not defined is left out and counted; when "
-    "fewer than half remain, or with one patient, there is no interval."
+    "fewer than half remain, or with one patient, there is no interval. Differences are paired, on the same "
+    "resamples; p values are two-sided, from the share of resamples on the other side of zero, and corrected "
+    "by Holm over all tasks and other models."
 )
 _FEATURES: Final = "features"
-_PREDICTIONS: Final = "predictions"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Setting:
-    """What the steps of an evaluation share."""
-
-    tasks: Sequence[AnyTask]
-    models: Sequence[Embeddings]
-    folder: Path
-    progress: Progress
-
-    @property
-    def teachers(self) -> list[Embeddings]:
-        return [each for each in self.models if each.model.role == "teacher"]
 
 
 def evaluate(
@@ -102,13 +75,29 @@ def evaluate(
     tables = SuiteTables(suite, base=base, progress=progress) if tables is None else tables
     tasks = [build_task(config, tables.parts(config), names) for config in suite.tasks]
     embeddings = [Embeddings(model, folder=folder / _FEATURES, progress=progress) for model in models]
-    setting = _Setting(tasks=tasks, models=embeddings, folder=folder, progress=progress)
-    dumps, lacking = _predict_all(setting)
-    baselines = _baselines(setting)
-    rows = _score_all(setting, suite, dumps, baselines=baselines, lacking=lacking)
-    facts = [task.facts() for task in tasks]
-    agreement = tuple(_agreement(setting, dumps))  # embeds all images, so that the models' facts are known
-    results = Results(
+    setting = Setting(tasks=tasks, models=embeddings, folder=folder, progress=progress)
+    results = _results(setting, suite, predict_all(setting), skipped=tables.skipped)
+    results.save(folder)
+    write_exports(results, folder)
+    return results
+
+
+def _results(setting: Setting, suite: SuiteConfig, said: Said, *, skipped: Sequence[str]) -> Results:
+    rows = _score_all(setting, suite, said)
+    facts = [task.facts() for task in setting.tasks]
+    agreement = agreement_of(setting, said.dumps)  # embeds all images, so that the models' facts are known
+    models = model_facts(setting)
+    judged = Judged(
+        scores=rows.main,
+        dumps=said.dumps,
+        roles=rows.roles,
+        pretraining={each.name: each.pretraining_data for each in models},
+        tasks=setting.tasks,
+        config=suite.bootstrap,
+    )
+    pairs = compared(judged, Resampler(suite.bootstrap), least=suite.least_group)
+    everything = {**said.dumps, **said.baselines}
+    return Results(
         suite=suite.name,
         suite_sha256=hashlib.sha256(suite.model_dump_json().encode()).hexdigest(),
         resamples=suite.bootstrap.resamples,
@@ -116,17 +105,19 @@ def evaluate(
         level=suite.bootstrap.level,
         rule=RULE,
         versions=versions(),
-        models=(*_model_facts(setting), *_baseline_facts(baselines)),
-        tasks=tuple(_task_facts(task, found) for task, found in zip(tasks, facts, strict=True)),
+        models=(*models, *baseline_facts(said.baselines)),
+        tasks=tuple(task_facts(task, found) for task, found in zip(setting.tasks, facts, strict=True)),
         results=rows.results,
-        differences=rows.differences(),
-        agreement=agreement,
+        **vars(pairs),
+        agreement=tuple(agreement),
         examples=tuple(_examples(setting)),
-        exhibits=_exhibits({**dumps, **baselines}),
-        warnings=(*tables.skipped, *_warnings(tasks, facts)),
+        exhibits=tuple(each for key, dump in everything.items() for each in dump.exhibits(*key)),
+        warnings=(
+            *skipped,
+            *task_warnings(setting.tasks, facts),
+            *too_few_resamples(judged, pairs.differences),
+        ),
     )
-    results.save(folder)
-    return results
 
 
 def _check_names(models: Sequence[Embedder]) -> None:
@@ -141,96 +132,8 @@ def _check_names(models: Sequence[Embedder]) -> None:
         raise ConfigError(subject, [rule])
 
 
-_Dumps = dict[tuple[str, str], Predictions]
-_Lacking = dict[tuple[str, str], str]
-
-
-def _predict_all(setting: _Setting) -> tuple[_Dumps, _Lacking]:
-    """Predictions by (model, task), the teacher mean's too, from disk where they are there already.
-
-    And what a model lacks for a task, by the same keys, where there are none.
-    """
-    dumps: _Dumps = {}
-    lacking: _Lacking = {}
-    digests = {task.name: task.digest() for task in setting.tasks}
-    total = len(setting.models) * len(setting.tasks)
-    with setting.progress.track("evaluating", total, unit="tasks") as advance:
-        for embeddings in setting.models:
-            for task in setting.tasks:
-                key = embeddings.model.name, task.name
-                found = _predict(setting, task, embeddings, digests[task.name])
-                if isinstance(found, str):
-                    lacking[key] = found
-                else:
-                    dumps[key] = found
-                advance(1)
-    return {**dumps, **_combine_all(setting, dumps)}, lacking
-
-
-def _predict(setting: _Setting, task: AnyTask, embeddings: Embeddings, digest: str) -> Predictions | str:
-    """One model's predictions of one task, or what it lacks for it."""
-    model = embeddings.model
-    path = _path(setting.folder, task.name, model.name)
-    scale = model.logit_scale if task.needs_text else None
-    fingerprint = _fingerprint(digest, model.fingerprint, scale)
-    dump = read_predictions(path, fingerprint=fingerprint)
-    if dump is not None:
-        return dump
-    lack = task.lacks(embeddings)
-    if lack:
-        return lack
-    dump = task.predict(embeddings)
-    write_predictions(dump, path, fingerprint=fingerprint)
-    return dump
-
-
-def _combine_all(setting: _Setting, dumps: _Dumps) -> _Dumps:
-    """The teacher mean's predictions by (TEACHER_MEAN, task), where two teachers at least can do the task."""
-    found: _Dumps = {}
-    for task in setting.tasks:
-        members = [each for each in setting.teachers if (each.model.name, task.name) in dumps]
-        if len(members) < 2:
-            continue
-        path = _path(setting.folder, task.name, TEACHER_MEAN)
-        scales = [each.model.logit_scale for each in members] if task.needs_text else []
-        fingerprint = _fingerprint(task.digest(), *(each.model.fingerprint for each in members), *scales)
-        dump = read_predictions(path, fingerprint=fingerprint)
-        if dump is None:
-            dump = task.combine(members, [dumps[each.model.name, task.name] for each in members])
-            write_predictions(dump, path, fingerprint=fingerprint)
-        found[TEACHER_MEAN, task.name] = dump
-    return found
-
-
-def _baselines(setting: _Setting) -> _Dumps:
-    """Predictions of the tasks' own baselines by (name, task); made only where they are not on disk."""
-    found: _Dumps = {}
-    taken = {each.model.name for each in setting.models} | {TEACHER_MEAN}
-    for task in setting.tasks:
-        baselines = task.baselines()
-        if not baselines:
-            continue
-        clash = sorted(taken.intersection(baselines))
-        if clash:
-            rule = f"`models` must not have the name of a baseline; got {', '.join(clash)}. Rename."
-            subject = f"task {task.name}"
-            raise ConfigError(subject, [rule])
-        with setting.progress.track(f"{task.name}: baselines", len(baselines), unit="models") as advance:
-            for name in baselines:
-                path = _path(setting.folder, task.name, name)
-                fingerprint = _fingerprint(task.digest(), "baseline", name)
-                dump = read_predictions(path, fingerprint=fingerprint)
-                if dump is None:
-                    dump = baselines[name]
-                    write_predictions(dump, path, fingerprint=fingerprint)
-                found[name, task.name] = dump
-                advance(1)
-    return found
-
-
-def _score_all(
-    setting: _Setting, suite: SuiteConfig, dumps: _Dumps, *, baselines: _Dumps, lacking: _Lacking
-) -> Rows:
+def _score_all(setting: Setting, suite: SuiteConfig, said: Said) -> Rows:
+    dumps, lacking = said.dumps, said.lacking
     resampler = Resampler(suite.bootstrap)
     rows = Rows(suite.bootstrap, setting.tasks)
     named: list[tuple[str, Any]] = [(each.model.name, each.model.role) for each in setting.models]
@@ -245,145 +148,12 @@ def _score_all(
                 advance(1)
             rows.add_mean(name, role)
     by_name = {task.name: task for task in setting.tasks}
-    for (name, judged), dump in baselines.items():
+    for (name, judged), dump in said.baselines.items():
         rows.add(name, "baseline", by_name[judged], dump.metrics(resampler))
     return rows
 
 
-def _agreement(setting: _Setting, dumps: _Dumps) -> list[Agreement]:
-    students = [each for each in setting.models if each.model.role == "student"]
-    if not students or not setting.teachers:
-        return []
-    parts = _distinct_images(setting.tasks)
-    modalities = [modality for samples, _ in parts for modality in samples.modalities]
-    spaces = {
-        each.model.name: np.concatenate([each.images(samples, keys) for samples, keys in parts])
-        for each in (*students, *setting.teachers)
-    }
-    # An order without meaning: of a large modality only the first images are compared.
-    keys = [key for _, listed in parts for key in listed]
-    order = sorted(range(len(keys)), key=lambda row: hashlib.sha256(keys[row].encode()).hexdigest())
-    modalities = [modalities[row] for row in order]
-    found: list[Agreement] = []
-    for student in (each.model.name for each in students):
-        for teacher in (each.model.name for each in setting.teachers):
-            pair = (spaces[student][order], spaces[teacher][order])
-            found += space_agreement(student, teacher, pair, modalities)
-            found += label_agreement(
-                student, teacher, _zero_shot_pairs(setting.tasks, dumps, student, teacher)
-            )
-    return found
-
-
-def _distinct_images(tasks: Sequence[AnyTask]) -> list[tuple[Samples, list[str]]]:
-    """Every distinct tested image once: samples and their keys, a task at a time."""
-    seen: set[str] = set()
-    parts = []
-    for task in tasks:
-        chosen = []
-        for row, key in enumerate(task.tested.keys):
-            if key not in seen:
-                seen.add(key)
-                chosen.append(row)
-        if chosen:
-            parts.append((task.tested.samples.take(chosen), [task.tested.keys[row] for row in chosen]))
-    return parts
-
-
-def _zero_shot_pairs(
-    tasks: Sequence[AnyTask], dumps: Mapping[tuple[str, str], Predictions], student: str, teacher: str
-) -> list[tuple[ClassPredictions, ClassPredictions]]:
-    pairs = []
-    for task in tasks:
-        mine, theirs = dumps.get((student, task.name)), dumps.get((teacher, task.name))
-        if (
-            isinstance(mine, ClassPredictions)
-            and isinstance(theirs, ClassPredictions)
-            and isinstance(task, ZeroShot)
-        ):
-            pairs.append((mine.main, theirs.main))
-    return pairs
-
-
-def _exhibits(dumps: _Dumps) -> tuple[AnyExhibit, ...]:
-    return tuple(each for (model, task), dump in dumps.items() for each in dump.exhibits(model, task))
-
-
-def _examples(setting: _Setting) -> list[RetrievalExample]:
+def _examples(setting: Setting) -> list[RetrievalExample]:
     tasks = [task for task in setting.tasks if isinstance(task, Retrieval)]
     models = [each for each in setting.models if each.has_text]
     return [example for task in tasks for each in models for example in retrieval_examples(task, each)]
-
-
-def _model_facts(setting: _Setting) -> tuple[ModelFacts, ...]:
-    facts = [
-        ModelFacts(
-            name=each.model.name,
-            role=each.model.role,
-            fingerprint=each.model.fingerprint,
-            has_text=each.has_text,
-            image_dim=each.image_dim,
-            logit_scale=each.model.logit_scale,
-            pretraining_data=each.model.pretraining_data,
-        )
-        for each in setting.models
-    ]
-    members = setting.teachers
-    if len(members) > 1:
-        facts.append(
-            ModelFacts(
-                name=TEACHER_MEAN,
-                role="ensemble",
-                fingerprint=_fingerprint(*(each.model.fingerprint for each in members)),
-                has_text=any(each.has_text for each in members),
-                members=tuple(each.model.name for each in members),
-                pretraining_data=together(each.model.pretraining_data for each in members),
-            )
-        )
-    return tuple(facts)
-
-
-def _baseline_facts(baselines: _Dumps) -> list[ModelFacts]:
-    tasks: dict[str, list[str]] = {}
-    for name, task in baselines:
-        tasks.setdefault(name, []).append(task)
-    return [
-        ModelFacts(name=name, role="baseline", fingerprint="", has_text=False, tasks=tuple(judged))
-        for name, judged in tasks.items()
-    ]
-
-
-def _task_facts(task: AnyTask, facts: Mapping[str, Any]) -> TaskFacts:
-    own = {name: value for name, value in facts.items() if name not in ("warnings", "prompts_sha256")}
-    tested = task.tested
-    return TaskFacts(
-        name=task.name,
-        family=task.config.kind,
-        main_metric=task.main,
-        n=len(tested),
-        patients=len(np.unique(tested.patients)),
-        modalities={name: count for name, count in Counter(tested.samples.modalities).items() if name},
-        in_mean=task.config.in_mean,
-        datasets=task.config.dataset,
-        prompts_sha256=facts.get("prompts_sha256"),
-        facts=own,
-    )
-
-
-def _warnings(tasks: Sequence[AnyTask], facts: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [
-        f"{task.name}: {warning}"
-        for task, found in zip(tasks, facts, strict=True)
-        for warning in found.get("warnings", ())
-    ]
-
-
-def _path(folder: Path, task: str, model: str) -> Path:
-    safe = re.sub(r"[^A-Za-z0-9_.-]", "_", model)
-    if safe != model:
-        safe += "-" + hashlib.sha256(model.encode()).hexdigest()[:8]
-    return folder / _PREDICTIONS / task / f"{safe}.parquet"
-
-
-def _fingerprint(*parts: object) -> str:
-    return hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()

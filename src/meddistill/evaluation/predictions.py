@@ -2,10 +2,11 @@
 
 import hashlib
 import hmac
+import json
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
@@ -19,8 +20,26 @@ from meddistill.evaluation.statistics.bootstrap import Resampler
 from meddistill.files import write_whole
 
 _KEY_FILE: Final = "id_key"
+_GROUP: Final = "group:"
 
 Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """A share of rows [n]: those that `hit` among the `relevant` ones."""
+
+    relevant: NDArray[np.bool_]
+    hit: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decisions:
+    """Whether a model is right on each row [n] of a task's main setting; a tie for the answer is wrong."""
+
+    rows: Ints
+    patients: Ints
+    right: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +47,9 @@ class Predictions(ABC):
     """One model's answers to one task.
 
     `rows` [n] are rows of the table (from 1), `samples` ids or keyed hashes of them, `patients` numbers
-    without meaning outside the suite's run, `modalities` "" where not known. A family adds its own columns,
-    and knows the numbers that follow from them.
+    without meaning outside the suite's run, `modalities` "" where not known; `groups` [n] each, "" where not
+    known, by the name of the group. A family adds its own columns, and knows the numbers that follow from
+    them.
     """
 
     kind: ClassVar[str]
@@ -38,6 +58,7 @@ class Predictions(ABC):
     samples: tuple[str, ...]
     patients: Ints
     modalities: tuple[str, ...]
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @abstractmethod
     def metrics(self, resampler: Resampler) -> list[Score]:
@@ -46,6 +67,51 @@ class Predictions(ABC):
     def exhibits(self, model: str, task: str) -> tuple[AnyExhibit, ...]:  # noqa: ARG002
         """What the report draws of these predictions, beside the numbers; nothing unless a family says so."""
         return ()
+
+    def main_score(self, resampler: Resampler) -> Score | None:
+        """The main metric on all rows; a family may compute it without the others."""
+        return next((score for score in self.metrics(resampler) if score.main), None)
+
+    def rates(self) -> Mapping[str, Rate]:
+        """Rates at a fixed operating point, by name, whose gaps between groups are told; none by default."""
+        return {}
+
+    def lacks(self, mask: NDArray[np.bool_]) -> str:  # noqa: ARG002
+        """What a reader must know of the main metric on some rows, such as a class without any; else ""."""
+        return ""
+
+    def decisions(self) -> Decisions | None:
+        """One decision a row, right or wrong, for McNemar's test; None where the family makes none."""
+        return None
+
+    def take(self, mask: NDArray[np.bool_]) -> Self:
+        """The predictions of some rows, by the way that the dump goes."""
+        facts = json.loads(json.dumps(dict(self.facts())))
+        return type(self).from_table(self.to_table().filter(pa.array(mask)), facts)
+
+    def to_table(self) -> pa.Table:
+        """All columns, those of this class first."""
+        identity = {
+            "sample": pa.array(self.samples, pa.string()),
+            "row": pa.array(self.rows, pa.int64()),
+            "patient": pa.array(self.patients, pa.int64()),
+            "modality": words(self.modalities),
+        }
+        groups = {f"{_GROUP}{name}": words(labels) for name, labels in self.groups.items()}
+        return pa.table({**identity, **groups, **self.columns()})
+
+    @classmethod
+    def from_table(cls, table: pa.Table, facts: Mapping[str, Any]) -> Self:
+        """The record again, from `to_table()` and `facts()`."""
+        groups = [name for name in table.column_names if name.startswith(_GROUP)]
+        identity = {
+            "rows": numbers(table, "row"),
+            "samples": tuple(table["sample"].to_pylist()),
+            "patients": numbers(table, "patient"),
+            "modalities": tuple(table["modality"].to_pylist()),
+            "groups": {name.removeprefix(_GROUP): tuple(table[name].to_pylist()) for name in groups},
+        }
+        return cls.from_columns(table, facts, identity)
 
     @abstractmethod
     def facts(self) -> Mapping[str, Any]:

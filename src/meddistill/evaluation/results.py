@@ -10,6 +10,7 @@ from meddistill.data.datasets import shared_datasets
 from meddistill.errors import UserError
 from meddistill.evaluation.exhibits import AnyExhibit
 from meddistill.evaluation.predict import Role
+from meddistill.evaluation.statistics.records import Comparison, GroupGap, GroupScore, Place, Ranking
 from meddistill.files import write_whole
 
 RESULTS_FILE: Final = "results.json"
@@ -59,7 +60,10 @@ class Result(_Record):
 class Difference(_Record):
     """Main metric of `model` minus that of `other` on the same resamples.
 
-    `better` is the share of resamples in which the difference is above zero.
+    `better` is the share of resamples in which the difference is above zero. `p_value` is of the two-sided
+    bootstrap test, `p_holm` the same corrected for all tasks x others of the model, `p_mcnemar` of McNemar's
+    exact test of accuracy, where every patient has one decision. `seen`: data sets of the task that one of
+    the two was pretrained on.
     """
 
     model: str
@@ -75,6 +79,10 @@ class Difference(_Record):
     patients: int
     failed: int = 0
     better: float
+    p_value: float | None = None
+    p_holm: float | None = None
+    p_mcnemar: float | None = None
+    seen: tuple[str, ...] = ()
     seed: int
 
 
@@ -159,6 +167,11 @@ class Results(_Record):
     tasks: tuple[TaskFacts, ...]
     results: tuple[Result, ...]
     differences: tuple[Difference, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    ranking: Ranking | None = None
+    places: tuple[Place, ...] = ()
+    groups: tuple[GroupScore, ...] = ()
+    gaps: tuple[GroupGap, ...] = ()
     agreement: tuple[Agreement, ...] = ()
     examples: tuple[RetrievalExample, ...] = ()
     exhibits: tuple[AnyExhibit, ...] = ()

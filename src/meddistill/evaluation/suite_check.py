@@ -34,6 +34,7 @@ def check_tasks(suite: SuiteConfig, tables: SuiteTables, training: TrainingRows 
             task = build_task(config, tables.parts(config), nothing_written)
             judged.setdefault(task.tested.table, set()).update(task.tested.samples.rows)
             task.check()
+            task.check_groups()
         except (ConfigError, TableError) as error:
             own = f"task {config.name}"
             place = own if error.subject == own else f"{own}: {error.subject}"

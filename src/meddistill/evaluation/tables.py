@@ -74,6 +74,7 @@ class SuiteTables:
             for table in task.tables().values():
                 columns.setdefault(table, set()).update(task.columns())
                 images.setdefault(table, set()).update(task.images())
+            columns[task.tested_table()].update(_grouping(suite, task))
         self._tables: dict[str, Part] = {}
         numbers: dict[str, int] = {}
         for name, samples in _read_all(suite, columns, images, base=base, progress=progress).items():
@@ -135,6 +136,12 @@ class SuiteTables:
             keys=tuple(whole.keys[position] for position in positions),
             patients=whole.patients[positions],
         )
+
+
+def _grouping(suite: SuiteConfig, task: TaskConfig) -> set[str]:
+    """Columns of the tested table that part its patients; the modality has its own place in samples."""
+    named = suite.tables[task.tested_table()].modality
+    return {name for name in task.groups or {} if name != "modality" or named is None}
 
 
 def _read_all(

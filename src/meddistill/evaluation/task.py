@@ -4,10 +4,12 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from meddistill.evaluation.dumps import RULES_VERSION
 from meddistill.evaluation.embeddings import Embeddings
+from meddistill.evaluation.grouping import check_groups, group_columns
 from meddistill.evaluation.predictions import Predictions, SampleNames
 from meddistill.evaluation.tables import Part
 from meddistill.evaluation.task_config import TaskConfig
@@ -23,6 +25,8 @@ class Task(ABC, Generic[Config, Kind]):
 
     needs_text: ClassVar[bool]
     main: ClassVar[str]
+    # Distributions that fit something for the predictions, or compute a metric; told with every number.
+    libraries: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: Config, parts: Mapping[str, Part], names: SampleNames) -> None:
         self.config = config
@@ -55,6 +59,19 @@ class Task(ABC, Generic[Config, Kind]):
         """What the model lacks for the task ("no text tower"); empty where it can be judged."""
         return NO_TEXT if self.needs_text and not embeddings.has_text else ""
 
+    def grouped(self, predictions: Kind) -> Kind:
+        """The predictions with the groups of their rows, found by the rows' numbers in the tested table."""
+        place = {row: position for position, row in enumerate(self.tested.samples.rows)}
+        positions = [place.get(row, -1) for row in predictions.rows.tolist()]
+        return self._at(predictions, positions)
+
+    def _at(self, predictions: Kind, positions: Sequence[int]) -> Kind:
+        return replace(predictions, groups=group_columns(self.tested, self.config.groups or {}, positions))
+
+    def check_groups(self) -> None:
+        """Raise TableError for rows whose groups cannot be told."""
+        check_groups(self.tested, self.config.groups or {})
+
     def check(self) -> None:
         """Raise TableError for rows that the task cannot work with; looks at no image."""
 
@@ -67,7 +84,7 @@ class Task(ABC, Generic[Config, Kind]):
         columns = sorted(self.config.columns())
         content = [
             RULES_VERSION,
-            self.config.model_dump(mode="json", exclude={"in_mean", "dataset"}),
+            self.config.model_dump(mode="json", exclude={"in_mean", "dataset", "groups"}),
             {role: part.digest(columns, sorted(self.config.images())) for role, part in self.parts.items()},
             self.names(("",)),
         ]

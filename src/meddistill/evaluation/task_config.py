@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from meddistill.data.datasets import DatasetName
 
@@ -15,6 +15,36 @@ class Strict(BaseModel):
     """Unknown keys are refused, and nothing changes after reading."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+
+
+class GroupConfig(Strict):
+    """How a column makes groups of patients: by its values, or by bands of its numbers."""
+
+    bands: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = ()
+    """Bounds of the bands of a column of numbers, upwards: `[18, 65]` makes "below 18", "18 to <65" and "65
+    and above". Without bounds every value is a group.
+    """
+
+    @field_validator("bands")
+    @classmethod
+    def _upwards(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if sorted(set(value)) != list(value):
+            msg = f"`bands` must go upwards, each bound once; got {list(value)}."
+            raise ValueError(msg)
+        return value
+
+
+def _by_name(value: object) -> object:
+    """`[sex, {age: {bands: [18]}}]` as `{sex: {}, age: {bands: [18]}}`."""
+    if not isinstance(value, list):
+        return value
+    named: dict[object, object] = {}
+    for each in value:
+        named.update(each if isinstance(each, dict) else {each: {}})
+    return named
+
+
+Groups = Annotated[dict[str, GroupConfig], BeforeValidator(_by_name)]
 
 
 class TaskConfig(Strict):
@@ -31,6 +61,12 @@ class TaskConfig(Strict):
     pretrained on one of them, by themselves or through a teacher, are marked in the report.
     """
 
+    groups: Groups | None = None
+    """Columns of the tested table that part its patients: `[sex, site]`, or `age: {bands: [18, 65]}`. The
+    main metric is told for every group, with the worst one and the gap. `modality` is that of the table.
+    Without this key the suite's groups are taken.
+    """
+
     @field_validator("dataset", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: object) -> object:
@@ -39,6 +75,11 @@ class TaskConfig(Strict):
     def tables(self) -> Mapping[str, str]:
         """Role → table; the role is the name of the config's field."""
         raise NotImplementedError
+
+    def tested_table(self) -> str:
+        """The table whose rows are judged."""
+        tables = self.tables()
+        return tables.get("test") or next(iter(tables.values()))
 
     def columns(self) -> frozenset[str]:
         """Columns that the task reads from its tables, besides those that the table's config names."""

@@ -1,7 +1,7 @@
-"""Tidy rows from scores: intervals, the mean over tasks, paired differences."""
+"""Tidy rows from scores: intervals, the mean over tasks."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from meddistill import __version__
 from meddistill.evaluation.families import AnyTask
-from meddistill.evaluation.results import ALL_ROWS, MEAN_TASK, NOT_APPLICABLE, AnyRole, Difference, Result
+from meddistill.evaluation.results import ALL_ROWS, MEAN_TASK, NOT_APPLICABLE, AnyRole, Result
 from meddistill.evaluation.score import Score
-from meddistill.evaluation.statistics.bootstrap import Replicates, estimate, mean_replicates
+from meddistill.evaluation.statistics.bootstrap import estimate, mean_replicates
 from meddistill.evaluation.statistics.config import BootstrapConfig
 
 _FEW_MEMBERS: Final = "too few members"  # of an ensemble; anything else says what it lacks itself
@@ -33,6 +33,12 @@ def versions() -> dict[str, str]:
     return found
 
 
+def library(fitted: Sequence[str] = ()) -> str:
+    """What computed a number, with versions; `fitted` are distributions that a task itself works with."""
+    parts = [f"meddistill {__version__}", f"numpy {np.__version__}"]
+    return "; ".join([*parts, *(f"{name} {version(name)}" for name in fitted)])
+
+
 class Rows:
     """Collects scores of all models and tasks and makes rows of them."""
 
@@ -43,8 +49,18 @@ class Rows:
         self._modal: dict[tuple[str, str, str], Score] = {}
         self._roles: dict[str, AnyRole] = {}
         self._lacking: dict[str, dict[str, None]] = {}
-        self._library = f"meddistill {__version__}"
+        self._libraries = {task.name: library(task.libraries) for task in tasks}
         self._patients = {task.name: np.unique(task.tested.patients) for task in tasks}
+
+    @property
+    def main(self) -> Mapping[tuple[str, str], Score]:
+        """Main metrics on all rows by (model, task), with MEAN_TASK among the tasks."""
+        return self._main
+
+    @property
+    def roles(self) -> Mapping[str, AnyRole]:
+        """The role of every model."""
+        return self._roles
 
     @property
     def results(self) -> tuple[Result, ...]:
@@ -124,38 +140,6 @@ class Rows:
         mask = np.array(part.samples.modalities, dtype=object) == modality
         return part.patients[mask]
 
-    def differences(self) -> tuple[Difference, ...]:
-        """Every student against every other model, on every task and on the mean."""
-        named = [(task.name, task.config.kind) for task in self._tasks] + [(MEAN_TASK, MEAN_FAMILY)]
-        found = []
-        for student in [name for name, role in self._roles.items() if role == "student"]:
-            for other in [name for name in self._roles if name != student]:
-                for task, family in named:
-                    mine, theirs = self._main.get((student, task)), self._main.get((other, task))
-                    row = None if mine is None or theirs is None else self._difference(mine, theirs)
-                    if row is not None:
-                        names = {"model": student, "other": other, "other_role": self._roles[other]}
-                        found.append(Difference(**names, task=task, family=family, **row))
-        return tuple(found)
-
-    def _difference(self, mine: Score, theirs: Score) -> dict[str, object] | None:
-        replicates: Replicates = mine.replicates - theirs.replicates
-        found = estimate(replicates, patients=mine.patients, level=self._config.level)
-        if found.value is None:
-            return None
-        resampled = replicates[1:][np.isfinite(replicates[1:])]
-        return {
-            "metric": mine.metric,
-            "value": found.value,
-            "low": found.low,
-            "high": found.high,
-            "failed": found.failed,
-            "better": float((resampled > 0).mean()) if len(resampled) else float(found.value > 0),
-            "n": mine.n,
-            "patients": mine.patients,
-            "seed": self._config.seed,
-        }
-
     def _row(self, model: str, task: str, family: str, score: Score) -> Result:
         found = estimate(score.replicates, patients=score.patients, level=self._config.level)
         return Result(
@@ -177,7 +161,7 @@ class Rows:
             spread=score.spread,
             main=score.main,
             note="" if found.value is not None else UNDEFINED,
-            library=self._library,
+            library=self._libraries.get(task, library()),
         )
 
     def _absent(self, model: str, task: str, family: str, metric: str, *, lack: str) -> Result:
@@ -191,5 +175,5 @@ class Rows:
             seed=self._config.seed,
             main=True,
             note=NOT_APPLICABLE + lack,
-            library=self._library,
+            library=self._libraries.get(task, library()),
         )

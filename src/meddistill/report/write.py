@@ -19,6 +19,8 @@ from meddistill.report import scores, sections
 from meddistill.report.audit import teachers_before
 from meddistill.report.classification import classification_details
 from meddistill.report.data import ReportData
+from meddistill.report.differences import differences
+from meddistill.report.groups import panels
 from meddistill.report.headline import headline
 from meddistill.report.models import Look, looks
 from meddistill.report.segmentation import segmentation
@@ -37,6 +39,8 @@ _NOT_EVALUATED: Final[Mapping[str, Any]] = MappingProxyType(
         "seen": (),
         "modalities": None,
         "classification": (),
+        "between": None,
+        "panels": (),
         "agreement": (),
         "survival": (),
         "queries": (),
@@ -98,6 +102,8 @@ def _evaluated(results: Results, data: ReportData, models: Sequence[Look]) -> di
         "seen": scores.seen_lines(results, models),
         "modalities": scores.by_modality(results, models),
         "classification": classification_details(results, models),
+        "between": differences(results, models),
+        "panels": panels(results, models),
         "agreement": sections.agreement_tables(results, models),
         "survival": survival_tasks(results, models),
         "queries": sections.queries(results, data.examples, models),

@@ -51,6 +51,7 @@ class LinearProbe(ProbeTask[LinearProbeConfig]):
     """
 
     probabilities = True
+    libraries = ("scikit-learn",)
 
     def predict(self, embeddings: Embeddings) -> ClassPredictions:
         """Class probabilities of every test row, for every fraction and seed."""

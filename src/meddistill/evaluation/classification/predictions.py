@@ -15,11 +15,13 @@ from meddistill.evaluation.classification.calibration import (
     tempered,
 )
 from meddistill.evaluation.classification.config import OperatingPoint
-from meddistill.evaluation.classification.metrics import MAIN, class_metrics, main_metric
+from meddistill.evaluation.classification.metrics import MAIN, class_metrics, main_metric, predicted_share
+from meddistill.evaluation.classification.operating import at_youden_point
 from meddistill.evaluation.classification.operating_points import at_threshold, setting_of, threshold
 from meddistill.evaluation.classification.pictures import class_exhibits
 from meddistill.evaluation.exhibits import AnyExhibit
-from meddistill.evaluation.predictions import Ints, Predictions, numbers, words
+from meddistill.evaluation.predictions import Decisions, Ints, Predictions, Rate, numbers, words
+from meddistill.evaluation.results import ALL_ROWS
 from meddistill.evaluation.score import Mask, Score, by_modality
 from meddistill.evaluation.statistics.bootstrap import Replicates, Resampler, Weights
 
@@ -98,6 +100,38 @@ class ClassPredictions(Predictions):
     def exhibits(self, model: str, task: str) -> tuple[AnyExhibit, ...]:
         """ROC curves, calibration before and after temperature, and the confusion matrix."""
         return class_exhibits(self, model=model, task=task)
+
+    def main_score(self, resampler: Resampler) -> Score | None:
+        """Balanced accuracy of the main setting alone."""
+        main = self._mask("")
+        return replace(self._modality(resampler, main, ALL_ROWS), main=True) if main.any() else None
+
+    def rates(self) -> Mapping[str, Rate]:
+        """Recall of both classes of a two-class task at the Youden point of all rows; see `operating.py`."""
+        if len(self.classes) != 2:
+            return {}
+        main = self._mask("")
+        second = at_youden_point(self.truth, self.scores[:, 1], main, self.seeds)
+        return {
+            f"recall of {name} at the Youden point": Rate(
+                relevant=main & (self.truth == index), hit=second == bool(index)
+            )
+            for index, name in enumerate(self.classes)
+        }
+
+    def lacks(self, mask: Mask) -> str:
+        """Classes that other rows have: balanced accuracy is then a mean over fewer classes."""
+        main = self._mask("")
+        lacking = sorted(set(self.truth[main].tolist()) - set(self.truth[main & mask].tolist()))
+        return f"no rows of {', '.join(self.classes[index] for index in lacking)}" if lacking else ""
+
+    def decisions(self) -> Decisions | None:
+        """Rows of the main setting whose one highest score is the true class's; None with several seeds."""
+        main = self._mask("")
+        if not main.any() or len(np.unique(self.seeds[main])) > 1:
+            return None
+        right = predicted_share(self.scores[main])[np.arange(main.sum()), self.truth[main]] == 1
+        return Decisions(rows=self.rows[main], patients=self.patients[main], right=right)
 
     def facts(self) -> Mapping[str, Any]:
         """The classes, and what is computed from the scores."""

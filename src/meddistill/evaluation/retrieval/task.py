@@ -117,7 +117,7 @@ class Retrieval(Task[RetrievalConfig, RankPredictions]):
             }
             for name, values in found.items():
                 entries.setdefault(name, []).append(values)
-        joined = {name: np.concatenate(parts) for name, parts in entries.items()}
+        joined: dict[str, Any] = {name: np.concatenate(parts) for name, parts in entries.items()}
         first, rows = joined.pop("first"), joined.pop("rows")
         numbers = np.array(part.samples.rows, dtype=np.int64)
         return RankPredictions(
@@ -129,6 +129,12 @@ class Retrieval(Task[RetrievalConfig, RankPredictions]):
             modalities=tuple(part.samples.modalities[row] for row in rows),
             **joined,
         )
+
+    def grouped(self, predictions: RankPredictions) -> RankPredictions:
+        """The groups of the rows that entries stand for: a query's first row may be another patient's."""
+        asked = (self.gallery.images, self.gallery.texts)
+        rows = np.concatenate([_entries(each, self.tested)[1] for each in asked])
+        return self._at(predictions, rows.tolist())
 
     def facts(self) -> dict[str, Any]:
         """The sizes of the galleries."""

@@ -1,0 +1,1 @@
+"""Intervals, tests between models, ranks over tasks, groups of patients, several runs."""

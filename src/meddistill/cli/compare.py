@@ -1,0 +1,39 @@
+"""`meddistill compare RESULTS…`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+ResultFolders = Annotated[
+    tuple[Path, ...],
+    Parameter(
+        help="Two or more folders with a results.json, those files, or run folders: the same suite, other "
+        "seeds of the student."
+    ),
+]
+
+
+def compare(
+    results: ResultFolders,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(help="Folder for compare.json and CSV tables.")] = None,
+) -> None:
+    """How far scores and the order of models depend on the seed."""
+    from meddistill.cli.compare_tables import print_stability
+    from meddistill.evaluation.export import write_stability
+    from meddistill.evaluation.results import RESULTS_FILE, Results
+    from meddistill.evaluation.statistics.stability import stability
+
+    runs: dict[str, Results] = {}
+    for place in results:
+        folder = place.parent if place.name == RESULTS_FILE else place
+        inside = folder / "evaluation"
+        there = inside if (inside / RESULTS_FILE).is_file() else folder
+        runs[str(place)] = Results.load(there)
+    found = stability(runs)
+    print_stability(found)
+    if out is not None:
+        for path in write_stability(found, out):
+            print(f"wrote: {path}")

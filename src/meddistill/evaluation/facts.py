@@ -1,0 +1,79 @@
+"""What the results say of models and tasks besides numbers."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from meddistill.data.datasets import together
+from meddistill.evaluation.families import AnyTask
+from meddistill.evaluation.predicting import Dumps, Setting, fingerprint_of
+from meddistill.evaluation.results import TEACHER_MEAN, ModelFacts, TaskFacts
+
+
+def model_facts(setting: Setting) -> tuple[ModelFacts, ...]:
+    """Every model, and the teacher mean where there are two teachers."""
+    facts = [
+        ModelFacts(
+            name=each.model.name,
+            role=each.model.role,
+            fingerprint=each.model.fingerprint,
+            has_text=each.has_text,
+            image_dim=each.image_dim,
+            logit_scale=each.model.logit_scale,
+            pretraining_data=each.model.pretraining_data,
+        )
+        for each in setting.models
+    ]
+    members = setting.teachers
+    if len(members) > 1:
+        facts.append(
+            ModelFacts(
+                name=TEACHER_MEAN,
+                role="ensemble",
+                fingerprint=fingerprint_of(*(each.model.fingerprint for each in members)),
+                has_text=any(each.has_text for each in members),
+                members=tuple(each.model.name for each in members),
+                pretraining_data=together(each.model.pretraining_data for each in members),
+            )
+        )
+    return tuple(facts)
+
+
+def baseline_facts(baselines: Dumps) -> list[ModelFacts]:
+    """The tasks' own baselines, each with the tasks that it stands for."""
+    tasks: dict[str, list[str]] = {}
+    for name, task in baselines:
+        tasks.setdefault(name, []).append(task)
+    return [
+        ModelFacts(name=name, role="baseline", fingerprint="", has_text=False, tasks=tuple(judged))
+        for name, judged in tasks.items()
+    ]
+
+
+def task_facts(task: AnyTask, facts: Mapping[str, Any]) -> TaskFacts:
+    """A task as it was run."""
+    own = {name: value for name, value in facts.items() if name not in ("warnings", "prompts_sha256")}
+    tested = task.tested
+    return TaskFacts(
+        name=task.name,
+        family=task.config.kind,
+        main_metric=task.main,
+        n=len(tested),
+        patients=len(np.unique(tested.patients)),
+        modalities={name: count for name, count in Counter(tested.samples.modalities).items() if name},
+        in_mean=task.config.in_mean,
+        datasets=task.config.dataset,
+        prompts_sha256=facts.get("prompts_sha256"),
+        facts=own,
+    )
+
+
+def task_warnings(tasks: Sequence[AnyTask], facts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the tasks warn of, each with its name."""
+    return [
+        f"{task.name}: {warning}"
+        for task, found in zip(tasks, facts, strict=True)
+        for warning in found.get("warnings", ())
+    ]

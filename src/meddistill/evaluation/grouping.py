@@ -1,0 +1,95 @@
+"""Which group of patients every row of a table belongs to: a column's values, or bands of its numbers."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Final
+
+from meddistill.data.samples import name_rows
+from meddistill.errors import TableError
+from meddistill.evaluation.tables import Part
+from meddistill.evaluation.task_config import GroupConfig
+
+MODALITY: Final = "modality"
+MOST_LABELS: Final = 50
+
+
+def group_columns(
+    part: Part, groups: Mapping[str, GroupConfig], positions: Sequence[int]
+) -> dict[str, tuple[str, ...]]:
+    """Group → the label of the rows at these positions (from 0) of `part`; "" where not known.
+
+    A position below 0 stands for no row. Raises TableError for a cell that no band can hold, and for a column
+    of more than `MOST_LABELS` values.
+    """
+    found = {}
+    for name, config in groups.items():
+        labels = _labels(part, name, config)
+        found[name] = tuple(labels[position] if position >= 0 else "" for position in positions)
+    return found
+
+
+def check_groups(part: Part, groups: Mapping[str, GroupConfig]) -> None:
+    """Raise TableError where `group_columns` does."""
+    group_columns(part, groups, ())
+
+
+def in_order(labels: Iterable[str], config: GroupConfig) -> list[str]:
+    """The labels that occur, bands upwards, others by the alphabet, "" last."""
+    present = set(labels)
+    order = band_labels(config.bands) if config.bands else sorted(present - {""})
+    return [label for label in (*order, "") if label in present]
+
+
+def band_labels(bands: Sequence[float]) -> list[str]:
+    """Labels of the bands between these bounds and on both sides of them; the lower bound belongs to one.
+
+    >>> band_labels([18, 65])
+    ['below 18', '18 to <65', '65 and above']
+    """
+    between = [f"{low:g} to <{high:g}" for low, high in pairwise(bands)]
+    return [f"below {bands[0]:g}", *between, f"{bands[-1]:g} and above"]
+
+
+def _labels(part: Part, name: str, config: GroupConfig) -> list[str]:
+    samples = part.samples
+    cells = samples.columns.get(name, samples.modalities if name == MODALITY else ())
+    stripped = [cell.strip() for cell in cells]
+    if not config.bands:
+        _few(part, name, stripped)
+        return stripped
+    wrong = [
+        (row, cell)
+        for row, cell in zip(samples.rows, stripped, strict=True)
+        if cell and not math.isfinite(_number(cell))
+    ]
+    if wrong:
+        rule = (
+            f"`{name}` must hold numbers, or nothing, to be banded; got {wrong[0][1]!r} and the like in "
+            f"{name_rows([row for row, _ in wrong])}. Mend these cells, or leave `bands` out."
+        )
+        raise TableError(part.subject, [rule])
+    named = band_labels(config.bands)
+    return [named[sum(_number(cell) >= bound for bound in config.bands)] if cell else "" for cell in stripped]
+
+
+def _few(part: Part, name: str, cells: Sequence[str]) -> None:
+    # Labels stand in the results: a column of names or of unbanded numbers must not get there.
+    samples = part.samples
+    if tuple(cells) in (samples.patients, samples.ids):
+        rule = f"`{name}` must not name single patients or rows to make groups; it does. Name another column."
+        raise TableError(part.subject, [rule])
+    count = len(set(cells) - {""})
+    if count > MOST_LABELS:
+        rule = (
+            f"`{name}` must have at most {MOST_LABELS} values to make groups of patients; got {count}. "
+            "Give `bands` for a column of numbers, or name a coarser column."
+        )
+        raise TableError(part.subject, [rule])
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return math.nan

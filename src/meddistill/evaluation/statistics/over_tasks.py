@@ -1,0 +1,122 @@
+"""Models compared over tasks: wins and losses, Wilcoxon signed ranks, Friedman's test on ranks.
+
+After Demšar, "Statistical Comparisons of Classifiers over Multiple Data Sets" (2006). The tests take tasks
+for independent: tasks on one table are not, and whoever calls says so beside the p value.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+LEAST_WILCOXON: Final = 6  # with five tasks the least two-sided p is 2 / 2^5 = 0.06
+LEAST_FRIEDMAN_TASKS: Final = 5
+LEAST_FRIEDMAN_MODELS: Final = 3
+_DECIMALS: Final = 12  # sums in another order differ in the last bits, and equal scores must tie
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """A difference between two models on one task with its interval, None where there is none."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tally:
+    """Wins, ties and losses: by whether the interval leaves zero out, and by the values alone."""
+
+    wins: int
+    ties: int
+    losses: int
+    raw_wins: int
+    raw_ties: int
+    raw_losses: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A statistic with its p value; both None where the test was not made, and `note` says why."""
+
+    statistic: float | None = None
+    p_value: float | None = None
+    note: str = ""
+
+
+def tally(gaps: Sequence[Gap]) -> Tally:
+    """Count tasks; one without an interval is a tie, and a win or loss by its value at most."""
+    wins = sum(gap.low is not None and gap.low > 0 for gap in gaps)
+    losses = sum(gap.high is not None and gap.high < 0 for gap in gaps)
+    values = [round(gap.value, _DECIMALS) for gap in gaps]
+    raw_wins, raw_losses = sum(value > 0 for value in values), sum(value < 0 for value in values)
+    return Tally(
+        wins=wins,
+        ties=len(gaps) - wins - losses,
+        losses=losses,
+        raw_wins=raw_wins,
+        raw_ties=len(gaps) - raw_wins - raw_losses,
+        raw_losses=raw_losses,
+    )
+
+
+def signed_rank(differences: Sequence[float]) -> Outcome:
+    """Wilcoxon's signed-rank test, two-sided, that differences over tasks are symmetric around zero.
+
+    Tasks without a difference are dropped (Wilcoxon's own rule); if all are, p is 1. scipy takes the exact
+    distribution for few tasks without ties. Not made below six tasks, which cannot give p < 0.05.
+    """
+    if len(differences) < LEAST_WILCOXON:
+        return Outcome(note=f"no test below {LEAST_WILCOXON} tasks: p could not come below 0.05")
+    rounded = np.round(np.asarray(differences, dtype=np.float64), _DECIMALS)
+    if not rounded.any():
+        return Outcome(statistic=0.0, p_value=1.0)
+    found = stats.wilcoxon(rounded)
+    return Outcome(statistic=float(found.statistic), p_value=float(found.pvalue))
+
+
+def mean_ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over tasks of the rank of each model; `scores` [tasks, models], the highest has rank 1."""
+    ranks: NDArray[np.float64] = stats.rankdata(-np.round(scores, _DECIMALS), axis=1).mean(axis=0)
+    return ranks
+
+
+def friedman(scores: NDArray[np.float64]) -> Outcome:
+    """Friedman's test that all models rank alike; `scores` [tasks, models].
+
+    χ² with (models - 1) degrees of freedom, corrected for ties. Not made below five tasks or three models,
+    where the approximation says nothing; where all models tie on every task p is 1.
+    """
+    tasks, models = scores.shape
+    if tasks < LEAST_FRIEDMAN_TASKS or models < LEAST_FRIEDMAN_MODELS:
+        return Outcome(
+            note=f"no Friedman test below {LEAST_FRIEDMAN_TASKS} tasks and {LEAST_FRIEDMAN_MODELS} models"
+        )
+    rounded = np.round(scores, _DECIMALS)
+    if (rounded == rounded[:, :1]).all():
+        return Outcome(statistic=0.0, p_value=1.0)
+    found = stats.friedmanchisquare(*rounded.T)
+    return Outcome(statistic=float(found.statistic), p_value=float(found.pvalue))
+
+
+def critical_difference(tasks: int, models: int, alpha: float) -> float:
+    """By how much two mean ranks must differ (test of Nemenyi): q √(k (k + 1) / (6 N)).
+
+    q is the upper `alpha` point of the studentised range of k models with infinitely many degrees of freedom,
+    divided by √2.
+    """
+    q = float(stats.studentized_range.ppf(1 - alpha, models, np.inf)) / 2**0.5
+    return float(q * (models * (models + 1) / (6 * tasks)) ** 0.5)
+
+
+def complete(
+    scores: Mapping[tuple[str, str], float], models: Sequence[str], tasks: Sequence[str]
+) -> tuple[list[str], NDArray[np.float64]]:
+    """Models that have a score on every task, and the scores [tasks, models] of these."""
+    whole = [model for model in models if all((model, task) in scores for task in tasks)]
+    values = [[scores[model, task] for model in whole] for task in tasks]
+    return whole, np.array(values, dtype=np.float64).reshape(len(tasks), len(whole))

@@ -1,0 +1,182 @@
+"""How far results depend on the seed: the same suite, judged in several runs.
+
+A model is known by its name. Those that are the same in all runs (the teachers) tie the runs' orders
+together, so that a rank correlation near 1 may say little of the student: read the share of runs in which it
+beats a model beside it.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations, permutations
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from scipy import stats
+
+from meddistill.errors import ConfigError
+from meddistill.evaluation.results import MEAN_TASK, Results
+
+_DECIMALS = 12
+_LEAST_MODELS = 3  # two models have one order or the other: a correlation of 1 or -1 by chance
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Spread(_Record):
+    """Main metric of a model on a task over runs; `sd` divides by runs - 1 and is None for one run.
+
+    `first` is the mean over runs of the probability of ranking first over resamples of patients, None where
+    the runs do not tell it.
+    """
+
+    model: str
+    task: str
+    runs: int
+    mean: float
+    sd: float | None = None
+    lowest: float
+    highest: float
+    first: float | None = None
+
+
+class Beaten(_Record):
+    """Share of runs in which `model` has the higher main metric; equal ones count half."""
+
+    model: str
+    other: str
+    task: str
+    runs: int
+    share: float
+
+
+class RankAgreement(_Record):
+    """How alike two runs order the models on a task, mean and least over all pairs of runs.
+
+    `kendall` is tau-b, `spearman` the correlation of ranks; None where a run gives all models one score.
+    """
+
+    task: str
+    models: int
+    pairs: int
+    kendall: float | None = None
+    least_kendall: float | None = None
+    spearman: float | None = None
+    least_spearman: float | None = None
+
+
+class Stability(_Record):
+    """What several runs of one suite say together."""
+
+    format: Literal["meddistill-stability"] = "meddistill-stability"
+    version: Literal[1] = 1
+    suite: str
+    runs: tuple[str, ...]
+    spreads: tuple[Spread, ...]
+    beaten: tuple[Beaten, ...]
+    agreement: tuple[RankAgreement, ...]
+
+
+Scores = Mapping[tuple[str, str], NDArray[np.float64]]
+
+
+def stability(runs: Mapping[str, Results]) -> Stability:
+    """Compare runs, by name, of one suite. Models and tasks that only some runs know are left out.
+
+    Raises ConfigError for fewer than two runs, for different suites, or for runs without a common model.
+    """
+    _check(runs)
+    every = list(runs.values())
+    scores = _scores(every)
+    tasks = list(dict.fromkeys(task for _, task in scores))
+    return Stability(
+        suite=every[0].suite,
+        runs=tuple(runs),
+        spreads=tuple(_spread(every, model, task, values) for (model, task), values in scores.items()),
+        beaten=tuple(row for task in tasks for row in _beaten(task, _on(scores, task))),
+        agreement=tuple(_agreement(task, _on(scores, task)) for task in tasks),
+    )
+
+
+def _check(runs: Mapping[str, Results]) -> None:
+    rules = []
+    if len(runs) < 2:
+        rules.append(f"`results` must be two at least; got {len(runs)}. Name the folders of more runs.")
+    suites: dict[str, str] = {}
+    for name, each in runs.items():
+        suites.setdefault(each.suite_sha256, name)
+    if len(suites) > 1:
+        named = ", ".join(suites.values())
+        rules.append(
+            f"`results` must be of one suite with the same settings; those of {named} differ. Evaluate again."
+        )
+    if not rules and not _scores(list(runs.values())):
+        rules.append("`results` must have a model in common, by name; got none. Name the models alike.")
+    if rules:
+        subject = "compare"
+        raise ConfigError(subject, rules)
+
+
+def _scores(runs: Sequence[Results]) -> dict[tuple[str, str], NDArray[np.float64]]:
+    """Main metrics [runs] by (model, task), of what every run has; tasks first, then their mean."""
+    found: dict[tuple[str, str], NDArray[np.float64]] = {}
+    for task in (*(task.name for task in runs[0].tasks), MEAN_TASK):
+        for model in runs[0].models:
+            rows = [each.main(model.name, task) for each in runs]
+            values = [row.value for row in rows if row is not None and row.value is not None]
+            if len(values) == len(runs):
+                found[model.name, task] = np.array(values, dtype=np.float64).round(_DECIMALS)
+    return found
+
+
+def _on(scores: Scores, task: str) -> dict[str, NDArray[np.float64]]:
+    return {model: values for (model, name), values in scores.items() if name == task}
+
+
+def _spread(runs: Sequence[Results], model: str, task: str, values: NDArray[np.float64]) -> Spread:
+    first = [
+        place.first for each in runs for place in each.places if (place.model, place.task) == (model, task)
+    ]
+    return Spread(
+        model=model,
+        task=task,
+        runs=len(values),
+        mean=float(values.mean()),
+        sd=float(values.std(ddof=1)) if len(values) > 1 else None,
+        lowest=float(values.min()),
+        highest=float(values.max()),
+        first=float(np.mean(first)) if len(first) == len(runs) else None,
+    )
+
+
+def _beaten(task: str, scores: Mapping[str, NDArray[np.float64]]) -> list[Beaten]:
+    return [
+        Beaten(
+            model=model,
+            other=other,
+            task=task,
+            runs=len(scores[model]),
+            share=float(((scores[model] > scores[other]) + 0.5 * (scores[model] == scores[other])).mean()),
+        )
+        for model, other in permutations(scores, 2)
+    ]
+
+
+def _agreement(task: str, scores: Mapping[str, NDArray[np.float64]]) -> RankAgreement:
+    values = np.stack(list(scores.values()))  # [models, runs]
+    pairs = list(combinations(range(values.shape[1]), 2))
+    if len(scores) < _LEAST_MODELS or (values == values[:1]).all(axis=0).any():
+        return RankAgreement(task=task, models=len(scores), pairs=len(pairs))
+    kendall = [float(stats.kendalltau(values[:, a], values[:, b]).statistic) for a, b in pairs]
+    spearman = [float(stats.spearmanr(values[:, a], values[:, b]).statistic) for a, b in pairs]
+    return RankAgreement(
+        task=task,
+        models=len(scores),
+        pairs=len(pairs),
+        kendall=float(np.mean(kendall)),
+        least_kendall=min(kendall),
+        spearman=float(np.mean(spearman)),
+        least_spearman=min(spearman),
+    )

@@ -1,0 +1,231 @@
+"""The section on differences between models: a forest of intervals, wins and losses, ranks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from meddistill.evaluation.results import MEAN_TASK, Difference, Results
+from meddistill.evaluation.statistics.paired import least_p
+from meddistill.evaluation.statistics.records import Comparison
+from meddistill.report.models import Look
+from meddistill.report.svg import Axis, drawing, element, line, span, text, tick_label, ticks
+from meddistill.report.words import DASH, number, plain_name, plural, signed, signed_between
+
+_WIDTH, _HEAD, _ROW, _BETWEEN = 1040.0, 30.0, 19.0, 13.0
+_LONGEST = 26
+
+
+@dataclass(frozen=True, kw_only=True)
+class TallyRow:
+    """The student against one other model over all tasks, in words."""
+
+    other: str
+    css: str
+    tasks: str
+    intervals: str
+    values: str
+    difference: str
+    wilcoxon: str
+    holm: str
+    note: str
+    seen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankRow:
+    """A model's mean rank over tasks, and how often it ranks first on the mean of resampled patients."""
+
+    name: str
+    css: str
+    rank: str
+    first: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DifferencesSection:
+    """What the section shows; `reference` is the model that all others are compared with."""
+
+    reference: str
+    sentence: str
+    forest: Markup
+    tallies: tuple[TallyRow, ...]
+    ranks: tuple[RankRow, ...]
+    rank_words: str
+    is_mcnemar: bool
+
+
+def differences(results: Results, looks: Sequence[Look]) -> DifferencesSection | None:
+    """The first student (or first model) against all others; None where nothing is compared."""
+    if not results.differences:
+        return None
+    reference = results.differences[0].model
+    rows = [row for row in results.differences if row.model == reference]
+    css = {look.name: look.css for look in looks}
+    order = [look.name for look in looks if look.name != reference]
+    alpha = 1 - results.level
+    return DifferencesSection(
+        reference=reference,
+        sentence=_sentence(rows, alpha, least=least_p(results.resamples)),
+        forest=forest_by_task(rows, order, css, alpha=alpha),
+        tallies=tuple(
+            _tally(row, css)
+            for name in order
+            for row in results.comparisons
+            if (row.model, row.other) == (reference, name)
+        ),
+        ranks=_ranks(results, looks),
+        rank_words=_rank_words(results),
+        is_mcnemar=any(row.p_mcnemar is not None for row in rows),
+    )
+
+
+def _sentence(rows: Sequence[Difference], alpha: float, *, least: float) -> str:
+    tasks = [row for row in rows if row.task != MEAN_TASK]
+    sure = [row for row in tasks if is_sure(row, alpha)]
+    better = sum(row.value > 0 for row in sure)
+    if len(tasks) * least > alpha:
+        return (
+            f"With so many differences ({len(tasks)}) and so few resamples none on a single task could stand "
+            "after Holm's correction for their number: read the intervals, or raise bootstrap.resamples."
+        )
+    return (
+        f"Of {plural(len(tasks), 'difference')} on single tasks {len(sure)} stand after Holm's correction "
+        f"for their number: {better} for it and {len(sure) - better} against it."
+    )
+
+
+def is_sure(row: Difference, alpha: float) -> bool:
+    """Whether a difference stands after the correction for the number of tests."""
+    return row.p_holm is not None and row.p_holm < alpha
+
+
+def forest_by_task(
+    rows: Sequence[Difference], order: Sequence[str], css: Mapping[str, str], *, alpha: float
+) -> Markup:
+    """Every difference with its interval, tasks one under the other; full marks stand after correction."""
+    low, high = span([value for row in rows for value in (row.value, row.low, row.high) if value is not None],
+                     include=[0.0])  # fmt: skip
+    axis = Axis(low=low, high=high, start=350.0, end=760.0)
+    tasks = list(dict.fromkeys(row.task for row in rows))
+    parts: list[Markup] = []
+    y = _HEAD
+    for task in tasks:
+        found = {row.other: row for row in rows if row.task == task}
+        shown = [found[name] for name in order if name in found]
+        parts.append(text(0, y + 13, _short(plain_name(task)), class_="strong"))
+        for row in shown:
+            parts += _forest_row(axis, y + _ROW / 2, row, css.get(row.other, ""), alpha=alpha)
+            y += _ROW
+        y += _BETWEEN
+    frame = _frame(axis, y - _BETWEEN)
+    label = "Difference of the main metric from every other model on every task, with intervals"
+    return drawing(_WIDTH, y + 16, *frame, *parts, label=label)
+
+
+def _frame(axis: Axis, bottom: float) -> list[Markup]:
+    parts = [
+        text(axis.start, 14, "other model is better", class_="axis-title"),
+        text(axis.end, 14, "this model is better", text_anchor="end", class_="axis-title"),
+        text(780, 14, "difference (interval)", class_="axis-title"),
+        text(_WIDTH - 4, 14, "p, Holm", text_anchor="end", class_="axis-title"),
+    ]
+    marks = ticks(axis.low, axis.high, 6)
+    step = marks[1] - marks[0] if len(marks) > 1 else 1.0
+    for value in marks:
+        words = tick_label(value, step)
+        parts.append(line((axis(value), _HEAD - 6), (axis(value), bottom), class_="grid"))
+        parts.append(
+            text(
+                axis(value),
+                bottom + 16,
+                f"+{words}" if value > 0 else words,
+                text_anchor="middle",
+                class_="tick",
+            )
+        )
+    parts.append(line((axis(0.0), _HEAD - 6), (axis(0.0), bottom), class_="reference"))
+    return parts
+
+
+def _forest_row(axis: Axis, y: float, row: Difference, css: str, *, alpha: float) -> list[Markup]:
+    mark = "†" if row.seen else ""
+    pieces = []
+    if row.low is not None and row.high is not None:
+        pieces.append(line((axis(row.low), y), (axis(row.high), y), class_="whisker"))
+    kind = "dot" if is_sure(row, alpha) else "ring"
+    pieces.append(element("circle", cx=axis(row.value), cy=y, r=4.5, class_=kind))
+    interval = signed_between(row.low, row.high, 2)
+    words = f"{signed(row.value)}  ({interval})" if interval else signed(row.value)
+    return [
+        text(338, y + 4, _short(row.other) + mark, text_anchor="end", class_="small"),
+        element("g", element("title", f"{row.other}: {words}"), *pieces, class_=css),
+        text(780, y + 4, words, class_="figure small"),
+        text(_WIDTH - 4, y + 4, probability(row.p_holm), text_anchor="end", class_="figure small"),
+    ]
+
+
+def _tally(row: Comparison, css: Mapping[str, str]) -> TallyRow:
+    return TallyRow(
+        other=row.other,
+        css=css.get(row.other, ""),
+        tasks=str(row.tasks),
+        intervals=f"{row.wins} / {row.ties} / {row.losses}",
+        values=f"{row.raw_wins} / {row.raw_ties} / {row.raw_losses}",
+        difference=signed(row.mean_difference),
+        wilcoxon=probability(row.p_value),
+        holm=probability(row.p_holm),
+        note=row.note,
+        seen=row.seen_tasks,
+    )
+
+
+def _ranks(results: Results, looks: Sequence[Look]) -> tuple[RankRow, ...]:
+    means = results.ranking.mean_ranks if results.ranking else {}
+    first = {place.model: place.first for place in results.places if place.task == MEAN_TASK}
+    rows = [
+        RankRow(
+            name=look.name,
+            css=look.css,
+            rank=number(means.get(look.name), 2),
+            first=f"{first[look.name]:.0%}" if look.name in first else DASH,
+        )
+        for look in looks
+        if look.name in means or look.name in first
+    ]
+    return tuple(sorted(rows, key=lambda row: means.get(row.name, float("inf"))))
+
+
+def _rank_words(results: Results) -> str:
+    found = results.ranking
+    if found is None:
+        return ""
+    words = f"Mean ranks over {plural(len(found.tasks), 'task')}"
+    if found.p_value is not None and found.critical_difference is not None:
+        apart = number(found.critical_difference, 2)
+        words += (
+            f". Friedman test: χ² = {number(found.statistic, 1)}, p {equals(found.p_value)}; two models "
+            f"differ at {found.alpha:g} where their mean ranks are more than {apart} apart (Nemenyi)"
+        )
+    if found.note:
+        words += f". {found.note[0].upper()}{found.note[1:]}"
+    if found.left_out:
+        words += f". Without {', '.join(found.left_out)}, which cannot do all of them"
+    return f"{words}."
+
+
+def probability(value: float | None) -> str:
+    """`0.031`, `<0.001`; a dash where there is none."""
+    if value is None:
+        return DASH
+    return "<0.001" if value < 0.001 else number(value, 3 if value < 0.1 else 2)
+
+
+def equals(value: float) -> str:
+    """`= 0.031`, `< 0.001`."""
+    words = probability(value)
+    return f"< {words[1:]}" if words.startswith("<") else f"= {words}"
+
+
+def _short(words: str) -> str:
+    return words if len(words) <= _LONGEST else words[: _LONGEST - 1] + "…"
