@@ -1,0 +1,1 @@
+"""Images for texts and texts for images."""
