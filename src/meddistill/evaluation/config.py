@@ -11,9 +11,11 @@ from meddistill.evaluation.classification.config import KnnConfig, LinearProbeCo
 from meddistill.evaluation.retrieval.config import RetrievalConfig
 from meddistill.evaluation.statistics.config import BootstrapConfig
 from meddistill.evaluation.task_config import Name, Strict
+from meddistill.evaluation.vqa.config import VqaClosedSetConfig, VqaZeroShotConfig
 
 AnyTaskConfig = Annotated[
-    ZeroShotConfig | LinearProbeConfig | KnnConfig | RetrievalConfig, Field(discriminator="kind")
+    ZeroShotConfig | LinearProbeConfig | KnnConfig | RetrievalConfig | VqaClosedSetConfig | VqaZeroShotConfig,
+    Field(discriminator="kind"),
 ]
 
 

@@ -14,13 +14,14 @@ from meddistill.errors import UserError
 from meddistill.evaluation.classification.predictions import ClassPredictions
 from meddistill.evaluation.predictions import Predictions, numbers, words
 from meddistill.evaluation.retrieval.predictions import RankPredictions
+from meddistill.evaluation.vqa.predictions import VqaPredictions
 from meddistill.files import write_whole
 
 # Part of every fingerprint: raise it when the same task and model give other predictions than before.
 RULES_VERSION: Final = 3
 _METADATA: Final = b"meddistill"
 _KINDS: Final[Mapping[str, type[Predictions]]] = MappingProxyType(
-    {each.kind: each for each in (ClassPredictions, RankPredictions)}
+    {each.kind: each for each in (ClassPredictions, RankPredictions, VqaPredictions)}
 )
 
 

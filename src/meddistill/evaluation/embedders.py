@@ -12,6 +12,7 @@ from meddistill.data.loader import ImageBatches, Rows
 from meddistill.data.samples import Samples, name_rows
 from meddistill.errors import TeacherError
 from meddistill.evaluation.predict import Advance, Floats, Role
+from meddistill.evaluation.trainable import StudentTowers, TrainableTowers
 from meddistill.imaging import Geometry
 from meddistill.students.dual_encoder import DualEncoder
 from meddistill.teachers.frozen import FrozenTeacher
@@ -105,6 +106,10 @@ class StudentEmbedder:
         with _Evaluating(self._student):
             tokens = [self._student.tokenise(part) for part in _chunks(texts, self._batch_size)]
             return _array(torch.cat([self._student.embed_tokens(part) for part in tokens]))
+
+    def trainable(self) -> TrainableTowers:
+        """A copy of the student that can be tuned."""
+        return StudentTowers(self._student)
 
 
 class _Evaluating:

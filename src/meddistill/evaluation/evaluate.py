@@ -36,7 +36,7 @@ from meddistill.evaluation.retrieval.task import Retrieval
 from meddistill.evaluation.score import Score
 from meddistill.evaluation.statistics.bootstrap import Resampler
 from meddistill.evaluation.tables import SuiteTables
-from meddistill.evaluation.tidy import Rows, versions
+from meddistill.evaluation.tidy import NOT_APPLICABLE, Rows, versions
 from meddistill.progress import Progress
 
 RULE: Final = (
@@ -149,7 +149,7 @@ def _predict_all(setting: _Setting) -> _Dumps:
     with setting.progress.track("evaluating", total, unit="tasks") as advance:
         for embeddings in setting.models:
             for task in setting.tasks:
-                if embeddings.has_text or not task.needs_text:
+                if not task.inapplicable(embeddings):
                     model = embeddings.model
                     path = _path(setting.folder, task.name, model.name)
                     scale = model.logit_scale if task.needs_text else None
@@ -184,6 +184,12 @@ def _combine_all(setting: _Setting, dumps: _Dumps) -> _Dumps:
 def _score_all(setting: _Setting, suite: SuiteConfig, dumps: _Dumps) -> Rows:
     resampler = Resampler(suite.bootstrap)
     rows = Rows(suite.bootstrap, setting.tasks)
+    why = {
+        (each.model.name, task.name): reason
+        for each in setting.models
+        for task in setting.tasks
+        if (reason := task.inapplicable(each))
+    }
     named: list[tuple[str, Any]] = [(each.model.name, each.model.role) for each in setting.models]
     if any(model == TEACHER_MEAN for model, _ in dumps):
         named.append((TEACHER_MEAN, "ensemble"))
@@ -192,7 +198,7 @@ def _score_all(setting: _Setting, suite: SuiteConfig, dumps: _Dumps) -> Rows:
             for task in setting.tasks:
                 dump = dumps.get((name, task.name))
                 scores: list[Score] | None = None if dump is None else dump.metrics(resampler)
-                rows.add(name, role, task, scores)
+                rows.add(name, role, task, scores, why=why.get((name, task.name), NOT_APPLICABLE))
                 advance(1)
             rows.add_mean(name, role)
     return rows

@@ -12,11 +12,20 @@ from meddistill.evaluation.predictions import SampleNames
 from meddistill.evaluation.retrieval.task import Retrieval
 from meddistill.evaluation.tables import Part
 from meddistill.evaluation.task import Task
+from meddistill.evaluation.vqa.closed_set import VqaClosedSet
+from meddistill.evaluation.vqa.zero_shot import VqaZeroShot
 
 AnyTask = Task[Any, Any]
 
 TASKS: Final[Mapping[str, Callable[[Any, Mapping[str, Part], SampleNames], AnyTask]]] = MappingProxyType(
-    {"zero_shot": ZeroShot, "linear_probe": LinearProbe, "knn": Knn, "retrieval": Retrieval}
+    {
+        "zero_shot": ZeroShot,
+        "linear_probe": LinearProbe,
+        "knn": Knn,
+        "retrieval": Retrieval,
+        "vqa_closed_set": VqaClosedSet,
+        "vqa_zero_shot": VqaZeroShot,
+    }
 )
 
 

@@ -4,13 +4,15 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from meddistill.evaluation.dumps import RULES_VERSION
 from meddistill.evaluation.embeddings import Embeddings
 from meddistill.evaluation.predictions import Predictions, SampleNames
 from meddistill.evaluation.tables import Part
 from meddistill.evaluation.task_config import TaskConfig
+
+NO_TEXT_TOWER: Final = "not applicable: the model has no text tower"
 
 Config = TypeVar("Config", bound=TaskConfig)
 Kind = TypeVar("Kind", bound=Predictions)
@@ -48,6 +50,10 @@ class Task(ABC, Generic[Config, Kind]):
     def baselines(self) -> Mapping[str, Kind]:
         """What is judged beside the models on this task alone, by name: no model, or one without images."""
         return {}
+
+    def inapplicable(self, embeddings: Embeddings) -> str:
+        """Why the task cannot be given to a model, for its row in the results; "" where it can."""
+        return NO_TEXT_TOWER if self.needs_text and not embeddings.has_text else ""
 
     def check(self) -> None:
         """Raise TableError for rows that the task cannot work with; looks at no image."""

@@ -40,6 +40,11 @@ class TaskConfig(Strict):
         """Role → table; the role is the name of the config's field."""
         raise NotImplementedError
 
+    @property
+    def allows_shared(self) -> bool:
+        """Whether splits that share images or patients are judged all the same."""
+        return False
+
     def columns(self) -> frozenset[str]:
         """Columns that the task reads from its tables, besides those that the table's config names."""
         return frozenset((*self._own_columns(), *self.where))

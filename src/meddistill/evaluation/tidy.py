@@ -14,8 +14,9 @@ from meddistill.evaluation.results import ALL_ROWS, MEAN_TASK, AnyRole, Differen
 from meddistill.evaluation.score import Score
 from meddistill.evaluation.statistics.bootstrap import Replicates, estimate, mean_replicates
 from meddistill.evaluation.statistics.config import BootstrapConfig
+from meddistill.evaluation.task import NO_TEXT_TOWER
 
-NOT_APPLICABLE: Final = "not applicable: the model has no text tower"
+NOT_APPLICABLE: Final = NO_TEXT_TOWER
 UNDEFINED: Final = "not defined on these rows"
 MEAN_FAMILY: Final = "mean"
 MEAN_METRIC: Final = "mean of main metrics"
@@ -50,12 +51,20 @@ class Rows:
         """All rows so far."""
         return tuple(self._results)
 
-    def add(self, model: str, role: AnyRole, task: AnyTask, scores: Sequence[Score] | None) -> None:
-        """Enter the scores of one model on one task; None where the task does not apply to it."""
+    def add(
+        self,
+        model: str,
+        role: AnyRole,
+        task: AnyTask,
+        scores: Sequence[Score] | None,
+        *,
+        why: str = NOT_APPLICABLE,
+    ) -> None:
+        """Enter the scores of one model on one task; None where the task does not apply to it, and why."""
         self._roles[model] = role
         family = task.config.kind
         if scores is None:
-            self._results.append(self._absent(model, task.name, family, task.main))
+            self._results.append(self._absent(model, task.name, family, task.main, why=why))
             return
         for score in scores:
             if score.main:
@@ -170,11 +179,13 @@ class Rows:
             seeds=score.seeds,
             spread=score.spread,
             main=score.main,
-            note="" if found.value is not None else UNDEFINED,
+            note=score.note if found.value is not None else UNDEFINED,
             library=self._library,
         )
 
-    def _absent(self, model: str, task: str, family: str, metric: str) -> Result:
+    def _absent(
+        self, model: str, task: str, family: str, metric: str, *, why: str = NOT_APPLICABLE
+    ) -> Result:
         return Result(
             model=model,
             role=self._roles[model],
@@ -184,6 +195,6 @@ class Rows:
             value=None,
             seed=self._config.seed,
             main=True,
-            note=NOT_APPLICABLE,
+            note=why,
             library=self._library,
         )
