@@ -14,6 +14,8 @@ FAMILIES: Final[Mapping[str, str]] = MappingProxyType(
         "linear_probe": "linear probe",
         "knn": "nearest neighbours",
         "retrieval": "retrieval",
+        "vqa_closed_set": "closed-set question answering",
+        "vqa_zero_shot": "zero-shot question answering",
         "mean": "mean",
     }
 )

@@ -20,6 +20,7 @@ from meddistill.report.audit import teachers_before
 from meddistill.report.data import ReportData
 from meddistill.report.headline import headline
 from meddistill.report.models import Look, looks
+from meddistill.report.vqa import vqa_tables
 from meddistill.report.words import count, plural
 
 _TEMPLATE = "report.html"
@@ -35,6 +36,7 @@ _NOT_EVALUATED: Final[Mapping[str, Any]] = MappingProxyType(
         "modalities": None,
         "agreement": (),
         "queries": (),
+        "vqa": (),
         "metrics": (),
     }
 )
@@ -93,5 +95,6 @@ def _evaluated(results: Results, data: ReportData, models: Sequence[Look]) -> di
         "modalities": scores.by_modality(results, models),
         "agreement": sections.agreement_tables(results, models),
         "queries": sections.queries(results, data.examples, models),
+        "vqa": vqa_tables(results, data.examples, models),
         "metrics": scores.all_metrics(results),
     }

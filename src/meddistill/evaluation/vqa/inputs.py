@@ -22,8 +22,8 @@ from meddistill.evaluation.vqa.questions import Questions
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-POOLED_IMAGES: Final = "images as one pooled vector each: the model gives no patch tokens"
-POOLED_TEXTS: Final = "questions as one pooled vector each: the model gives no text tokens"
+POOLED_IMAGES: Final = "one pooled vector an image, for want of patch tokens"
+POOLED_TEXTS: Final = "one pooled vector a question, for want of text tokens"
 
 
 class Seen(NamedTuple):

@@ -1,21 +1,18 @@
-"""Thumbnails and captions of retrieval examples, for reports that may show them."""
+"""Thumbnails, captions, questions and answers of examples, for reports that may show them."""
 
-import io
 from collections import defaultdict
-
-from PIL import Image
+from dataclasses import replace
 
 from meddistill.data.table import read_table
 from meddistill.evaluation.results import Results
-from meddistill.imaging import Geometry, decode, rasterise
 from meddistill.recipes.session import Session
+from meddistill.recipes.steps.report_pictures import thumbnail
+from meddistill.recipes.steps.report_questions import questions_of
 from meddistill.report.data import Examples
-
-_THUMBNAIL = Geometry(112, 112, "pad", "bicubic")
 
 
 def examples_of(session: Session, results: Results) -> Examples:
-    """Pictures and captions of every row that the results' retrieval examples name."""
+    """Pictures and captions of every row that the results' examples name, and questions with answers."""
     suite = session.loaded.suite
     tables = suite.tables if suite is not None else {}
     wanted: dict[str, set[int]] = defaultdict(set)
@@ -28,10 +25,8 @@ def examples_of(session: Session, results: Results) -> Examples:
         place = {row: position for position, row in enumerate(samples.rows)}
         for row in sorted(rows & place.keys()):
             position = place[row]
-            raster = rasterise(decode(samples.refs[position], samples.options), _THUMBNAIL)
-            buffer = io.BytesIO()
-            Image.fromarray(raster).save(buffer, format="JPEG", quality=85)
-            pictures[name, row] = buffer.getvalue()
+            pictures[name, row] = thumbnail(samples, position)
             if samples.texts is not None:
                 captions[name, row] = samples.texts[position]
-    return Examples(pictures=pictures, captions=captions)
+    asked = questions_of(session, results)
+    return replace(asked, pictures={**pictures, **asked.pictures}, captions=captions)
