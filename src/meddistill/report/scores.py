@@ -153,9 +153,9 @@ def _value(results: Results, look: Look, task: str) -> float:
 
 
 def _chance(task: TaskFacts) -> float:
-    """What guessing scores: 1 over the classes; 0 for retrieval, where it is next to nothing."""
+    """What guessing scores: 1 over the classes, or as the task says; 0 where it is next to nothing."""
     classes = task.facts.get("classes")
-    return 1 / len(classes) if classes else 0.0
+    return 1 / len(classes) if classes else float(task.facts.get("chance", 0.0))
 
 
 def _heat_cell(row: Result | None, *, chance: float, best: float, seen: tuple[str, ...]) -> Cell:

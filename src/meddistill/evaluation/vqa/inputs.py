@@ -106,7 +106,7 @@ class FrozenInputs(Inputs):
         """What the head sees of these rows."""
         images = self._moved(self._images, self._rows.image_of[rows])
         questions = self._moved(self._questions, self._rows.question_of[rows])
-        return Seen(*images, *questions)
+        return Seen(*images, *without_padding(*questions))
 
     def _moved(self, states: _States, places: Ints) -> tuple[Tensor, Tensor]:
         values = torch.from_numpy(states.values[places]).to(self._device).float()
@@ -127,9 +127,16 @@ class TunedInputs(Inputs):
         patches = self.towers.image_tokens(self._rasters[torch.from_numpy(self._rows.image_of[rows])])
         distinct, place = np.unique(self._rows.question_of[rows], return_inverse=True)
         tokens, read = self.towers.text_tokens([self._rows.questions[number] for number in distinct])
+        tokens, read = without_padding(tokens, read)
         chosen = torch.from_numpy(place).to(tokens.device)
         seen = patches.new_ones(patches.shape[:2], dtype=torch.bool)
         return Seen(patches, seen, tokens[chosen], read[chosen])
+
+
+def without_padding(tokens: Tensor, read: Tensor) -> tuple[Tensor, Tensor]:
+    """`tokens` [b, l, e] and `read` [b, l] without the places at the end that no row reads."""
+    length = int(read.any(dim=0).nonzero().max()) + 1
+    return tokens[:, :length], read[:, :length]
 
 
 def _image_states(embeddings: Embeddings, rows: Rows) -> tuple[_States, str]:

@@ -56,7 +56,10 @@ class VqaZeroShot(VqaTask[VqaZeroShotConfig]):
     @property
     def prompts(self) -> int:
         """How many prompts have to be embedded."""
-        return len({(text, key) for text, mask, _ in self.candidates for key in np.flatnonzero(mask)})
+        asked: dict[str, Mask] = {}
+        for text, mask, _ in self.candidates:
+            asked[text] = asked[text] | mask if text in asked else mask
+        return sum(int(mask.sum()) for mask in asked.values())
 
     def check(self) -> None:
         """Raise TableError for bad rows, ConfigError for more prompts than `most_prompts`."""
