@@ -12,7 +12,7 @@ from meddistill.data.loader import ImageBatches, Rows
 from meddistill.data.samples import Samples, name_rows
 from meddistill.errors import TeacherError
 from meddistill.evaluation.predict import Advance, Floats, Role
-from meddistill.evaluation.trainable import StudentTowers, TrainableTowers
+from meddistill.evaluation.trainable import TeacherTowers, TrainableTowers
 from meddistill.imaging import Geometry
 from meddistill.students.dual_encoder import DualEncoder
 from meddistill.teachers.frozen import FrozenTeacher
@@ -68,6 +68,15 @@ class TeacherEmbedder:
         parts = [self._teacher.text_embeddings(part) for part in _chunks(texts, self._batch_size)]
         return _array(torch.cat(parts))
 
+    @property
+    def tunable(self) -> bool:
+        """Whether `trainable` gives anything: graphs, and what is only stored, cannot learn."""
+        return bool(self._teacher.modules)
+
+    def trainable(self) -> TrainableTowers:
+        """A fresh copy of both towers, with gradients."""
+        return TeacherTowers(self._teacher)
+
 
 @final
 class StudentEmbedder:
@@ -106,10 +115,6 @@ class StudentEmbedder:
         with _Evaluating(self._student):
             tokens = [self._student.tokenise(part) for part in _chunks(texts, self._batch_size)]
             return _array(torch.cat([self._student.embed_tokens(part) for part in tokens]))
-
-    def trainable(self) -> TrainableTowers:
-        """A copy of the student that can be tuned."""
-        return StudentTowers(self._student)
 
 
 class _Evaluating:

@@ -36,7 +36,7 @@ from meddistill.evaluation.retrieval.task import Retrieval
 from meddistill.evaluation.score import Score
 from meddistill.evaluation.statistics.bootstrap import Resampler
 from meddistill.evaluation.tables import SuiteTables
-from meddistill.evaluation.tidy import NOT_APPLICABLE, Rows, versions
+from meddistill.evaluation.tidy import Rows, versions
 from meddistill.progress import Progress
 
 RULE: Final = (
@@ -102,9 +102,10 @@ def evaluate(
     tasks = [build_task(config, tables.parts(config), names) for config in suite.tasks]
     embeddings = [Embeddings(model, folder=folder / _EMBEDDINGS, progress=progress) for model in models]
     setting = _Setting(tasks=tasks, models=embeddings, folder=folder, progress=progress)
-    dumps = _predict_all(setting)
-    rows = _score_all(setting, suite, dumps)
+    dumps, lacking = _predict_all(setting)
+    rows = _score_all(setting, suite, dumps, lacking)
     facts = [task.facts() for task in tasks]
+    agreement = tuple(_agreement(setting, dumps))  # embeds all images, so that the models' facts are known
     results = Results(
         suite=suite.name,
         suite_sha256=hashlib.sha256(suite.model_dump_json().encode()).hexdigest(),
@@ -117,7 +118,7 @@ def evaluate(
         tasks=tuple(_task_facts(task, found) for task, found in zip(tasks, facts, strict=True)),
         results=rows.results,
         differences=rows.differences(),
-        agreement=tuple(_agreement(setting, dumps)),
+        agreement=agreement,
         examples=tuple(_examples(setting)),
         exhibits=tuple(each for (model, task), dump in dumps.items() for each in dump.exhibits(model, task)),
         warnings=(*tables.skipped, *_warnings(tasks, facts)),
@@ -139,28 +140,46 @@ def _check_names(models: Sequence[Embedder]) -> None:
 
 
 _Dumps = dict[tuple[str, str], Predictions]
+_Lacking = dict[tuple[str, str], str]
 
 
-def _predict_all(setting: _Setting) -> _Dumps:
-    """Predictions by (model, task), the teacher mean's too, from disk where they are there already."""
+def _predict_all(setting: _Setting) -> tuple[_Dumps, _Lacking]:
+    """Predictions by (model, task), the teacher mean's too, from disk where they are there already.
+
+    And what a model lacks for a task, by the same keys, where there are none.
+    """
     dumps: _Dumps = {}
+    lacking: _Lacking = {}
     digests = {task.name: task.digest() for task in setting.tasks}
     total = len(setting.models) * len(setting.tasks)
     with setting.progress.track("evaluating", total, unit="tasks") as advance:
         for embeddings in setting.models:
             for task in setting.tasks:
-                if not task.inapplicable(embeddings):
-                    model = embeddings.model
-                    path = _path(setting.folder, task.name, model.name)
-                    scale = model.logit_scale if task.needs_text else None
-                    fingerprint = _fingerprint(digests[task.name], model.fingerprint, scale)
-                    dump = read_predictions(path, fingerprint=fingerprint)
-                    if dump is None:
-                        dump = task.predict(embeddings)
-                        write_predictions(dump, path, fingerprint=fingerprint)
-                    dumps[model.name, task.name] = dump
+                key = embeddings.model.name, task.name
+                found = _predict(setting, task, embeddings, digests[task.name])
+                if isinstance(found, str):
+                    lacking[key] = found
+                else:
+                    dumps[key] = found
                 advance(1)
-    return {**dumps, **_combine_all(setting, dumps)}
+    return {**dumps, **_combine_all(setting, dumps)}, lacking
+
+
+def _predict(setting: _Setting, task: AnyTask, embeddings: Embeddings, digest: str) -> Predictions | str:
+    """One model's predictions of one task, or what it lacks for it."""
+    model = embeddings.model
+    path = _path(setting.folder, task.name, model.name)
+    scale = model.logit_scale if task.needs_text else None
+    fingerprint = _fingerprint(digest, model.fingerprint, scale)
+    dump = read_predictions(path, fingerprint=fingerprint)
+    if dump is not None:
+        return dump
+    lack = task.lacks(embeddings)
+    if lack:
+        return lack
+    dump = task.predict(embeddings)
+    write_predictions(dump, path, fingerprint=fingerprint)
+    return dump
 
 
 def _combine_all(setting: _Setting, dumps: _Dumps) -> _Dumps:
@@ -181,15 +200,9 @@ def _combine_all(setting: _Setting, dumps: _Dumps) -> _Dumps:
     return found
 
 
-def _score_all(setting: _Setting, suite: SuiteConfig, dumps: _Dumps) -> Rows:
+def _score_all(setting: _Setting, suite: SuiteConfig, dumps: _Dumps, lacking: _Lacking) -> Rows:
     resampler = Resampler(suite.bootstrap)
     rows = Rows(suite.bootstrap, setting.tasks)
-    why = {
-        (each.model.name, task.name): reason
-        for each in setting.models
-        for task in setting.tasks
-        if (reason := task.inapplicable(each))
-    }
     named: list[tuple[str, Any]] = [(each.model.name, each.model.role) for each in setting.models]
     if any(model == TEACHER_MEAN for model, _ in dumps):
         named.append((TEACHER_MEAN, "ensemble"))
@@ -198,7 +211,7 @@ def _score_all(setting: _Setting, suite: SuiteConfig, dumps: _Dumps) -> Rows:
             for task in setting.tasks:
                 dump = dumps.get((name, task.name))
                 scores: list[Score] | None = None if dump is None else dump.metrics(resampler)
-                rows.add(name, role, task, scores, why=why.get((name, task.name), NOT_APPLICABLE))
+                rows.add(name, role, task, scores, lacking=lacking.get((name, task.name), ""))
                 advance(1)
             rows.add_mean(name, role)
     return rows

@@ -90,6 +90,11 @@ class TokenEmbedder(Embedder, Protocol):
 class TunableEmbedder(Embedder, Protocol):
     """An embedder whose towers can be tuned for a task."""
 
+    @property
+    def tunable(self) -> bool:
+        """Whether `trainable` gives anything."""
+        ...
+
     def trainable(self) -> "TrainableTowers":
         """A fresh copy of both towers, with gradients; the same at every call."""
         ...

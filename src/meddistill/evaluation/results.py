@@ -16,6 +16,7 @@ RESULTS_FILE: Final = "results.json"
 MEAN_TASK: Final = "mean over tasks"
 TEACHER_MEAN: Final = "teacher mean"
 ALL_ROWS: Final = ""
+NOT_APPLICABLE: Final = "not applicable: the model has "  # and what it lacks
 
 AnyRole = Role | Literal["ensemble"]
 

@@ -12,7 +12,7 @@ from meddistill.evaluation.predictions import Predictions, SampleNames
 from meddistill.evaluation.tables import Part
 from meddistill.evaluation.task_config import TaskConfig
 
-NO_TEXT_TOWER: Final = "not applicable: the model has no text tower"
+NO_TEXT: Final = "no text tower"
 
 Config = TypeVar("Config", bound=TaskConfig)
 Kind = TypeVar("Kind", bound=Predictions)
@@ -51,9 +51,9 @@ class Task(ABC, Generic[Config, Kind]):
         """What is judged beside the models on this task alone, by name: no model, or one without images."""
         return {}
 
-    def inapplicable(self, embeddings: Embeddings) -> str:
-        """Why the task cannot be given to a model, for its row in the results; "" where it can."""
-        return NO_TEXT_TOWER if self.needs_text and not embeddings.has_text else ""
+    def lacks(self, embeddings: Embeddings) -> str:
+        """What the model lacks for the task ("no text tower"); empty where it can be judged."""
+        return NO_TEXT if self.needs_text and not embeddings.has_text else ""
 
     def check(self) -> None:
         """Raise TableError for rows that the task cannot work with; looks at no image."""

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 
 from meddistill import __version__
 from meddistill.evaluation.families import AnyTask
-from meddistill.evaluation.results import ALL_ROWS, MEAN_TASK, AnyRole, Difference, Result
+from meddistill.evaluation.results import ALL_ROWS, MEAN_TASK, NOT_APPLICABLE, AnyRole, Difference, Result
 from meddistill.evaluation.score import Score
 from meddistill.evaluation.statistics.bootstrap import Replicates, estimate, mean_replicates
 from meddistill.evaluation.statistics.config import BootstrapConfig
-from meddistill.evaluation.task import NO_TEXT_TOWER
 
-NOT_APPLICABLE: Final = NO_TEXT_TOWER
+_FEW_MEMBERS: Final = "too few members"  # of an ensemble; anything else says what it lacks itself
 UNDEFINED: Final = "not defined on these rows"
 MEAN_FAMILY: Final = "mean"
 MEAN_METRIC: Final = "mean of main metrics"
@@ -43,6 +42,7 @@ class Rows:
         self._main: dict[tuple[str, str], Score] = {}
         self._modal: dict[tuple[str, str, str], Score] = {}
         self._roles: dict[str, AnyRole] = {}
+        self._lacking: dict[str, dict[str, None]] = {}
         self._library = f"meddistill {__version__}"
         self._patients = {task.name: np.unique(task.tested.patients) for task in tasks}
 
@@ -52,19 +52,15 @@ class Rows:
         return tuple(self._results)
 
     def add(
-        self,
-        model: str,
-        role: AnyRole,
-        task: AnyTask,
-        scores: Sequence[Score] | None,
-        *,
-        why: str = NOT_APPLICABLE,
+        self, model: str, role: AnyRole, task: AnyTask, scores: Sequence[Score] | None, *, lacking: str = ""
     ) -> None:
-        """Enter the scores of one model on one task; None where the task does not apply to it, and why."""
+        """Enter the scores of one model on one task; None where it does not apply, for what is `lacking`."""
         self._roles[model] = role
         family = task.config.kind
         if scores is None:
-            self._results.append(self._absent(model, task.name, family, task.main, why=why))
+            lack = lacking or _FEW_MEMBERS
+            self._lacking.setdefault(model, {})[lack] = None
+            self._results.append(self._absent(model, task.name, family, task.main, lack=lack))
             return
         for score in scores:
             if score.main:
@@ -88,7 +84,8 @@ class Rows:
         metric = MEAN_METRIC
         scores = [self._main[model, task] for task in counted if (model, task) in self._main]
         if len(scores) < len(counted):
-            self._results.append(self._absent(model, MEAN_TASK, MEAN_FAMILY, metric))
+            lack = " and ".join(self._lacking.get(model, {}))
+            self._results.append(self._absent(model, MEAN_TASK, MEAN_FAMILY, metric, lack=lack))
             return
         score = Score(
             metric=metric,
@@ -183,9 +180,7 @@ class Rows:
             library=self._library,
         )
 
-    def _absent(
-        self, model: str, task: str, family: str, metric: str, *, why: str = NOT_APPLICABLE
-    ) -> Result:
+    def _absent(self, model: str, task: str, family: str, metric: str, *, lack: str) -> Result:
         return Result(
             model=model,
             role=self._roles[model],
@@ -195,6 +190,6 @@ class Rows:
             value=None,
             seed=self._config.seed,
             main=True,
-            note=why,
+            note=NOT_APPLICABLE + lack,
             library=self._library,
         )

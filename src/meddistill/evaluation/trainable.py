@@ -1,20 +1,18 @@
 """Copies of a model's towers that can be trained, for tasks that tune them."""
 
-import copy
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Final, final
 
 import torch
-from open_clip.hf_model import HFTextEncoder
-from open_clip.timm_model import TimmModel
-from open_clip.transformer import TextTransformer, VisionTransformer
 from torch import Tensor, nn
 
 from meddistill.data.loader import ImageBatches
 from meddistill.data.samples import Samples
+from meddistill.errors import TeacherError
 from meddistill.imaging import Geometry
-from meddistill.students.dual_encoder import DualEncoder
+from meddistill.teachers.frozen import FrozenTeacher
+from meddistill.teachers.protocols import PatchTokens
 
 _AT_ONCE: Final = 64
 
@@ -36,41 +34,45 @@ class TrainableTowers(nn.Module):
 
 
 @final
-class StudentTowers(TrainableTowers):
-    """A copy of a student.
+class TeacherTowers(TrainableTowers):
+    """A copy of a frozen model in float32, through its own preprocessing and tokenizer.
 
-    Tokens are those of the last layer after the tower's final normalisation, not projected. Of a text that
-    ends with an end token, those up to it count; of other towers, all but the padding.
+    A tower without tokens gives its embedding as a sequence of one. Raises TeacherError for a model that is
+    no torch module.
     """
 
-    def __init__(self, student: DualEncoder) -> None:
+    def __init__(self, teacher: FrozenTeacher) -> None:
         super().__init__()
-        self.student = copy.deepcopy(student)
-        self.student.requires_grad_(requires_grad=True)
+        spec, copied = teacher.card.input, teacher.trainable_copy()
+        if spec is None or copied is None:
+            msg = (
+                f"Teacher `{teacher.card.id}` must be a torch model that sees images to be tuned; it is not."
+            )
+            raise TeacherError(msg)
+        # Not all models are modules themselves: some hold them.
+        self.model, modules = copied
+        self.inside = nn.ModuleList(modules)
+        self._teacher, self._geometry = teacher, spec.geometry
 
     def rasters(self, samples: Samples) -> Tensor:
-        """uint8 rasters of the student's geometry."""
-        return rasters_of(samples, self.student.input.geometry)
+        """uint8 rasters of the model's geometry."""
+        return rasters_of(samples, self._geometry)
 
     def image_tokens(self, rasters: Tensor) -> Tensor:
-        """Patch tokens; of towers that are neither open_clip's transformer nor timm's the embedding."""
-        pixels = self.student.pixels(rasters)
-        tower = self.student.model.visual
-        if isinstance(tower, VisionTransformer | TimmModel):
-            return _patches(tower, pixels)
-        return self.student.model.encode_image(pixels).unsqueeze(1)
+        """Patch tokens, or the embedding."""
+        pixels = self._teacher.pixels(rasters).to(next(self.parameters()).device)
+        model: Any = self.model
+        if isinstance(model, PatchTokens):
+            return model.patch_tokens(pixels).tokens
+        return model.embed_images(pixels).unsqueeze(1)
 
     def text_tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Token states; of towers that are neither open_clip's nor transformers' the embedding."""
-        ids = self.student.tokenise(texts).to(self.student.device, torch.int64)
-        tower = self.student.model.text
-        if isinstance(tower, TextTransformer):
-            return _states(tower, ids)
-        if isinstance(tower, HFTextEncoder):
-            read = ids != tower.config.pad_token_id
-            states = tower.transformer(input_ids=ids, attention_mask=read.long()).last_hidden_state
-            return states, read
-        pooled = self.student.model.encode_text(ids).unsqueeze(1)
+        """Token states, or the embedding."""
+        model: Any = self.model
+        if hasattr(model, "text_tokens"):
+            states = model.text_tokens(texts)
+            return states.tokens, states.mask
+        pooled = model.embed_texts(texts).unsqueeze(1)
         return pooled, pooled.new_ones(pooled.shape[:2], dtype=torch.bool)
 
 
@@ -78,27 +80,3 @@ def rasters_of(samples: Samples, geometry: Geometry) -> Tensor:
     """uint8 rasters [n, height, width, 3] of samples, in their order."""
     batches = ImageBatches(samples, frozenset({geometry}), batch_size=_AT_ONCE)
     return torch.cat([rasters[geometry] for _, rasters in batches])
-
-
-def _patches(tower: Any, pixels: Tensor) -> Tensor:
-    found = tower.forward_intermediates(
-        pixels,
-        indices=1,
-        intermediates_only=True,
-        normalize_intermediates=True,
-        output_fmt="NCHW",
-    )
-    grid: Tensor = found["image_intermediates"][-1]
-    return grid.flatten(2).transpose(1, 2)
-
-
-def _states(tower: Any, ids: Tensor) -> tuple[Tensor, Tensor]:
-    found = tower.forward_intermediates(
-        ids, indices=1, intermediates_only=True, normalize_intermediates=True, output_fmt="NLC"
-    )
-    states: Tensor = found["text_intermediates"][-1]
-    if tower.pool_type == "argmax" and tower.cls_emb is None:
-        places = torch.arange(ids.shape[1], device=ids.device)
-        return states, places[None] <= ids.argmax(dim=1)[:, None]
-    read = ids[:, : states.shape[1]] != getattr(tower, "pad_id", 0)
-    return states, read

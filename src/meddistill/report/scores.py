@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from meddistill.evaluation.results import MEAN_TASK, Difference, Result, Results, TaskFacts
+from meddistill.evaluation.results import MEAN_TASK, NOT_APPLICABLE, Difference, Result, Results, TaskFacts
 from meddistill.report.charts import Group, Mark, forest, grouped_bars
 from meddistill.report.models import Look
 from meddistill.report.words import (
@@ -160,12 +160,17 @@ def _chance(task: TaskFacts) -> float:
 
 def _heat_cell(row: Result | None, *, chance: float, best: float, seen: tuple[str, ...]) -> Cell:
     if row is None or row.value is None:
-        return Cell(value=DASH, interval="no text tower" if row is not None and row.note else "")
+        return Cell(value=DASH, interval=_lack(row) if row is not None else "")
     share = (row.value - chance) / (best - chance) if best > chance else 0.0
     shade = round(min(max(share, 0.0), 1.0) * (SHADES - 1))
     interval = between(row.low, row.high, 2)
     best_of_task = row.value == best
     return Cell(value=number(row.value), interval=interval, shade=shade, best=best_of_task, seen=seen)
+
+
+def _lack(row: Result) -> str:
+    """What the model lacks for the task, in short."""
+    return row.note.removeprefix(NOT_APPLICABLE)
 
 
 def seen_lines(results: Results, looks: Sequence[Look]) -> tuple[str, ...]:

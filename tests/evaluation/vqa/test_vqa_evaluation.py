@@ -10,28 +10,26 @@ import torch
 from vqa_world import CLOSED_SET, ZERO_SHOT, TokenModel, suite, write_questions
 
 from meddistill.data.samples import Samples
+from meddistill.errors import TeacherError
 from meddistill.evaluation.config import SuiteConfig
-from meddistill.evaluation.embedders import StudentEmbedder, student_fingerprint
+from meddistill.evaluation.embedders import TeacherEmbedder
+from meddistill.evaluation.embeddings import Embeddings
 from meddistill.evaluation.evaluate import evaluate
+from meddistill.evaluation.families import build_task
 from meddistill.evaluation.predict import TunableEmbedder
+from meddistill.evaluation.predictions import SampleNames
 from meddistill.evaluation.results import TEACHER_MEAN, Results
-from meddistill.evaluation.trainable import StudentTowers
-from meddistill.evaluation.vqa.closed_set import NO_TRAINABLE_TOWERS
+from meddistill.evaluation.tables import SuiteTables
 from meddistill.imaging import ImageRef
 from meddistill.progress import SilentProgress
-from meddistill.students.build import build_student
-from meddistill.students.config import StudentConfig
-from meddistill.students.dual_encoder import DualEncoder
+from meddistill.teachers.frozen import FrozenTeacher
+from meddistill.teachers.load import load_teacher
+from tiny_teachers import SAVERS, save_open_clip
 
 
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_questions(tmp_path_factory.mktemp("questions"), patients=24)
-
-
-@pytest.fixture(scope="module")
-def student() -> DualEncoder:
-    return build_student(StudentConfig(preset="tiny"), base=Path(), seed=0)
 
 
 def _evaluate(models: list[Any], config: SuiteConfig, base: Path, folder: Path) -> Results:
@@ -88,49 +86,69 @@ def test_results_are_read_again_and_nothing_is_done_twice(
     assert models[0].images_seen == 0
 
 
-def test_a_student_is_tuned_and_stays_as_it_was(asked: Path, tmp_path: Path, student: DualEncoder) -> None:
+def _teacher(folder: Path, name: str) -> TeacherEmbedder:
+    folder.mkdir()
+    return TeacherEmbedder(load_teacher(name, SAVERS[name](folder), base=folder))
+
+
+def _weights(teacher: FrozenTeacher) -> list[torch.Tensor]:
+    return [each.clone() for module in teacher.modules for each in module.parameters()]
+
+
+def test_towers_are_tuned_and_the_model_stays_as_it_was(asked: Path, tmp_path: Path) -> None:
     content = {**CLOSED_SET, "towers": "tuned", "epochs": 1, "seeds": 1, "tower_learning_rate": 1e-3}
-    before = student_fingerprint(student)
-    models = [StudentEmbedder(student), TokenModel("other", "teacher")]
+    teacher = load_teacher("clip", save_open_clip(tmp_path), base=tmp_path)
+    before = _weights(teacher)
+    models = [TeacherEmbedder(teacher), TokenModel("other", "teacher")]
     first = _evaluate(models, suite(content), asked, tmp_path / "a")
-    assert student_fingerprint(student) == before
-    assert first.main("student", "closed").value is not None
-    assert first.main("other", "closed").note == NO_TRAINABLE_TOWERS
-    again = _evaluate(models[:1], suite(content), asked, tmp_path / "b")
-    assert again.main("student", "closed") == first.main("student", "closed")
+    assert all(map(torch.equal, before, _weights(teacher)))
+    assert first.main("clip", "closed").value is not None
+    assert first.main("other", "closed").note == "not applicable: the model has no towers that can be tuned"
+    frozen = suite({**content, "towers": "frozen"})
+    assert _evaluate(models[1:], frozen, asked, tmp_path / "b").main("other", "closed").value is not None
 
 
-def test_tokens_of_the_copy_carry_gradients(asked: Path, student: DualEncoder) -> None:
-    embedder = StudentEmbedder(student)
+def test_tuning_is_the_same_again_and_moves_the_towers(asked: Path, tmp_path: Path) -> None:
+    model = TeacherEmbedder(load_teacher("clip", save_open_clip(tmp_path), base=tmp_path))
+    content = {**CLOSED_SET, "towers": "tuned", "epochs": 1, "seeds": 1, "tower_learning_rate": 1e-2}
+    still = {**content, "tower_learning_rate": 1e-12}
+    scores = []
+    for number, each in enumerate((content, content, still)):
+        config = suite(each)
+        parts = SuiteTables(config, base=asked).parts(config.tasks[0])
+        task = build_task(config.tasks[0], parts, SampleNames(tmp_path, examples=False))
+        folder = tmp_path / str(number)
+        found = task.predict(Embeddings(model, folder=folder, progress=SilentProgress()))
+        scores.append(found.probabilities(0))
+    np.testing.assert_array_equal(scores[0], scores[1])
+    assert not np.allclose(scores[0], scores[2])
+
+
+@pytest.mark.parametrize("name", ["open_clip", "open_clip_bert", "siglip", "clip"])
+def test_tokens_of_the_copy_carry_gradients(asked: Path, tmp_path: Path, name: str) -> None:
+    embedder = _teacher(tmp_path / "teacher", name)
     assert isinstance(embedder, TunableEmbedder)
+    assert embedder.tunable
     towers = embedder.trainable()
     samples = Samples(refs=tuple(ImageRef(path=asked / f"p{number}_0.png") for number in range(3)))
     rasters = towers.rasters(samples)
-    size = student.input
-    assert rasters.shape == (3, size.height, size.width, 3)
+    assert rasters.dtype == torch.uint8
     patches = towers.image_tokens(rasters)
     tokens, read = towers.text_tokens(["what organ is this?", "no"])
-    assert patches.shape[1] > 1
-    assert read.sum(dim=1)[0] > read.sum(dim=1)[1] >= 3
-    (patches.sum() + tokens[read].sum()).backward()
-    moved = [name for name, each in towers.named_parameters() if each.grad is not None]
-    assert any("visual" in name for name in moved)
-    assert any("text" in name for name in moved)
-    assert all(each.grad is None for each in student.parameters())
+    assert len(patches) == 3
+    assert tokens.shape[:2] == read.shape
+    (patches.square().sum() + tokens[read].square().sum()).backward()
+    moved = [each for each in towers.parameters() if each.grad is not None]
+    assert len(moved) > 4
+    assert not any(each.requires_grad for each in embedder._teacher.modules[0].parameters())
 
 
-def test_text_tokens_are_those_that_open_clip_pools(student: DualEncoder) -> None:
-    """The last token that counts, projected, is the text embedding."""
-    towers = StudentTowers(student).eval()
-    with torch.no_grad():
-        tokens, read = towers.text_tokens(["a chest x-ray", "lung"])
-        last = tokens[torch.arange(2), read.sum(dim=1) - 1]
-        text = towers.student.model.text
-        projected = (
-            text.text_projection(last) if callable(text.text_projection) else last @ text.text_projection
-        )
-        oracle = towers.student.eval().embed_tokens(student.tokenise(["a chest x-ray", "lung"]))
-    torch.testing.assert_close(projected, oracle)
+def test_what_is_no_module_cannot_be_tuned(tmp_path: Path) -> None:
+    card = load_teacher("clip", save_open_clip(tmp_path), base=tmp_path).card
+    embedder = TeacherEmbedder(FrozenTeacher(object(), card=card))
+    assert not embedder.tunable
+    with pytest.raises(TeacherError, match="must be a torch model"):
+        embedder.trainable()
 
 
 class RandomClip:

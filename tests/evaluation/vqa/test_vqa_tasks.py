@@ -93,7 +93,7 @@ def test_m3ae_and_mevf(asked: Path, tmp_path: Path) -> None:
     m3ae = _task(asked, tmp_path, {**CLOSED_SET, "protocol": "m3ae"})
     assert m3ae.facts()["coverage"] == 1
     assert _accuracy(_predict(m3ae, TokenModel(), tmp_path), "closed") > 0.9
-    mevf = _task(asked, tmp_path, {**CLOSED_SET, "protocol": "mevf"})
+    mevf = _task(asked, tmp_path, {**CLOSED_SET, "protocol": "mevf", "epochs": 4})
     dump = _predict(mevf, TokenModel(), tmp_path)
     assert "the right one for 100.0 %" in dump.note
     closed = np.array(dump.answer_types) == "closed"

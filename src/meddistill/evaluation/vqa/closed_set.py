@@ -28,7 +28,7 @@ from meddistill.evaluation.vqa.training import Lesson, answer_probabilities, bes
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-NO_TRAINABLE_TOWERS = "not applicable: the model gives no trainable copy of its towers"
+NO_TRAINABLE = "no towers that can be tuned"
 _TYPES = (OPEN, CLOSED)
 
 
@@ -51,12 +51,12 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
     Fits with several seeds are averaged in their accuracies, not in their answers.
     """
 
-    def inapplicable(self, embeddings: Embeddings) -> str:
-        """Why the task cannot be given to a model; "" where it can."""
-        reason = super().inapplicable(embeddings)
-        if reason or self.config.towers == "frozen" or isinstance(embeddings.model, TunableEmbedder):
-            return reason
-        return NO_TRAINABLE_TOWERS
+    def lacks(self, embeddings: Embeddings) -> str:
+        """What the model lacks: a text tower, or towers that can be tuned."""
+        lack, model = super().lacks(embeddings), embeddings.model
+        if lack or self.config.towers == "frozen":
+            return lack
+        return "" if isinstance(model, TunableEmbedder) and model.tunable else NO_TRAINABLE
 
     def predict(self, embeddings: Embeddings) -> VqaPredictions:
         """The answers of one model, of every seed's fit."""
@@ -91,7 +91,7 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
             return lambda: frozen, frozen.note
         model = embeddings.model
         if not isinstance(model, TunableEmbedder):
-            msg = f"{model.name}: {NO_TRAINABLE_TOWERS}."
+            msg = f"`towers: tuned` must have a model with trainable towers; {model.name} has {NO_TRAINABLE}."
             raise TeacherError(msg)
         rasters = torch.cat([model.trainable().rasters(samples) for samples, _ in rows.images])
         return lambda: TunedInputs(model.trainable().to(device), rows, rasters), ""
