@@ -17,6 +17,7 @@ from meddistill.evaluation.segmentation.config import SegmentationProbeConfig
 from meddistill.evaluation.statistics.config import BootstrapConfig
 from meddistill.evaluation.survival.config import SurvivalConfig
 from meddistill.evaluation.task_config import Groups, Name, Strict
+from meddistill.evaluation.vqa.config import VqaClosedSetConfig, VqaZeroShotConfig
 
 AnyTaskConfig = Annotated[
     ZeroShotConfig
@@ -26,7 +27,9 @@ AnyTaskConfig = Annotated[
     | LinearProbeMultilabelConfig
     | RetrievalConfig
     | SurvivalConfig
-    | SegmentationProbeConfig,
+    | SegmentationProbeConfig
+    | VqaClosedSetConfig
+    | VqaZeroShotConfig,
     Field(discriminator="kind"),
 ]
 

@@ -17,6 +17,7 @@ from meddistill.evaluation.predictions import Predictions
 from meddistill.evaluation.retrieval.predictions import RankPredictions
 from meddistill.evaluation.segmentation.predictions import MaskPredictions
 from meddistill.evaluation.survival.predictions import SurvivalPredictions
+from meddistill.evaluation.vqa.predictions import VqaPredictions
 from meddistill.files import write_whole
 
 # Part of every fingerprint: raise it when the same task and model give other predictions than before.
@@ -31,6 +32,7 @@ _KINDS: Final[Mapping[str, type[Predictions]]] = MappingProxyType(
             MaskPredictions,
             RankPredictions,
             SurvivalPredictions,
+            VqaPredictions,
         )
     }
 )

@@ -13,6 +13,7 @@ from meddistill.data.loader import ImageBatches, Rows
 from meddistill.data.samples import Samples, name_rows
 from meddistill.errors import TeacherError
 from meddistill.evaluation.predict import Advance, Floats, Role, Tokens
+from meddistill.evaluation.trainable import TeacherTowers, TrainableTowers
 from meddistill.students.folder import verify_student
 from meddistill.teachers.config import OpenClipTeacher
 from meddistill.teachers.frozen import FrozenTeacher
@@ -65,6 +66,15 @@ class ModelEmbedder:
             return None
         parts = [self._teacher.text_embeddings(part) for part in _chunks(texts, self._batch_size)]
         return _array(torch.cat(parts))
+
+    @property
+    def tunable(self) -> bool:
+        """Whether `trainable` gives anything: graphs, and what is only stored, cannot learn."""
+        return bool(self._teacher.modules)
+
+    def trainable(self) -> TrainableTowers:
+        """A fresh copy of both towers, with gradients."""
+        return TeacherTowers(self._teacher)
 
     def image_tokens(self, samples: Samples, *, advance: Advance) -> Tokens | None:
         """Patch tokens in the order of `samples`, float16; None where the model has none."""

@@ -16,6 +16,8 @@ from meddistill.evaluation.segmentation.task import SegmentationProbe
 from meddistill.evaluation.survival.task import Survival
 from meddistill.evaluation.tables import Part
 from meddistill.evaluation.task import Task
+from meddistill.evaluation.vqa.closed_set import VqaClosedSet
+from meddistill.evaluation.vqa.zero_shot import VqaZeroShot
 
 AnyTask = Task[Any, Any]
 
@@ -29,6 +31,8 @@ TASKS: Final[Mapping[str, Callable[[Any, Mapping[str, Part], SampleNames], AnyTa
         "retrieval": Retrieval,
         "survival": Survival,
         "segmentation_probe": SegmentationProbe,
+        "vqa_closed_set": VqaClosedSet,
+        "vqa_zero_shot": VqaZeroShot,
     }
 )
 

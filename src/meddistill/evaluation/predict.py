@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from meddistill.data.samples import Samples
 from meddistill.imaging import Geometry, seen_box
+
+if TYPE_CHECKING:
+    from meddistill.evaluation.trainable import TrainableTowers
 
 Role = Literal["student", "teacher", "baseline"]
 Floats = NDArray[np.float32]
@@ -96,6 +99,20 @@ class TokenEmbedder(Embedder, Protocol):
 
     def text_tokens(self, texts: Sequence[str]) -> Tokens | None:
         """Token states of every text before pooling, padding masked."""
+        ...
+
+
+@runtime_checkable
+class TunableEmbedder(Embedder, Protocol):
+    """An embedder whose towers can be tuned for a task."""
+
+    @property
+    def tunable(self) -> bool:
+        """Whether `trainable` gives anything."""
+        ...
+
+    def trainable(self) -> "TrainableTowers":
+        """A fresh copy of both towers, with gradients; the same at every call."""
         ...
 
 

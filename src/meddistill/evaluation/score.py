@@ -14,7 +14,10 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """A metric of one model on one task with all its resamples; entry 0 is the estimate itself."""
+    """A metric of one model on one task with all its resamples; entry 0 is the estimate itself.
+
+    `note` is for the reader of the number, "" for none.
+    """
 
     metric: str
     replicates: Replicates
@@ -25,6 +28,7 @@ class Score:
     seeds: int = 1
     spread: float | None = None
     main: bool = field(default=False)
+    note: str = ""
 
 
 def by_modality(modalities: Sequence[str]) -> Mapping[str, Mask]:

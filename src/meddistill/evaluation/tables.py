@@ -106,10 +106,10 @@ class SuiteTables:
         ConfigError
             If `where` keeps no row of a table.
         TableError
-            If training, validation and test rows share patients or images.
+            If training, validation and test rows share patients or images, unless the task allows it.
         """
         parts = {role: self._part(table, task) for role, table in task.tables().items()}
-        if len(parts) > 1:
+        if len(parts) > 1 and not task.allows_shared:
             named = {f"{task.name}: {role}": part for role, part in parts.items()}
             keys = {name: part.keys for name, part in named.items()}
             check_leakage({name: part.samples for name, part in named.items()}, image_keys=keys)

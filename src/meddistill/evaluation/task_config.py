@@ -81,6 +81,11 @@ class TaskConfig(Strict):
         tables = self.tables()
         return tables.get("test") or next(iter(tables.values()))
 
+    @property
+    def allows_shared(self) -> bool:
+        """Whether splits that share images or patients are judged all the same."""
+        return False
+
     def columns(self) -> frozenset[str]:
         """Columns that the task reads from its tables, besides those that the table's config names."""
         return frozenset((*self._own_columns(), *self.where))

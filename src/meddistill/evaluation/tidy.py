@@ -160,7 +160,7 @@ class Rows:
             seeds=score.seeds,
             spread=score.spread,
             main=score.main,
-            note="" if found.value is not None else UNDEFINED,
+            note=score.note if found.value is not None else UNDEFINED,
             library=self._libraries.get(task, library()),
         )
 

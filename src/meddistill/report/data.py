@@ -60,14 +60,17 @@ class Captions:
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
-    """Pictures and captions of table rows; to be given only where `report: {examples: true}` allows it.
+    """Pictures, captions, questions and answers of table rows; to be given only where
+    `report: {examples: true}` allows it.
 
-    Keys are (table of the suite, row from 1) as in `RetrievalExample`; pictures are PNG or JPEG bytes, padded
-    to a square about the centre.
+    Keys are (table of the suite, row from 1) as in `RetrievalExample` and `AnsweredQuestion`; pictures are
+    PNG or JPEG bytes, padded to a square about the centre.
     """
 
     pictures: Mapping[tuple[str, int], bytes] = field(default_factory=dict)
     captions: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    questions: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    answers: Mapping[tuple[str, int], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

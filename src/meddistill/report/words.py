@@ -18,6 +18,8 @@ FAMILIES: Final[Mapping[str, str]] = MappingProxyType(
         "retrieval": "retrieval",
         "survival": "survival",
         "segmentation_probe": "segmentation",
+        "vqa_closed_set": "closed-set question answering",
+        "vqa_zero_shot": "zero-shot question answering",
         "mean": "mean",
     }
 )

@@ -25,6 +25,7 @@ from meddistill.report.headline import headline
 from meddistill.report.models import Look, looks
 from meddistill.report.segmentation import segmentation
 from meddistill.report.survival import survival_tasks
+from meddistill.report.vqa import vqa_tables
 from meddistill.report.words import count, plural
 
 _TEMPLATE = "report.html"
@@ -45,6 +46,7 @@ _NOT_EVALUATED: Final[Mapping[str, Any]] = MappingProxyType(
         "survival": (),
         "queries": (),
         "segmentation": (),
+        "vqa": (),
         "metrics": (),
     }
 )
@@ -108,5 +110,6 @@ def _evaluated(results: Results, data: ReportData, models: Sequence[Look]) -> di
         "survival": survival_tasks(results, models),
         "queries": sections.queries(results, data.examples, models),
         "segmentation": segmentation(results, data.examples, models),
+        "vqa": vqa_tables(results, data.examples, models),
         "metrics": scores.all_metrics(results),
     }

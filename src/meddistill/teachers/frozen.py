@@ -1,5 +1,6 @@
 """A teacher at work: frozen for ever, fed with uint8 rasters, checked at every output."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, Self, final
@@ -57,6 +58,19 @@ class FrozenTeacher:
     def with_card(self, card: TeacherCard) -> "FrozenTeacher":
         """The same model under another card."""
         return FrozenTeacher(self._model, card=card).to(self.device)
+
+    def trainable_copy(self) -> tuple[object, tuple[nn.Module, ...]] | None:
+        """A copy of the model with its modules in float32 and with gradients; None where there is no module.
+
+        The teacher itself stays frozen.
+        """
+        if not self._modules:
+            return None
+        copied = copy.deepcopy(self._model)
+        modules = _modules_of(copied)
+        for module in modules:
+            module.float().requires_grad_(requires_grad=True)
+        return copied, modules
 
     def to(self, device: torch.device | str) -> Self:
         """Move to `device`; returns itself."""

@@ -1,0 +1,60 @@
+"""Accuracies over weighted questions, for all resamples at once.
+
+- `accuracy`: weighted share of questions that are answered rightly: exact match of normalised answers, which
+  is the VQA score of data with one right answer. An answer outside the vocabulary is wrong.
+- `accuracy_open`, `accuracy_closed`: of open and of closed questions.
+- `accuracy_answerable`: of questions whose right answer is in the vocabulary.
+- `macro_accuracy`: mean over the kinds of questions that are present, in the sample as in every resample.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meddistill.evaluation.statistics.bootstrap import Replicates, Weights
+
+MAIN: Final = "accuracy"
+MACRO: Final = "macro_accuracy"
+
+
+def weighted_accuracy(right: NDArray[np.float64], weights: Weights, groups: NDArray[np.int64]) -> Replicates:
+    """Σ w·right / Σ w for every resample, [R]; NaN where no question has weight.
+
+    Parameters
+    ----------
+    right
+        How right every answer is, 0 to 1, [n].
+    weights
+        [R, p]: weight of every patient in every resample.
+    groups
+        [n]: which column of `weights` a question belongs to.
+    """
+    patients = weights.shape[1]
+    total = np.bincount(groups, weights=right, minlength=patients)
+    count = np.bincount(groups, minlength=patients).astype(np.float64)
+    exact = weights.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        share: Replicates = (exact @ total) / (exact @ count)
+    return share
+
+
+def mean_of_present(parts: Sequence[Replicates]) -> Replicates:
+    """Mean over `parts`, each [R], of those that are defined in a resample; NaN where none is."""
+    stacked = np.stack(parts)
+    present = np.isfinite(stacked)
+    with np.errstate(invalid="ignore"):
+        mean: Replicates = np.where(present, stacked, 0).sum(axis=0) / present.sum(axis=0)
+    return mean
+
+
+def rightness(scores: NDArray[np.float64], truth: NDArray[np.int64]) -> NDArray[np.float64]:
+    """How right the highest of `scores` [n, V] is, [n]: 1/m where m answers share it and `truth` is one.
+
+    0 where `truth` is negative: an answer outside the vocabulary.
+    """
+    highest = scores == scores.max(axis=1, keepdims=True)
+    rows = np.arange(len(truth))
+    hit = highest[rows, np.maximum(truth, 0)] & (truth >= 0)
+    return np.where(hit, 1.0 / highest.sum(axis=1), 0.0)

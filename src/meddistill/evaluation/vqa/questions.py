@@ -1,0 +1,128 @@
+"""The questions of a table, and the set of answers that a model may give."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meddistill.data.samples import count_rows
+from meddistill.errors import TableError
+from meddistill.evaluation.tables import Part
+from meddistill.evaluation.vqa.config import VqaConfig
+from meddistill.evaluation.vqa.normaliser import normalise_answer
+
+Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+OPEN: Final = "open"
+CLOSED: Final = "closed"
+YES_NO: Final = ("yes", "no")
+OUTSIDE: Final = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Questions:
+    """Questions as in the table, their answers normalised, `open` or `closed`, and kinds ("" for none)."""
+
+    texts: tuple[str, ...]
+    answers: tuple[str, ...]
+    answer_types: tuple[str, ...]
+    question_types: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+def read_questions(part: Part, config: VqaConfig) -> Questions:
+    """The questions of all rows of a table.
+
+    Raises TableError, with row numbers, for a blank question or answer, or an answer type that is neither
+    open nor closed.
+    """
+    answers = tuple(normalise_answer(answer) for answer in part.labels(config.answer))
+    none = ("",) * len(part)
+    kinds = none if config.question_type is None else part.samples.columns[config.question_type]
+    return Questions(
+        texts=part.labels(config.question),
+        answers=answers,
+        answer_types=_answer_types(part, config.answer_type, answers),
+        question_types=tuple(kind.strip() for kind in kinds),
+    )
+
+
+def _answer_types(part: Part, column: str | None, answers: Sequence[str]) -> tuple[str, ...]:
+    if column is None:
+        return tuple(CLOSED if answer in YES_NO else OPEN for answer in answers)
+    types = tuple(cell.strip().lower() for cell in part.labels(column))
+    wrong = [row for row, each in zip(part.samples.rows, types, strict=True) if each not in (OPEN, CLOSED)]
+    if wrong:
+        rule = f"`{column}` must be open or closed; it is neither in {count_rows(wrong)}. Correct these rows."
+        raise TableError(part.subject, [rule])
+    return types
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """The answers that can be given, in alphabetical order.
+
+    `sources` tells for each where it is found first: role of the table, row of it (from 1); None for an
+    answer that no table has.
+    """
+
+    answers: tuple[str, ...]
+    sources: tuple[tuple[str, int] | None, ...]
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    @cached_property
+    def index(self) -> Mapping[str, int]:
+        """Answer → its number."""
+        return {answer: number for number, answer in enumerate(self.answers)}
+
+    def numbers(self, answers: Iterable[str]) -> Ints:
+        """Number of every answer, OUTSIDE for one that is not in the set; [n]."""
+        return np.fromiter((self.index.get(answer, OUTSIDE) for answer in answers), np.int64)
+
+    def members(self, answers: Iterable[str]) -> Mask:
+        """Which of the vocabulary are among `answers`; [V]."""
+        chosen = np.zeros(len(self), dtype=bool)
+        numbers = self.numbers(answers)
+        chosen[numbers[numbers != OUTSIDE]] = True
+        return chosen
+
+
+def vocabulary_of(parts: Mapping[str, Part], asked: Mapping[str, Questions]) -> Vocabulary:
+    """All answers of the tables of `asked` (role → questions), the first table's rows first."""
+    sources: dict[str, tuple[str, int]] = {}
+    for role, questions in asked.items():
+        for answer, row in zip(questions.answers, parts[role].samples.rows, strict=True):
+            sources.setdefault(answer, (role, row))
+    answers = tuple(sorted(sources))
+    return Vocabulary(answers=answers, sources=tuple(sources[answer] for answer in answers))
+
+
+def listed_vocabulary(answers: Sequence[str]) -> Vocabulary:
+    """The vocabulary of a suite that lists its answers."""
+    distinct = tuple(sorted({normalise_answer(answer) for answer in answers}))
+    return Vocabulary(answers=distinct, sources=(None,) * len(distinct))
+
+
+def shares_by(kinds: Sequence[str], numbers: Ints, size: int) -> Mapping[str, NDArray[np.float64]]:
+    """Kind → share of each answer among its rows, [V]; rows with an answer outside are left out."""
+    found: dict[str, NDArray[np.float64]] = {}
+    for kind in dict.fromkeys(kinds):
+        rows = np.array([each == kind for each in kinds], dtype=bool) & (numbers != OUTSIDE)
+        counts = np.bincount(numbers[rows], minlength=size).astype(np.float64)
+        if counts.sum():
+            found[kind] = counts / counts.sum()
+    return found
+
+
+def counted(values: Iterable[str]) -> dict[str, int]:
+    """How often each value occurs, by name; "" is left out."""
+    return {value: count for value, count in sorted(Counter(values).items()) if value}

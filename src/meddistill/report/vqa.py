@@ -1,0 +1,130 @@
+"""The section on visual question answering: accuracies by type, and questions with their answers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from meddistill.evaluation.exhibits import AnsweredQuestion
+from meddistill.evaluation.results import Result, Results, TaskFacts
+from meddistill.evaluation.vqa.metrics import MACRO, MAIN
+from meddistill.report.data import Examples
+from meddistill.report.models import Look
+from meddistill.report.scores import SHADES, Cell, Matrix, Title
+from meddistill.report.sections import data_address
+from meddistill.report.words import DASH, between, count, number, plain_name
+
+FAMILIES: Final = ("vqa_closed_set", "vqa_zero_shot")
+_COLUMNS: Final = (
+    (MAIN, "overall"),
+    (f"{MAIN}_open", "open"),
+    (f"{MAIN}_closed", "closed"),
+    (f"{MAIN}_answerable", "answerable"),
+    (MACRO, "mean over types"),
+)
+_SHOWN: Final = 6
+_BY_TYPE: Final = "question type: "
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnsweredExample:
+    """A question about an image, the right answer and the model's; empty where they are withheld."""
+
+    right: bool
+    question_type: str
+    picture: str
+    question: str
+    truth: str
+    given: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class VqaTable:
+    """One task: models by kinds of accuracy, what can be answered at all, and some questions of `model`."""
+
+    title: str
+    coverage: str
+    matrix: Matrix
+    notes: tuple[str, ...]
+    model: str
+    questions: tuple[AnsweredExample, ...]
+
+
+def vqa_tables(results: Results, examples: Examples | None, looks: Sequence[Look]) -> tuple[VqaTable, ...]:
+    """A table for every task of question answering; without `examples` no words and pictures."""
+    return tuple(_table(results, task, examples, looks) for task in results.tasks if task.family in FAMILIES)
+
+
+def _table(results: Results, task: TaskFacts, examples: Examples | None, looks: Sequence[Look]) -> VqaTable:
+    rows = {
+        (row.model, row.metric, row.setting): row for row in results.of(task=task.name) if not row.modality
+    }
+    settings = sorted({setting for _, _, setting in rows if setting.startswith(_BY_TYPE)})
+    found = {(metric, setting) for _, metric, setting in rows}
+    wanted = [(metric, "", title) for metric, title in _COLUMNS if (metric, "") in found]
+    wanted += [(MAIN, setting, setting.removeprefix(_BY_TYPE)) for setting in settings]
+    sizes = {(row.metric, row.setting): row.n for row in rows.values() if row.n}
+    matrix = Matrix(
+        columns=tuple(
+            Title(name=title, note=f"n = {count(sizes.get((metric, setting), 0))}")
+            for metric, setting, title in wanted
+        ),
+        rows=tuple(
+            (
+                Title(name=look.name, css=look.css),
+                tuple(_cell(rows.get((look.name, metric, setting))) for metric, setting, _ in wanted),
+            )
+            for look in looks
+            if (look.name, MAIN, "") in rows
+        ),
+    )
+    shown = (*results.named("student"), *(look.name for look in looks))[0]
+    return VqaTable(
+        title=plain_name(task.name),
+        coverage=_coverage(task),
+        matrix=matrix,
+        notes=_notes(results, task),
+        model=shown,
+        questions=_questions(results, task.name, shown, examples) if examples else (),
+    )
+
+
+def _cell(row: Result | None) -> Cell:
+    if row is None or row.value is None:
+        return Cell(value=DASH)
+    shade = round(min(max(row.value, 0.0), 1.0) * (SHADES - 1))
+    return Cell(value=number(row.value), interval=between(row.low, row.high, 2), shade=shade)
+
+
+def _coverage(task: TaskFacts) -> str:
+    """`174 answers (trainval); 91.2 % of the test questions have theirs among them`."""
+    facts = task.facts
+    answers, policy = count(facts.get("answers", 0)), facts.get("answer_vocabulary", "")
+    share = f"{100 * facts.get('coverage', 0):.1f} %"
+    return f"{answers} answers can be given ({policy}); {share} of the test questions have theirs among them"
+
+
+def _notes(results: Results, task: TaskFacts) -> tuple[str, ...]:
+    """What models were asked with, and why some were not."""
+    return tuple(f"{row.model}: {row.note}" for row in results.of(task=task.name) if row.main and row.note)
+
+
+def _questions(results: Results, task: str, model: str, examples: Examples) -> tuple[AnsweredExample, ...]:
+    mine = [
+        each
+        for each in results.exhibits
+        if isinstance(each, AnsweredQuestion) and (each.model, each.task) == (model, task)
+    ]
+    return tuple(_example(each, examples) for each in mine[:_SHOWN])
+
+
+def _example(row: AnsweredQuestion, examples: Examples) -> AnsweredExample:
+    asked = (row.table, row.row)
+    given = "" if row.answer_row is None else examples.answers.get((row.answer_table, row.answer_row), "")
+    return AnsweredExample(
+        right=row.right,
+        question_type=row.question_type,
+        picture=data_address(examples.pictures.get(asked)),
+        question=examples.questions.get(asked, ""),
+        truth=examples.answers.get(asked, ""),
+        given=given,
+    )

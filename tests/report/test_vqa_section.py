@@ -1,0 +1,130 @@
+"""The section on question answering: its tables, and its examples where they may be shown."""
+
+from types import SimpleNamespace
+
+import pytest
+from report_data import report_data, results
+from test_report import PIXEL, Page
+
+from meddistill.evaluation.config import SuiteConfig
+from meddistill.evaluation.exhibits import AnsweredQuestion
+from meddistill.evaluation.results import Result, Results, TaskFacts
+from meddistill.recipes.steps.report_questions import questions_of
+from meddistill.report.data import Examples
+from meddistill.report.models import looks
+from meddistill.report.vqa import vqa_tables
+from meddistill.report.write import render
+
+
+def _row(model: str, metric: str, value: float | None, **more: object) -> Result:
+    known = {
+        "model": model, "role": "student" if model == "student" else "teacher", "task": "asked",
+        "family": "vqa_closed_set", "metric": metric, "value": value, "n": 40, "patients": 20, "seed": 0,
+        "library": "ours",
+    }  # fmt: skip
+    return Result.model_validate({**known, **more})
+
+
+def _answered(*, row: int, right: bool, answer_row: int | None) -> AnsweredQuestion:
+    return AnsweredQuestion(
+        model="student", task="asked", table="test", row=row, right=right, question_type="organ",
+        answer_table="train" if answer_row else "", answer_row=answer_row,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def found() -> Results:
+    task = TaskFacts(
+        name="asked", family="vqa_closed_set", main_metric="accuracy", n=40, patients=20, modalities={},
+        in_mean=True, facts={"answers": 1042, "answer_vocabulary": "trainval", "coverage": 0.875},
+    )  # fmt: skip
+    rows = (
+        _row("student", "accuracy", 0.625, low=0.5, high=0.75, main=True),
+        _row("student", "accuracy_open", 0.5, n=30),
+        _row("student", "accuracy_closed", None, n=0),
+        _row("student", "accuracy", 0.25, setting="question type: organ", n=16),
+        _row("student", "accuracy", 0.9, modality="ct"),
+        _row("radiology", "accuracy", 0.375, main=True, note="one pooled vector a question"),
+        _row("skin", "accuracy", None, main=True, note="not applicable: the model has no text tower"),
+    )
+    exhibits = (
+        _answered(row=3, right=True, answer_row=1),
+        _answered(row=5, right=False, answer_row=2),
+        _answered(row=6, right=False, answer_row=None),
+    )
+    whole = results()
+    return whole.model_copy(
+        update={"tasks": (*whole.tasks, task), "results": (*whole.results, *rows), "exhibits": exhibits}
+    )
+
+
+def test_models_by_kinds_of_questions(found: Results) -> None:
+    (table,) = vqa_tables(found, None, looks(found))
+    columns = [(title.name, title.note) for title in table.matrix.columns]
+    assert columns == [("overall", "n = 40"), ("open", "n = 30"), ("closed", "n = 0"), ("organ", "n = 16")]
+    rows = {title.name: [cell.value for cell in cells] for title, cells in table.matrix.rows}
+    assert rows == {
+        "student": ["0.625", "0.500", "–", "0.250"],
+        "radiology": ["0.375", "–", "–", "–"],
+        "skin": ["–", "–", "–", "–"],
+    }
+    assert "87.5 % of the test questions" in table.coverage
+    assert table.notes == (
+        "radiology: one pooled vector a question",
+        "skin: not applicable: the model has no text tower",
+    )
+    assert table.questions == ()
+
+
+def test_questions_are_withheld_unless_they_may_be_shown(found: Results) -> None:
+    page = Page(render(report_data(results=found)))
+    assert "Visual question answering" in page.text
+    assert "Questions, answers and pictures are withheld" in page.text
+    assert "What organ" not in page.text
+
+
+def test_questions_with_right_and_given_answers(found: Results) -> None:
+    examples = Examples(
+        pictures={("test", 3): PIXEL},
+        questions={("test", 3): "What organ <is> this?", ("test", 5): "And this?"},
+        answers={
+            ("test", 3): "Lung", ("test", 5): "Brain", ("train", 1): "lung", ("train", 2): "liver"
+        },
+    )  # fmt: skip
+    html = render(report_data(results=found, examples=examples))
+    text = Page(html).text
+    assert "What organ <is> this?" in text
+    assert "What organ &lt;is&gt; this?" in html
+    assert "right answer: Brain" in text
+    assert "student: liver" in text
+    assert "student: an answer that stands in no table" in text
+    assert "are withheld" not in text.split("Visual question answering")[-1]
+
+
+def test_no_task_no_section() -> None:
+    assert 'id="vqa"' not in render(report_data())
+
+
+def test_a_recipe_gathers_what_exhibits_name(found: Results, tmp_path: object) -> None:
+    from pathlib import Path
+
+    from PIL import Image
+
+    folder = Path(str(tmp_path))
+    lines = ["image,question,answer,split"]
+    for number in range(1, 8):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / f"{number}.png")
+        lines.append(f"{number}.png,question {number},answer {number},{'train' if number < 3 else 'test'}")
+    (folder / "t.csv").write_text("\n".join(lines) + "\n")
+    tables = {split: {"table": "t.csv", "where": {"split": split}} for split in ("train", "test")}
+    task = {"name": "asked", "kind": "vqa_closed_set", "train": "train", "test": "test"}
+    suite = SuiteConfig.model_validate({"name": "s", "tables": tables, "tasks": [task]})
+    session = SimpleNamespace(loaded=SimpleNamespace(suite=suite, suite_base=folder))
+    examples = questions_of(session, found)
+    assert examples.questions == {("test", row): f"question {row}" for row in (3, 5, 6)}
+    assert examples.answers == {
+        **{("test", row): f"answer {row}" for row in (3, 5, 6)},
+        **{("train", row): f"answer {row}" for row in (1, 2)},
+    }
+    assert set(examples.pictures) == {("test", 3), ("test", 5), ("test", 6)}
+    assert questions_of(session, results()) == Examples()
