@@ -1,7 +1,5 @@
 """The section on question answering: its tables, and its examples where they may be shown."""
 
-from types import SimpleNamespace
-
 import pytest
 from report_data import report_data, results
 from test_report import PIXEL, Page
@@ -9,7 +7,7 @@ from test_report import PIXEL, Page
 from meddistill.evaluation.config import SuiteConfig
 from meddistill.evaluation.exhibits import AnsweredQuestion
 from meddistill.evaluation.results import Result, Results, TaskFacts
-from meddistill.recipes.steps.report_questions import questions_of
+from meddistill.recipes.steps.report_questions import questions_from
 from meddistill.report.data import Examples
 from meddistill.report.models import looks
 from meddistill.report.vqa import vqa_tables
@@ -119,12 +117,11 @@ def test_a_recipe_gathers_what_exhibits_name(found: Results, tmp_path: object) -
     tables = {split: {"table": "t.csv", "where": {"split": split}} for split in ("train", "test")}
     task = {"name": "asked", "kind": "vqa_closed_set", "train": "train", "test": "test"}
     suite = SuiteConfig.model_validate({"name": "s", "tables": tables, "tasks": [task]})
-    session = SimpleNamespace(loaded=SimpleNamespace(suite=suite, suite_base=folder))
-    examples = questions_of(session, found)
+    examples = questions_from(suite, folder, found)
     assert examples.questions == {("test", row): f"question {row}" for row in (3, 5, 6)}
     assert examples.answers == {
         **{("test", row): f"answer {row}" for row in (3, 5, 6)},
         **{("train", row): f"answer {row}" for row in (1, 2)},
     }
     assert set(examples.pictures) == {("test", 3), ("test", 5), ("test", 6)}
-    assert questions_of(session, results()) == Examples()
+    assert questions_from(suite, folder, results()) == Examples()
