@@ -77,7 +77,7 @@ def test_results_are_read_again_and_nothing_is_done_twice(
 ) -> None:
     results, folder = evaluated
     assert Results.load(folder) == results
-    dumps = {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")}
+    dumps = {path: path.stat().st_mtime_ns for path in (folder / "predictions").rglob("*.parquet")}
     models = [TokenModel(), TokenModel("sharp", "teacher", seed=1)]
     again = _evaluate(models, suite({**CLOSED_SET, "epochs": 6}, ZERO_SHOT), asked, folder)
     assert again.main("student", "closed") == results.main("student", "closed")
