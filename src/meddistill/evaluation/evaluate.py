@@ -105,7 +105,6 @@ def evaluate(
     dumps, lacking = _predict_all(setting)
     rows = _score_all(setting, suite, dumps, lacking)
     facts = [task.facts() for task in tasks]
-    agreement = tuple(_agreement(setting, dumps))  # embeds all images, so that the models' facts are known
     results = Results(
         suite=suite.name,
         suite_sha256=hashlib.sha256(suite.model_dump_json().encode()).hexdigest(),
@@ -114,11 +113,11 @@ def evaluate(
         level=suite.bootstrap.level,
         rule=RULE,
         versions=versions(),
+        agreement=tuple(_agreement(setting, dumps)),  # embeds all images, of which models' facts know
         models=_model_facts(setting),
         tasks=tuple(_task_facts(task, found) for task, found in zip(tasks, facts, strict=True)),
         results=rows.results,
         differences=rows.differences(),
-        agreement=agreement,
         examples=tuple(_examples(setting)),
         exhibits=tuple(each for (model, task), dump in dumps.items() for each in dump.exhibits(model, task)),
         warnings=(*tables.skipped, *_warnings(tasks, facts)),

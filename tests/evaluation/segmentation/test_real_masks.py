@@ -70,5 +70,4 @@ def test_lungs_are_found_from_raw_pixels(real_data: Path, tmp_path: Path) -> Non
         assert row is not None
         assert row.n == 36
         assert row.low < row.value < row.high
-    print({row.model: (row.metric, row.value) for row in results.results if row.main})
     assert results.main("student", "lungs").value > results.main("noisy", "lungs").value
