@@ -158,3 +158,11 @@ def test_masks_in_tar_shards(tmp_path: Path) -> None:
 def test_configs_that_make_no_sense(more: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         suite(task(**more))
+
+
+def test_the_config_names_its_tables_columns_and_images() -> None:
+    config = suite(task(spacing_column="spacing", where={"split": "x"}, mask="outline")).tasks[0]
+    assert config.tables() == {"train": "train", "validation": "val", "test": "test"}
+    assert config.columns() == {"spacing", "split"}
+    assert config.images() == {"outline"}
+    assert suite(task(validation=None)).tasks[0].tables() == {"train": "train", "test": "test"}
