@@ -7,13 +7,15 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from meddistill.data.config import TableConfig
+from meddistill.evaluation.bags.config import BagClassificationConfig
 from meddistill.evaluation.classification.config import KnnConfig, LinearProbeConfig, ZeroShotConfig
 from meddistill.evaluation.retrieval.config import RetrievalConfig
 from meddistill.evaluation.statistics.config import BootstrapConfig
 from meddistill.evaluation.task_config import Name, Strict
 
 AnyTaskConfig = Annotated[
-    ZeroShotConfig | LinearProbeConfig | KnnConfig | RetrievalConfig, Field(discriminator="kind")
+    ZeroShotConfig | LinearProbeConfig | KnnConfig | RetrievalConfig | BagClassificationConfig,
+    Field(discriminator="kind"),
 ]
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from meddistill.errors import UserError
+from meddistill.evaluation.bags.predictions import BagPredictions
 from meddistill.evaluation.classification.predictions import ClassPredictions
 from meddistill.evaluation.predictions import Predictions, numbers, words
 from meddistill.evaluation.retrieval.predictions import RankPredictions
@@ -20,7 +21,7 @@ from meddistill.files import write_whole
 RULES_VERSION: Final = 3
 _METADATA: Final = b"meddistill"
 _KINDS: Final[Mapping[str, type[Predictions]]] = MappingProxyType(
-    {each.kind: each for each in (ClassPredictions, RankPredictions)}
+    {each.kind: each for each in (ClassPredictions, RankPredictions, BagPredictions)}
 )
 
 

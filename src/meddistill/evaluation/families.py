@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from meddistill.evaluation.bags.task import BagClassification
 from meddistill.evaluation.classification.knn import Knn
 from meddistill.evaluation.classification.linear_probe import LinearProbe
 from meddistill.evaluation.classification.zero_shot import ZeroShot
@@ -16,7 +17,13 @@ from meddistill.evaluation.task import Task
 AnyTask = Task[Any, Any]
 
 TASKS: Final[Mapping[str, Callable[[Any, Mapping[str, Part], SampleNames], AnyTask]]] = MappingProxyType(
-    {"zero_shot": ZeroShot, "linear_probe": LinearProbe, "knn": Knn, "retrieval": Retrieval}
+    {
+        "zero_shot": ZeroShot,
+        "linear_probe": LinearProbe,
+        "knn": Knn,
+        "retrieval": Retrieval,
+        "bag_classification": BagClassification,
+    }
 )
 
 

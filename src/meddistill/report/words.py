@@ -14,6 +14,7 @@ FAMILIES: Final[Mapping[str, str]] = MappingProxyType(
         "linear_probe": "linear probe",
         "knn": "nearest neighbours",
         "retrieval": "retrieval",
+        "bag_classification": "bags of images",
         "mean": "mean",
     }
 )
@@ -24,6 +25,7 @@ METRICS: Final[Mapping[str, str]] = MappingProxyType(
         "auc": "macro AUC",
         "f1": "macro F1",
         "mean_recall": "mean recall",
+        "quadratic_kappa": "quadratic κ",
         "mean of main metrics": "mean of main metrics",
     }
 )
