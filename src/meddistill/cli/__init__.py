@@ -51,6 +51,9 @@ def build_app() -> App:
     teachers.command("meddistill.cli.teachers:list_teachers", name="list", help="All known teachers.")
     teachers.command("meddistill.cli.teachers:show", name="show", help="One teacher's card.")
     app.command(teachers)
+    slides = App(name="slides", help="Whole-slide images.")
+    slides.command("meddistill.cli.slides:tile", name="tile", help="Cut the tissue of slides into tiles.")
+    app.command(slides)
     return app
 
 

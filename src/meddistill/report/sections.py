@@ -114,7 +114,7 @@ def _query(
     answers = tuple(
         Answer(
             right=right,
-            picture="" if from_image else _data_address(examples.pictures.get((row.table, answer))),
+            picture="" if from_image else data_address(examples.pictures.get((row.table, answer))),
             caption=examples.captions.get((row.table, answer), "") if from_image else "",
         )
         for answer, right in zip(row.answers, row.right, strict=True)
@@ -122,14 +122,15 @@ def _query(
     return Query(
         direction=DIRECTIONS[row.direction],
         modality=row.modality,
-        picture=_data_address(examples.pictures.get(key)) if from_image else "",
+        picture=data_address(examples.pictures.get(key)) if from_image else "",
         caption="" if from_image else examples.captions.get(key, ""),
         answers=answers,
         ranks=tuple((look.name, look.css, f"{ranks[look.name]:g}") for look in looks if look.name in ranks),
     )
 
 
-def _data_address(picture: bytes | None) -> str:
+def data_address(picture: bytes | None) -> str:
+    """A picture as an address that holds it; empty where there is none."""
     if not picture:
         return ""
     kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
@@ -344,6 +345,8 @@ def task_notes(data: ReportData) -> tuple[TaskNote, ...]:
     for task in tasks:
         classes = task.facts.get("classes") or {}
         listed = ", ".join(f"{name} ({count(each['n'])})" for name, each in classes.items())
+        if "bags" in task.facts:
+            listed += f"; bags of {task.facts['median_instances']:g} images in the median"
         if "images" in task.facts:
             images, captions = count(task.facts["images"]), count(task.facts["texts"])
             listed = f"{images} images, {captions} captions in the galleries"

@@ -17,6 +17,7 @@ from meddistill.files import write_whole
 from meddistill.licences import NOT_LEGAL_ADVICE
 from meddistill.report import scores, sections
 from meddistill.report.audit import teachers_before
+from meddistill.report.bags import bag_sections
 from meddistill.report.data import ReportData
 from meddistill.report.headline import headline
 from meddistill.report.models import Look, looks
@@ -35,6 +36,7 @@ _NOT_EVALUATED: Final[Mapping[str, Any]] = MappingProxyType(
         "modalities": None,
         "agreement": (),
         "queries": (),
+        "bags": (),
         "metrics": (),
     }
 )
@@ -93,5 +95,6 @@ def _evaluated(results: Results, data: ReportData, models: Sequence[Look]) -> di
         "modalities": scores.by_modality(results, models),
         "agreement": sections.agreement_tables(results, models),
         "queries": sections.queries(results, data.examples, models),
+        "bags": bag_sections(results, data.examples, models),
         "metrics": scores.all_metrics(results),
     }

@@ -69,5 +69,4 @@ def _drawn(bag: Floats, most: int, random: np.random.Generator) -> Floats:
 def _kept(size: tuple[int, int], dropout: float, random: np.random.Generator) -> Floats | None:
     if not dropout:
         return None
-    kept: Floats = (random.random(size, dtype=np.float32) >= dropout) / np.float32(1 - dropout)
-    return kept
+    return (random.random(size, dtype=np.float32) >= dropout).astype(np.float32) / np.float32(1 - dropout)

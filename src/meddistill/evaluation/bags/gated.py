@@ -8,8 +8,10 @@ costs two to fifteen times as much (CPU time a step of one bag with AdamW, one t
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from meddistill.evaluation.predict import Floats
 
@@ -114,16 +116,16 @@ class GatedAttention:
 
     def _activations(self, bag: Floats) -> tuple[Floats, Floats]:
         own = self._parts
-        content = np.tanh(bag @ own["content"].T + own["content_bias"])
+        content: Floats = np.tanh(bag @ own["content"].T + own["content_bias"])
         # The logistic function by tanh, which no large number makes overflow.
-        gate = 0.5 + 0.5 * np.tanh(0.5 * (bag @ own["gate"].T + own["gate_bias"]))
+        gate: Floats = 0.5 + 0.5 * np.tanh(0.5 * (bag @ own["gate"].T + own["gate_bias"]))
         return content, gate
 
     def _classified(self, pooled: Floats) -> Floats:
         return _softmax(self._parts["classifier"] @ pooled + self._parts["classifier_bias"])
 
 
-def _softmax(values: Floats) -> Floats:
+def _softmax(values: NDArray[Any]) -> Floats:
     raised = np.exp(values - values.max())
     found: Floats = raised / raised.sum()
     return found

@@ -9,18 +9,21 @@ from meddistill.data.table import read_table
 from meddistill.evaluation.results import Results
 from meddistill.imaging import Geometry, decode, rasterise
 from meddistill.recipes.session import Session
+from meddistill.report.bags import attended
 from meddistill.report.data import Examples
 
 _THUMBNAIL = Geometry(112, 112, "pad", "bicubic")
 
 
 def examples_of(session: Session, results: Results) -> Examples:
-    """Pictures and captions of every row that the results' retrieval examples name."""
+    """Pictures and captions of every row that retrieval examples and attention name."""
     suite = session.loaded.suite
     tables = suite.tables if suite is not None else {}
     wanted: dict[str, set[int]] = defaultdict(set)
     for example in results.examples:
         wanted[example.table].update((example.query, *example.answers))
+    for table, shown in attended(results.exhibits):
+        wanted[table].update(shown)
     pictures: dict[tuple[str, int], bytes] = {}
     captions: dict[tuple[str, int], str] = {}
     for name, rows in wanted.items():
