@@ -18,6 +18,7 @@ from meddistill.progress import SilentProgress
 from meddistill.report.bags import attended, bag_sections
 from meddistill.report.data import Examples, ReportData
 from meddistill.report.models import looks
+from meddistill.report.svg import span
 from meddistill.report.write import render
 
 
@@ -72,3 +73,9 @@ def test_a_profile_says_what_it_leaves_out(results: Results) -> None:
     assert profile.note == "900 images, 898 with less attention"
     assert str(profile.chart).count('class="bar"') == 2
     assert list(attended(changed.exhibits)) == []
+
+
+def test_an_axis_of_nothing_but_its_reference_has_a_width() -> None:
+    """Models that score alike, which few bags make likely, differ by 0, with an interval from 0 to 0."""
+    low, high = span([0.0, 0.0], include=[0.0])
+    assert low == 0.0 < high
