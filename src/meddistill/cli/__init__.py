@@ -58,6 +58,9 @@ def build_app() -> App:
     datasets.command("meddistill.cli.datasets:prepare", name="prepare", help="Write tables and a suite.")
     datasets.command("meddistill.cli.datasets:join", name="join", help="One suite of several sets.")
     app.command(datasets)
+    slides = App(name="slides", help="Whole-slide images.")
+    slides.command("meddistill.cli.slides:tile", name="tile", help="Cut the tissue of slides into tiles.")
+    app.command(slides)
     return app
 
 

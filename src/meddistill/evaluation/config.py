@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from meddistill.data.config import TableConfig
+from meddistill.evaluation.bags.config import BagClassificationConfig
 from meddistill.evaluation.classification.config import KnnConfig, LinearProbeConfig, ZeroShotConfig
 from meddistill.evaluation.classification.multilabel_config import (
     LinearProbeMultilabelConfig,
@@ -26,6 +27,7 @@ AnyTaskConfig = Annotated[
     | ZeroShotMultilabelConfig
     | LinearProbeMultilabelConfig
     | RetrievalConfig
+    | BagClassificationConfig
     | SurvivalConfig
     | SegmentationProbeConfig
     | VqaClosedSetConfig

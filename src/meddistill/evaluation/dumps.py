@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from meddistill.errors import UserError
+from meddistill.evaluation.bags.predictions import BagPredictions
 from meddistill.evaluation.classification.label_predictions import LabelPredictions
 from meddistill.evaluation.classification.predictions import ClassPredictions
 from meddistill.evaluation.predictions import Predictions
@@ -27,6 +28,7 @@ _KINDS: Final[Mapping[str, type[Predictions]]] = MappingProxyType(
     {
         each.kind: each
         for each in (
+            BagPredictions,
             ClassPredictions,
             LabelPredictions,
             MaskPredictions,

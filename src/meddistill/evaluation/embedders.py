@@ -52,7 +52,8 @@ class ModelEmbedder:
         self.pretraining_data = card.pretraining_data
         self.has_text = "text_embedding" in card.capabilities
         self.image_dim = card.image_dim
-        self._teacher, self._geometry = teacher, card.input.geometry
+        self._teacher, self.geometry = teacher, card.input.geometry
+        self.cut = card.centre_crop
         self._batch_size, self._workers = batch_size, workers
 
     def embed_images(self, samples: Samples, *, advance: Advance) -> Floats:
@@ -89,7 +90,8 @@ class ModelEmbedder:
 
         values = torch.cat(self._asked(samples, patches, advance)).numpy()
         (grid,) = grids
-        return Tokens(values=values, mask=np.ones(values.shape[:2], dtype=np.bool_), grid=grid)
+        mask = np.ones(values.shape[:2], dtype=np.bool_)
+        return Tokens(values=values, mask=mask, grid=grid, geometry=self.geometry, cut=self.cut)
 
     def text_tokens(self, texts: Sequence[str]) -> Tokens | None:
         """Token states of texts, float16, padded to the longest; None where the model has none."""
@@ -105,11 +107,11 @@ class ModelEmbedder:
     def _asked(self, samples: Samples, ask: Callable[[Tensor], Answer], advance: Advance) -> list[Answer]:
         """What the teacher answers to every batch of images; an error names the rows of the table."""
         batches = ImageBatches(
-            samples, frozenset({self._geometry}), batch_size=self._batch_size, workers=self._workers
+            samples, frozenset({self.geometry}), batch_size=self._batch_size, workers=self._workers
         )
         found = []
         for numbers, rasters in batches:
-            images = rasters[self._geometry]
+            images = rasters[self.geometry]
             try:
                 found.append(ask(images))
             except TeacherError as error:

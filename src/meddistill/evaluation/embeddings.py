@@ -106,7 +106,7 @@ class Embeddings:
             except _NoTokens:
                 return None
         mask = np.ones(read.values.shape[:2], dtype=np.bool_)
-        return Tokens(values=read.values, mask=mask, grid=read.grid)
+        return Tokens(values=read.values, mask=mask, grid=read.grid, geometry=model.geometry, cut=model.cut)
 
     def text_tokens(self, texts: Sequence[str]) -> Tokens | None:
         """Token states of texts in their order, padded to the longest; None where the model gives none."""

@@ -84,7 +84,11 @@ class AnsweredQuestion(_Exhibit):
 
 
 class BagAttention(_Exhibit):
-    """Attention of a model over the images of one bag: `rows` of the task's table; weights sum to one."""
+    """Attention of a model over the instances of one bag: the highest `weights` first.
+
+    The weights of all `instances` of the bag sum to one. `rows` count in the suite's `table`, or, where that
+    is "", in a file of stored features. Bags are chosen by hash, right and wrong ones in turn.
+    """
 
     kind: Literal["attention"] = "attention"
     table: str
@@ -92,6 +96,7 @@ class BagAttention(_Exhibit):
     given: str
     rows: tuple[int, ...]
     weights: tuple[float, ...]
+    instances: int
 
 
 class MaskExample(_Exhibit):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from meddistill.evaluation.bags.task import BagClassification
 from meddistill.evaluation.classification.knn import Knn
 from meddistill.evaluation.classification.linear_probe import LinearProbe
 from meddistill.evaluation.classification.linear_probe_multilabel import LinearProbeMultilabel
@@ -33,6 +34,7 @@ TASKS: Final[Mapping[str, Callable[[Any, Mapping[str, Part], SampleNames], AnyTa
         "segmentation_probe": SegmentationProbe,
         "vqa_closed_set": VqaClosedSet,
         "vqa_zero_shot": VqaZeroShot,
+        "bag_classification": BagClassification,
     }
 )
 

@@ -93,6 +93,16 @@ class Tokens:
 class TokenEmbedder(Embedder, Protocol):
     """An embedder that also gives tokens; None from a method means that this tower has none to give."""
 
+    @property
+    def geometry(self) -> Geometry | None:
+        """The raster that image tokens are of, as in `Tokens`."""
+        ...
+
+    @property
+    def cut(self) -> tuple[int, int] | None:
+        """What is kept of it about the centre, as in `Tokens`."""
+        ...
+
     def image_tokens(self, samples: Samples, *, advance: Advance) -> Tokens | None:
         """Patch tokens in the order of `samples`; calls `advance` with the images just done."""
         ...

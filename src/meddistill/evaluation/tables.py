@@ -25,13 +25,14 @@ class Part:
     """The rows of one table that a task sees.
 
     `keys` are the images' content keys; `patients` [n] number the patients of the whole suite, so that a
-    patient has one number in all tables.
+    patient has one number in all tables. Relative paths of the suite start at `base`.
     """
 
     table: str
     samples: Samples
     keys: tuple[str, ...]
     patients: NDArray[np.int64]
+    base: Path = Path()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -84,6 +85,7 @@ class SuiteTables:
                 samples=samples,
                 keys=tuple(image_keys(samples)),
                 patients=np.array(patients, dtype=np.int64),
+                base=base,
             )
         self.skipped = tuple(
             f"table {name}: left out as unusable: {count_rows(part.samples.skipped_rows)}"
@@ -135,6 +137,7 @@ class SuiteTables:
             samples=whole.samples.take(positions),
             keys=tuple(whole.keys[position] for position in positions),
             patients=whole.patients[positions],
+            base=whole.base,
         )
 
 

@@ -345,6 +345,8 @@ def task_notes(data: ReportData) -> tuple[TaskNote, ...]:
     for task in tasks:
         classes = task.facts.get("classes") or task.facts.get("labels") or {}
         listed = ", ".join(f"{name} ({count(each['n'])})" for name, each in classes.items())
+        if "bags" in task.facts:
+            listed += f"; bags of {task.facts['median_instances']:g} images in the median"
         if "images" in task.facts:
             images, captions = count(task.facts["images"]), count(task.facts["texts"])
             listed = f"{images} images, {captions} captions in the galleries"

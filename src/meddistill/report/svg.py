@@ -73,7 +73,7 @@ def span(
     low, high = min(known), max(known)
     room = (high - low) * margin or max(abs(high) * 0.1, 0.01)
     low = low if low in include else low - room
-    high = high if high in include else high + room
+    high = high if high in include and high > low else high + room
     return low, high
 
 

@@ -20,6 +20,7 @@ FAMILIES: Final[Mapping[str, str]] = MappingProxyType(
         "segmentation_probe": "segmentation",
         "vqa_closed_set": "closed-set question answering",
         "vqa_zero_shot": "zero-shot question answering",
+        "bag_classification": "bags of images",
         "mean": "mean",
     }
 )
@@ -46,6 +47,7 @@ METRICS: Final[Mapping[str, str]] = MappingProxyType(
         "iou": "IoU",
         "missed": "structures missed",
         "invented": "structures invented",
+        "quadratic_kappa": "quadratic κ",
         "mean of main metrics": "mean of main metrics",
     }
 )

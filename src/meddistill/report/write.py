@@ -17,6 +17,7 @@ from meddistill.files import write_whole
 from meddistill.licences import NOT_LEGAL_ADVICE
 from meddistill.report import scores, sections
 from meddistill.report.audit import teachers_before
+from meddistill.report.bags import bag_sections
 from meddistill.report.classification import classification_details
 from meddistill.report.data import ReportData
 from meddistill.report.differences import differences
@@ -47,6 +48,7 @@ _NOT_EVALUATED: Final[Mapping[str, Any]] = MappingProxyType(
         "queries": (),
         "segmentation": (),
         "vqa": (),
+        "bags": (),
         "metrics": (),
     }
 )
@@ -111,5 +113,6 @@ def _evaluated(results: Results, data: ReportData, models: Sequence[Look]) -> di
         "queries": sections.queries(results, data.examples, models),
         "segmentation": segmentation(results, data.examples, models),
         "vqa": vqa_tables(results, data.examples, models),
+        "bags": bag_sections(results, data.examples, models),
         "metrics": scores.all_metrics(results),
     }

@@ -35,7 +35,8 @@ class PatchModel:
         self.pretraining_data: tuple[str, ...] = ()
         self.asked = 0
         self._noise, self._patches, self._gives = noise, patches, gives
-        self._geometry = geometry
+        self.geometry = geometry
+        self.cut = None
 
     def embed_images(self, samples: Samples, *, advance: Callable[[int], None]) -> np.ndarray:
         values = self._values(samples)
@@ -53,7 +54,7 @@ class PatchModel:
         advance(len(samples))
         mask = np.ones(values.shape[:2], dtype=bool)
         grid = (self._patches, self._patches)
-        return Tokens(values=values.astype(np.float16), mask=mask, grid=grid, geometry=self._geometry)
+        return Tokens(values=values.astype(np.float16), mask=mask, grid=grid, geometry=self.geometry)
 
     def text_tokens(self, texts: Sequence[str]) -> Tokens | None:  # noqa: ARG002
         return None

@@ -83,6 +83,9 @@ def suite(*tasks: dict[str, Any], **more: Any) -> SuiteConfig:
 class TokenModel(ColourModel):
     """Tokens besides: the four quarters of an image, the words of a text (by a hash of each)."""
 
+    geometry = None
+    cut = None
+
     def image_tokens(self, samples: Samples, *, advance: Callable[[int], None]) -> Tokens | None:
         found = []
         for ref in samples.refs:

@@ -3,7 +3,6 @@
 import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -103,7 +102,7 @@ def _split(
 def _array(path: Path, name: str) -> Iterator[Any]:
     """An array of an HDF5 file, read in parts; links to other files are refused."""
     try:
-        h5py: Any = import_module("h5py")  # a library without types
+        import h5py
     except ImportError:
         library, extra = "h5py", "train"
         raise MissingExtra(library, extra) from None

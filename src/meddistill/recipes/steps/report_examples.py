@@ -11,6 +11,7 @@ from meddistill.evaluation.results import Results
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.report_pictures import OUTLINED, THUMBNAIL, picture
 from meddistill.recipes.steps.report_questions import questions_from
+from meddistill.report.bags import attended
 from meddistill.report.data import Examples
 
 
@@ -30,6 +31,8 @@ def examples_from(suite: SuiteConfig, base: Path, results: Results) -> Examples:
     }
     for name, row in outlined:
         wanted[name].add(row)
+    for table, shown in attended(results.exhibits):
+        wanted[table].update(shown)
     pictures: dict[tuple[str, int], bytes] = {}
     captions: dict[tuple[str, int], str] = {}
     for name, rows in wanted.items():

@@ -1,0 +1,236 @@
+"""One label for a bag of images, learnt on frozen embeddings."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, final
+
+import numpy as np
+
+from meddistill.data.samples import name_rows
+from meddistill.errors import TableError, UserError
+from meddistill.evaluation.bags.attention import attend, fit_attention
+from meddistill.evaluation.bags.bags import Bags, bags_of
+from meddistill.evaluation.bags.config import BagClassificationConfig, Pooling
+from meddistill.evaluation.bags.labelled import BagScores, LabelledBags, scale_of
+from meddistill.evaluation.bags.pooled import pooled_scores
+from meddistill.evaluation.bags.predictions import BagPredictions
+from meddistill.evaluation.bags.slide_features import feature_file, read_features
+from meddistill.evaluation.classification.metrics import MAIN
+from meddistill.evaluation.embeddings import Embeddings
+from meddistill.evaluation.predict import Floats
+from meddistill.evaluation.predictions import Ints
+from meddistill.evaluation.tables import Part
+from meddistill.evaluation.task import Task
+
+FEW_PATIENTS: Final = 5
+Features = Mapping[str, tuple[Floats, ...]]
+
+
+@final
+class BagClassification(Task[BagClassificationConfig, BagPredictions]):
+    """Embeddings of a bag's images → one vector → one of several classes.
+
+    Multiple-instance learning on frozen features, as slides are judged (Ilse et al., 2018): gated attention
+    (`attention.py`), or the mean or maximum of the embeddings with logistic regression (`pooled.py`).
+    Embeddings are taken as the model gives them; every feature is standardised over the training instances.
+    A prediction's modality is that of the bag's first row.
+    """
+
+    needs_text = False
+    main = MAIN
+
+    @property
+    def tested(self) -> Part:
+        """The rows of the tested bags."""
+        return self.parts["test"]
+
+    @cached_property
+    def bags(self) -> Mapping[str, Bags]:
+        """Role → its bags. Raises TableError where labels or patients of a bag disagree."""
+        config = self.config
+        return {role: bags_of(part, bag=config.bag, label=config.label) for role, part in self.parts.items()}
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Those of the config, or of the training table. Raises TableError for fewer than two in training."""
+        learnt = set(self.bags["train"].labels)
+        if len(learnt) < 2:
+            rule = (
+                f"`{self.config.label}` must have two classes at least for task `{self.name}`; got "
+                f"{learnt.pop()!r} alone. Widen `where`."
+            )
+            raise TableError(self.parts["train"].subject, [rule])
+        return tuple(self.config.classes) or tuple(sorted(learnt))
+
+    def predict(self, embeddings: Embeddings) -> BagPredictions:
+        """Class probabilities of every tested bag, by every way of pooling and seed."""
+        features: dict[str, tuple[Floats, ...]] = {}
+        for role, bags in self.bags.items():
+            images = embeddings.images(bags.part.samples, bags.part.keys)
+            features[role] = tuple(images[places] for places in bags.instances)
+        rows = np.array(self.tested.samples.rows, dtype=np.int64)
+        instances = tuple(rows[places] for places in self.bags["test"].instances)
+        return self._judged(features, instances, self.tested.table)
+
+    def baselines(self) -> Mapping[str, BagPredictions]:
+        """What the stored features of each folder of `stored` say of the same bags."""
+        found = {}
+        for name in self.config.stored:
+            features = {role: self._stored(name, bags) for role, bags in self.bags.items()}
+            instances = tuple(np.arange(1, len(each) + 1) for each in features["test"])
+            found[name] = self._judged(features, instances, "")
+        return found
+
+    def combine(
+        self,
+        members: Sequence[Embeddings],  # noqa: ARG002
+        predictions: Sequence[BagPredictions],
+    ) -> BagPredictions:
+        """The means of the members' class probabilities and of their attention."""
+        scores = np.mean([each.scores for each in predictions], axis=0)
+        lines = zip(*(each.attention for each in predictions), strict=True)
+        attention = tuple(np.asarray(np.mean(line, axis=0), dtype=np.float32) for line in lines)
+        first = predictions[0]
+        found = BagScores(probabilities=scores, attention=attention)
+        return self._predictions(found, first.settings, first.seeds, (first.instances, first.table))
+
+    def check(self) -> None:
+        """Raise TableError for bags that disagree in themselves, unknown labels, and absent files."""
+        for bags in self.bags.values():
+            self._truth(bags)
+            for name in self.config.stored:
+                self._files(name, bags)
+
+    def facts(self) -> dict[str, Any]:
+        """Bags and patients of each class among the tested ones, and the sizes of bags."""
+        tested, train = self.bags["test"], self.bags["train"]
+        patients: dict[str, set[int]] = {}
+        for label, place in zip(tested.labels, tested.first, strict=True):
+            patients.setdefault(label, set()).add(int(self.tested.patients[place]))
+        few = [name for name in sorted(patients) if len(patients[name]) < FEW_PATIENTS]
+        warning = f"fewer than {FEW_PATIENTS} test patients of {', '.join(few)}: read its intervals with care"
+        counts = Counter(tested.labels)
+        return {
+            "classes": {
+                name: {"n": counts[name], "patients": len(patients[name])} for name in sorted(counts)
+            },
+            "bags": len(tested),
+            "instances": len(self.tested),
+            "median_instances": float(np.median([len(each) for each in tested.instances])),
+            "train_bags": len(train),
+            "train_patients": len(np.unique(train.part.patients)),
+            "warnings": [warning] if few else [],
+        }
+
+    def _files(self, name: str, bags: Bags) -> list[Path]:
+        """The stored features of every bag. Raises TableError with the rows of bags that have none."""
+        folder = bags.part.base / self.config.stored[name]
+        found = [feature_file(folder, each) for each in bags.names]
+        absent = [
+            bags.part.samples.rows[place]
+            for place, path in zip(bags.first, found, strict=True)
+            if path is None
+        ]
+        if absent:
+            rule = (
+                f"`stored.{name}` must be a folder with an .h5 file for every bag, named by the bag; there "
+                f"is none for bags that begin in {name_rows(absent)}. Add them, or leave these rows out."
+            )
+            raise TableError(bags.part.subject, [rule])
+        return [path for path in found if path is not None]
+
+    def _stored(self, name: str, bags: Bags) -> tuple[Floats, ...]:
+        features = tuple(read_features(path).features for path in self._files(name, bags))
+        widths = {each.shape[1] for each in features}
+        if len(widths) > 1:
+            got = " and ".join(str(width) for width in sorted(widths)[:2])
+            msg = f"`stored.{name}` must hold features of one model; got widths {got}. Sort the files."
+            raise UserError(msg)
+        return features
+
+    def digest(self) -> str:
+        """That of every task, and of size and time of every file of stored features."""
+        files = [
+            str((path.name, path.stat().st_size, path.stat().st_mtime_ns))
+            for name in self.config.stored
+            for bags in self.bags.values()
+            for path in self._files(name, bags)
+        ]
+        return hashlib.sha256("\n".join([super().digest(), *files]).encode()).hexdigest()
+
+    def _judged(self, features: Features, instances: tuple[Ints, ...], table: str) -> BagPredictions:
+        scale = scale_of(features["train"])
+        bags = {
+            role: LabelledBags(features=scale(own), truth=self._truth(self.bags[role]))
+            for role, own in features.items()
+        }
+        scores: list[BagScores] = []
+        settings: list[str] = []
+        seeds: list[int] = []
+        for place, pooling in enumerate(self.config.pooling):
+            for seed, found in enumerate(self._fits(bags, pooling)):
+                scores.append(found)
+                settings += [f"{pooling} pooling" if place else ""] * len(instances)
+                seeds += [seed] * len(instances)
+        together = BagScores(
+            probabilities=np.concatenate([each.probabilities for each in scores]),
+            attention=tuple(weights for each in scores for weights in each.attention),
+        )
+        return self._predictions(
+            together, settings, np.array(seeds, dtype=np.int64), (instances * len(scores), table)
+        )
+
+    def _fits(self, bags: Mapping[str, LabelledBags], pooling: Pooling) -> Iterator[BagScores]:
+        train, validation, config = bags["train"], bags.get("validation"), self.config
+        classes, test = len(self.classes), bags["test"].features
+        if pooling != "attention":
+            yield pooled_scores(train, validation, test, pooling=pooling, classes=classes, config=config)
+            return
+        for seed in range(config.seeds):
+            model = fit_attention(train, validation, classes=classes, seed=seed, config=config)
+            yield attend(model, test)
+
+    def _predictions(
+        self,
+        found: BagScores,
+        settings: Sequence[str],
+        seeds: Ints,
+        where: tuple[tuple[Ints, ...], str],
+    ) -> BagPredictions:
+        """`found` of the tested bags, once or several times one after the other."""
+        bags, samples = self.bags["test"], self.tested.samples
+        first = bags.first
+        repeats = len(found.probabilities) // len(bags)
+        # A patient is named by no file of an evaluation, even where ids may be: the first row's id stands.
+        ids = bags.names if self.config.bag is not None else [samples.ids[place] for place in first]
+        return BagPredictions(
+            classes=self.classes,
+            truth=np.tile(self._truth(bags), repeats),
+            scores=np.asarray(found.probabilities, dtype=np.float64),
+            rows=np.tile(np.array(samples.rows, dtype=np.int64)[first], repeats),
+            samples=self.names(ids) * repeats,
+            patients=np.tile(self.tested.patients[first], repeats),
+            modalities=tuple(samples.modalities[place] for place in first) * repeats,
+            settings=tuple(settings),
+            seeds=seeds,
+            ordinal=self.config.ordinal,
+            table=where[1],
+            instances=where[0],
+            attention=found.attention,
+        )
+
+    def _truth(self, bags: Bags) -> Ints:
+        """Class number of every bag. Raises TableError where a label is none of the classes."""
+        index = {name: number for number, name in enumerate(self.classes)}
+        unknown = Counter(label for label in bags.labels if label not in index)
+        if unknown:
+            counted = ", ".join(f"{name!r} ({count} bags)" for name, count in unknown.most_common(5))
+            rule = (
+                f"`{self.config.label}` must be a class of task `{self.name}` ({', '.join(self.classes)}); "
+                f"got {counted}. Add the classes, or leave these rows out by `where`."
+            )
+            raise TableError(bags.part.subject, [rule])
+        return np.array([index[label] for label in bags.labels], dtype=np.int64)

@@ -1,0 +1,81 @@
+"""The section about bags: scores by pooling, profiles of attention, pictures only where they may be shown."""
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+sys.path += [str(Path(__file__).parents[1] / "evaluation" / each) for each in (".", "bags")]
+from bag_world import bag_suite, write_bags
+from colour_world import ColourModel
+
+from meddistill.evaluation.evaluate import evaluate
+from meddistill.evaluation.exhibits import BagAttention
+from meddistill.evaluation.results import Results
+from meddistill.progress import SilentProgress
+from meddistill.report.bags import attended, bag_sections
+from meddistill.report.data import Examples, ReportData
+from meddistill.report.models import looks
+from meddistill.report.svg import span
+from meddistill.report.write import render
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    world = write_bags(tmp_path_factory.mktemp("bags"))
+    models = [ColourModel(), ColourModel("sharp", "teacher", seed=1)]
+    suite = bag_suite(epochs=2, seeds=1, label="grade", classes=["0", "1"], ordinal=True)
+    folder = tmp_path_factory.mktemp("evaluation")
+    return evaluate(models, suite, base=world, folder=folder, progress=SilentProgress())
+
+
+def test_scores_stand_by_model_and_pooling(results: Results) -> None:
+    (task,) = bag_sections(results, None, looks(results, []))
+    assert task.columns == ("balanced accuracy", "macro AUC", "macro F1", "quadratic κ")
+    rows = [(row.model, row.pooling) for row in task.rows]
+    assert rows == [(model, way) for model in ("student", "sharp") for way in ("main setting", "mean")]
+    assert task.rows[0].cells[0].value == f"{results.main('student', 'diagnosis').value:.3f}"
+    assert "10 test bags" in task.note
+    assert 1 <= len(task.profiles) <= 6
+
+
+def test_pictures_stay_away_unless_they_are_given(results: Results) -> None:
+    page = render(ReportData(title="t", results=results))
+    assert "Diagnosis of bags" in page
+    assert "Pictures are withheld" in page
+    assert "data:image" not in page
+    assert page.count('class="bag"') >= 1
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(buffer, format="PNG")
+    rows = {(table, row): buffer.getvalue() for table, shown in attended(results.exhibits) for row in shown}
+    page = render(ReportData(title="t", results=results, examples=Examples(pictures=rows)))
+    assert "data:image/png" in page
+    assert "name-of" not in page
+
+
+def test_a_profile_says_what_it_leaves_out(results: Results) -> None:
+    large = BagAttention(
+        model="student",
+        task="diagnosis",
+        table="",
+        truth="0",
+        given="1",
+        rows=(5, 2),
+        weights=(0.5, 0.1),
+        instances=900,
+    )
+    changed = results.model_copy(update={"exhibits": (large,)})
+    (task,) = bag_sections(changed, None, looks(changed, []))
+    (profile,) = task.profiles
+    assert (profile.title, profile.right) == ("0, taken for 1", False)
+    assert profile.note == "900 images, 898 with less attention"
+    assert str(profile.chart).count('class="bar"') == 2
+    assert list(attended(changed.exhibits)) == []
+
+
+def test_an_axis_of_nothing_but_its_reference_has_a_width() -> None:
+    """Models that score alike, which few bags make likely, differ by 0, with an interval from 0 to 0."""
+    low, high = span([0.0, 0.0], include=[0.0])
+    assert low == 0.0 < high
