@@ -49,7 +49,7 @@ def read_features(path: Path) -> SlideFeatures:
     try:
         import h5py
     except ImportError:
-        library, extra = "h5py", "wsi"
+        library, extra = "h5py", "train"
         raise MissingExtra(library, extra) from None
     try:
         with h5py.File(path, "r") as file:
