@@ -63,13 +63,13 @@ class BagPredictions(ClassPredictions):
     def from_columns(cls, table: pa.Table, facts: Mapping[str, Any], identity: Mapping[str, Any]) -> Self:
         """The record again."""
         plain = ClassPredictions.from_columns(table, facts, identity)
-        return cls(
-            **{each.name: getattr(plain, each.name) for each in fields(plain)},
-            ordinal=facts["ordinal"],
-            table=facts["table"],
-            instances=tuple(each.values.to_numpy() for each in table["instances"]),
-            attention=tuple(each.values.to_numpy() for each in table["attention"]),
-        )
+        more = {
+            "ordinal": facts["ordinal"],
+            "table": facts["table"],
+            "instances": tuple(each.values.to_numpy() for each in table["instances"]),
+            "attention": tuple(each.values.to_numpy() for each in table["attention"]),
+        }
+        return cls(**{**{each.name: getattr(plain, each.name) for each in fields(plain)}, **more})
 
     def _kappas(self, resampler: Resampler) -> Iterator[Score]:
         settings = np.array(self.settings, dtype=object)
