@@ -12,6 +12,7 @@ from meddistill.data.config import TableConfig
 from meddistill.data.table import read_table
 from meddistill.evaluation.config import SuiteConfig
 
+
 def picture(path: Path, seed: int = 0, size: int = 8) -> Path:
     """A small colour picture, a different one for each seed."""
     path.parent.mkdir(parents=True, exist_ok=True)

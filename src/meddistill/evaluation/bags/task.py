@@ -217,6 +217,7 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
             settings=tuple(settings),
             seeds=seeds,
             ordinal=self.config.ordinal,
+            probabilities=True,
             table=where[1],
             instances=where[0],
             attention=found.attention,
