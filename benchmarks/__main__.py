@@ -8,9 +8,30 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import extraction, phantom, start_up, store, store_opening, store_size, training, webdataset
+from benchmarks import (
+    evaluation,
+    extraction,
+    phantom,
+    start_up,
+    store,
+    store_opening,
+    store_size,
+    training,
+    webdataset,
+)
 from benchmarks.measure import Measurement
 
+MODULES = (
+    start_up,
+    phantom,
+    store,
+    store_opening,
+    store_size,
+    webdataset,
+    training,
+    extraction,
+    evaluation,
+)
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
@@ -18,7 +39,7 @@ def main() -> int:
     """Measure, write, and say whether all limits hold."""
     torch.set_num_threads(1)
     found: list[Measurement] = []
-    for module in (start_up, phantom, store, store_opening, store_size, webdataset, training, extraction):
+    for module in MODULES:
         new = module.run()
         found += new
         for each in new:
