@@ -9,7 +9,11 @@ from pathlib import Path
 import torch
 
 from benchmarks import (
+<<<<<<< HEAD
     bootstrap,
+=======
+    evaluation,
+>>>>>>> e-verb
     extraction,
     phantom,
     start_up,
@@ -21,6 +25,17 @@ from benchmarks import (
 )
 from benchmarks.measure import Measurement
 
+MODULES = (
+    start_up,
+    phantom,
+    store,
+    store_opening,
+    store_size,
+    webdataset,
+    training,
+    extraction,
+    evaluation,
+)
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
@@ -28,6 +43,7 @@ def main() -> int:
     """Measure, write, and say whether all limits hold."""
     torch.set_num_threads(1)
     found: list[Measurement] = []
+<<<<<<< HEAD
     for module in (
         start_up,
         phantom,
@@ -39,6 +55,9 @@ def main() -> int:
         training,
         extraction,
     ):
+=======
+    for module in MODULES:
+>>>>>>> e-verb
         new = module.run()
         found += new
         for each in new:

@@ -26,6 +26,7 @@ class Kill:
     occurrence: int = 1
 
 
+_JUDGED = "*/evaluation/features/*"
 KILLS = {
     "a shard has no name": Kill("train", "os.rename", "*/features/teachers/*/image-00000016.safetensors"),
     "a shard is in no manifest": Kill("train", "os.rename", "*/features/teachers/two/manifest.json", 3),
@@ -35,6 +36,9 @@ KILLS = {
     "a stage is not marked as done": Kill("train", "os.rename", "*/pretrain/done.json"),
     "a stage is no finished step": Kill("train", "os.rename", "*/steps.json", 2),
     "the student has no place": Kill("train", "os.rename", "*/student"),
+    "a judged shard has no name": Kill("evaluate", "os.rename", f"{_JUDGED}/images/*/image-*.safetensors", 2),
+    "a judged shard is in no manifest": Kill("evaluate", "os.rename", f"{_JUDGED}/texts/*/manifest.json", 2),
+    "judged rows have no shard": Kill("evaluate", "open", f"{_JUDGED}/images/*/.image-*.part"),
     "predictions are half written": Kill("evaluate", "os.rename", "*/predictions/*.parquet", 5),
     "a tower is exported": Kill("export", "open", "*/.bundle.partial/onnx/text.onnx*"),
 }

@@ -16,7 +16,7 @@ TRAINING_LIBRARIES: Final = frozenset(
     {
         "torch", "torchvision", "open_clip", "timm", "transformers", "accelerate", "safetensors", "pyarrow",
         "datasets", "sklearn", "scipy", "torchjd", "jaxtyping", "onnx", "onnxscript", "tensorboard", "jinja2",
-        "markupsafe", "huggingface_hub", "threadpoolctl",
+        "markupsafe", "huggingface_hub", "threadpoolctl", "monai", "h5py",
     }
 )  # fmt: skip
 _OURS: Final = "This is a mistake in MedDistill, not yours. Please report it with the lines above."
