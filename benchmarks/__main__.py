@@ -9,11 +9,8 @@ from pathlib import Path
 import torch
 
 from benchmarks import (
-<<<<<<< HEAD
     bootstrap,
-=======
     evaluation,
->>>>>>> e-verb
     extraction,
     phantom,
     start_up,
@@ -34,6 +31,7 @@ MODULES = (
     webdataset,
     training,
     extraction,
+    bootstrap,
     evaluation,
 )
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -43,21 +41,7 @@ def main() -> int:
     """Measure, write, and say whether all limits hold."""
     torch.set_num_threads(1)
     found: list[Measurement] = []
-<<<<<<< HEAD
-    for module in (
-        start_up,
-        phantom,
-        store,
-        store_opening,
-        store_size,
-        webdataset,
-        bootstrap,
-        training,
-        extraction,
-    ):
-=======
     for module in MODULES:
->>>>>>> e-verb
         new = module.run()
         found += new
         for each in new:
