@@ -14,6 +14,8 @@ TEACHER_IMAGES: Final = 48_000
 PRETRAIN_EPOCHS, DISTILL_EPOCHS = 10, 16
 # MMKD-CLIP's crops. The students' alone: teachers had the default ones.
 VIEWS: Final = {"scale": [0.9, 1.0], "brightness": 0, "contrast": 0, "gamma": 0}
+# Of arms with several stored views, which student and teachers see alike.
+SHARED_VIEWS: Final = {**VIEWS, "scale": [0.6, 1.0]}
 PUBLISHED: Final = {
     "objectives": {"contrastive": 1.0, "feature_mse": 50.0, "interactive_contrastive": 1.0},
     "selection": {"kind": "random_draw"},
@@ -116,6 +118,7 @@ class Arm:
     teachers: Sequence[str]
     options: Mapping[str, Any] = field(default_factory=dict)
     precision: str = "float16"
+    views: int = 1
 
 
 # 50 epochs of the transfer pool for the autoencoder; its default of 2,000 steps is for far more pairs.
@@ -134,7 +137,8 @@ def arms(best: str) -> dict[str, Arm]:
     """Name → arm; `best` is the single best teacher on validation. An arm without teachers learns alone.
 
     `published` is MMKD-CLIP as in its paper, `mmkd` with what was chosen on validation; all other arms are
-    `mmkd` but for what their name says. Those with a prefix of `LONGER` take more steps. Those
+    `mmkd` but for what their name says. Those with a prefix of `LONGER` take more steps. In `long_views` student and
+    teachers see the same of six stored views. Those
     that start with one of `ONE_SEED` run with one seed.
     """
     every = tuple(TEACHERS)
@@ -150,6 +154,8 @@ def arms(best: str) -> dict[str, Arm]:
     for prefix, epochs in LONGER.items():
         for name, teachers in (("mmkd", every), ("alone", ()), ("single", (best,))):
             found[f"{prefix}{name}"] = Arm(teachers=teachers, options={"epochs": epochs})
+    shared = {"epochs": LONGER["long_"], "views": "consistent"}
+    found["long_views"] = Arm(teachers=every, options=shared, views=6)
     for name in every:
         found[f"without_{name}"] = Arm(teachers=tuple(other for other in every if other != name))
     return found

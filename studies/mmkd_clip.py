@@ -25,6 +25,7 @@ from studies.mmkd_arms import (
     DISTILL_EPOCHS,
     ONE_SEED,
     PRETRAIN_EPOCHS,
+    SHARED_VIEWS,
     STUDENT_DIM,
     STUDENT_TOWER,
     TEACHER_IMAGES,
@@ -157,7 +158,11 @@ class Study:
             "data": self.lab.pairs({"pool": "transfer"}),
             "student": student,
             "stages": [stage],
-            "features": {"precision": arm.precision, "view_policy": VIEWS},
+            "features": {
+                "precision": arm.precision,
+                "views": arm.views,
+                "view_policy": VIEWS if arm.views == 1 else SHARED_VIEWS,
+            },
             "licence_policy": "any",
         }
         if arm.teachers:
@@ -172,7 +177,7 @@ class Study:
     def _share_features(self, name: str, seed: int) -> None:
         """Arms of one precision share the teachers' outputs: hard links to those of the first arm."""
         arm = arms(self.best_teacher())[name]
-        first = "mmkd" if arm.precision == "float16" else arm.precision
+        first = "mmkd" if (arm.precision, arm.views) == ("float16", 1) else name
         source = self.lab.out / f"{first}_{SEEDS[0]}" / "features"
         target = self.lab.out / f"{name}_{seed}" / "features"
         if source.is_dir() and not target.exists() and arm.teachers:
