@@ -137,9 +137,9 @@ def arms(best: str) -> dict[str, Arm]:
     """Name → arm; `best` is the single best teacher on validation. An arm without teachers learns alone.
 
     `published` is MMKD-CLIP as in its paper, `mmkd` with what was chosen on validation; all other arms are
-    `mmkd` but for what their name says. Those with a prefix of `LONGER` take more steps. In `long_views` student and
-    teachers see the same of six stored views. Those
-    that start with one of `ONE_SEED` run with one seed.
+    `mmkd` but for what their name says. Those with a prefix of `LONGER` take more steps. In `long_views`
+    student and teachers see the same of six stored views. Those that start with one of `ONE_SEED` run with
+    one seed.
     """
     every = tuple(TEACHERS)
     found = {
