@@ -20,7 +20,7 @@ from studies.tables import table
 
 SPLITS: Final = ("train", "val", "test")
 ROLES: Final = {"train": "{}_train", "validation": "{}_val", "test": "{}_test"}
-OUTLINED: Final = ("lungs", "wbc_nucleus")
+OUTLINED: Final = ("lungs", "us_nerve")
 SHOTS: Final = [1, 2, 4, 8, 16]
 
 
@@ -145,7 +145,7 @@ def _tasks() -> list[dict[str, Any]]:
                 "kind": "segmentation_probe",
                 **_roles("masks"),
                 "where": {"task": name},
-                "foreground": [1] if name == "lungs" else [2],
+                "foreground": [1],
                 "seeds": 1,
                 "epochs": 20,
             }
