@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from meddistill.data.datasets import together
+from meddistill.data.decoded import DECODED, DecodedImages
 from meddistill.data.samples import Samples
 from meddistill.errors import ConfigError
 from meddistill.evaluation.agreement import label_agreement, space_agreement
@@ -98,7 +99,7 @@ def evaluate(
     """
     _check_names(models)
     names = SampleNames(folder, examples=examples)
-    tables = SuiteTables(suite, base=base, progress=progress) if tables is None else tables
+    tables = tables or _read(suite, base, progress, DecodedImages(folder / DECODED))
     tasks = [build_task(config, tables.parts(config), names) for config in suite.tasks]
     embeddings = [Embeddings(model, folder=folder / _FEATURES, progress=progress) for model in models]
     setting = _Setting(tasks=tasks, models=embeddings, folder=folder, progress=progress)
@@ -124,6 +125,10 @@ def evaluate(
     )
     results.save(folder)
     return results
+
+
+def _read(suite: SuiteConfig, base: Path, progress: Progress, decoded: DecodedImages) -> SuiteTables:
+    return SuiteTables(suite, base=base, progress=progress, decoded=decoded)
 
 
 def _check_names(models: Sequence[Embedder]) -> None:
