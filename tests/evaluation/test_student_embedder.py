@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from colour_world import table
+from colour_world import ColourModel, table
 from transformers import BertConfig
 
 from meddistill.data.config import TableConfig
@@ -15,8 +15,10 @@ from meddistill.data.samples import Samples
 from meddistill.data.table import read_table
 from meddistill.errors import CheckpointError
 from meddistill.evaluation.embedders import ModelEmbedder, load_student_as_teacher
+from meddistill.evaluation.embeddings import Embeddings
 from meddistill.evaluation.predict import Embedder, TokenEmbedder
 from meddistill.imaging import decode, rasterise
+from meddistill.progress import SilentProgress
 from meddistill.students.build import build_student
 from meddistill.students.config import StudentConfig
 from meddistill.students.dual_encoder import DualEncoder
@@ -127,3 +129,40 @@ def test_a_changed_file_is_not_judged(folder: Path, tmp_path: Path) -> None:
     weights.write_bytes(bytes(content))
     with pytest.raises(CheckpointError, match="must be the file that was written"):
         load_student_as_teacher(copy)
+
+
+def test_tokens_are_kept_and_found_again(
+    world: Path, judged: FrozenTeacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = _samples(world)
+    first = _open(judged, tmp_path)
+    patches, words = first.image_tokens(samples), first.text_tokens(TEXTS)
+    assert patches is not None
+    assert words is not None
+    whole = ModelEmbedder(judged).image_tokens(samples, advance=lambda _: None)
+    texts = ModelEmbedder(judged).text_tokens(TEXTS)
+    assert whole is not None
+    assert texts is not None
+    np.testing.assert_array_equal(patches.values, whole.values)
+    assert patches.grid == whole.grid
+    np.testing.assert_array_equal(words.mask, texts.mask)
+    np.testing.assert_array_equal(words.values[words.mask], texts.values[texts.mask])
+    again = _open(judged, tmp_path)
+    for name in ("patch_tokens", "text_tokens"):
+        monkeypatch.setattr(FrozenTeacher, name, lambda *_: pytest.fail("asked again"))
+    few = again.image_tokens(samples.take([4, 1]))
+    assert few is not None
+    np.testing.assert_array_equal(few.values, whole.values[[4, 1]])
+    one = again.text_tokens(TEXTS[:1])
+    assert one is not None
+    assert one.values.shape[1] == texts.mask[0].sum()
+
+
+def test_a_model_without_tokens_gives_none(world: Path, tmp_path: Path) -> None:
+    embeddings = Embeddings(ColourModel(), folder=tmp_path, progress=SilentProgress())
+    assert embeddings.image_tokens(_samples(world)) is None
+    assert embeddings.text_tokens(TEXTS) is None
+
+
+def _open(judged: FrozenTeacher, folder: Path) -> Embeddings:
+    return Embeddings(ModelEmbedder(judged), folder=folder, progress=SilentProgress())

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from meddistill.data.config import TableConfig
+from meddistill.data.decoded import DecodedImages
 from meddistill.data.samples import Samples, name_rows
 from meddistill.data.table import read_table
 from meddistill.data.threads import thread_map
 from meddistill.errors import ImageError, TableError
-from meddistill.imaging import ImageRef, decode
+from meddistill.imaging import ImageRef, decode, image_key
 from meddistill.progress import Progress, SilentProgress
 
 
@@ -20,15 +21,16 @@ def read_readable(
     lists: Sequence[str] = (),
     images: Sequence[str] = (),
     progress: Progress | None = None,
+    decoded: DecodedImages | None = None,
 ) -> Samples:
     """The rows of a table that meet every rule and whose images can be decoded; see `read_table`.
 
-    Every image is decoded once. Raises TableError with all mistakes of cells and of images together, or,
-    under `on_error: skip`, when no row is left.
+    Every image is decoded once, unless `decoded` knows it; it learns those that can be. Raises TableError
+    with all mistakes of cells and of images together, or, under `on_error: skip`, when no row is left.
     """
     lenient = config.model_copy(update={"on_error": "skip"})
     samples = read_table(lenient, base=base, columns=columns, lists=lists, images=images)
-    failures = _failures(samples, progress or SilentProgress())
+    failures = _failures(samples, progress or SilentProgress(), decoded)
     samples = _without(samples, failures)
     if samples.skipped and (config.on_error == "raise" or not len(samples)):
         raise TableError(str(base / config.table), samples.skipped)
@@ -41,17 +43,24 @@ def _without(samples: Samples, failures: Mapping[ImageRef, str]) -> Samples:
     return samples.take(good).skipping(_lines(samples, failures), dropped)
 
 
-def _failures(samples: Samples, progress: Progress) -> dict[ImageRef, str]:
+def _failures(samples: Samples, progress: Progress, decoded: DecodedImages | None) -> dict[ImageRef, str]:
+    good: set[str] = set()
+
     def failure(ref: ImageRef) -> str | None:
         try:
-            decode(ref, samples.options)
+            key = "" if decoded is None else image_key(ref, samples.options)
+            if decoded is None or key not in decoded:
+                decode(ref, samples.options)
         except ImageError as error:
             return str(error)
+        good.add(key)
         return None
 
     distinct = list(dict.fromkeys(samples.refs))
     with progress.track("checking images", len(distinct)) as advance:
         found = thread_map(failure, distinct, advance=advance)
+    if decoded is not None:
+        decoded.add(good)
     return {ref: message for ref, message in zip(distinct, found, strict=True) if message is not None}
 
 

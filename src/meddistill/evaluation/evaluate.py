@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from meddistill.data.decoded import DECODED, DecodedImages
 from meddistill.errors import ConfigError
 from meddistill.evaluation.agreement import agreement_of
 from meddistill.evaluation.comparing import Judged, compared, too_few_resamples
@@ -72,7 +73,7 @@ def evaluate(
     """
     _check_names(models)
     names = SampleNames(folder, examples=examples)
-    tables = SuiteTables(suite, base=base, progress=progress) if tables is None else tables
+    tables = tables or _read(suite, base, progress, DecodedImages(folder / DECODED))
     tasks = [build_task(config, tables.parts(config), names) for config in suite.tasks]
     embeddings = [Embeddings(model, folder=folder / _FEATURES, progress=progress) for model in models]
     setting = Setting(tasks=tasks, models=embeddings, folder=folder, progress=progress)
@@ -118,6 +119,10 @@ def _results(setting: Setting, suite: SuiteConfig, said: Said, *, skipped: Seque
             *too_few_resamples(judged, pairs.differences),
         ),
     )
+
+
+def _read(suite: SuiteConfig, base: Path, progress: Progress, decoded: DecodedImages) -> SuiteTables:
+    return SuiteTables(suite, base=base, progress=progress, decoded=decoded)
 
 
 def _check_names(models: Sequence[Embedder]) -> None:

@@ -19,17 +19,19 @@ from numpy.typing import NDArray
 
 from meddistill.errors import StoreError
 from meddistill.features.config import ExtractOptions, Precision
-from meddistill.features.format import Output, OutputManifest, Role, Settings, Span
+from meddistill.features.files import MANIFEST, MANIFEST_COPY
+from meddistill.features.format import TABLES, TEACHERS, Output, OutputManifest, Role, Settings, Span
 from meddistill.features.planning import sources_of_rows
 from meddistill.features.reader import TABLE_OF, FeatureStore
 from meddistill.features.rows import DistinctRows, Indices
 from meddistill.features.tables import Tables
 from meddistill.features.verify import repair
-from meddistill.features.workers import POLL, WORKERS, Workers
+from meddistill.features.workers import POLL, Workers
 from meddistill.features.writer import StoreWriter
 from meddistill.teachers.card import TeacherCard
 
 _ID: Final = "model"
+_OWN: Final = (MANIFEST, MANIFEST_COPY, TABLES, TEACHERS)
 _NONE: Final = np.empty(0, dtype=np.int64)
 # What moves pixels is part of an image's key, so that one store serves tables that decode differently.
 _SETTINGS: Final = Settings(decode={})
@@ -211,9 +213,7 @@ class StoredRows:
                 store = FeatureStore.open(self._folder)
                 if _ID in store.teachers and not store.missing(_ID):
                     return False
-            for path in sorted(self._folder.iterdir()):
-                if path.is_dir() and path.name != WORKERS:
-                    shutil.rmtree(path)
-                elif path.is_file():
-                    path.unlink()
-        return True
+            own = [path for name in _OWN if (path := self._folder / name).exists()]
+            for path in own:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            return bool(own)

@@ -2,14 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from meddistill.data.decoded import DecodedImages
 from meddistill.data.keys import image_keys
 from meddistill.data.samples import Samples, count_rows, name_rows
 from meddistill.data.splits import check_leakage
@@ -63,12 +65,19 @@ class Part:
 
 
 class SuiteTables:
-    """All tables that the tasks of a suite name; every image in them is decoded once.
+    """All tables that the tasks of a suite name; every image in them that `decoded` does not know is decoded.
 
     Raises TableError with all bad rows of all tables.
     """
 
-    def __init__(self, suite: SuiteConfig, *, base: Path, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        suite: SuiteConfig,
+        *,
+        base: Path,
+        progress: Progress | None = None,
+        decoded: DecodedImages | None = None,
+    ) -> None:
         columns: dict[str, set[str]] = {}
         images: dict[str, set[str]] = {}
         for task in suite.tasks:
@@ -78,7 +87,8 @@ class SuiteTables:
             columns[task.tested_table()].update(_grouping(suite, task))
         self._tables: dict[str, Part] = {}
         numbers: dict[str, int] = {}
-        for name, samples in _read_all(suite, columns, images, base=base, progress=progress).items():
+        read = partial(read_readable, base=base, progress=progress, decoded=decoded)
+        for name, samples in _read_all(suite, columns, images, read).items():
             patients = [numbers.setdefault(patient, len(numbers)) for patient in samples.patients]
             self._tables[name] = Part(
                 table=name,
@@ -151,20 +161,12 @@ def _read_all(
     suite: SuiteConfig,
     columns: Mapping[str, Collection[str]],
     images: Mapping[str, Collection[str]],
-    *,
-    base: Path,
-    progress: Progress | None,
+    read: Callable[..., Samples],
 ) -> dict[str, Samples]:
     found, mistakes = {}, []
     for name in [each for each in suite.tables if each in columns]:
         try:
-            found[name] = read_readable(
-                suite.tables[name],
-                base=base,
-                columns=sorted(columns[name]),
-                images=sorted(images[name]),
-                progress=progress,
-            )
+            found[name] = read(suite.tables[name], columns=sorted(columns[name]), images=sorted(images[name]))
         except TableError as error:
             mistakes += [f"table {name} ({error.subject}): {line}" for line in error.mistakes]
     if mistakes:

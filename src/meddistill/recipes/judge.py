@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from meddistill import __version__
+from meddistill.data.decoded import DECODED, DecodedImages
 from meddistill.errors import ConfigError
 from meddistill.evaluation.config import SuiteConfig
 from meddistill.evaluation.evaluate import evaluate
@@ -46,11 +47,12 @@ def judge(
     mistakes = Mistakes()
     suite = mistakes.catch(lambda: validated(SuiteConfig, read_yaml(suite_path), subject=str(suite_path)))
     base = suite_path.parent
-    tables = mistakes.catch(partial(_checked_tables, suite, base=base, progress=progress)) if suite else None
+    folder = out or Path("evaluations") / (suite.name if suite else suite_path.stem)
+    decoded = DecodedImages(folder / DECODED)
+    tables = mistakes.catch(partial(_checked_tables, suite, base, decoded, progress)) if suite else None
     models = mistakes.catch(partial(_models, words, student=student))
     if mistakes.lines or suite is None or tables is None or models is None:
         raise ConfigError(_SUBJECT, mistakes.lines)
-    folder = out or Path("evaluations") / suite.name
     for line in tables.skipped:
         progress.say(f"evaluation: {line}")
     results = evaluate(
@@ -79,7 +81,9 @@ def _models(words: Sequence[str], *, student: str | None) -> list[Judged]:
     return load_models(find_models(words, device=Processes().device), student=student)
 
 
-def _checked_tables(suite: SuiteConfig, *, base: Path, progress: Progress) -> SuiteTables:
-    tables = SuiteTables(suite, base=base, progress=progress)
+def _checked_tables(
+    suite: SuiteConfig, base: Path, decoded: DecodedImages, progress: Progress
+) -> SuiteTables:
+    tables = SuiteTables(suite, base=base, progress=progress, decoded=decoded)
     check_tasks(suite, tables)
     return tables

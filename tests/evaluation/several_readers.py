@@ -1,0 +1,70 @@
+"""Several processes that want the same rows at once; `several_readers.py STORE COUNT` prints what each asked.
+
+Forked from a process without threads.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from meddistill.data.keys import text_key
+from meddistill.evaluation.stored_rows import Answer, StoredRows
+from meddistill.licences import KNOWN
+from meddistill.teachers.card import TeacherCard
+
+CARD = TeacherCard(
+    id="model", kind="python", source="tests", library="tests 1", weights_sha256="0" * 64,
+    licence=KNOWN["own"], capabilities=frozenset({"text_embedding"}), parameters=0,
+)  # fmt: skip
+
+
+class Asked:
+    """Answers with the number of the text, and counts."""
+
+    def __init__(self, texts: Sequence[str], *, dies_after: int | None = None) -> None:
+        self.texts, self.counted, self._dies_after = texts, 0, dies_after
+
+    def __call__(self, positions: Sequence[int]) -> Answer:
+        if self._dies_after is not None and self.counted >= self._dies_after:
+            raise KeyboardInterrupt
+        self.counted += len(positions)
+        numbers = [float(self.texts[position].split()[1]) for position in positions]
+        return Answer(values=np.array([[number, 1.0] for number in numbers], dtype=np.float32))
+
+
+def rows_in(folder: Path, shard_rows: int = 4) -> StoredRows:
+    return StoredRows(folder, "text", card=CARD, dtype="float32", shard_rows=shard_rows)
+
+
+def read(rows: StoredRows, texts: Sequence[str], ask: Asked | None = None) -> tuple[list[float], int]:
+    ask = ask or Asked(texts)
+    found = rows.read([text_key(text) for text in texts], ask)
+    return found.values[:, 0].tolist(), ask.counted
+
+
+def main(store: Path, count: int) -> list[int]:
+    texts = [f"text {number}" for number in range(200)]
+    children = []
+    for _ in range(count):
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            values, asked = read(rows_in(store), texts)
+            assert values == list(range(200))
+            os.write(writing, str(asked).encode())
+            os._exit(0)
+        os.close(writing)
+        children.append((pid, reading))
+    found = []
+    for pid, reading in children:
+        assert os.waitpid(pid, 0)[1] == 0
+        found.append(int(os.read(reading, 20)))
+    return found
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]))))
