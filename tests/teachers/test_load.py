@@ -179,7 +179,7 @@ def test_open_clip_architecture_with_a_file(tmp_path: Path) -> None:
     config = OpenClipTeacher(kind="open_clip", model="RN-tiny", pretrained="weights.pt", licence="MIT")
     card = load_teacher("x", config, base=tmp_path).card
     assert card.source == "RN-tiny weights.pt"
-    assert card.capabilities == {"image_embedding", "text_embedding"}
+    assert card.capabilities == {"image_embedding", "text_embedding", "text_tokens"}
     assert (card.image_dim, card.context_length) == (16, 77)
 
 
@@ -210,7 +210,7 @@ def test_towers_alone(tmp_path: Path) -> None:
     images = load_teacher("x", changed(config, tower="image"), base=tmp_path)
     texts = load_teacher("x", changed(config, tower="text"), base=tmp_path)
     assert images.card.capabilities == {"image_embedding"}
-    assert texts.card.capabilities == {"text_embedding"}
+    assert texts.card.capabilities == {"text_embedding", "text_tokens"}
     assert (images.card.context_length, texts.card.input) == (None, None)
     rasters = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
     assert torch.equal(images.image_embeddings(rasters), both.image_embeddings(rasters))

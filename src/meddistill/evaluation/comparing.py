@@ -291,8 +291,13 @@ def score_groups(
                 resampler=resampler,
                 least=least,
             )
-            orders = {name: in_order(dump.groups[name], each) for name, each in task.config.groups.items()}
+            orders = {name: in_order(_tested(dump, name), each) for name, each in task.config.groups.items()}
             rows, apart = judge.score(dump, orders)
             scores += rows
             gaps += apart
     return tuple(scores), tuple(gaps)
+
+
+def _tested(dump: Predictions, group: str) -> tuple[str, ...]:
+    """The group of every row of the tested table."""
+    return tuple(label for label, tested in zip(dump.groups[group], dump.tested, strict=True) if tested)

@@ -64,6 +64,11 @@ class Predictions(ABC):
     def metrics(self, resampler: Resampler) -> list[Score]:
         """All metrics on all rows, and the main metric on the rows of every modality."""
 
+    @property
+    def tested(self) -> NDArray[np.bool_]:
+        """Which rows are of the tested table; those that thresholds were fitted on have negative numbers."""
+        return self.rows > 0
+
     def exhibits(self, model: str, task: str) -> tuple[AnyExhibit, ...]:  # noqa: ARG002
         """What the report draws of these predictions, beside the numbers; nothing unless a family says so."""
         return ()

@@ -57,7 +57,8 @@ def _line(detail: Mapping[str, Any], known: frozenset[str], content: Mapping[str
     if kind == "extra_forbidden":
         key, tag = str(detail["loc"][-1]), _tag(detail["loc"], content)
         if key in known and tag:
-            return f"`{place}` must be a key of {tag}; it belongs to another. Leave it out."
+            near = _did_you_mean(key, known - {key})
+            return f"`{place}` must be a key of {tag}; it belongs to another. {near or 'Leave it out.'}"
         return f"`{place}` must be a known key. {_did_you_mean(key, known)}".rstrip()
     if kind == "missing":
         return f"`{place}` must be given; it is missing."

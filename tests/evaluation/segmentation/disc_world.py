@@ -61,7 +61,7 @@ class PatchModel:
 
     def _values(self, samples: Samples) -> np.ndarray:
         side = 4 * self._patches
-        geometry = self._geometry or Geometry(side, side, "squash", "bilinear")
+        geometry = self.geometry or Geometry(side, side, "squash", "bilinear")
         found = []
         for ref in samples.refs:
             pixels = rasterise(decode(ref, samples.options), geometry).astype(np.float64) / 255

@@ -142,8 +142,8 @@ class LabelPredictions(Predictions):
                 held = threshold(truth, scores, point) if known.any() else None
                 if held is not None:
                     setting = setting_of(point, on_validation=on_validation, label=label)
-                    n = int(known.sum())
-                    found.append(unresampled("threshold", [held], n=n, setting=setting))
+                    patients = fitted.patients[known]
+                    found.append(unresampled("threshold", [held], patients, setting=setting))
                     found += self.main._held(resampler, column, held, setting)
         return found
 

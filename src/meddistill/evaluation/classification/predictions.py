@@ -195,8 +195,8 @@ class ClassPredictions(Predictions):
             auc = class_metrics(truth, scores, weights, groups)["auc"]
             return {"auc": auc, **calibration_metrics(truth, scores, weights, groups)}
 
-        n = int(self._mask(VALIDATION).sum()) // len(found)
-        fitted = unresampled("temperature", list(found.values()), n=n, setting=TEMPERED)
+        patients = self.patients[self._mask(VALIDATION)]
+        fitted = unresampled("temperature", list(found.values()), patients, setting=TEMPERED)
         return [*self._measured(resampler, self._mask(""), measure, TEMPERED), fitted]
 
     def _operating(self, resampler: Resampler) -> list[Score]:
@@ -222,8 +222,7 @@ class ClassPredictions(Predictions):
                 called = self.scores[rows, column] >= held[int(self.seeds[rows[0]])]
                 return at_threshold(self.truth[rows] == column, called, weights, groups)
 
-            n = len(fitted.rows) // len(held)
-            scores.append(unresampled("threshold", list(held.values()), n=n, setting=setting))
+            scores.append(unresampled("threshold", list(held.values()), fitted.patients, setting=setting))
             scores += self._measured(resampler, self._mask(""), measure, setting)
         return scores
 
@@ -276,7 +275,8 @@ class ClassPredictions(Predictions):
         )
 
 
-def unresampled(metric: str, values: Sequence[float], *, n: int, setting: str) -> Score:
-    """A number that was fitted on other rows and is held in all resamples: it has no interval of its own."""
+def unresampled(metric: str, values: Sequence[float], patients: Ints, *, setting: str) -> Score:
+    """A number fitted on rows of `patients`, once a value; held in all resamples, so without an interval."""
     mean = np.array([float(np.mean(values))])
-    return Score(metric=metric, replicates=mean, n=n, patients=0, setting=setting, seeds=len(values))
+    n, people = len(patients) // len(values), len(np.unique(patients))
+    return Score(metric=metric, replicates=mean, n=n, patients=people, setting=setting, seeds=len(values))

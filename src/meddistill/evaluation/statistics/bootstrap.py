@@ -75,7 +75,7 @@ def estimate(replicates: Replicates, *, patients: int, level: float) -> Estimate
     resampled = replicates[1:]
     valid = resampled[np.isfinite(resampled)]
     failed = len(resampled) - len(valid)
-    if patients < _LEAST_PATIENTS or 2 * len(valid) < len(resampled):
+    if patients < _LEAST_PATIENTS or not len(valid) or 2 * len(valid) < len(resampled):
         return Estimate(value=float(point), failed=failed)
     tail = (1 - level) / 2
     low, high = np.quantile(valid, [tail, 1 - tail])

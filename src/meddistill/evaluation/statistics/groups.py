@@ -61,7 +61,7 @@ class Judge:
         def main(mask: Mask) -> Score | None:
             return predictions.take(mask).main_score(self.resampler)
 
-        everything = np.ones(len(predictions.rows), dtype=bool)
+        everything = predictions.tested
         yield _Measure(name=self.metric, rows=everything, score=main, main=True)
         for name, rate in predictions.rates().items():
             score = _rate_score(predictions, rate, name, self.resampler)
