@@ -136,7 +136,8 @@ def test_examples_are_shown_where_asked_for(small_world: Path, words: Words, tmp
     assert "data:image/jpeg" in (tmp_path / "report.html").read_text()
 
 
-def test_every_mistake_at_once(say: Say, tmp_path: Path) -> None:
+def test_every_mistake_at_once(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     suite = write_yaml(tmp_path / "suite.yaml", {"name": "s", "tables": {}, "tasks": []})
     (tmp_path / "empty").mkdir()
     code, _, err = say("evaluate", tmp_path / "empty", tmp_path / "none", "--suite", suite)
@@ -144,9 +145,13 @@ def test_every_mistake_at_once(say: Say, tmp_path: Path) -> None:
     assert "Traceback" not in err
     for word in (f"`{tmp_path / 'empty'}` must be a run", f"`{tmp_path / 'none'}`", "`tables`", "`tasks`"):
         assert word in err, word
+    assert not (tmp_path / "evaluations").exists()
 
 
-def test_what_it_refuses(say: Say, small_world: Path, own_run: Path) -> None:
+def test_what_it_refuses(
+    say: Say, small_world: Path, own_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     suite = small_world.parent / "suite.yaml"
     teacher = f"local-dir:{small_world.parent / 'teachers' / 'radiology'}"
     for given, message in (
@@ -162,6 +167,7 @@ def test_what_it_refuses(say: Say, small_world: Path, own_run: Path) -> None:
         code, _, err = say("evaluate", *given)
         assert code == 2, given
         assert message in err, (message, err)
+    assert not (tmp_path / "evaluations").exists()
 
 
 def test_a_damaged_bundle_is_not_judged(say: Say, small_world: Path, own_run: Path) -> None:

@@ -31,10 +31,12 @@ def _decoded(table: TableConfig, base: Path, monkeypatch: pytest.MonkeyPatch) ->
         patch.setattr(
             unreadable, "decode", lambda ref, options: (seen.append(ref.path.name), real(ref, options))
         )
+        decoded = DecodedImages(base / "decoded_images")
         try:
-            read_readable(table, base=base, decoded=DecodedImages(base / "decoded_images"))
+            read_readable(table, base=base, decoded=decoded)
         except TableError as error:
             seen.append(str(len(error.mistakes)))
+        decoded.write()
     return sorted(seen)
 
 

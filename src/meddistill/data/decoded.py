@@ -4,7 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-from meddistill.files import write_whole
+from meddistill.files import write_changed
 
 DECODED: Final = "decoded_images"
 _BYTES: Final = 32
@@ -26,8 +26,9 @@ class DecodedImages:
         return bytes.fromhex(key) in self._keys
 
     def add(self, keys: Collection[str]) -> None:
-        """Remember more of them; the file is whole at every moment."""
-        new = {bytes.fromhex(key) for key in keys} - self._keys
-        if new:
-            self._keys |= new
-            write_whole(self._path, b"".join(sorted(self._keys)))
+        """Know more of them; `write` keeps them."""
+        self._keys |= {bytes.fromhex(key) for key in keys}
+
+    def write(self) -> None:
+        """Write the file, unless it holds all of them already; it is whole at every moment."""
+        write_changed(self._path, b"".join(sorted(self._keys)))

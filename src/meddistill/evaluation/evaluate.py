@@ -122,7 +122,9 @@ def _results(setting: Setting, suite: SuiteConfig, said: Said, *, skipped: Seque
 
 
 def _read(suite: SuiteConfig, base: Path, progress: Progress, decoded: DecodedImages) -> SuiteTables:
-    return SuiteTables(suite, base=base, progress=progress, decoded=decoded)
+    tables = SuiteTables(suite, base=base, progress=progress, decoded=decoded)
+    decoded.write()
+    return tables
 
 
 def _check_names(models: Sequence[Embedder]) -> None:

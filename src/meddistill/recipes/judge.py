@@ -53,6 +53,7 @@ def judge(
     models = mistakes.catch(partial(_models, words, student=student))
     if mistakes.lines or suite is None or tables is None or models is None:
         raise ConfigError(_SUBJECT, mistakes.lines)
+    decoded.write()
     for line in tables.skipped:
         progress.say(f"evaluation: {line}")
     results = evaluate(
