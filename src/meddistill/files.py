@@ -28,7 +28,8 @@ def lacks_room(refusal: OSError) -> bool:
 
 def in_words(place: Path, refusal: OSError) -> str:
     """What the operating system refused at `place`, and what to do."""
-    got = refusal.strerror or refusal
+    # By the number: pyarrow puts words of its own before those of the system.
+    got = os.strerror(refusal.errno) if refusal.errno else refusal
     if refusal.errno in _FULL:
         return f"`{place}` must lie on a disk with room; got: {got}. Free some space {_AGAIN}"
     if refusal.errno == errno.EFBIG:

@@ -246,7 +246,7 @@ def test_label_rows_and_thresholds_from_validation(results: Results) -> None:
     found = {name: rows[name, setting] for name in ("sensitivity", "specificity", "ppv", "npv", "prevalence")}
     assert all(row.low <= row.value <= row.high for row in found.values())
     threshold = rows["threshold", setting]
-    assert (threshold.low, threshold.failed, threshold.patients) == (None, 0, 0)
+    assert (threshold.low, threshold.failed, threshold.patients) == (None, 0, 6)
     assert "violet: highest Youden index, threshold from validation" not in {key[1] for key in rows}
 
 
