@@ -31,12 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--study", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("runs/families"))
     parser.add_argument("--arm", default="long_mmkd")
+    parser.add_argument("--teachers", nargs="+", choices=list(TEACHERS), default=list(TEACHERS))
     options = parser.parse_args(arguments)
     lab = Lab(options.data, options.out)
     lab.write_labels()
     path = lab.write("families.yaml", suite(lab))
     models = [f"student={options.study / f'{options.arm}_0' / 'student'}"]
-    models += [f"{name}={options.study / f'teacher_{name}' / 'student'}" for name in TEACHERS]
+    models += [f"{name}={options.study / f'teacher_{name}' / 'student'}" for name in options.teachers]
     results, _ = judge(
         models, path, out=options.out / "judged", student="student", examples=False, progress=SilentProgress()
     )
