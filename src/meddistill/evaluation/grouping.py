@@ -59,14 +59,14 @@ def _labels(part: Part, name: str, config: GroupConfig) -> list[str]:
         _few(part, name, stripped)
         return stripped
     wrong = [
-        (row, cell)
+        row
         for row, cell in zip(samples.rows, stripped, strict=True)
         if cell and not math.isfinite(_number(cell))
     ]
     if wrong:
         rule = (
-            f"`{name}` must hold numbers, or nothing, to be banded; got {wrong[0][1]!r} and the like in "
-            f"{name_rows([row for row, _ in wrong])}. Mend these cells, or leave `bands` out."
+            f"`{name}` must hold numbers, or nothing, to be banded; got other words in "
+            f"{name_rows(wrong)}. Mend these cells, or leave `bands` out."
         )
         raise TableError(part.subject, [rule])
     named = band_labels(config.bands)

@@ -88,11 +88,12 @@ class TaskConfig(Strict):
 
     def columns(self) -> frozenset[str]:
         """Columns that the task reads from its tables, besides those that the table's config names."""
-        return frozenset((*self._own_columns(), *self.where))
+        return frozenset((*self.own_columns(), *self.where))
 
     def images(self) -> frozenset[str]:
         """Columns of images beside the table's own, such as label maps."""
         return frozenset()
 
-    def _own_columns(self) -> tuple[str, ...]:
+    def own_columns(self) -> tuple[str, ...]:
+        """Those of the columns that its kind names, without the ones of `where`."""
         return ()

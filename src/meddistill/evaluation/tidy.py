@@ -19,7 +19,7 @@ _FEW_MEMBERS: Final = "too few members"  # of an ensemble; anything else says wh
 UNDEFINED: Final = "not defined on these rows"
 MEAN_FAMILY: Final = "mean"
 MEAN_METRIC: Final = "mean of main metrics"
-_LIBRARIES: Final = ("numpy", "scipy", "scikit-learn", "pyarrow", "torch", "open_clip_torch")
+_LIBRARIES: Final = ("numpy", "scipy", "scikit-learn", "pyarrow", "torch", "monai", "open_clip_torch")
 
 
 def versions() -> dict[str, str]:

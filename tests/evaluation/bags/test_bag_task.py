@@ -200,7 +200,13 @@ def test_stored_features_are_judged_on_the_same_bags(bag_folder: Path, tmp_path:
     write_features(tmp_path / "uni" / "slide0.h5", np.ones((2, 5), np.float32))
     assert task.digest() != before
     with pytest.raises(UserError, match="got widths 3 and 5"):
-        task.baselines()
+        _ = task.baselines()["uni"]
+    # All of the test bags alike, but not like those that were learnt from.
+    write_features(tmp_path / "uni" / "slide0.h5", np.ones((2, 3), np.float32))
+    for name in task.bags["test"].names:
+        write_features(tmp_path / "uni" / f"{name}.h5", np.ones((2, 5), np.float32))
+    with pytest.raises(UserError, match="got widths 3 and 5"):
+        _ = task.baselines()["uni"]
 
 
 def test_one_image_a_bag_and_one_patient(tmp_path: Path, bag_folder: Path) -> None:

@@ -58,13 +58,23 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     write_features(tmp_path / "good.h5", FEATURES)
     with h5py.File(tmp_path / "link.h5", "w") as file:
         file["features"] = h5py.ExternalLink(str(tmp_path / "good.h5"), "features")
+    (tmp_path / "secret").write_bytes(FEATURES.tobytes())
+    with h5py.File(tmp_path / "outside.h5", "w") as file:
+        outside = [(str(tmp_path / "secret"), 0, FEATURES.nbytes)]
+        file.create_dataset("features", FEATURES.shape, FEATURES.dtype, external=outside)
+    layout = h5py.VirtualLayout(FEATURES.shape, FEATURES.dtype)
+    layout[:] = h5py.VirtualSource(tmp_path / "good.h5", "features", FEATURES.shape)
+    with h5py.File(tmp_path / "virtual.h5", "w") as file:
+        file.create_virtual_dataset("features", layout)
     with h5py.File(tmp_path / "coords.h5", "w") as file:
         file["features"], file["coords"] = FEATURES, np.zeros((4, 2), np.int64)
     for name, words in {
         "text": "HDF5",
-        "group": "a link or a group",
+        "group": "a link, a group, or numbers of another file",
         "empty": "no such array",
-        "link": "a link or a group",
+        "link": "a link, a group, or numbers of another file",
+        "outside": "numbers of another file",
+        "virtual": "numbers of another file",
         "coords": r"int64 \[4, 2\] for 5 patches",
     }.items():
         with pytest.raises(UserError, match=words):

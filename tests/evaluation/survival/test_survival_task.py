@@ -286,6 +286,7 @@ def test_rows_of_a_patient_must_agree(tmp_path: Path) -> None:
     [
         ({"horizons": [1, 9000]}, "`horizons` must lie before .* months"),
         ({"site": "months", "where": {"sex": "f"}, "clinical": []}, None),
+        ({"where": {"sex": "f"}}, None),  # a clinical column too
         ({"site": "one_site"}, "two sites at least"),
     ],
 )

@@ -100,7 +100,7 @@ def _split(
 
 @contextmanager
 def _array(path: Path, name: str) -> Iterator[Any]:
-    """An array of an HDF5 file, read in parts; links to other files are refused."""
+    """An array of an HDF5 file, read in parts; what lies in other files is refused."""
     try:
         import h5py
     except ImportError:
@@ -112,7 +112,8 @@ def _array(path: Path, name: str) -> Iterator[Any]:
         raise TableError(str(path), ["the file must be HDF5; got a damaged one. Copy it again."]) from None
     with file:
         link = file.get(name, getlink=True)
-        if not isinstance(link, h5py.HardLink) or not isinstance(file[name], h5py.Dataset):
+        whole = isinstance(link, h5py.HardLink) and isinstance(file[name], h5py.Dataset)
+        if not whole or file[name].external or file[name].is_virtual:
             raise TableError(str(path), [f"the file must hold an array `{name}`; it does not."])
         yield file[name]
 

@@ -97,5 +97,5 @@ class BagClassificationConfig(TaskConfig):
         roles = {"train": self.train, "test": self.test}
         return roles if self.validation is None else {**roles, "validation": self.validation}
 
-    def _own_columns(self) -> tuple[str, ...]:
+    def own_columns(self) -> tuple[str, ...]:
         return (self.label,) if self.bag is None else (self.label, self.bag)

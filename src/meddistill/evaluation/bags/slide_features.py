@@ -72,8 +72,9 @@ def read_features(path: Path) -> SlideFeatures:
 def _array(file: Any, name: str, path: Path) -> NDArray[Any]:
     link = file.get(name, getlink=True)
     # A link could lead to any other file of this machine.
-    if type(link).__name__ != "HardLink" or not hasattr(file[name], "shape"):
-        got = "no such array" if link is None else "a link or a group"
+    whole = type(link).__name__ == "HardLink" and hasattr(file[name], "shape")
+    if not whole or file[name].external or file[name].is_virtual:
+        got = "no such array" if link is None else "a link, a group, or numbers of another file"
         raise _refusal(path, f"hold an array `{name}`", got)
     found: NDArray[Any] = np.asarray(file[name])
     return found

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -20,6 +20,7 @@ from meddistill.evaluation.bags.predictions import BagPredictions
 from meddistill.evaluation.bags.slide_features import feature_file, read_features
 from meddistill.evaluation.classification.metrics import MAIN
 from meddistill.evaluation.embeddings import Embeddings
+from meddistill.evaluation.lazily import Lazily
 from meddistill.evaluation.predict import Floats
 from meddistill.evaluation.predictions import Ints
 from meddistill.evaluation.tables import Part
@@ -39,6 +40,7 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
     A prediction's modality is that of the bag's first row.
     """
 
+    libraries = ("scikit-learn",)
     needs_text = False
     main = MAIN
 
@@ -77,12 +79,17 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
 
     def baselines(self) -> Mapping[str, BagPredictions]:
         """What the stored features of each folder of `stored` say of the same bags."""
-        found = {}
-        for name in self.config.stored:
-            features = {role: self._stored(name, bags) for role, bags in self.bags.items()}
-            instances = tuple(np.arange(1, len(each) + 1) for each in features["test"])
-            found[name] = self._judged(features, instances, "")
-        return found
+        return Lazily({name: partial(self._of_stored, name) for name in self.config.stored})
+
+    def _of_stored(self, name: str) -> BagPredictions:
+        features = {role: self._stored(name, bags) for role, bags in self.bags.items()}
+        widths = {each.shape[1] for part in features.values() for each in part}
+        if len(widths) > 1:
+            got = " and ".join(str(width) for width in sorted(widths)[:2])
+            msg = f"`stored.{name}` must hold features of one model; got widths {got}. Sort the files."
+            raise UserError(msg)
+        instances = tuple(np.arange(1, len(each) + 1) for each in features["test"])
+        return self._judged(features, instances, "")
 
     def combine(
         self,
@@ -143,13 +150,7 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
         return [path for path in found if path is not None]
 
     def _stored(self, name: str, bags: Bags) -> tuple[Floats, ...]:
-        features = tuple(read_features(path).features for path in self._files(name, bags))
-        widths = {each.shape[1] for each in features}
-        if len(widths) > 1:
-            got = " and ".join(str(width) for width in sorted(widths)[:2])
-            msg = f"`stored.{name}` must hold features of one model; got widths {got}. Sort the files."
-            raise UserError(msg)
-        return features
+        return tuple(read_features(path).features for path in self._files(name, bags))
 
     def digest(self) -> str:
         """That of every task, and of size and time of every file of stored features."""

@@ -143,7 +143,7 @@ class ZeroShotConfig(_ClassConfig):
         for template in self.templates:
             yield filled(template, entry)
 
-    def _own_columns(self) -> tuple[str, ...]:
+    def own_columns(self) -> tuple[str, ...]:
         return (self.label,)
 
 
@@ -207,7 +207,7 @@ class LinearProbeConfig(_ClassConfig):
         roles = {"train": self.train, "test": self.test}
         return roles if self.validation is None else {**roles, "validation": self.validation}
 
-    def _own_columns(self) -> tuple[str, ...]:
+    def own_columns(self) -> tuple[str, ...]:
         return (self.label,)
 
 
@@ -238,7 +238,7 @@ class KnnConfig(TaskConfig):
         """Training and test rows."""
         return {"train": self.train, "test": self.test}
 
-    def _own_columns(self) -> tuple[str, ...]:
+    def own_columns(self) -> tuple[str, ...]:
         return (self.label,)
 
 

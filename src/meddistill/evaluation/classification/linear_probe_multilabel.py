@@ -37,6 +37,7 @@ class LinearProbeMultilabel(MultilabelTask[LinearProbeMultilabelConfig]):
     probability everywhere.
     """
 
+    libraries = ("scikit-learn",)
     needs_text = False
 
     @property

@@ -48,7 +48,7 @@ class _LabelsConfig(TaskConfig):
         """The labels in their order."""
         return tuple(self.labels)
 
-    def _own_columns(self) -> tuple[str, ...]:
+    def own_columns(self) -> tuple[str, ...]:
         return tuple(self.labels.values()) if isinstance(self.labels, dict) else (self.label,)
 
 

@@ -87,5 +87,5 @@ class SegmentationProbeConfig(TaskConfig):
         """The label maps."""
         return frozenset((self.mask,))
 
-    def _own_columns(self) -> tuple[str, ...]:
+    def own_columns(self) -> tuple[str, ...]:
         return () if self.spacing_column is None else (self.spacing_column,)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final, final
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from meddistill.data.samples import name_rows
 from meddistill.errors import NonFiniteError, UserError
 from meddistill.evaluation.embeddings import Embeddings
+from meddistill.evaluation.lazily import Lazily
 from meddistill.evaluation.predict import Floats, Tokens
 from meddistill.evaluation.predictions import SampleNames
 from meddistill.evaluation.segmentation.config import SegmentationProbeConfig
@@ -60,6 +61,7 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
     metric is a mean over images; patients are resampled. Masks are used at their own size.
     """
 
+    libraries = ("torch", "monai")
     needs_text = False
     main = MAIN
 
@@ -122,24 +124,28 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
 
     def baselines(self) -> Mapping[str, MaskPredictions]:
         """Nothing marked at all; and what is marked in most training masks, laid over every image."""
-        tested, learnt = self.masks["test"], self.masks["train"]
-        shares = [
-            coverage(learnt[place], _whole(learnt.shapes[place]), _MEAN_CELLS)[0]
-            for place in range(len(learnt))
-        ]
-        prior: Floats = np.stack(shares).mean(axis=0)
+        tested = self.masks["test"]
 
         def nothing(_: int, place: int) -> Floats:
             return np.zeros(tested.shapes[place], dtype=np.float32)
 
         def mean(_: int, place: int) -> Floats:
             shape = tested.shapes[place]
-            return at_pixels(prior, _whole(shape), shape)[0]
+            return at_pixels(self._prior, _whole(shape), shape)[0]
 
-        return {
-            ALL_BACKGROUND: self._judged(nothing, seeds=1),
-            MEAN_MASK: self._judged(mean, seeds=1),
-        }
+        makers = {ALL_BACKGROUND: nothing, MEAN_MASK: mean}
+        return Lazily({name: partial(self._judged, maker, seeds=1) for name, maker in makers.items()})
+
+    @cached_property
+    def _prior(self) -> Floats:
+        """The share of training masks that mark each cell of an image."""
+        learnt = self.masks["train"]
+        shares = [
+            coverage(learnt[place], _whole(learnt.shapes[place]), _MEAN_CELLS)[0]
+            for place in range(len(learnt))
+        ]
+        prior: Floats = np.stack(shares).mean(axis=0)
+        return prior
 
     def facts(self) -> dict[str, Any]:
         """What forms the structure, how many images lack it, and by which rules and tool it was judged."""

@@ -51,7 +51,7 @@ def read_cohort(part: Part, config: SurvivalConfig) -> Cohort:
     order = np.argsort(first)
     first, of_row = first[order], np.argsort(order)[of_row]
     mistakes: list[str] = []
-    cells = {name: part.samples.columns[name] for name in sorted(config.columns() - set(config.where))}
+    cells = {name: part.samples.columns[name] for name in sorted(config.own_columns())}
     for name, column in cells.items():
         differing = [
             row

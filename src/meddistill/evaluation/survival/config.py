@@ -77,6 +77,6 @@ class SurvivalConfig(TaskConfig):
         """The one table."""
         return {"table": self.table}
 
-    def _own_columns(self) -> tuple[str, ...]:
+    def own_columns(self) -> tuple[str, ...]:
         site = () if self.site is None else (self.site,)
         return (self.time, self.event, *self.clinical, *site)

@@ -17,8 +17,8 @@ def risk_group_curves(judged: Judged) -> list[dict[str, Any]]:
     """Fields of a `SurvivalCurve` for both groups, lower risk first; a group without patients is left out.
 
     Higher risk is above the median risk of the patient's own test fold: risks of two folds have no common
-    scale, and a cut that no outcome chose needs no correction of the p value. That is of the log-rank test
-    between the groups.
+    scale, so they are cut one by one. The p value of the log-rank test between the groups describes them and
+    proves nothing: every patient taught the heads that judged the others.
     """
     higher = split_at_median(judged)
     p_value = log_rank(judged.times, judged.events, higher)

@@ -43,6 +43,7 @@ class Survival(Task[SurvivalConfig, SurvivalPredictions]):
     to be read beside that of random features, and one clearly below a half as no signal.
     """
 
+    libraries = ("scikit-learn",)
     needs_text = False
     main = MAIN
 

@@ -51,6 +51,8 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
     Fits with several seeds are averaged in their accuracies, not in their answers.
     """
 
+    libraries = ("torch", "scikit-learn")
+
     def lacks(self, embeddings: Embeddings) -> str:
         """What the model lacks: a text tower, or towers that can be tuned."""
         lack, model = super().lacks(embeddings), embeddings.model

@@ -44,7 +44,7 @@ class VqaConfig(TaskConfig):
         """Whose answers make the vocabulary."""
         raise NotImplementedError
 
-    def _own_columns(self) -> tuple[str, ...]:
+    def own_columns(self) -> tuple[str, ...]:
         named = (self.question, self.answer, self.answer_type, self.question_type)
         return tuple(column for column in named if column is not None)
 
