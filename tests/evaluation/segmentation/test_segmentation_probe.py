@@ -194,12 +194,12 @@ def test_images_without_the_structure_can_be_left_out(discs: Path, tmp_path: Pat
     assert rows["invented"].n == 2
 
 
-def test_the_grid_lies_where_the_model_looks(discs: Path) -> None:
+def test_the_grid_lies_where_the_model_looks(discs: Path, tmp_path: Path) -> None:
     """A model that crops sees the middle; its outlines stand there, and all else is background."""
     embeddings = [
         Embeddings(
             PatchModel(resize, patches=12, geometry=Geometry(48, 48, resize, "bilinear")),
-            folder=Path("unused"),
+            folder=tmp_path / "features",
             progress=SilentProgress(),
         )
         for resize in ("crop", "pad", "squash")
