@@ -9,7 +9,7 @@ from meddistill.data.datasets import shared_datasets
 from meddistill.evaluation.families import AnyTask
 from meddistill.evaluation.grouping import in_order
 from meddistill.evaluation.predictions import Predictions
-from meddistill.evaluation.results import MEAN_TASK, AnyRole, Difference
+from meddistill.evaluation.results import MEAN_FAMILY, MEAN_TASK, AnyRole, Difference
 from meddistill.evaluation.score import Score
 from meddistill.evaluation.statistics.bootstrap import Resampler, estimate
 from meddistill.evaluation.statistics.config import BootstrapConfig
@@ -27,8 +27,6 @@ from meddistill.evaluation.statistics.paired import bootstrap_p, holm, least_p, 
 from meddistill.evaluation.statistics.places import places
 from meddistill.evaluation.statistics.records import Comparison, GroupGap, GroupScore, Place, Ranking
 from meddistill.evaluation.tidy import library
-
-_MEAN_FAMILY = "mean"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +116,7 @@ def differences(judged: Judged) -> tuple[Difference, ...]:
 
 
 def _differences_of(judged: Judged, model: str) -> Iterator[Difference]:
-    named = [(task.name, task.config.kind) for task in judged.tasks] + [(MEAN_TASK, _MEAN_FAMILY)]
+    named = [(task.name, task.config.kind) for task in judged.tasks] + [(MEAN_TASK, MEAN_FAMILY)]
     for other in [name for name in judged.roles if name != model]:
         for task, family in named:
             row = _difference(judged, (model, other), task, family)

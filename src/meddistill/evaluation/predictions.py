@@ -166,3 +166,20 @@ def words(values: Sequence[str]) -> pa.Array:
 def numbers(table: pa.Table, name: str) -> Any:
     """A column of numbers as an array."""
     return table[name].to_numpy()
+
+
+def lists(matrix: NDArray[Any]) -> pa.Array:
+    """A column of lists of equal length, the rows of a matrix."""
+    flat = pa.array(np.ascontiguousarray(matrix).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, matrix.shape[1])
+
+
+def matrix(table: pa.Table, name: str) -> NDArray[Any]:
+    """A column of lists of equal length as a matrix again."""
+    flat: NDArray[Any] = table[name].combine_chunks().flatten().to_numpy()
+    return flat.reshape(len(table), table[name].type.list_size)
+
+
+def by_hash(task: str, row: int) -> str:
+    """What rows are sorted by so that their order has no meaning."""
+    return hashlib.sha256(f"{task} {row}".encode()).hexdigest()

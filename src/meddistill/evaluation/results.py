@@ -15,6 +15,7 @@ from meddistill.files import write_whole
 
 RESULTS_FILE: Final = "results.json"
 MEAN_TASK: Final = "mean over tasks"
+MEAN_FAMILY: Final = "mean"
 TEACHER_MEAN: Final = "teacher mean"
 ALL_ROWS: Final = ""
 NOT_APPLICABLE: Final = "not applicable: the model has "  # and what it lacks

@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 
 from meddistill import __version__
 from meddistill.evaluation.families import AnyTask
-from meddistill.evaluation.results import ALL_ROWS, MEAN_TASK, NOT_APPLICABLE, AnyRole, Result
+from meddistill.evaluation.results import ALL_ROWS, MEAN_FAMILY, MEAN_TASK, NOT_APPLICABLE, AnyRole, Result
 from meddistill.evaluation.score import Score
 from meddistill.evaluation.statistics.bootstrap import estimate, mean_replicates
 from meddistill.evaluation.statistics.config import BootstrapConfig
+from meddistill.evaluation.statistics.groups import UNDEFINED
 
 _FEW_MEMBERS: Final = "too few members"  # of an ensemble; anything else says what it lacks itself
-UNDEFINED: Final = "not defined on these rows"
-MEAN_FAMILY: Final = "mean"
 MEAN_METRIC: Final = "mean of main metrics"
 _LIBRARIES: Final = ("numpy", "scipy", "scikit-learn", "pyarrow", "torch", "monai", "open_clip_torch")
 

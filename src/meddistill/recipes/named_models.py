@@ -203,7 +203,7 @@ def _split(word: str) -> tuple[str | None, str]:
 def _name_of(place: str) -> str:
     """The last part of a path or an id."""
     plain = place.partition(":")[2] if place.startswith(_PREFIXES) else place
-    return Path(plain).resolve().name if not plain.startswith("hf-hub") else plain
+    return Path(plain).resolve().name
 
 
 def _is_bundle(folder: Path) -> bool:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from meddistill.evaluation.classification.label_metrics import label_metrics, mean_over_labels
+from meddistill.evaluation.classification.label_metrics import label_metrics
+from meddistill.evaluation.statistics.bootstrap import mean_of_defined
 
 
 def _rows(n: int = 300) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -56,7 +57,7 @@ def test_a_resample_without_both_values_is_undefined() -> None:
 
 def test_the_mean_runs_over_defined_labels() -> None:
     values = np.array([[0.5, np.nan, np.nan], [0.7, 0.9, np.nan]])
-    np.testing.assert_allclose(mean_over_labels(values), [0.6, 0.9, np.nan])
+    np.testing.assert_allclose(mean_of_defined(values), [0.6, 0.9, np.nan])
 
 
 def test_labels_and_chunks_of_resamples_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,6 +117,7 @@ def test_curves_of_the_risk_groups(results: Results) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.usefixtures("results")
 def test_a_dump_gives_the_same_numbers_and_names_nobody(folder: Path, tmp_path: Path) -> None:
     for name in ("student", "clinical_only-*"):
         path = next((folder / "predictions" / "death").glob(f"{name}.parquet"))

@@ -8,9 +8,9 @@ import torch
 from sklearn.metrics import accuracy_score
 from torchmetrics.functional.classification import multiclass_accuracy
 
-from meddistill.evaluation.statistics.bootstrap import Resampler
+from meddistill.evaluation.statistics.bootstrap import Resampler, mean_of_defined
 from meddistill.evaluation.statistics.config import BootstrapConfig
-from meddistill.evaluation.vqa.metrics import mean_of_present, rightness, weighted_accuracy
+from meddistill.evaluation.vqa.metrics import rightness, weighted_accuracy
 
 
 def test_every_resample_equals_scikit_learns() -> None:
@@ -46,7 +46,7 @@ def test_no_question_with_weight_is_undefined() -> None:
 
 
 def test_the_mean_runs_over_what_is_present() -> None:
-    found = mean_of_present([np.array([1.0, np.nan, np.nan]), np.array([0.5, 0.25, np.nan])])
+    found = mean_of_defined([np.array([1.0, np.nan, np.nan]), np.array([0.5, 0.25, np.nan])])
     np.testing.assert_allclose(found, [0.75, 0.25, np.nan])
 
 

@@ -1,6 +1,5 @@
 """A score of every class for every bag, and how much each instance of it counted."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Final, Self
@@ -11,7 +10,7 @@ import pyarrow as pa
 from meddistill.evaluation.classification.predictions import ClassPredictions
 from meddistill.evaluation.exhibits import AnyExhibit, BagAttention
 from meddistill.evaluation.predict import Floats
-from meddistill.evaluation.predictions import Ints
+from meddistill.evaluation.predictions import Ints, by_hash
 
 SHOWN_BAGS: Final = 6
 SHOWN_INSTANCES: Final = 24
@@ -67,7 +66,7 @@ class BagPredictions(ClassPredictions):
         fits = [np.flatnonzero(main & (self.seeds == seed)) for seed in np.unique(self.seeds[main])]
         given = np.mean([self.scores[fit] for fit in fits], axis=0).argmax(axis=1)
         bags = fits[0]
-        order = sorted(range(len(bags)), key=lambda bag: _draw(task, int(self.rows[bags[bag]])))
+        order = sorted(range(len(bags)), key=lambda bag: by_hash(task, int(self.rows[bags[bag]])))
         turns: dict[bool, int] = {}
         ranked: list[tuple[int, int, int]] = []
         for bag in order:
@@ -87,7 +86,3 @@ class BagPredictions(ClassPredictions):
                 weights=tuple(weights[shown].tolist()),
                 instances=len(weights),
             )
-
-
-def _draw(task: str, row: int) -> str:
-    return hashlib.sha256(f"{task} {row}".encode()).hexdigest()

@@ -70,11 +70,3 @@ def _one_label(
         mean = np.einsum("nr,nr->r", mine, precision, dtype=np.float64) / positives
     defined = (positives > 0) & (negatives > 0)
     return np.where(defined, area, np.nan), np.where(defined, mean, np.nan)
-
-
-def mean_over_labels(values: Matrix) -> Replicates:
-    """Mean of [L, R] over the labels that are defined, [R]; NaN where none is."""
-    defined = np.isfinite(values)
-    with np.errstate(invalid="ignore"):
-        mean: Replicates = np.where(defined, values, 0.0).sum(axis=0) / defined.sum(axis=0)
-    return mean

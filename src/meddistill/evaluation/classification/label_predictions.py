@@ -14,15 +14,14 @@ from meddistill.evaluation.classification.label_metrics import (
     PRECISION,
     UNKNOWN,
     label_metrics,
-    mean_over_labels,
 )
 from meddistill.evaluation.classification.operating_points import at_threshold, setting_of, threshold
 from meddistill.evaluation.classification.pictures import label_exhibits
 from meddistill.evaluation.classification.predictions import VALIDATION, unresampled
 from meddistill.evaluation.exhibits import AnyExhibit
-from meddistill.evaluation.predictions import Predictions, words
+from meddistill.evaluation.predictions import Predictions, lists, matrix, words
 from meddistill.evaluation.score import Score, by_modality
-from meddistill.evaluation.statistics.bootstrap import Replicates, Resampler
+from meddistill.evaluation.statistics.bootstrap import Replicates, Resampler, mean_of_defined
 
 MAIN: Final = AUC
 MEAN_PRECISION: Final = "mean_average_precision"
@@ -61,13 +60,13 @@ class LabelPredictions(Predictions):
         n, patients = len(main.rows), len(np.unique(main.patients))
         means = {MAIN: by_label[AUC], MEAN_PRECISION: by_label[PRECISION]}
         found = [
-            Score(metric=name, replicates=mean_over_labels(values), n=n, patients=patients, main=name == MAIN)
+            Score(metric=name, replicates=mean_of_defined(values), n=n, patients=patients, main=name == MAIN)
             for name, values in means.items()
         ]
         found += [*main._label_scores(by_label), *self._operating(resampler)]
         for modality, mask in by_modality(main.modalities).items():
             part = main._take(np.flatnonzero(mask))
-            replicates = mean_over_labels(part._by_label(resampler)[AUC])
+            replicates = mean_of_defined(part._by_label(resampler)[AUC])
             n, patients = len(part.rows), len(np.unique(part.patients))
             found.append(Score(metric=MAIN, replicates=replicates, n=n, patients=patients, modality=modality))
         return found
@@ -83,26 +82,20 @@ class LabelPredictions(Predictions):
 
     def columns(self) -> Mapping[str, pa.Array]:
         """Setting, and truth and scores as lists in the order of the labels."""
-        truth = pa.array(self.truth.reshape(-1).astype(np.int8))
-        scores = pa.array(np.ascontiguousarray(self.scores, dtype=np.float64).reshape(-1))
         return {
             "setting": words(self.settings),
-            "truth": pa.FixedSizeListArray.from_arrays(truth, len(self.labels)),
-            "scores": pa.FixedSizeListArray.from_arrays(scores, len(self.labels)),
+            "truth": lists(self.truth.astype(np.int8)),
+            "scores": lists(self.scores.astype(np.float64)),
         }
 
     @classmethod
     def from_columns(cls, table: pa.Table, facts: Mapping[str, Any], identity: Mapping[str, Any]) -> Self:
         """The record again."""
         labels = tuple(facts["labels"])
-        shape = (len(table), len(labels))
-        truth, scores = (
-            table[name].combine_chunks().flatten().to_numpy().reshape(shape) for name in ("truth", "scores")
-        )
         return cls(
             labels=labels,
-            truth=truth.astype(np.int64),
-            scores=scores,
+            truth=matrix(table, "truth").astype(np.int64),
+            scores=matrix(table, "scores"),
             settings=tuple(table["setting"].to_pylist()),
             operating_points=tuple(OperatingPoint(**each) for each in facts["operating_points"]),
             **identity,

@@ -6,12 +6,13 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from meddistill.evaluation.classification.label_metrics import AUC, UNKNOWN, label_metrics, mean_over_labels
+from meddistill.evaluation.classification.label_metrics import AUC, UNKNOWN, label_metrics
 from meddistill.evaluation.classification.label_predictions import LabelPredictions
 from meddistill.evaluation.classification.linear_probe import Matrix, logistic, scaling
 from meddistill.evaluation.classification.multilabel import MultilabelTask
 from meddistill.evaluation.classification.multilabel_config import LinearProbeMultilabelConfig
 from meddistill.evaluation.embeddings import Embeddings
+from meddistill.evaluation.statistics.bootstrap import mean_of_defined
 from meddistill.evaluation.tables import Part
 
 _ByRole = dict[str, Matrix]
@@ -106,7 +107,7 @@ class LinearProbeMultilabel(MultilabelTask[LinearProbeMultilabelConfig]):
 def _judge(truth: NDArray[np.int64], scores: Matrix) -> tuple[float, float]:
     """Macro AUC (0 where no label is defined) and mean log likelihood of the known cells."""
     ones, rows = np.ones((1, len(truth)), dtype=np.float32), np.arange(len(truth))
-    macro = float(mean_over_labels(label_metrics(truth, scores, ones, rows)[AUC])[0])
+    macro = float(mean_of_defined(label_metrics(truth, scores, ones, rows)[AUC])[0])
     known = truth != UNKNOWN
     right = np.where(truth == 1, scores, 1 - scores)[known]
     return (macro if np.isfinite(macro) else 0.0, float(np.log(np.maximum(right, _LEAST)).mean()))

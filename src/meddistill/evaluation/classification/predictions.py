@@ -20,7 +20,16 @@ from meddistill.evaluation.classification.operating import at_youden_point
 from meddistill.evaluation.classification.operating_points import at_threshold, setting_of, threshold
 from meddistill.evaluation.classification.pictures import class_exhibits
 from meddistill.evaluation.exhibits import AnyExhibit
-from meddistill.evaluation.predictions import Decisions, Ints, Predictions, Rate, numbers, words
+from meddistill.evaluation.predictions import (
+    Decisions,
+    Ints,
+    Predictions,
+    Rate,
+    lists,
+    matrix,
+    numbers,
+    words,
+)
 from meddistill.evaluation.results import ALL_ROWS
 from meddistill.evaluation.score import Mask, Score, by_modality
 from meddistill.evaluation.statistics.bootstrap import Replicates, Resampler, Weights
@@ -145,12 +154,11 @@ class ClassPredictions(Predictions):
 
     def columns(self) -> Mapping[str, pa.Array]:
         """Setting, seed, true class and scores."""
-        flat = pa.array(np.ascontiguousarray(self.scores, dtype=np.float64).reshape(-1))
         return {
             "setting": words(self.settings),
             "seed": pa.array(self.seeds, pa.int64()),
             "truth": words([self.classes[index] for index in self.truth]),
-            "scores": pa.FixedSizeListArray.from_arrays(flat, len(self.classes)),
+            "scores": lists(self.scores.astype(np.float64)),
         }
 
     @classmethod
@@ -158,11 +166,10 @@ class ClassPredictions(Predictions):
         """The record again."""
         classes = tuple(facts["classes"])
         index = {name: number for number, name in enumerate(classes)}
-        flat = table["scores"].combine_chunks().flatten().to_numpy()
         return cls(
             classes=classes,
             truth=np.array([index[name] for name in table["truth"].to_pylist()], dtype=np.int64),
-            scores=flat.reshape(len(table), len(classes)),
+            scores=matrix(table, "scores"),
             settings=tuple(table["setting"].to_pylist()),
             seeds=numbers(table, "seed"),
             probabilities=facts["probabilities"],

@@ -25,6 +25,8 @@ Weights = NDArray[np.float32]
 Replicates = NDArray[np.float64]
 
 _LEAST_PATIENTS = 2
+# Decimals to which scores are compared: sums in another order differ in the last bits, and equal ones tie.
+DECIMALS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,3 +87,12 @@ def estimate(replicates: Replicates, *, patients: int, level: float) -> Estimate
 def mean_replicates(parts: Sequence[Replicates]) -> Replicates:
     """Unweighted mean, resample by resample; undefined where a part is."""
     return np.mean(np.stack(parts), axis=0)
+
+
+def mean_of_defined(parts: Sequence[Replicates] | NDArray[np.float64]) -> Replicates:
+    """Mean over `parts`, each [R], of those that are defined in a resample; NaN where none is."""
+    stacked = np.asarray(parts)
+    defined = np.isfinite(stacked)
+    with np.errstate(invalid="ignore"):
+        mean: Replicates = np.where(defined, stacked, 0.0).sum(axis=0) / defined.sum(axis=0)
+    return mean

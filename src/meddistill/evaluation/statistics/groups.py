@@ -12,12 +12,11 @@ import numpy as np
 
 from meddistill.evaluation.predictions import Predictions, Rate
 from meddistill.evaluation.score import Mask, Score
-from meddistill.evaluation.statistics.bootstrap import Replicates, Resampler, estimate
+from meddistill.evaluation.statistics.bootstrap import DECIMALS, Replicates, Resampler, estimate
 from meddistill.evaluation.statistics.records import GroupGap, GroupScore
 
 BLANK = "rows whose group is not known"
 UNDEFINED = "not defined on these rows"
-_DECIMALS = 12  # what differs in the last bits is no gap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +166,7 @@ def _counted(predictions: Predictions, mask: Mask) -> _Counted:
 def spread(parts: Sequence[Replicates]) -> Replicates:
     """Highest minus lowest of several numbers, resample by resample; undefined where one of them is."""
     stacked = np.stack(parts)
-    gap: Replicates = (stacked.max(axis=0) - stacked.min(axis=0)).round(_DECIMALS)
+    gap: Replicates = (stacked.max(axis=0) - stacked.min(axis=0)).round(DECIMALS)
     return gap
 
 

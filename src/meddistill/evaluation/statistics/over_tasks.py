@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from meddistill.evaluation.statistics.bootstrap import DECIMALS
+
 LEAST_WILCOXON: Final = 6  # with five tasks the least two-sided p is 2 / 2^5 = 0.06
 LEAST_FRIEDMAN_TASKS: Final = 5
 LEAST_FRIEDMAN_MODELS: Final = 3
-_DECIMALS: Final = 12  # sums in another order differ in the last bits, and equal scores must tie
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ def tally(gaps: Sequence[Gap]) -> Tally:
     """Count tasks; one without an interval is a tie, and a win or loss by its value at most."""
     wins = sum(gap.low is not None and gap.low > 0 for gap in gaps)
     losses = sum(gap.high is not None and gap.high < 0 for gap in gaps)
-    values = [round(gap.value, _DECIMALS) for gap in gaps]
+    values = [round(gap.value, DECIMALS) for gap in gaps]
     raw_wins, raw_losses = sum(value > 0 for value in values), sum(value < 0 for value in values)
     return Tally(
         wins=wins,
@@ -72,7 +73,7 @@ def signed_rank(differences: Sequence[float]) -> Outcome:
     """
     if len(differences) < LEAST_WILCOXON:
         return Outcome(note=f"no test below {LEAST_WILCOXON} tasks: p could not come below 0.05")
-    rounded = np.round(np.asarray(differences, dtype=np.float64), _DECIMALS)
+    rounded = np.round(np.asarray(differences, dtype=np.float64), DECIMALS)
     if not rounded.any():
         return Outcome(statistic=0.0, p_value=1.0)
     found = stats.wilcoxon(rounded)
@@ -81,7 +82,7 @@ def signed_rank(differences: Sequence[float]) -> Outcome:
 
 def mean_ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean over tasks of the rank of each model; `scores` [tasks, models], the highest has rank 1."""
-    ranks: NDArray[np.float64] = stats.rankdata(-np.round(scores, _DECIMALS), axis=1).mean(axis=0)
+    ranks: NDArray[np.float64] = stats.rankdata(-np.round(scores, DECIMALS), axis=1).mean(axis=0)
     return ranks
 
 
@@ -96,7 +97,7 @@ def friedman(scores: NDArray[np.float64]) -> Outcome:
         return Outcome(
             note=f"no Friedman test below {LEAST_FRIEDMAN_TASKS} tasks and {LEAST_FRIEDMAN_MODELS} models"
         )
-    rounded = np.round(scores, _DECIMALS)
+    rounded = np.round(scores, DECIMALS)
     if (rounded == rounded[:, :1]).all():
         return Outcome(statistic=0.0, p_value=1.0)
     found = stats.friedmanchisquare(*rounded.T)

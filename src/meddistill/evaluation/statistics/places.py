@@ -5,10 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import stats
 
-from meddistill.evaluation.statistics.bootstrap import Replicates
+from meddistill.evaluation.statistics.bootstrap import DECIMALS, Replicates
 from meddistill.evaluation.statistics.records import Place
-
-_DECIMALS = 12
 
 
 def places(task: str, replicates: Mapping[str, Replicates], *, level: float) -> list[Place]:
@@ -23,7 +21,7 @@ def places(task: str, replicates: Mapping[str, Replicates], *, level: float) -> 
     valid = np.isfinite(values).all(axis=1)
     if 2 * np.count_nonzero(valid) < len(values):
         return []
-    ranks = stats.rankdata(-np.round(values[valid], _DECIMALS), axis=1)
+    ranks = stats.rankdata(-np.round(values[valid], DECIMALS), axis=1)
     best = ranks == ranks.min(axis=1, keepdims=True)
     first = (best / best.sum(axis=1, keepdims=True)).mean(axis=0)
     tail = (1 - level) / 2

@@ -16,8 +16,8 @@ from scipy import stats
 
 from meddistill.errors import ConfigError
 from meddistill.evaluation.results import MEAN_TASK, Results
+from meddistill.evaluation.statistics.bootstrap import DECIMALS
 
-_DECIMALS = 12
 _LEAST_MODELS = 3  # two models have one order or the other: a correlation of 1 or -1 by chance
 
 
@@ -127,7 +127,7 @@ def _scores(runs: Sequence[Results]) -> dict[tuple[str, str], NDArray[np.float64
             rows = [each.main(model.name, task) for each in runs]
             values = [row.value for row in rows if row is not None and row.value is not None]
             if len(values) == len(runs):
-                found[model.name, task] = np.array(values, dtype=np.float64).round(_DECIMALS)
+                found[model.name, task] = np.array(values, dtype=np.float64).round(DECIMALS)
     return found
 
 

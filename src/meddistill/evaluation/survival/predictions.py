@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from meddistill.evaluation.exhibits import SurvivalCurve
-from meddistill.evaluation.predictions import Ints, Predictions, numbers, words
+from meddistill.evaluation.predictions import Ints, Predictions, lists, matrix, numbers, words
 from meddistill.evaluation.score import Mask, Score, by_modality
 from meddistill.evaluation.statistics.bootstrap import Replicates, Resampler
 from meddistill.evaluation.survival.curves import risk_group_curves
@@ -86,9 +86,9 @@ class SurvivalPredictions(Predictions):
             "time": pa.array(self.times, pa.float64()),
             "event": pa.array(self.events, pa.bool_()),
             "risk": pa.array(self.risks, pa.float64()),
-            "survival": _lists(self.survival),
+            "survival": lists(self.survival.astype(np.float64)),
             "censoring": pa.array(self.censoring, pa.float64()),
-            "censoring_at": _lists(self.censoring_at),
+            "censoring_at": lists(self.censoring_at.astype(np.float64)),
         }
 
     @classmethod
@@ -101,12 +101,12 @@ class SurvivalPredictions(Predictions):
             times=numbers(table, "time"),
             events=np.array(table["event"].to_pylist(), dtype=bool),
             risks=numbers(table, "risk"),
-            survival=_matrix(table, "survival", len(facts["grid"])),
+            survival=matrix(table, "survival"),
             folds=numbers(table, "fold"),
             seeds=numbers(table, "seed"),
             settings=tuple(table["setting"].to_pylist()),
             censoring=numbers(table, "censoring"),
-            censoring_at=_matrix(table, "censoring_at", len(facts["grid"])),
+            censoring_at=matrix(table, "censoring_at"),
             **identity,
         )
 
@@ -141,13 +141,3 @@ class SurvivalPredictions(Predictions):
 def _spread(values: list[float]) -> float | None:
     """Standard deviation between divisions; None with one, or where one has no value."""
     return float(np.std(values, ddof=1)) if len(values) > 1 and np.isfinite(values).all() else None
-
-
-def _lists(matrix: Floats) -> pa.Array:
-    flat = pa.array(np.ascontiguousarray(matrix, dtype=np.float64).reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(flat, matrix.shape[1])
-
-
-def _matrix(table: pa.Table, name: str, width: int) -> Floats:
-    flat = table[name].combine_chunks().flatten().to_numpy()
-    return flat.reshape(len(table), width)

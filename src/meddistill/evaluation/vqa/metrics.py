@@ -7,7 +7,6 @@
 - `macro_accuracy`: mean over the kinds of questions that are present, in the sample as in every resample.
 """
 
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -38,15 +37,6 @@ def weighted_accuracy(right: NDArray[np.float64], weights: Weights, groups: NDAr
     with np.errstate(invalid="ignore"):
         share: Replicates = (exact @ total) / (exact @ count)
     return share
-
-
-def mean_of_present(parts: Sequence[Replicates]) -> Replicates:
-    """Mean over `parts`, each [R], of those that are defined in a resample; NaN where none is."""
-    stacked = np.stack(parts)
-    present = np.isfinite(stacked)
-    with np.errstate(invalid="ignore"):
-        mean: Replicates = np.where(present, stacked, 0).sum(axis=0) / present.sum(axis=0)
-    return mean
 
 
 def rightness(scores: NDArray[np.float64], truth: NDArray[np.int64]) -> NDArray[np.float64]:

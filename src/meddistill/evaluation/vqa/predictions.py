@@ -1,6 +1,5 @@
 """The answer that a model gives to every question."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
@@ -11,11 +10,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from meddistill.evaluation.exhibits import AnsweredQuestion
-from meddistill.evaluation.predictions import Ints, Predictions, numbers, words
+from meddistill.evaluation.predictions import Ints, Predictions, by_hash, lists, matrix, numbers, words
 from meddistill.evaluation.results import ALL_ROWS
 from meddistill.evaluation.score import Mask, Score, by_modality
-from meddistill.evaluation.statistics.bootstrap import Replicates, Resampler
-from meddistill.evaluation.vqa.metrics import MACRO, MAIN, mean_of_present, rightness, weighted_accuracy
+from meddistill.evaluation.statistics.bootstrap import Replicates, Resampler, mean_of_defined
+from meddistill.evaluation.vqa.metrics import MACRO, MAIN, rightness, weighted_accuracy
 from meddistill.evaluation.vqa.questions import CLOSED, OPEN, OUTSIDE
 
 # Answers kept for every question. The rest would make the dump of a large vocabulary hundreds of times as
@@ -82,7 +81,7 @@ class VqaPredictions(Predictions):
     def exhibits(self, model: str, task: str) -> tuple[AnsweredQuestion, ...]:
         """Right and wrong answers of the first seed in turn, within each in the order of a hash."""
         rows = self._by_seed()[0].tolist()
-        ordered = sorted(rows, key=lambda row: _order(task, int(self.rows[row])))
+        ordered = sorted(rows, key=lambda row: by_hash(task, int(self.rows[row])))
         right = [row for row in ordered if self.chosen[row] == self.truth[row]]
         wrong = [row for row in ordered if self.chosen[row] != self.truth[row]]
         turns = [row for row in chain(*zip_longest(right, wrong)) if row is not None]
@@ -111,7 +110,6 @@ class VqaPredictions(Predictions):
 
     def columns(self) -> Mapping[str, pa.Array]:
         """Seed, types, truth, how right the answer is, the best answers and where the first stands."""
-        kept = self.best.shape[1]
         return {
             "seed": pa.array(self.seeds, pa.int64()),
             "answer_type": words(self.answer_types),
@@ -119,8 +117,8 @@ class VqaPredictions(Predictions):
             "truth": pa.array(self.truth, pa.int64()),
             "chosen": pa.array(self.chosen, pa.int64()),
             "right": pa.array(self.right, pa.float64()),
-            "best": _lists(self.best.astype(np.int32), kept),
-            "scores": _lists(self.scores, kept),
+            "best": lists(self.best.astype(np.int32)),
+            "scores": lists(self.scores),
             "answer_table": words(self.answer_tables),
             "answer_row": pa.array(self.answer_rows, pa.int64()),
         }
@@ -139,8 +137,8 @@ class VqaPredictions(Predictions):
             question_types=tuple(table["question_type"].to_pylist()),
             truth=numbers(table, "truth"),
             right=numbers(table, "right"),
-            best=_matrix(table, "best").astype(np.int64),
-            scores=_matrix(table, "scores"),
+            best=matrix(table, "best").astype(np.int64),
+            scores=matrix(table, "scores"),
             answer_tables=tuple(table["answer_table"].to_pylist()),
             answer_rows=numbers(table, "answer_row"),
             **identity,
@@ -190,7 +188,7 @@ class _Judge:
         union = np.any(masks, axis=0)
         return Score(
             metric=MACRO,
-            replicates=mean_of_present([self._replicates(mask)[0] for mask in masks]),
+            replicates=mean_of_defined([self._replicates(mask)[0] for mask in masks]),
             n=int(union.sum()),
             patients=len(np.unique(self._patients[union])),
             seeds=len(self._right),
@@ -212,16 +210,3 @@ def best_answers(scores: Floats, truth: Ints) -> tuple[Ints, Floats, Floats]:
     """Of scores [n, V] the best answers [n, k] and their scores, and how right the highest is [n]."""
     best = np.argsort(-scores, axis=1, kind="stable")[:, :KEPT]
     return best, np.take_along_axis(scores, best, axis=1), rightness(scores, truth)
-
-
-def _order(task: str, row: int) -> str:
-    return hashlib.sha256(f"{task} {row}".encode()).hexdigest()
-
-
-def _lists(values: NDArray[Any], length: int) -> pa.Array:
-    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), length)
-
-
-def _matrix(table: pa.Table, name: str) -> NDArray[Any]:
-    flat: NDArray[Any] = table[name].combine_chunks().flatten().to_numpy()
-    return flat.reshape(len(table), -1)
