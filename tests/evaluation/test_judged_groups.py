@@ -238,6 +238,7 @@ def test_results_come_back_from_disk(results: Results, folder: Path) -> None:
     assert json.loads((folder / "results.json").read_text())["ranking"]["alpha"] == 0.05
 
 
+@pytest.mark.usefixtures("results")
 def test_groups_do_not_name_patients(folder: Path) -> None:
     SampleNames(folder, examples=False)
     for path in folder.rglob("*"):

@@ -140,6 +140,7 @@ def test_nothing_is_predicted_twice(world: Path, folder: Path, results: Results)
     assert {path: path.stat().st_mtime_ns for path in (folder / "predictions").rglob("*.parquet")} == before
 
 
+@pytest.mark.usefixtures("results")
 def test_the_teacher_mean_standardises_risks_within_folds(folder: Path) -> None:
     def dump(name: str) -> SurvivalPredictions:
         found = read_predictions(next((folder / "predictions" / "death").glob(f"{name}.parquet")))
