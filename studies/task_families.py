@@ -14,7 +14,7 @@ from typing import Any, Final
 from meddistill.evaluation.results import Results
 from meddistill.progress import SilentProgress
 from meddistill.recipes.judge import judge
-from studies.mmkd_arms import TEACHERS
+from studies.mmkd_arms import TEACHERS, teacher_entry
 from studies.real_data import CLASSES, COLUMNS, Lab
 from studies.tables import table
 
@@ -36,8 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     lab = Lab(options.data, options.out)
     lab.write_labels()
     path = lab.write("families.yaml", suite(lab))
-    models = [f"student={options.study / f'{options.arm}_0' / 'student'}"]
-    models += [f"{name}={options.study / f'teacher_{name}' / 'student'}" for name in options.teachers]
+    teachers = lab.write("teachers.yaml", {"teachers": _teachers(options.study, options.teachers)})
+    models = [f"student={options.study / f'{options.arm}_0' / 'student'}", str(teachers)]
     results, _ = judge(
         models, path, out=options.out / "judged", student="student", examples=False, progress=SilentProgress()
     )
@@ -64,6 +64,12 @@ def suite(lab: Lab) -> dict[str, Any]:
         "patients": {"table": str(lab.data / "survival.csv"), "patient": "patient_id"},
     }
     return {"name": "families", "tables": tables, "tasks": _tasks()}
+
+
+def _teachers(study: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Entries of a file of models; what stands beside a teacher's place is as in the study's own recipes."""
+    places = {name: f"local-dir:{(study / f'teacher_{name}' / 'student').resolve()}" for name in names}
+    return {name: {**teacher_entry(name), "model": place} for name, place in places.items()}
 
 
 def _splits(lab: Lab, name: str, file: Path, **where: str) -> dict[str, Any]:
