@@ -54,10 +54,16 @@ def test_without_a_table_a_slide_is_a_patient(say: Say, slides: list[Path], tmp_
 def test_mistakes_are_told(say: Say, slides: list[Path], tmp_path: Path) -> None:
     known = tmp_path / "known.csv"
     known.write_text("slide,label\none,tumour\n")
+    twice = tmp_path / "twice.csv"
+    twice.write_text("slide,label\none,tumour\none.tif,none\n")
+    taken = tmp_path / "taken.csv"
+    taken.write_text("slide,label,mpp,x\none,tumour,0.25,1\n")
     out = ("--out", tmp_path / "tiles")
     for arguments, words in (
         ((*slides, *out, "--table", known), "'two.tif' is not there"),
         ((slides[0], slides[0], *out), "different names"),
+        ((slides[0], *out, "--table", twice), "'one' stands there more than once"),
+        ((slides[0], *out, "--table", taken), "that tiles have themselves; got mpp, x"),
         ((slides[0], *out, "--tissue", "2"), "`tissue` must be in its range"),
         ((slides[0], *out, "--mpp", "0.1"), "must be as fine as its tiles"),
         ((slides[0], *out, "--table", tmp_path / "none.csv"), "readable CSV"),

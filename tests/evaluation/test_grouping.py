@@ -74,3 +74,13 @@ def test_columns_that_tell_of_single_patients_are_refused() -> None:
         check_groups(_part("site", names), {"site": GroupConfig()})
     with pytest.raises(TableError, match="single patients"):
         check_groups(_part("who", ("a", "b"), patients=("a", "b")), {"who": GroupConfig()})
+
+
+def test_a_second_name_of_the_patients_is_refused() -> None:
+    patients = tuple(f"p{index // 2}" for index in range(12))
+    cells = tuple(f"record {index // 2}" for index in range(12))
+    with pytest.raises(TableError, match="single patients"):
+        check_groups(_part("record", cells, patients=patients), {"record": GroupConfig()})
+    shared = (*cells[:10], "record 0", "record 0")
+    check_groups(_part("record", shared, patients=patients), {"record": GroupConfig()})
+    check_groups(_part("site", cells[:10], patients=patients[:10]), {"site": GroupConfig()})

@@ -40,6 +40,7 @@ def _results(**facts: object) -> Results:
         patients=12,
         modalities={},
         in_mean=False,
+        sha256="",
         facts={"cohort": 12, "events": 6, "unit": "months", "folds": 5, "repeats": 3, "chance": 0.5, **facts},
     )
     names = ("student", "radiology", "skin", "clinical only")

@@ -1,6 +1,9 @@
 """The section on question answering: its tables, and its examples where they may be shown."""
 
+from pathlib import Path
+
 import pytest
+from PIL import Image
 from report_data import report_data, results
 from test_report import PIXEL, Page
 
@@ -34,7 +37,7 @@ def _answered(*, row: int, right: bool, answer_row: int | None) -> AnsweredQuest
 def found() -> Results:
     task = TaskFacts(
         name="asked", family="vqa_closed_set", main_metric="accuracy", n=40, patients=20, modalities={},
-        in_mean=True, facts={"answers": 1042, "answer_vocabulary": "trainval", "coverage": 0.875},
+        in_mean=True, sha256="", facts={"answers": 1042, "answer_vocabulary": "trainval", "coverage": 0.875},
     )  # fmt: skip
     rows = (
         _row("student", "accuracy", 0.625, low=0.5, high=0.75, main=True),
@@ -84,9 +87,10 @@ def test_questions_are_withheld_unless_they_may_be_shown(found: Results) -> None
 def test_questions_with_right_and_given_answers(found: Results) -> None:
     examples = Examples(
         pictures={("test", 3): PIXEL},
-        questions={("test", 3): "What organ <is> this?", ("test", 5): "And this?"},
+        questions={("asked", "test", 3): "What organ <is> this?", ("asked", "test", 5): "And this?"},
         answers={
-            ("test", 3): "Lung", ("test", 5): "Brain", ("train", 1): "lung", ("train", 2): "liver"
+            ("asked", "test", 3): "Lung", ("asked", "test", 5): "Brain", ("asked", "train", 1): "lung",
+            ("asked", "train", 2): "liver", ("other", "test", 5): "Wrong",
         },
     )  # fmt: skip
     html = render(report_data(results=found, examples=examples))
@@ -103,25 +107,32 @@ def test_no_task_no_section() -> None:
     assert 'id="vqa"' not in render(report_data())
 
 
-def test_a_recipe_gathers_what_exhibits_name(found: Results, tmp_path: object) -> None:
-    from pathlib import Path
-
-    from PIL import Image
-
-    folder = Path(str(tmp_path))
-    lines = ["image,question,answer,split"]
+def test_a_recipe_gathers_what_exhibits_name_with_every_tasks_own_columns(
+    found: Results, tmp_path: Path
+) -> None:
+    lines = ["image,question,answer,frage,antwort,split"]
     for number in range(1, 8):
-        Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / f"{number}.png")
-        lines.append(f"{number}.png,question {number},answer {number},{'train' if number < 3 else 'test'}")
-    (folder / "t.csv").write_text("\n".join(lines) + "\n")
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / f"{number}.png")
+        words = f"question {number},answer {number},Frage {number},Antwort {number}"
+        lines.append(f"{number}.png,{words},{'train' if number < 3 else 'test'}")
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
     tables = {split: {"table": "t.csv", "where": {"split": split}} for split in ("train", "test")}
     task = {"name": "asked", "kind": "vqa_closed_set", "train": "train", "test": "test"}
-    suite = SuiteConfig.model_validate({"name": "s", "tables": tables, "tasks": [task]})
-    examples = questions_from(suite, folder, found)
-    assert examples.questions == {("test", row): f"question {row}" for row in (3, 5, 6)}
+    german = {**task, "name": "gefragt", "question": "frage", "answer": "antwort"}
+    suite = SuiteConfig.model_validate({"name": "s", "tables": tables, "tasks": [task, german]})
+    other = found.exhibits[0].model_copy(update={"task": "gefragt"})
+    examples = questions_from(
+        suite, tmp_path, found.model_copy(update={"exhibits": (*found.exhibits, other)})
+    )
+    assert examples.questions == {
+        **{("asked", "test", row): f"question {row}" for row in (3, 5, 6)},
+        ("gefragt", "test", 3): "Frage 3",
+    }
     assert examples.answers == {
-        **{("test", row): f"answer {row}" for row in (3, 5, 6)},
-        **{("train", row): f"answer {row}" for row in (1, 2)},
+        **{("asked", "test", row): f"answer {row}" for row in (3, 5, 6)},
+        **{("asked", "train", row): f"answer {row}" for row in (1, 2)},
+        ("gefragt", "test", 3): "Antwort 3",
+        ("gefragt", "train", 1): "Antwort 1",
     }
     assert set(examples.pictures) == {("test", 3), ("test", 5), ("test", 6)}
-    assert questions_from(suite, folder, results()) == Examples()
+    assert questions_from(suite, tmp_path, results()) == Examples()

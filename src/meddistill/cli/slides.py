@@ -111,13 +111,30 @@ def _known(slides: Sequence[Path], table: Path | None) -> dict[str, Mapping[str,
     if table is None:
         return {path.stem: {} for path in slides}
     rows = _read_rows(table)
+    _check_columns(table, rows[0])
     names = {path.name: path.stem for path in slides} | {path.stem: path.stem for path in slides}
     found = {names[row["slide"]]: row for row in rows if row["slide"] in names}
+    several = Counter(names[row["slide"]] for row in rows if row["slide"] in names)
+    rules = [
+        f"`slide` must hold a slide once; {name!r} stands there more than once. Keep one row."
+        for name in [each for each, number in several.items() if number > 1]
+    ]
     absent = [path.name for path in slides if path.stem not in found]
     if absent:
-        rule = f"`slide` must hold every slide that is tiled; {absent[0]!r} is not there. Add its row."
-        raise TableError(str(table), [rule])
+        rules.append(f"`slide` must hold every slide that is tiled; {absent[0]!r} is not there. Add its row.")
+    if rules:
+        raise TableError(str(table), rules)
     return {**found}
+
+
+def _check_columns(table: Path, row: Mapping[str, str]) -> None:
+    """Refuse columns that would take the place of what is told of every tile."""
+    from meddistill.errors import TableError
+
+    taken = sorted(set(row).intersection(_OWN) - {"slide", "patient"})
+    if taken:
+        rule = f"`table` must have no column that tiles have themselves; got {', '.join(taken)}. Rename."
+        raise TableError(str(table), [rule])
 
 
 def _read_rows(table: Path) -> list[dict[str, str]]:

@@ -12,6 +12,7 @@ from meddistill.evaluation.task_config import GroupConfig
 
 MODALITY: Final = "modality"
 MOST_LABELS: Final = 50
+_BY_CHANCE: Final = 6  # so few patients may well be of as many sites
 
 
 def group_columns(
@@ -75,17 +76,23 @@ def _labels(part: Part, name: str, config: GroupConfig) -> list[str]:
 
 def _few(part: Part, name: str, cells: Sequence[str]) -> None:
     # Labels stand in the results: a column of names or of unbanded numbers must not get there.
-    samples = part.samples
-    if tuple(cells) in (samples.patients, samples.ids):
-        rule = f"`{name}` must not name single patients or rows to make groups; it does. Name another column."
-        raise TableError(part.subject, [rule])
-    count = len(set(cells) - {""})
-    if count > MOST_LABELS:
+    known = {cell for cell in cells if cell}
+    if len(known) > MOST_LABELS:
         rule = (
-            f"`{name}` must have at most {MOST_LABELS} values to make groups of patients; got {count}. "
+            f"`{name}` must have at most {MOST_LABELS} values to make groups of patients; got {len(known)}. "
             "Give `bands` for a column of numbers, or name a coarser column."
         )
         raise TableError(part.subject, [rule])
+    if any(_names(cells, each) for each in (part.samples.patients, part.samples.ids)):
+        rule = f"`{name}` must not name single patients or rows to make groups; it does. Name another column."
+        raise TableError(part.subject, [rule])
+
+
+def _names(cells: Sequence[str], units: Sequence[str]) -> bool:
+    """Whether the labels are the units, or stand for one unit each: another name of the same thing."""
+    pairs = {(cell, unit) for cell, unit in zip(cells, units, strict=True) if cell}
+    one_each = len(pairs) == len({cell for cell, _ in pairs}) == len({unit for _, unit in pairs})
+    return tuple(cells) == tuple(units) or (one_each and len(pairs) >= _BY_CHANCE)
 
 
 def _number(cell: str) -> float:

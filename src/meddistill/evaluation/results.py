@@ -106,7 +106,7 @@ class ModelFacts(_Record):
 
 class TaskFacts(_Record):
     """A task as it was run. `facts` holds what is particular: classes and their counts, gallery sizes;
-    `datasets` the public data sets that its images come from.
+    `datasets` the public data sets that its images come from; `sha256` is of its settings, rows and images.
     """
 
     name: str
@@ -116,6 +116,7 @@ class TaskFacts(_Record):
     patients: int
     modalities: Mapping[str, int]
     in_mean: bool
+    sha256: str
     prompts_sha256: str | None = None
     datasets: tuple[str, ...] = ()
     facts: Mapping[str, Any] = {}

@@ -5,6 +5,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from meddistill.evaluation.dumps import RULES_VERSION
@@ -80,12 +81,22 @@ class Task(ABC, Generic[Config, Kind]):
         return {}
 
     def digest(self) -> str:
-        """Hash of everything but the model that the predictions depend on."""
+        """Hash of everything but the model that the dumped predictions depend on."""
+        return _hash([*self._asked, self.names(("",))])
+
+    def asked(self) -> str:
+        """Hash of settings, rows and images: where two are alike, their results may be compared."""
+        return _hash(self._asked)
+
+    @cached_property
+    def _asked(self) -> list[Any]:
         columns = sorted(self.config.columns())
-        content = [
+        return [
             RULES_VERSION,
             self.config.model_dump(mode="json", exclude={"in_mean", "dataset", "groups"}),
             {role: part.digest(columns, sorted(self.config.images())) for role, part in self.parts.items()},
-            self.names(("",)),
         ]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _hash(content: Sequence[Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -63,14 +63,15 @@ class Examples:
     """Pictures, captions, questions and answers of table rows; to be given only where
     `report: {examples: true}` allows it.
 
-    Keys are (table of the suite, row from 1) as in `RetrievalExample` and `AnsweredQuestion`; pictures are
-    PNG or JPEG bytes, padded to a square about the centre.
+    Keys are (table of the suite, row from 1) as in `RetrievalExample` and `AnsweredQuestion`, before them the
+    task where it says which columns to read; pictures are PNG or JPEG bytes, padded to a square about the
+    centre.
     """
 
     pictures: Mapping[tuple[str, int], bytes] = field(default_factory=dict)
     captions: Mapping[tuple[str, int], str] = field(default_factory=dict)
-    questions: Mapping[tuple[str, int], str] = field(default_factory=dict)
-    answers: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    questions: Mapping[tuple[str, str, int], str] = field(default_factory=dict)
+    answers: Mapping[tuple[str, str, int], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -118,13 +118,13 @@ def _questions(results: Results, task: str, model: str, examples: Examples) -> t
 
 
 def _example(row: AnsweredQuestion, examples: Examples) -> AnsweredExample:
-    asked = (row.table, row.row)
-    given = "" if row.answer_row is None else examples.answers.get((row.answer_table, row.answer_row), "")
+    asked = (row.task, row.table, row.row)
+    given = None if row.answer_row is None else (row.task, row.answer_table, row.answer_row)
     return AnsweredExample(
         right=row.right,
         question_type=row.question_type,
-        picture=data_address(examples.pictures.get(asked)),
+        picture=data_address(examples.pictures.get((row.table, row.row))),
         question=examples.questions.get(asked, ""),
         truth=examples.answers.get(asked, ""),
-        given=given,
+        given=examples.answers.get(given, "") if given else "",
     )

@@ -16,12 +16,13 @@ from meddistill.evaluation.statistics.stability import stability
 MODELS = ("student", "radiology", "skin", TEACHER_MEAN)
 
 
-def _run(values: dict[str, float], *, suite: str = "0" * 64) -> Results:
+def _run(values: dict[str, float], *, suite: str = "0" * 64, asked: str = "0" * 64) -> Results:
     """Results whose scores on `findings` are these."""
     rows = [_row(model, "findings", value) for model, value in values.items()]
     rows += [_row(model, "retrieval", None if model == "skin" else 0.3) for model in values]
     rows += [_row(model, MEAN_TASK, None if model == "skin" else 0.4) for model in values]
     task = {"family": "knn", "main_metric": "accuracy", "n": 4, "patients": 4, "modalities": {}}
+    prints = {name: name for name in MODELS} | {"student": str(values)}
     return Results(
         suite="tiny",
         suite_sha256=suite,
@@ -31,9 +32,11 @@ def _run(values: dict[str, float], *, suite: str = "0" * 64) -> Results:
         rule="none",
         versions={},
         models=tuple(
-            ModelFacts(name=name, role="teacher", fingerprint=name, has_text=True) for name in MODELS
+            ModelFacts(name=name, role="teacher", fingerprint=prints[name], has_text=True) for name in MODELS
         ),
-        tasks=tuple(TaskFacts(name=name, in_mean=True, **task) for name in ("findings", "retrieval")),
+        tasks=tuple(
+            TaskFacts(name=name, in_mean=True, sha256=asked, **task) for name in ("findings", "retrieval")
+        ),
         results=tuple(rows),
         places=(Place(model="student", task="findings", first=values["student"], rank=1.0, models=4),),
     )
@@ -104,6 +107,10 @@ def test_refusals() -> None:
         stability({"a": RUNS["a"]})
     with pytest.raises(ConfigError, match=r"of one suite.*a, b differ"):
         stability({"a": RUNS["a"], "b": _run(_values(1, 1, 1, 1), suite="1" * 64)})
+    with pytest.raises(ConfigError, match=r"same rows and images; those of a and b differ in findings, ret"):
+        stability({"a": RUNS["a"], "b": _run(_values(1, 1, 1, 1), asked="1" * 64)})
+    with pytest.raises(ConfigError, match=r"different runs; a and again have the same models"):
+        stability({"a": RUNS["a"], "b": RUNS["b"], "again": RUNS["a"]})
     with pytest.raises(ConfigError, match="in common"):
         stability({"a": RUNS["a"], "b": RUNS["b"].model_copy(update={"results": ()})})
 

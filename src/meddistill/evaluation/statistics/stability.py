@@ -5,7 +5,7 @@ together, so that a rank correlation near 1 may say little of the student: read 
 beats a model beside it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, permutations
 from typing import Literal
 
@@ -85,7 +85,8 @@ Scores = Mapping[tuple[str, str], NDArray[np.float64]]
 def stability(runs: Mapping[str, Results]) -> Stability:
     """Compare runs, by name, of one suite. Models and tasks that only some runs know are left out.
 
-    Raises ConfigError for fewer than two runs, for different suites, or for runs without a common model.
+    Raises ConfigError for fewer than two runs, for different suites or rows, for the same models twice, or
+    for runs without a common model.
     """
     _check(runs)
     every = list(runs.values())
@@ -112,11 +113,38 @@ def _check(runs: Mapping[str, Results]) -> None:
         rules.append(
             f"`results` must be of one suite with the same settings; those of {named} differ. Evaluate again."
         )
+    rules += [] if rules else [*_other_rows(runs), *_same_models(runs)]
     if not rules and not _scores(list(runs.values())):
         rules.append("`results` must have a model in common, by name; got none. Name the models alike.")
     if rules:
         subject = "compare"
         raise ConfigError(subject, rules)
+
+
+def _other_rows(runs: Mapping[str, Results]) -> Iterator[str]:
+    """One rule for the tasks whose rows, images or prompts changed between two runs."""
+    first, *others = runs
+    known = {task.name: task.sha256 for task in runs[first].tasks}
+    for name in others:
+        changed = [task.name for task in runs[name].tasks if known.get(task.name, task.sha256) != task.sha256]
+        if changed:
+            yield (
+                f"`results` must be of the same rows and images; those of {first} and {name} differ in "
+                f"{', '.join(changed)}. Evaluate again."
+            )
+
+
+def _same_models(runs: Mapping[str, Results]) -> Iterator[str]:
+    """A rule for every run whose models are all those of an earlier one: nothing was drawn anew."""
+    seen: dict[tuple[tuple[str, str], ...], str] = {}
+    for name, each in runs.items():
+        models = tuple(sorted((model.name, model.fingerprint) for model in each.models))
+        if models in seen:
+            yield (
+                f"`results` must be of different runs; {seen[models]} and {name} have the same models. "
+                "Name each once."
+            )
+        seen.setdefault(models, name)
 
 
 def _scores(runs: Sequence[Results]) -> dict[tuple[str, str], NDArray[np.float64]]:
