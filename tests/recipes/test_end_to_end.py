@@ -14,6 +14,7 @@ import torch
 import yaml
 from PIL import Image
 
+from meddistill.data import unreadable
 from meddistill.evaluation.dumps import read_predictions
 from meddistill.evaluation.results import MEAN_TASK, TEACHER_MEAN, Results
 from meddistill.features.reader import FeatureStore
@@ -49,7 +50,7 @@ def test_the_folder_has_what_the_documents_promise(finished_run: Path) -> None:
     names = {path.name for path in finished_run.iterdir() if not path.name.startswith(".")}
     assert names == {
         "recipe.yaml", "steps.json", "features", "stages", "student", "evaluation", "bundle", "audit.json",
-        "report.html",
+        "report.html", "decoded_images",
     }  # fmt: skip
     assert {path.name for path in (finished_run / "stages").iterdir()} == set(STAGES)
     steps = json.loads((finished_run / "steps.json").read_text())
@@ -194,7 +195,10 @@ def test_nothing_tells_about_the_machine(finished_run: Path, small_world: Path) 
     assert telling == []
 
 
-def test_running_again_does_nothing_and_says_so(own_run: Path, small_world: Path) -> None:
+def test_running_again_does_nothing_and_says_so(
+    own_run: Path, small_world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unreadable, "decode", None)  # no image is looked at twice
     before = digests(own_run)
     started = time.monotonic()
     diary = do_run(small_world, own_run)
@@ -208,6 +212,17 @@ def test_running_again_does_nothing_and_says_so(own_run: Path, small_world: Path
         "report: done already",
     ]  # fmt: skip
     assert seconds < 8
+
+
+def test_a_report_with_examples_keeps_the_ids_that_it_shows(
+    own_run: Path, small_world: Path, rows: list[dict[str, str]]
+) -> None:
+    hidden = pq.read_table(own_run / "evaluation/predictions/probe/student.parquet")["sample"].to_pylist()
+    diary = do_run(small_world, own_run, "report.examples=true")
+    shown = pq.read_table(own_run / "evaluation/predictions/probe/student.parquet")["sample"].to_pylist()
+    assert "evaluate: done anew, since these changed: examples (new)" in diary.said
+    assert set(shown) <= {row["image"] for row in rows}
+    assert not set(hidden) & set(shown)
 
 
 def _redone(before: dict[str, str], after: dict[str, str]) -> set[str]:

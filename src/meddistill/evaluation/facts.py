@@ -64,7 +64,7 @@ def task_facts(task: AnyTask, facts: Mapping[str, Any]) -> TaskFacts:
         patients=len(np.unique(tested.patients)),
         modalities={name: count for name, count in Counter(tested.samples.modalities).items() if name},
         in_mean=task.config.in_mean,
-        sha256=task.asked(),
+        sha256=task.sha256(),
         datasets=task.config.dataset,
         prompts_sha256=facts.get("prompts_sha256"),
         facts=own,

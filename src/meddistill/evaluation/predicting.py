@@ -50,7 +50,9 @@ class Said:
 
 
 def predict_all(setting: Setting) -> Said:
-    """Predictions of all models on all tasks."""
+    """Predictions of all models on all tasks. Raises ConfigError for a model with the name of a baseline."""
+    baselines = {task.name: task.baselines() for task in setting.tasks}
+    _check_names(setting, baselines)
     dumps: Dumps = {}
     lacking: dict[tuple[str, str], str] = {}
     digests = {task.name: task.digest() for task in setting.tasks}
@@ -66,7 +68,7 @@ def predict_all(setting: Setting) -> Said:
                     dumps[key] = found
                 advance(1)
     dumps |= _combine_all(setting, dumps)
-    return Said(dumps=dumps, baselines=_baselines(setting), lacking=lacking)
+    return Said(dumps=dumps, baselines=_baselines(setting, baselines), lacking=lacking)
 
 
 def _predict(setting: Setting, task: AnyTask, embeddings: Embeddings, digest: str) -> Predictions | str:
@@ -117,19 +119,26 @@ def _combine_all(setting: Setting, dumps: Dumps) -> Dumps:
     return found
 
 
-def _baselines(setting: Setting) -> Dumps:
+def _check_names(setting: Setting, baselines: Mapping[str, Mapping[str, Predictions]]) -> None:
+    taken = {each.model.name for each in setting.models} | {TEACHER_MEAN}
+    clashes = {task: sorted(taken.intersection(named)) for task, named in baselines.items()}
+    rules = [
+        f"`models` must not have the name of a baseline of task {task}; got {', '.join(clash)}. Rename."
+        for task, clash in clashes.items()
+        if clash
+    ]
+    if rules:
+        subject = "evaluation"
+        raise ConfigError(subject, rules)
+
+
+def _baselines(setting: Setting, of_task: Mapping[str, Mapping[str, Predictions]]) -> Dumps:
     """Predictions of the tasks' own baselines by (name, task); made only where they are not on disk."""
     found: Dumps = {}
-    taken = {each.model.name for each in setting.models} | {TEACHER_MEAN}
     for task in setting.tasks:
-        baselines = task.baselines()
+        baselines = of_task[task.name]
         if not baselines:
             continue
-        clash = sorted(taken.intersection(baselines))
-        if clash:
-            rule = f"`models` must not have the name of a baseline; got {', '.join(clash)}. Rename."
-            subject = f"task {task.name}"
-            raise ConfigError(subject, [rule])
         with setting.progress.track(f"{task.name}: baselines", len(baselines), unit="models") as advance:
             for name in baselines:
                 path = _path(setting.folder, task.name, name)

@@ -82,14 +82,14 @@ class Task(ABC, Generic[Config, Kind]):
 
     def digest(self) -> str:
         """Hash of everything but the model that the dumped predictions depend on."""
-        return _hash([*self._asked, self.names(("",))])
+        return _hash([*self._content, self.names(("",))])
 
-    def asked(self) -> str:
+    def sha256(self) -> str:
         """Hash of settings, rows and images: where two are alike, their results may be compared."""
-        return _hash(self._asked)
+        return _hash(self._content)
 
     @cached_property
-    def _asked(self) -> list[Any]:
+    def _content(self) -> list[Any]:
         columns = sorted(self.config.columns())
         return [
             RULES_VERSION,

@@ -50,6 +50,7 @@ def run_recipe(
         if session.is_main_process:
             _look_at_models(session, until)
             _look_at_data(session, until)
+            session.decoded.write()
             for step in again:
                 session.folder.forget(step)
             write_changed(session.folder.recipe, loaded.as_yaml().encode())

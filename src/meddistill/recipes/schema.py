@@ -109,7 +109,9 @@ class ReportConfig(_Section):
     """What the report may show."""
 
     examples: bool = False
-    """Whether images and captions of the evaluation may stand in the report."""
+    """Whether images, captions, questions and outlines of the evaluation may stand in the report, and ids of
+    samples in the predictions.
+    """
 
 
 class Recipe(_Section):

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from meddistill.data.decoded import DECODED, DecodedImages
 from meddistill.data.keys import image_keys
 from meddistill.data.samples import Samples, count_rows
 from meddistill.data.unreadable import read_readable
@@ -72,11 +73,21 @@ class Session:
             yield
 
     @cached_property
+    def decoded(self) -> DecodedImages:
+        """Which images of the recipe's tables an earlier run could decode."""
+        return DecodedImages(self.folder.path / DECODED)
+
+    @cached_property
     def samples(self) -> Samples:
         """The training table, its bad rows reported or dropped as the table's `on_error` says."""
         listed = [name for name in (self.recipe.features.availability.column,) if name is not None]
         return read_readable(
-            self.recipe.data.train, base=self.base, columns=listed, lists=listed, progress=self.progress
+            self.recipe.data.train,
+            base=self.base,
+            columns=listed,
+            lists=listed,
+            progress=self.progress,
+            decoded=self.decoded,
         )
 
     @cached_property
@@ -85,7 +96,8 @@ class Session:
         suite = self.loaded.suite
         if suite is None:
             return None
-        return SuiteTables(suite, base=self.loaded.suite_base, progress=self.progress)
+        base = self.loaded.suite_base
+        return SuiteTables(suite, base=base, progress=self.progress, decoded=self.decoded)
 
     @property
     def left_out(self) -> tuple[str, ...]:

@@ -8,9 +8,9 @@ import torch
 from sklearn.metrics import accuracy_score
 from torchmetrics.functional.classification import multiclass_accuracy
 
-from meddistill.evaluation.statistics.bootstrap import Resampler, mean_of_defined
+from meddistill.evaluation.statistics.bootstrap import Resampler, mean_of_defined, weighted_mean
 from meddistill.evaluation.statistics.config import BootstrapConfig
-from meddistill.evaluation.vqa.metrics import rightness, weighted_accuracy
+from meddistill.evaluation.vqa.metrics import rightness
 
 
 def test_every_resample_equals_scikit_learns() -> None:
@@ -18,7 +18,7 @@ def test_every_resample_equals_scikit_learns() -> None:
     scores, truth = random.random((300, 7)), random.integers(0, 7, 300)
     groups = np.unique(random.integers(0, 40, 300), return_inverse=True)[1]
     weights = Resampler(BootstrapConfig(resamples=50)).weights(np.unique(groups))
-    ours = weighted_accuracy(rightness(scores, truth), weights, groups)
+    ours = weighted_mean(rightness(scores, truth), weights, groups)
     chosen = scores.argmax(axis=1)
     oracle = [accuracy_score(truth, chosen, sample_weight=each[groups]) for each in weights]
     np.testing.assert_allclose(ours, oracle)
@@ -39,9 +39,9 @@ def test_an_answer_outside_the_vocabulary_is_wrong() -> None:
 
 def test_no_question_with_weight_is_undefined() -> None:
     weights = np.array([[1, 1], [0, 2], [0, 0]], dtype=np.float32)
-    found = weighted_accuracy(np.array([1.0, 1.0, 0.0]), weights, np.array([0, 0, 1]))
+    found = weighted_mean(np.array([1.0, 1.0, 0.0]), weights, np.array([0, 0, 1]))
     np.testing.assert_allclose(found, [2 / 3, 0, np.nan])
-    nothing = weighted_accuracy(np.zeros(0), np.zeros((3, 0), dtype=np.float32), np.zeros(0, dtype=np.int64))
+    nothing = weighted_mean(np.zeros(0), np.zeros((3, 0), dtype=np.float32), np.zeros(0, dtype=np.int64))
     assert np.isnan(nothing).all()
 
 
@@ -56,5 +56,5 @@ def test_a_thousand_resamples_of_five_thousand_rows_are_quick() -> None:
     weights = Resampler(BootstrapConfig(resamples=1000)).weights(np.arange(2000))
     start = time.process_time()
     for _ in range(10):
-        weighted_accuracy(right, weights, groups)
+        weighted_mean(right, weights, groups)
     assert time.process_time() - start < 5

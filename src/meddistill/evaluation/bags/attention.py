@@ -54,7 +54,8 @@ def fit_attention(
 
 def attend(model: GatedAttention, bags: Sequence[Floats]) -> BagScores:
     """Class probabilities and attention of whole bags, one after the other, without dropout."""
-    found = [model(bag) for bag in bags]
+    with threadpool_limits(1):  # as in training
+        found = [model(bag) for bag in bags]
     probabilities = np.stack([each for each, _ in found]).astype(np.float64)
     return BagScores(
         probabilities=probabilities / probabilities.sum(axis=1, keepdims=True),

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from meddistill.evaluation.task_config import Strict, TaskConfig
 
@@ -17,6 +17,14 @@ PLACEHOLDERS: Final = ("{}", "{c}")
 DEFAULT_GRID: Final = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
+def _with_one_placeholder(template: str) -> str:
+    if sum(template.count(mark) for mark in PLACEHOLDERS) != 1:
+        msg = f"a template must have one `{{}}` or `{{c}}`; got {template!r}."
+        raise ValueError(msg)
+    return template
+
+
+Templates = Annotated[list[Annotated[str, AfterValidator(_with_one_placeholder)]], Field(min_length=1)]
 Target = Annotated[float, Field(gt=0, le=1)]
 Shots = Annotated[int, Field(ge=1)]
 
@@ -91,22 +99,13 @@ class ZeroShotConfig(_ClassConfig):
     """Label → a phrase that fills every template, or a list of whole prompts. A plain list of labels names
     itself.
     """
-    templates: list[str] = Field(default=["{}"], min_length=1)
+    templates: Templates = Field(default=["{}"])
     """Texts with one placeholder each, `{}` or `{c}`; their embeddings are averaged."""
 
     @field_validator("classes", mode="before")
     @classmethod
     def _list_names_itself(cls, value: object) -> object:
         return {str(each): str(each) for each in value} if isinstance(value, list) else value
-
-    @field_validator("templates")
-    @classmethod
-    def _one_placeholder(cls, value: list[str]) -> list[str]:
-        for template in value:
-            if sum(template.count(mark) for mark in PLACEHOLDERS) != 1:
-                msg = f"`templates` must each have one `{{}}` or `{{c}}`; got {template!r}."
-                raise ValueError(msg)
-        return value
 
     @model_validator(mode="after")
     def _no_blank_prompt(self) -> "ZeroShotConfig":

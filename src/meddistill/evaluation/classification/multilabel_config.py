@@ -9,9 +9,9 @@ from pydantic import Field, field_validator, model_validator
 
 from meddistill.evaluation.classification.config import (
     DEFAULT_GRID,
-    PLACEHOLDERS,
     OperatingPoint,
     Regularisation,
+    Templates,
     filled,
 )
 from meddistill.evaluation.task_config import Strict, TaskConfig
@@ -72,21 +72,12 @@ class ZeroShotMultilabelConfig(_LabelsConfig):
     """A table without the tested patients, on which thresholds are chosen."""
     prompts: dict[str, str | LabelPrompts] = Field(default={})
     """Label → a phrase that fills both kinds of templates, or whole prompts; others are their own phrase."""
-    positive_templates: Prompts = Field(default=["{}"])
+    positive_templates: Templates = Field(default=["{}"])
     """Texts with one placeholder each, `{}` or `{c}`; their embeddings are averaged."""
-    negative_templates: Prompts = Field(default=["no {}"])
+    negative_templates: Templates = Field(default=["no {}"])
     """The same for the absence of a label."""
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """What cosines are divided by; it moves the mean over several models, never the AUC of one."""
-
-    @field_validator("positive_templates", "negative_templates")
-    @classmethod
-    def _one_placeholder(cls, value: list[str]) -> list[str]:
-        for template in value:
-            if sum(template.count(mark) for mark in PLACEHOLDERS) != 1:
-                msg = f"templates must each have one `{{}}` or `{{c}}`; got {template!r}."
-                raise ValueError(msg)
-        return value
 
     @model_validator(mode="after")
     def _prompts_fit(self) -> "ZeroShotMultilabelConfig":

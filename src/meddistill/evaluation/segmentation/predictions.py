@@ -15,7 +15,7 @@ from meddistill.evaluation.exhibits import AnyExhibit, MaskExample
 from meddistill.evaluation.predictions import Ints, Predictions, numbers
 from meddistill.evaluation.score import Score, by_modality
 from meddistill.evaluation.segmentation.metrics import MAIN, Mask
-from meddistill.evaluation.statistics.bootstrap import Replicates, Resampler
+from meddistill.evaluation.statistics.bootstrap import Resampler, weighted_mean
 
 MISSED: Final = "missed"
 INVENTED: Final = "invented"
@@ -135,9 +135,11 @@ class MaskPredictions(Predictions):
     ) -> Score:
         counted = [rows[np.isfinite(values[rows])] for rows in fits]
         patients = np.unique(self.patients[counted[0]])
-        weights = resampler.weights(patients).astype(np.float64)
+        weights = resampler.weights(patients)
         groups = [np.searchsorted(patients, self.patients[rows]) for rows in counted]
-        found = [_mean(values[rows], group, weights) for rows, group in zip(counted, groups, strict=True)]
+        found = [
+            weighted_mean(values[rows], weights, group) for rows, group in zip(counted, groups, strict=True)
+        ]
         return Score(
             metric=name,
             replicates=np.mean(found, axis=0),
@@ -148,16 +150,6 @@ class MaskPredictions(Predictions):
             spread=float(np.std([fit[0] for fit in found], ddof=1)) if len(fits) > 1 else None,
             main=name == MAIN and not modality,
         )
-
-
-def _mean(values: NDArray[np.float64], groups: NDArray[np.intp], weights: NDArray[np.float64]) -> Replicates:
-    """Mean of `values` under the `weights` [R, p] of their `groups`, [R]; NaN where no weight is left."""
-    patients = weights.shape[1]
-    totals = np.bincount(groups, values, patients)
-    counts = np.bincount(groups, minlength=patients)
-    with np.errstate(invalid="ignore"):
-        mean: Replicates = (weights @ totals) / (weights @ counts)
-    return mean
 
 
 def mask_png(mask: Mask) -> bytes:

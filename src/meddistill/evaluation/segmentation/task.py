@@ -124,13 +124,12 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
 
     def baselines(self) -> Mapping[str, MaskPredictions]:
         """Nothing marked at all; and what is marked in most training masks, laid over every image."""
-        tested = self.masks["test"]
 
         def nothing(_: int, place: int) -> Floats:
-            return np.zeros(tested.shapes[place], dtype=np.float32)
+            return np.zeros(self.masks["test"].shapes[place], dtype=np.float32)
 
         def mean(_: int, place: int) -> Floats:
-            shape = tested.shapes[place]
+            shape = self.masks["test"].shapes[place]
             return at_pixels(self._prior, _whole(shape), shape)[0]
 
         makers = {ALL_BACKGROUND: nothing, MEAN_MASK: mean}

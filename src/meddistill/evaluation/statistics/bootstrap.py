@@ -84,6 +84,27 @@ def estimate(replicates: Replicates, *, patients: int, level: float) -> Estimate
     return Estimate(value=float(point), low=float(low), high=float(high), failed=failed)
 
 
+def weighted_mean(values: NDArray[np.float64], weights: Weights, groups: NDArray[np.int64]) -> Replicates:
+    """Σ w·value / Σ w for every resample, [R]; NaN where no row has weight.
+
+    Parameters
+    ----------
+    values
+        One a row, [n].
+    weights
+        [R, p]: weight of every patient in every resample.
+    groups
+        [n]: which column of `weights` a row belongs to.
+    """
+    patients = weights.shape[1]
+    total = np.bincount(groups, weights=values, minlength=patients)
+    count = np.bincount(groups, minlength=patients).astype(np.float64)
+    exact = weights.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        mean: Replicates = (exact @ total) / (exact @ count)
+    return mean
+
+
 def mean_replicates(parts: Sequence[Replicates]) -> Replicates:
     """Unweighted mean, resample by resample; undefined where a part is."""
     return np.mean(np.stack(parts), axis=0)

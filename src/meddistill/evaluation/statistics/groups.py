@@ -12,7 +12,13 @@ import numpy as np
 
 from meddistill.evaluation.predictions import Predictions, Rate
 from meddistill.evaluation.score import Mask, Score
-from meddistill.evaluation.statistics.bootstrap import DECIMALS, Replicates, Resampler, estimate
+from meddistill.evaluation.statistics.bootstrap import (
+    DECIMALS,
+    Replicates,
+    Resampler,
+    estimate,
+    weighted_mean,
+)
 from meddistill.evaluation.statistics.records import GroupGap, GroupScore
 
 BLANK = "rows whose group is not known"
@@ -177,11 +183,7 @@ def _rate_score(
 
     def score(mask: Mask) -> Score:
         patients, owners = np.unique(predictions.patients[mask], return_inverse=True)
-        weights = resampler.weights(patients).astype(np.float64)
-        rows = np.bincount(owners, minlength=len(patients)).astype(np.float64)
-        hits = np.bincount(owners, weights=rate.hit[mask], minlength=len(patients))
-        with np.errstate(invalid="ignore"):
-            replicates: Replicates = (weights @ hits) / (weights @ rows)
+        replicates = weighted_mean(rate.hit[mask].astype(np.float64), resampler.weights(patients), owners)
         n = len(np.unique(predictions.rows[mask]))
         return Score(metric=name, replicates=replicates, n=n, patients=len(patients))
 

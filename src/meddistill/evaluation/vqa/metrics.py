@@ -1,4 +1,4 @@
-"""Accuracies over weighted questions, for all resamples at once.
+"""Names of the accuracies of answers, and how right an answer is.
 
 - `accuracy`: weighted share of questions that are answered rightly: exact match of normalised answers, which
   is the VQA score of data with one right answer. An answer outside the vocabulary is wrong.
@@ -12,31 +12,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from meddistill.evaluation.statistics.bootstrap import Replicates, Weights
-
 MAIN: Final = "accuracy"
 MACRO: Final = "macro_accuracy"
-
-
-def weighted_accuracy(right: NDArray[np.float64], weights: Weights, groups: NDArray[np.int64]) -> Replicates:
-    """Σ w·right / Σ w for every resample, [R]; NaN where no question has weight.
-
-    Parameters
-    ----------
-    right
-        How right every answer is, 0 to 1, [n].
-    weights
-        [R, p]: weight of every patient in every resample.
-    groups
-        [n]: which column of `weights` a question belongs to.
-    """
-    patients = weights.shape[1]
-    total = np.bincount(groups, weights=right, minlength=patients)
-    count = np.bincount(groups, minlength=patients).astype(np.float64)
-    exact = weights.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        share: Replicates = (exact @ total) / (exact @ count)
-    return share
 
 
 def rightness(scores: NDArray[np.float64], truth: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -13,8 +13,8 @@ from meddistill.evaluation.exhibits import AnsweredQuestion
 from meddistill.evaluation.predictions import Ints, Predictions, by_hash, lists, matrix, numbers, words
 from meddistill.evaluation.results import ALL_ROWS
 from meddistill.evaluation.score import Mask, Score, by_modality
-from meddistill.evaluation.statistics.bootstrap import Replicates, Resampler, mean_of_defined
-from meddistill.evaluation.vqa.metrics import MACRO, MAIN, rightness, weighted_accuracy
+from meddistill.evaluation.statistics.bootstrap import Replicates, Resampler, mean_of_defined, weighted_mean
+from meddistill.evaluation.vqa.metrics import MACRO, MAIN, rightness
 from meddistill.evaluation.vqa.questions import CLOSED, OPEN, OUTSIDE
 
 # Answers kept for every question. The rest would make the dump of a large vocabulary hundreds of times as
@@ -198,7 +198,7 @@ class _Judge:
     def _replicates(self, mask: Mask) -> tuple[Replicates, int]:
         patients, groups = np.unique(self._patients[mask], return_inverse=True)
         weights = self._resampler.weights(patients)
-        return weighted_accuracy(self._right.mean(axis=0)[mask], weights, groups), len(patients)
+        return weighted_mean(self._right.mean(axis=0)[mask], weights, groups), len(patients)
 
 
 def setting_of(kind: str) -> str:

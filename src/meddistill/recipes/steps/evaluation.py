@@ -1,6 +1,7 @@
 """Student, teachers and baselines through the suite."""
 
 from pathlib import Path
+from typing import Any
 
 from meddistill.evaluation.embedders import ModelEmbedder, load_student_as_teacher
 from meddistill.evaluation.evaluate import evaluate
@@ -16,7 +17,7 @@ def evaluate_models(session: Session) -> None:
     if recipe.evaluate is None or suite is None or tables is None:
         return
     models = _models(session)
-    inputs = {
+    inputs: dict[str, Any] = {
         "suite": digest(suite.model_dump(mode="json")),
         "tables": tables.digests(),
         "models": {model.name: model.fingerprint for model in models},
@@ -26,6 +27,8 @@ def evaluate_models(session: Session) -> None:
     stated = {name: facts["logit_scale"] for name, facts in teachers if "logit_scale" in facts}
     if stated:
         inputs["stated_scales"] = stated
+    if recipe.report.examples:
+        inputs["examples"] = True
     results = session.folder.evaluation / RESULTS_FILE
     if session.may_skip("evaluate", inputs, there=results.is_file()):
         return
@@ -37,6 +40,7 @@ def evaluate_models(session: Session) -> None:
         base=session.loaded.suite_base,
         folder=session.folder.evaluation,
         progress=session.progress,
+        examples=recipe.report.examples,
         tables=tables,
     )
     session.folder.finish("evaluate", inputs, files=[results])
