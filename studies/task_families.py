@@ -166,6 +166,7 @@ def _table(results: Results) -> str:
     rows = []
     for task in results.tasks:
         cells = []
+        counts = {row.n for row in results.of(task=task.name) if row.main and row.n}
         for model in models:
             row = results.main(model, task.name)
             value = None if row is None else row.value
@@ -174,8 +175,8 @@ def _table(results: Results) -> str:
             else:
                 interval = "" if row.low is None else f" ({row.low:.2f} to {row.high:.2f})"
                 cells.append(f"{value:.3f}{interval}")
-        rows.append([task.name, task.main_metric, str(task.n), *cells])
-    return table(["task", "metric", "rows", *models], rows)
+        rows.append([task.name, task.main_metric, " or ".join(map(str, sorted(counts))), *cells])
+    return table(["task", "metric", "n", *models], rows)
 
 
 if __name__ == "__main__":

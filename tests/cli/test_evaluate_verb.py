@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 
 from meddistill.cli import main
 from meddistill.evaluation.results import Results
@@ -168,6 +169,26 @@ def test_what_it_refuses(
         assert code == 2, given
         assert message in err, (message, err)
     assert not (tmp_path / "evaluations").exists()
+
+
+def test_images_that_a_run_learnt_from_are_not_judged(
+    say: Say, small_world: Path, finished_run: Path, tmp_path: Path
+) -> None:
+    """Whether the run, its student or its bundle is named; a copy elsewhere has no store beside it."""
+    base = small_world.parent
+    suite = yaml.safe_load((base / "suite.yaml").read_text())
+    learnt = yaml.safe_load(small_world.read_text())["data"]["train"]
+    tables = {"learnt": learnt}
+    task = {"name": "captions", "kind": "retrieval", "table": "learnt"}
+    path = write_yaml(base / "learnt.yaml", {"name": suite["name"], "tables": tables, "tasks": [task]})
+    elsewhere = shutil.copytree(finished_run / "student", tmp_path / "copy")
+    out = ("--suite", path, "--out", tmp_path / "out", "--quiet")
+    code, _, err = say("evaluate", finished_run, f"shipped={finished_run / 'bundle'}", elsewhere, *out)
+    assert code == 2
+    for word in (f"`{finished_run.name}` learnt from those in row", "`shipped` learnt from those in row"):
+        assert word in err, err
+    assert "`copy`" not in err
+    assert say("evaluate", elsewhere, *out)[0] == 0
 
 
 def test_a_damaged_bundle_is_not_judged(say: Say, small_world: Path, own_run: Path) -> None:

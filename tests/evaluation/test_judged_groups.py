@@ -207,6 +207,9 @@ def test_every_number_says_what_it_rests_on(results: Results) -> None:
             assert row.n >= row.patients > 0
             assert row.seed == 42
             assert row.library.startswith("meddistill ")
+    for other in (*results.differences, *results.comparisons):
+        assert other.seed == 42
+        assert "scipy " in other.library
     probe = results.main("first", "probe")
     assert "scikit-learn " in probe.library
     assert "scikit-learn " not in results.main("first", "zero").library

@@ -83,6 +83,7 @@ def difference(other: str, task: str, *, half: float = 0.02) -> Difference | Non
         patients=20,
         better=0.9,
         seed=0,
+        library="ours",
     )
 
 

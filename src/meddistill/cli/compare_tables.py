@@ -4,7 +4,7 @@ from rich.table import Table
 
 from meddistill.cli.console import stdout_console
 from meddistill.evaluation.statistics.stability import Spread, Stability
-from meddistill.report.words import DASH, number, plain_name, plural
+from meddistill.report.words import DASH, SEEN, number, plain_name, plural
 
 
 def print_stability(found: Stability) -> None:
@@ -14,6 +14,8 @@ def print_stability(found: Stability) -> None:
     for table in (_spreads(found), _agreement(found), _beaten(found)):
         if table.row_count:
             console.print(table)
+    if any(row.seen for row in found.spreads):
+        console.print(f"{SEEN} pretrained on images of that data set", markup=False)
 
 
 def _models(found: Stability) -> list[str]:
@@ -39,7 +41,8 @@ def _spread(row: Spread | None) -> str:
     if row is None:
         return DASH
     first = "" if row.first is None else f"\n({row.first:.0%})"
-    return f"{number(row.mean)} ± {number(row.sd)}{first}"
+    mark = SEEN if row.seen else ""
+    return f"{number(row.mean)} ± {number(row.sd)}{mark}{first}"
 
 
 def _agreement(found: Stability) -> Table:

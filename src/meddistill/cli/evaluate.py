@@ -45,7 +45,7 @@ def evaluate(
         rule = "`--set` and `--smoke` must be left out with `--suite`: they change recipes. Change the suite."
         raise ConfigError(_SUBJECT, [rule])
     from meddistill.cli.console import stdout_console
-    from meddistill.cli.running import rich_table
+    from meddistill.cli.running import print_scores
     from meddistill.evaluation.results import RESULTS_FILE
     from meddistill.recipes.judge import REPORT_FILE, judge
     from meddistill.recipes.summary import table_of
@@ -53,8 +53,8 @@ def evaluate(
     results, folder = judge(
         models, suite, out=options.out, student=student, examples=examples, progress=options.progress()
     )
+    print_scores(table_of(results, with_intervals=True))
     console = stdout_console()
-    console.print(rich_table(table_of(results, with_intervals=True)))
     for label, path in (("results", folder / RESULTS_FILE), ("report", folder / REPORT_FILE)):
         console.print(f"{label + ':':<12} {path}", markup=False, highlight=False, soft_wrap=True)
 

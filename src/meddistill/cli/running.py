@@ -34,9 +34,17 @@ def print_outcome(session: Session, *, until: Step) -> None:
     console = stdout_console()
     scores = score_table(session.folder) if STEPS.index(until) >= STEPS.index("evaluate") else None
     if scores is not None:
-        console.print(rich_table(scores))
+        print_scores(scores)
     for label, path in session.folder.results():
         console.print(f"{label + ':':<12} {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_scores(scores: ScoreTable) -> None:
+    """The scores, and below them what must be known beside them, on stdout."""
+    console = stdout_console()
+    console.print(rich_table(scores))
+    for note in scores.notes:
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
 
 
 def rich_table(scores: ScoreTable) -> Table:

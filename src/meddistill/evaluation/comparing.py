@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -27,6 +28,8 @@ from meddistill.evaluation.statistics.paired import bootstrap_p, holm, least_p, 
 from meddistill.evaluation.statistics.places import places
 from meddistill.evaluation.statistics.records import Comparison, GroupGap, GroupScore, Place, Ranking
 from meddistill.evaluation.tidy import library
+
+_LIBRARIES: Final = ("scipy",)  # its tests
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +155,7 @@ def _difference(judged: Judged, pair: tuple[str, str], task: str, family: str) -
         n=mine.n,
         patients=mine.patients,
         seed=judged.config.seed,
+        library=library(_LIBRARIES),
     )
 
 
@@ -201,6 +205,8 @@ def _comparison(judged: Judged, model: str, other: str, rows: Sequence[Differenc
         p_value=test.p_value,
         seen_tasks=tuple(row.task for row in counted if row.seen),
         note="; ".join(note for note in notes if note),
+        seed=judged.config.seed,
+        library=library(_LIBRARIES),
     )
 
 

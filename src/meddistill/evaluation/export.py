@@ -49,7 +49,7 @@ def write_exports(results: Results, folder: Path) -> tuple[Path, ...]:
 def write_stability(found: Stability, folder: Path) -> tuple[Path, ...]:
     """Write `compare.json` and a CSV for each of its tables."""
     tables = {
-        "scores": table_of([row.model_dump() for row in found.spreads], [Spread]),
+        "scores": table_of([_plain(row.model_dump()) for row in found.spreads], [Spread]),
         "beaten": table_of([row.model_dump() for row in found.beaten], [Beaten]),
         "agreement": table_of([row.model_dump() for row in found.agreement], [RankAgreement]),
     }

@@ -85,6 +85,7 @@ class Difference(_Record):
     p_mcnemar: float | None = None
     seen: tuple[str, ...] = ()
     seed: int
+    library: str
 
 
 class ModelFacts(_Record):

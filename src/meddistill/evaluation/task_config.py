@@ -76,10 +76,14 @@ class TaskConfig(Strict):
         """Role → table; the role is the name of the config's field."""
         raise NotImplementedError
 
+    def tested_role(self) -> str:
+        """The role of the rows that are judged."""
+        roles = self.tables()
+        return "test" if "test" in roles else next(iter(roles))
+
     def tested_table(self) -> str:
         """The table whose rows are judged."""
-        tables = self.tables()
-        return tables.get("test") or next(iter(tables.values()))
+        return self.tables()[self.tested_role()]
 
     @property
     def allows_shared(self) -> bool:

@@ -15,8 +15,9 @@ from meddistill.evaluation.results import Results
 from meddistill.evaluation.suite_check import check_tasks
 from meddistill.evaluation.tables import SuiteTables
 from meddistill.progress import Progress
+from meddistill.recipes.learnt import judged_on_learnt
 from meddistill.recipes.mistakes import Mistakes
-from meddistill.recipes.named_models import Judged, find_models, load_models
+from meddistill.recipes.named_models import find_models, load_models
 from meddistill.recipes.steps.report_examples import examples_from
 from meddistill.recipes.validate import validated
 from meddistill.recipes.yaml_file import read_yaml
@@ -42,7 +43,8 @@ def judge(
     Writes `results.json`, the predictions, the features and `report.html` to `out`, by default
     `evaluations/<name of the suite>`, and returns the results and that folder. What is there is used again.
 
-    Raises ConfigError with all that is wrong with the models, the suite and its tables.
+    Raises ConfigError with all that is wrong with the models, the suite and its tables; also where the tested
+    images are among those that a run's student learnt from.
     """
     mistakes = Mistakes()
     suite = mistakes.catch(lambda: validated(SuiteConfig, read_yaml(suite_path), subject=str(suite_path)))
@@ -50,7 +52,11 @@ def judge(
     folder = out or Path("evaluations") / (suite.name if suite else suite_path.stem)
     decoded = DecodedImages(folder / DECODED)
     tables = mistakes.catch(partial(_checked_tables, suite, base, decoded, progress)) if suite else None
-    models = mistakes.catch(partial(_models, words, student=student))
+    found = mistakes.catch(lambda: find_models(words, device=Processes().device))
+    if suite and tables and found:
+        stores = {each.name: each.learnt_images for each in found if each.learnt_images is not None}
+        mistakes.lines += judged_on_learnt(stores, suite, tables)
+    models = mistakes.catch(lambda: load_models(found, student=student)) if found else None
     if mistakes.lines or suite is None or tables is None or models is None:
         raise ConfigError(_SUBJECT, mistakes.lines)
     decoded.write()
@@ -76,10 +82,6 @@ def judge(
     )
     write_report(report, folder / REPORT_FILE)
     return results, folder
-
-
-def _models(words: Sequence[str], *, student: str | None) -> list[Judged]:
-    return load_models(find_models(words, device=Processes().device), student=student)
 
 
 def _checked_tables(

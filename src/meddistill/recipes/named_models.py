@@ -15,6 +15,7 @@ from meddistill.errors import ConfigError, MissingWeights, TeacherError
 from meddistill.evaluation.embedders import ModelEmbedder, load_student_as_teacher
 from meddistill.evaluation.predict import Embedder, Role
 from meddistill.recipes.bundle_embedder import BundleEmbedder
+from meddistill.recipes.learnt import learnt_images
 from meddistill.recipes.missing import told
 from meddistill.recipes.mistakes import Mistakes
 from meddistill.recipes.run_folder import RunFolder
@@ -45,11 +46,16 @@ class Judged:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A model that was found under its name but is not loaded. `is_student`: one that this tool trained."""
+    """A model that was found under its name but is not loaded.
+
+    `is_student`: one that this tool trained; `learnt_images` is the feature store that it learnt from, where
+    that is known.
+    """
 
     name: str
     is_student: bool
     load: Callable[[Role], Judged]
+    learnt_images: Path | None = None
 
 
 class ModelList(BaseModel):
@@ -120,14 +126,14 @@ def _models_of(word: str, *, device: torch.device, batch_size: int) -> list[Cand
 
 def _in_folder(name: str, folder: Path, *, device: torch.device, batch_size: int) -> Candidate:
     run = RunFolder(folder)
+    learnt = learnt_images(folder)
     if _is_bundle(folder):
-        return Candidate(
-            name=name, is_student=True, load=partial(_load_bundle, name, folder, batch_size=batch_size)
-        )
+        bundle = partial(_load_bundle, name, folder, batch_size=batch_size)
+        return Candidate(name=name, is_student=True, load=bundle, learnt_images=learnt)
     for place in (folder, run.student):
         if (place / METADATA_FILE).is_file():
             load = partial(_load_student, name, place, device=device, batch_size=batch_size)
-            return Candidate(name=name, is_student=True, load=load)
+            return Candidate(name=name, is_student=True, load=load, learnt_images=learnt)
     if (folder / _OPEN_CLIP).is_file():
         config = OpenClipTeacher(kind="open_clip", model=f"local-dir:{folder.resolve()}")
         load = partial(_load_config, name, config, Path(), device=device, batch_size=batch_size)

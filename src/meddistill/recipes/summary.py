@@ -4,16 +4,21 @@ from dataclasses import dataclass
 
 from meddistill.evaluation.results import MEAN_TASK, RESULTS_FILE, Result, Results
 from meddistill.recipes.run_folder import RunFolder
+from meddistill.report.words import SEEN
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreTable:
-    """Main metric of every model on every task, as text; the first cell of a row is the task."""
+    """Main metric of every model on every task, as text; the first cell of a row is the task.
+
+    `notes` are what a reader must know beside the numbers: what can be answered at all, and warnings.
+    """
 
     title: str
     caption: str
     models: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
 
 
 def score_table(folder: RunFolder) -> ScoreTable | None:
@@ -31,15 +36,30 @@ def table_of(results: Results, *, with_intervals: bool = False) -> ScoreTable:
         tasks.append(MEAN_TASK)
 
     def cell(model: str, task: str) -> str:
-        return _cell(results.main(model, task), with_interval=with_intervals)
+        mark = SEEN if results.seen(model, task) else ""
+        return _cell(results.main(model, task), with_interval=with_intervals) + mark
 
+    cells = tuple((task, *(cell(model, task) for model in models)) for task in tasks)
+    seen = any(SEEN in each for row in cells for each in row[1:])
     level = f"; in brackets {results.level:.0%} intervals over patients"
     return ScoreTable(
         title=f"{results.suite}: {'all models' if with_intervals else 'student and teachers'}",
-        caption=f"Main metric of each task{level if with_intervals else '; the report has the intervals'}.",
+        caption=f"Main metric of each task{level if with_intervals else '; the report has the intervals'}."
+        + (f" {SEEN} pretrained on images of that data set." if seen else ""),
         models=models,
-        rows=tuple((task, *(cell(model, task) for model in models)) for task in tasks),
+        rows=cells,
+        notes=(*_coverage(results), *results.warnings),
     )
+
+
+def _coverage(results: Results) -> list[str]:
+    """How many of the test questions can be answered at all, of every task that asks some."""
+    return [
+        f"{task.name}: {task.facts['answers']:,} answers can be given; {task.facts['coverage']:.1%} of the "
+        "test questions have theirs among them"
+        for task in results.tasks
+        if "coverage" in task.facts
+    ]
 
 
 def _cell(result: Result | None, *, with_interval: bool) -> str:

@@ -10,7 +10,7 @@ from meddistill.evaluation.statistics.paired import least_p
 from meddistill.evaluation.statistics.records import Comparison
 from meddistill.report.models import Look
 from meddistill.report.svg import Axis, drawing, element, line, span, text, tick_label, ticks
-from meddistill.report.words import DASH, number, plain_name, plural, signed, signed_between
+from meddistill.report.words import DASH, SEEN, number, plain_name, plural, signed, signed_between
 
 _WIDTH, _HEAD, _ROW, _BETWEEN = 1040.0, 30.0, 19.0, 13.0
 _LONGEST = 26
@@ -149,7 +149,7 @@ def _frame(axis: Axis, bottom: float) -> list[Markup]:
 
 
 def _forest_row(axis: Axis, y: float, row: Difference, css: str, *, alpha: float) -> list[Markup]:
-    mark = "†" if row.seen else ""
+    mark = SEEN if row.seen else ""
     pieces = []
     if row.low is not None and row.high is not None:
         pieces.append(line((axis(row.low), y), (axis(row.high), y), class_="whisker"))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+SEEN: Final = "†"  # beside scores on a data set that the model was pretrained on
 DASH: Final = "–"
 MINUS: Final = "−"
 _THIN: Final = "\u202f"  # narrow no-break space between thousands and before units

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from meddistill.cli import main
+from meddistill.cli.compare_tables import print_stability
 from meddistill.errors import ConfigError
 from meddistill.evaluation.results import MEAN_TASK, TEACHER_MEAN, ModelFacts, Result, Results, TaskFacts
 from meddistill.evaluation.statistics.records import Place
@@ -100,6 +101,22 @@ def test_models_of_some_runs_are_left_out() -> None:
     rows = tuple(row for row in RUNS["b"].results if row.model != "skin")
     found = stability({"a": RUNS["a"], "b": RUNS["b"].model_copy(update={"results": rows})})
     assert "skin" not in {row.model for row in found.spreads}
+
+
+def test_scores_on_data_of_the_pretraining_are_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    seen = []
+    for run in (RUNS["a"], RUNS["b"]):
+        tasks = [each.model_copy(update={"datasets": ("rsna",)}) for each in run.tasks[:1]]
+        models = [
+            each.model_copy(update={"pretraining_data": ("rsna",)}) if each.name == "skin" else each
+            for each in run.models
+        ]
+        more = {"tasks": (*tasks, *run.tasks[1:]), "models": tuple(models)}
+        seen.append(run.model_copy(update=more))
+    found = stability({"a": seen[0], "b": seen[1]})
+    assert {(row.model, row.task) for row in found.spreads if row.seen} == {("skin", "findings")}
+    print_stability(found)
+    assert "† pretrained on images of that data set" in capsys.readouterr().out
 
 
 def test_refusals() -> None:

@@ -16,6 +16,7 @@ class Comparison(_Record):
     else a tie; `raw_` counts look at the values alone. `p_value` is of the two-sided Wilcoxon signed-rank
     test over tasks, None where it was not made, and `note` then says why; `p_holm` is corrected over the
     others that the model is compared with. `seen_tasks`: one of the two was pretrained on their data sets.
+    `seed` is that of the resamples behind wins and losses.
     """
 
     model: str
@@ -33,6 +34,8 @@ class Comparison(_Record):
     p_holm: float | None = None
     seen_tasks: tuple[str, ...] = ()
     note: str = ""
+    seed: int
+    library: str
 
 
 class Ranking(_Record):

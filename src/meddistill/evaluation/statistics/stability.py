@@ -29,7 +29,7 @@ class Spread(_Record):
     """Main metric of a model on a task over runs; `sd` divides by runs - 1 and is None for one run.
 
     `first` is the mean over runs of the probability of ranking first over resamples of patients, None where
-    the runs do not tell it.
+    the runs do not tell it. `seen`: data sets of the task that the model was pretrained on, in any run.
     """
 
     model: str
@@ -40,6 +40,7 @@ class Spread(_Record):
     lowest: float
     highest: float
     first: float | None = None
+    seen: tuple[str, ...] = ()
 
 
 class Beaten(_Record):
@@ -176,6 +177,7 @@ def _spread(runs: Sequence[Results], model: str, task: str, values: NDArray[np.f
         lowest=float(values.min()),
         highest=float(values.max()),
         first=float(np.mean(first)) if len(first) == len(runs) else None,
+        seen=tuple(sorted({name for each in runs for name in each.seen(model, task)})),
     )
 
 
