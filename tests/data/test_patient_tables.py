@@ -59,7 +59,7 @@ def test_refused_tables_of_patients(tmp_path: Path, patients: str, words: str) -
 
 def test_a_column_of_neither_table_is_refused_with_both_named(tmp_path: Path) -> None:
     _write(tmp_path, "id,sex\np1,f\n")
-    with pytest.raises(TableError, match=r"`grade` must name a column.*`age`.*`sex`"):
+    with pytest.raises(TableError, match=r"`grade` must be a column.*`age`.*`sex`"):
         read_table(_config(), base=tmp_path, columns=["grade"])
 
 

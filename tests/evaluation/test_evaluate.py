@@ -232,6 +232,30 @@ def test_one_patient_and_one_class(tmp_path: Path) -> None:
     assert any("fewer than 5 test patients" in warning for warning in found.warnings)
 
 
+def test_tables_that_name_no_patients_are_told(world: Path, tmp_path: Path) -> None:
+    content = suite().model_dump(mode="json")
+    known = _evaluate(world, tmp_path / "known", [ColourModel()])
+    assert not any("no column `patient`" in warning for warning in known.warnings)
+    for each in content["tables"].values():
+        del each["patient"]
+    found = _evaluate(world, tmp_path / "out", [ColourModel()], suite=type(suite()).model_validate(content))
+    told = [warning for warning in found.warnings if "no column `patient`" in warning]
+    assert told == [each for each in found.warnings if each.startswith("table test: no column")]
+    assert len(told) == 1
+    assert found.main("student", "zero").patients == found.main("student", "zero").n
+
+
+def test_rows_that_changed_have_another_hash(tmp_path: Path) -> None:
+    hashes = []
+    for seed in (0, 0, 1):
+        folder = tmp_path / str(len(hashes))
+        folder.mkdir()
+        found = _evaluate(write_world(folder, seed=seed), folder / "out", [ColourModel()])
+        hashes.append({task.name: task.sha256 for task in found.tasks})
+    assert hashes[0] == hashes[1]  # another folder, and another key of the ids
+    assert not set(hashes[0].values()) & set(hashes[2].values())
+
+
 def test_pretraining_on_a_tasks_data_set_is_told(world: Path, tmp_path: Path) -> None:
     content = suite().model_dump(mode="json")
     content["tasks"][0]["dataset"] = "Che-Xpert"

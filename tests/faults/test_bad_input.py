@@ -268,7 +268,7 @@ def _all_of_them(world: World) -> None:
 @pytest.mark.parametrize(
     ("spoil", "messages"),
     [
-        (_label, ["`lable` must name a column", "Did you mean `label`?"]),
+        (_label, ["`lable` must be a column", "Did you mean `label`?"]),
         (_unknown_class, ["`label` must be a class of task `colour` (red, blue); got 'green' (4 rows)"]),
         (_one_class, ["`label` must have two classes at least for task `near`; got 'red' alone"]),
         (_no_rows, ["task colour: `where` must keep rows of table `test`; got {'label': 'mauve'}"]),

@@ -22,6 +22,7 @@ def compare(
 ) -> None:
     """How far scores and the order of models depend on the seed."""
     from meddistill.cli.compare_tables import print_stability
+    from meddistill.errors import ConfigError
     from meddistill.evaluation.export import write_stability
     from meddistill.evaluation.results import RESULTS_FILE, Results
     from meddistill.evaluation.statistics.stability import stability
@@ -31,6 +32,10 @@ def compare(
         folder = place.parent if place.name == RESULTS_FILE else place
         inside = folder / "evaluation"
         there = inside if (inside / RESULTS_FILE).is_file() else folder
+        if str(place) in runs:
+            rule = f"`results` must each be named once; got {place} again. Leave it out."
+            subject = "compare"
+            raise ConfigError(subject, [rule])
         runs[str(place)] = Results.load(there)
     found = stability(runs)
     print_stability(found)

@@ -26,7 +26,13 @@ Overrides = Annotated[
 class RunOptions:
     """Where a run goes and how it talks."""
 
-    out: Annotated[Path | None, Parameter(help="Run folder. Without it: runs/<name of the recipe>.")] = None
+    out: Annotated[
+        Path | None,
+        Parameter(
+            help="Folder of all that is written. Without it: runs/<name of the recipe>, with --suite "
+            "evaluations/<name of the suite>."
+        ),
+    ] = None
     overrides: Overrides = ()
     smoke: Annotated[bool, Parameter(negative="", help="Turn the recipe's own quick dial.")] = False
     quiet: Annotated[bool, Parameter(negative="", help="Plain lines instead of progress bars.")] = False

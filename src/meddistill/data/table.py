@@ -93,8 +93,11 @@ def _check_columns(path: Path, raw: RawTable, named: Mapping[str, str]) -> None:
             guess = difflib.get_close_matches(name, raw.names, n=1)
             hint = f"Did you mean `{guess[0]}`?" if guess else "Name one of them."
             has = ", ".join(f"`{shown(each)[1:-1]}`" for each in raw.names)
-            role_name = role.removeprefix("columns.").removeprefix("images.")
-            mistakes.append(f"`{role_name}` must name a column; got `{name}`, the table has {has}. {hint}")
+            role_name = role.removeprefix("images.")
+            must = f"`{role_name}` must name a column; got `{name}`, the table"
+            if role.startswith("columns."):
+                must = f"`{name}` must be a column, for a task, its `where` or `groups` names it; the table"
+            mistakes.append(f"{must} has {has}. {hint}")
     if mistakes:
         raise TableError(str(path), mistakes)
     if not raw.rows:

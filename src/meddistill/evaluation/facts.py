@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from meddistill.data.datasets import together
+from meddistill.data.samples import UNKNOWN_PATIENT
 from meddistill.evaluation.families import AnyTask
 from meddistill.evaluation.predicting import Dumps, Setting, fingerprint_of
 from meddistill.evaluation.results import TEACHER_MEAN, ModelFacts, TaskFacts
@@ -72,9 +73,19 @@ def task_facts(task: AnyTask, facts: Mapping[str, Any]) -> TaskFacts:
 
 
 def task_warnings(tasks: Sequence[AnyTask], facts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the tasks warn of, each with its name."""
-    return [
+    """What the tasks warn of, each with its name; and tables whose patients nobody named."""
+    own = [
         f"{task.name}: {warning}"
         for task, found in zip(tasks, facts, strict=True)
         for warning in found.get("warnings", ())
+    ]
+    nameless = dict.fromkeys(
+        task.tested.table
+        for task in tasks
+        if any(patient.startswith(UNKNOWN_PATIENT) for patient in task.tested.samples.patients)
+    )
+    return own + [
+        f"table {name}: no column `patient`, so that every image counts as a patient of its own; where "
+        "patients have several, intervals are too narrow and splits may share patients"
+        for name in nameless
     ]

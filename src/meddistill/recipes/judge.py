@@ -15,6 +15,7 @@ from meddistill.evaluation.results import Results
 from meddistill.evaluation.suite_check import check_tasks
 from meddistill.evaluation.tables import SuiteTables
 from meddistill.progress import Progress
+from meddistill.recipes.bundle_embedder import BundleEmbedder
 from meddistill.recipes.learnt import judged_on_learnt
 from meddistill.recipes.mistakes import Mistakes
 from meddistill.recipes.named_models import find_models, load_models
@@ -60,7 +61,13 @@ def judge(
     if mistakes.lines or suite is None or tables is None or models is None:
         raise ConfigError(_SUBJECT, mistakes.lines)
     decoded.write()
-    for line in tables.skipped:
+    shipped = [
+        f"{each.embedder.name}: a bundle gives no patch tokens, and embeddings of length 1: probes, survival "
+        "and bags differ a little from those of its student"
+        for each in models
+        if isinstance(each.embedder, BundleEmbedder)
+    ]
+    for line in (*tables.skipped, *shipped):
         progress.say(f"evaluation: {line}")
     results = evaluate(
         [each.embedder for each in models],
@@ -78,6 +85,7 @@ def judge(
         version=__version__,
         results=results,
         models=[each.card for each in models],
+        warnings=shipped,
         examples=examples_from(suite, base, results) if examples else None,
     )
     write_report(report, folder / REPORT_FILE)

@@ -19,7 +19,8 @@ class Mistakes:
         try:
             return call()
         except (ConfigError, TableError) as error:
-            self.lines.extend(f"{error.subject}: {line}" for line in error.mistakes)
+            place = f"{error.subject}: "
+            self.lines.extend(line if line.startswith(place) else place + line for line in error.mistakes)
         except MedDistillError as error:
             self.lines.append(str(error))
         return None

@@ -175,7 +175,7 @@ def _load_bundle(name: str, folder: Path, role: Role, *, batch_size: int) -> Jud
     card = ModelCard(
         name=name,
         role=role,
-        source=f"bundle {manifest.name}",
+        source=f"bundle {manifest.name} (embeddings of length 1)",
         licence=manifest.licence,
         input_size=(spec.height, spec.width),
         embed_dim=manifest.embed_dim,

@@ -114,11 +114,17 @@ def test_pickles_are_refused_unread(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"val_labels": np.full((4, 1), 9, np.uint8)}, r"`val_labels` must be 4 x 1 numbers below 9"),
+        (
+            {"val_labels": np.full((4, 1), 9, np.uint8)},
+            r"`val_labels` must be 4 x 1 whole numbers .* 8; got 9",
+        ),
         ({"test_labels": np.zeros((5, 1), np.uint8)}, r"`test_labels` must be 6 x 1 .* shape \(5, 1\)"),
         ({"test_images": np.zeros((6, 4, 4, 4), np.uint8)}, r"`test_images` must hold grey or colour"),
         ({"test_images": np.zeros((6, 4, 4), np.float32)}, r"must hold unsigned bytes .* float32"),
-        ({"train_images": None}, r"`train_images` must be an array of an .npz file; got KeyError"),
+        (
+            {"train_images": None},
+            r"`train_images` must be an array .* it holds .*val_labels",
+        ),
     ],
 )
 def test_wrong_arrays_are_named(tmp_path: Path, change: dict[str, Any], said: str) -> None:
@@ -135,7 +141,7 @@ def test_a_truncated_file(tmp_path: Path) -> None:
     path = tmp_path / "in" / "pathmnist.npz"
     np.savez(path, **arrays())
     path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(TableError, match=r"must be an array of an .npz file; got BadZipFile"):
+    with pytest.raises(TableError, match=r"must be an array of an .npz file; the file is damaged, cut"):
         prepare("medmnist", tmp_path / "in", tmp_path / "out")
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -39,9 +40,8 @@ class StoredArray:
                 version = np.lib.format.read_magic(file)
                 read = _HEADERS[version]
                 shape, fortran, dtype = read(file)
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            rule = f"`{name}` must be an array of an .npz file; got {type(error).__name__}. Copy it again."
-            raise TableError(str(path), [rule]) from None
+        except UNREADABLE as error:
+            raise TableError(str(path), [why_not(path, name, error)]) from None
         if fortran or dtype.hasobject or dtype != np.uint8 or not shape:
             rule = f"`{name}` must hold unsigned bytes in C order; got {dtype}, shape {shape}."
             raise TableError(str(path), [rule])
@@ -60,6 +60,19 @@ class StoredArray:
                     rule = f"`{self.name}` must hold {len(self)} entries; it ends before. Copy it again."
                     raise TableError(str(self.path), [rule])
                 yield np.frombuffer(content, np.uint8).reshape(self.shape[1:])
+
+
+UNREADABLE: Final = (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+def why_not(path: Path, name: str, error: Exception) -> str:
+    """What keeps an array from being read, in a sentence."""
+    rule = f"`{name}` must be an array of an .npz file"
+    if not isinstance(error, KeyError):
+        return f"{rule}; the file is damaged, cut or of another kind. Copy it again."
+    with zipfile.ZipFile(path) as archive:
+        held = ", ".join(member.removesuffix(".npy") for member in archive.namelist())
+    return f"{rule}; the file has none of this name, it holds {held}. Is it another set under this name?"
 
 
 _HEADERS: Final = {

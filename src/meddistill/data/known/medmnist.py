@@ -13,7 +13,15 @@ import yaml
 from numpy.typing import NDArray
 
 from meddistill.data.known import tasks
-from meddistill.data.known.arrays import Pixels, StoredArray, check_pictures, digest, write_pngs
+from meddistill.data.known.arrays import (
+    UNREADABLE,
+    Pixels,
+    StoredArray,
+    check_pictures,
+    digest,
+    why_not,
+    write_pngs,
+)
 from meddistill.data.known.draft import Draft, DraftTable, Row, by_split
 from meddistill.data.known.source import Source
 from meddistill.errors import TableError
@@ -135,15 +143,17 @@ def _labels(file: _File, key: str, count: int) -> NDArray[np.int64]:
     try:
         with np.load(file.path, allow_pickle=False) as archive:
             labels = archive[name]
-    except (OSError, KeyError, ValueError) as error:
-        rule = f"`{name}` must be an array of an .npz file; got {type(error).__name__}. Copy it again."
-        raise TableError(str(file.path), [rule]) from None
+    except UNREADABLE as error:
+        raise TableError(str(file.path), [why_not(file.path, name, error)]) from None
     width = len(file.labels) if file.multilabel else 1
     classes = 2 if file.multilabel else len(file.labels)
-    fits = labels.dtype.kind in "iu" and labels.shape == (count, width)
-    if not fits or not np.isin(labels, range(classes)).all():
-        rule = f"`{name}` must be {count} x {width} numbers below {classes}; got {labels.dtype}, shape"
-        raise TableError(str(file.path), [f"{rule} {labels.shape}. Is it another set under this name?"])
+    rule = f"`{name}` must be {count} x {width} whole numbers from 0 to {classes - 1}"
+    if labels.dtype.kind not in "iu" or labels.shape != (count, width):
+        got = f"{labels.dtype}, shape {labels.shape}"
+        raise TableError(str(file.path), [f"{rule}; got {got}. Is it another set under this name?"])
+    wrong = labels[~np.isin(labels, range(classes))]
+    if len(wrong):
+        raise TableError(str(file.path), [f"{rule}; got {wrong[0]}. Is it another set under this name?"])
     return labels.reshape(count, width).astype(np.int64)
 
 

@@ -111,8 +111,12 @@ def _check(runs: Mapping[str, Results]) -> None:
         suites.setdefault(each.suite_sha256, name)
     if len(suites) > 1:
         named = ", ".join(suites.values())
+        tasks: list[set[str]] = [{task.name for task in runs[name].tasks} for name in suites.values()]
+        alone = sorted(set[str]().union(*tasks) - tasks[0].intersection(*tasks))
+        what = f"tasks that not all have: {', '.join(alone)}" if alone else "the tasks are called alike"
         rules.append(
-            f"`results` must be of one suite with the same settings; those of {named} differ. Evaluate again."
+            f"`results` must be of one suite with the same settings; those of {named} differ ({what}). "
+            "Evaluate again."
         )
     rules += [] if rules else [*_other_rows(runs), *_same_models(runs)]
     if not rules and not _scores(list(runs.values())):
