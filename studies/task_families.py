@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from meddistill.evaluation.results import Results
 from meddistill.progress import SilentProgress
+from meddistill.recipes.asked import asked
 from meddistill.recipes.judge import judge
 from studies.mmkd_arms import TEACHERS, teacher_entry
 from studies.real_data import CLASSES, COLUMNS, Lab
@@ -38,9 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     path = lab.write("families.yaml", suite(lab))
     teachers = lab.write("teachers.yaml", {"teachers": _teachers(options.study, options.teachers)})
     models = [f"student={options.study / f'{options.arm}_0' / 'student'}", str(teachers)]
-    results, _ = judge(
-        models, path, out=options.out / "judged", student="student", examples=False, progress=SilentProgress()
-    )
+    question = asked(models, path)
+    results, _ = judge(question, out=options.out / "judged", examples=False, progress=SilentProgress())
     print(_table(results))
 
 

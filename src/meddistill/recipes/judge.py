@@ -1,7 +1,6 @@
 """Any models on any suite, without a recipe: what is wrong is told at once, then numbers and a report."""
 
 import time
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -15,13 +14,12 @@ from meddistill.evaluation.results import Results
 from meddistill.evaluation.suite_check import check_tasks
 from meddistill.evaluation.tables import SuiteTables
 from meddistill.progress import Progress
+from meddistill.recipes.asked import Asked
 from meddistill.recipes.bundle_embedder import BundleEmbedder
 from meddistill.recipes.learnt import judged_on_learnt
+from meddistill.recipes.load_models import load_models
 from meddistill.recipes.mistakes import Mistakes
-from meddistill.recipes.named_models import find_models, load_models
 from meddistill.recipes.steps.report_examples import examples_from
-from meddistill.recipes.validate import validated
-from meddistill.recipes.yaml_file import read_yaml
 from meddistill.report.data import ReportData
 from meddistill.report.write import write_report
 from meddistill.training.processes import Processes
@@ -30,35 +28,26 @@ REPORT_FILE: Final = "report.html"
 _SUBJECT: Final = "evaluate"
 
 
-def judge(
-    words: Sequence[str],
-    suite_path: Path,
-    *,
-    out: Path | None,
-    student: str | None,
-    examples: bool,
-    progress: Progress,
-) -> tuple[Results, Path]:
-    """Evaluate the models that `words` name on a suite; its paths start at its folder.
+def judge(asked: Asked, *, out: Path | None, examples: bool, progress: Progress) -> tuple[Results, Path]:
+    """Evaluate models on a suite.
 
     Writes `results.json`, the predictions, the features and `report.html` to `out`, by default
     `evaluations/<name of the suite>`, and returns the results and that folder. What is there is used again.
 
-    Raises ConfigError with all that is wrong with the models, the suite and its tables; also where the tested
+    Raises ConfigError with all that is wrong with the models and the suite's tables; also where the tested
     images are among those that a run's student learnt from.
     """
-    mistakes = Mistakes()
-    suite = mistakes.catch(lambda: validated(SuiteConfig, read_yaml(suite_path), subject=str(suite_path)))
-    base = suite_path.parent
-    folder = out or Path("evaluations") / (suite.name if suite else suite_path.stem)
+    suite, base = asked.suite, asked.base
+    folder = out or Path("evaluations") / suite.name
     decoded = DecodedImages(folder / DECODED)
-    tables = mistakes.catch(partial(_checked_tables, suite, base, decoded, progress)) if suite else None
-    found = mistakes.catch(lambda: find_models(words, device=Processes().device))
-    if suite and tables and found:
-        stores = {each.name: each.learnt_images for each in found if each.learnt_images is not None}
+    mistakes = Mistakes()
+    device = Processes().device
+    tables = mistakes.catch(partial(_checked_tables, suite, base, decoded, progress))
+    models = mistakes.catch(lambda: load_models(asked.models, student=asked.student, device=device))
+    if tables is not None:
+        stores = {each.name: each.learnt_images for each in asked.models if each.learnt_images is not None}
         mistakes.lines += judged_on_learnt(stores, suite, tables)
-    models = mistakes.catch(lambda: load_models(found, student=student)) if found else None
-    if mistakes.lines or suite is None or tables is None or models is None:
+    if mistakes.lines or tables is None or models is None:
         raise ConfigError(_SUBJECT, mistakes.lines)
     decoded.write()
     shipped = [

@@ -8,21 +8,7 @@ import numpy as np
 from meddistill.data.samples import name_rows
 from meddistill.evaluation.config import SuiteConfig
 from meddistill.evaluation.tables import SuiteTables
-from meddistill.features.files import MANIFEST
 from meddistill.features.reader import FeatureStore
-from meddistill.recipes.run_folder import RunFolder
-
-
-def learnt_images(place: Path) -> Path | None:
-    """The feature store that a model at `place` learnt from: a run folder's, its student's, its bundle's.
-
-    None where no run folder is about it. A store that lies outside the run folder is not found.
-    """
-    about = RunFolder(place.resolve().parent)
-    runs = [RunFolder(place)]
-    if place.resolve() in (about.student, about.bundle):
-        runs.append(about)
-    return next((run.features for run in runs if (run.features / MANIFEST).is_file()), None)
 
 
 def judged_on_learnt(stores: Mapping[str, Path], suite: SuiteConfig, tables: SuiteTables) -> Iterator[str]:
