@@ -133,15 +133,24 @@ class VqaZeroShotConfig(VqaConfig):
     answer_vocabulary: Policy = "trainval"
     """Whose answers are candidates: `train`, `trainval`, or `all` (those of the test table too)."""
     candidates: Literal["vocabulary", "by_type"] = "vocabulary"
-    """`vocabulary`: all answers for every question. `by_type`: yes and no for closed questions, the others
-    for open ones; it tells the model the answer's type.
+    """`vocabulary`: all answers for every question. `by_type`: those that closed questions of the tables have
+    for closed questions, those of open ones for open ones (of listed `answers` yes and no, and the others);
+    it tells the model the answer's type.
     """
     same_question_type: bool = False
     """Only answers that the training table has for questions of the same type; needs `question_type`."""
     template: str = "{question} {answer}"
     """The prompt of a question and a candidate."""
+    most_candidates: int | None = Field(default=None, ge=2)
+    """At most so many answers are ranked for a question: those that training questions have most often, of
+    its answer type under `by_type`, of its question type under `same_question_type`. Without it as many as
+    `most_prompts` holds. A right answer that is left out counts as wrong, and the coverage says how many are.
+    """
     most_prompts: int = Field(default=100_000, ge=1)
-    """Distinct prompts beyond which the task is refused, before any is embedded."""
+    """Distinct prompts (question with answer) that are embedded at most. Where there are more, fewer answers
+    are ranked for every question, the most frequent ones, and the results warn. The task is refused where no
+    training table tells which are frequent, or where two answers a question are too many.
+    """
 
     @field_validator("template")
     @classmethod
@@ -162,6 +171,9 @@ class VqaZeroShotConfig(VqaConfig):
             raise ValueError(msg)
         if self.same_question_type and (self.question_type is None or self.train is None):
             msg = "`same_question_type` must have `question_type` and `train`; one is missing. Name both."
+            raise ValueError(msg)
+        if self.most_candidates is not None and self.train is None:
+            msg = "`most_candidates` must have `train`, which tells what is frequent; it is missing. Name it."
             raise ValueError(msg)
         return self
 
