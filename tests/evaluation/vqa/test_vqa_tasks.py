@@ -67,21 +67,6 @@ def test_sources_of_answers_name_the_first_row(asked: Path, tmp_path: Path) -> N
         assert role != "train" or rows[row - 1]["answer"] not in before
 
 
-def test_m3ae_and_mevf(asked: Path, tmp_path: Path) -> None:
-    m3ae = task_of(asked, tmp_path, {**CLOSED_SET, "protocol": "m3ae"})
-    assert m3ae.facts()["coverage"] == 1
-    assert accuracy(predict(m3ae, TokenModel(), tmp_path), "closed") > 0.9
-    mevf = task_of(asked, tmp_path, {**CLOSED_SET, "protocol": "mevf", "epochs": 4})
-    dump = predict(mevf, TokenModel(), tmp_path)
-    assert "the right one for 100.0 %" in dump.note
-    closed = np.array(dump.answer_types) == "closed"
-    given = np.array(mevf.vocabulary.answers)[dump.chosen]
-    assert set(given[closed]) <= {"yes", "no"}
-    assert not set(given[~closed]) & {"yes", "no"}
-    no_tables_answer = mevf.truth("test") < 0
-    assert (dump.right.reshape(2, -1)[:, no_tables_answer] == 0).all()
-
-
 @pytest.mark.parametrize(
     ("more", "message"),
     [

@@ -17,7 +17,7 @@ from meddistill.evaluation.predictions import SampleNames
 from meddistill.evaluation.tables import SuiteTables
 from meddistill.evaluation.vqa.predictions import VqaPredictions
 from meddistill.imaging import decode
-from meddistill.progress import SilentProgress
+from meddistill.progress import Progress, SilentProgress
 
 FIELDS = ("image", "question", "answer", "kind", "type", "patient", "modality", "split")
 
@@ -119,8 +119,8 @@ def task_of(world: Path, folder: Path, content: dict[str, Any], *, plain: bool =
     return build_task(config.tasks[0], parts, SampleNames(folder, examples=plain))
 
 
-def predict(task: Any, model: Any, folder: Path) -> VqaPredictions:
-    return task.predict(Embeddings(model, folder=folder, progress=SilentProgress()))
+def predict(task: Any, model: Any, folder: Path, progress: Progress | None = None) -> VqaPredictions:
+    return task.predict(Embeddings(model, folder=folder, progress=progress or SilentProgress()))
 
 
 def accuracy(dump: VqaPredictions, answer_type: str | None = None) -> float:
