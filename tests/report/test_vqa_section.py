@@ -136,3 +136,11 @@ def test_a_recipe_gathers_what_exhibits_name_with_every_tasks_own_columns(
     }
     assert set(examples.pictures) == {("test", 3), ("test", 5), ("test", 6)}
     assert questions_from(suite, tmp_path, results()) == Examples()
+
+
+def test_narrowed_candidates_are_told(found: Results) -> None:
+    task = found.tasks[-1].model_copy(
+        update={"facts": {"answers": 1042, "answer_vocabulary": "train", "coverage": 0.5, "candidates": 90}}
+    )
+    (table,) = vqa_tables(found.model_copy(update={"tasks": (task,)}), None, looks(found))
+    assert "(train), at most 90 to a question; 50.0 % of the test questions" in table.coverage

@@ -40,7 +40,7 @@ class Embeddings:
     def __init__(self, model: Embedder, *, folder: Path, progress: Progress) -> None:
         self.model = model
         self._folder = folder / model.fingerprint[:32]
-        self._progress = progress
+        self.progress = progress
         self._images = self._rows("images", "image", SHARD_ROWS)
         self._texts = self._rows("texts", "text", SHARD_ROWS)
         self._patches = self._rows("patches", "tokens", TOKEN_ROWS)
@@ -135,7 +135,7 @@ class Embeddings:
 
             def advance(count: int) -> None:
                 if not shown:
-                    bar = self._progress.track(f"{self.model.name}: {what}", total, done=total - lacking)
+                    bar = self.progress.track(f"{self.model.name}: {what}", total, done=total - lacking)
                     shown.append(stack.enter_context(bar))
                 shown[0](count)
 

@@ -96,11 +96,14 @@ def _cell(row: Result | None) -> Cell:
 
 
 def _coverage(task: TaskFacts) -> str:
-    """`174 answers (trainval); 91.2 % of the test questions have theirs among them`."""
+    """`174 answers can be given (trainval), at most 90 to a question; 91.2 % of the test questions ...`."""
     facts = task.facts
+    most = facts.get("candidates", 0)
     answers, policy = count(facts.get("answers", 0)), facts.get("answer_vocabulary", "")
     share = f"{100 * facts.get('coverage', 0):.1f} %"
-    return f"{answers} answers can be given ({policy}); {share} of the test questions have theirs among them"
+    narrowed = f", at most {count(most)} to a question" if most and most < facts.get("answers", 0) else ""
+    given = f"{answers} answers can be given ({policy}){narrowed}"
+    return f"{given}; {share} of the test questions have theirs among them"
 
 
 def _notes(results: Results, task: TaskFacts) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from meddistill.data.samples import Samples
 from meddistill.errors import NonFiniteError, UserError
+from meddistill.evaluation import embeddings as embeddings_module
 from meddistill.evaluation.dumps import read_predictions
 from meddistill.evaluation.embeddings import Embeddings
 from meddistill.evaluation.evaluate import evaluate
@@ -25,6 +26,7 @@ from meddistill.evaluation.segmentation.task import ALL_BACKGROUND, MEAN_MASK, S
 from meddistill.evaluation.tables import SuiteTables
 from meddistill.imaging import Geometry
 from meddistill.progress import SilentProgress
+from told_progress import ToldProgress
 
 BOX = Image.Resampling.BOX
 METRICS = ("dice", "iou", "hd95_px", "nsd_2px", "missed", "invented")
@@ -234,3 +236,18 @@ def test_tokens_that_are_not_finite_are_named(discs: Path, tmp_path: Path) -> No
 
     with pytest.raises(NonFiniteError, match=r"student must be finite; .* row \d+\."):
         _evaluate(discs, tmp_path, Broken(), suite=suite(task()))
+
+
+def test_the_bar_counts_epochs_and_no_image_is_hashed_again(
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(samples: Samples) -> Any:
+        msg = f"{len(samples)} images are read again."
+        raise AssertionError(msg)
+
+    built, told = _build(discs, epochs=2), ToldProgress()
+    embeddings = Embeddings(PatchModel(), folder=tmp_path, progress=told)
+    monkeypatch.setattr(embeddings_module, "image_keys", refused)
+    assert built.lacks(embeddings) == ""
+    built.predict(embeddings)
+    assert told.bars["student: discs"] == ("epochs", 4, 4)

@@ -1,6 +1,7 @@
 """The head and its fit: padding is not seen, the protocols' losses, the schedule."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,6 +75,28 @@ def test_the_losses_of_the_protocols_by_hand() -> None:
     assert float(m3ae) == pytest.approx(sum(by_hand), rel=1e-6)
 
 
+def test_the_loss_of_two_sets_by_hand() -> None:
+    """Of two closed rows with two answers and one open row with one: means in each set, summed."""
+    logits = torch.tensor([[1.0, -2.0, 0.5], [0.0, 3.0, 0.5], [9.0, 9.0, -1.0]], requires_grad=True)
+    set_of = (np.arange(40) % 3 == 2).astype(np.int64)
+    answerer = _Answerer(
+        Points(), _lesson([[True, True, False], [False, False, True]], set_of), _config(protocol="mevf")
+    )
+    rows = np.array([0, 1, 2])
+    masked = logits.masked_fill(~answerer._allowed(rows), -math.inf)
+    loss = answerer.loss(masked, rows)
+
+    def right(logit: float) -> float:
+        return math.log1p(math.exp(-logit))
+
+    closed = [right(1.0), right(2.0), right(0.0), right(3.0)]  # a wrong answer's logit counts with its sign
+    assert loss.item() == pytest.approx(sum(closed) / 4 + right(-1.0), rel=1e-6)
+    loss.backward()
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+    assert (logits.grad == 0).tolist() == [[False, False, True], [False, False, True], [True, True, False]]
+
+
 def test_same_seed_same_answers_and_the_world_is_left_alone() -> None:
     before = torch.random.get_rng_state()
     first, again, other = (
@@ -114,11 +137,42 @@ def test_the_rate_rises_and_falls() -> None:
     assert rise(9) == rise(10) == pytest.approx(1)
     assert 0 < rise(99) < 0.01
     assert _Rise(1)(0) == 1
+    line = _Rise(100, fall="linear")
+    assert [line(step) for step in (0, 9, 10, 55, 100)] == pytest.approx([0.1, 1, 1, 0.5, 0])
 
 
 def test_numbers_that_are_not_finite_are_named() -> None:
     with pytest.raises(NonFiniteError, match="must be finite"):
         answer_probabilities(Points(scale=math.nan), _lesson(), _config(), seed=0)
+
+
+def test_the_optimiser_has_what_the_protocol_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[torch.optim.AdamW] = []
+
+    class Recording(torch.optim.AdamW):
+        def __init__(self, groups: Any, **more: Any) -> None:
+            super().__init__(groups, **more)
+            made.append(self)
+
+    monkeypatch.setattr(torch.optim, "AdamW", Recording)
+    answer_probabilities(Points(), _lesson(), _config(protocol="m3ae", epochs=1), seed=0)
+    (group,) = made[0].param_groups
+    assert (group["initial_lr"], group["betas"], group["weight_decay"]) == (2.5e-4, (0.9, 0.98), 0.01)
+
+
+def test_gradients_are_cut() -> None:
+    free, wide, narrow = (
+        answer_probabilities(Points(), _lesson(), _config(clip_norm=norm), seed=0)
+        for norm in (None, 1e6, 1e-12)
+    )
+    np.testing.assert_array_equal(free, wide)
+    assert not np.allclose(free, narrow, atol=1e-3)
+
+
+def test_every_epoch_is_told() -> None:
+    told: list[int] = []
+    answer_probabilities(Points(), _lesson(), _config(epochs=4), seed=0, advance=told.append)
+    assert told == [1] * 4
 
 
 def test_normalisation_over_batches_keeps_its_statistics() -> None:

@@ -13,7 +13,8 @@ from meddistill.evaluation.statistics.bootstrap import Resampler
 from meddistill.evaluation.statistics.config import BootstrapConfig
 from meddistill.evaluation.vqa.predictions import KEPT, VqaPredictions, best_answers
 
-# Four questions of three patients, two fits; the last question's answer is not among the three.
+# Four questions of three patients, two fits; the last question's answer is not among the three, and that of
+# the second was not allowed for it.
 DUMP = VqaPredictions(
     table="test",
     answers=3,
@@ -23,6 +24,7 @@ DUMP = VqaPredictions(
     answer_types=("open", "closed", "open", "open") * 2,
     question_types=("plane", "plane", "organ", "") * 2,
     truth=np.array([0, 1, 2, -1] * 2),
+    answerable=np.array([True, False, True, False] * 2),
     right=np.array([1, 0, 1, 0, 1, 1, 0, 0.0]),
     best=np.array([[0, 1], [2, 1], [2, 0], [1, 0], [0, 2], [1, 0], [1, 2], [0, 1]]),
     scores=np.array([[0.7, 0.2], [0.5, 0.4]] * 4),
@@ -63,7 +65,7 @@ def test_accuracies_by_hand() -> None:
         ("accuracy", "", ""): (0.5, 4, 3),
         ("accuracy_open", "", ""): (0.5, 3, 3),
         ("accuracy_closed", "", ""): (0.5, 1, 1),
-        ("accuracy_answerable", "", ""): (pytest.approx(2 / 3), 3, 2),
+        ("accuracy_answerable", "", ""): (0.75, 2, 2),
         ("macro_accuracy", "", ""): (pytest.approx((0.75 + 0.5) / 2), 3, 2),
         ("accuracy", "question type: plane", ""): (0.75, 2, 1),
         ("accuracy", "question type: organ", ""): (0.5, 1, 1),

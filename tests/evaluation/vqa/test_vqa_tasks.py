@@ -1,4 +1,4 @@
-"""Both tasks of question answering on coloured images: against brute force, and with nasty tables."""
+"""Question answering with a head on coloured images, and what both tasks share: with nasty tables."""
 
 import csv
 from pathlib import Path
@@ -7,20 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 from colour_world import ColourModel
-from vqa_world import CLOSED_SET, ZERO_SHOT, TokenModel, suite, table, write_questions
+from vqa_world import CLOSED_SET, TokenModel, accuracy, predict, suite, table, task_of, write_questions
 
 from meddistill.errors import ConfigError, TableError
-from meddistill.evaluation.classification.zero_shot import softmax
-from meddistill.evaluation.embeddings import Embeddings
-from meddistill.evaluation.families import build_task
-from meddistill.evaluation.predict import normalised
-from meddistill.evaluation.predictions import SampleNames
 from meddistill.evaluation.suite_check import check_tasks
 from meddistill.evaluation.tables import SuiteTables
 from meddistill.evaluation.vqa.closed_set import carved_out, routed
 from meddistill.evaluation.vqa.inputs import rows_of
-from meddistill.evaluation.vqa.predictions import VqaPredictions
-from meddistill.progress import SilentProgress
 
 
 @pytest.fixture(scope="module")
@@ -28,24 +21,9 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_questions(tmp_path_factory.mktemp("questions"))
 
 
-def _task(world: Path, folder: Path, content: dict[str, Any], *, plain: bool = False, **more: Any) -> Any:
-    config = suite(content, **more)
-    parts = SuiteTables(config, base=world).parts(config.tasks[0])
-    return build_task(config.tasks[0], parts, SampleNames(folder, examples=plain))
-
-
-def _predict(task: Any, model: Any, folder: Path) -> VqaPredictions:
-    return task.predict(Embeddings(model, folder=folder, progress=SilentProgress()))
-
-
-def _accuracy(dump: VqaPredictions, answer_type: str | None = None) -> float:
-    mask = np.array([answer_type in (None, each) for each in dump.answer_types])
-    return float(dump.right[mask].mean())
-
-
 def test_the_answers_are_learnt(asked: Path, tmp_path: Path) -> None:
-    task = _task(asked, tmp_path, CLOSED_SET)
-    dump = _predict(task, TokenModel(), tmp_path)
+    task = task_of(asked, tmp_path, CLOSED_SET)
+    dump = predict(task, TokenModel(), tmp_path)
     answerable = dump.truth >= 0
     assert dump.right[answerable].mean() > 0.9
     assert (dump.right[~answerable] == 0).all()
@@ -53,18 +31,18 @@ def test_the_answers_are_learnt(asked: Path, tmp_path: Path) -> None:
     assert dump.note == ""
     baseline = task.baselines()
     assert set(baseline) == {"most frequent answer", "same question"}
-    assert all(_accuracy(each) < _accuracy(dump) for each in baseline.values())
+    assert all(accuracy(each) < accuracy(dump) for each in baseline.values())
 
 
 def test_a_model_without_tokens_is_asked_with_pooled_vectors(asked: Path, tmp_path: Path) -> None:
-    dump = _predict(_task(asked, tmp_path, {**CLOSED_SET, "epochs": 1}), ColourModel(), tmp_path)
+    dump = predict(task_of(asked, tmp_path, {**CLOSED_SET, "epochs": 1}), ColourModel(), tmp_path)
     assert "for want of patch tokens; one pooled vector a question" in dump.note
 
 
 def test_vocabularies_and_their_coverage(asked: Path, tmp_path: Path) -> None:
     found = {}
     for policy in ("train", "trainval", "all"):
-        task = _task(asked, tmp_path, {**CLOSED_SET, "answer_vocabulary": policy})
+        task = task_of(asked, tmp_path, {**CLOSED_SET, "answer_vocabulary": policy})
         facts = task.facts()
         found[policy] = (facts["answers"], facts["coverage"], facts["warnings"])
         answers = [set(task.asked[role].answers) for role in ("train", "validation", "test")]
@@ -79,7 +57,7 @@ def test_vocabularies_and_their_coverage(asked: Path, tmp_path: Path) -> None:
 
 
 def test_sources_of_answers_name_the_first_row(asked: Path, tmp_path: Path) -> None:
-    task = _task(asked, tmp_path, CLOSED_SET)
+    task = task_of(asked, tmp_path, CLOSED_SET)
     with (asked / "questions.csv").open() as handle:
         rows = list(csv.DictReader(handle))
     for answer, source in zip(task.vocabulary.answers, task.vocabulary.sources, strict=True):
@@ -87,21 +65,6 @@ def test_sources_of_answers_name_the_first_row(asked: Path, tmp_path: Path) -> N
         assert task.asked[role].answers[task.parts[role].samples.rows.index(row)] == answer
         before = [each["answer"] for each in rows[: row - 1] if each["split"] == "train"]
         assert role != "train" or rows[row - 1]["answer"] not in before
-
-
-def test_m3ae_and_mevf(asked: Path, tmp_path: Path) -> None:
-    m3ae = _task(asked, tmp_path, {**CLOSED_SET, "protocol": "m3ae"})
-    assert m3ae.facts()["coverage"] == 1
-    assert _accuracy(_predict(m3ae, TokenModel(), tmp_path), "closed") > 0.9
-    mevf = _task(asked, tmp_path, {**CLOSED_SET, "protocol": "mevf", "epochs": 4})
-    dump = _predict(mevf, TokenModel(), tmp_path)
-    assert "the right one for 100.0 %" in dump.note
-    closed = np.array(dump.answer_types) == "closed"
-    given = np.array(mevf.vocabulary.answers)[dump.chosen]
-    assert set(given[closed]) <= {"yes", "no"}
-    assert not set(given[~closed]) & {"yes", "no"}
-    no_tables_answer = mevf.truth("test") < 0
-    assert (dump.right.reshape(2, -1)[:, no_tables_answer] == 0).all()
 
 
 @pytest.mark.parametrize(
@@ -115,82 +78,6 @@ def test_m3ae_and_mevf(asked: Path, tmp_path: Path) -> None:
 def test_refused_options(more: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         suite({**CLOSED_SET, **more})
-
-
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        ({"train": None}, "got neither"),
-        ({"answers": ["yes"]}, "Give one of them"),
-        ({"same_question_type": True, "question_type": None}, "must have `question_type`"),
-        ({"template": "{question}"}, "once"),
-    ],
-)
-def test_refused_candidates(more: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        suite({**ZERO_SHOT, **more})
-
-
-def test_zero_shot_is_brute_force(asked: Path, tmp_path: Path) -> None:
-    task, model = _task(asked, tmp_path, ZERO_SHOT), TokenModel(noise=0.2)
-    dump = _predict(task, model, tmp_path)
-    images = normalised(model.embed_images(task.tested.samples, advance=lambda _: None))
-    answers = task.vocabulary.answers
-    for row, text in enumerate(task.asked["test"].texts):
-        prompts = normalised(model.embed_texts([f"{text} {answer}" for answer in answers]))
-        oracle = softmax(20.0 * np.round(images[row] @ prompts.T, 6).astype(np.float32))
-        found = np.zeros(len(answers))
-        found[dump.best[row]] = dump.scores[row]
-        np.testing.assert_allclose(found, oracle, atol=1e-4)
-        assert oracle[dump.chosen[row]] == pytest.approx(oracle.max(), abs=1e-4)
-    assert task.facts()["chance"] == pytest.approx(task.facts()["coverage"] / len(answers))
-
-
-def test_candidates_by_type_and_by_kind(asked: Path, tmp_path: Path) -> None:
-    by_type = _task(asked, tmp_path, {**ZERO_SHOT, "candidates": "by_type"})
-    dump = _predict(by_type, TokenModel(), tmp_path)
-    given = np.array(by_type.vocabulary.answers)[dump.chosen]
-    closed = np.array(dump.answer_types) == "closed"
-    assert set(given[closed]) <= {"yes", "no"}
-    assert not set(given[~closed]) & {"yes", "no"}
-    kind = _task(asked, tmp_path, {**ZERO_SHOT, "same_question_type": True})
-    dump = _predict(kind, TokenModel(), tmp_path)
-    given = np.array(kind.vocabulary.answers)[dump.chosen]
-    colour = np.array(dump.question_types) == "colour"
-    assert set(given[colour]) <= {"red", "green", "blue"}
-    assert kind.prompts < by_type.prompts
-    assert _accuracy(dump, "open") > 0.8
-
-
-def test_a_listed_vocabulary_needs_no_training_table(asked: Path, tmp_path: Path) -> None:
-    content = {**ZERO_SHOT, "train": None, "answers": ["Red", "the green", "blue"]}
-    task = _task(asked, tmp_path, content)
-    assert task.vocabulary.answers == ("blue", "green", "red")
-    dump = _predict(task, TokenModel(), tmp_path)
-    assert set(dump.answer_tables) == {""}
-    assert all(each.answer_row is None for each in dump.exhibits("student", "nearest"))
-    assert task.baselines() == {}
-    assert task.facts()["answer_vocabulary"] == "listed in the suite"
-
-
-def test_too_many_prompts_are_refused_before_any_is_embedded(asked: Path, tmp_path: Path) -> None:
-    config = suite({**ZERO_SHOT, "most_prompts": 10})
-    with pytest.raises(ConfigError, match=r"3 questions with 15 answers make 45 prompts"):
-        check_tasks(config, SuiteTables(config, base=asked))
-    model = TokenModel()
-    with pytest.raises(ConfigError, match="most_prompts"):
-        _predict(_task(asked, tmp_path, {**ZERO_SHOT, "most_prompts": 10}), model, tmp_path)
-    assert model.images_seen == 0
-
-
-def test_a_model_that_says_the_same_of_everything_guesses(asked: Path, tmp_path: Path) -> None:
-    class Collapsed(ColourModel):
-        def embed_texts(self, texts: Any) -> Any:
-            return np.ones((len(texts), 8), dtype=np.float32)
-
-    task = _task(asked, tmp_path, ZERO_SHOT)
-    dump = _predict(task, Collapsed(), tmp_path)
-    assert _accuracy(dump) == pytest.approx(task.facts()["chance"])
 
 
 def test_baselines_by_hand(tmp_path: Path) -> None:
@@ -210,7 +97,7 @@ def test_baselines_by_hand(tmp_path: Path) -> None:
     few = {split: {"table": "few.csv", "patient": "patient", "where": {"split": split}} for split in "ts"}
     content = {**CLOSED_SET, "train": "t", "test": "s", "validation": None, "question_type": "kind"}
     del content["answer_type"]
-    found = _task(world, tmp_path / "out", content, tables=few).baselines()
+    found = task_of(world, tmp_path / "out", content, tables=few).baselines()
     # Sorted: brain, left, lung. The kind `new` has the answers of all questions.
     frequent = found["most frequent answer"]
     assert frequent.chosen.tolist() == [2, 2, 1, 2]
@@ -220,9 +107,9 @@ def test_baselines_by_hand(tmp_path: Path) -> None:
 
 
 def test_the_mean_of_members_is_the_mean_of_their_probabilities(asked: Path, tmp_path: Path) -> None:
-    task = _task(asked, tmp_path, {**CLOSED_SET, "epochs": 2})
+    task = task_of(asked, tmp_path, {**CLOSED_SET, "epochs": 2})
     models = [TokenModel("a", seed=1), TokenModel("b", seed=2, noise=0.5)]
-    dumps = [_predict(task, model, tmp_path) for model in models]
+    dumps = [predict(task, model, tmp_path) for model in models]
     found = task.combine([], dumps)
     for seed in (0, 1):
         oracle = (dumps[0].probabilities(seed) + dumps[1].probabilities(seed)) / 2
@@ -231,7 +118,7 @@ def test_the_mean_of_members_is_the_mean_of_their_probabilities(asked: Path, tmp
 
 
 def test_rows_that_hang_together_choose_together(asked: Path, tmp_path: Path) -> None:
-    task = _task(asked, tmp_path, {**CLOSED_SET, "validation": None, "validation_share": 0.2})
+    task = task_of(asked, tmp_path, {**CLOSED_SET, "validation": None, "validation_share": 0.2})
     part = task.parts["train"]
     chosen = carved_out(part, 0.2)
     assert 0.2 <= chosen.mean() <= 0.35
@@ -246,14 +133,14 @@ def test_rows_that_hang_together_choose_together(asked: Path, tmp_path: Path) ->
 def test_one_patient_leaves_nobody_to_choose(asked: Path, tmp_path: Path) -> None:
     content = {**CLOSED_SET, "validation": None, "epochs": 1}
     named = table("train", where={"patient": "name-of-0"})
-    task = _task(asked, tmp_path, content, tables={"train": named, "test": table("test")})
+    task = task_of(asked, tmp_path, content, tables={"train": named, "test": table("test")})
     assert task.facts()["epoch_chosen_on"] == 0
-    dump = _predict(task, TokenModel(), tmp_path)
+    dump = predict(task, TokenModel(), tmp_path)
     assert np.isfinite(dump.scores).all()
 
 
 def test_rows_are_numbered_over_all_tables(asked: Path, tmp_path: Path) -> None:
-    task = _task(asked, tmp_path, CLOSED_SET)
+    task = task_of(asked, tmp_path, CLOSED_SET)
     rows = rows_of(task.parts, task.asked)
     keys = [key for _, found in rows.images for key in found]
     assert len(keys) == len(set(keys))
@@ -301,15 +188,15 @@ def test_shared_images_are_refused_or_told(asked: Path, tmp_path: Path) -> None:
     same = {"train": table("test"), "test": table("test")}
     content = {**CLOSED_SET, "validation": None}
     with pytest.raises(TableError, match="share patients"):
-        _task(asked, tmp_path, content, tables=same)
-    task = _task(asked, tmp_path, {**content, "shared_images": "report"}, tables=same)
+        task_of(asked, tmp_path, content, tables=same)
+    task = task_of(asked, tmp_path, {**content, "shared_images": "report"}, tables=same)
     n = len(task.tested)
     assert any(f"of {n} test questions {n} are about an image" in each for each in task.facts()["warnings"])
 
 
 def test_words_of_answers_are_kept_only_with_plain_names(asked: Path, tmp_path: Path) -> None:
     content = {**CLOSED_SET, "epochs": 1, "seeds": 1}
-    hidden = _predict(_task(asked, tmp_path / "a", content), TokenModel(), tmp_path)
-    shown = _predict(_task(asked, tmp_path / "b", content, plain=True), TokenModel(), tmp_path)
+    hidden = predict(task_of(asked, tmp_path / "a", content), TokenModel(), tmp_path)
+    shown = predict(task_of(asked, tmp_path / "b", content, plain=True), TokenModel(), tmp_path)
     assert hidden.vocabulary is None
     assert "red" in shown.vocabulary

@@ -10,8 +10,14 @@ from colour_world import COLOURS, ColourModel, write_world
 
 from meddistill.data.samples import Samples
 from meddistill.evaluation.config import SuiteConfig
+from meddistill.evaluation.embeddings import Embeddings
+from meddistill.evaluation.families import build_task
 from meddistill.evaluation.predict import Tokens
+from meddistill.evaluation.predictions import SampleNames
+from meddistill.evaluation.tables import SuiteTables
+from meddistill.evaluation.vqa.predictions import VqaPredictions
 from meddistill.imaging import decode
+from meddistill.progress import Progress, SilentProgress
 
 FIELDS = ("image", "question", "answer", "kind", "type", "patient", "modality", "split")
 
@@ -107,4 +113,22 @@ class TokenModel(ColourModel):
         return Tokens(values=values, mask=mask)
 
 
-__all__ = ["CLOSED_SET", "COLOURS", "ZERO_SHOT", "TokenModel", "suite", "table", "write_questions"]
+def task_of(world: Path, folder: Path, content: dict[str, Any], *, plain: bool = False, **more: Any) -> Any:
+    config = suite(content, **more)
+    parts = SuiteTables(config, base=world).parts(config.tasks[0])
+    return build_task(config.tasks[0], parts, SampleNames(folder, examples=plain))
+
+
+def predict(task: Any, model: Any, folder: Path, progress: Progress | None = None) -> VqaPredictions:
+    return task.predict(Embeddings(model, folder=folder, progress=progress or SilentProgress()))
+
+
+def accuracy(dump: VqaPredictions, answer_type: str | None = None) -> float:
+    mask = np.array([answer_type in (None, each) for each in dump.answer_types])
+    return float(dump.right[mask].mean())
+
+
+__all__ = [
+    "CLOSED_SET", "COLOURS", "ZERO_SHOT", "TokenModel", "accuracy", "predict", "suite", "table", "task_of",
+    "write_questions",
+]  # fmt: skip

@@ -7,6 +7,7 @@ from meddistill.data.known.questions import parquet_files, parquet_rows, questio
 from meddistill.data.known.source import Source
 
 _SPLITS: Final = {"train": "train", "validation": "validation", "test": "test"}
+_CANDIDATES: Final = 14  # for each of 6,719 published test questions
 
 
 def draft(source: Source) -> Draft:
@@ -18,4 +19,6 @@ def draft(source: Source) -> Draft:
     rows = parquet_rows(source, files)
     for row in rows:
         row["modality"] = "histology"
-    return question_draft("path_vqa", rows, dataset=("PathVQA",), notes=[], in_place=False)
+    return question_draft(
+        "path_vqa", rows, dataset=("PathVQA",), notes=[], candidates=_CANDIDATES, in_place=False
+    )

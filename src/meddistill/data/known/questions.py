@@ -1,6 +1,7 @@
 """What the sets of questions have in common: copies, answer types, images of several splits."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,9 +22,17 @@ _BATCH: Final = 256
 
 
 def question_draft(
-    name: str, rows: Iterable[Row], *, dataset: tuple[str, ...], notes: list[str], in_place: bool = True
+    name: str,
+    rows: Iterable[Row],
+    *,
+    dataset: tuple[str, ...],
+    notes: list[str],
+    candidates: int,
+    in_place: bool = True,
 ) -> Draft:
     """The draft of a set of questions, without copies of an image with its question and answer.
+
+    `candidates` answers are ranked for a question, where none is learnt.
 
     A column `image_elsewhere` says `yes` in rows for training or validation whose image is judged too. Where
     there are such rows, tasks ending in `_new_images` leave them out: what the published split measures is
@@ -38,11 +47,12 @@ def question_draft(
     made = Draft(notes=notes)
     roles = {split: f"{name}_{split}" for split in SPLITS if f"{name}_{split}" in views}
     if {"train", "test"} <= set(roles):
-        made.tasks += tasks.questions(name, roles, dataset=dataset, typed=typed, shared=bool(shared))
+        entries = partial(tasks.questions, dataset=dataset, typed=typed, candidates=candidates)
+        made.tasks += entries(name, roles, shared=bool(shared))
         new = _new_images(name, kept, views) if shared else {}
         if "train" in new:
             new_name = f"{name}_new_images"
-            made.tasks += tasks.questions(new_name, new, dataset=dataset, typed=typed, shared=False)
+            made.tasks += entries(new_name, new, shared=False)
             notes.append(f"the tasks {new_name}_* learn from images that are not judged only")
     if shared:
         notes.append(f"as published, {len(shared)} images have questions in several splits")

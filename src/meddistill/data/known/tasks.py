@@ -69,19 +69,28 @@ def retrieval(name: str, table: str, *, dataset: Sequence[str]) -> Entry:
 
 
 def questions(
-    name: str, roles: Mapping[str, str], *, dataset: Sequence[str], typed: bool, shared: bool
+    name: str,
+    roles: Mapping[str, str],
+    *,
+    dataset: Sequence[str],
+    typed: bool,
+    shared: bool,
+    candidates: int,
 ) -> list[Entry]:
     """Closed-set answering with a head, and answers ranked without one; `roles` is role → table.
 
-    `typed`: the table has kinds of questions. `shared`: splits share images, as published.
+    `typed`: the table has kinds of questions. `shared`: splits share images, as published. `candidates` are
+    ranked for a question at most: every one of them is a prompt of its own for every question, and a task
+    embeds no more than 100,000.
     """
     common: Entry = {"dataset": list(dataset), "question": "question", "answer": "answer"}
     common["answer_type"] = "answer_type"
     common |= {"question_type": "question_type"} if typed else {}
     common |= {"shared_images": "report"} if shared else {}
+    ranked = {**common, "most_candidates": candidates}
     return [
         {"name": f"{name}_closed_set", "kind": "vqa_closed_set", **common, **roles},
-        {"name": f"{name}_ranking", "kind": "vqa_zero_shot", **common, **roles},
+        {"name": f"{name}_ranking", "kind": "vqa_zero_shot", **ranked, **roles},
     ]
 
 

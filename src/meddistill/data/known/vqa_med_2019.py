@@ -25,6 +25,7 @@ _IMAGES: Final = {
     "test": (f"{_TEST}/VQAMed2019_Test_Images", f"{_TEST}/Test_Images"),
 }
 _CATEGORIES: Final = ("Modality", "Plane", "Organ", "Abnormality")
+_CANDIDATES: Final = 200  # for each of 500 published test questions
 
 
 def draft(source: Source) -> Draft:
@@ -42,7 +43,7 @@ def draft(source: Source) -> Draft:
         notes.append(f"{several} test questions have several right answers, of which the first counts")
     kept = source.keep_there(rows, notes=notes)
     dataset = ("VQA-Med-2019", "MedPix")
-    return question_draft("vqa_med_2019", kept, dataset=dataset, notes=notes)
+    return question_draft("vqa_med_2019", kept, dataset=dataset, notes=notes, candidates=_CANDIDATES)
 
 
 def _rows(source: Source, split: str) -> Iterator[Row]:

@@ -14,6 +14,7 @@ _NEEDED: Final = ("image_name", "question", "answer", "answer_type", "question_t
 # The paper: chest radiographs, axial CT of the abdomen, and CT or MR of the head, which nothing tells apart.
 _MODALITY: Final = {"CHEST": "xray", "ABD": "ct"}
 _DATASET: Final = ("VQA-RAD", "MedPix")
+_CANDIDATES: Final = 200  # for each of 451 published test questions
 
 
 def draft(source: Source) -> Draft:
@@ -30,9 +31,11 @@ def draft(source: Source) -> Draft:
             raise source.not_that_layout(["test-*.parquet"])
         notes.append("this copy has no answer types: yes and no count as closed, all else as open")
         rows = parquet_rows(source, files)
-        return question_draft("vqa_rad", rows, dataset=_DATASET, notes=notes, in_place=False)
+        return question_draft(
+            "vqa_rad", rows, dataset=_DATASET, notes=notes, candidates=_CANDIDATES, in_place=False
+        )
     rows = source.keep_there(_json_rows(source), notes=notes)
-    return question_draft("vqa_rad", rows, dataset=_DATASET, notes=notes)
+    return question_draft("vqa_rad", rows, dataset=_DATASET, notes=notes, candidates=_CANDIDATES)
 
 
 def _json_rows(source: Source) -> list[Row]:

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from meddistill.evaluation.predict import Floats
 from meddistill.evaluation.segmentation.config import Decoder, SegmentationProbeConfig
+from meddistill.progress import Advance
 
 DETAIL: Final = 4  # cells of the training raster along a patch
 _WIDTH: Final = 32
@@ -72,6 +73,7 @@ def fit(
     config: SegmentationProbeConfig,
     *,
     seed: int,
+    advance: Advance | None = None,
 ) -> Fitted:
     """Train a decoder; with `validation` the epoch with the highest mean Dice there, the first of equals.
 
@@ -80,17 +82,19 @@ def fit(
     training tokens instead of being a batch norm, the loss adds soft Dice to cross-entropy, and both are
     taken on the marked shares of cells a quarter of a patch wide, not on single pixels: maps that are
     bilinear between patches hardly tell these apart, and a step costs a fraction. AdamW under a cosine
-    schedule, on the processor; equal seeds give equal numbers.
+    schedule, on the processor; equal seeds give equal numbers. `advance` is called after every epoch.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _fit(train, validation, config)
+        return _fit(train, validation, config, advance=advance)
 
 
 def _fit(
     train: tuple[TokenGrids, Targets],
     validation: tuple[TokenGrids, Targets] | None,
     config: SegmentationProbeConfig,
+    *,
+    advance: Advance | None,
 ) -> Fitted:
     tokens, targets = train
     centre, spread = _moments(tokens)
@@ -113,6 +117,8 @@ def _fit(
         score = math.inf if validation is None else _dice(fitted, *validation)
         if validation is None or score > best:
             best, kept = score, _copy(network)
+        if advance is not None:
+            advance(1)
     network.load_state_dict(kept)
     return fitted
 

@@ -87,7 +87,7 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
 
     def lacks(self, embeddings: Embeddings) -> str:
         """Patch tokens are needed."""
-        found = embeddings.image_tokens(self.tested.samples.take([0]))
+        found = embeddings.image_tokens(self.tested.samples.take([0]), self.tested.keys[:1])
         return NO_TOKENS if found is None or found.grid is None else ""
 
     def predict(self, embeddings: Embeddings) -> MaskPredictions:
@@ -177,16 +177,16 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
                 if role != "test"
             }
             test = tokens["test"]
-            logits = [
-                fit(learnt["train"], learnt.get("validation"), self.config, seed=seed).logits(_grids(test))
-                for seed in range(self.config.seeds)
-            ]
+            label, epochs = f"{embeddings.model.name}: {self.name}", self.config.seeds * self.config.epochs
+            with embeddings.progress.track(label, epochs, unit="epochs") as advance:
+                fitted = partial(fit, learnt["train"], learnt.get("validation"), self.config, advance=advance)
+                logits = [fitted(seed=seed).logits(_grids(test)) for seed in range(self.config.seeds)]
             boxes = [test.box(*shape) for shape in self.masks["test"].shapes]
             self._fitted[key] = _Maps(logits=tuple(logits), boxes=tuple(boxes))
         return self._fitted[key]
 
     def _refuse_too_large(self, embeddings: Embeddings) -> None:
-        one = _some(embeddings.image_tokens(self.tested.samples.take([0])))
+        one = _some(embeddings.image_tokens(self.tested.samples.take([0]), self.tested.keys[:1]))
         rows = sum(len(part) for part in self.parts.values())
         size = rows * one.values[0].size * 2 / 1e9
         if size > self.config.most_gigabytes:
@@ -199,7 +199,7 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
             raise UserError(msg)
 
     def _tokens(self, embeddings: Embeddings, part: Part) -> Tokens:
-        found = _some(embeddings.image_tokens(part.samples))
+        found = _some(embeddings.image_tokens(part.samples, part.keys))
         bad = ~np.isfinite(found.values).all(axis=(1, 2))
         if bad.any():
             rows = [part.samples.rows[place] for place in np.flatnonzero(bad)]

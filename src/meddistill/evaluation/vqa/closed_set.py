@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, final
 
 import numpy as np
@@ -21,7 +21,7 @@ from meddistill.evaluation.tables import Part
 from meddistill.evaluation.vqa.config import VqaClosedSetConfig
 from meddistill.evaluation.vqa.inputs import FrozenInputs, Inputs, Rows, TunedInputs, rows_of
 from meddistill.evaluation.vqa.predictions import VqaPredictions
-from meddistill.evaluation.vqa.questions import CLOSED, OPEN
+from meddistill.evaluation.vqa.questions import CLOSED, OPEN, OUTSIDE, Questions, answers_by_type
 from meddistill.evaluation.vqa.task import VqaTask
 from meddistill.evaluation.vqa.training import Lesson, answer_probabilities, best_device
 
@@ -30,21 +30,24 @@ Mask = NDArray[np.bool_]
 
 NO_TRAINABLE = "no towers that can be tuned"
 _TYPES = (OPEN, CLOSED)
+_TOLD = (
+    "protocol", "towers", "loss", "epochs", "batch_size", "learning_rate", "tower_learning_rate", "schedule",
+    "weight_decay", "second_moment", "clip_norm",
+)  # fmt: skip
 
 
 @final
 class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
     """The answer with the highest probability among those of the vocabulary.
 
-    Protocols and where they deviate from what is named:
+    Protocols (`VqaClosedSetConfig.protocol` lists what of them is not followed):
 
     - `default`: cross-entropy over all answers.
-    - `m3ae` (M3AE and METER): answers of all tables, binary cross-entropy over answers times their number,
-      the best epoch on validation. The fusion transformer is ours (`AnswerHead`), smaller and not
-      pretrained, and the learning rate falls by a cosine.
-    - `mevf` (MEVF, QCR): open and closed answers are sets of their own, and a classifier of questions chooses
-      the set, here a logistic regression on the model's own embeddings of the questions. An answer that is
-      in both sets is one unit of the last layer, and counts as right from either.
+    - `m3ae` (M3AE and METER): answers of all tables, binary cross-entropy over answers times their number.
+    - `mevf` (QCR on MEVF): open and closed answers are sets of their own, and a classifier of questions
+      chooses the set, here a logistic regression on the model's own embeddings of the questions. An answer
+      that is in both sets is one unit of the last layer, and counts as right from either. Coverage is of
+      questions that are sent to the right set.
 
     Towers stay frozen, or a copy of them is tuned with the head. Without a validation table a share of the
     training patients chooses the epoch, drawn by hash; rows that share a patient or an image stay together.
@@ -66,14 +69,36 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
         lesson, routed = self._lesson(rows, embeddings)
         fresh, seen = self._inputs(rows, embeddings)
         seeds = range(self.config.seeds)
-        scores = [answer_probabilities(fresh(), lesson, self.config, seed=seed) for seed in seeds]
+        label, epochs = f"{embeddings.model.name}: {self.name}", len(seeds) * self.config.epochs
+        with embeddings.progress.track(label, epochs, unit="epochs") as advance:
+            fitted = partial(answer_probabilities, lesson=lesson, config=self.config, advance=advance)
+            scores = [fitted(fresh(), seed=seed) for seed in seeds]
         return self._predictions(scores, note="; ".join(each for each in (seen, routed) if each))
 
     def facts(self) -> dict[str, Any]:
         """What all such tasks say, the protocol, and the rows that teach and choose."""
         learn, choose = self._split
-        taught = {"protocol": self.config.protocol, "towers": self.config.towers}
-        return {**super().facts(), **taught, "learnt_from": len(learn), "epoch_chosen_on": len(choose)}
+        found, departures = super().facts(), self.config.departures
+        if departures:
+            found["warnings"].append(
+                f"not as protocol {self.config.protocol} has it: {', '.join(departures)}"
+            )
+        return {
+            **found,
+            **{name: getattr(self.config, name) for name in _TOLD},
+            "departures": list(departures),
+            "learnt_from": len(learn),
+            "epoch_chosen_on": len(choose),
+        }
+
+    @property
+    def answerable(self) -> Mask:
+        """Test questions whose right answer is in the vocabulary; under `mevf` in the set of their type."""
+        if self.config.protocol != "mevf":
+            return super().answerable
+        truth = self.truth("test")
+        own = self._sets_by_type()[_types(self.asked["test"])]
+        return (truth != OUTSIDE) & own[np.arange(len(truth)), np.maximum(truth, 0)]
 
     @cached_property
     def _split(self) -> tuple[Ints, Ints]:
@@ -95,7 +120,8 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
         if not isinstance(model, TunableEmbedder):
             msg = f"`towers: tuned` must have a model with trainable towers; {model.name} has {NO_TRAINABLE}."
             raise TeacherError(msg)
-        rasters = torch.cat([model.trainable().rasters(samples) for samples, _ in rows.images])
+        towers = model.trainable()
+        rasters = torch.cat([towers.rasters(samples) for samples, _ in rows.images])
         return lambda: TunedInputs(model.trainable().to(device), rows, rasters), ""
 
     def _lesson(self, rows: Rows, embeddings: Embeddings) -> tuple[Lesson, str]:
@@ -109,8 +135,7 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
         )
         if self.config.protocol == "mevf":
             sets = self._sets_by_type()
-            types = [each for role in rows.spans for each in self.asked[role].answer_types]
-            truth = np.array([_TYPES.index(each) for each in types], dtype=np.int64)
+            truth = np.concatenate([_types(self.asked[role]) for role in rows.spans])
             set_of = routed(normalised(embeddings.texts(rows.questions))[rows.question_of], truth, learn)
             share = 100 * float((set_of[judge] == truth[judge]).mean())
             note = f"the set of answers was the right one for {share:.1f} % of the test questions"
@@ -120,13 +145,14 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
 
     def _sets_by_type(self) -> Mask:
         """Which answers open and closed questions of the vocabulary's tables have, [2, V]."""
-        sets = np.zeros((len(_TYPES), len(self.vocabulary)), dtype=bool)
-        for role in ("train", "validation"):
-            if role in self.asked:
-                asked = self.asked[role]
-                kinds = np.array([_TYPES.index(each) for each in asked.answer_types], dtype=np.int64)
-                sets[kinds, self.truth(role)] = True
-        return sets
+        tables = [self.asked[role] for role in ("train", "validation") if role in self.asked]
+        found = answers_by_type(self.vocabulary, tables)
+        return np.stack([found[answer_type] for answer_type in _TYPES])
+
+
+def _types(asked: Questions) -> Ints:
+    """Number of the set of answers that a question's type has, [n]."""
+    return np.array([_TYPES.index(each) for each in asked.answer_types], dtype=np.int64)
 
 
 def carved_out(part: Part, share: float) -> Mask:

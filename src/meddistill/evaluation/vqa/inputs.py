@@ -141,10 +141,10 @@ def without_padding(tokens: Tensor, read: Tensor) -> tuple[Tensor, Tensor]:
 
 def _image_states(embeddings: Embeddings, rows: Rows) -> tuple[_States, str]:
     found = []
-    for samples, _ in rows.images:
-        tokens = embeddings.image_tokens(samples)
+    for samples, keys in rows.images:
+        tokens = embeddings.image_tokens(samples, keys)
         if tokens is None:
-            pooled = [embeddings.images(each, keys) for each, keys in rows.images]
+            pooled = [embeddings.images(*each) for each in rows.images]
             return _pooled(np.concatenate(pooled)), POOLED_IMAGES
         found.append(tokens)
     return _states(found, "patch tokens", embeddings.model.name), ""

@@ -3,7 +3,7 @@
 - `accuracy`: weighted share of questions that are answered rightly: exact match of normalised answers, which
   is the VQA score of data with one right answer. An answer outside the vocabulary is wrong.
 - `accuracy_open`, `accuracy_closed`: of open and of closed questions.
-- `accuracy_answerable`: of questions whose right answer is in the vocabulary.
+- `accuracy_answerable`: of questions whose right answer is among those that were allowed for them.
 - `macro_accuracy`: mean over the kinds of questions that are present, in the sample as in every resample.
 """
 

@@ -15,7 +15,7 @@ from meddistill.evaluation.results import ALL_ROWS
 from meddistill.evaluation.score import Mask, Score, by_modality
 from meddistill.evaluation.statistics.bootstrap import Replicates, Resampler, mean_of_defined, weighted_mean
 from meddistill.evaluation.vqa.metrics import MACRO, MAIN, rightness
-from meddistill.evaluation.vqa.questions import CLOSED, OPEN, OUTSIDE
+from meddistill.evaluation.vqa.questions import CLOSED, OPEN
 
 # Answers kept for every question. The rest would make the dump of a large vocabulary hundreds of times as
 # large, and has next to no probability.
@@ -31,7 +31,8 @@ class VqaPredictions(Predictions):
 
     Answers are numbers into the task's vocabulary of `answers` entries; their words are in `vocabulary` only
     where ids may be written (`SampleNames.plain`). `truth` [n] is OUTSIDE where the right answer is none of
-    them. `right` [n] is 1 / m where m answers share the highest score and the right one is among them.
+    them; `answerable` [n] says whether it is one of those that were allowed for the question. `right` [n] is
+    1 / m where m answers share the highest score and the right one is among them.
     `best` [n, k] are the answers with the highest probabilities `scores` [n, k], the highest first; `chosen`
     is the first of them. `answer_tables` and `answer_rows` [n] name where the chosen answer is found first,
     "" and 0 where no table has it. `note` says what the model was asked with, "" for the usual.
@@ -47,6 +48,7 @@ class VqaPredictions(Predictions):
     answer_types: tuple[str, ...]
     question_types: tuple[str, ...]
     truth: Ints
+    answerable: Mask
     right: Floats
     best: Ints
     scores: Floats
@@ -68,7 +70,7 @@ class VqaPredictions(Predictions):
         everything = np.ones(len(first), dtype=bool)
         found = [judge.score(MAIN, everything, main=True)]
         found += [judge.score(f"{MAIN}_{name}", types == name) for name in (OPEN, CLOSED)]
-        found.append(judge.score(f"{MAIN}_answerable", self.truth[first] != OUTSIDE))
+        found.append(judge.score(f"{MAIN}_answerable", self.answerable[first]))
         by_kind = {kind: kinds == kind for kind in sorted({*kinds.tolist()} - {""})}
         if by_kind:
             found.append(judge.macro(list(by_kind.values())))
@@ -115,6 +117,7 @@ class VqaPredictions(Predictions):
             "answer_type": words(self.answer_types),
             "question_type": words(self.question_types),
             "truth": pa.array(self.truth, pa.int64()),
+            "answerable": pa.array(self.answerable, pa.bool_()),
             "chosen": pa.array(self.chosen, pa.int64()),
             "right": pa.array(self.right, pa.float64()),
             "best": lists(self.best.astype(np.int32)),
@@ -136,6 +139,7 @@ class VqaPredictions(Predictions):
             answer_types=tuple(table["answer_type"].to_pylist()),
             question_types=tuple(table["question_type"].to_pylist()),
             truth=numbers(table, "truth"),
+            answerable=np.array(table["answerable"].to_pylist(), dtype=bool),
             right=numbers(table, "right"),
             best=matrix(table, "best").astype(np.int64),
             scores=matrix(table, "scores"),

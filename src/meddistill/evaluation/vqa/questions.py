@@ -1,9 +1,10 @@
 """The questions of a table, and the set of answers that a model may give."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from meddistill.data.samples import count_rows
 from meddistill.errors import TableError
 from meddistill.evaluation.tables import Part
-from meddistill.evaluation.vqa.config import VqaConfig
+from meddistill.evaluation.vqa.config import Policy, VqaConfig
 from meddistill.evaluation.vqa.normaliser import normalise_answer
 
 Ints = NDArray[np.int64]
@@ -22,6 +23,10 @@ OPEN: Final = "open"
 CLOSED: Final = "closed"
 YES_NO: Final = ("yes", "no")
 OUTSIDE: Final = -1
+# Policy → the tables whose answers make the vocabulary.
+ROLES: Final[Mapping[Policy, tuple[str, ...]]] = MappingProxyType(
+    {"train": ("train",), "trainval": ("train", "validation"), "all": ("train", "validation", "test")}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,15 +117,28 @@ def listed_vocabulary(answers: Sequence[str]) -> Vocabulary:
     return Vocabulary(answers=distinct, sources=(None,) * len(distinct))
 
 
-def shares_by(kinds: Sequence[str], numbers: Ints, size: int) -> Mapping[str, NDArray[np.float64]]:
-    """Kind → share of each answer among its rows, [V]; rows with an answer outside are left out."""
-    found: dict[str, NDArray[np.float64]] = {}
-    for kind in dict.fromkeys(kinds):
-        rows = np.array([each == kind for each in kinds], dtype=bool) & (numbers != OUTSIDE)
-        counts = np.bincount(numbers[rows], minlength=size).astype(np.float64)
-        if counts.sum():
-            found[kind] = counts / counts.sum()
-    return found
+def answers_by_type(vocabulary: Vocabulary, tables: Iterable[Questions]) -> Mapping[str, Mask]:
+    """`open` and `closed` → which answers of the vocabulary, [V], questions of that type have in `tables`."""
+    found: dict[str, set[str]] = {OPEN: set(), CLOSED: set()}
+    for asked in tables:
+        for answer, answer_type in zip(asked.answers, asked.answer_types, strict=True):
+            found[answer_type].add(answer)
+    return {answer_type: vocabulary.members(answers) for answer_type, answers in found.items()}
+
+
+def shares_by(
+    kinds: Sequence[str], numbers: Ints, size: int, *, wanted: Collection[str]
+) -> Mapping[str, NDArray[np.float64]]:
+    """Kind → share of each answer among its rows, [V], for the `wanted` ones that have any.
+
+    Rows with an answer outside are left out.
+    """
+    rows: dict[str, list[int]] = {}
+    for kind, number in zip(kinds, numbers.tolist(), strict=True):
+        if number != OUTSIDE:
+            rows.setdefault(kind, []).append(number)
+    chosen = {kind: rows[kind] for kind in dict.fromkeys(wanted) if kind in rows}
+    return {kind: np.bincount(each, minlength=size) / len(each) for kind, each in chosen.items()}
 
 
 def counted(values: Iterable[str]) -> dict[str, int]:

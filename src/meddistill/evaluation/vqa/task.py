@@ -17,6 +17,8 @@ from meddistill.evaluation.vqa.metrics import MAIN
 from meddistill.evaluation.vqa.predictions import VqaPredictions, best_answers
 from meddistill.evaluation.vqa.questions import (
     OUTSIDE,
+    ROLES,
+    Mask,
     Questions,
     Vocabulary,
     counted,
@@ -26,8 +28,6 @@ from meddistill.evaluation.vqa.questions import (
 
 Asked = TypeVar("Asked", bound=VqaConfig)
 Floats = NDArray[np.float64]
-
-_ROLES = {"train": ("train",), "trainval": ("train", "validation"), "all": ("train", "validation", "test")}
 
 
 class VqaTask(Task[Asked, VqaPredictions]):
@@ -49,7 +49,7 @@ class VqaTask(Task[Asked, VqaPredictions]):
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """The answers of the tables that the policy names."""
-        wanted = [role for role in _ROLES[self.config.policy] if role in self.parts]
+        wanted = [role for role in ROLES[self.config.policy] if role in self.parts]
         return vocabulary_of(self.parts, {role: self.asked[role] for role in wanted})
 
     def check(self) -> None:
@@ -76,26 +76,26 @@ class VqaTask(Task[Asked, VqaPredictions]):
         """What the training table alone says, without a look at the image.
 
         `most frequent answer`: of the kind of question. `same question`: of the training questions with the
-        same words, where there are any, else of the kind of question. None without a training table.
+        same words, where there are any, else of the kind of question. Of the answers that are allowed for
+        the question, all alike where training has none of them. None without a training table.
         """
         if "train" not in self.parts:
             return {}
         found = frequent_answers(self.asked["train"], self.asked["test"], self.vocabulary)
-        return {name: self._predictions([scores]) for name, scores in found.items()}
+        return {name: self._predictions([self._among_allowed(scores)]) for name, scores in found.items()}
 
     def facts(self) -> dict[str, Any]:
         """Size of the vocabulary, coverage, and counts of types and kinds of questions."""
         asked = self.asked["test"]
-        truth = self.truth("test")
         return {
             "answers": len(self.vocabulary),
             "answer_vocabulary": self.policy_in_words,
-            "coverage": float((truth != OUTSIDE).mean()),
+            "coverage": float(self.answerable.mean()),
             "questions": len(set(asked.texts)),
             "answer_types": counted(asked.answer_types),
             "question_types": counted(asked.question_types),
             "rows": {role: len(part) for role, part in self.parts.items()},
-            "warnings": [*self._coverage_warnings(truth), *self._shared_warnings()],
+            "warnings": [*self._coverage_warnings(), *self._shared_warnings()],
         }
 
     @property
@@ -107,20 +107,30 @@ class VqaTask(Task[Asked, VqaPredictions]):
         """Number of the right answer to every question of a table; OUTSIDE where it is none of the set."""
         return self.vocabulary.numbers(self.asked[role].answers)
 
+    @property
+    def answerable(self) -> Mask:
+        """Test questions whose right answer is among those allowed for them, [n]."""
+        return self.truth("test") != OUTSIDE
+
     @abstractmethod
     def predict(self, embeddings: Embeddings) -> VqaPredictions:
         """What one model answers."""
 
-    def _coverage_warnings(self, truth: NDArray[np.int64]) -> list[str]:
-        share, answers = 100 * float((truth != OUTSIDE).mean()), len(self.vocabulary)
+    def _among_allowed(self, scores: Floats) -> Floats:
+        """Scores [n, V] of tested rows, zero for answers that are not allowed."""
+        return scores
+
+    def _coverage_warnings(self) -> list[str]:
+        share, answers = 100 * float(self.answerable.mean()), len(self.vocabulary)
+        found = []
         if self.policy_in_words == "all":
-            return [f"the {answers} answers that can be given were read from the test table too"]
-        if share == 100:
-            return []
-        return [
-            f"{share:.1f} % of the test questions have their right answer among the {answers} that can be "
-            f"given ({self.policy_in_words}); the others count as wrong"
-        ]
+            found.append(f"the {answers} answers that can be given were read from the test table too")
+        if share < 100:
+            found.append(
+                f"{share:.1f} % of the test questions have their right answer among those that can be given "
+                f"to them, of {answers} ({self.policy_in_words}); the others count as wrong"
+            )
+        return found
 
     def _shared_warnings(self) -> list[str]:
         """How many tested rows show an image, or a patient, of the other tables."""
@@ -158,6 +168,7 @@ class VqaTask(Task[Asked, VqaPredictions]):
             answer_types=asked.answer_types * repeats,
             question_types=asked.question_types * repeats,
             truth=np.tile(truth, repeats),
+            answerable=np.tile(self.answerable, repeats),
             right=right,
             best=best,
             scores=kept,

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Any, Final, Literal, final
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from meddistill.evaluation.vqa.config import VqaClosedSetConfig
 from meddistill.evaluation.vqa.head import AnswerHead
 from meddistill.evaluation.vqa.inputs import Inputs
 from meddistill.evaluation.vqa.questions import OUTSIDE
+from meddistill.progress import Advance
 
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -46,18 +47,20 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def answer_probabilities(inputs: Inputs, lesson: Lesson, config: VqaClosedSetConfig, *, seed: int) -> Floats:
+def answer_probabilities(
+    inputs: Inputs, lesson: Lesson, config: VqaClosedSetConfig, *, seed: int, advance: Advance | None = None
+) -> Floats:
     """Fit on `learn`, keep the epoch that answers `choose` best, answer `judge`: [judge, V].
 
-    AdamW; the learning rate rises linearly over a tenth of the steps and then falls by a cosine to zero.
-    Equal accuracies on `choose` are told apart by the lower loss; without such rows the last epoch counts.
-    Everything random comes from `seed`, and the process's own random state is left as it was. Raises
-    NonFiniteError where the loss is not finite.
+    AdamW; the learning rate rises linearly over a tenth of the steps and then falls to zero, by a cosine or
+    along a line (`schedule`). `advance` is called after every epoch. Equal accuracies on `choose` are told
+    apart by the lower loss; without such rows the last epoch counts. Everything random comes from `seed`, and
+    the process's own random state is left as it was. Raises NonFiniteError where the loss is not finite.
     """
     device = best_device()
     with _seeded(seed, device):
         answerer = _Answerer(inputs, lesson, config).to(device)
-        _fit(answerer, lesson, config, order=np.random.default_rng(seed))
+        _fit(answerer, lesson, config, order=np.random.default_rng(seed), advance=advance)
         return np.concatenate(list(answerer.answered(lesson.judge, config.batch_size)))
 
 
@@ -69,7 +72,7 @@ class _Answerer(nn.Module):
         super().__init__()
         self.inputs = inputs
         self.lesson = lesson
-        self.binary = config.protocol == "m3ae"
+        self.binary = config.loss == "binary_cross_entropy"
         with torch.no_grad():
             first = inputs(lesson.judge[:1])
         self.head = AnswerHead(
@@ -82,17 +85,32 @@ class _Answerer(nn.Module):
 
     def logits(self, rows: Ints) -> Tensor:
         """Logits [b, V]; minus infinity for answers of another set."""
-        allowed = torch.from_numpy(self.lesson.sets[self.lesson.set_of[rows]]).to(self._device)
         logits: Tensor = self.head(*self.inputs(rows))
-        return logits.masked_fill(~allowed, -math.inf)
+        return logits.masked_fill(~self._allowed(rows), -math.inf)
 
     def loss(self, logits: Tensor, rows: Ints) -> Tensor:
-        """Cross-entropy; under `m3ae` the mean binary cross-entropy over answers, times their number."""
+        """Cross-entropy; or the mean binary cross-entropy over the answers that are allowed.
+
+        Of one set of answers that mean is taken times their number, as METER and M3AE do; of several sets it
+        is taken in each, over its rows and answers, and summed, as QCR does.
+        """
         targets = torch.from_numpy(self.lesson.targets[rows]).to(self._device)
         if not self.binary:
             return functional.cross_entropy(logits, targets)
+        allowed = self._allowed(rows)
         wanted = functional.one_hot(targets, logits.shape[1]).to(logits.dtype)
-        return functional.binary_cross_entropy_with_logits(logits, wanted) * logits.shape[1]
+        # A product of infinity and zero is no number.
+        finite = logits.masked_fill(~allowed, 0.0)
+        each = functional.binary_cross_entropy_with_logits(finite, wanted, reduction="none") * allowed
+        means = each.sum(dim=1) / allowed.sum(dim=1)
+        if len(self.lesson.sets) == 1:
+            return means.mean() * logits.shape[1]
+        set_of = torch.from_numpy(self.lesson.set_of[rows]).to(self._device)
+        return torch.stack([means[set_of == number].mean() for number in set_of.unique()]).sum()
+
+    def _allowed(self, rows: Ints) -> Tensor:
+        """Which answers these rows are chosen from, [b, V]."""
+        return torch.from_numpy(self.lesson.sets[self.lesson.set_of[rows]]).to(self._device)
 
     def answered(self, rows: Ints, size: int) -> Iterator[Floats]:
         """Probabilities of answers, a batch at a time."""
@@ -113,12 +131,19 @@ class _Answerer(nn.Module):
 
 
 def _fit(
-    answerer: _Answerer, lesson: Lesson, config: VqaClosedSetConfig, *, order: np.random.Generator
+    answerer: _Answerer,
+    lesson: Lesson,
+    config: VqaClosedSetConfig,
+    *,
+    order: np.random.Generator,
+    advance: Advance | None,
 ) -> None:
     learn = lesson.learn[lesson.targets[lesson.learn] != OUTSIDE]
     steps = -(-len(learn) // config.batch_size)
-    optimiser = torch.optim.AdamW(_groups(answerer, config), weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _Rise(steps * config.epochs))
+    betas = (0.9, config.second_moment)
+    optimiser = torch.optim.AdamW(_groups(answerer, config), betas=betas, weight_decay=config.weight_decay)
+    rise = _Rise(steps * config.epochs, fall=config.schedule)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rise)
     best: tuple[tuple[float, float], dict[str, Any]] | None = None
     for _ in range(config.epochs):
         answerer.train()
@@ -129,12 +154,16 @@ def _fit(
                 raise NonFiniteError(msg)
             optimiser.zero_grad()
             loss.backward()
+            if config.clip_norm is not None:
+                nn.utils.clip_grad_norm_(answerer.parameters(), config.clip_norm)
             optimiser.step()
             schedule.step()
         if len(lesson.choose):
             score = _judged(answerer, lesson, config)
             if best is None or score > best[0]:
                 best = (score, {name: each.clone() for name, each in answerer.state_dict().items()})
+        if advance is not None:
+            advance(1)
     if best is not None:
         answerer.load_state_dict(best[1])
 
@@ -150,12 +179,14 @@ class _Rise:
     """Factor of the learning rate at a step."""
 
     steps: int
+    fall: Literal["cosine", "linear"] = "cosine"
 
     def __call__(self, step: int) -> float:
         rising = max(1, round(_WARM_UP * self.steps))
         if step < rising:
             return (step + 1) / rising
-        return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, self.steps - rising)))
+        gone = (step - rising) / max(1, self.steps - rising)
+        return 1 - gone if self.fall == "linear" else 0.5 * (1 + math.cos(math.pi * gone))
 
 
 def _judged(answerer: _Answerer, lesson: Lesson, config: VqaClosedSetConfig) -> tuple[float, float]:

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from meddistill.errors import ConfigError
 from meddistill.evaluation.classification.zero_shot import DEFAULT_LOGIT_SCALE
 from meddistill.evaluation.embeddings import Embeddings
-from meddistill.evaluation.predict import Floats, normalised
+from meddistill.evaluation.predict import normalised
+from meddistill.evaluation.vqa.candidates import Asked, Candidates
 from meddistill.evaluation.vqa.config import ANSWER, QUESTION, VqaZeroShotConfig
 from meddistill.evaluation.vqa.predictions import VqaPredictions
-from meddistill.evaluation.vqa.questions import CLOSED, YES_NO, Mask, Vocabulary, listed_vocabulary
-from meddistill.evaluation.vqa.task import VqaTask
+from meddistill.evaluation.vqa.questions import OUTSIDE, Mask, Vocabulary, listed_vocabulary
+from meddistill.evaluation.vqa.task import Floats, VqaTask
 
 _AT_ONCE: Final = 8192
 _DIGITS: Final = 6  # of cosines: float32 products of equal vectors differ beyond them
@@ -42,34 +43,38 @@ class VqaZeroShot(VqaTask[VqaZeroShotConfig]):
         return "listed in the suite" if self.config.answers else self.config.policy
 
     @cached_property
-    def candidates(self) -> list[tuple[str, Mask, NDArray[np.intp]]]:
-        """Question, which answers [V] are ranked for it, and the tested rows it is asked in."""
-        asked = self.asked["test"]
-        rows: dict[tuple[str, bytes], list[int]] = {}
-        allowed: dict[bytes, Mask] = {}
-        for row, text in enumerate(asked.texts):
-            mask = self._allowed(asked.answer_types[row], asked.question_types[row])
-            allowed[mask.tobytes()] = mask
-            rows.setdefault((text, mask.tobytes()), []).append(row)
-        return [(text, allowed[key], np.array(found)) for (text, key), found in rows.items()]
+    def candidates(self) -> Candidates:
+        """Which answers are ranked for which question."""
+        return Candidates(self.config, self.asked, self.vocabulary)
 
     @property
     def prompts(self) -> int:
         """How many prompts have to be embedded."""
-        asked: dict[str, Mask] = {}
-        for text, mask, _ in self.candidates:
-            asked[text] = asked[text] | mask if text in asked else mask
-        return sum(int(mask.sum()) for mask in asked.values())
+        return self.candidates.prompts(self.candidates.most)
+
+    @cached_property
+    def allowed(self) -> Mask:
+        """Which answers are ranked for every test question, [n, V]."""
+        found = np.zeros((len(self.tested), len(self.vocabulary)), dtype=bool)
+        for asked in self.candidates.questions:
+            found[asked.rows] = asked.allowed
+        return found
+
+    @property
+    def answerable(self) -> Mask:
+        """Test questions whose right answer is ranked, [n]."""
+        truth = self.truth("test")
+        return (truth != OUTSIDE) & self.allowed[np.arange(len(truth)), np.maximum(truth, 0)]
 
     def check(self) -> None:
-        """Raise TableError for bad rows, ConfigError for more prompts than `most_prompts`."""
+        """Raise TableError for bad rows, ConfigError for prompts that cannot be brought to `most_prompts`."""
         super().check()
         if self.prompts > self.config.most_prompts:
             rule = (
-                f"`most_prompts` must not be exceeded; {len({text for text, _, _ in self.candidates}):,} "
-                f"questions with {len(self.vocabulary):,} answers make {self.prompts:,} prompts, over "
+                f"`most_prompts` must not be exceeded; {len(set(self.asked['test'].texts)):,} questions "
+                f"with {self.candidates.most:,} answers each make {self.prompts:,} prompts, over "
                 f"{self.config.most_prompts:,}. Narrow the candidates (`candidates: by_type`, "
-                "`same_question_type`), leave out rows by `where`, or raise it."
+                "`same_question_type`, fewer `answers`), leave out rows by `where`, or raise it."
             )
             subject = f"task {self.name}"
             raise ConfigError(subject, [rule])
@@ -80,56 +85,50 @@ class VqaZeroShot(VqaTask[VqaZeroShotConfig]):
         images = normalised(embeddings.images(self.tested.samples, self.tested.keys))
         scale = embeddings.model.logit_scale or DEFAULT_LOGIT_SCALE
         scores = np.zeros((len(self.tested), len(self.vocabulary)))
-        for (_, mask, rows), prompts in self._embedded(embeddings):
-            cosines = np.round((images[rows] @ prompts.T).astype(np.float64), _DIGITS)
+        for asked, prompts in self._embedded(embeddings):
+            cosines = np.round((images[asked.rows] @ prompts.T).astype(np.float64), _DIGITS)
             likely = np.exp(scale * (cosines - cosines.max(axis=1, keepdims=True)))
-            scores[np.ix_(rows, np.flatnonzero(mask))] = likely / likely.sum(axis=1, keepdims=True)
+            likely /= likely.sum(axis=1, keepdims=True)
+            scores[np.ix_(asked.rows, np.flatnonzero(asked.allowed))] = likely
         return self._predictions([scores])
 
     def facts(self) -> dict[str, Any]:
         """What all such tasks say, the number of prompts, and what guessing among candidates scores."""
-        truth, chance = self.truth("test"), 0.0
-        for _, mask, rows in self.candidates:
-            hits = mask[np.maximum(truth[rows], 0)] & (truth[rows] >= 0)
-            chance += float(hits.sum()) / float(mask.sum())
+        found, ranked = super().facts(), self.allowed.sum(axis=1)
+        if self.candidates.left_out:
+            found["warnings"].insert(0, self._left_out())
         return {
-            **super().facts(),
+            **found,
+            "candidates": int(ranked.max()),
             "prompts": self.prompts,
             "template": self.config.template,
-            "chance": chance / len(self.tested),
+            "chance": float((self.answerable / ranked).mean()),
         }
 
-    def _allowed(self, answer_type: str, question_type: str) -> Mask:
-        everything = np.ones(len(self.vocabulary), dtype=bool)
-        allowed = everything
-        if self.config.candidates == "by_type":
-            closed = self.vocabulary.members(YES_NO)
-            allowed = closed if answer_type == CLOSED else ~closed
-            allowed = allowed if allowed.any() else everything
-        if self.config.same_question_type and question_type:
-            narrowed = allowed & self._of_kind.get(question_type, everything)
-            allowed = narrowed if narrowed.any() else allowed
-        return allowed
+    def _left_out(self) -> str:
+        wanted = self.config.most_candidates or len(self.vocabulary)
+        return (
+            f"of up to {wanted} answers to a question only the {self.candidates.most} most frequent ones in "
+            f"training are ranked: `most_prompts` ({self.config.most_prompts:,}) holds no more"
+        )
 
-    @cached_property
-    def _of_kind(self) -> dict[str, Mask]:
-        train = self.asked["train"]
-        answers: dict[str, set[str]] = {}
-        for kind, answer in zip(train.question_types, train.answers, strict=True):
-            answers.setdefault(kind, set()).add(answer)
-        return {kind: self.vocabulary.members(found) for kind, found in answers.items()}
+    def _among_allowed(self, scores: Floats) -> Floats:
+        among = np.where(self.allowed, scores, 0.0)
+        none = ~among.any(axis=1)
+        among[none] = self.allowed[none]
+        shares: Floats = among / among.sum(axis=1, keepdims=True)
+        return shares
 
-    def _embedded(
-        self, embeddings: Embeddings
-    ) -> Iterator[tuple[tuple[str, Mask, NDArray[np.intp]], Floats]]:
+    def _embedded(self, embeddings: Embeddings) -> Iterator[tuple[Asked, NDArray[np.float32]]]:
         """Every question with the prompts of its candidates [c, d]; many questions are embedded at once."""
-        waiting: list[tuple[str, Mask, NDArray[np.intp]]] = []
+        waiting: list[Asked] = []
         texts: list[str] = []
-        for number, each in enumerate(self.candidates, start=1):
-            waiting.append(each)
-            texts += [self._prompt(each[0], answer) for answer in np.flatnonzero(each[1]).tolist()]
-            if len(texts) >= _AT_ONCE or number == len(self.candidates):
-                ends = np.cumsum([int(mask.sum()) for _, mask, _ in waiting])[:-1]
+        questions = self.candidates.questions
+        for number, asked in enumerate(questions, start=1):
+            waiting.append(asked)
+            texts += [self._prompt(asked.text, answer) for answer in np.flatnonzero(asked.allowed).tolist()]
+            if len(texts) >= _AT_ONCE or number == len(questions):
+                ends = np.cumsum([int(each.allowed.sum()) for each in waiting])[:-1]
                 yield from zip(waiting, np.split(normalised(embeddings.texts(texts)), ends), strict=True)
                 waiting, texts = [], []
 
