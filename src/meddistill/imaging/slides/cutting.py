@@ -9,14 +9,13 @@ import io
 import json
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from PIL import Image
 
-from meddistill.files import sealed, unsealed, write_whole, writing
+from meddistill.files import sealed, sync_file, sync_folder, unsealed, write_whole, writing
 from meddistill.imaging.slides.slide import Slide
 from meddistill.imaging.slides.tiles import DEFAULT_TILES, TileOptions, Tiling
 from meddistill.progress import Progress
@@ -101,17 +100,23 @@ def _cut(
     with Slide(path) as slide:
         tiling = Tiling(slide, options)
         facts = _facts(path, options)
-        _begin(out, folder)
+        with writing(out):
+            _begin(out, folder)
         with progress.track(label, len(tiling), unit="tiles") as advance:
             for tile in tiling:
                 cut = CutTile(x=tile.x, y=tile.y, tissue=round(tile.tissue, 3))
                 buffer = io.BytesIO()
                 Image.fromarray(tile.pixels).save(buffer, format="PNG")
-                write_whole(folder / cut.name, buffer.getvalue())
+                with writing(folder):
+                    (folder / cut.name).write_bytes(buffer.getvalue())
                 found.append(cut)
                 advance(1)
     with writing(folder):
         _remove_others(folder, {cut.name for cut in found})
+        # Once a slide: durable one by one, the tiles of a slide would take several times as long.
+        for cut in found:
+            sync_file(folder / cut.name)
+        sync_folder(folder)
     content = sealed({**facts, "tiles": [vars(cut) for cut in found]})
     write_whole(folder / _FINISHED, json.dumps(content).encode())
     return tuple(found)
@@ -119,18 +124,18 @@ def _cut(
 
 def _begin(out: Path, folder: Path) -> None:
     """Take away what says that other tiles are finished, before the first of them is written over."""
+    folder.mkdir(parents=True, exist_ok=True)
     if (folder / _FINISHED).exists():
-        with writing(out):
-            (out / TABLE).unlink(missing_ok=True)
-            (folder / _FINISHED).unlink()
+        (out / TABLE).unlink(missing_ok=True)
+        (folder / _FINISHED).unlink()
+        sync_folder(folder)
 
 
 def _remove_others(folder: Path, kept: set[str]) -> None:
     """Remove tiles of other options."""
-    with suppress(FileNotFoundError):
-        for path in folder.iterdir():
-            if _TILE.fullmatch(path.name) and path.name not in kept:
-                path.unlink()
+    for path in folder.iterdir():
+        if _TILE.fullmatch(path.name) and path.name not in kept:
+            path.unlink()
 
 
 def _facts(path: Path, options: TileOptions) -> dict[str, Any]:
