@@ -121,3 +121,28 @@ def test_nothing_is_read_where_places_are_not_known(world: Path, tmp_path: Path)
     page = render(ReportData(title="t", results=results, examples=Examples()))
     assert 'class="chart attention"' not in page
     assert "multiples of an equal share" not in page
+
+
+@pytest.mark.parametrize(
+    ("instances", "times", "more"),
+    [(3, "1.5×", ""), (900, "450×", "; a square is the mean of several neighbours")],
+)
+def test_a_profile_with_a_map_tells_its_highest(
+    results: Results, instances: int, times: str, more: str
+) -> None:
+    one = BagAttention(
+        model="student",
+        task="diagnosis",
+        table="test",
+        truth="ill",
+        given="well",
+        rows=(9, 8),
+        weights=(0.5, 0.01),
+        instances=instances,
+        places=PLACES,
+    )
+    changed = results.model_copy(update={"exhibits": (one,)})
+    (task,) = bag_sections(changed, None, looks(changed, []))
+    (profile,) = task.looked[0].profiles
+    assert profile.note == f"{instances} images; the highest attention is {times} an equal share{more}"
+    assert profile.slide is None

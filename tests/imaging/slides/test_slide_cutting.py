@@ -1,5 +1,6 @@
 """Cutting slides into folders of tiles: what was stopped goes on, and ends as if it had not been stopped."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from tiny_slide import write_slide
 
+from meddistill.errors import UserError
 from meddistill.imaging.slides import TileOptions, cut_slides, cutting, known_slides, tiles_table
 from meddistill.imaging.slides.slide import Slide
 from meddistill.progress import Advance
@@ -157,3 +159,23 @@ def test_a_slide_without_tissue_is_finished_too(tmp_path: Path) -> None:
     assert _cut([blank], tmp_path / "out").tasks["slide 1 of 1 (tiles)"] == [0, 0]
     assert _cut([blank], tmp_path / "out").said == ["done already: 1 of 1 slides"]
     assert (tmp_path / "out" / TABLE).read_text().count("\n") == 1
+
+
+def test_a_full_disk_is_told_and_work_goes_on_later(
+    slides: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Path.write_bytes
+
+    def full(self: Path, content: bytes) -> int:
+        if self.parent.name == "s1":
+            write(self, content[:20])
+            raise OSError(errno.ENOSPC, "full")
+        return write(self, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(UserError, match="disk with room"):
+            _cut(slides, tmp_path / "out")
+    assert _cut(slides, tmp_path / "out").said == ["done already: 1 of 4 slides"]
+    _cut(slides, tmp_path / "fresh")
+    assert _content(tmp_path / "out") == _content(tmp_path / "fresh")
