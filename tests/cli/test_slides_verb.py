@@ -72,3 +72,18 @@ def test_mistakes_are_told(say: Say, slides: list[Path], tmp_path: Path) -> None
         code, _, said = say("slides", "tile", *arguments, *OPTIONS)
         assert code == 2, arguments
         assert words in said
+
+
+def test_a_second_call_keeps_what_is_finished(say: Say, slides: list[Path], tmp_path: Path) -> None:
+    """The table of slides may have changed; the tiles and what is told of them have not."""
+    known, out = tmp_path / "known.csv", tmp_path / "tiles"
+    known.write_text("slide,label\none,tumour\ntwo,none\n")
+    assert say("slides", "tile", slides[0], "--out", out, "--table", known, *OPTIONS)[0] == 0
+    before = (out / "one" / "64_64.png").stat().st_mtime_ns
+    known.write_text("slide,label\none,normal\ntwo,none\n")
+    code, said, told = say("slides", "tile", *slides, "--out", out, "--table", known, *OPTIONS)
+    assert (code, "2 tiles of 2 slides" in said) == (0, True)
+    assert "done already: 1 of 2 slides" in told
+    assert (out / "one" / "64_64.png").stat().st_mtime_ns == before
+    with (out / "tiles.csv").open() as file:
+        assert {row["label"] for row in csv.DictReader(file)} == {"normal"}

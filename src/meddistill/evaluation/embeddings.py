@@ -46,6 +46,11 @@ class Embeddings:
         self._patches = self._rows("patches", "tokens", TOKEN_ROWS)
         self._words = self._rows("words", "text_tokens", TOKEN_ROWS)
 
+    @property
+    def progress(self) -> Progress:
+        """Where work with this model tells how far it is."""
+        return self._progress
+
     @cached_property
     def has_text(self) -> bool:
         """Whether the model has a text tower; a model that does not say so is asked for one text."""

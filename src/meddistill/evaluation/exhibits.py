@@ -83,11 +83,28 @@ class AnsweredQuestion(_Exhibit):
     answer_row: int | None
 
 
+class AttentionMap(BaseModel):
+    """Attention on a grid of `columns` x `rows` cells, of those that hold instances of the bag.
+
+    `cells` count row by row from 0 at the upper left. `attention` is relative: 1 where all instances of the
+    bag count alike, the mean of a cell's instances. `instances` are numbers of the most attended one of each.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    columns: int
+    rows: int
+    cells: tuple[int, ...]
+    attention: tuple[float, ...]
+    instances: tuple[int, ...]
+
+
 class BagAttention(_Exhibit):
     """Attention of a model over the instances of one bag: the highest `weights` first.
 
     The weights of all `instances` of the bag sum to one. `rows` count in the suite's `table`, or, where that
-    is "", in a file of stored features. Bags are chosen by hash, right and wrong ones in turn.
+    is "", in a file of stored features. Bags are chosen by hash, right and wrong ones in turn. `places` is
+    the map of all instances, where it is known at which places of the bag they lie.
     """
 
     kind: Literal["attention"] = "attention"
@@ -97,6 +114,7 @@ class BagAttention(_Exhibit):
     rows: tuple[int, ...]
     weights: tuple[float, ...]
     instances: int
+    places: AttentionMap | None = None
 
 
 class MaskExample(_Exhibit):

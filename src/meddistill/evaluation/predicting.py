@@ -142,7 +142,7 @@ def _baselines(setting: Setting, of_task: Mapping[str, Mapping[str, Predictions]
         with setting.progress.track(f"{task.name}: baselines", len(baselines), unit="models") as advance:
             for name in baselines:
                 path = _path(setting.folder, task.name, name)
-                fingerprint = fingerprint_of(task.digest(), "baseline", name)
+                fingerprint = fingerprint_of(task.digest(), "baseline", *task.of_baseline(name))
                 dump = _dumped(task, path, fingerprint, partial(baselines.__getitem__, name))
                 if not isinstance(dump, str):
                     found[name, task.name] = dump

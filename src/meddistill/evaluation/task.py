@@ -28,6 +28,8 @@ class Task(ABC, Generic[Config, Kind]):
     main: ClassVar[str]
     # Distributions that fit something for the predictions, or compute a metric; told with every number.
     libraries: ClassVar[tuple[str, ...]] = ()
+    # Fields of the config that change no model's predictions.
+    beside: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, config: Config, parts: Mapping[str, Part], names: SampleNames) -> None:
         self.config = config
@@ -55,6 +57,10 @@ class Task(ABC, Generic[Config, Kind]):
     def baselines(self) -> Mapping[str, Kind]:
         """What is judged beside the models on this task alone, by name: no model, or one without images."""
         return {}
+
+    def of_baseline(self, name: str) -> Sequence[str]:
+        """What predictions of a baseline depend on besides `digest`: its name, files that it alone reads."""
+        return (name,)
 
     def lacks(self, embeddings: Embeddings) -> str:
         """What the model lacks for the task ("no text tower"); empty where it can be judged."""
@@ -93,7 +99,7 @@ class Task(ABC, Generic[Config, Kind]):
         columns = sorted(self.config.columns())
         return [
             RULES_VERSION,
-            self.config.model_dump(mode="json", exclude={"in_mean", "dataset", "groups"}),
+            self.config.model_dump(mode="json", exclude={"in_mean", "dataset", "groups", *self.beside}),
             {role: part.digest(columns, sorted(self.config.images())) for role, part in self.parts.items()},
         ]
 

@@ -1,4 +1,4 @@
-"""The section about bags of images: scores by pooling, and where the student looked."""
+"""The section about bags of images: scores by pooling, and where a model looked."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,10 @@ from markupsafe import Markup
 
 from meddistill.evaluation.exhibits import AnyExhibit, BagAttention
 from meddistill.evaluation.results import Results, TaskFacts
+from meddistill.report.attention_maps import drawn, over_picture
 from meddistill.report.data import Examples
 from meddistill.report.models import Look
+from meddistill.report.models import looks as looks_of
 from meddistill.report.scores import Cell
 from meddistill.report.sections import data_address
 from meddistill.report.svg import drawing, element, line, text
@@ -18,6 +20,7 @@ from meddistill.report.words import between, count, metric, number, plain_name, 
 FAMILY: Final = "bag_classification"
 _METRICS: Final = ("balanced_accuracy", "auc", "f1", "quadratic_kappa")
 _WIDTH, _HEIGHT, _FOOT = 480.0, 96.0, 18.0
+_NARROW: Final = 240.0  # beside a map and a picture
 _SHOWN_PICTURES: Final = 5
 
 
@@ -33,13 +36,27 @@ class BagRow:
 
 @dataclass(frozen=True, kw_only=True)
 class BagProfile:
-    """Attention over one bag: a chart, and pictures (data address, words) where they may be shown."""
+    """Attention over one bag: a chart, a map where places are known, and pictures where they may be shown.
+
+    `pictures` are (data address, words); `slide` is the bag as a picture in the frame of the map.
+    """
 
     title: str
     note: str
     right: bool
     chart: Markup
     pictures: tuple[tuple[str, str], ...] = ()
+    map: Markup | None = None
+    slide: Markup | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looked:
+    """Profiles of one model; `mapped` where one has a map."""
+
+    who: str
+    mapped: bool
+    profiles: tuple[BagProfile, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +67,14 @@ class BagTask:
     note: str
     columns: tuple[str, ...]
     rows: tuple[BagRow, ...]
-    profiles: tuple[BagProfile, ...]
+    looked: tuple[Looked, ...]
 
 
 def bag_sections(results: Results, examples: Examples | None, looks: Sequence[Look]) -> tuple[BagTask, ...]:
-    """Every task over bags; attention is that of the student, or of the only model."""
+    """Every task over bags.
+
+    Attention is that of the student, or of the first model, and of stored features whose places are known.
+    """
     return tuple(_task(results, task, examples, looks) for task in results.tasks if task.family == FAMILY)
 
 
@@ -65,16 +85,17 @@ def attended(exhibits: Sequence[AnyExhibit]) -> Iterator[tuple[str, tuple[int, .
             yield each.table, each.rows[:_SHOWN_PICTURES]
 
 
+def mapped(results: Results) -> Iterator[BagAttention]:
+    """Attention with a map of the models that the section would show."""
+    for task in (each for each in results.tasks if each.family == FAMILY):
+        for look in _shown(results, task.name, looks_of(results)):
+            yield from (each for each in _attention(results, task.name, look) if each.places is not None)
+
+
 def _task(results: Results, task: TaskFacts, examples: Examples | None, looks: Sequence[Look]) -> BagTask:
     there = {row.metric for row in results.of(task=task.name)}
     metrics = [name for name in _METRICS if name in there]
-    names = results.named("student") or tuple(look.name for look in looks)
-    look = next((look for look in looks if names and look.name == names[0]), None)
-    shown = [
-        each
-        for each in results.exhibits
-        if isinstance(each, BagAttention) and look and (each.model, each.task) == (look.name, task.name)
-    ]
+    everyone = (*looks, *_baselines(results, task.name))
     facts = task.facts
     return BagTask(
         name=plain_name(task.name),
@@ -84,9 +105,43 @@ def _task(results: Results, task: TaskFacts, examples: Examples | None, looks: S
             f"learnt from {plural(facts['train_bags'], 'bag')}."
         ),
         columns=tuple(metric(name) for name in metrics),
-        rows=tuple(row for each in looks for row in _rows(results, task.name, each, metrics)),
-        profiles=tuple(_profile(each, look.css, examples) for each in shown) if look else (),
+        rows=tuple(row for each in everyone for row in _rows(results, task.name, each, metrics)),
+        looked=tuple(
+            Looked(
+                who="the student" if look.role == "student" else look.name,
+                mapped=any(each.places for each in found),
+                profiles=tuple(_profile(each, look.css, examples) for each in found),
+            )
+            for look in _shown(results, task.name, looks)
+            if (found := _attention(results, task.name, look))
+        ),
     )
+
+
+def _shown(results: Results, task: str, looks: Sequence[Look]) -> Iterator[Look]:
+    """The student, or the first model, and the task's own baselines whose attention has a map."""
+    names = results.named("student") or tuple(look.name for look in looks)
+    yield from (look for look in looks if look.name == names[0])
+    for look in _baselines(results, task):
+        if any(each.places for each in _attention(results, task, look)):
+            yield look
+
+
+def _baselines(results: Results, task: str) -> tuple[Look, ...]:
+    """Stored features that the task is judged on beside the models."""
+    return tuple(
+        Look(name=model.name, role="baseline", css="c-baseline")
+        for model in results.models
+        if task in model.tasks
+    )
+
+
+def _attention(results: Results, task: str, look: Look) -> list[BagAttention]:
+    return [
+        each
+        for each in results.exhibits
+        if isinstance(each, BagAttention) and (each.model, each.task) == (look.name, task)
+    ]
 
 
 def _rows(results: Results, task: str, look: Look, metrics: Sequence[str]) -> Iterator[BagRow]:
@@ -107,27 +162,48 @@ def _rows(results: Results, task: str, look: Look, metrics: Sequence[str]) -> It
 
 def _profile(exhibit: BagAttention, css: str, examples: Examples | None) -> BagProfile:
     right = exhibit.truth == exhibit.given
-    title = f"{exhibit.truth}" if right else f"{exhibit.truth}, taken for {exhibit.given}"
-    hidden = exhibit.instances - len(exhibit.rows)
-    note = plural(exhibit.instances, "image") + (f", {count(hidden)} with less attention" if hidden else "")
+    title = exhibit.truth if right else f"{exhibit.truth}, taken for {exhibit.given}"
     held = examples.pictures if examples else {}
     pictures = [
-        (data_address(held.get((exhibit.table, row))), f"{100 * weight:.0f}%")
+        (data_address(held.get((exhibit.table, row))), _share(exhibit, weight))
         for row, weight in zip(exhibit.rows, exhibit.weights, strict=True)
     ]
+    places, first = exhibit.places, exhibit.rows[0]
+    slide = examples.slides.get((exhibit.task, exhibit.table, first)) if examples and places else None
+    words = f"Map of attention over {plural(exhibit.instances, 'image')}"
     return BagProfile(
         title=title,
-        note=note,
+        note=_note(exhibit),
         right=right,
-        chart=_bars(exhibit, css),
+        chart=_bars(exhibit, css, _NARROW if slide else _WIDTH),
         pictures=tuple((picture, words) for picture, words in pictures if picture)[:_SHOWN_PICTURES],
+        map=drawn(places, first, words) if places else None,
+        slide=over_picture(places, first, data_address(slide), "Its tiles") if places and slide else None,
     )
 
 
-def _bars(exhibit: BagAttention, css: str) -> Markup:
+def _note(exhibit: BagAttention) -> str:
+    hidden, images = exhibit.instances - len(exhibit.rows), plural(exhibit.instances, "image")
+    if exhibit.places is None:
+        return images + (f", {count(hidden)} with less attention" if hidden else "")
+    joined = len(exhibit.places.cells) < exhibit.instances
+    return f"{images}; the highest attention is {_share(exhibit, exhibit.weights[0])} an equal share" + (
+        "; a square is the mean of several neighbours" if joined else ""
+    )
+
+
+def _share(exhibit: BagAttention, weight: float) -> str:
+    """Attention as a share of the bag's, or, as a map tells it, in multiples of an equal share."""
+    if exhibit.places is None:
+        return f"{100 * weight:.0f}%"
+    times = weight * exhibit.instances
+    return f"{times:.1f}×" if times < 10 else f"{times:,.0f}×"
+
+
+def _bars(exhibit: BagAttention, css: str, width: float) -> Markup:
     """A bar an image from the left, its height the share of attention; the highest fills the picture."""
     base = _HEIGHT - _FOOT
-    step = min(28.0, (_WIDTH - 4) / len(exhibit.weights))
+    step = min(28.0, (width - 4) / len(exhibit.weights))
     highest = max(exhibit.weights)
     bars = [
         element(
@@ -143,12 +219,12 @@ def _bars(exhibit: BagAttention, css: str) -> Markup:
     ]
     equal = base - (base - 16) / exhibit.instances / highest
     return drawing(
-        _WIDTH,
+        width,
         _HEIGHT,
         element("g", *bars, class_=css),
-        line((0, equal), (_WIDTH, equal), class_="reference"),
-        line((0, base), (_WIDTH, base), class_="axis"),
-        text(4, 11, f"{100 * highest:.0f}%", class_="tick"),
+        line((0, equal), (width, equal), class_="reference"),
+        line((0, base), (width, base), class_="axis"),
+        text(4, 11, _share(exhibit, highest), class_="tick"),
         text(4, _HEIGHT - 4, "images by attention", class_="tick"),
         label=f"Attention over {plural(exhibit.instances, 'image')} of a bag, highest first",
     )

@@ -65,13 +65,15 @@ class Examples:
 
     Keys are (table of the suite, row from 1) as in `RetrievalExample` and `AnsweredQuestion`, before them the
     task where it says which columns to read; pictures are PNG or JPEG bytes, padded to a square about the
-    centre.
+    centre. `slides` are made of tiles and fill the grid of an `AttentionMap`; their row is the bag's most
+    attended one.
     """
 
     pictures: Mapping[tuple[str, int], bytes] = field(default_factory=dict)
     captions: Mapping[tuple[str, int], str] = field(default_factory=dict)
     questions: Mapping[tuple[str, str, int], str] = field(default_factory=dict)
     answers: Mapping[tuple[str, str, int], str] = field(default_factory=dict)
+    slides: Mapping[tuple[str, str, int], bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

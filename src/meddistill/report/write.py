@@ -16,6 +16,7 @@ from meddistill.evaluation.results import Results
 from meddistill.files import write_whole
 from meddistill.licences import NOT_LEGAL_ADVICE
 from meddistill.report import scores, sections
+from meddistill.report.attention_maps import SCALE
 from meddistill.report.audit import teachers_before
 from meddistill.report.bags import bag_sections
 from meddistill.report.classification import classification_details
@@ -49,6 +50,7 @@ _NOT_EVALUATED: Final[Mapping[str, Any]] = MappingProxyType(
         "segmentation": (),
         "vqa": (),
         "bags": (),
+        "shades": (),
         "metrics": (),
     }
 )
@@ -114,5 +116,6 @@ def _evaluated(results: Results, data: ReportData, models: Sequence[Look]) -> di
         "segmentation": segmentation(results, data.examples, models),
         "vqa": vqa_tables(results, data.examples, models),
         "bags": bag_sections(results, data.examples, models),
+        "shades": SCALE,
         "metrics": scores.all_metrics(results),
     }

@@ -9,7 +9,11 @@ from threadpoolctl import threadpool_limits
 from meddistill.evaluation.bags.config import BagClassificationConfig
 from meddistill.evaluation.bags.gated import AdamW, GatedAttention, Shape
 from meddistill.evaluation.bags.labelled import BagScores, LabelledBags, class_weights, judge
-from meddistill.evaluation.predict import Floats
+from meddistill.evaluation.predict import Advance, Floats
+
+
+def untold(epochs: int) -> None:
+    """Progress that nobody sees."""
 
 
 def fit_attention(
@@ -19,12 +23,13 @@ def fit_attention(
     classes: int,
     seed: int,
     config: BagClassificationConfig,
+    advance: Advance = untold,
 ) -> GatedAttention:
     """AdamW, one bag a step, cross-entropy; the learning rate falls by a cosine from epoch to epoch.
 
     With validation bags the epoch of the highest balanced accuracy on them (equal ones told apart by
     likelihood, then the earlier) is returned, without them the last one. `seed` decides initial weights,
-    order, dropout and which instances of a large bag are seen.
+    order, dropout and which instances of a large bag are seen. `advance` is called after every epoch.
     """
     random = np.random.default_rng(seed)
     shape = Shape(width=train.features[0].shape[1], hidden=config.hidden, classes=classes)
@@ -49,6 +54,7 @@ def fit_attention(
                 score = judge(attend(model, validation.features).probabilities, validation.truth)
                 if best is None or score > best[0]:
                     best = score, model.flat.copy()
+            advance(1)
     return model if best is None else GatedAttention(shape, best[1])
 
 

@@ -35,6 +35,10 @@ class BagClassificationConfig(TaskConfig):
     """Column of bags: all rows with one value are a bag, and belong to one patient. By default a patient's
     rows are a bag.
     """
+    place: tuple[str, str] | None = None
+    """Two columns of numbers, of x and of y: where in the bag an image lies, for the map of attention in the
+    report. Of tiles that `meddistill slides tile` wrote: `[x, y]`. Stored features bring their own `coords`.
+    """
     label: str = "label"
     """Column of labels; all rows of a bag have the same one."""
     classes: list[str] = Field(default=[])
@@ -87,6 +91,9 @@ class BagClassificationConfig(TaskConfig):
         if len(set(self.classes)) != len(self.classes) or len(self.classes) == 1:
             msg = f"`classes` must be two different ones at least; got {', '.join(self.classes)}."
             raise ValueError(msg)
+        if self.place is not None and len(set(self.place)) == 1:
+            msg = f"`place` must name two columns, of x and of y; got {self.place[0]} twice."
+            raise ValueError(msg)
         if self.ordinal and not self.classes:
             msg = "`classes` must list the grades from the lowest to the highest where `ordinal` is true."
             raise ValueError(msg)
@@ -98,4 +105,5 @@ class BagClassificationConfig(TaskConfig):
         return roles if self.validation is None else {**roles, "validation": self.validation}
 
     def own_columns(self) -> tuple[str, ...]:
-        return (self.label,) if self.bag is None else (self.label, self.bag)
+        bag = () if self.bag is None else (self.bag,)
+        return (self.label, *bag, *(self.place or ()))

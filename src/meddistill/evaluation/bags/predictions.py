@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Final, Self
 import numpy as np
 import pyarrow as pa
 
+from meddistill.evaluation.bags.places import attention_map
 from meddistill.evaluation.classification.predictions import ClassPredictions
 from meddistill.evaluation.exhibits import AnyExhibit, BagAttention
 from meddistill.evaluation.predict import Floats
@@ -14,6 +15,7 @@ from meddistill.evaluation.predictions import Ints, by_hash
 
 SHOWN_BAGS: Final = 6
 SHOWN_INSTANCES: Final = 24
+_PLACE: Final = ("x", "y")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +23,8 @@ class BagPredictions(ClassPredictions):
     """Class scores a bag, a setting and a seed; `rows` and `samples` are those of the bag's first row.
 
     `table` is the suite's table that `instances` (rows from 1, for every bag) count in, "" where they count
-    in a file of stored features. `attention` goes with them and sums to one in every bag.
+    in a file of stored features. `attention` goes with them and sums to one in every bag. `places` [n, 2] of
+    every bag are its instances' corners (x, y), None where they are not known.
     """
 
     kind: ClassVar[str] = "bags"
@@ -29,6 +32,7 @@ class BagPredictions(ClassPredictions):
     table: str
     instances: tuple[Ints, ...]
     attention: tuple[Floats, ...]
+    places: tuple[Ints, ...] | None = None
 
     def exhibits(self, model: str, task: str) -> tuple[AnyExhibit, ...]:
         """Attention in a few bags, right and wrong ones in turn, each kind in an order without meaning."""
@@ -39,12 +43,18 @@ class BagPredictions(ClassPredictions):
         return {**super().facts(), "table": self.table}
 
     def columns(self) -> Mapping[str, pa.Array]:
-        """Those of classes, and the lists of instances and attention."""
+        """Those of classes, and the lists of instances, attention and, where known, places."""
         ends = np.cumsum([0, *(len(each) for each in self.instances)]).astype(np.int32)
         instances = np.concatenate([np.zeros(0, dtype=np.int64), *self.instances])
         attention = np.concatenate([np.zeros(0, dtype=np.float32), *self.attention])
+        lists = {}
+        if self.places is not None:
+            corners = np.concatenate([np.zeros((0, 2), dtype=np.int64), *self.places])
+            for axis, name in enumerate(_PLACE):
+                lists[name] = pa.ListArray.from_arrays(ends, pa.array(corners[:, axis], pa.int64()))
         return {
             **super().columns(),
+            **lists,
             "instances": pa.ListArray.from_arrays(ends, pa.array(instances, pa.int64())),
             "attention": pa.ListArray.from_arrays(ends, pa.array(attention, pa.float32())),
         }
@@ -52,12 +62,17 @@ class BagPredictions(ClassPredictions):
     @classmethod
     def from_columns(cls, table: pa.Table, facts: Mapping[str, Any], identity: Mapping[str, Any]) -> Self:
         """The record again."""
+        places = None
+        if set(_PLACE) <= set(table.column_names):
+            lists = zip(*(table[name] for name in _PLACE), strict=True)
+            places = tuple(np.stack([each.values.to_numpy() for each in pair], axis=1) for pair in lists)
         plain = ClassPredictions.from_columns(table, facts, identity)
         return cls(
             **{each.name: getattr(plain, each.name) for each in fields(plain)},
             table=facts["table"],
             instances=tuple(each.values.to_numpy() for each in table["instances"]),
             attention=tuple(each.values.to_numpy() for each in table["attention"]),
+            places=places,
         )
 
     def _attention_of(self, model: str, task: str) -> Iterator[BagAttention]:
@@ -76,13 +91,16 @@ class BagPredictions(ClassPredictions):
         for _, _, bag in sorted(ranked)[:SHOWN_BAGS]:
             weights = np.stack([self.attention[fit[bag]] for fit in fits]).astype(np.float64).mean(axis=0)
             shown = np.argsort(-weights, kind="stable")[:SHOWN_INSTANCES]
+            numbers = self.instances[bags[bag]]
+            lie = None if self.places is None else self.places[bags[bag]]
             yield BagAttention(
                 model=model,
                 task=task,
                 table=self.table,
                 truth=self.classes[self.truth[bags[bag]]],
                 given=self.classes[given[bag]],
-                rows=tuple(self.instances[bags[bag]][shown].tolist()),
+                rows=tuple(numbers[shown].tolist()),
                 weights=tuple(weights[shown].tolist()),
                 instances=len(weights),
+                places=None if lie is None else attention_map(lie, weights, numbers),
             )

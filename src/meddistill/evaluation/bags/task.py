@@ -1,6 +1,5 @@
 """One label for a bag of images, learnt on frozen embeddings."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
@@ -11,20 +10,23 @@ import numpy as np
 
 from meddistill.data.samples import name_rows
 from meddistill.errors import TableError, UserError
-from meddistill.evaluation.bags.attention import attend, fit_attention
+from meddistill.evaluation.absent import absent_classes
+from meddistill.evaluation.bags.attention import attend, fit_attention, untold
 from meddistill.evaluation.bags.bags import Bags, bags_of
 from meddistill.evaluation.bags.config import BagClassificationConfig, Pooling
 from meddistill.evaluation.bags.labelled import BagScores, LabelledBags, scale_of
+from meddistill.evaluation.bags.places import Instances, table_places
 from meddistill.evaluation.bags.pooled import pooled_scores
 from meddistill.evaluation.bags.predictions import BagPredictions
-from meddistill.evaluation.bags.slide_features import feature_file, read_features
+from meddistill.evaluation.bags.slide_features import SlideFeatures, feature_file, read_features
 from meddistill.evaluation.classification.metrics import MAIN
 from meddistill.evaluation.embeddings import Embeddings
 from meddistill.evaluation.lazily import Lazily
-from meddistill.evaluation.predict import Floats
+from meddistill.evaluation.predict import Advance, Floats
 from meddistill.evaluation.predictions import Ints
 from meddistill.evaluation.tables import Part
 from meddistill.evaluation.task import Task
+from meddistill.progress import SilentProgress
 
 FEW_PATIENTS: Final = 5
 Features = Mapping[str, tuple[Floats, ...]]
@@ -41,6 +43,7 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
     """
 
     libraries = ("scikit-learn",)
+    beside = frozenset({"stored"})
     needs_text = False
     main = MAIN
 
@@ -67,6 +70,11 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
             raise TableError(self.parts["train"].subject, [rule])
         return tuple(self.config.classes) or tuple(sorted(learnt))
 
+    @cached_property
+    def places(self) -> Ints | None:
+        """Corners [n, 2] of the tested rows, None where no columns are named. Raises TableError."""
+        return None if self.config.place is None else table_places(self.tested, self.config.place)
+
     def predict(self, embeddings: Embeddings) -> BagPredictions:
         """Class probabilities of every tested bag, by every way of pooling and seed."""
         features: dict[str, tuple[Floats, ...]] = {}
@@ -74,22 +82,43 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
             images = embeddings.images(bags.part.samples, bags.part.keys)
             features[role] = tuple(images[places] for places in bags.instances)
         rows = np.array(self.tested.samples.rows, dtype=np.int64)
-        instances = tuple(rows[places] for places in self.bags["test"].instances)
-        return self._judged(features, instances, self.tested.table)
+        own = self.bags["test"].instances
+        where = Instances(
+            table=self.tested.table,
+            numbers=tuple(rows[places] for places in own),
+            places=None if self.places is None else tuple(self.places[places] for places in own),
+        )
+        config = self.config
+        progress = embeddings.progress if "attention" in config.pooling else SilentProgress()
+        label, epochs = f"{embeddings.model.name}: {self.name}", config.seeds * config.epochs
+        with progress.track(label, epochs, unit="epochs") as advance:
+            return self._judged(features, where, advance)
 
     def baselines(self) -> Mapping[str, BagPredictions]:
         """What the stored features of each folder of `stored` say of the same bags."""
         return Lazily({name: partial(self._of_stored, name) for name in self.config.stored})
 
     def _of_stored(self, name: str) -> BagPredictions:
-        features = {role: self._stored(name, bags) for role, bags in self.bags.items()}
+        read = {role: self._stored(name, bags) for role, bags in self.bags.items()}
+        features = {role: tuple(each.features for each in found) for role, found in read.items()}
         widths = {each.shape[1] for part in features.values() for each in part}
         if len(widths) > 1:
             got = " and ".join(str(width) for width in sorted(widths)[:2])
             msg = f"`stored.{name}` must hold features of one model; got widths {got}. Sort the files."
             raise UserError(msg)
-        instances = tuple(np.arange(1, len(each) + 1) for each in features["test"])
-        return self._judged(features, instances, "")
+        places = [each.coordinates for each in read["test"] if each.coordinates is not None]
+        where = Instances(
+            table="",
+            numbers=tuple(np.arange(1, len(each) + 1) for each in features["test"]),
+            places=tuple(places) if len(places) == len(features["test"]) else None,
+        )
+        return self._judged(features, where)
+
+    def of_baseline(self, name: str) -> Sequence[str]:
+        """The name, and size and time of every file of stored features."""
+        files = [path for bags in self.bags.values() for path in self._files(name, bags)]
+        stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        return (name, *(str(each) for each in stats))
 
     def combine(
         self,
@@ -102,10 +131,12 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
         attention = tuple(np.asarray(np.mean(line, axis=0), dtype=np.float32) for line in lines)
         first = predictions[0]
         found = BagScores(probabilities=scores, attention=attention)
-        return self._predictions(found, first.settings, first.seeds, (first.instances, first.table))
+        where = Instances(table=first.table, numbers=first.instances, places=first.places)
+        return self._predictions(found, first.settings, first.seeds, where)
 
     def check(self) -> None:
-        """Raise TableError for bags that disagree in themselves, unknown labels, and absent files."""
+        """Raise TableError for bags that disagree in themselves, unknown labels and places, absent files."""
+        _ = self.places
         for bags in self.bags.values():
             self._truth(bags)
             for name in self.config.stored:
@@ -118,7 +149,11 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
         for label, place in zip(tested.labels, tested.first, strict=True):
             patients.setdefault(label, set()).add(int(self.tested.patients[place]))
         few = [name for name in sorted(patients) if len(patients[name]) < FEW_PATIENTS]
-        warning = f"fewer than {FEW_PATIENTS} test patients of {', '.join(few)}: read its intervals with care"
+        warnings = absent_classes(self.classes, self._truth(tested).tolist())
+        if few:
+            warnings.append(
+                f"fewer than {FEW_PATIENTS} test patients of {', '.join(few)}: read its intervals with care"
+            )
         counts = Counter(tested.labels)
         return {
             "classes": {
@@ -129,7 +164,7 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
             "median_instances": float(np.median([len(each) for each in tested.instances])),
             "train_bags": len(train),
             "train_patients": len(np.unique(train.part.patients)),
-            "warnings": [warning] if few else [],
+            "warnings": warnings,
         }
 
     def _files(self, name: str, bags: Bags) -> list[Path]:
@@ -149,20 +184,10 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
             raise TableError(bags.part.subject, [rule])
         return [path for path in found if path is not None]
 
-    def _stored(self, name: str, bags: Bags) -> tuple[Floats, ...]:
-        return tuple(read_features(path).features for path in self._files(name, bags))
+    def _stored(self, name: str, bags: Bags) -> tuple[SlideFeatures, ...]:
+        return tuple(read_features(path) for path in self._files(name, bags))
 
-    def digest(self) -> str:
-        """That of every task, and of size and time of every file of stored features."""
-        files = [
-            str((path.name, path.stat().st_size, path.stat().st_mtime_ns))
-            for name in self.config.stored
-            for bags in self.bags.values()
-            for path in self._files(name, bags)
-        ]
-        return hashlib.sha256("\n".join([super().digest(), *files]).encode()).hexdigest()
-
-    def _judged(self, features: Features, instances: tuple[Ints, ...], table: str) -> BagPredictions:
+    def _judged(self, features: Features, where: Instances, advance: Advance = untold) -> BagPredictions:
         scale = scale_of(features["train"])
         bags = {
             role: LabelledBags(features=scale(own), truth=self._truth(self.bags[role]))
@@ -172,26 +197,34 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
         settings: list[str] = []
         seeds: list[int] = []
         for place, pooling in enumerate(self.config.pooling):
-            for seed, found in enumerate(self._fits(bags, pooling)):
+            for seed, found in enumerate(self._fits(bags, pooling, advance)):
                 scores.append(found)
-                settings += [f"{pooling} pooling" if place else ""] * len(instances)
-                seeds += [seed] * len(instances)
+                settings += [f"{pooling} pooling" if place else ""] * len(where.numbers)
+                seeds += [seed] * len(where.numbers)
         together = BagScores(
             probabilities=np.concatenate([each.probabilities for each in scores]),
             attention=tuple(weights for each in scores for weights in each.attention),
         )
-        return self._predictions(
-            together, settings, np.array(seeds, dtype=np.int64), (instances * len(scores), table)
+        times = len(scores)
+        repeated = Instances(
+            table=where.table,
+            numbers=where.numbers * times,
+            places=None if where.places is None else where.places * times,
         )
+        return self._predictions(together, settings, np.array(seeds, dtype=np.int64), repeated)
 
-    def _fits(self, bags: Mapping[str, LabelledBags], pooling: Pooling) -> Iterator[BagScores]:
+    def _fits(
+        self, bags: Mapping[str, LabelledBags], pooling: Pooling, advance: Advance
+    ) -> Iterator[BagScores]:
         train, validation, config = bags["train"], bags.get("validation"), self.config
         classes, test = len(self.classes), bags["test"].features
         if pooling != "attention":
             yield pooled_scores(train, validation, test, pooling=pooling, classes=classes, config=config)
             return
         for seed in range(config.seeds):
-            model = fit_attention(train, validation, classes=classes, seed=seed, config=config)
+            model = fit_attention(
+                train, validation, classes=classes, seed=seed, config=config, advance=advance
+            )
             yield attend(model, test)
 
     def _predictions(
@@ -199,7 +232,7 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
         found: BagScores,
         settings: Sequence[str],
         seeds: Ints,
-        where: tuple[tuple[Ints, ...], str],
+        where: Instances,
     ) -> BagPredictions:
         """`found` of the tested bags, once or several times one after the other."""
         bags, samples = self.bags["test"], self.tested.samples
@@ -219,9 +252,10 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
             seeds=seeds,
             ordinal=self.config.ordinal,
             probabilities=True,
-            table=where[1],
-            instances=where[0],
+            table=where.table,
+            instances=where.numbers,
             attention=found.attention,
+            places=where.places,
         )
 
     def _truth(self, bags: Bags) -> Ints:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,10 +51,7 @@ DEFAULT_TILES: Final = TileOptions()
 
 
 def tiles_of(path: Path, options: TileOptions = DEFAULT_TILES) -> Iterator[Tile]:
-    """The tiles of a slide row by row, each read when it is asked for.
-
-    They lie on a grid without overlap from the upper left corner; what remains at the right and lower edges
-    is left out. Tissue is what is stained (`tissue_mask`), on a picture of 8 pixels a tile.
+    """The tiles of a slide row by row, each read when it is asked for; as `Tiling`.
 
     Raises
     ------
@@ -65,19 +62,42 @@ def tiles_of(path: Path, options: TileOptions = DEFAULT_TILES) -> Iterator[Tile]
         Where OpenSlide is not installed.
     """
     with Slide(path) as slide:
-        extent = _extent(slide, options)
-        columns, rows = (int((length + 0.5) // side) for length, side in zip(slide.size, extent, strict=True))
-        if not columns or not rows:
-            return
-        shares = _shares(slide, extent, (columns, rows))
-        for row, column in np.argwhere(shares >= options.tissue):
-            corner = (round(column * extent[0]), round(row * extent[1]))
+        yield from Tiling(slide, options)
+
+
+@final
+class Tiling:
+    """The tiles of an open slide row by row: their number is known at once, each is read when asked for.
+
+    They lie on a grid without overlap from the upper left corner; what remains at the right and lower edges
+    is left out. Tissue is what is stained (`tissue_mask`), on a picture of 8 pixels a tile.
+    """
+
+    def __init__(self, slide: Slide, options: TileOptions) -> None:
+        self._slide, self._options = slide, options
+        self._extent = _extent(slide, options)
+        columns, rows = (
+            int((length + 0.5) // side) for length, side in zip(slide.size, self._extent, strict=True)
+        )
+        shares = np.zeros((0, 0))
+        if columns and rows:
+            shares = _shares(slide, self._extent, (columns, rows))
+        self._shares = shares
+        self._places = np.argwhere(shares >= options.tissue)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[Tile]:
+        for row, column in self._places:
+            corner = (round(column * self._extent[0]), round(row * self._extent[1]))
+            side = self._options.size
             yield Tile(
                 x=corner[0],
                 y=corner[1],
-                mpp=options.mpp,
-                tissue=float(shares[row, column]),
-                pixels=slide.read(corner, extent, (options.size, options.size)),
+                mpp=self._options.mpp,
+                tissue=float(self._shares[row, column]),
+                pixels=self._slide.read(corner, self._extent, (side, side)),
             )
 
 

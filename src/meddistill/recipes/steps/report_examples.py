@@ -11,6 +11,7 @@ from meddistill.evaluation.results import Results
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.report_pictures import OUTLINED, THUMBNAIL, picture
 from meddistill.recipes.steps.report_questions import questions_from
+from meddistill.recipes.steps.report_slides import slides_from
 from meddistill.report.bags import attended
 from meddistill.report.data import Examples
 
@@ -45,4 +46,5 @@ def examples_from(suite: SuiteConfig, base: Path, results: Results) -> Examples:
             if samples.texts is not None:
                 captions[name, row] = samples.texts[position]
     asked = questions_from(suite, base, results)
-    return replace(asked, pictures={**asked.pictures, **pictures}, captions=captions)
+    together = {**asked.pictures, **pictures}
+    return replace(asked, pictures=together, captions=captions, slides=slides_from(suite, base, results))
