@@ -35,7 +35,7 @@ class _NoTokens(Exception):
 
 
 class Embeddings:
-    """One model's embeddings of the images and texts of a suite."""
+    """One model's embeddings of the images and texts of a suite; `progress` is for work with them."""
 
     def __init__(self, model: Embedder, *, folder: Path, progress: Progress) -> None:
         self.model = model
@@ -45,11 +45,6 @@ class Embeddings:
         self._texts = self._rows("texts", "text", SHARD_ROWS)
         self._patches = self._rows("patches", "tokens", TOKEN_ROWS)
         self._words = self._rows("words", "text_tokens", TOKEN_ROWS)
-
-    @property
-    def progress(self) -> Progress:
-        """Where work with this model tells how far it is."""
-        return self._progress
 
     @cached_property
     def has_text(self) -> bool:
