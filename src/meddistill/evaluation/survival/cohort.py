@@ -26,7 +26,8 @@ class Cohort:
     """Patients in the order in which the table first has them; entry i of every array is patient i.
 
     `first` are positions of their first rows among the samples, `of_row` tells every row's patient.
-    `modalities` are those of their images, "" where these differ. `sites` is None without a column of sites.
+    `modalities` are those of their images, "" where these differ. `sites` is None without a column of sites;
+    `strata` number the cohorts of a stratified task in the order of their names, and are 0 in all others.
     """
 
     first: Ints
@@ -35,6 +36,7 @@ class Cohort:
     events: NDArray[np.bool_]
     modalities: tuple[str, ...]
     sites: tuple[str, ...] | None
+    strata: Ints
     clinical: Clinical
 
     def __len__(self) -> int:
@@ -45,7 +47,7 @@ def read_cohort(part: Part, config: SurvivalConfig) -> Cohort:
     """Follow-up and clinical data of every patient.
 
     Raises TableError, with row numbers, where a time is no number from 0, an event neither 0 nor 1, a site
-    blank, or where the rows of one patient disagree.
+    or stratum blank, or where the rows of one patient disagree.
     """
     _, first, of_row = np.unique(part.patients, return_index=True, return_inverse=True)
     order = np.argsort(first)
@@ -66,6 +68,7 @@ def read_cohort(part: Part, config: SurvivalConfig) -> Cohort:
     times = reading.column(config.time, _time, "be a number from 0", 0.0)
     events = reading.column(config.event, _event, "be 1 (the event was seen) or 0 (censored)", default=False)
     sites = None if config.site is None else reading.column(config.site, _filled, "not be blank", "")
+    strata = None if config.strata is None else reading.column(config.strata, _filled, "not be blank", "")
     if mistakes:
         raise TableError(part.subject, mistakes)
     return Cohort(
@@ -75,6 +78,7 @@ def read_cohort(part: Part, config: SurvivalConfig) -> Cohort:
         events=np.array(events, dtype=bool),
         modalities=_modalities(part, of_row, len(first)),
         sites=None if sites is None else tuple(sites),
+        strata=_numbered(strata, len(first)),
         clinical=read_clinical(
             {name: [cells[name][row] for row in first] for name in config.clinical}, len(first)
         ),
@@ -115,6 +119,12 @@ def _event(cell: str) -> bool | None:
 
 def _filled(cell: str) -> str | None:
     return cell.strip() or None
+
+
+def _numbered(strata: Sequence[str] | None, count: int) -> Ints:
+    if strata is None:
+        return np.zeros(count, dtype=np.int64)
+    return np.unique(np.array(strata, dtype=object), return_inverse=True)[1].astype(np.int64)
 
 
 def _modalities(part: Part, of_row: Ints, count: int) -> tuple[str, ...]:

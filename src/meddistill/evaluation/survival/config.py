@@ -50,6 +50,10 @@ class SurvivalConfig(TaskConfig):
     """Divisions into folds; numbers are means over them."""
     seed: int = Field(default=42, ge=0, lt=2**31)
     """Of the divisions and of the random features."""
+    strata: str | None = None
+    """Column of cohorts, such as the project of TCGA: patients are compared inside their cohort only, and
+    each has a baseline hazard of its own. Without it a cohort of worse prognosis counts as a discovery.
+    """
     site: str | None = None
     """Column of sites: all patients of a site are in one fold."""
     horizons: tuple[Positive, ...] = ()
@@ -78,5 +82,5 @@ class SurvivalConfig(TaskConfig):
         return {"table": self.table}
 
     def own_columns(self) -> tuple[str, ...]:
-        site = () if self.site is None else (self.site,)
-        return (self.time, self.event, *self.clinical, *site)
+        named = [name for name in (self.strata, self.site) if name is not None]
+        return (self.time, self.event, *self.clinical, *named)
