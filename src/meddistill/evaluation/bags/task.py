@@ -1,6 +1,5 @@
 """One label for a bag of images, learnt on frozen embeddings."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
@@ -9,17 +8,18 @@ from typing import Any, Final, final
 
 import numpy as np
 
-from meddistill.data.samples import name_rows
-from meddistill.errors import TableError, UserError
+from meddistill.errors import TableError
 from meddistill.evaluation.bags.attention import attend, fit_attention
 from meddistill.evaluation.bags.bags import Bags, bags_of
 from meddistill.evaluation.bags.config import BagClassificationConfig, Pooling
 from meddistill.evaluation.bags.labelled import BagScores, LabelledBags, scale_of
 from meddistill.evaluation.bags.pooled import pooled_scores
 from meddistill.evaluation.bags.predictions import BagPredictions
-from meddistill.evaluation.bags.slide_features import feature_file, read_features
+from meddistill.evaluation.bags.slide_features import read_features
+from meddistill.evaluation.bags.stored import check_width, files_digest, other_inputs, stored_files
 from meddistill.evaluation.classification.metrics import MAIN
 from meddistill.evaluation.embeddings import Embeddings
+from meddistill.evaluation.grouping import agreed
 from meddistill.evaluation.lazily import Lazily
 from meddistill.evaluation.predict import Floats
 from meddistill.evaluation.predictions import Ints
@@ -37,7 +37,7 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
     Multiple-instance learning on frozen features, as slides are judged (Ilse et al., 2018): gated attention
     (`attention.py`), or the mean or maximum of the embeddings with logistic regression (`pooled.py`).
     Embeddings are taken as the model gives them; every feature is standardised over the training instances.
-    A prediction's modality is that of the bag's first row.
+    A prediction's modality and groups are those that all rows of its bag state, "" where they differ.
     """
 
     libraries = ("scikit-learn",)
@@ -67,6 +67,18 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
             raise TableError(self.parts["train"].subject, [rule])
         return tuple(self.config.classes) or tuple(sorted(learnt))
 
+    @cached_property
+    def judged_together(self) -> Ints:
+        """The bag of every tested row."""
+        found = np.zeros(len(self.tested), dtype=np.int64)
+        for number, places in enumerate(self.bags["test"].instances):
+            found[places] = number
+        return found
+
+    @cached_property
+    def _modalities(self) -> tuple[str, ...]:
+        return agreed(self.tested.samples.modalities, self.judged_together)
+
     def predict(self, embeddings: Embeddings) -> BagPredictions:
         """Class probabilities of every tested bag, by every way of pooling and seed."""
         features: dict[str, tuple[Floats, ...]] = {}
@@ -83,11 +95,7 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
 
     def _of_stored(self, name: str) -> BagPredictions:
         features = {role: self._stored(name, bags) for role, bags in self.bags.items()}
-        widths = {each.shape[1] for part in features.values() for each in part}
-        if len(widths) > 1:
-            got = " and ".join(str(width) for width in sorted(widths)[:2])
-            msg = f"`stored.{name}` must hold features of one model; got widths {got}. Sort the files."
-            raise UserError(msg)
+        check_width(name, (each.shape[1] for part in features.values() for each in part))
         instances = tuple(np.arange(1, len(each) + 1) for each in features["test"])
         return self._judged(features, instances, "")
 
@@ -129,38 +137,29 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
             "median_instances": float(np.median([len(each) for each in tested.instances])),
             "train_bags": len(train),
             "train_patients": len(np.unique(train.part.patients)),
-            "warnings": [warning] if few else [],
+            "warnings": [
+                *([warning] if few else []),
+                *other_inputs(self.config.stored, pictures=len(self.tested), bags=len(tested)),
+            ],
         }
 
     def _files(self, name: str, bags: Bags) -> list[Path]:
         """The stored features of every bag. Raises TableError with the rows of bags that have none."""
-        folder = bags.part.base / self.config.stored[name]
-        found = [feature_file(folder, each) for each in bags.names]
-        absent = [
-            bags.part.samples.rows[place]
-            for place, path in zip(bags.first, found, strict=True)
-            if path is None
-        ]
-        if absent:
-            rule = (
-                f"`stored.{name}` must be a folder with an .h5 file for every bag, named by the bag; there "
-                f"is none for bags that begin in {name_rows(absent)}. Add them, or leave these rows out."
-            )
-            raise TableError(bags.part.subject, [rule])
-        return [path for path in found if path is not None]
+        rows = [bags.part.samples.rows[place] for place in bags.first]
+        return stored_files(bags.part, name, self.config.stored[name], bags=bags.names, rows=rows)
 
     def _stored(self, name: str, bags: Bags) -> tuple[Floats, ...]:
         return tuple(read_features(path).features for path in self._files(name, bags))
 
     def digest(self) -> str:
         """That of every task, and of size and time of every file of stored features."""
-        files = [
-            str((path.name, path.stat().st_size, path.stat().st_mtime_ns))
+        files = (
+            path
             for name in self.config.stored
             for bags in self.bags.values()
             for path in self._files(name, bags)
-        ]
-        return hashlib.sha256("\n".join([super().digest(), *files]).encode()).hexdigest()
+        )
+        return files_digest(super().digest(), files)
 
     def _judged(self, features: Features, instances: tuple[Ints, ...], table: str) -> BagPredictions:
         scale = scale_of(features["train"])
@@ -214,7 +213,7 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
             rows=np.tile(np.array(samples.rows, dtype=np.int64)[first], repeats),
             samples=self.names(ids) * repeats,
             patients=np.tile(self.tested.patients[first], repeats),
-            modalities=tuple(samples.modalities[place] for place in first) * repeats,
+            modalities=tuple(self._modalities[place] for place in first) * repeats,
             settings=tuple(settings),
             seeds=seeds,
             ordinal=self.config.ordinal,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from meddistill.data.samples import name_rows
 from meddistill.errors import TableError
+from meddistill.evaluation.grouping import agreed
 from meddistill.evaluation.survival.clinical import Clinical, read_clinical
 from meddistill.evaluation.survival.config import SurvivalConfig
 from meddistill.evaluation.tables import Part
@@ -46,13 +47,13 @@ class Cohort:
 def read_cohort(part: Part, config: SurvivalConfig) -> Cohort:
     """Follow-up and clinical data of every patient.
 
-    Raises TableError, with row numbers, where a time is no number from 0, an event neither 0 nor 1, a site
-    or stratum blank, or where the rows of one patient disagree.
+    Raises TableError, with row numbers, where an image is of several patients, a time is no number from 0, an
+    event neither 0 nor 1, a site or stratum blank, or where the rows of one patient disagree.
     """
     _, first, of_row = np.unique(part.patients, return_index=True, return_inverse=True)
     order = np.argsort(first)
     first, of_row = first[order], np.argsort(order)[of_row]
-    mistakes: list[str] = []
+    mistakes = _copies(part, of_row)
     cells = {name: part.samples.columns[name] for name in sorted(config.own_columns())}
     for name, column in cells.items():
         differing = [
@@ -76,13 +77,26 @@ def read_cohort(part: Part, config: SurvivalConfig) -> Cohort:
         of_row=of_row,
         times=np.array(times, dtype=np.float64),
         events=np.array(events, dtype=bool),
-        modalities=_modalities(part, of_row, len(first)),
+        modalities=_modalities(part, of_row, first),
         sites=None if sites is None else tuple(sites),
         strata=_numbered(strata, len(first)),
         clinical=read_clinical(
             {name: [cells[name][row] for row in first] for name in config.clinical}, len(first)
         ),
     )
+
+
+def _copies(part: Part, of_row: Ints) -> list[str]:
+    """Folds are of patients: an image under two of them would be learnt from and judged."""
+    owners: dict[str, set[int]] = {}
+    for key, patient in zip(part.keys, of_row.tolist(), strict=True):
+        owners.setdefault(key, set()).add(patient)
+    shared = {key for key, each in owners.items() if len(each) > 1}
+    if not shared:
+        return []
+    rows = name_rows([row for row, key in zip(part.samples.rows, part.keys, strict=True) if key in shared])
+    several = f"{len(shared)} image{'s are' if len(shared) > 1 else ' is'} of several ({rows})"
+    return [f"patients must not share images; {several}. Give copies one patient, or leave them out."]
 
 
 @dataclass(frozen=True)
@@ -127,8 +141,6 @@ def _numbered(strata: Sequence[str] | None, count: int) -> Ints:
     return np.unique(np.array(strata, dtype=object), return_inverse=True)[1].astype(np.int64)
 
 
-def _modalities(part: Part, of_row: Ints, count: int) -> tuple[str, ...]:
-    found: list[set[str]] = [set() for _ in range(count)]
-    for modality, patient in zip(part.samples.modalities, of_row, strict=True):
-        found[patient].add(modality)
-    return tuple(next(iter(each)) if len(each) == 1 else "" for each in found)
+def _modalities(part: Part, of_row: Ints, first: Ints) -> tuple[str, ...]:
+    labels = agreed(part.samples.modalities, of_row)
+    return tuple(labels[place] for place in first)

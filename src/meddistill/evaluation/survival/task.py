@@ -1,12 +1,14 @@
 """Survival from frozen image embeddings."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from meddistill.evaluation.bags.stored import files_digest, other_inputs, stored_files
 from meddistill.evaluation.embeddings import Embeddings
 from meddistill.evaluation.lazily import Lazily
 from meddistill.evaluation.survival.cohort import Cohort, read_cohort
@@ -17,6 +19,7 @@ from meddistill.evaluation.survival.kaplan_meier import median_follow_up
 from meddistill.evaluation.survival.metrics import MAIN
 from meddistill.evaluation.survival.plan import Plan, make_plan
 from meddistill.evaluation.survival.predictions import SurvivalPredictions
+from meddistill.evaluation.survival.slides import Slides, mean_features, read_slides
 from meddistill.evaluation.tables import Part
 from meddistill.evaluation.task import Task
 
@@ -67,9 +70,24 @@ class Survival(Task[SurvivalConfig, SurvivalPredictions]):
         """Folds and times. Raises ConfigError for horizons outside the follow-up, and for a single site."""
         return make_plan(self.cohort, self.config)
 
+    @cached_property
+    def slides(self) -> Slides:
+        """What has stored features. Raises TableError for blank slides, and for those of several patients."""
+        return read_slides(self.tested, self.cohort.of_row, self.config.slide)
+
+    @property
+    def judged_together(self) -> Ints:
+        """The patient of every row."""
+        return self.cohort.of_row
+
     def check(self) -> None:
-        """Raise TableError for rows that cannot be read, ConfigError for a plan that they do not allow."""
+        """Raise TableError for rows that cannot be read, and for absent files of stored features.
+
+        Raises ConfigError for a plan that the rows do not allow.
+        """
         make_plan(self.cohort, self.config)
+        for name in self.config.stored:
+            self._files(name)
 
     def predict(self, embeddings: Embeddings) -> SurvivalPredictions:
         """Out of fold, from images alone and, where there are clinical columns, from both."""
@@ -108,7 +126,7 @@ class Survival(Task[SurvivalConfig, SurvivalPredictions]):
         return self._predictions(first.settings, OutOfFold(risks=risks, survival=survival))
 
     def baselines(self) -> Mapping[str, SurvivalPredictions]:
-        """The same head and folds without images: clinical columns alone, and random features.
+        """The same head and folds without images: clinical columns alone, random features, stored features.
 
         Random features are one Gaussian vector a patient and division, reduced like embeddings: what a
         C-index owes to the folds and to luck. One draw for all divisions would leave its own luck in their
@@ -119,7 +137,19 @@ class Survival(Task[SurvivalConfig, SurvivalPredictions]):
         if self.cohort.clinical:
             made[CLINICAL_ONLY] = lambda: self._judge({"": [self._clinical()] * repeats})
         made[RANDOM_FEATURES] = lambda: self._judge({"": [self._random(each) for each in range(repeats)]})
-        return Lazily(made)
+        return Lazily({**made, **{name: partial(self._of_stored, name) for name in self.config.stored}})
+
+    def _of_stored(self, name: str) -> SurvivalPredictions:
+        return self._of_features(mean_features(name, self._files(name), self.slides, len(self.cohort)))
+
+    def _files(self, name: str) -> list[Path]:
+        slides, folder = self.slides, self.config.stored[name]
+        return stored_files(self.tested, name, folder, bags=slides.names, rows=slides.rows, what="slide")
+
+    def digest(self) -> str:
+        """That of every task, and of size and time of every file of stored features."""
+        files = (path for name in self.config.stored for path in self._files(name))
+        return files_digest(super().digest(), files)
 
     def _images(self, features: Floats) -> Block:
         return image_block(features, self.config.components, self._strata)
@@ -162,6 +192,10 @@ class Survival(Task[SurvivalConfig, SurvivalPredictions]):
             yield (
                 f"{plan.strangers} patients have nobody of their stratum to learn from in a division: hazard "
                 "and censoring of all strata stand for theirs"
+            )
+        if self.config.stored:
+            yield from other_inputs(
+                self.config.stored, pictures=len(self.tested), bags=len(self.slides.names)
             )
         beyond = (plan.reach <= plan.grid[-1]).sum(axis=1).max()
         if self.config.strata is not None and len(plan.horizons) and beyond:
