@@ -13,6 +13,9 @@ from PIL import Image
 from meddistill.data.known.outcomes import patient_of, read_outcomes
 from meddistill.data.known.prepare import prepare
 from meddistill.errors import ConfigError, TableError
+from meddistill.evaluation.config import SuiteConfig
+from meddistill.evaluation.suite_check import check_tasks
+from meddistill.evaluation.tables import SuiteTables
 
 PATIENTS = [f"TCGA-AB-{number:04d}" for number in range(40)]
 SLIDES = [f"{patient}-01Z-00-DX1.6F1A" for patient in PATIENTS] + [f"{PATIENTS[0]}-01Z-00-DX2.77B0"]
@@ -79,7 +82,8 @@ def test_patients_of_two_projects_are_never_pooled(tmp_path: Path) -> None:
     projects = ["LUAD"] * 40 + ["GBM"] * 30 + ["FEW"] * 10 + ["ALIVE"] * 12 + [""] * 2
     header = "case_id,survival_months,censorship,oncotree_code,age,is_female"
     lines = [
-        (slide[:12], n, int(p == "ALIVE"), p, "", "") for n, (slide, p) in enumerate(zip(slides, projects))
+        (slide[:12], n, int(p == "ALIVE"), p, "", "")
+        for n, (slide, p) in enumerate(zip(slides, projects, strict=True))
     ]
     write_csv(base / "clinical.csv", header, lines)
     found = prepare("tcga", base, tmp_path / "out")
@@ -96,6 +100,8 @@ def test_patients_of_two_projects_are_never_pooled(tmp_path: Path) -> None:
     assert {(task["site"], task["slide"], task["clinical"] == []) for task in tasks.values()} == {
         ("site", "slide", True)
     }
+    suite = SuiteConfig.model_validate(content)
+    check_tasks(suite, SuiteTables(suite, base=tmp_path / "out"))
     assert "2 slides without a project stand aside of survival" in found.notes
     assert "no survival task for ALIVE, FEW: fewer than 20 patients or 10 deaths" in found.notes
 

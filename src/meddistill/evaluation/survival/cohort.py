@@ -54,7 +54,7 @@ def read_cohort(part: Part, config: SurvivalConfig) -> Cohort:
     order = np.argsort(first)
     first, of_row = first[order], np.argsort(order)[of_row]
     mistakes = _copies(part, of_row)
-    cells = {name: part.samples.columns[name] for name in sorted(config.own_columns())}
+    cells = {name: part.samples.columns[name] for name in sorted(config.patient_columns())}
     for name, column in cells.items():
         differing = [
             row

@@ -97,5 +97,9 @@ class SurvivalConfig(TaskConfig):
         return {"table": self.table}
 
     def own_columns(self) -> tuple[str, ...]:
-        named = [name for name in (self.strata, self.site, self.slide) if name is not None]
+        return (*self.patient_columns(), *(() if self.slide is None else (self.slide,)))
+
+    def patient_columns(self) -> tuple[str, ...]:
+        """Those that have one value in all rows of a patient."""
+        named = [name for name in (self.strata, self.site) if name is not None]
         return (self.time, self.event, *self.clinical, *named)
