@@ -1,6 +1,7 @@
 """Cohorts that must not be compared with one another: likelihoods, folds, metrics, and a planted pair."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from meddistill.evaluation.evaluate import evaluate
 from meddistill.evaluation.families import build_task
 from meddistill.evaluation.predictions import SampleNames
 from meddistill.evaluation.results import TEACHER_MEAN, Results
+from meddistill.evaluation.survival import task as survival_task
 from meddistill.evaluation.survival.cox import StratifiedLikelihood, Ties, fit_cox
 from meddistill.evaluation.survival.curves import risk_group_curves, split_at_median
 from meddistill.evaluation.survival.discrete import fit_discrete
 from meddistill.evaluation.survival.features import image_block
+from meddistill.evaluation.survival.fitting import Outcomes, OutOfFold
 from meddistill.evaluation.survival.folds import assign_folds
 from meddistill.evaluation.survival.kaplan_meier import censoring, log_rank
 from meddistill.evaluation.survival.metrics import Judged, concordance, survival_metrics
@@ -254,7 +257,7 @@ def _suite(**changes: Any) -> SuiteConfig:
         "time": "months",
         "event": "died",
         "repeats": 2,
-        "inner_folds": 3,
+        "inner_folds": 2,
         "penalties": [0.01, 1.0],
         **changes,
     }
@@ -277,7 +280,7 @@ def _evaluate(world: Path, folder: Path, **changes: Any) -> Results:
 def test_knowing_the_project_is_a_discovery_when_pooled_alone(
     projects: Path, tmp_path: Path, head: str
 ) -> None:
-    pooled = _evaluate(projects, tmp_path / "pooled", head=head, repeats=1)
+    pooled = _evaluate(projects, tmp_path / "pooled", head=head, repeats=1, penalties=[0.01])
     assert pooled.main("student", "death").value > 0.65
     found = _evaluate(projects, tmp_path / "strata", head=head, clinical=["age"], strata="project")
     for name in ("student", TEACHER_MEAN, "clinical only"):
@@ -327,3 +330,31 @@ def test_a_blank_stratum_is_refused_by_row(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("GBM", "", 1))
     with pytest.raises(TableError, match=r"`project` must not be blank; it does not in row 2"):
         _task(world, strata="project").check()
+
+
+def test_the_mean_of_models_compares_inside_strata(projects: Path) -> None:
+    """What a member says of a whole stratum must not drown what it says inside."""
+    task = _task(projects, strata="project", repeats=1)
+    one = task.baselines()["random features"]
+    shifted = replace(one, risks=one.risks + 1000 * one.strata)
+    together = task.combine([], [one, shifted])
+    np.testing.assert_allclose(together.risks, task.combine([], [one, one]).risks, atol=1e-9)
+    fold = together.folds == 0
+    for stratum in (0, 1):
+        assert together.risks[fold & (one.strata == stratum)].mean() == pytest.approx(0, abs=1e-9)
+    assert together.risks[fold].std() == pytest.approx(1)
+
+
+def test_heads_learn_with_sites_and_strata(projects: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = _task(projects, strata="project", site="site", repeats=1, folds=2)
+    seen: list[Outcomes] = []
+    whole = survival_task.out_of_fold
+
+    def watched(block: Any, outcomes: Outcomes, **more: Any) -> OutOfFold:
+        seen.append(outcomes)
+        return whole(block, outcomes, **more)
+
+    monkeypatch.setattr(survival_task, "out_of_fold", watched)
+    _ = task.baselines()["random features"]
+    assert seen[0].sites == task.cohort.sites
+    np.testing.assert_array_equal(seen[0].strata, task.cohort.strata)
