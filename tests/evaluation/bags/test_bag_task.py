@@ -284,9 +284,9 @@ def test_bags_whose_rows_disagree_are_of_no_group(tmp_path: Path) -> None:
 def test_one_picture_beside_whole_slides_is_told(tmp_path: Path) -> None:
     world = write_bags(tmp_path, patients=30)
     several = _task(world, tmp_path, stored={"uni": "uni"}).facts()["warnings"]
-    assert not any("one picture a bag" in line for line in several)
+    assert not any("models see one picture" in line for line in several)
     lines = (world / "bags.csv").read_text().splitlines()
     kept = [line for line in lines if line.split(",")[0].endswith(("image", "_1.png"))]
     (world / "bags.csv").write_text("\n".join(kept) + "\n")
     one = _task(world, tmp_path, stored={"uni": "uni"}).facts()["warnings"]
-    assert any("the stored features (uni) all its tiles: a difference" in line for line in one)
+    assert any("the stored features (uni) hold all tiles: a difference" in line for line in one)

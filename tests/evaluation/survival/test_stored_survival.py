@@ -77,7 +77,7 @@ def test_stored_features_are_judged_beside_the_models(world: Path, tmp_path: Pat
     for column in ("patients", "rows", "folds", "seeds", "censoring"):
         np.testing.assert_array_equal(getattr(mine, column), getattr(theirs, column))
     assert any(
-        "models see one picture a bag, the stored features (uni) all its tiles" in line
+        "models see one picture where the stored features (uni) hold all tiles" in line
         for line in found.warnings
     )
 
@@ -104,7 +104,7 @@ def test_several_pictures_of_a_slide_count_it_once(tmp_path: Path) -> None:
     task = _task(folder, **STORED)
     task.check()
     assert (task.slides.names, task.slides.rows) == (tuple(f"s{n}" for n in range(6)), (1, 3, 5, 7, 9, 11))
-    assert not any("one picture a bag" in line for line in task.facts()["warnings"])
+    assert not any("models see one picture" in line for line in task.facts()["warnings"])
     by_patient = _task(folder, stored={"uni": "uni"})
     with pytest.raises(TableError, match=r"an \.h5 file for every slide.*rows 1, 3, 5, 7, 9 and 1 more"):
         by_patient.check()

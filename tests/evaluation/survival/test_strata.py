@@ -358,3 +358,19 @@ def test_heads_learn_with_sites_and_strata(projects: Path, monkeypatch: pytest.M
     _ = task.baselines()["random features"]
     assert seen[0].sites == task.cohort.sites
     np.testing.assert_array_equal(seen[0].strata, task.cohort.strata)
+
+
+@pytest.mark.parametrize("head", ["cox", "discrete"])
+def test_nasty_strata_have_no_error(tmp_path: Path, head: str) -> None:
+    """A stratum a patient leaves nothing to compare; one without events leaves nothing to learn."""
+    world = write_two_projects(tmp_path, 24)
+    path = world / "p.csv"
+    lines = path.read_text().splitlines()
+    quiet = [line if "LUAD" in line else line.replace(",1,GBM", ",0,GBM") for line in lines[1:]]
+    own = [f"{line},{number}" for number, line in enumerate(quiet)]
+    path.write_text("\n".join([f"{lines[0]},alone", *own]) + "\n")
+    alone = _evaluate(world, tmp_path / "alone", head=head, strata="alone", repeats=1)
+    assert alone.main("student", "death").value is None
+    censored = _evaluate(world, tmp_path / "censored", head=head, strata="project", repeats=1)
+    assert censored.main("student", "death").value is not None
+    assert "NaN" not in (tmp_path / "censored" / "results.json").read_text()

@@ -49,6 +49,6 @@ def other_inputs(stored: Iterable[str], *, pictures: int, bags: int) -> list[str
     if not names or pictures > bags:
         return []
     return [
-        f"models see one picture a bag, the stored features ({names}) all its tiles: a difference between "
+        f"models see one picture where the stored features ({names}) hold all tiles: a difference between "
         "them is not one between models"
     ]

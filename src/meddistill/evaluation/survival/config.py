@@ -60,10 +60,11 @@ class SurvivalConfig(TaskConfig):
     """Column of slides, which name the files of `stored`; by default a patient is one slide."""
     strata: str | None = None
     """Column of cohorts, such as the project of TCGA: patients are compared inside their cohort only, and
-    each has a baseline hazard of its own. Without it a cohort of worse prognosis counts as a discovery.
+    each has a baseline hazard and a censoring of its own; coefficients are common. Without it a model that
+    knows a patient's cohort alone scores well where prognosis differs between cohorts.
     """
     site: str | None = None
-    """Column of sites: all patients of a site are in one fold."""
+    """Column of sites: all patients of a site are in one fold, of inner folds too."""
     horizons: tuple[Positive, ...] = ()
     """Times of the time-dependent AUC, inside every training fold's follow-up; by default the quartiles of
     the times of events. The Brier score is integrated from the first to the last.
