@@ -130,3 +130,11 @@ def test_odd_curves_are_drawn_and_escaped(changes: dict[str, object]) -> None:
     assert "<b>" not in chart
     assert "<i>" not in chart
     assert "nan" not in chart
+
+
+def test_cohorts_are_told_where_patients_are_compared_inside_them() -> None:
+    (task,) = survival_tasks(_results(strata=4), ())
+    assert task.about.endswith("compared inside each of 4 cohorts")
+    assert task.within == "fold and cohort"
+    (plain,) = survival_tasks(_results(), ())
+    assert plain.within == "fold"

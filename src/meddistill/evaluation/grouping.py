@@ -5,6 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from meddistill.data.samples import name_rows
 from meddistill.errors import TableError
 from meddistill.evaluation.tables import Part
@@ -16,18 +19,35 @@ _BY_CHANCE: Final = 6  # so few patients may well be of as many sites
 
 
 def group_columns(
-    part: Part, groups: Mapping[str, GroupConfig], positions: Sequence[int]
+    part: Part,
+    groups: Mapping[str, GroupConfig],
+    positions: Sequence[int],
+    together: NDArray[np.int64] | None = None,
 ) -> dict[str, tuple[str, ...]]:
     """Group → the label of the rows at these positions (from 0) of `part`; "" where not known.
 
-    A position below 0 stands for no row. Raises TableError for a cell that no band can hold, and for a column
+    A position below 0 stands for no row. `together` [rows] numbers rows that are judged as one (`agreed`).
+    Raises TableError for a cell that no band can hold, and for a column
     of more than `MOST_LABELS` values.
     """
     found = {}
     for name, config in groups.items():
-        labels = _labels(part, name, config)
+        own = _labels(part, name, config)
+        labels = own if together is None else agreed(own, together)
         found[name] = tuple(labels[position] if position >= 0 else "" for position in positions)
     return found
+
+
+def agreed(labels: Sequence[str], together: NDArray[np.int64]) -> tuple[str, ...]:
+    """For every row the one label that the rows judged together with it state; "" where they state several.
+
+    Rows that state nothing ("") contradict no others. A patient or bag whose rows disagree is of no group,
+    rather than of that of whichever row stands first.
+    """
+    stated: dict[int, set[str]] = {}
+    for label, unit in zip(labels, together.tolist(), strict=True):
+        stated.setdefault(unit, set()).update({label} - {""})
+    return tuple(next(iter(stated[unit])) if len(stated[unit]) == 1 else "" for unit in together.tolist())
 
 
 def check_groups(part: Part, groups: Mapping[str, GroupConfig]) -> None:

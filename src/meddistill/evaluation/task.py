@@ -8,6 +8,9 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from meddistill.evaluation.dumps import RULES_VERSION
 from meddistill.evaluation.embeddings import Embeddings
 from meddistill.evaluation.grouping import check_groups, group_columns
@@ -46,6 +49,11 @@ class Task(ABC, Generic[Config, Kind]):
     def tested(self) -> Part:
         """The rows that the task is judged on."""
 
+    @property
+    def judged_together(self) -> NDArray[np.int64] | None:
+        """The number of every tested row's patient or bag, where these get one prediction; else None."""
+        return None
+
     @abstractmethod
     def predict(self, embeddings: Embeddings) -> Kind:
         """What one model says."""
@@ -73,7 +81,8 @@ class Task(ABC, Generic[Config, Kind]):
         return self._at(predictions, positions)
 
     def _at(self, predictions: Kind, positions: Sequence[int]) -> Kind:
-        return replace(predictions, groups=group_columns(self.tested, self.config.groups or {}, positions))
+        groups = group_columns(self.tested, self.config.groups or {}, positions, self.judged_together)
+        return replace(predictions, groups=groups)
 
     def check_groups(self) -> None:
         """Raise TableError for rows whose groups cannot be told."""

@@ -52,6 +52,7 @@ class SurvivalTask:
     rows: tuple[ModelRow, ...]
     plots: tuple[RiskGroups, ...]
     horizons: str
+    within: str
 
 
 def survival_tasks(results: Results, looks: Sequence[Look]) -> tuple[SurvivalTask, ...]:
@@ -75,6 +76,7 @@ def _task(results: Results, task: TaskFacts, looks: Sequence[Look]) -> SurvivalT
         rows=tuple(rows),
         plots=tuple(_plots(results, task.name, dict((*named, *own)))),
         horizons=f"{', '.join(horizons)} {unit}" if horizons else "",
+        within="fold and cohort" if facts.get("strata") else "fold",
     )
 
 
@@ -87,7 +89,9 @@ def _about(task: TaskFacts) -> str:
     divided = f"{plural(facts.get('folds', 0), 'fold')}, {plural(facts.get('repeats', 0), 'division')}"
     sites = facts.get("sites")
     kept = f" that keep {plural(sites, 'site')} whole" if sites else ""
-    return f"{', '.join(words)}; {divided}{kept}"
+    strata = facts.get("strata")
+    compared = f"; compared inside each of {plural(strata, 'cohort')}" if strata else ""
+    return f"{', '.join(words)}; {divided}{kept}{compared}"
 
 
 def _rows(results: Results, task: str, model: str, style: str) -> list[ModelRow]:

@@ -13,6 +13,9 @@ from PIL import Image
 from meddistill.data.known.outcomes import patient_of, read_outcomes
 from meddistill.data.known.prepare import prepare
 from meddistill.errors import ConfigError, TableError
+from meddistill.evaluation.config import SuiteConfig
+from meddistill.evaluation.suite_check import check_tasks
+from meddistill.evaluation.tables import SuiteTables
 
 PATIENTS = [f"TCGA-AB-{number:04d}" for number in range(40)]
 SLIDES = [f"{patient}-01Z-00-DX1.6F1A" for patient in PATIENTS] + [f"{PATIENTS[0]}-01Z-00-DX2.77B0"]
@@ -58,10 +61,76 @@ def test_slides_of_a_patient_stay_together(tmp_path: Path) -> None:
         found.notes[0] == "41 slides of 40 patients; stored features: 20x_256px_0px_overlap/features_uni_v1"
     )
     content = check_suite(tmp_path / "out")
-    assert kinds(content) == {"tcga_diagnosis": "bag_classification", "tcga_survival": "survival"}
-    stored = content["tasks"][0]["stored"]
-    assert list(stored) == ["uni_v1"]
-    assert (tmp_path / "out" / stored["uni_v1"] / f"{SLIDES[0]}.h5").is_file()
+    assert kinds(content) == {
+        "tcga_diagnosis": "bag_classification",
+        "tcga_survival_luad": "survival",
+        "tcga_survival_lusc": "survival",
+        "tcga_survival": "survival",
+    }
+    for task in content["tasks"]:
+        assert list(task["stored"]) == ["uni_v1"]
+        assert (tmp_path / "out" / task["stored"]["uni_v1"] / f"{SLIDES[0]}.h5").is_file()
+    assert any(
+        "models see one picture a slide, stored features all its tiles" in note for note in found.notes
+    )
+
+
+def test_patients_of_two_projects_are_never_pooled(tmp_path: Path) -> None:
+    base = tmp_path / "in"
+    slides = [f"TCGA-{'AB'[n % 2]}{n % 5}-{n:04d}-01Z-00-DX1" for n in range(94)]
+    write_features(base / "features_uni", slides, pictures="thumbnails")
+    projects = ["LUAD"] * 40 + ["GBM"] * 30 + ["FEW"] * 10 + ["ALIVE"] * 12 + [""] * 2
+    header = "case_id,survival_months,censorship,oncotree_code,age,is_female"
+    lines = [
+        (slide[:12], n, int(p == "ALIVE"), p, "", "")
+        for n, (slide, p) in enumerate(zip(slides, projects, strict=True))
+    ]
+    write_csv(base / "clinical.csv", header, lines)
+    found = prepare("tcga", base, tmp_path / "out")
+    assert {row["site"] for row in rows(tmp_path / "out" / "tcga.csv")} == {
+        f"{a}{n}" for a in "AB" for n in range(5)
+    }
+    content = check_suite(tmp_path / "out")
+    tasks = {task["name"]: task for task in content["tasks"]}
+    assert set(tasks) == {"tcga_survival_gbm", "tcga_survival_luad", "tcga_survival"}
+    assert [task.get("where") for task in tasks.values()] == [
+        {"project": "GBM"}, {"project": "LUAD"}, {"project": ["GBM", "LUAD"]}
+    ]  # fmt: skip
+    assert [task.get("strata") for task in tasks.values()] == [None, None, "project"]
+    assert {(task["site"], task["slide"], task["clinical"] == []) for task in tasks.values()} == {
+        ("site", "slide", True)
+    }
+    suite = SuiteConfig.model_validate(content)
+    check_tasks(suite, SuiteTables(suite, base=tmp_path / "out"))
+    assert "2 slides without a project stand aside of survival" in found.notes
+    assert "no survival task for ALIVE, FEW: fewer than 20 patients or 10 deaths" in found.notes
+
+
+def test_too_few_deaths_and_no_project(tmp_path: Path) -> None:
+    write_features(tmp_path / "in" / "h5_files", pictures="masks")
+    header = "case_id,survival_months,censorship"
+    write_csv(tmp_path / "in" / "c.csv", header, [(PATIENTS[n], n, int(n >= 12)) for n in range(40)])
+    found = prepare("tcga", tmp_path / "in", tmp_path / "out")
+    (task,) = check_suite(tmp_path / "out")["tasks"]
+    assert not {"where", "strata", "site"} & set(task)
+    assert any(
+        "no project is stated: survival takes all patients for one cohort" in note for note in found.notes
+    )
+    write_csv(tmp_path / "in" / "c.csv", header, [(PATIENTS[n], n, int(n >= 9)) for n in range(40)])
+    found = prepare("tcga", tmp_path / "in", tmp_path / "few")
+    assert found.suite is None
+    assert "no survival task for the one cohort: fewer than 20 patients or 10 deaths" in found.notes
+
+
+def test_features_that_lack_slides_are_in_no_task(tmp_path: Path) -> None:
+    for folder in ("10x/features_uni", "20x/features_uni"):
+        write_features(tmp_path / "in" / folder, pictures="thumbnails")
+    write_features(tmp_path / "in" / "20x" / "features_part", SLIDES[1:])
+    write_clinical(tmp_path / "in" / "c.csv")
+    found = prepare("tcga", tmp_path / "in", tmp_path / "out")
+    for task in check_suite(tmp_path / "out")["tasks"]:
+        assert set(task["stored"]) == {"10x_features_uni", "20x_features_uni"}
+    assert "stored features that lack slides are in no task: 20x/features_part" in found.notes
 
 
 def test_features_without_pictures_give_a_table_alone(tmp_path: Path) -> None:

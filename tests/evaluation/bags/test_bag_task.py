@@ -257,3 +257,37 @@ def test_real_bags(real_data: Path, tmp_path: Path) -> None:
     assert sizes == {"lgg_grade": (11, 174), "busi_diagnosis_bag": (117, 117)}
     for task in sizes:
         assert 0 < results.main("student", task).value <= 1
+
+
+def test_bags_whose_rows_disagree_are_of_no_group(tmp_path: Path) -> None:
+    """Neither of the modality nor of the group that happens to stand first; blanks contradict nothing."""
+    world = write_bags(tmp_path, patients=30)
+    path = world / "bags.csv"
+    lines = path.read_text().splitlines()
+    rows = [[*line.split(","), "a"] for line in lines[1:]]
+    places = {name: [row for row in rows if row[3] == name] for name in {row[3] for row in rows}}
+    tested = [name for name, own in places.items() if own[0][4] == "test"]
+    differing, blank = sorted(tested)[:2]
+    places[differing][1][5:] = ["mri", places[differing][1][6], "b"]
+    places[blank][0][-1] = ""
+    path.write_text("\n".join([f"{lines[0]},ward", *(",".join(row) for row in rows)]) + "\n")
+    task = _task(world, tmp_path, groups={"ward": {}}, pooling="mean")
+    found = task.predict(Embeddings(ColourModel(), folder=tmp_path / "e", progress=SilentProgress()))
+    grouped = task.grouped(found)
+    first = {name: rows.index(own[0]) + 1 for name, own in places.items()}
+    bag = {name: found.rows.tolist().index(first[name]) for name in (differing, blank)}
+    assert (found.modalities[bag[differing]], grouped.groups["ward"][bag[differing]]) == ("", "")
+    assert grouped.groups["ward"][bag[blank]] == "a"
+    assert found.modalities.count("") == 1
+    assert grouped.groups["ward"].count("") == 1
+
+
+def test_one_picture_beside_whole_slides_is_told(tmp_path: Path) -> None:
+    world = write_bags(tmp_path, patients=30)
+    several = _task(world, tmp_path, stored={"uni": "uni"}).facts()["warnings"]
+    assert not any("models see one picture" in line for line in several)
+    lines = (world / "bags.csv").read_text().splitlines()
+    kept = [line for line in lines if line.split(",")[0].endswith(("image", "_1.png"))]
+    (world / "bags.csv").write_text("\n".join(kept) + "\n")
+    one = _task(world, tmp_path, stored={"uni": "uni"}).facts()["warnings"]
+    assert any("the stored features (uni) hold all tiles: a difference" in line for line in one)

@@ -27,7 +27,12 @@ def test_survival_and_risk_by_hand() -> None:
     """Hazards of a half and a quarter: S is 1/2 and 3/8 at the ends, √(1/2) in the middle of the first."""
     hazards = np.array([0.5, 0.25])
     coefficients = np.concatenate([np.log(hazards / (1 - hazards))[:, None], np.zeros((2, 1))], axis=1)
-    model = DiscreteModel(coefficients=coefficients, edges=np.array([0.0, 2.0, 6.0]))
+    model = DiscreteModel(
+        coefficients=coefficients,
+        edges=np.array([0.0, 2.0, 6.0]),
+        strata=np.zeros(0, dtype=np.int64),
+        offsets=np.zeros((2, 0)),
+    )
     row = np.zeros((1, 1))
     found = model.survival(row, np.array([0.0, 1.0, 2.0, 6.0, 60.0]))[0]
     np.testing.assert_allclose(found, [1, np.sqrt(0.5), 0.5, 0.375, 0.375])

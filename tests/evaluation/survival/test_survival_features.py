@@ -8,8 +8,12 @@ from sklearn.decomposition import PCA
 from meddistill.evaluation.survival.clinical import read_clinical
 from meddistill.evaluation.survival.config import SurvivalConfig
 from meddistill.evaluation.survival.features import clinical_block, image_block, pooled, side_by_side
-from meddistill.evaluation.survival.fitting import choose_penalty
+from meddistill.evaluation.survival.fitting import Outcomes, choose_penalty, inner_folds
 from meddistill.evaluation.survival.folds import assign_folds
+
+
+def _known(times: np.ndarray, events: np.ndarray, sites: list[str] | None = None) -> Outcomes:
+    return Outcomes(times=times, events=events, strata=np.zeros(len(times), dtype=np.int64), sites=sites)
 
 
 def test_pooling_by_hand() -> None:
@@ -84,8 +88,32 @@ def test_few_patients_make_few_folds(patients: int, folds: int) -> None:
 def test_the_penalty_is_small_for_a_signal_and_great_without(head: str) -> None:
     config = SurvivalConfig.model_validate({"name": "s", "kind": "survival", "table": "t", "head": head})
     features, times, events = cohort(n=200, width=2, signal=2.0)
-    assert choose_penalty(features, times, events, config=config) < 0.1
+    assert choose_penalty(features, _known(times, events), config=config) < 0.1
     noise = np.random.default_rng(9).normal(size=(200, 12))
-    assert choose_penalty(noise, times, events, config=config) >= 1
+    assert choose_penalty(noise, _known(times, events), config=config) >= 1
     nobody = np.zeros(200, dtype=bool)
-    assert choose_penalty(features, times, nobody, config=config) == 10
+    assert choose_penalty(features, _known(times, nobody), config=config) == 10
+
+
+def test_sites_stay_whole_in_inner_folds_too() -> None:
+    config = SurvivalConfig.model_validate({"name": "s", "kind": "survival", "table": "t"})
+    features, times, events = cohort(n=60)
+    sites = [f"site {number % 8}" for number in range(60)]
+    inner = inner_folds(_known(times, events, sites), config)
+    assert len(set(inner.tolist())) == 5
+    assert len(set(zip(inner.tolist(), sites, strict=True))) == 8
+    here = _known(times, events, ["here"] * 60)
+    assert choose_penalty(features, here, config=config) == 10  # one site leaves nobody to fit on
+
+
+def test_a_site_that_gives_its_patients_away_does_not_choose_the_penalty() -> None:
+    """Features that say nothing but the site, whose hazards differ: worth nothing on a new site."""
+    config = SurvivalConfig.model_validate({"name": "s", "kind": "survival", "table": "t"})
+    random = np.random.default_rng(3)
+    site = np.repeat(np.arange(8), 30)
+    times = random.exponential(10 * np.exp(random.normal(size=8))[site])
+    features = np.eye(8)[site] + random.normal(scale=0.05, size=(240, 8))
+    events = np.ones(240, dtype=bool)
+    assert choose_penalty(features, _known(times, events), config=config) < 0.1
+    named = [f"site {number}" for number in site]
+    assert choose_penalty(features, _known(times, events, named), config=config) >= 1

@@ -1,5 +1,6 @@
 """Survival from images to results, on patients whose images say something of their hazard."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from meddistill.evaluation.evaluate import evaluate
 from meddistill.evaluation.families import build_task
 from meddistill.evaluation.predictions import SampleNames
 from meddistill.evaluation.results import MEAN_TASK, TEACHER_MEAN, Results
-from meddistill.evaluation.survival.fitting import out_of_fold
+from meddistill.evaluation.survival.fitting import Outcomes, out_of_fold
 from meddistill.evaluation.survival.predictions import SurvivalPredictions
 from meddistill.evaluation.survival.task import CLINICAL_ONLY, RANDOM_FEATURES, WITH_CLINICAL, Survival
 from meddistill.evaluation.tables import SuiteTables
@@ -165,11 +166,12 @@ def test_a_patients_own_outcome_does_not_move_its_risk(world: Path, head: str) -
         return (features - features[train].mean(axis=0)) / 3
 
     known = {"folds": plan.folds[0], "grid": plan.grid, "config": task.config}
-    before = out_of_fold(block, cohort.times, cohort.events, **known)
+    outcomes = Outcomes(times=cohort.times, events=cohort.events, strata=cohort.strata)
+    before = out_of_fold(block, outcomes, **known)
     tested = plan.folds[0] == 1
     times = np.where(tested, cohort.times[::-1] + 1, cohort.times)
     events = np.where(tested, ~cohort.events, cohort.events)
-    after = out_of_fold(block, times, events, **known)
+    after = out_of_fold(block, replace(outcomes, times=times, events=events), **known)
     np.testing.assert_array_equal(after.risks[tested], before.risks[tested])
     np.testing.assert_array_equal(after.survival[tested], before.survival[tested])
     assert not np.array_equal(after.risks[~tested], before.risks[~tested])

@@ -117,6 +117,11 @@ def patient_of(barcode: str) -> str:
     return barcode.strip()[:_BARCODE].upper()
 
 
+def site_of(barcode: str) -> str:
+    """The tissue source site of a TCGA barcode: the two characters after `TCGA-`; one site, one study."""
+    return barcode.strip()[5:7].upper()
+
+
 def is_clinical(path: Path) -> bool:
     """Whether a file is a clinical table of a kind that is read here."""
     try:

@@ -1,21 +1,21 @@
 """TCGA slides: stored features by CLAM or TRIDENT, and clinical tables of their patients."""
 
-from collections import defaultdict
-from collections.abc import Mapping
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from meddistill.data.known.draft import SPLITS, Draft, DraftTable, Entry, Row, by_split
-from meddistill.data.known.outcomes import is_clinical, patient_of, read_outcomes
+from meddistill.data.known.outcomes import is_clinical, patient_of, read_outcomes, site_of
 from meddistill.data.known.repeats import drawn_split
 from meddistill.data.known.source import Source
+from meddistill.data.known.tcga_survival import DATASET, NAME, survival
 from meddistill.errors import TableError
 
 _PICTURES: Final = ("thumbnails", "contours", "masks", "stitches")
 _KINDS: Final = (".jpg", ".jpeg", ".png")
 _TABLES: Final = (".csv", ".tsv", ".txt")
-_NAME: Final = "tcga"
-_DATASET: Final = ("TCGA",)
 
 
 def draft(source: Source) -> Draft:
@@ -23,9 +23,10 @@ def draft(source: Source) -> Draft:
 
     The patient is the first twelve characters of the slide's barcode; one may have several slides, which stay
     in one split. A slide is a bag, as its features are one file. Patients are drawn into 70/10/20 by a hash
-    of their id, for diagnosis between projects; survival is cross-validated and takes all. A suite's tables
-    are of images: without a picture a slide (`thumbnails/` of TRIDENT, `masks/` of CLAM) the table alone is
-    written.
+    of their id, for diagnosis between projects. Survival is cross-validated and takes all patients: a task a
+    project, and one of all with `strata`, for pooled patients would be told apart by their cancer. Sites (the
+    tissue source site of a barcode) stay in one fold. A suite's tables are of images: without a picture a
+    slide (`thumbnails/` of TRIDENT, `masks/` of CLAM) the table alone is written.
     """
     features = _features(source)
     clinical = _clinical(source)
@@ -47,12 +48,18 @@ def draft(source: Source) -> Draft:
     notes.append(f"{len(rows)} slides of {patients} patients; stored features: {', '.join(features)}")
     made = Draft(notes=notes)
     roles = {"image": "image", "patient": "patient", "modality": "modality"}
-    views = {**by_split(_NAME, rows), _NAME: {}} if all(row["image"] for row in rows) else {}
+    views = {**by_split(NAME, rows), NAME: {}} if all(row["image"] for row in rows) else {}
     if not views:
         notes.append("no picture a slide was found: the table is written, and no suite")
-    made.tables.append(DraftTable(name=_NAME, rows=rows, views=views, roles=roles))
+    made.tables.append(DraftTable(name=NAME, rows=rows, views=views, roles=roles))
     if views:
-        made.tasks += [*_diagnosis(source, rows, views, features), *_survival(rows, views, notes)]
+        stored = _stored(source, features, rows, notes)
+        made.tasks += [*_diagnosis(rows, views, stored), *survival(rows, views, stored, notes)]
+        if made.tasks:
+            notes.append(
+                "models see one picture a slide, stored features all its tiles: to compare models, cut tiles "
+                "(`meddistill slides tile`) and give their table"
+            )
     return made
 
 
@@ -97,6 +104,7 @@ def _row(
         "image": pictures.get(slide, ""),
         "features": "|".join(folder for folder, own in features.items() if slide in own),
         "patient": patient,
+        "site": site_of(slide),
         "label": outcome["project"],
         **outcome,
         "modality": "histology",
@@ -105,39 +113,35 @@ def _row(
 
 
 def _diagnosis(
-    source: Source, rows: list[Row], views: dict[str, dict[str, str]], features: Mapping[str, object]
+    rows: list[Row], views: Mapping[str, Mapping[str, str]], stored: Mapping[str, str]
 ) -> list[Entry]:
     """Which project a patient's slides are of, where there are several with patients in every split."""
     held = {split: {row["label"] for row in rows if row["split"] == split} for split in SPLITS}
     if len(held["train"] - {""}) < 2 or not held["test"] or "" in set().union(*held.values()):
         return []
-    stored = {_named(folder): f"{source.outside}/{folder}" for folder in features}
-    roles = {split: f"{_NAME}_{split}" for split in SPLITS if f"{_NAME}_{split}" in views}
-    entry: Entry = {"name": f"{_NAME}_diagnosis", "kind": "bag_classification", "dataset": list(_DATASET)}
-    return [{**entry, **roles, "bag": "slide", "label": "label", "stored": stored}]
+    roles = {split: f"{NAME}_{split}" for split in SPLITS if f"{NAME}_{split}" in views}
+    entry: Entry = {"name": f"{NAME}_diagnosis", "kind": "bag_classification", "dataset": list(DATASET)}
+    return [{**entry, **roles, "bag": "slide", "label": "label", "stored": dict(stored)}]
+
+
+def _stored(
+    source: Source, features: Mapping[str, object], rows: Sequence[Row], notes: list[str]
+) -> dict[str, str]:
+    """Name of a model → its folder; folders without a file of every slide cannot be judged on them."""
+    whole = [folder for folder in features if all(folder in row["features"].split("|") for row in rows)]
+    if len(whole) < len(features):
+        partial = ", ".join(folder for folder in features if folder not in whole)
+        notes.append(f"stored features that lack slides are in no task: {partial}")
+    names = Counter(_named(folder) for folder in whole)
+    return {
+        _named(folder) if names[_named(folder)] == 1 else re.sub(r"[^\w.-]", "_", folder): (
+            f"{source.outside}/{folder}"
+        )
+        for folder in whole
+    }
 
 
 def _named(folder: str) -> str:
     """The model that made the features, of TRIDENT's `features_uni_v1`; otherwise the folder itself."""
     name = Path(folder).name
     return name.removeprefix("features_") if name.startswith("features_") else "stored"
-
-
-def _survival(rows: list[Row], views: dict[str, dict[str, str]], notes: list[str]) -> list[Entry]:
-    known = [row for row in rows if row["event"]]
-    if len(known) < len(rows):
-        notes.append(
-            f"{len(rows) - len(known)} slides of patients without an outcome stand aside of survival"
-        )
-    if not known:
-        return []
-    for row in rows:
-        row["outcome_known"] = "yes" if row["event"] else "no"
-    views[_NAME] = {"outcome_known": "yes"}
-    notes.append(
-        "survival sees the picture of each slide: give it tiles for more (`image` of a table of tiles)"
-    )
-    clinical = [name for name in ("age", "sex") if any(row[name] for row in known)]
-    entry: Entry = {"name": f"{_NAME}_survival", "kind": "survival", "dataset": list(_DATASET)}
-    entry |= {"table": _NAME, "time": "time_months", "event": "event", "unit": "months"}
-    return [{**entry, "clinical": clinical, "in_mean": False}]

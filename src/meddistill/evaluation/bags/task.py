@@ -8,8 +8,7 @@ from typing import Any, Final, final
 
 import numpy as np
 
-from meddistill.data.samples import name_rows
-from meddistill.errors import TableError, UserError
+from meddistill.errors import TableError
 from meddistill.evaluation.absent import absent_classes
 from meddistill.evaluation.bags.attention import attend, fit_attention, untold
 from meddistill.evaluation.bags.bags import Bags, bags_of
@@ -18,9 +17,11 @@ from meddistill.evaluation.bags.labelled import BagScores, LabelledBags, scale_o
 from meddistill.evaluation.bags.places import Instances, table_places
 from meddistill.evaluation.bags.pooled import pooled_scores
 from meddistill.evaluation.bags.predictions import BagPredictions
-from meddistill.evaluation.bags.slide_features import SlideFeatures, feature_file, read_features
+from meddistill.evaluation.bags.slide_features import SlideFeatures, read_features
+from meddistill.evaluation.bags.stored import check_width, file_facts, other_inputs, stored_files
 from meddistill.evaluation.classification.metrics import MAIN
 from meddistill.evaluation.embeddings import Embeddings
+from meddistill.evaluation.grouping import agreed
 from meddistill.evaluation.lazily import Lazily
 from meddistill.evaluation.predict import Advance, Floats
 from meddistill.evaluation.predictions import Ints
@@ -39,7 +40,7 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
     Multiple-instance learning on frozen features, as slides are judged (Ilse et al., 2018): gated attention
     (`attention.py`), or the mean or maximum of the embeddings with logistic regression (`pooled.py`).
     Embeddings are taken as the model gives them; every feature is standardised over the training instances.
-    A prediction's modality is that of the bag's first row.
+    A prediction's modality and groups are those that all rows of its bag state, "" where they differ.
     """
 
     libraries = ("scikit-learn",)
@@ -75,6 +76,18 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
         """Corners [n, 2] of the tested rows, None where no columns are named. Raises TableError."""
         return None if self.config.place is None else table_places(self.tested, self.config.place)
 
+    @cached_property
+    def judged_together(self) -> Ints:
+        """The bag of every tested row."""
+        found = np.zeros(len(self.tested), dtype=np.int64)
+        for number, places in enumerate(self.bags["test"].instances):
+            found[places] = number
+        return found
+
+    @cached_property
+    def _modalities(self) -> tuple[str, ...]:
+        return agreed(self.tested.samples.modalities, self.judged_together)
+
     def predict(self, embeddings: Embeddings) -> BagPredictions:
         """Class probabilities of every tested bag, by every way of pooling and seed."""
         features: dict[str, tuple[Floats, ...]] = {}
@@ -101,11 +114,7 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
     def _of_stored(self, name: str) -> BagPredictions:
         read = {role: self._stored(name, bags) for role, bags in self.bags.items()}
         features = {role: tuple(each.features for each in found) for role, found in read.items()}
-        widths = {each.shape[1] for part in features.values() for each in part}
-        if len(widths) > 1:
-            got = " and ".join(str(width) for width in sorted(widths)[:2])
-            msg = f"`stored.{name}` must hold features of one model; got widths {got}. Sort the files."
-            raise UserError(msg)
+        check_width(name, (each.shape[1] for part in features.values() for each in part))
         places = [each.coordinates for each in read["test"] if each.coordinates is not None]
         where = Instances(
             table="",
@@ -116,9 +125,7 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
 
     def of_baseline(self, name: str) -> Sequence[str]:
         """The name, and size and time of every file of stored features."""
-        files = [path for bags in self.bags.values() for path in self._files(name, bags)]
-        stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-        return (name, *(str(each) for each in stats))
+        return (name, *file_facts(path for bags in self.bags.values() for path in self._files(name, bags)))
 
     def combine(
         self,
@@ -154,6 +161,7 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
             warnings.append(
                 f"fewer than {FEW_PATIENTS} test patients of {', '.join(few)}: read its intervals with care"
             )
+        warnings += other_inputs(self.config.stored, pictures=len(self.tested), bags=len(tested))
         counts = Counter(tested.labels)
         return {
             "classes": {
@@ -169,20 +177,8 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
 
     def _files(self, name: str, bags: Bags) -> list[Path]:
         """The stored features of every bag. Raises TableError with the rows of bags that have none."""
-        folder = bags.part.base / self.config.stored[name]
-        found = [feature_file(folder, each) for each in bags.names]
-        absent = [
-            bags.part.samples.rows[place]
-            for place, path in zip(bags.first, found, strict=True)
-            if path is None
-        ]
-        if absent:
-            rule = (
-                f"`stored.{name}` must be a folder with an .h5 file for every bag, named by the bag; there "
-                f"is none for bags that begin in {name_rows(absent)}. Add them, or leave these rows out."
-            )
-            raise TableError(bags.part.subject, [rule])
-        return [path for path in found if path is not None]
+        rows = [bags.part.samples.rows[place] for place in bags.first]
+        return stored_files(bags.part, name, self.config.stored[name], bags=bags.names, rows=rows)
 
     def _stored(self, name: str, bags: Bags) -> tuple[SlideFeatures, ...]:
         return tuple(read_features(path) for path in self._files(name, bags))
@@ -247,7 +243,7 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
             rows=np.tile(np.array(samples.rows, dtype=np.int64)[first], repeats),
             samples=self.names(ids) * repeats,
             patients=np.tile(self.tested.patients[first], repeats),
-            modalities=tuple(samples.modalities[place] for place in first) * repeats,
+            modalities=tuple(self._modalities[place] for place in first) * repeats,
             settings=tuple(settings),
             seeds=seeds,
             ordinal=self.config.ordinal,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from meddistill.data.samples import name_rows
 from meddistill.errors import TableError
+from meddistill.evaluation.grouping import agreed
 from meddistill.evaluation.survival.clinical import Clinical, read_clinical
 from meddistill.evaluation.survival.config import SurvivalConfig
 from meddistill.evaluation.tables import Part
@@ -26,7 +27,8 @@ class Cohort:
     """Patients in the order in which the table first has them; entry i of every array is patient i.
 
     `first` are positions of their first rows among the samples, `of_row` tells every row's patient.
-    `modalities` are those of their images, "" where these differ. `sites` is None without a column of sites.
+    `modalities` are those of their images, "" where these differ. `sites` is None without a column of sites;
+    `strata` number the cohorts of a stratified task in the order of their names, and are 0 in all others.
     """
 
     first: Ints
@@ -35,6 +37,7 @@ class Cohort:
     events: NDArray[np.bool_]
     modalities: tuple[str, ...]
     sites: tuple[str, ...] | None
+    strata: Ints
     clinical: Clinical
 
     def __len__(self) -> int:
@@ -44,14 +47,14 @@ class Cohort:
 def read_cohort(part: Part, config: SurvivalConfig) -> Cohort:
     """Follow-up and clinical data of every patient.
 
-    Raises TableError, with row numbers, where a time is no number from 0, an event neither 0 nor 1, a site
-    blank, or where the rows of one patient disagree.
+    Raises TableError, with row numbers, where an image is of several patients, a time is no number from 0, an
+    event neither 0 nor 1, a site or stratum blank, or where the rows of one patient disagree.
     """
     _, first, of_row = np.unique(part.patients, return_index=True, return_inverse=True)
     order = np.argsort(first)
     first, of_row = first[order], np.argsort(order)[of_row]
-    mistakes: list[str] = []
-    cells = {name: part.samples.columns[name] for name in sorted(config.own_columns())}
+    mistakes = _copies(part, of_row)
+    cells = {name: part.samples.columns[name] for name in sorted(config.patient_columns())}
     for name, column in cells.items():
         differing = [
             row
@@ -66,6 +69,7 @@ def read_cohort(part: Part, config: SurvivalConfig) -> Cohort:
     times = reading.column(config.time, _time, "be a number from 0", 0.0)
     events = reading.column(config.event, _event, "be 1 (the event was seen) or 0 (censored)", default=False)
     sites = None if config.site is None else reading.column(config.site, _filled, "not be blank", "")
+    strata = None if config.strata is None else reading.column(config.strata, _filled, "not be blank", "")
     if mistakes:
         raise TableError(part.subject, mistakes)
     return Cohort(
@@ -73,12 +77,26 @@ def read_cohort(part: Part, config: SurvivalConfig) -> Cohort:
         of_row=of_row,
         times=np.array(times, dtype=np.float64),
         events=np.array(events, dtype=bool),
-        modalities=_modalities(part, of_row, len(first)),
+        modalities=_modalities(part, of_row, first),
         sites=None if sites is None else tuple(sites),
+        strata=_numbered(strata, len(first)),
         clinical=read_clinical(
             {name: [cells[name][row] for row in first] for name in config.clinical}, len(first)
         ),
     )
+
+
+def _copies(part: Part, of_row: Ints) -> list[str]:
+    """Folds are of patients: an image under two of them would be learnt from and judged."""
+    owners: dict[str, set[int]] = {}
+    for key, patient in zip(part.keys, of_row.tolist(), strict=True):
+        owners.setdefault(key, set()).add(patient)
+    shared = {key for key, each in owners.items() if len(each) > 1}
+    if not shared:
+        return []
+    rows = name_rows([row for row, key in zip(part.samples.rows, part.keys, strict=True) if key in shared])
+    several = f"{len(shared)} image{'s are' if len(shared) > 1 else ' is'} of several ({rows})"
+    return [f"patients must not share images; {several}. Give copies one patient, or leave them out."]
 
 
 @dataclass(frozen=True)
@@ -117,8 +135,12 @@ def _filled(cell: str) -> str | None:
     return cell.strip() or None
 
 
-def _modalities(part: Part, of_row: Ints, count: int) -> tuple[str, ...]:
-    found: list[set[str]] = [set() for _ in range(count)]
-    for modality, patient in zip(part.samples.modalities, of_row, strict=True):
-        found[patient].add(modality)
-    return tuple(next(iter(each)) if len(each) == 1 else "" for each in found)
+def _numbered(strata: Sequence[str] | None, count: int) -> Ints:
+    if strata is None:
+        return np.zeros(count, dtype=np.int64)
+    return np.unique(np.array(strata, dtype=object), return_inverse=True)[1].astype(np.int64)
+
+
+def _modalities(part: Part, of_row: Ints, first: Ints) -> tuple[str, ...]:
+    labels = agreed(part.samples.modalities, of_row)
+    return tuple(labels[place] for place in first)

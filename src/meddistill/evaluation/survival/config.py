@@ -1,11 +1,12 @@
 """Config of the survival task; loads no torch."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from meddistill.evaluation.task_config import TaskConfig
+from meddistill.evaluation.task_config import Name, TaskConfig
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -50,8 +51,20 @@ class SurvivalConfig(TaskConfig):
     """Divisions into folds; numbers are means over them."""
     seed: int = Field(default=42, ge=0, lt=2**31)
     """Of the divisions and of the random features."""
+    stored: dict[Name, Path] = Field(default={})
+    """Name → a folder of stored features, one `.h5` file a slide, with `features` [tiles, width] as CLAM and
+    TRIDENT write it; means over tiles, then over a patient's slides, whatever `pooling` says. Judged beside
+    the models on the same patients and folds, under the name. Relative to the suite file.
+    """
+    slide: str | None = None
+    """Column of slides, which name the files of `stored`; by default a patient is one slide."""
+    strata: str | None = None
+    """Column of cohorts, such as the project of TCGA: patients are compared inside their cohort only, and
+    each has a baseline hazard and a censoring of its own; coefficients are common. Without it a model that
+    knows a patient's cohort alone scores well where prognosis differs between cohorts.
+    """
     site: str | None = None
-    """Column of sites: all patients of a site are in one fold."""
+    """Column of sites: all patients of a site are in one fold, of inner folds too."""
     horizons: tuple[Positive, ...] = ()
     """Times of the time-dependent AUC, inside every training fold's follow-up; by default the quartiles of
     the times of events. The Brier score is integrated from the first to the last.
@@ -73,10 +86,21 @@ class SurvivalConfig(TaskConfig):
             raise ValueError(msg)
         return value
 
+    @model_validator(mode="after")
+    def _slides_of_files(self) -> "SurvivalConfig":
+        if self.slide is not None and not self.stored:
+            msg = f"`slide` names files of `stored`, which must be given; got `slide: {self.slide}` alone."
+            raise ValueError(msg)
+        return self
+
     def tables(self) -> Mapping[str, str]:
         """The one table."""
         return {"table": self.table}
 
     def own_columns(self) -> tuple[str, ...]:
-        site = () if self.site is None else (self.site,)
-        return (self.time, self.event, *self.clinical, *site)
+        return (*self.patient_columns(), *(() if self.slide is None else (self.slide,)))
+
+    def patient_columns(self) -> tuple[str, ...]:
+        """Those that have one value in all rows of a patient."""
+        named = [name for name in (self.strata, self.site) if name is not None]
+        return (self.time, self.event, *self.clinical, *named)

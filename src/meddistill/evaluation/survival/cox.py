@@ -1,5 +1,6 @@
-"""Cox proportional hazards with a ridge penalty."""
+"""Cox proportional hazards with a ridge penalty, with a baseline hazard for every stratum."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, final
@@ -11,6 +12,7 @@ from meddistill.evaluation.survival.newton import Derivatives, minimise
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 Ties = Literal["efron", "breslow"]
 
 
@@ -86,51 +88,118 @@ class PartialLikelihood:
 
 
 @final
+class StratifiedLikelihood:
+    """ℓ(β) = Σ over strata of the partial likelihood of their rows: at risk are rows of the stratum alone.
+
+    So every stratum has a baseline hazard of its own, and β is common to all (Kalbfleisch and Prentice 2002,
+    section 4.4). `strata` [n] are numbers without meaning; a stratum without events says nothing of β.
+    """
+
+    def __init__(self, features: Floats, times: Floats, events: Flags, *, ties: Ties, strata: Ints) -> None:
+        self._width = features.shape[1]
+        self._parts = [
+            PartialLikelihood(features[rows], times[rows], events[rows], ties)
+            for rows in (strata == stratum for stratum in np.unique(strata[events]))
+        ]
+
+    @property
+    def events(self) -> int:
+        """How many events there are."""
+        return sum(part.events for part in self._parts)
+
+    def value(self, coefficients: Floats) -> float:
+        """ℓ(β)."""
+        return sum(part.value(coefficients) for part in self._parts)
+
+    def derivatives(self, coefficients: Floats) -> Derivatives:
+        """-ℓ(β), its gradient and its Hessian."""
+        value, gradient = 0.0, np.zeros(self._width)
+        hessian = np.zeros((self._width, self._width))
+        for part in self._parts:
+            found = part.derivatives(coefficients)
+            value, gradient, hessian = value + found[0], gradient + found[1], hessian + found[2]
+        return value, gradient, hessian
+
+
+@final
 @dataclass(frozen=True, kw_only=True)
 class CoxModel:
-    """Coefficients, and the rows that they were fitted on for the baseline hazard."""
+    """Coefficients, and the rows that they were fitted on for the baseline hazards of their strata."""
 
     coefficients: Floats
     features: Floats
     times: Floats
     events: Flags
     ties: Ties
+    strata: Ints
 
-    def risk(self, features: Floats) -> Floats:
-        """The log of the relative hazard, x·β, [n]: higher is an earlier event."""
+    def risk(self, features: Floats, strata: Ints | None = None) -> Floats:
+        """The log of the relative hazard in the row's stratum, x·β, [n]: higher is an earlier event."""
+        del strata
         return features @ self.coefficients
 
-    def survival(self, features: Floats, times: Floats) -> Floats:
+    def survival(self, features: Floats, times: Floats, strata: Ints | None = None) -> Floats:
         """S(t | x) = exp(-H(t) exp(x·β)), [n, times], with Breslow's cumulative baseline hazard H.
 
         H(t) = Σ d_k / Σ exp(x_j·β) over event times t_k ≤ t and the rows j at risk; used with both ways of
-        counting ties, as survival packages do.
+        counting ties, as survival packages do. `strata` [n] (by default all 0) tell whose H a row has; one
+        that no row of the fit is of has that of all rows together.
         """
-        moments, hazard = self._baseline
-        reached = np.concatenate([[0.0], hazard])[np.searchsorted(moments, times, side="right")]
+        own = unstratified(features) if strata is None else strata
+        reached = np.empty((len(features), len(times)))
+        for stratum in np.unique(own):
+            moments, hazard = self._baselines.get(int(stratum)) or self._pooled
+            place = np.searchsorted(moments, times, side="right")
+            reached[own == stratum] = np.concatenate([[0.0], hazard])[place]
         with np.errstate(over="ignore"):  # an infinite hazard is a survival of zero, but 0 x ∞ is not
             relative = np.minimum(np.exp(self.risk(features)), 1e300)
-        return np.exp(-relative[:, None] * reached[None])
+        return np.exp(-relative[:, None] * reached)
 
-    def log_likelihood(self, features: Floats, times: Floats, events: Flags) -> float:
+    def log_likelihood(
+        self, features: Floats, times: Floats, events: Flags, strata: Ints | None = None
+    ) -> float:
         """Of other rows, with these coefficients."""
-        return PartialLikelihood(features, times, events, self.ties).value(self.coefficients)
+        own = unstratified(features) if strata is None else strata
+        rows = StratifiedLikelihood(features, times, events, ties=self.ties, strata=own)
+        return rows.value(self.coefficients)
 
     @cached_property
-    def _baseline(self) -> tuple[Floats, Floats]:
-        relative = np.exp(self.risk(self.features))
-        moments, counts = np.unique(self.times[self.events], return_counts=True)
-        at_risk = np.array([relative[self.times >= moment].sum() for moment in moments])
+    def _baselines(self) -> Mapping[int, tuple[Floats, Floats]]:
+        return {int(stratum): self._baseline(self.strata == stratum) for stratum in np.unique(self.strata)}
+
+    @cached_property
+    def _pooled(self) -> tuple[Floats, Floats]:
+        return self._baseline(np.ones(len(self.times), dtype=bool))
+
+    def _baseline(self, rows: Flags) -> tuple[Floats, Floats]:
+        relative, times = np.exp(self.risk(self.features[rows])), self.times[rows]
+        moments, counts = np.unique(times[self.events[rows]], return_counts=True)
+        at_risk = np.array([relative[times >= moment].sum() for moment in moments])
         return moments, np.cumsum(counts / at_risk)
 
 
-def fit_cox(features: Floats, times: Floats, events: Flags, *, penalty: float, ties: Ties) -> CoxModel:
+def unstratified(features: Floats) -> Ints:
+    """One stratum for all rows."""
+    return np.zeros(len(features), dtype=np.int64)
+
+
+def fit_cox(
+    features: Floats,
+    times: Floats,
+    events: Flags,
+    *,
+    penalty: float,
+    ties: Ties,
+    strata: Ints | None = None,
+) -> CoxModel:
     """The β that makes -ℓ(β) / events + penalty/2 · |β|² smallest; zero where there is no event.
 
-    Dividing by the events keeps one grid of penalties fit for small and large cohorts. Sources: Cox (1972);
+    Dividing by the events keeps one grid of penalties fit for small and large cohorts. With `strata` [n] ℓ is
+    stratified. Sources: Cox (1972);
     Breslow (1974); Efron (1977); ridge: Verweij and van Houwelingen (1994).
     """
-    likelihood = PartialLikelihood(features, times, events, ties)
+    own = unstratified(features) if strata is None else strata
+    likelihood = StratifiedLikelihood(features, times, events, ties=ties, strata=own)
     coefficients = np.zeros(features.shape[1])
     if likelihood.events:
         eye = penalty * np.eye(len(coefficients))
@@ -142,4 +211,6 @@ def fit_cox(features: Floats, times: Floats, events: Flags, *, penalty: float, t
             return value / count + 0.5 * float(point @ ridge), gradient / count + ridge, hessian / count + eye
 
         coefficients = minimise(objective, coefficients)
-    return CoxModel(coefficients=coefficients, features=features, times=times, events=events, ties=ties)
+    return CoxModel(
+        coefficients=coefficients, features=features, times=times, events=events, ties=ties, strata=own
+    )

@@ -17,11 +17,13 @@ def risk_group_curves(judged: Judged) -> list[dict[str, Any]]:
     """Fields of a `SurvivalCurve` for both groups, lower risk first; a group without patients is left out.
 
     Higher risk is above the median risk of the patient's own test fold: risks of two folds have no common
-    scale, so they are cut one by one. The p value of the log-rank test between the groups describes them and
-    proves nothing: every patient taught the heads that judged the others.
+    scale, so they are cut one by one; in a stratified task at the median of the patients of one fold and
+    stratum, so that both groups have every stratum's share, and the log-rank test is stratified. The p value
+    of the log-rank test between the groups describes them and proves nothing: every patient taught the heads
+    that judged the others.
     """
     higher = split_at_median(judged)
-    p_value = log_rank(judged.times, judged.events, higher)
+    p_value = log_rank(judged.times, judged.events, higher, judged.strata)
     return [
         {"group": name, "p_value": p_value, **_points(kaplan_meier(judged.times[rows], judged.events[rows]))}
         for name, rows in ((LOWER, ~higher), (HIGHER, higher))
@@ -30,10 +32,11 @@ def risk_group_curves(judged: Judged) -> list[dict[str, Any]]:
 
 
 def split_at_median(judged: Judged) -> NDArray[np.bool_]:
-    """Whether a patient's risk is above the median of its fold, [n]."""
+    """Whether a patient's risk is above the median of its fold and stratum, [n]."""
     higher = np.zeros(len(judged.risks), dtype=bool)
-    for fold in np.unique(judged.folds):
-        rows = judged.folds == fold
+    cells = judged.cells
+    for cell in np.unique(cells):
+        rows = cells == cell
         higher[rows] = judged.risks[rows] > np.median(judged.risks[rows]) + TIED
     return higher
 

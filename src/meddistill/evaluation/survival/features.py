@@ -33,28 +33,34 @@ def pooled(
     return found
 
 
-def image_block(features: Floats, components: int | None) -> Block:
+def image_block(features: Floats, components: int | None, strata: Ints | None = None) -> Block:
     """Standardised features, reduced to their first principal components.
 
     Mean, spread and components are those of the training patients. With `components` None there is one for
     every two events of the training patients, 16 at most and one at least: a head with more coefficients
-    than that fits noise, whatever its penalty.
+    than that fits noise, whatever its penalty. With `strata` [n] features are first taken less their mean in
+    the stratum: otherwise the components of greatest variance would say which stratum a patient is of, and
+    few would be left for what is compared.
     """
 
     def block(train: Ints, events: int) -> Floats:
         wanted = components or min(MOST_COMPONENTS, max(1, events // _EVENTS_A_COMPONENT))
-        scaled = _standardised(features, train)
+        scaled = _standardised(_within(features, train, strata), train)
         return to_unit_variance(scaled @ _components(scaled[train], wanted), train)
 
     return block
 
 
-def clinical_block(clinical: Clinical) -> Block:
-    """Standardised clinical columns; what does not vary among the training patients is zero."""
+def clinical_block(clinical: Clinical, strata: Ints | None = None) -> Block:
+    """Standardised clinical columns; what does not vary among the training patients is zero.
+
+    With `strata` [n] less their means in the stratum, as images.
+    """
 
     def block(train: Ints, events: int) -> Floats:
         del events
-        return to_unit_variance(_standardised(clinical.design(train), train), train)
+        design = _within(clinical.design(train), train, strata)
+        return to_unit_variance(_standardised(design, train), train)
 
     return block
 
@@ -75,6 +81,18 @@ def to_unit_variance(features: Floats, train: Ints) -> Floats:
     """
     total = float(features[train].var(axis=0).sum()) if len(train) else 0.0
     return features / np.sqrt(total) if total > _FLAT else np.zeros_like(features)
+
+
+def _within(features: Floats, train: Ints, strata: Ints | None) -> Floats:
+    """Less the mean of the training patients of the stratum, of all where it has none among them."""
+    if strata is None or not len(train):
+        return features
+    found = np.empty_like(features)
+    for stratum in np.unique(strata):
+        mine = train[strata[train] == stratum]
+        rows = strata == stratum
+        found[rows] = features[rows] - features[mine if len(mine) else train].mean(axis=0)
+    return found
 
 
 def _standardised(features: Floats, train: Ints) -> Floats:

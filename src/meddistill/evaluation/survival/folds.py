@@ -10,32 +10,47 @@ Ints = NDArray[np.int64]
 
 
 def assign_folds(
-    events: NDArray[np.bool_], *, folds: int, seed: int, sites: Sequence[str] | None = None
+    events: NDArray[np.bool_],
+    *,
+    folds: int,
+    seed: int,
+    sites: Sequence[str] | None = None,
+    strata: Ints | None = None,
 ) -> Ints:
     """The fold of every patient, from 0: at most `folds`, with about equally many events in each.
 
-    With `sites` all patients of a site are in one fold (Howard et al. 2021, "The impact of site-specific
-    digital histology signatures on deep learning model accuracy and bias"), with events spread as evenly as
-    that allows. Fewer patients (or sites) than folds make fewer folds; one alone makes one fold.
+    With `strata` [n] the patients of each stratum are spread over the folds too, and its events where it has
+    enough. With `sites` all patients of a site are in one fold (Howard et al. 2021, "The impact of
+    site-specific digital histology signatures on deep learning model accuracy and bias"), with events spread
+    as evenly as that allows. Fewer patients (or sites) than folds make fewer folds; one alone makes one fold.
     """
     count = min(folds, len(events) if sites is None else len(set(sites)))
     found = np.zeros(len(events), dtype=np.int64)
     if count < 2:
         return found
     rows = np.zeros((len(events), 1))
+    classes = _classes(events, np.zeros(len(events), dtype=np.int64) if strata is None else strata, count)
     if sites is not None:
         grouped = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-        parts = grouped.split(rows, _strata(events, count), groups=np.array(sites, dtype=object))
+        parts = grouped.split(rows, classes, groups=np.array(sites, dtype=object))
     else:
-        strata = _strata(events, count)
-        kind = KFold if len(np.unique(strata)) == 1 else StratifiedKFold
-        parts = kind(count, shuffle=True, random_state=seed).split(rows, strata)
+        kind = KFold if len(np.unique(classes)) == 1 else StratifiedKFold
+        parts = kind(count, shuffle=True, random_state=seed).split(rows, classes)
     for number, (_, tested) in enumerate(parts):
         found[tested] = number
     return found
 
 
-def _strata(events: NDArray[np.bool_], folds: int) -> NDArray[np.bool_]:
-    """With fewer events (or censorings) than folds there is nothing to spread evenly."""
-    enough = folds <= int(events.sum()) <= len(events) - folds
-    return events if enough else np.zeros(len(events), dtype=bool)
+def _classes(events: NDArray[np.bool_], strata: Ints, folds: int) -> Ints:
+    """What is spread evenly: strata, each divided by event where it has `folds` events and censorings.
+
+    With fewer there is nothing to spread evenly; a stratum of fewer patients counts to the largest class.
+    """
+    found = 2 * strata
+    for stratum in np.unique(strata):
+        rows = np.flatnonzero(strata == stratum)
+        if folds <= int(events[rows].sum()) <= len(rows) - folds:
+            found[rows] += events[rows]
+    classes, counts = np.unique(found, return_counts=True)
+    found[np.isin(found, classes[counts < folds])] = classes[counts.argmax()]
+    return found

@@ -1,5 +1,6 @@
 """Curves and tests that follow from times and events alone."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,6 +10,7 @@ from scipy.stats import chi2, norm
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 
 _LEVEL: Final = 0.95
 
@@ -53,23 +55,34 @@ def censoring(times: Floats, events: Flags) -> Curve:
     return _curve(distinct, left, at_risk - died)
 
 
-def log_rank(times: Floats, events: Flags, first: Flags) -> float | None:
+def log_rank(times: Floats, events: Flags, first: Flags, strata: Ints | None = None) -> float | None:
     """Two-sided p value of the log-rank test between the rows of `first` [n] and the others.
 
     χ² = (O - E)² / V with one degree of freedom (Mantel 1966); at a time with d events among n at risk, m of
-    them in the first group, E = d m / n and V = d (m / n)(1 - m / n)(n - d) / (n - 1). None where a group is
+    them in the first group, E = d m / n and V = d (m / n)(1 - m / n)(n - d) / (n - 1). With `strata` [n]
+    O - E and V are summed over strata, whose patients are at risk among themselves. None where a group is
     empty or V is zero (no event while both groups are at risk).
     """
+    own = np.zeros(len(times), dtype=np.int64) if strata is None else strata
+    parts = [_gap_and_variance(times[rows], events[rows], first[rows]) for rows in _each(own)]
+    gap, variance = sum(part[0] for part in parts), sum(part[1] for part in parts)
+    return float(chi2.sf(gap**2 / variance, 1)) if variance > 0 else None
+
+
+def _each(strata: Ints) -> Iterator[Flags]:
+    for stratum in np.unique(strata):
+        yield strata == stratum
+
+
+def _gap_and_variance(times: Floats, events: Flags, first: Flags) -> tuple[float, float]:
+    """O - E and V."""
     moments = np.unique(times[events])
     at_risk = (times[None] >= moments[:, None]).astype(np.int64)
     died = ((times[None] == moments[:, None]) & events[None]).astype(np.int64)
     n, mine, d = at_risk.sum(axis=1), at_risk[:, first].sum(axis=1), died.sum(axis=1)
     share = mine / np.maximum(n, 1)
     variance = float((d * share * (1 - share) * (n - d) / np.maximum(n - 1, 1)).sum())
-    if not variance > 0:
-        return None
-    gap = float(died[:, first].sum() - (d * share).sum())
-    return float(chi2.sf(gap**2 / variance, 1))
+    return float(died[:, first].sum() - (d * share).sum()), variance
 
 
 def median_follow_up(times: Floats, events: Flags) -> float | None:

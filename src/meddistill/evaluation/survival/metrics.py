@@ -2,7 +2,8 @@
 
 Every metric of pairs is pooled within folds: Σ over folds of concordant (weighted) pairs over Σ of comparable
 ones, where both patients of a pair are in one fold. The heads of two folds have their own scales, so that a
-pair across folds would compare two models. Patients' weights multiply: a pair counts w_i w_j times.
+pair across folds would compare two models. In a stratified task both are of one stratum too: a pair across
+cohorts would ask which cohort lives longer. Patients' weights multiply: a pair counts w_i w_j times.
 """
 
 from collections.abc import Iterator
@@ -28,17 +29,20 @@ _CHUNK: Final = 512
 class Judged:
     """One prediction for each of n patients.
 
-    `risks` (higher: earlier event) are compared within `folds`. `censoring` is G at the patient's own time
-    by the Kaplan-Meier estimate of censoring in the fold's training patients; 0 where that time lies outside
-    their follow-up, and such a patient's event gets no weight in the metrics that need G. `survival` and
-    `censoring_at` [n, g] are the share without event, and G, at the times `grid` [g] in ascending order.
+    `risks` (higher: earlier event) are compared within `folds` and `strata`, numbers without meaning.
+    `censoring` is G at the patient's own time by the Kaplan-Meier estimate of censoring in the fold's
+    training patients of the stratum; 0 where that time lies outside their follow-up, which ends at `reach`,
+    and such a patient's event gets no weight in the metrics that need G. `survival` and `censoring_at` [n, g]
+    are the share without event, and G, at the times `grid` [g] in ascending order.
     """
 
     times: Floats
     events: Flags
     risks: Floats
     folds: Ints
+    strata: Ints
     censoring: Floats
+    reach: Floats
     survival: Floats
     censoring_at: Floats
     grid: Floats
@@ -50,11 +54,19 @@ class Judged:
             events=self.events[rows],
             risks=self.risks[rows],
             folds=self.folds[rows],
+            strata=self.strata[rows],
             censoring=self.censoring[rows],
+            reach=self.reach[rows],
             survival=self.survival[rows],
             censoring_at=self.censoring_at[rows],
             grid=self.grid,
         )
+
+    @property
+    def cells(self) -> Ints:
+        """The fold and stratum of every patient as one number."""
+        both = np.stack([self.folds, self.strata])
+        return np.unique(both, axis=1, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
     @property
     def case_weights(self) -> Floats:
@@ -87,7 +99,7 @@ def concordance(judged: Judged, weights: Floats) -> dict[str, Replicates]:
     """
     tops, bottoms = np.zeros((2, len(weights))), np.zeros((2, len(weights)))
     factors = np.stack([np.ones(len(judged.times)), judged.case_weights**2])
-    for rows in _by_fold(judged.folds):
+    for rows in _by_cell(judged.cells):
         part, shares = judged.take(rows), weights[:, rows]
         died = np.flatnonzero(part.events)
         for start in range(0, len(died), _CHUNK):
@@ -112,10 +124,14 @@ def _pairs(judged: Judged, died: Ints) -> tuple[Floats, Floats]:
 
 
 def horizon_auc(judged: Judged, weights: Floats, time: float) -> Replicates:
-    """AUC of those with an event until `time`, each weighted by 1 / G(time_i), against those beyond it."""
+    """AUC of those with an event until `time`, each weighted by 1 / G(time_i), against those beyond it.
+
+    Strata whose training follow-up ends before `time` have no G there and are left out.
+    """
     top, bottom = np.zeros(len(weights)), np.zeros(len(weights))
     factors = judged.case_weights
-    for rows in _by_fold(judged.folds):
+    for every in _by_cell(judged.cells):
+        rows = every[judged.reach[every] > time]
         risks = judged.risks[rows]
         cases = np.flatnonzero((judged.times[rows] <= time) & (factors[rows] > 0))
         controls = np.flatnonzero(judged.times[rows] > time)
@@ -135,7 +151,8 @@ def integrated_brier(judged: Judged, weights: Floats) -> Replicates:
 
     BS(t) = mean of S_i(t)² / G(time_i) for an event until t, (1 - S_i(t))² / G(t) for those beyond t, and 0
     for those censored before. Probabilities have one scale in all folds, so that all patients are pooled.
-    NaN with fewer than two times.
+    Patients of strata whose training follow-up ends before the last time are left out. NaN with fewer than
+    two times.
     """
     grid = judged.grid
     if len(grid) < 2:
@@ -145,12 +162,13 @@ def integrated_brier(judged: Judged, weights: Floats) -> Replicates:
     control = np.where(beyond, 1 / np.where(beyond, judged.censoring_at, 1.0), 0.0)
     scores = judged.survival**2 * case + (1 - judged.survival) ** 2 * control
     each = np.trapezoid(scores, grid, axis=1) / (grid[-1] - grid[0])
-    return _ratio(weights @ each, weights.sum(axis=1))
+    known = (judged.reach > grid[-1]).astype(np.float64)
+    return _ratio(weights @ (each * known), weights @ known)
 
 
-def _by_fold(folds: Ints) -> Iterator[Ints]:
-    for fold in np.unique(folds):
-        yield np.flatnonzero(folds == fold)
+def _by_cell(cells: Ints) -> Iterator[Ints]:
+    for cell in np.unique(cells):
+        yield np.flatnonzero(cells == cell)
 
 
 def _ratio(top: Replicates, bottom: Replicates) -> Replicates:

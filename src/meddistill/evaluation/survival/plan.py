@@ -1,5 +1,6 @@
 """Who is judged by whom, and at which times: fixed by outcomes and seeds, the same for every model."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +14,7 @@ from meddistill.evaluation.survival.folds import assign_folds
 from meddistill.evaluation.survival.kaplan_meier import censoring
 
 Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
 _QUARTILES: Final = (0.25, 0.5, 0.75)
@@ -23,8 +25,9 @@ _GRID_POINTS: Final = 21
 class Plan:
     """For each of r divisions: the fold of every patient, `folds` [r, n], and G of its training patients.
 
-    `censoring` [r, n] is G at the patient's own time, 0 from the end of the training follow-up on;
-    `censoring_at` [r, n, g] is G at the times `grid` [g], among which are the `horizons`.
+    Those of its stratum, that is; of all strata where none is of it. `reach` [r, n] is the end of their
+    follow-up, `censoring` [r, n] G at the patient's own time, 0 from that end on; `censoring_at` [r, n, g] is
+    G at the times `grid` [g], among which are the `horizons`.
     """
 
     folds: Ints
@@ -32,6 +35,9 @@ class Plan:
     grid: Floats
     censoring: Floats
     censoring_at: Floats
+    reach: Floats
+    strangers: int
+    """Patients of strata without training patients, in the division with most of them."""
 
 
 def make_plan(cohort: Cohort, config: SurvivalConfig) -> Plan:
@@ -48,21 +54,51 @@ def make_plan(cohort: Cohort, config: SurvivalConfig) -> Plan:
         raise ConfigError(subject, [rule])
     folds = np.stack(
         [
-            assign_folds(cohort.events, folds=config.folds, seed=config.seed + each, sites=cohort.sites)
+            assign_folds(
+                cohort.events,
+                folds=config.folds,
+                seed=config.seed + each,
+                sites=cohort.sites,
+                strata=cohort.strata,
+            )
             for each in range(config.repeats)
         ]
     )
     horizons = _horizons(cohort, config, last=_last(cohort.times, folds))
     grid = _grid(horizons, cohort.times)
-    own, at_grid = np.zeros(folds.shape), np.zeros((*folds.shape, len(grid)))
+    own, reach = np.zeros(folds.shape), np.zeros(folds.shape)
+    at_grid = np.zeros((*folds.shape, len(grid)))
+    strangers = np.zeros(len(folds), dtype=np.int64)
     for division, numbers in enumerate(folds):
-        for fold in np.unique(numbers):
-            tested, train = numbers == fold, numbers != fold
-            curve = censoring(cohort.times[train], cohort.events[train])
-            inside = cohort.times < cohort.times[train].max(initial=0.0)
-            own[division, tested] = np.where(inside, curve(cohort.times), 0.0)[tested]
+        for tested, train, known in _cells(numbers, cohort.strata):
+            times = cohort.times[train]
+            curve = censoring(times, cohort.events[train])
+            reach[division, tested] = times.max(initial=0.0)
+            inside = cohort.times[tested] < reach[division, tested]
+            own[division, tested] = np.where(inside, curve(cohort.times[tested]), 0.0)
             at_grid[division, tested] = curve(grid)
-    return Plan(folds=folds, horizons=horizons, grid=grid, censoring=own, censoring_at=at_grid)
+            strangers[division] += 0 if known else int(tested.sum())
+    return Plan(
+        folds=folds,
+        horizons=horizons,
+        grid=grid,
+        censoring=own,
+        censoring_at=at_grid,
+        reach=reach,
+        strangers=int(strangers.max(initial=0)),
+    )
+
+
+def _cells(folds: Ints, strata: Ints) -> Iterator[tuple[Flags, Flags, bool]]:
+    """Tested patients of one fold and stratum, their training patients, and whether these are of the stratum.
+
+    In a task without strata the training patients of its one stratum are all there are.
+    """
+    for fold, stratum in np.unique(np.stack([folds, strata], axis=1), axis=0):
+        train = folds != fold
+        mine = train & (strata == stratum)
+        known = bool(mine.any()) or not train.any()
+        yield (folds == fold) & (strata == stratum), mine if known else train, known
 
 
 def _last(times: Floats, folds: Ints) -> float:

@@ -1,7 +1,7 @@
 """Out-of-fold risk and survival of every patient, with what weighting for censoring needs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -22,9 +22,9 @@ Floats = NDArray[np.float64]
 class SurvivalPredictions(Predictions):
     """One row a patient, division into folds (`seeds`) and setting ("" images alone).
 
-    `rows` is the first row of the table that has the patient. `times` are in `unit`s; `folds` number the
-    test folds of a division; `grid` holds the times of `survival` and `censoring_at` [n, g], among them
-    `horizons`. For the other columns see `Judged` in `metrics.py`.
+    `rows` is the first row of the table that has the patient. `times` are in `unit`s; `folds` number the test
+    folds of a division, `strata` the cohorts (0 in a task without them); `grid` holds the times of `survival`
+    and `censoring_at` [n, g], among them `horizons`. For the other columns see `Judged` in `metrics.py`.
     """
 
     kind: ClassVar[str] = "survival"
@@ -37,21 +37,30 @@ class SurvivalPredictions(Predictions):
     risks: Floats
     survival: Floats
     folds: Ints
+    strata: Ints
     seeds: Ints
     settings: tuple[str, ...]
     censoring: Floats
     censoring_at: Floats
+    reach: Floats
 
     def metrics(self, resampler: Resampler) -> list[Score]:
         """All metrics of every setting, averaged over divisions, and the main metric by modality."""
         settings = np.array(self.settings, dtype=object)
+        images = settings == ""
         found: list[Score] = []
         for setting in dict.fromkeys(self.settings):
             found += self._scores(resampler, settings == setting, setting=setting)
         for modality, mask in by_modality(self.modalities).items():
-            if (mask & (settings == "")).any():
-                found += self._scores(resampler, mask & (settings == ""), modality=modality)
+            if (mask & images).any():
+                scores = self._scores(resampler, mask & images, main_only=True)
+                found += [replace(score, modality=modality, main=False) for score in scores]
         return found
+
+    def main_score(self, resampler: Resampler) -> Score | None:
+        """The C-index from images alone, without the other metrics."""
+        images = np.array([not setting for setting in self.settings], dtype=bool)
+        return self._scores(resampler, images, main_only=True)[0] if images.any() else None
 
     def exhibits(self, model: str, task: str) -> tuple[SurvivalCurve, ...]:
         """Kaplan-Meier curves of the two risk groups, in the first division and from images alone."""
@@ -67,6 +76,8 @@ class SurvivalPredictions(Predictions):
             events=self.events,
             risks=self.risks,
             folds=self.folds,
+            strata=self.strata,
+            reach=self.reach,
             censoring=self.censoring,
             survival=self.survival,
             censoring_at=self.censoring_at,
@@ -83,12 +94,14 @@ class SurvivalPredictions(Predictions):
             "setting": words(self.settings),
             "seed": pa.array(self.seeds, pa.int64()),
             "fold": pa.array(self.folds, pa.int64()),
+            "stratum": pa.array(self.strata, pa.int64()),
             "time": pa.array(self.times, pa.float64()),
             "event": pa.array(self.events, pa.bool_()),
             "risk": pa.array(self.risks, pa.float64()),
             "survival": lists(self.survival.astype(np.float64)),
             "censoring": pa.array(self.censoring, pa.float64()),
             "censoring_at": lists(self.censoring_at.astype(np.float64)),
+            "reach": pa.array(self.reach, pa.float64()),
         }
 
     @classmethod
@@ -103,29 +116,30 @@ class SurvivalPredictions(Predictions):
             risks=numbers(table, "risk"),
             survival=matrix(table, "survival"),
             folds=numbers(table, "fold"),
+            strata=numbers(table, "stratum"),
             seeds=numbers(table, "seed"),
             settings=tuple(table["setting"].to_pylist()),
             censoring=numbers(table, "censoring"),
             censoring_at=matrix(table, "censoring_at"),
+            reach=numbers(table, "reach"),
             **identity,
         )
 
     def _scores(
-        self, resampler: Resampler, mask: Mask, *, setting: str = "", modality: str = ""
+        self, resampler: Resampler, mask: Mask, *, setting: str = "", main_only: bool = False
     ) -> list[Score]:
         divisions = [np.flatnonzero(mask & (self.seeds == seed)) for seed in np.unique(self.seeds[mask])]
-        found = [self._replicates(resampler, rows, main_only=bool(modality)) for rows in divisions]
+        found = [self._replicates(resampler, rows, main_only=main_only) for rows in divisions]
         return [
             Score(
                 metric=metric,
                 replicates=np.mean([each[metric] for each in found], axis=0),
                 n=len(divisions[0]),
                 patients=len(np.unique(self.patients[divisions[0]])),
-                modality=modality,
                 setting=setting,
                 seeds=len(found),
                 spread=_spread([each[metric][0] for each in found]),
-                main=metric == MAIN and not setting and not modality,
+                main=metric == MAIN and not setting,
             )
             for metric in found[0]
         ]
