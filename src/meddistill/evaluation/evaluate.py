@@ -13,7 +13,7 @@ from meddistill.evaluation.comparing import Judged, compared, too_few_resamples
 from meddistill.evaluation.config import SuiteConfig
 from meddistill.evaluation.embeddings import Embeddings
 from meddistill.evaluation.export import write_exports
-from meddistill.evaluation.facts import baseline_facts, model_facts, task_facts, task_warnings
+from meddistill.evaluation.facts import baseline_facts, dump_warnings, model_facts, task_facts, task_warnings
 from meddistill.evaluation.families import build_task
 from meddistill.evaluation.predict import Embedder
 from meddistill.evaluation.predicting import Said, Setting, predict_all
@@ -116,6 +116,7 @@ def _results(setting: Setting, suite: SuiteConfig, said: Said, *, skipped: Seque
         warnings=(
             *skipped,
             *task_warnings(setting.tasks, facts),
+            *dump_warnings(everything),
             *too_few_resamples(judged, pairs.differences),
         ),
     )

@@ -78,3 +78,10 @@ def task_warnings(tasks: Sequence[AnyTask], facts: Sequence[Mapping[str, Any]]) 
         for task, found in zip(tasks, facts, strict=True)
         for warning in found.get("warnings", ())
     ]
+
+
+def dump_warnings(dumps: Dumps) -> list[str]:
+    """What predictions warn of, each with its task and model."""
+    return [
+        f"{task}: {model}: {warning}" for (model, task), dump in dumps.items() for warning in dump.warnings()
+    ]

@@ -247,7 +247,8 @@ def test_label_rows_and_thresholds_from_validation(results: Results) -> None:
     assert all(row.low <= row.value <= row.high for row in found.values())
     threshold = rows["threshold", setting]
     assert (threshold.low, threshold.failed, threshold.patients) == (None, 0, 6)
-    assert "violet: highest Youden index, threshold from validation" not in {key[1] for key in rows}
+    nobody = rows["threshold", "violet: highest Youden index, threshold from validation"]
+    assert (nobody.value, nobody.note) == (None, "not defined: no positive validation row")
 
 
 def test_temperature_has_its_own_scores_and_moves_no_decision(results: Results) -> None:

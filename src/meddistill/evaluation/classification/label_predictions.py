@@ -15,9 +15,14 @@ from meddistill.evaluation.classification.label_metrics import (
     UNKNOWN,
     label_metrics,
 )
-from meddistill.evaluation.classification.operating_points import at_threshold, setting_of, threshold
+from meddistill.evaluation.classification.operating_points import (
+    MEASURES,
+    at_threshold,
+    setting_of,
+    threshold,
+)
 from meddistill.evaluation.classification.pictures import label_exhibits
-from meddistill.evaluation.classification.predictions import VALIDATION, unresampled
+from meddistill.evaluation.classification.predictions import VALIDATION, undefined, unresampled
 from meddistill.evaluation.exhibits import AnyExhibit
 from meddistill.evaluation.predictions import Predictions, lists, matrix, words
 from meddistill.evaluation.score import Score, by_modality
@@ -133,12 +138,19 @@ class LabelPredictions(Predictions):
             truth, scores = fitted.truth[known, column] == 1, fitted.scores[known, column]
             for point in self.operating_points:
                 held = threshold(truth, scores, point) if known.any() else None
-                if held is not None:
-                    setting = setting_of(point, on_validation=on_validation, label=label)
-                    patients = fitted.patients[known]
-                    found.append(unresampled("threshold", [held], patients, setting=setting))
-                    found += self.main._held(resampler, column, held, setting)
+                setting = setting_of(point, on_validation=on_validation, label=label)
+                if held is None:
+                    why = one_value_only(truth, role="validation" if on_validation else "tested")
+                    judged = self.main._known(column)
+                    found += undefined(("threshold", *MEASURES), judged, setting=setting, why=why)
+                    continue
+                patients = fitted.patients[known]
+                found.append(unresampled("threshold", [held], patients, setting=setting))
+                found += self.main._held(resampler, column, held, setting)
         return found
+
+    def _known(self, column: int) -> "LabelPredictions":
+        return self._take(np.flatnonzero(self.truth[:, column] != UNKNOWN))
 
     def _held(self, resampler: Resampler, column: int, held: float, setting: str) -> list[Score]:
         known = np.flatnonzero(self.truth[:, column] != UNKNOWN)
@@ -166,3 +178,12 @@ class LabelPredictions(Predictions):
             settings=tuple(self.settings[row] for row in kept),
             operating_points=self.operating_points,
         )
+
+
+def one_value_only(present: NDArray[np.bool_], *, role: str) -> str:
+    """Words for the known rows (of `role`) of a label that are all alike; "" where they differ."""
+    if not len(present):
+        return f"no {role} row where it is known"
+    if present.all():
+        return f"no negative {role} row"
+    return "" if present.any() else f"no positive {role} row"

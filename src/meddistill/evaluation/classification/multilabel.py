@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from meddistill.data.samples import name_rows
 from meddistill.errors import TableError
 from meddistill.evaluation.classification.label_metrics import UNKNOWN
-from meddistill.evaluation.classification.label_predictions import MAIN, LabelPredictions
+from meddistill.evaluation.classification.label_predictions import MAIN, LabelPredictions, one_value_only
 from meddistill.evaluation.classification.multilabel_config import (
     LinearProbeMultilabelConfig,
     ZeroShotMultilabelConfig,
@@ -93,7 +93,20 @@ class MultilabelTask(Task[Labelled, LabelPredictions]):
                 f"fewer than {FEW_PATIENTS} positive test patients of {', '.join(few)}: "
                 "read its intervals with care"
             )
+        warnings += self._unfitted()
         return {"labels": labels, "warnings": warnings}
+
+    def _unfitted(self) -> list[str]:
+        """The labels whose operating points are not defined, with the reason."""
+        role = "validation" if "validation" in self.parts else "tested"
+        truth = self.truth(self.parts["validation"] if role == "validation" else self.tested)
+        named = []
+        for label, column in zip(self.config.names(), truth.T, strict=True):
+            said = one_value_only(column[column != UNKNOWN] == _PRESENT, role=role)
+            named += [f"{label} ({said})"] if said else []
+        if not named or not self.config.operating_points:
+            return []
+        return [f"operating points are not defined of {', '.join(named)}"]
 
     def _predictions(
         self, scores: NDArray[np.float64], validation: NDArray[np.float64] | None

@@ -1,6 +1,6 @@
 """A score of every class for every row."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Self
 
@@ -9,7 +9,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from meddistill.evaluation.classification.calibration import (
+    CALIBRATION,
     TEMPERED,
+    at_bound,
     calibration_metrics,
     fit_temperature,
     tempered,
@@ -17,7 +19,12 @@ from meddistill.evaluation.classification.calibration import (
 from meddistill.evaluation.classification.config import OperatingPoint
 from meddistill.evaluation.classification.metrics import MAIN, class_metrics, main_metric, predicted_share
 from meddistill.evaluation.classification.operating import at_youden_point
-from meddistill.evaluation.classification.operating_points import at_threshold, setting_of, threshold
+from meddistill.evaluation.classification.operating_points import (
+    MEASURES,
+    at_threshold,
+    setting_of,
+    threshold,
+)
 from meddistill.evaluation.classification.pictures import class_exhibits
 from meddistill.evaluation.exhibits import AnyExhibit
 from meddistill.evaluation.predictions import (
@@ -31,7 +38,7 @@ from meddistill.evaluation.predictions import (
     words,
 )
 from meddistill.evaluation.results import ALL_ROWS
-from meddistill.evaluation.score import Mask, Score, by_modality
+from meddistill.evaluation.score import NOT_DEFINED, Mask, Score, by_modality
 from meddistill.evaluation.statistics.bootstrap import Replicates, Resampler, Weights
 
 VALIDATION: Final = "validation rows"
@@ -105,6 +112,11 @@ class ClassPredictions(Predictions):
             for seed in np.unique(validation.seeds)
             for rows in [validation.seeds == seed]
         }
+
+    def warnings(self) -> tuple[str, ...]:
+        """Whether the temperature is a bound of its search."""
+        bound = at_bound(self.temperatures().values())
+        return (f"not calibrated: {bound}",) if bound else ()
 
     def exhibits(self, model: str, task: str) -> tuple[AnyExhibit, ...]:
         """ROC curves, calibration before and after temperature, and the confusion matrix."""
@@ -202,6 +214,10 @@ class ClassPredictions(Predictions):
             auc = class_metrics(truth, scores, weights, groups)["auc"]
             return {"auc": auc, **calibration_metrics(truth, scores, weights, groups)}
 
+        bound = at_bound(found.values())
+        if bound:
+            names = ("auc", *CALIBRATION, "temperature")
+            return undefined(names, self.main, setting=TEMPERED, why=bound)
         patients = self.patients[self._mask(VALIDATION)]
         fitted = unresampled("temperature", list(found.values()), patients, setting=TEMPERED)
         return [*self._measured(resampler, self._mask(""), measure, TEMPERED), fitted]
@@ -221,6 +237,9 @@ class ClassPredictions(Predictions):
             }
             held = {seed: value for seed, value in chosen.items() if value is not None}
             if len(held) < len(chosen):
+                role = "validation" if self.validation is not None else ""
+                why = one_class_only(fitted.truth, self.classes, role=role)
+                scores += undefined(("threshold", *MEASURES), self.main, setting=setting, why=why)
                 continue
 
             def measure(
@@ -287,3 +306,24 @@ def unresampled(metric: str, values: Sequence[float], patients: Ints, *, setting
     mean = np.array([float(np.mean(values))])
     n, people = len(patients) // len(values), len(np.unique(patients))
     return Score(metric=metric, replicates=mean, n=n, patients=people, setting=setting, seeds=len(values))
+
+
+def undefined(metrics: Iterable[str], judged: Predictions, *, setting: str, why: str) -> list[Score]:
+    """Scores without a value on the `judged` rows, which say why."""
+    return [
+        Score(
+            metric=metric,
+            replicates=np.array([np.nan]),
+            n=len(np.unique(judged.rows)),
+            patients=len(np.unique(judged.patients)),
+            setting=setting,
+            note=NOT_DEFINED + why,
+        )
+        for metric in metrics
+    ]
+
+
+def one_class_only(truth: Ints, classes: Sequence[str], *, role: str = "") -> str:
+    """Words for rows (of `role`, "" for the tested ones) that are all of one class; "" where they are not."""
+    there = np.unique(truth)
+    return f"all {role or 'tested'} rows are of {classes[int(there[0])]}" if len(there) == 1 else ""
