@@ -22,7 +22,7 @@ from meddistill.evaluation.vqa.predictions import VqaPredictions
 from meddistill.files import write_whole
 
 # Part of every fingerprint: raise it when the same task and model give other predictions than before.
-RULES_VERSION: Final = 4
+RULES_VERSION: Final = 5
 _METADATA: Final = b"meddistill"
 _KINDS: Final[Mapping[str, type[Predictions]]] = MappingProxyType(
     {

@@ -30,10 +30,10 @@ from meddistill.progress import Progress
 RULE: Final = (
     "Intervals are percentiles over resamples of patients (Poisson bootstrap): all rows of a patient "
     "together, the same resamples for every model and for tasks that share patients. Means over classes run "
-    "over the classes present. A resample on which a metric is not defined is left out and counted; when "
-    "fewer than half remain, or with one patient, there is no interval. Differences are paired, on the same "
-    "resamples; p values are two-sided, from the share of resamples on the other side of zero, and corrected "
-    "by Holm over all tasks and other models."
+    "over the classes present (F1: present or predicted). A resample on which a metric is not defined is "
+    "left out and counted; when fewer than half remain, or with one patient, there is no interval. "
+    "Differences are paired, on the same resamples; p values are two-sided, from the share of resamples on "
+    "the other side of zero, and corrected by Holm over all tasks and other models."
 )
 _FEATURES: Final = "features"
 

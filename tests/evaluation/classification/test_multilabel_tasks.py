@@ -319,8 +319,8 @@ def test_validation_rows_stay_out_of_the_score(world: Path, tmp_path: Path) -> N
     alone = _predict(_task(world, **content), ColourModel(), tmp_path)
     beside = _predict(_task(world, **content, validation="val"), ColourModel(), tmp_path)
     assert isinstance(beside, ClassPredictions)
-    assert (len(alone.rows), len(beside.rows)) == (12, 24)
-    np.testing.assert_array_equal(beside.main.scores, alone.scores)
+    assert (len(alone.rows), len(beside.rows)) == (24, 36)  # with and without the logit scale
+    np.testing.assert_array_equal(beside.main.scores, alone.main.scores)
     first, second = _scores(alone), _scores(beside)
     for key, score in first.items():
         assert (score.replicates[0], score.n) == (second[key].replicates[0], second[key].n)

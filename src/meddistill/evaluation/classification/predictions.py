@@ -17,7 +17,13 @@ from meddistill.evaluation.classification.calibration import (
     tempered,
 )
 from meddistill.evaluation.classification.config import OperatingPoint
-from meddistill.evaluation.classification.metrics import MAIN, class_metrics, main_metric, predicted_share
+from meddistill.evaluation.classification.metrics import (
+    MAIN,
+    auc_metric,
+    class_metrics,
+    main_metric,
+    predicted_share,
+)
 from meddistill.evaluation.classification.operating import at_youden_point
 from meddistill.evaluation.classification.operating_points import (
     MEASURES,
@@ -42,6 +48,7 @@ from meddistill.evaluation.score import NOT_DEFINED, Mask, Score, by_modality
 from meddistill.evaluation.statistics.bootstrap import Replicates, Resampler, Weights
 
 VALIDATION: Final = "validation rows"
+BARE: Final = "bare cosines"  # of zero-shot classes: probabilities without the logit scale
 
 Places = NDArray[np.intp]
 Measure = Callable[[Places, Weights, Ints], Mapping[str, Replicates]]
@@ -53,9 +60,9 @@ class ClassPredictions(Predictions):
 
     `scores` [n, C] float64 (float32 rounds sure probabilities to 1 and so makes ties), `truth` [n] index into
     `classes`. A task that predicts the same rows several times tells them apart by `settings` ("" for the
-    main one) and `seeds`. Rows of the setting `VALIDATION` are those of the validation table, with
-    negative `rows`: they are not judged, but temperature and thresholds of the main setting (of the same
-    seed) are fitted on them.
+    main one) and `seeds`; under `BARE` only the area under the curves is told. Rows of the setting
+    `VALIDATION` are those of the validation table, with negative `rows`: they are not judged, but
+    temperature and thresholds of the main setting (of the same seed) are fitted on them.
 
     `probabilities` says that scores are meant as such, so that calibration can be judged; `ordinal` that the
     order of the classes means something; `positive` which class `operating_points` are about.
@@ -197,6 +204,8 @@ class ClassPredictions(Predictions):
 
         def measure(rows: Places, weights: Weights, groups: Ints) -> Mapping[str, Replicates]:
             truth, scores = self.truth[rows], self.scores[rows]
+            if setting == BARE:  # nothing else depends on the scale, or is meant to be read without it
+                return {"auc": auc_metric(truth, scores, weights, groups)}
             found = class_metrics(truth, scores, weights, groups, ordinal=self.ordinal)
             return found | calibration_metrics(truth, scores, weights, groups) if calibrated else found
 
@@ -211,7 +220,7 @@ class ClassPredictions(Predictions):
         def measure(rows: Places, weights: Weights, groups: Ints) -> Mapping[str, Replicates]:
             truth = self.truth[rows]
             scores = tempered(self.scores[rows], found[int(self.seeds[rows[0]])])
-            auc = class_metrics(truth, scores, weights, groups)["auc"]
+            auc = auc_metric(truth, scores, weights, groups)
             return {"auc": auc, **calibration_metrics(truth, scores, weights, groups)}
 
         bound = at_bound(found.values())
