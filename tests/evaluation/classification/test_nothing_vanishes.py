@@ -119,6 +119,7 @@ def _known(**more: Any) -> dict[str, Any]:
         "patients": np.arange(4),
         "modalities": ("",) * 4,
         "settings": ("",) * 4,
+        "seeds": np.zeros(4, dtype=np.int64),
         **more,
     }
 
@@ -127,9 +128,9 @@ def test_predictions_without_validation_warn_of_nothing() -> None:
     scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]])
     one = ClassPredictions(
         **_known(), classes=("a", "b"), truth=np.array([0, 1, 0, 1]), scores=scores,
-        seeds=np.zeros(4, dtype=np.int64), probabilities=True,
+        probabilities=True,
     )  # fmt: skip
     assert one.warnings() == ()
     several = LabelPredictions(**_known(), labels=("a", "b"), truth=np.eye(2, dtype=int)[[0, 1, 0, 1]],
-                               scores=scores)  # fmt: skip
+                               scores=scores, probabilities=True)  # fmt: skip
     assert several.warnings() == ()
