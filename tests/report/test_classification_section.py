@@ -85,6 +85,20 @@ def test_the_student_stands_beside_the_best_teacher_of_the_task() -> None:
     )
 
 
+def test_what_is_not_defined_is_dashes_and_a_reason() -> None:
+    found = _results()
+    none = {"value": None, "note": "not defined: it ran to its bound 100"}
+    rows = tuple(
+        row.model_copy(update=none) if row.setting == RULE or row.metric == "temperature" else row
+        for row in found.results
+    )
+    found = found.model_copy(update={"results": rows})
+    (detail,) = classification_details(found, looks(found))
+    assert detail.panels[1].note == "Temperature not defined: it ran to its bound 100."
+    (row,) = detail.operating
+    assert (row.threshold, row.cells[0], row.prevalence) == ("–", ("–", ""), "–")
+
+
 def test_the_page_holds_it_and_escapes_names() -> None:
     page = render(report_data(results=_results()))
     assert '<section id="classification">' in page

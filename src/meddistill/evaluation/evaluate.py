@@ -13,7 +13,7 @@ from meddistill.evaluation.comparing import Judged, compared, too_few_resamples
 from meddistill.evaluation.config import SuiteConfig
 from meddistill.evaluation.embeddings import Embeddings
 from meddistill.evaluation.export import write_exports
-from meddistill.evaluation.facts import baseline_facts, model_facts, task_facts, task_warnings
+from meddistill.evaluation.facts import baseline_facts, dump_warnings, model_facts, task_facts, task_warnings
 from meddistill.evaluation.families import build_task
 from meddistill.evaluation.predict import Embedder
 from meddistill.evaluation.predicting import Said, Setting, predict_all
@@ -30,10 +30,10 @@ from meddistill.progress import Progress
 RULE: Final = (
     "Intervals are percentiles over resamples of patients (Poisson bootstrap): all rows of a patient "
     "together, the same resamples for every model and for tasks that share patients. Means over classes run "
-    "over the classes present. A resample on which a metric is not defined is left out and counted; when "
-    "fewer than half remain, or with one patient, there is no interval. Differences are paired, on the same "
-    "resamples; p values are two-sided, from the share of resamples on the other side of zero, and corrected "
-    "by Holm over all tasks and other models."
+    "over the classes present (F1: present or predicted). A resample on which a metric is not defined is "
+    "left out and counted; when fewer than half remain, or with one patient, there is no interval. "
+    "Differences are paired, on the same resamples; p values are two-sided, from the share of resamples on "
+    "the other side of zero, and corrected by Holm over all tasks and other models."
 )
 _FEATURES: Final = "features"
 
@@ -116,6 +116,7 @@ def _results(setting: Setting, suite: SuiteConfig, said: Said, *, skipped: Seque
         warnings=(
             *skipped,
             *task_warnings(setting.tasks, facts),
+            *dump_warnings(everything),
             *too_few_resamples(judged, pairs.differences),
         ),
     )

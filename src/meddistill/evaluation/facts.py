@@ -89,3 +89,10 @@ def task_warnings(tasks: Sequence[AnyTask], facts: Sequence[Mapping[str, Any]]) 
         "patients have several, intervals are too narrow and splits may share patients"
         for name in nameless
     ]
+
+
+def dump_warnings(dumps: Dumps) -> list[str]:
+    """What predictions warn of, each with its task and model."""
+    return [
+        f"{task}: {model}: {warning}" for (model, task), dump in dumps.items() for warning in dump.warnings()
+    ]

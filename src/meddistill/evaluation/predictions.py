@@ -73,6 +73,10 @@ class Predictions(ABC):
         """What the report draws of these predictions, beside the numbers; nothing unless a family says so."""
         return ()
 
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader of these predictions' numbers has to know beside them; none by default."""
+        return ()
+
     def main_score(self, resampler: Resampler) -> Score | None:
         """The main metric on all rows; a family may compute it without the others."""
         return next((score for score in self.metrics(resampler) if score.main), None)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,9 @@ from meddistill.evaluation.results import ALL_ROWS
 from meddistill.evaluation.statistics.bootstrap import Replicates
 
 Mask = NDArray[np.bool_]
+
+UNDEFINED: Final = "not defined on these rows"
+NOT_DEFINED: Final = "not defined: "  # and why: the note of a score without a value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,11 @@ class Score:
     spread: float | None = None
     main: bool = field(default=False)
     note: str = ""
+
+
+def undefined_note(note: str) -> str:
+    """What a reader is told of a number that is not defined: its own reason, where `note` gives one."""
+    return note if note.startswith(NOT_DEFINED) else UNDEFINED
 
 
 def by_modality(modalities: Sequence[str]) -> Mapping[str, Mask]:

@@ -39,6 +39,15 @@ class Part:
     def __len__(self) -> int:
         return len(self.samples)
 
+    def take(self, positions: Sequence[int] | NDArray[np.int64]) -> "Part":
+        """The rows at these positions (from 0), in this order."""
+        return replace(
+            self,
+            samples=self.samples.take(positions),
+            keys=tuple(self.keys[position] for position in positions),
+            patients=self.patients[positions],
+        )
+
     @property
     def subject(self) -> str:
         """What messages call the table."""
@@ -141,14 +150,7 @@ class SuiteTables:
         return self._take(table, kept)
 
     def _take(self, table: str, positions: NDArray[np.int64]) -> Part:
-        whole = self._tables[table]
-        return Part(
-            table=table,
-            samples=whole.samples.take(positions),
-            keys=tuple(whole.keys[position] for position in positions),
-            patients=whole.patients[positions],
-            base=whole.base,
-        )
+        return self._tables[table].take(positions)
 
 
 def _grouping(suite: SuiteConfig, task: TaskConfig) -> set[str]:

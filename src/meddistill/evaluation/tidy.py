@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from meddistill import __version__
 from meddistill.evaluation.families import AnyTask
 from meddistill.evaluation.results import ALL_ROWS, MEAN_FAMILY, MEAN_TASK, NOT_APPLICABLE, AnyRole, Result
-from meddistill.evaluation.score import Score
+from meddistill.evaluation.score import Score, undefined_note
 from meddistill.evaluation.statistics.bootstrap import estimate, mean_replicates
 from meddistill.evaluation.statistics.config import BootstrapConfig
-from meddistill.evaluation.statistics.groups import UNDEFINED
 
 _FEW_MEMBERS: Final = "too few members"  # of an ensemble; anything else says what it lacks itself
 MEAN_METRIC: Final = "mean of main metrics"
@@ -159,7 +158,7 @@ class Rows:
             seeds=score.seeds,
             spread=score.spread,
             main=score.main,
-            note=score.note if found.value is not None else UNDEFINED,
+            note=score.note if found.value is not None else undefined_note(score.note),
             library=self._libraries.get(task, library()),
         )
 

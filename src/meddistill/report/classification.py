@@ -165,7 +165,10 @@ def _reliability(results: Results, task: TaskFacts, shown: Sequence[Look]) -> Pa
     temperature = next(
         (row for row in results.of(model=name, task=task.name) if row.metric == "temperature"), None
     )
-    note = f"Temperature {number(temperature.value, 2)}, fitted on validation." if temperature else ""
+    note = ""
+    if temperature is not None:
+        note = f"Temperature {number(temperature.value, 2)}, fitted on validation."
+        note = note if temperature.value is not None else f"Temperature {temperature.note}."
     title = f"Reliability of {name}"
     return Panel(title=title, chart=reliability_chart(bins, label=title), legend=legend, note=note)
 

@@ -29,7 +29,10 @@ def test_rocov2(tmp_path: Path, form: str) -> None:
     assert [row["split"] for row in table] == ["train"] * 2 + ["validation"] * 2 + ["test"] * 2
     assert table[0]["text"] == "a mass, left"
     assert [row["modality"] for row in table[-2:]] == ["ct", ""]
-    assert kinds(check_suite(tmp_path / "out")) == {"rocov2_retrieval": "retrieval"}
+    suite = check_suite(tmp_path / "out")
+    assert kinds(suite) == {"rocov2_retrieval": "retrieval", "rocov2_retrieval_2000": "retrieval"}
+    assert suite["tasks"][1]["pairs"] == {"n": 2000, "seed": 42}
+    assert suite["tasks"][1]["in_mean"] is False
 
 
 @pytest.mark.parametrize(

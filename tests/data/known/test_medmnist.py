@@ -83,6 +83,19 @@ def test_several_labels_an_image(tmp_path: Path) -> None:
     assert list(content["tasks"][0]["labels"]) == names
 
 
+def test_grades_are_told_as_such_in_their_order(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    np.savez(tmp_path / "in" / "retinamnist.npz", **arrays(classes=5))
+    np.savez(tmp_path / "in" / "bloodmnist.npz", **arrays(classes=8))
+    prepare("medmnist", tmp_path / "in", tmp_path / "out")
+    tasks = {each["name"]: each for each in check_suite(tmp_path / "out")["tasks"]}
+    for kind in ("zero_shot", "linear_probe", "knn"):
+        graded = tasks[f"retinamnist_{kind}"]
+        assert graded["ordinal"] is True
+        assert list(graded["classes"]) == flags()["retinamnist"]["labels"]
+        assert "ordinal" not in tasks[f"bloodmnist_{kind}"]
+
+
 def test_the_number_of_classes_is_the_published_one() -> None:
     assert {flag: len(facts["labels"]) for flag, facts in flags().items()} == {
         "pathmnist": 9, "chestmnist": 14, "dermamnist": 7, "octmnist": 4, "pneumoniamnist": 2,

@@ -74,12 +74,25 @@ def test_a_collapsed_model_has_chance_whatever_the_order_of_the_classes(order: l
 
 
 def test_a_class_that_no_row_has_does_not_count() -> None:
-    """By hand: recalls 1 and 1/2; one row given to the absent class."""
+    """By hand: recalls 1 and 1/2; one row given to the absent class, whose F1 is zero."""
     truth = np.array([0, 0, 1, 1])
     scores = np.eye(3, dtype=np.float32)[[0, 0, 1, 2]]
     found = class_metrics(truth, scores, ONES, np.zeros(4, dtype=np.int64))
     assert found["balanced_accuracy"][0] == pytest.approx(0.75)
-    assert found["f1"][0] == pytest.approx((1 + 2 / 3) / 2)
+    assert found["f1"][0] == pytest.approx((1 + 2 / 3 + 0) / 3)
+
+
+def test_f1_is_scikit_learns_where_classes_are_only_predicted_or_nowhere() -> None:
+    """Of seven classes two have no row, and one of these is predicted; resamples lose more of them."""
+    random = np.random.default_rng(3)
+    truth, given = random.integers(0, 5, 30), random.integers(0, 6, 30)
+    weights = random.poisson(0.3, size=(50, 30)).astype(np.float32)
+    weights[0] = 1
+    found = class_metrics(truth, np.eye(7)[given], weights, np.arange(30))["f1"]
+    for value, weight in zip(found, weights, strict=True):
+        copies = np.repeat(np.arange(30), weight.astype(int))
+        oracle = metrics.f1_score(truth[copies], given[copies], average="macro")
+        assert value == pytest.approx(oracle, abs=1e-12)
 
 
 def test_resamples_without_a_class_or_without_rows() -> None:

@@ -9,19 +9,23 @@ import pytest
 import torch
 from colour_world import COLOURS, ColourModel, suite
 from pydantic import TypeAdapter
+from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
 from meddistill.errors import ConfigError, TableError
 from meddistill.evaluation.classification.knn import votes
-from meddistill.evaluation.classification.predictions import ClassPredictions
+from meddistill.evaluation.classification.predictions import BARE, ClassPredictions
 from meddistill.evaluation.classification.zero_shot import class_vectors
 from meddistill.evaluation.config import AnyTaskConfig
 from meddistill.evaluation.embeddings import Embeddings
 from meddistill.evaluation.families import TASKS, AnyTask, build_task
 from meddistill.evaluation.predict import normalised
 from meddistill.evaluation.predictions import SampleNames
+from meddistill.evaluation.statistics.bootstrap import Resampler
+from meddistill.evaluation.statistics.config import BootstrapConfig
 from meddistill.evaluation.tables import SuiteTables
 from meddistill.progress import SilentProgress
 
@@ -67,13 +71,34 @@ def test_class_vectors_equal_open_clips(tmp_path: Path) -> None:
 def test_zero_shot_probabilities_by_hand(world: Path, tmp_path: Path) -> None:
     task = _task(world, tmp_path, kind="zero_shot", table="test", classes=list(COLOURS))
     model = ColourModel()
-    found = _predict(task, model, tmp_path)
+    found = _predict(task, model, tmp_path).main
     images = normalised(model.embed_images(task.tested.samples, advance=lambda _: None))
     logits = 20.0 * images @ normalised(model.embed_texts(list(COLOURS))).T
     np.testing.assert_allclose(found.scores, torch.from_numpy(logits).softmax(dim=1).numpy(), atol=1e-6)
     assert found.classes == tuple(COLOURS)
     assert (found.scores.argmax(axis=1) == found.truth).mean() > 0.9
     assert found.samples == task.tested.samples.ids
+
+
+def test_auc_of_bare_cosines_is_scikit_learns(world: Path, tmp_path: Path) -> None:
+    task = _task(world, tmp_path, kind="zero_shot", table="test", classes=list(COLOURS))
+    model = ColourModel(noise=0.4)
+    found = _predict(task, model, tmp_path)
+    images = normalised(model.embed_images(task.tested.samples, advance=lambda _: None))
+    cosines = images @ normalised(model.embed_texts(list(COLOURS))).T
+    scores = found.metrics(Resampler(BootstrapConfig(resamples=20)))
+    for setting, scale in (("", 20.0), (BARE, 1.0)):
+        oracle = roc_auc_score(
+            found.main.truth, softmax(scale * cosines.astype(float), axis=1), multi_class="ovr"
+        )
+        auc = [each for each in scores if (each.metric, each.setting) == ("auc", setting)]
+        assert [each.replicates[0] for each in auc] == [pytest.approx(oracle, abs=1e-12)]
+    told = {each.setting: each.replicates[0] for each in scores if each.metric == "auc"}
+    assert told[""] != told[BARE]
+    assert {each.metric for each in scores if each.setting == BARE} == {"auc"}
+    np.testing.assert_array_equal(
+        found.main.scores.argmax(axis=1), found.of_setting(BARE).scores.argmax(axis=1)
+    )
 
 
 def test_knn_votes_equal_scikit_learns() -> None:

@@ -247,7 +247,8 @@ def test_label_rows_and_thresholds_from_validation(results: Results) -> None:
     assert all(row.low <= row.value <= row.high for row in found.values())
     threshold = rows["threshold", setting]
     assert (threshold.low, threshold.failed, threshold.patients) == (None, 0, 6)
-    assert "violet: highest Youden index, threshold from validation" not in {key[1] for key in rows}
+    nobody = rows["threshold", "violet: highest Youden index, threshold from validation"]
+    assert (nobody.value, nobody.note) == (None, "not defined: no positive validation row")
 
 
 def test_temperature_has_its_own_scores_and_moves_no_decision(results: Results) -> None:
@@ -318,8 +319,8 @@ def test_validation_rows_stay_out_of_the_score(world: Path, tmp_path: Path) -> N
     alone = _predict(_task(world, **content), ColourModel(), tmp_path)
     beside = _predict(_task(world, **content, validation="val"), ColourModel(), tmp_path)
     assert isinstance(beside, ClassPredictions)
-    assert (len(alone.rows), len(beside.rows)) == (12, 24)
-    np.testing.assert_array_equal(beside.main.scores, alone.scores)
+    assert (len(alone.rows), len(beside.rows)) == (24, 36)  # with and without the logit scale
+    np.testing.assert_array_equal(beside.main.scores, alone.main.scores)
     first, second = _scores(alone), _scores(beside)
     for key, score in first.items():
         assert (score.replicates[0], score.n) == (second[key].replicates[0], second[key].n)

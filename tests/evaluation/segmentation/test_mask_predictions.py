@@ -160,3 +160,13 @@ def test_a_thousand_resamples_of_five_thousand_images_are_quick() -> None:
     start = time.process_time()
     dump.metrics(resampler)
     assert time.process_time() - start < 5
+
+
+def test_dice_alone_is_that_beside_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    resampler = Resampler(BootstrapConfig(resamples=20))
+    wanted = next(each for each in _predictions().metrics(resampler) if each.main)
+    monkeypatch.setattr(MaskPredictions, "metrics", lambda *_: pytest.fail("all metrics are computed"))
+    found = _predictions().main_score(resampler)
+    assert found is not None
+    np.testing.assert_array_equal(found.replicates, wanted.replicates)
+    assert (found.metric, found.n, found.spread, found.main) == ("dice", wanted.n, wanted.spread, True)

@@ -108,9 +108,10 @@ def test_several_pictures_of_a_slide_count_it_once(tmp_path: Path) -> None:
     by_patient = _task(folder, stored={"uni": "uni"})
     with pytest.raises(TableError, match=r"an \.h5 file for every slide.*rows 1, 3, 5, 7, 9 and 1 more"):
         by_patient.check()
-    before = task.digest()
+    before = task.digest(), task.of_baseline("uni"), task.of_baseline("random features")
     _write_tiles(folder / "uni" / "s0.h5", np.zeros((9, 1)))
-    assert task.digest() != before
+    assert task.of_baseline("uni") != before[1]
+    assert (task.digest(), task.of_baseline("random features")) == (before[0], before[2])
     (folder / "uni" / "s2.h5").unlink()
     with pytest.raises(TableError, match=r"`stored.uni` must be a folder .* that begin in row 5"):
         task.check()

@@ -163,4 +163,5 @@ def _tasks(file: _File, table: DraftTable) -> list[dict[str, Any]]:
         return tasks.multilabel(file.name, table.views, {name: name for name in file.labels}, dataset=dataset)
     classes = {name: name for name in file.labels}
     prompted = tasks.zero_shot(file.name, f"{file.name}_test", classes, modality=modality, dataset=dataset)
-    return [prompted, *tasks.probes(file.name, table.views, dataset=dataset)]
+    made = [prompted, *tasks.probes(file.name, table.views, dataset=dataset)]
+    return [tasks.graded(each, file.labels) for each in made] if file.facts.get("ordinal") else made

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from meddistill.data.known import tasks
 from meddistill.data.known.captions import caption_draft
 from meddistill.data.known.draft import Draft, Row
 from meddistill.data.known.source import Source, check_columns, read_rows
@@ -17,6 +18,9 @@ _MODALITY: Final = {
     "C0032743": "pet",
     "C0002978": "angiography",
 }
+# M3AE ("Multi-modal masked autoencoders for medical vision-and-language pre-training", 2022), and whoever
+# compares with it, searches among 2,000 shuffled test images of ROCO; ours are another 2,000.
+_GALLERY: Final = 2000
 _SECOND: Final = {"train": "train", "validation": "valid", "test": "test"}
 _FIRST: Final = {
     "train": ("train",),
@@ -40,7 +44,11 @@ def draft(source: Source) -> Draft:
         rows = [row for split in _FIRST for row in _first(source, split)]
         name, dataset = "roco", ("ROCO",)
     kept = source.keep_there(rows, notes=notes)
-    return caption_draft(name, kept, dataset=dataset, notes=notes, patients=False)
+    made = caption_draft(name, kept, dataset=dataset, notes=notes, patients=False)
+    judged = f"{name}_test"
+    if any(task["table"] == judged for task in made.tasks):
+        made.tasks.append(tasks.drawn_retrieval(name, judged, dataset=dataset, pairs=_GALLERY))
+    return made
 
 
 def _second(source: Source, split: str) -> Iterator[Row]:

@@ -49,6 +49,11 @@ def probes(name: str, views: Mapping[str, Mapping[str, str]], *, dataset: Sequen
     ]
 
 
+def graded(entry: Entry, classes: Sequence[str]) -> Entry:
+    """The same task of classes that are grades, from the lowest up."""
+    return {**entry, "classes": entry.get("classes", list(classes)), "ordinal": True}
+
+
 def multilabel(
     name: str, views: Mapping[str, Mapping[str, str]], labels: Mapping[str, str], *, dataset: Sequence[str]
 ) -> list[Entry]:
@@ -66,6 +71,13 @@ def multilabel(
 def retrieval(name: str, table: str, *, dataset: Sequence[str]) -> Entry:
     """Image to text and text to image."""
     return {"name": f"{name}_retrieval", "kind": "retrieval", "dataset": list(dataset), "table": table}
+
+
+def drawn_retrieval(name: str, table: str, *, dataset: Sequence[str], pairs: int) -> Entry:
+    """The same among `pairs` drawn pairs, as others report it; beside the whole one, so not in means."""
+    whole = retrieval(name, table, dataset=dataset)
+    drawn = {"name": f"{whole['name']}_{pairs}", "pairs": {"n": pairs, "seed": 42}, "in_mean": False}
+    return {**whole, **drawn}
 
 
 def questions(

@@ -16,6 +16,7 @@ bin, has on average a larger one than the sample, so that their intervals reach 
 models on the same rows; with few rows prefer Brier score and likelihood, which have no bins.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,9 +29,11 @@ from meddistill.evaluation.exhibits import CALIBRATION_BINS
 from meddistill.evaluation.statistics.bootstrap import Replicates, Weights
 
 BINS: Final = CALIBRATION_BINS
+CALIBRATION: Final = ("ece", "adaptive_ece", "brier", "nll")
 TEMPERED: Final = "temperature on validation"  # what the results call the probabilities after it
 LEAST_TEMPERATURE: Final = 0.01
 MOST_TEMPERATURE: Final = 100.0
+_NEAR_BOUND: Final = 1.01  # the search stops just short of a bound
 _LEAST: Final = 1e-15
 _TINY: Final = 1e-300
 
@@ -68,12 +71,13 @@ def calibration_metrics(
     sums = weighted_sums(columns, weights, groups)
     total = sums[:, -1]
     with np.errstate(invalid="ignore"):
-        return {
-            "ece": np.abs(sums[:, :BINS]).sum(axis=1) / total,
-            "adaptive_ece": np.abs(sums[:, BINS : 2 * BINS]).sum(axis=1) / total,
-            "brier": sums[:, -3] / total,
-            "nll": sums[:, -2] / total,
-        }
+        found = (
+            np.abs(sums[:, :BINS]).sum(axis=1) / total,
+            np.abs(sums[:, BINS : 2 * BINS]).sum(axis=1) / total,
+            sums[:, -3] / total,
+            sums[:, -2] / total,
+        )
+    return dict(zip(CALIBRATION, found, strict=True))
 
 
 def calibration_curve(truth: NDArray[np.int64], scores: Matrix) -> Curve:
@@ -105,7 +109,8 @@ def equal_mass(confidence: Matrix) -> NDArray[np.int64]:
 def fit_temperature(truth: NDArray[np.int64], scores: Matrix) -> float:
     """T of p^(1/T), normalised, with the lowest negative log likelihood; see `tempered`.
 
-    Between 0.01 and 100: rows without an error would drive it to zero.
+    Between 0.01 and 100: rows without an error would drive it to zero. Where a bound is as good as anything
+    between (sure and right rows have no loss at many temperatures) the bound is what comes back.
     """
 
     def loss(logarithm: float) -> float:
@@ -114,7 +119,17 @@ def fit_temperature(truth: NDArray[np.int64], scores: Matrix) -> float:
 
     bounds = (np.log(LEAST_TEMPERATURE), np.log(MOST_TEMPERATURE))
     found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-4})
-    return float(np.exp(found.x))
+    best = min((*bounds, found.x), key=loss)
+    return float(np.clip(np.exp(best), LEAST_TEMPERATURE, MOST_TEMPERATURE))
+
+
+def at_bound(temperatures: Iterable[float]) -> str:
+    """Why no such temperature is a result: one of them is a bound of the search. Empty where none is."""
+    for each in temperatures:
+        for bound in (LEAST_TEMPERATURE, MOST_TEMPERATURE):
+            if max(each / bound, bound / each) < _NEAR_BOUND:
+                return f"the temperature fitted on validation ran to its bound {bound:g}"
+    return ""
 
 
 def tempered(scores: Matrix, temperature: float) -> Matrix:

@@ -3,11 +3,13 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from meddistill.evaluation.task_config import Strict, TaskConfig
+
+Number = TypeVar("Number", int, float)
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Regularisation = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -26,7 +28,25 @@ def _with_one_placeholder(template: str) -> str:
 
 Templates = Annotated[list[Annotated[str, AfterValidator(_with_one_placeholder)]], Field(min_length=1)]
 Target = Annotated[float, Field(gt=0, le=1)]
-Shots = Annotated[int, Field(ge=1)]
+
+
+def _falling(value: list[float]) -> list[float]:
+    return sorted(_distinct(value, "fractions"), reverse=True)
+
+
+def _rising(value: list[int]) -> list[int]:
+    return sorted(_distinct(value, "shots"))
+
+
+def _distinct(value: list[Number], name: str) -> list[Number]:
+    if len(set(value)) != len(value):
+        msg = f"`{name}` must differ from one another; got {value}."
+        raise ValueError(msg)
+    return value
+
+
+Fractions = Annotated[list[Fraction], Field(min_length=1), AfterValidator(_falling)]
+Shots = Annotated[list[Annotated[int, Field(ge=1)]], AfterValidator(_rising)]
 
 
 class OperatingPoint(Strict):
@@ -171,30 +191,14 @@ class LinearProbeConfig(_ClassConfig):
     """Values of C to choose from."""
     default_c: Regularisation = 0.316  # the value that CLIP's own README uses
     """C without a validation table; the value of CLIP's own README."""
-    fractions: list[Fraction] = Field(default=[1.0], min_length=1)
+    fractions: Fractions = Field(default=[1.0])
     """Shares of the training patients to fit on."""
-    shots: list[Shots] = Field(default=[])
+    shots: Shots = Field(default=[])
     """Images of each class to fit on, from different patients as far as they go; 1, 2, 4, 8, 16 are usual."""
     seeds: int = Field(default=5, ge=1, le=100)
     """Draws of each share below 1, and of each number of shots."""
     max_iterations: int = Field(default=1000, ge=1)
     """Of the solver."""
-
-    @field_validator("fractions")
-    @classmethod
-    def _distinct(cls, value: list[float]) -> list[float]:
-        if len(set(value)) != len(value):
-            msg = f"`fractions` must differ from one another; got {value}."
-            raise ValueError(msg)
-        return sorted(value, reverse=True)
-
-    @field_validator("shots")
-    @classmethod
-    def _rising(cls, value: list[int]) -> list[int]:
-        if len(set(value)) != len(value):
-            msg = f"`shots` must differ from one another; got {value}."
-            raise ValueError(msg)
-        return sorted(value)
 
     @model_validator(mode="after")
     def _ordered(self) -> "LinearProbeConfig":

@@ -15,7 +15,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from meddistill.evaluation.classification.metrics import Matrix, row_weights, rows_first, running_sums
+from meddistill.evaluation.classification.metrics import (
+    Matrix,
+    area_under_roc,
+    row_weights,
+    rows_first,
+    running_sums,
+)
 from meddistill.evaluation.statistics.bootstrap import Replicates, Weights
 
 UNKNOWN: Final = -1
@@ -42,6 +48,23 @@ def label_metrics(
         )
     joined = np.concatenate([np.array(part) for part in parts], axis=2)
     return {AUC: joined[:, 0], PRECISION: joined[:, 1]}
+
+
+def label_auc(
+    truth: NDArray[np.int64], scores: Matrix, weights: Weights, groups: NDArray[np.int64]
+) -> Matrix:
+    """`auc` alone of every label for all resamples, [L, R]; as in `label_metrics`."""
+    known = [np.flatnonzero(column != UNKNOWN) for column in truth.T]
+    parts = []
+    for part in row_weights(weights, groups):
+        by_row = rows_first(part)
+        parts.append(
+            [
+                area_under_roc(truth[rows, column] == 1, scores[rows, column], by_row[rows])
+                for column, rows in enumerate(known)
+            ]
+        )
+    return np.concatenate([np.array(part) for part in parts], axis=1)
 
 
 def _one_label(

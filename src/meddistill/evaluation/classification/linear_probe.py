@@ -104,9 +104,7 @@ class LinearProbe(ProbeTask[LinearProbeConfig]):
         part = self.parts["train"]
         labels = part.labels(self.config.label)
         for fraction in self.config.fractions:
-            setting = (
-                "" if fraction == self.config.fractions[0] else f"{100 * fraction:g} % of training patients"
-            )
+            setting = "" if fraction == self.config.fractions[0] else fraction_setting(fraction)
             if fraction == 1:
                 yield setting, 0, np.arange(len(train.truth))
                 continue
@@ -115,6 +113,11 @@ class LinearProbe(ProbeTask[LinearProbeConfig]):
         for shots in self.config.shots:
             for seed in range(self.config.seeds):
                 yield shots_setting(shots), seed, few_shot(part.samples, labels, shots, seed)
+
+
+def fraction_setting(fraction: float) -> str:
+    """What the results call a share of the training patients."""
+    return f"{100 * fraction:g} % of training patients"
 
 
 def _fit(train: _Labelled, validation: _Labelled | None, config: LinearProbeConfig) -> "_Fitted":

@@ -7,7 +7,8 @@ shared by m classes counts 1/m for each, so that a collapsed model scores 1/C in
 - `balanced_accuracy`: mean over classes of recall.
 - `accuracy`: weighted share of rows whose highest score is the true class's.
 - `auc`: mean over classes of the one-versus-rest area under the ROC curve, ties ½; undefined for one class.
-- `f1`: mean over classes of 2 TP / (rows of the class + rows predicted as it).
+- `f1`: mean of 2 TP / (rows of the class + rows predicted as it) over the classes that are present or
+  predicted (as scikit-learn's macro F1): a class that is only predicted counts with zero.
 - `top_5_accuracy`, with six classes or more: weighted share of rows whose true class is among the five
   highest scores; classes that tie for the last places share them equally.
 - `quadratic_kappa`, of ordinal classes: 1 - Σ (i - j)² O_ij / Σ (i - j)² E_ij, with O_ij the rows of class i
@@ -84,6 +85,13 @@ def main_metric(
     return np.concatenate(parts)
 
 
+def auc_metric(
+    truth: NDArray[np.int64], scores: NDArray[np.float64], weights: Weights, groups: NDArray[np.int64]
+) -> Replicates:
+    """Macro AUC alone, [R]; as in `class_metrics`."""
+    return np.concatenate([_auc(truth, scores, part) for part in row_weights(weights, groups)])
+
+
 def row_weights(weights: Weights, groups: NDArray[np.int64]) -> Iterator[Matrix]:
     """`weights` of patients as weights of rows, float64, some resamples at a time."""
     step = max(1, _MOST_CELLS // max(1, len(groups)))
@@ -113,7 +121,11 @@ def _from_counts(
         f1 = 2 * right / (rows + predicted)
         accuracy = right.sum(axis=1) / rows.sum(axis=1)
     present = rows > 0
-    return {MAIN: _mean(recall, present), "accuracy": accuracy, "f1": _mean(f1, present)}
+    return {
+        MAIN: _mean(recall, present),
+        "accuracy": accuracy,
+        "f1": _mean(f1, present | (predicted > 0)),
+    }
 
 
 def in_top(truth: NDArray[np.int64], scores: NDArray[np.float64], k: int) -> Matrix:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from meddistill.data.samples import name_rows
 from meddistill.errors import TableError
 from meddistill.evaluation.classification.label_metrics import UNKNOWN
-from meddistill.evaluation.classification.label_predictions import MAIN, LabelPredictions
+from meddistill.evaluation.classification.label_predictions import MAIN, LabelPredictions, one_value_only
 from meddistill.evaluation.classification.multilabel_config import (
     LinearProbeMultilabelConfig,
     ZeroShotMultilabelConfig,
 )
 from meddistill.evaluation.classification.predictions import VALIDATION
-from meddistill.evaluation.classification.task import FEW_PATIENTS
+from meddistill.evaluation.classification.task import FEW_PATIENTS, Block
 from meddistill.evaluation.embeddings import Embeddings
 from meddistill.evaluation.tables import Part
 from meddistill.evaluation.task import Task
@@ -31,6 +31,7 @@ class MultilabelTask(Task[Labelled, LabelPredictions]):
     """Tasks that give every row of a table a probability for each of several labels."""
 
     main = MAIN
+    probabilities: ClassVar[bool]
 
     def combine(
         self,
@@ -93,27 +94,39 @@ class MultilabelTask(Task[Labelled, LabelPredictions]):
                 f"fewer than {FEW_PATIENTS} positive test patients of {', '.join(few)}: "
                 "read its intervals with care"
             )
+        warnings += self._unfitted()
         return {"labels": labels, "warnings": warnings}
 
-    def _predictions(
-        self, scores: NDArray[np.float64], validation: NDArray[np.float64] | None
-    ) -> LabelPredictions:
-        """Scores [n, L] of the tested rows, then those of the validation rows."""
-        parts = [self.tested] if validation is None else [self.tested, self.parts["validation"]]
-        settings = ["", VALIDATION][: len(parts)]
+    def _unfitted(self) -> list[str]:
+        """The labels whose operating points are not defined, with the reason."""
+        role = "validation" if "validation" in self.parts else "tested"
+        truth = self.truth(self.parts["validation"] if role == "validation" else self.tested)
+        named = []
+        for label, column in zip(self.config.names(), truth.T, strict=True):
+            said = one_value_only(column[column != UNKNOWN] == _PRESENT, role=role)
+            named += [f"{label} ({said})"] if said else []
+        if not named or not self.config.operating_points:
+            return []
+        return [f"operating points are not defined of {', '.join(named)}"]
+
+    def _predictions(self, blocks: Sequence[Block]) -> LabelPredictions:
+        """`blocks` one after the other."""
         # As with classes, rows of the validation table stand below zero.
+        signs = [-1 if block.setting == VALIDATION else 1 for block in blocks]
         rows = [
-            sign * np.array(part.samples.rows, dtype=np.int64)
-            for sign, part in zip((1, -1)[: len(parts)], parts, strict=True)
+            sign * np.array(block.part.samples.rows, dtype=np.int64)
+            for sign, block in zip(signs, blocks, strict=True)
         ]
         return LabelPredictions(
             labels=self.config.names(),
-            truth=np.concatenate([self.truth(part) for part in parts]),
-            scores=np.concatenate([scores] if validation is None else [scores, validation]),
-            settings=tuple(name for name, part in zip(settings, parts, strict=True) for _ in part.keys),
+            truth=np.concatenate([self.truth(block.part) for block in blocks]),
+            scores=np.concatenate([np.asarray(block.scores, dtype=np.float64) for block in blocks]),
+            settings=tuple(block.setting for block in blocks for _ in range(len(block.part))),
+            seeds=np.concatenate([np.full(len(block.part), block.seed, dtype=np.int64) for block in blocks]),
             rows=np.concatenate(rows),
-            samples=tuple(name for part in parts for name in self.names(part.samples.ids)),
-            patients=np.concatenate([part.patients for part in parts]),
-            modalities=tuple(name for part in parts for name in part.samples.modalities),
+            samples=tuple(name for block in blocks for name in self.names(block.part.samples.ids)),
+            patients=np.concatenate([block.part.patients for block in blocks]),
+            modalities=tuple(name for block in blocks for name in block.part.samples.modalities),
+            probabilities=self.probabilities,
             operating_points=tuple(self.config.operating_points),
         )

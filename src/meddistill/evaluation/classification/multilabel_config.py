@@ -9,8 +9,10 @@ from pydantic import Field, field_validator, model_validator
 
 from meddistill.evaluation.classification.config import (
     DEFAULT_GRID,
+    Fractions,
     OperatingPoint,
     Regularisation,
+    Shots,
     Templates,
     filled,
 )
@@ -115,7 +117,11 @@ class ZeroShotMultilabelConfig(_LabelsConfig):
 
 
 class LinearProbeMultilabelConfig(_LabelsConfig):
-    """One logistic regression for each label on frozen image embeddings."""
+    """One logistic regression for each label on frozen image embeddings.
+
+    Each of `fractions` of the training patients, and each of `shots` images a label, is drawn with each of
+    `seeds` seeds; the whole needs no draw.
+    """
 
     kind: Literal["linear_probe_multilabel"]
     """One logistic regression for each label on frozen image embeddings."""
@@ -123,7 +129,7 @@ class LinearProbeMultilabelConfig(_LabelsConfig):
     """The table to fit on."""
     validation: str | None = None
     """The table that chooses C, one for all labels, by macro AUC; without one it is `default_c`. Thresholds
-    are chosen on it too.
+    and temperatures are fitted on it too.
     """
     test: str
     """The table that is judged."""
@@ -131,6 +137,14 @@ class LinearProbeMultilabelConfig(_LabelsConfig):
     """Values of C to choose from."""
     default_c: Regularisation = 0.316
     """C without a validation table; the value of CLIP's own README."""
+    fractions: Fractions = Field(default=[1.0])
+    """Shares of the training patients to fit on; every label keeps a patient in each."""
+    shots: Shots = Field(default=[])
+    """Positive images of each label to fit on, and as many with none of the labels, from different patients
+    as far as they go. An image counts for all its labels: each has so many positive images at least.
+    """
+    seeds: int = Field(default=5, ge=1, le=100)
+    """Draws of each share below 1, and of each number of shots."""
     max_iterations: int = Field(default=1000, ge=1)
     """Of the solver."""
 

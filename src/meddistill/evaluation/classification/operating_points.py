@@ -20,6 +20,7 @@ from meddistill.evaluation.statistics.bootstrap import Replicates, Weights
 
 ON_VALIDATION: Final = "threshold from validation"
 ON_TEST: Final = "threshold from test rows, optimistic"
+MEASURES: Final = ("sensitivity", "specificity", "ppv", "npv", "prevalence")
 _SLACK: Final = 1e-9  # shares like 19/20 miss 0.95 by rounding
 
 Flags = NDArray[np.bool_]
@@ -63,13 +64,14 @@ def at_threshold(
     sums = weighted_sums(np.stack(cells, axis=1).astype(np.float64), weights, groups)
     hit, missed, false, rest = sums.T
     with np.errstate(invalid="ignore", divide="ignore"):
-        return {
-            "sensitivity": hit / (hit + missed),
-            "specificity": rest / (rest + false),
-            "ppv": hit / (hit + false),
-            "npv": rest / (rest + missed),
-            "prevalence": (hit + missed) / sums.sum(axis=1),
-        }
+        found = (
+            hit / (hit + missed),
+            rest / (rest + false),
+            hit / (hit + false),
+            rest / (rest + missed),
+            (hit + missed) / sums.sum(axis=1),
+        )
+    return dict(zip(MEASURES, found, strict=True))
 
 
 def _reached(scores: Values, candidates: Values) -> Values:

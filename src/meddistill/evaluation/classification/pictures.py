@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from meddistill.evaluation.classification.calibration import TEMPERED, calibration_curve, tempered
+from meddistill.evaluation.classification.calibration import TEMPERED, at_bound, calibration_curve, tempered
 from meddistill.evaluation.classification.metrics import predicted_share
 from meddistill.evaluation.classification.roc import Roc, mean_roc, roc, thinned
 from meddistill.evaluation.exhibits import AnyExhibit, CalibrationCurve, Confusion, RocCurve
@@ -71,7 +71,7 @@ def _calibration(predictions: "ClassPredictions", *, model: str, task: str) -> I
     main = predictions.main
     treated = {"": main.scores}
     found = predictions.temperatures()
-    if found:
+    if found and not at_bound(found.values()):
         cooled = np.empty_like(main.scores)
         for seed, temperature in found.items():
             rows = main.seeds == seed

@@ -1,6 +1,6 @@
 """A score of every class for every row."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Self
 
@@ -9,15 +9,28 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from meddistill.evaluation.classification.calibration import (
+    CALIBRATION,
     TEMPERED,
+    at_bound,
     calibration_metrics,
     fit_temperature,
     tempered,
 )
 from meddistill.evaluation.classification.config import OperatingPoint
-from meddistill.evaluation.classification.metrics import MAIN, class_metrics, main_metric, predicted_share
+from meddistill.evaluation.classification.metrics import (
+    MAIN,
+    auc_metric,
+    class_metrics,
+    main_metric,
+    predicted_share,
+)
 from meddistill.evaluation.classification.operating import at_youden_point
-from meddistill.evaluation.classification.operating_points import at_threshold, setting_of, threshold
+from meddistill.evaluation.classification.operating_points import (
+    MEASURES,
+    at_threshold,
+    setting_of,
+    threshold,
+)
 from meddistill.evaluation.classification.pictures import class_exhibits
 from meddistill.evaluation.exhibits import AnyExhibit
 from meddistill.evaluation.predictions import (
@@ -31,10 +44,11 @@ from meddistill.evaluation.predictions import (
     words,
 )
 from meddistill.evaluation.results import ALL_ROWS
-from meddistill.evaluation.score import Mask, Score, by_modality
+from meddistill.evaluation.score import NOT_DEFINED, Mask, Score, by_modality
 from meddistill.evaluation.statistics.bootstrap import Replicates, Resampler, Weights
 
 VALIDATION: Final = "validation rows"
+BARE: Final = "bare cosines"  # of zero-shot classes: probabilities without the logit scale
 
 Places = NDArray[np.intp]
 Measure = Callable[[Places, Weights, Ints], Mapping[str, Replicates]]
@@ -46,9 +60,9 @@ class ClassPredictions(Predictions):
 
     `scores` [n, C] float64 (float32 rounds sure probabilities to 1 and so makes ties), `truth` [n] index into
     `classes`. A task that predicts the same rows several times tells them apart by `settings` ("" for the
-    main one) and `seeds`. Rows of the setting `VALIDATION` are those of the validation table, with
-    negative `rows`: they are not judged, but temperature and thresholds of the main setting (of the same
-    seed) are fitted on them.
+    main one) and `seeds`; under `BARE` only the area under the curves is told. Rows of the setting
+    `VALIDATION` are those of the validation table, with negative `rows`: they are not judged, but
+    temperature and thresholds of the main setting (of the same seed) are fitted on them.
 
     `probabilities` says that scores are meant as such, so that calibration can be judged; `ordinal` that the
     order of the classes means something; `positive` which class `operating_points` are about.
@@ -105,6 +119,11 @@ class ClassPredictions(Predictions):
             for seed in np.unique(validation.seeds)
             for rows in [validation.seeds == seed]
         }
+
+    def warnings(self) -> tuple[str, ...]:
+        """Whether the temperature is a bound of its search."""
+        bound = at_bound(self.temperatures().values())
+        return (f"not calibrated: {bound}",) if bound else ()
 
     def exhibits(self, model: str, task: str) -> tuple[AnyExhibit, ...]:
         """ROC curves, calibration before and after temperature, and the confusion matrix."""
@@ -185,6 +204,8 @@ class ClassPredictions(Predictions):
 
         def measure(rows: Places, weights: Weights, groups: Ints) -> Mapping[str, Replicates]:
             truth, scores = self.truth[rows], self.scores[rows]
+            if setting == BARE:  # nothing else depends on the scale, or is meant to be read without it
+                return {"auc": auc_metric(truth, scores, weights, groups)}
             found = class_metrics(truth, scores, weights, groups, ordinal=self.ordinal)
             return found | calibration_metrics(truth, scores, weights, groups) if calibrated else found
 
@@ -199,9 +220,13 @@ class ClassPredictions(Predictions):
         def measure(rows: Places, weights: Weights, groups: Ints) -> Mapping[str, Replicates]:
             truth = self.truth[rows]
             scores = tempered(self.scores[rows], found[int(self.seeds[rows[0]])])
-            auc = class_metrics(truth, scores, weights, groups)["auc"]
+            auc = auc_metric(truth, scores, weights, groups)
             return {"auc": auc, **calibration_metrics(truth, scores, weights, groups)}
 
+        bound = at_bound(found.values())
+        if bound:
+            names = ("auc", *CALIBRATION, "temperature")
+            return undefined(names, self.main, setting=TEMPERED, why=bound)
         patients = self.patients[self._mask(VALIDATION)]
         fitted = unresampled("temperature", list(found.values()), patients, setting=TEMPERED)
         return [*self._measured(resampler, self._mask(""), measure, TEMPERED), fitted]
@@ -221,6 +246,9 @@ class ClassPredictions(Predictions):
             }
             held = {seed: value for seed, value in chosen.items() if value is not None}
             if len(held) < len(chosen):
+                role = "validation" if self.validation is not None else ""
+                why = one_class_only(fitted.truth, self.classes, role=role)
+                scores += undefined(("threshold", *MEASURES), self.main, setting=setting, why=why)
                 continue
 
             def measure(
@@ -287,3 +315,24 @@ def unresampled(metric: str, values: Sequence[float], patients: Ints, *, setting
     mean = np.array([float(np.mean(values))])
     n, people = len(patients) // len(values), len(np.unique(patients))
     return Score(metric=metric, replicates=mean, n=n, patients=people, setting=setting, seeds=len(values))
+
+
+def undefined(metrics: Iterable[str], judged: Predictions, *, setting: str, why: str) -> list[Score]:
+    """Scores without a value on the `judged` rows, which say why."""
+    return [
+        Score(
+            metric=metric,
+            replicates=np.array([np.nan]),
+            n=len(np.unique(judged.rows)),
+            patients=len(np.unique(judged.patients)),
+            setting=setting,
+            note=NOT_DEFINED + why,
+        )
+        for metric in metrics
+    ]
+
+
+def one_class_only(truth: Ints, classes: Sequence[str], *, role: str = "") -> str:
+    """Words for rows (of `role`, "" for the tested ones) that are all of one class; "" where they are not."""
+    there = np.unique(truth)
+    return f"all {role or 'tested'} rows are of {classes[int(there[0])]}" if len(there) == 1 else ""

@@ -1,4 +1,4 @@
-"""Few-shot draws: k images of each class, nested."""
+"""Few-shot draws: k images of each class or label, nested."""
 
 import re
 from collections import defaultdict
@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from meddistill.data.draws import draw
 from meddistill.data.samples import Samples
 from meddistill.data.splits import Rows
 
-_SETTING: Final = re.compile(r"(\d+) shots? a class")
+_SETTING: Final = re.compile(r"(\d+) shots? a (?:class|label)")
 
 
 def few_shot(samples: Samples, labels: Sequence[str], shots: int, seed: int) -> Rows:
@@ -35,9 +36,19 @@ def few_shot(samples: Samples, labels: Sequence[str], shots: int, seed: int) -> 
     return np.array(sorted(taken), dtype=np.int64)
 
 
-def shots_setting(shots: int) -> str:
+def one_row_a_label(truth: NDArray[np.int64], labels: Sequence[str]) -> tuple[Rows, list[str]]:
+    """Rows of several labels as rows of one: each as often as it has labels, once under "" if it has none.
+
+    `truth` [n, L] is 1 where a label is there. Returns positions of rows, and the label of each.
+    """
+    present = truth == 1
+    rows, columns = np.nonzero(np.column_stack([present, ~present.any(axis=1)]))
+    return rows.astype(np.int64), [(*labels, "")[column] for column in columns]
+
+
+def shots_setting(shots: int, of: str = "class") -> str:
     """What the results call the setting."""
-    return f"{shots} shot{'' if shots == 1 else 's'} a class"
+    return f"{shots} shot{'' if shots == 1 else 's'} a {of}"
 
 
 def shots_of(setting: str) -> int | None:

@@ -10,8 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meddistill.errors import TableError
-from meddistill.evaluation.classification.config import KnnConfig, LinearProbeConfig, ZeroShotConfig
-from meddistill.evaluation.classification.predictions import VALIDATION, ClassPredictions
+from meddistill.evaluation.absent import absent_classes
+from meddistill.evaluation.classification.config import (
+    KnnConfig,
+    LinearProbeConfig,
+    OperatingPoint,
+    ZeroShotConfig,
+)
+from meddistill.evaluation.classification.predictions import VALIDATION, ClassPredictions, one_class_only
 from meddistill.evaluation.embeddings import Embeddings
 from meddistill.evaluation.tables import Part
 from meddistill.evaluation.task import Task
@@ -73,16 +79,35 @@ class ClassificationTask(Task[Labelled, ClassPredictions]):
         for label, patient in zip(labels, self.tested.patients.tolist(), strict=True):
             patients.setdefault(label, set()).add(patient)
         few = [name for name in sorted(patients) if len(patients[name]) < FEW_PATIENTS]
-        warnings = [
-            f"fewer than {FEW_PATIENTS} test patients of {', '.join(few)}: read its intervals with care"
-        ]
+        warnings = absent_classes(self.classes, self.truth(self.tested, self.classes, self.label).tolist())
+        if few:
+            warnings.append(
+                f"fewer than {FEW_PATIENTS} test patients of {', '.join(few)}: read its intervals with care"
+            )
+        warnings += self._unfitted()
         counts = Counter(labels)
         return {
             "classes": {
                 name: {"n": counts[name], "patients": len(patients[name])} for name in sorted(counts)
             },
-            "warnings": warnings if few else [],
+            "warnings": warnings,
         }
+
+    def _unfitted(self) -> list[str]:
+        """What cannot be fitted, or is fitted badly, on rows that are all of one class."""
+        role = "validation" if "validation" in self.parts else ""
+        part = self.parts[role] if role else self.tested
+        said = one_class_only(self.truth(part, self.classes, self.label), self.classes, role=role)
+        if not said:
+            return []
+        fitted = ["operating points are not defined"] if self._points else []
+        fitted += ["what is fitted on validation says little"] if role else []
+        return [f"{' and '.join(fitted)}: {said}"] if fitted else []
+
+    @property
+    def _points(self) -> tuple[OperatingPoint, ...]:
+        config = self.config
+        return () if isinstance(config, KnnConfig) else tuple(config.operating_points)
 
     @property
     def label(self) -> str:
@@ -116,7 +141,7 @@ class ClassificationTask(Task[Labelled, ClassPredictions]):
             probabilities=self.probabilities,
             ordinal=config.ordinal,
             positive=None if isinstance(config, KnnConfig) else config.positive,
-            operating_points=() if isinstance(config, KnnConfig) else tuple(config.operating_points),
+            operating_points=self._points,
         )
 
     def _validated(self, scores: NDArray[np.float64], *, seed: int = 0) -> Block:

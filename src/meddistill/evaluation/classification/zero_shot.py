@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meddistill.evaluation.classification.config import ZeroShotConfig
-from meddistill.evaluation.classification.predictions import ClassPredictions
+from meddistill.evaluation.classification.predictions import BARE, ClassPredictions
 from meddistill.evaluation.classification.task import Block, ClassificationTask
 from meddistill.evaluation.embeddings import Embeddings
 from meddistill.evaluation.predict import Floats, normalised
@@ -23,8 +23,11 @@ class ZeroShot(ClassificationTask[ZeroShotConfig]):
 
     A class vector is the normalised mean of its normalised prompt embeddings, as in CLIP and in
     `open_clip.build_zero_shot_classifier`. The logit scale is the model's own: macro AUC and the teacher mean
-    depend on it (balanced accuracy, accuracy and F1 do not), and bare cosines (scale 1) would not be what
-    the model was trained to say.
+    depend on it (balanced accuracy, accuracy and F1 of one model do not), and bare cosines (scale 1) would
+    not be what the model was trained to say.
+
+    UniMed-CLIP and MMKD-CLIP report macro AUC from a softmax of bare cosines. That one number is told beside
+    the others, as the setting "bare cosines", for comparison with theirs; of two classes both are the same.
 
     A validation table gives one more number, the temperature by which the logits are divided (`calibration`):
     it changes how sure the model is and never which class it chooses, so that balanced accuracy, accuracy and
@@ -50,19 +53,25 @@ class ZeroShot(ClassificationTask[ZeroShotConfig]):
     def predict(self, embeddings: Embeddings) -> ClassPredictions:
         """Class probabilities of every row."""
         vectors = class_vectors(embeddings, self.config.prompts())
-        blocks = [Block(part=self.tested, scores=self._scores(embeddings, vectors, self.tested))]
-        if "validation" in self.parts:
-            blocks.append(self._validated(self._scores(embeddings, vectors, self.parts["validation"])))
-        return self._predictions(self.classes, blocks)
-
-    def _scores(self, embeddings: Embeddings, vectors: Floats, part: Part) -> NDArray[np.float64]:
-        images = normalised(embeddings.images(part.samples, part.keys))
         scale = embeddings.model.logit_scale or DEFAULT_LOGIT_SCALE
-        return softmax(scale * (images @ vectors.T))
+        tested = _cosines(embeddings, vectors, self.tested)
+        blocks = [
+            Block(part=self.tested, scores=softmax(scale * tested)),
+            Block(part=self.tested, scores=softmax(tested), setting=BARE),
+        ]
+        if "validation" in self.parts:
+            known = _cosines(embeddings, vectors, self.parts["validation"])
+            blocks.append(self._validated(softmax(scale * known)))
+        return self._predictions(self.classes, blocks)
 
     def facts(self) -> dict[str, Any]:
         """Counts of classes, and which prompts were used."""
         return {**super().facts(), "prompts_sha256": self.config.prompts_sha256()}
+
+
+def _cosines(embeddings: Embeddings, vectors: Floats, part: Part) -> Floats:
+    cosines: Floats = normalised(embeddings.images(part.samples, part.keys)) @ vectors.T
+    return cosines
 
 
 def class_vectors(embeddings: Embeddings, prompts: Mapping[str, tuple[str, ...]]) -> Floats:

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from meddistill.evaluation.classification.label_predictions import LabelPredictions
 from meddistill.evaluation.classification.multilabel import MultilabelTask
 from meddistill.evaluation.classification.multilabel_config import ZeroShotMultilabelConfig
+from meddistill.evaluation.classification.predictions import VALIDATION
+from meddistill.evaluation.classification.task import Block
 from meddistill.evaluation.classification.zero_shot import class_vectors
 from meddistill.evaluation.embeddings import Embeddings
 from meddistill.evaluation.predict import Floats, normalised
@@ -27,6 +29,7 @@ class ZeroShotMultilabel(MultilabelTask[ZeroShotMultilabelConfig]):
     """
 
     needs_text = True
+    probabilities = False  # bare cosines rank, and say little about how sure a model is
 
     @property
     def tested(self) -> Part:
@@ -40,11 +43,12 @@ class ZeroShotMultilabel(MultilabelTask[ZeroShotMultilabelConfig]):
             class_vectors(embeddings, {label: pair[side] for label, pair in pairs.items()}) for side in (0, 1)
         )
         vectors = (present, absent)
+        blocks = [Block(part=self.tested, scores=self._scores(embeddings, vectors, self.tested))]
         validation = self.parts.get("validation")
-        return self._predictions(
-            self._scores(embeddings, vectors, self.tested),
-            None if validation is None else self._scores(embeddings, vectors, validation),
-        )
+        if validation is not None:
+            known = self._scores(embeddings, vectors, validation)
+            blocks.append(Block(part=validation, scores=known, setting=VALIDATION))
+        return self._predictions(blocks)
 
     def facts(self) -> dict[str, Any]:
         """Counts of labels, and which prompts were used."""

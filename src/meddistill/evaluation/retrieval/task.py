@@ -8,6 +8,7 @@ from typing import Any, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
+from meddistill.data.draws import draw
 from meddistill.data.keys import group_ids, text_keys
 from meddistill.evaluation.embeddings import Embeddings
 from meddistill.evaluation.predict import Floats, normalised
@@ -53,6 +54,9 @@ class Retrieval(Task[RetrievalConfig, RankPredictions]):
     never compete with one another. The rank of a query is that of its best right answer with similarity s:
     1 + (wrong answers above s) + ½ (wrong answers equal to s); a collapsed model so gets the middle rank.
     A caption that several patients share stands for each of them in equal parts.
+
+    With `pairs` the table is first cut down to n distinct pairs of image and caption, as M3AE does with ROCO
+    (2,000 shuffled test images). The pairs are those of the lowest hashes of seed, image and caption.
     """
 
     needs_text = True
@@ -60,8 +64,18 @@ class Retrieval(Task[RetrievalConfig, RankPredictions]):
 
     @property
     def tested(self) -> Part:
-        """The rows of the one table."""
-        return self.parts["table"]
+        """The rows of the one table, or those of the pairs that are drawn from it."""
+        return self._drawn
+
+    @cached_property
+    def _drawn(self) -> Part:
+        whole, wanted = self.parts["table"], self.config.pairs
+        if wanted is None:
+            return whole
+        pairs = _pairs(whole)
+        order = sorted(set(pairs), key=lambda pair: (draw("pair", wanted.seed, *pair), pair))
+        chosen = set(order[: wanted.n])
+        return whole.take([row for row, pair in enumerate(pairs) if pair in chosen])
 
     @cached_property
     def gallery(self) -> Gallery:
@@ -138,12 +152,27 @@ class Retrieval(Task[RetrievalConfig, RankPredictions]):
 
     def facts(self) -> dict[str, Any]:
         """The sizes of the galleries."""
-        gallery = self.gallery
-        return {
+        gallery, wanted = self.gallery, self.config.pairs
+        facts: dict[str, Any] = {
             "images": len(gallery.first_image),
             "texts": len(gallery.first_text),
             "pairs": len(self.tested),
         }
+        if wanted is None:
+            return facts
+        there = len(set(_pairs(self.parts["table"])))
+        short = f"fewer distinct pairs than the {wanted.n} asked for: all {there} are the gallery"
+        return {
+            **facts,
+            "drawn_from": there,
+            "draw_seed": wanted.seed,
+            "warnings": [short] if there < wanted.n else [],
+        }
+
+
+def _pairs(part: Part) -> list[tuple[str, str]]:
+    """Content keys of image and caption of every row."""
+    return list(zip(part.keys, text_keys(part.samples), strict=True))
 
 
 def best_ranks(queries: Floats, answers: Floats, positives: Sequence[Ints]) -> NDArray[np.float64]:

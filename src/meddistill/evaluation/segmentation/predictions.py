@@ -52,6 +52,13 @@ class MaskPredictions(Predictions):
             found += self._scores(resampler, mask, modality)
         return found
 
+    def main_score(self, resampler: Resampler) -> Score | None:
+        """Dice alone."""
+        fits = self._fits(np.ones(len(self.rows), dtype=bool))
+        if not fits:
+            return None
+        return self._score(resampler, MAIN, self.values[:, self.names.index(MAIN)], fits=fits, modality="")
+
     def exhibits(self, model: str, task: str) -> tuple[AnyExhibit, ...]:
         """The best, the median and the worst outline of the first seed, among images with the structure."""
         dice = self.values[:, self.names.index(MAIN)]
@@ -119,10 +126,13 @@ class MaskPredictions(Predictions):
             marked, truth = self.given_pixels > 0, self.truth_pixels > 0
             values[MISSED] = np.where(truth, (~marked).astype(np.float64), np.nan)
             values[INVENTED] = np.where(truth, np.nan, marked.astype(np.float64))
-        fits = [np.flatnonzero(mask & (self.seeds == seed)) for seed in np.unique(self.seeds[mask])]
+        fits = self._fits(mask)
         return [
             self._score(resampler, name, each, fits=fits, modality=modality) for name, each in values.items()
         ]
+
+    def _fits(self, mask: Mask) -> list[NDArray[np.intp]]:
+        return [np.flatnonzero(mask & (self.seeds == seed)) for seed in np.unique(self.seeds[mask])]
 
     def _score(
         self,

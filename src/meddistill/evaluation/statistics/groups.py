@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from meddistill.evaluation.predictions import Predictions, Rate
-from meddistill.evaluation.score import Mask, Score
+from meddistill.evaluation.score import UNDEFINED, Mask, Score
 from meddistill.evaluation.statistics.bootstrap import (
     DECIMALS,
     Replicates,
@@ -22,7 +22,6 @@ from meddistill.evaluation.statistics.bootstrap import (
 from meddistill.evaluation.statistics.records import GroupGap, GroupScore
 
 BLANK = "rows whose group is not known"
-UNDEFINED = "not defined on these rows"
 
 
 @dataclass(frozen=True, kw_only=True)
