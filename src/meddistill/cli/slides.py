@@ -27,7 +27,10 @@ DEFAULT_WHICH: Final = Which()
 
 
 def tile(
-    slides: Annotated[list[Path], Parameter(help="Slides that OpenSlide reads: .svs, .ndpi, .mrxs, .tif …")],
+    slides: Annotated[
+        list[Path],
+        Parameter(help="Files that OpenSlide reads, one or more: .svs, .ndpi, .mrxs …"),
+    ],
     /,
     *,
     out: Annotated[Path, Parameter(help="Gets a folder of PNG tiles for each slide, and tiles.csv.")],

@@ -155,6 +155,9 @@ def test_label_fractions_are_dumped_beside_the_whole(world: Path, tmp_path: Path
     found = _predict(task, ColourModel(noise=0.5), tmp_path)
     n = len(task.tested)
     assert found.settings == ("",) * n + ("30 % of training patients",) * 2 * n
+    assert not any("the main numbers" in each for each in task.facts()["warnings"])
+    few = _task(world, tmp_path, kind="linear_probe", **roles, fractions=[0.3])
+    assert "the main numbers are of 30 % of training patients" in few.facts()["warnings"]
     assert found.seeds.tolist() == [0] * 2 * n + [1] * n
     assert not np.allclose(found.scores[n : 2 * n], found.scores[2 * n :])
     np.testing.assert_array_equal(found.truth[:n], found.truth[n : 2 * n])

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,16 @@ def test_facts_say_by_which_rules(results: Results) -> None:
     assert (facts["empty"], facts["unit"]) == ("score", "px")
     assert facts["surfaces"].startswith("monai 1.")
     assert any("fewer than 5 test patients with the structure" in each for each in results.warnings)
+
+
+def test_no_tested_image_with_the_structure_is_told(discs: Path) -> None:
+    built = _build(discs)
+    masks = built.masks["test"]
+    none = replace(masks, pixels=(0,) * len(masks))
+    built.__dict__["masks"] = {**built.masks, "test": none}
+    assert built.facts()["warnings"] == [
+        "no tested image has the structure: nothing is told of how well it is found"
+    ]
 
 
 def test_the_dump_s_numbers_are_those_of_the_masks(discs: Path, tmp_path: Path) -> None:

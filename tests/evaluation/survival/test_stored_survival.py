@@ -101,7 +101,7 @@ def test_several_pictures_of_a_slide_count_it_once(tmp_path: Path) -> None:
     _with_column(folder / "slices.csv", "slide", [f"s{number // 2}" for number in range(12)])
     for number in range(6):
         _write_tiles(folder / "uni" / f"s{number}.h5", np.full((2, 1), number))
-    task = _task(folder, **STORED)
+    task = _task(folder, **STORED, folds=2, inner_folds=2)
     task.check()
     assert (task.slides.names, task.slides.rows) == (tuple(f"s{n}" for n in range(6)), (1, 3, 5, 7, 9, 11))
     assert not any("models see one picture" in line for line in task.facts()["warnings"])

@@ -328,7 +328,7 @@ def test_a_blank_stratum_is_refused_by_row(tmp_path: Path) -> None:
     world = write_two_projects(tmp_path, 6)
     path = world / "p.csv"
     path.write_text(path.read_text().replace("GBM", "", 1))
-    with pytest.raises(TableError, match=r"`project` must not be blank; it does not in row 2"):
+    with pytest.raises(TableError, match=r"`project` must not be blank; it is blank in row 2"):
         _task(world, strata="project").check()
 
 

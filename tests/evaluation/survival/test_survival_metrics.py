@@ -9,6 +9,7 @@ from cohorts import cohort, outcome
 
 from meddistill.evaluation.survival.kaplan_meier import censoring
 from meddistill.evaluation.survival.metrics import (
+    LEAST_OBSERVED,
     Judged,
     concordance,
     horizon_auc,
@@ -65,6 +66,38 @@ def test_all_metrics_are_those_of_scikit_survival(ties: bool) -> None:
     assert found["auc_at_6"][0] == pytest.approx(areas[1], abs=1e-6)
     assert found["mean_auc"][0] == pytest.approx(areas.mean(), abs=1e-6)
     assert found["integrated_brier"][0] == pytest.approx(brier, abs=1e-6)
+
+
+def test_unos_c_ends_where_few_are_observed() -> None:
+    """One late event must not decide it: scikit-survival's, truncated at the time where G falls below 0.1."""
+    random = np.random.default_rng(3)
+    died, left = random.exponential(12, 200), random.exponential(5, 200)
+    times, events = np.minimum(died, left).round(2), died <= left
+    times[-1], events[-1] = times.max() + 1, True
+    risks = -died + random.normal(scale=4, size=200)
+    risks[-1] = risks.max() + 1  # the last of all, called the first
+    curve = censoring(times, events)
+    n = len(times)
+    judged = Judged(
+        times=times,
+        events=events,
+        risks=risks,
+        folds=np.zeros(n, dtype=np.int64),
+        strata=np.zeros(n, dtype=np.int64),
+        censoring=np.where(times < times.max(), curve(times), 0.0),
+        reach=np.full(n, times.max()),
+        survival=np.ones((n, 1)),
+        censoring_at=np.ones((n, 1)),
+        grid=np.array([1.0]),
+    )
+    late = np.sort(times[curve(times) < LEAST_OBSERVED])[0]
+    assert events[times >= late].sum() > 2
+    y = outcome(times, events)
+    oracle = oracles.concordance_index_ipcw(y, y, risks, tau=late)[0]
+    whole = oracles.concordance_index_ipcw(y, y, risks)[0]
+    found = concordance(judged, _ones(n))["uno_c"][0]
+    assert found == pytest.approx(oracle, abs=1e-6)
+    assert abs(whole - oracle) > 0.01
 
 
 def test_concordance_is_that_of_torchsurv() -> None:

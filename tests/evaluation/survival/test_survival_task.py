@@ -16,6 +16,7 @@ from meddistill.evaluation.evaluate import evaluate
 from meddistill.evaluation.families import build_task
 from meddistill.evaluation.predictions import SampleNames
 from meddistill.evaluation.results import MEAN_TASK, TEACHER_MEAN, Results
+from meddistill.evaluation.suite_check import check_tasks
 from meddistill.evaluation.survival.fitting import Outcomes, out_of_fold
 from meddistill.evaluation.survival.predictions import SurvivalPredictions
 from meddistill.evaluation.survival.task import CLINICAL_ONLY, RANDOM_FEATURES, WITH_CLINICAL, Survival
@@ -98,6 +99,16 @@ def test_facts_and_warnings(results: Results) -> None:
     assert results.tasks[0].n == 80
     few = facts["events"] < 20
     assert any("a C-index is uncertain" in warning for warning in results.warnings) is few
+
+
+def test_a_group_of_few_events_says_so(folder: Path) -> None:
+    path = next((folder / "predictions" / "death").glob("student.parquet"))
+    dump = read_predictions(path)
+    assert isinstance(dump, SurvivalPredictions)
+    died = np.unique(dump.rows[dump.events])
+    assert dump.lacks(np.ones(len(dump.rows), dtype=bool)) == ""
+    assert dump.lacks(np.isin(dump.rows, died[:1])) == "1 event: a C-index of few pairs"
+    assert dump.lacks(~dump.events) == "0 events: a C-index of few pairs"
 
 
 def test_curves_of_the_risk_groups(results: Results) -> None:
@@ -255,7 +266,7 @@ def test_one_or_two_patients_are_no_error(tmp_path: Path, patients: int) -> None
 @pytest.mark.parametrize(
     ("column", "value", "words"),
     [
-        (1, "soon", "`months` must be a number from 0; it does not in row"),
+        (1, "soon", "`months` must be a number from 0; it is something else in row"),
         (1, "-1", "`months` must be a number from 0"),
         (1, "nan", "`months` must be a number from 0"),
         (2, "2", "`died` must be 1 "),
@@ -318,6 +329,25 @@ def test_the_config_names_its_table_and_columns() -> None:
     (task,) = suite(site="site", where={"kept": "1"}).tasks
     assert task.tables() == {"table": "slices"}
     assert task.columns() == {"months", "died", "age", "sex", "site", "kept"}
+
+
+def test_an_outcome_is_no_clinical_column() -> None:
+    for column in ("months", "died"):
+        with pytest.raises(ValueError, match=f"must not hold the outcome itself; got {column}"):
+            suite(clinical=["age", column])
+
+
+def test_fewer_events_than_folds_are_refused(tmp_path: Path) -> None:
+    folder = write_patients(tmp_path, patients=12)
+    table = folder / "patients.csv"
+    header, *lines = table.read_text().splitlines()
+    rows = [line.split(",") for line in lines]
+    for number, row in enumerate(rows):
+        row[2] = str(int(number < 1))
+    table.write_text("\n".join([header, *(",".join(row) for row in rows)]) + "\n")
+    config = suite()
+    with pytest.raises(ConfigError, match=r"no more than the events, one a fold; got 1 event among 12"):
+        check_tasks(config, SuiteTables(config, base=folder))
 
 
 def test_a_model_must_not_have_the_name_of_a_baseline(world: Path, tmp_path: Path) -> None:

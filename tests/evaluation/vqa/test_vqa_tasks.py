@@ -56,6 +56,19 @@ def test_vocabularies_and_their_coverage(asked: Path, tmp_path: Path) -> None:
     assert "read from the test table" in found["all"][2][0]
 
 
+def test_answers_that_nobody_can_give_are_refused(asked: Path, tmp_path: Path) -> None:
+    lines = (asked / "questions.csv").read_text().splitlines()
+    changed = [
+        line.replace(",Yes,", ",si,").replace(",no,", ",non,").replace("The ", "la ") for line in lines
+    ]
+    kept = [new if line.endswith(",test") else line for line, new in zip(lines, changed, strict=True)]
+    (asked / "foreign.csv").write_text("\n".join(kept) + "\n")
+    tables = {split: table(split, table="foreign.csv") for split in ("train", "val", "test")}
+    task = task_of(asked, tmp_path, CLOSED_SET, tables=tables)
+    with pytest.raises(TableError, match="right answer among the .* that can be given .*; none has"):
+        task.check()
+
+
 def test_sources_of_answers_name_the_first_row(asked: Path, tmp_path: Path) -> None:
     task = task_of(asked, tmp_path, CLOSED_SET)
     with (asked / "questions.csv").open() as handle:

@@ -89,6 +89,7 @@ class LinearProbe(ProbeTask[LinearProbeConfig]):
         facts = {**super().facts(), **learnt}
         counts = Counter(train.labels(self.config.label))
         facts["warnings"] += shortages({name: counts[name] for name in self.classes}, self.config.shots)
+        facts["warnings"] += not_all_labels(self.config.fractions)
         return facts
 
     def _features(self, embeddings: Embeddings, part: Part) -> Matrix:
@@ -113,6 +114,12 @@ class LinearProbe(ProbeTask[LinearProbeConfig]):
         for shots in self.config.shots:
             for seed in range(self.config.seeds):
                 yield shots_setting(shots), seed, few_shot(part.samples, labels, shots, seed)
+
+
+def not_all_labels(fractions: Sequence[float]) -> list[str]:
+    """A warning where the main numbers are of a fraction."""
+    largest = max(fractions)
+    return [] if largest == 1 else [f"the main numbers are of {fraction_setting(largest)}"]
 
 
 def fraction_setting(fraction: float) -> str:

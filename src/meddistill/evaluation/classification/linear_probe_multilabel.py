@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 from meddistill.data.splits import label_fraction
 from meddistill.evaluation.classification.label_metrics import AUC, UNKNOWN, label_metrics
 from meddistill.evaluation.classification.label_predictions import LabelPredictions
-from meddistill.evaluation.classification.linear_probe import Matrix, fraction_setting, logistic, scaling
+from meddistill.evaluation.classification.linear_probe import (
+    Matrix,
+    fraction_setting,
+    logistic,
+    not_all_labels,
+    scaling,
+)
 from meddistill.evaluation.classification.multilabel import MultilabelTask
 from meddistill.evaluation.classification.multilabel_config import LinearProbeMultilabelConfig
 from meddistill.evaluation.classification.predictions import VALIDATION
@@ -85,7 +91,7 @@ class LinearProbeMultilabel(MultilabelTask[LinearProbeMultilabelConfig]):
             facts["warnings"].append(f"nothing to learn of {', '.join(one)}: training rows are all alike")
         counts = dict(zip(self.config.names(), (truth == 1).sum(axis=0).tolist(), strict=True))
         there = {label: count for label, count in counts.items() if count}
-        facts["warnings"] += shortages(there, self.config.shots)
+        facts["warnings"] += shortages(there, self.config.shots) + not_all_labels(self.config.fractions)
         return {**facts, "train_n": len(train), "train_patients": len(np.unique(train.patients))}
 
     def _features(self, embeddings: Embeddings, part: Part) -> Matrix:

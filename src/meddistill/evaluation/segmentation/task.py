@@ -152,6 +152,8 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
         without = sum(not pixels for pixels in tested.pixels)
         patients = np.unique(self.tested.patients[np.array(tested.pixels) > 0])
         few = f"fewer than {_FEW_PATIENTS} test patients with the structure: read its intervals with care"
+        if not len(patients):
+            few = "no tested image has the structure: nothing is told of how well it is found"
         return {
             "foreground": self.config.foreground or "all but 0",
             "decoder": self.config.decoder,

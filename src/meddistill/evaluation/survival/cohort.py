@@ -110,11 +110,19 @@ class _Reading:
     ) -> Sequence[Value]:
         """One value a patient; a cell that cannot be read becomes a mistake and the default."""
         samples = self.part.samples
-        found = [read(samples.columns[name][row]) for row in self.first]
-        wrong = [samples.rows[row] for row, value in zip(self.first, found, strict=True) if value is None]
+        cells = [samples.columns[name][row] for row in self.first]
+        found = [read(cell) for cell in cells]
+        wrong: list[int] = []
+        blank: list[int] = []
+        for row, cell, value in zip(self.first, cells, found, strict=True):
+            if value is None:
+                (wrong if cell.strip() else blank).append(samples.rows[row])
         if wrong:
-            do = "Mend or leave out these rows."
-            self.mistakes.append(f"`{name}` must {rule}; it does not in {name_rows(wrong)}. {do}")
+            got = f"it is something else in {name_rows(wrong)}"
+            self.mistakes.append(f"`{name}` must {rule}; {got}. Mend these cells, or leave out the rows.")
+        if blank:
+            do = "Fill them, or leave out the rows; a column of a table of patients lacks these patients."
+            self.mistakes.append(f"`{name}` must {rule}; it is blank in {name_rows(blank)}. {do}")
         return [default if value is None else value for value in found]
 
 

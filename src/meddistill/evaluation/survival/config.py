@@ -87,6 +87,14 @@ class SurvivalConfig(TaskConfig):
         return value
 
     @model_validator(mode="after")
+    def _outcome_not_known(self) -> "SurvivalConfig":
+        told = sorted({self.time, self.event}.intersection(self.clinical))
+        if told:
+            msg = f"`clinical` must not hold the outcome itself; got {', '.join(told)}."
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
     def _slides_of_files(self) -> "SurvivalConfig":
         if self.slide is not None and not self.stored:
             msg = f"`slide` names files of `stored`, which must be given; got `slide: {self.slide}` alone."

@@ -22,6 +22,7 @@ Ints = NDArray[np.int64]
 MAIN: Final = "c_index"
 # As in scikit-survival, so that numbers agree where a library's rounding makes risks nearly equal.
 TIED: Final = 1e-8
+LEAST_OBSERVED: Final = 0.1  # of the patients, who are not censored yet
 _CHUNK: Final = 512
 
 
@@ -95,10 +96,13 @@ def concordance(judged: Judged, weights: Floats) -> dict[str, Replicates]:
 
     A pair (i, j) is comparable when i's event comes before time_j, or at time_j where j was censored; it is
     concordant when risk_i > risk_j, and counts half where the risks are equal. Uno's C gives the pairs of i
-    the weight 1 / G(time_i)², so that it does not depend on who was censored when.
+    the weight 1 / G(time_i)², so that it does not depend on who was censored when. It is truncated, as Uno
+    et al. ask, where G falls below `LEAST_OBSERVED`: later events would each weigh a hundred times as much as
+    the first ones, and one of them decide the number.
     """
     tops, bottoms = np.zeros((2, len(weights))), np.zeros((2, len(weights)))
-    factors = np.stack([np.ones(len(judged.times)), judged.case_weights**2])
+    told = judged.censoring >= LEAST_OBSERVED
+    factors = np.stack([np.ones(len(judged.times)), np.where(told, judged.case_weights**2, 0.0)])
     for rows in _by_cell(judged.cells):
         part, shares = judged.take(rows), weights[:, rows]
         died = np.flatnonzero(part.events)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,9 @@ from meddistill.evaluation.survival.curves import risk_group_curves
 from meddistill.evaluation.survival.metrics import MAIN, Judged, concordance, survival_metrics
 
 Floats = NDArray[np.float64]
+
+
+_FEW_EVENTS: Final = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,13 @@ class SurvivalPredictions(Predictions):
         """The C-index from images alone, without the other metrics."""
         images = np.array([not setting for setting in self.settings], dtype=bool)
         return self._scores(resampler, images, main_only=True)[0] if images.any() else None
+
+    def lacks(self, mask: Mask) -> str:
+        """Few events: a C-index of a handful of pairs."""
+        counted = {row for row, event in zip(self.rows[mask], self.events[mask], strict=True) if event}
+        if len(counted) >= _FEW_EVENTS:
+            return ""
+        return f"{len(counted)} event{'' if len(counted) == 1 else 's'}: a C-index of few pairs"
 
     def exhibits(self, model: str, task: str) -> tuple[SurvivalCurve, ...]:
         """Kaplan-Meier curves of the two risk groups, in the first division and from images alone."""

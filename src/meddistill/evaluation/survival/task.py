@@ -8,6 +8,7 @@ from typing import Any, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
+from meddistill.errors import ConfigError
 from meddistill.evaluation.bags.stored import file_facts, other_inputs, stored_files
 from meddistill.evaluation.embeddings import Embeddings
 from meddistill.evaluation.lazily import Lazily
@@ -84,11 +85,20 @@ class Survival(Task[SurvivalConfig, SurvivalPredictions]):
     def check(self) -> None:
         """Raise TableError for rows that cannot be read, and for absent files of stored features.
 
-        Raises ConfigError for a plan that the rows do not allow.
+        Raises ConfigError for a plan that the rows do not allow, and for fewer events than folds.
         """
         make_plan(self.cohort, self.config)
         for name in self.config.stored:
             self._files(name)
+        events, folds = int(self.cohort.events.sum()), self.config.folds
+        if events < folds:
+            rule = (
+                f"`folds` must be no more than the events, one a fold; got {events} "
+                f"event{'' if events == 1 else 's'} among {len(self.cohort)} patients in {folds} folds. Take "
+                "fewer folds, longer follow-up or another event."
+            )
+            subject = f"task {self.name}"
+            raise ConfigError(subject, [rule])
 
     def predict(self, embeddings: Embeddings) -> SurvivalPredictions:
         """Out of fold, from images alone and, where there are clinical columns, from both."""

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from meddistill.errors import TableError
 from meddistill.evaluation.embeddings import Embeddings
 from meddistill.evaluation.tables import Part
 from meddistill.evaluation.task import Task
@@ -56,6 +57,12 @@ class VqaTask(Task[Asked, VqaPredictions]):
         """Raise TableError for blank questions or answers, and for answer types that are none."""
         for role in self.parts:
             _ = self.asked[role]
+        if not self.answerable.any():
+            rule = (
+                f"some test questions must have their right answer among the {len(self.vocabulary)} that can "
+                f"be given ({self.policy_in_words}); none has. Look at `answer`, or widen the answers."
+            )
+            raise TableError(self.tested.subject, [rule])
 
     def combine(
         self,
