@@ -65,7 +65,7 @@ def test_answers_that_nobody_can_give_are_refused(asked: Path, tmp_path: Path) -
     (asked / "foreign.csv").write_text("\n".join(kept) + "\n")
     tables = {split: table(split, table="foreign.csv") for split in ("train", "val", "test")}
     task = task_of(asked, tmp_path, CLOSED_SET, tables=tables)
-    with pytest.raises(TableError, match="right answer among the .* that can be given .*; none has"):
+    with pytest.raises(TableError, match=r"right answer among the .* that can be given .*; none has"):
         task.check()
 
 
