@@ -7,9 +7,10 @@ from meddistill.progress import Advance
 
 
 class ToldProgress:
-    """Bars by label: their unit, their length, and how far they came."""
+    """Bars by label: their unit, their length, and how far they came; and every line that was said."""
 
     def __init__(self) -> None:
+        self.said: list[str] = []
         self.bars: dict[str, tuple[str, int, int]] = {}
 
     @contextmanager
@@ -22,4 +23,5 @@ class ToldProgress:
         yield advance
 
     def say(self, message: str) -> None:
-        """Nothing is kept of it."""
+        """One line."""
+        self.said.append(message)

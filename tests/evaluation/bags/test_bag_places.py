@@ -1,8 +1,6 @@
 """Maps of attention, places in tables and stored features, and what a touched file makes again."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +20,8 @@ from meddistill.evaluation.exhibits import BagAttention
 from meddistill.evaluation.results import Results
 from meddistill.evaluation.suite_check import check_tasks
 from meddistill.evaluation.tables import SuiteTables
-from meddistill.progress import Advance, SilentProgress
-
-
-class Told(SilentProgress):
-    """Progress that keeps how far every task came."""
-
-    def __init__(self) -> None:
-        self.tasks: dict[str, list[int]] = {}
-
-    @contextmanager
-    def track(self, label: str, total: int, *, unit: str = "images", done: int = 0) -> Iterator[Advance]:
-        shown = self.tasks[f"{label} ({unit})"] = [total, done]
-
-        def advance(count: int) -> None:
-            shown[1] += count
-
-        yield advance
+from meddistill.progress import SilentProgress
+from told_progress import ToldProgress
 
 
 def _uniform(places: list[tuple[int, int]], **more: Any) -> Any:
@@ -108,7 +91,7 @@ def _placed(folder: Path, *, bad: str = "") -> Path:
     return world
 
 
-def _evaluate(world: Path, folder: Path, progress: Told | None = None, **more: Any) -> Results:
+def _evaluate(world: Path, folder: Path, progress: ToldProgress | None = None, **more: Any) -> Results:
     suite = bag_suite(bag="slide", epochs=2, seeds=2, **more)
     models = [ColourModel(), ColourModel("sharp", "teacher", seed=1), ColourModel("b", "teacher", noise=0.5)]
     return evaluate(models, suite, base=world, folder=folder, progress=progress or SilentProgress())
@@ -116,9 +99,9 @@ def _evaluate(world: Path, folder: Path, progress: Told | None = None, **more: A
 
 def test_places_go_from_the_table_to_the_exhibits(tmp_path: Path) -> None:
     world = _placed(tmp_path)
-    told = Told()
+    told = ToldProgress()
     results = _evaluate(world, tmp_path / "out", told, place=["x", "y"])
-    assert told.tasks["student: diagnosis (epochs)"] == [4, 4]
+    assert told.bars["student: diagnosis"] == ("epochs", 4, 4)
     shown = [each for each in results.exhibits if isinstance(each, BagAttention)]
     assert {each.model for each in shown} == {"student", "sharp", "b", "teacher mean"}
     for each in shown:

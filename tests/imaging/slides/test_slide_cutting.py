@@ -2,8 +2,6 @@
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,31 +11,11 @@ from tiny_slide import write_slide
 from meddistill.errors import UserError
 from meddistill.imaging.slides import TileOptions, cut_slides, cutting, known_slides, tiles_table
 from meddistill.imaging.slides.slide import Slide
-from meddistill.progress import Advance
+from told_progress import ToldProgress
 
 pytest.importorskip("openslide")
 OPTIONS = TileOptions(size=32, mpp=0.5)
 TABLE = "tiles.csv"
-
-
-class Told:
-    """Progress that keeps what it was told."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.tasks: dict[str, list[int]] = {}
-
-    @contextmanager
-    def track(self, label: str, total: int, *, unit: str = "images", done: int = 0) -> Iterator[Advance]:
-        shown = self.tasks[f"{label} ({unit})"] = [total, done]
-
-        def advance(count: int) -> None:
-            shown[1] += count
-
-        yield advance
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
 
 
 @pytest.fixture
@@ -51,9 +29,9 @@ def slides(tmp_path: Path) -> list[Path]:
     return found
 
 
-def _cut(slides: list[Path], out: Path, options: TileOptions = OPTIONS) -> Told:
+def _cut(slides: list[Path], out: Path, options: TileOptions = OPTIONS) -> ToldProgress:
     """Cut and write the table, as the verb does."""
-    told = Told()
+    told = ToldProgress()
     cut = cut_slides(slides, out, options, progress=told)
     (out / TABLE).write_bytes(tiles_table(cut, known_slides(slides, None), mpp=options.mpp))
     return told
@@ -86,9 +64,9 @@ def test_what_was_stopped_goes_on(
 ) -> None:
     told = _cut(slides, tmp_path / "whole")
     assert told.said == []
-    assert told.tasks == {
-        "slides (slides)": [4, 4],
-        **{f"slide {n} of 4 (tiles)": [n, n] for n in (1, 2, 3, 4)},
+    assert told.bars == {
+        "slides": ("slides", 4, 4),
+        **{f"slide {n} of 4": ("tiles", n, n) for n in (1, 2, 3, 4)},
     }
     out = tmp_path / "stopped"
     _killed(slides, out, monkeypatch, at="s2", tile=2)
@@ -97,7 +75,7 @@ def test_what_was_stopped_goes_on(
     assert len(times) == 1 + 2 + 2
     told = _cut(slides, out)
     assert told.said == ["done already: 2 of 4 slides"]
-    assert set(told.tasks) == {"slides (slides)", "slide 3 of 4 (tiles)", "slide 4 of 4 (tiles)"}
+    assert set(told.bars) == {"slides", "slide 3 of 4", "slide 4 of 4"}
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert _content(out) == _content(tmp_path / "whole")
 
@@ -156,7 +134,7 @@ def test_other_options_leave_nothing_of_the_first(
 
 def test_a_slide_without_tissue_is_finished_too(tmp_path: Path) -> None:
     blank = write_slide(tmp_path / "blank.tif", np.full((128, 128, 3), 240, np.uint8))
-    assert _cut([blank], tmp_path / "out").tasks["slide 1 of 1 (tiles)"] == [0, 0]
+    assert _cut([blank], tmp_path / "out").bars["slide 1 of 1"] == ("tiles", 0, 0)
     assert _cut([blank], tmp_path / "out").said == ["done already: 1 of 1 slides"]
     assert (tmp_path / "out" / TABLE).read_text().count("\n") == 1
 

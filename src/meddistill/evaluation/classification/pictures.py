@@ -1,7 +1,7 @@
 """What the report draws of classifications: curves and confusion matrices, from the dump."""
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +11,45 @@ from meddistill.evaluation.classification.metrics import predicted_share
 from meddistill.evaluation.classification.roc import Roc, mean_roc, roc, thinned
 from meddistill.evaluation.exhibits import AnyExhibit, CalibrationCurve, Confusion, RocCurve
 
-if TYPE_CHECKING:
-    from meddistill.evaluation.classification.label_predictions import LabelPredictions
-    from meddistill.evaluation.classification.predictions import ClassPredictions
-
 MACRO: Final = "macro"
 MOST_CURVES: Final = 20
 MOST_CLASSES: Final = 30
 _DIGITS: Final = 4
 
 
-def class_exhibits(predictions: "ClassPredictions", *, model: str, task: str) -> tuple[AnyExhibit, ...]:
+class _Rows(Protocol):
+    """Truth and scores of rows; `main` is those of the main setting."""
+
+    @property
+    def main(self) -> Self: ...
+    @property
+    def truth(self) -> NDArray[np.int64]: ...
+    @property
+    def scores(self) -> NDArray[np.float64]: ...
+
+
+class OfClasses(_Rows, Protocol):
+    """Rows of one class each, [n] and [n, C]."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def positive(self) -> str | None: ...
+    @property
+    def probabilities(self) -> bool: ...
+    @property
+    def seeds(self) -> NDArray[np.int64]: ...
+    def temperatures(self) -> Mapping[int, float]: ...
+
+
+class OfLabels(_Rows, Protocol):
+    """Rows of several labels, [n, L]; truth is negative where it is not known."""
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+
+
+def class_exhibits(predictions: OfClasses, *, model: str, task: str) -> tuple[AnyExhibit, ...]:
     """Of the main setting, all seeds together: ROC curves, calibration, confusion.
 
     With two classes there is one curve, that of the positive class (without one named, of the second); with
@@ -36,7 +64,7 @@ def class_exhibits(predictions: "ClassPredictions", *, model: str, task: str) ->
     )
 
 
-def label_exhibits(predictions: "LabelPredictions", *, model: str, task: str) -> tuple[AnyExhibit, ...]:
+def label_exhibits(predictions: OfLabels, *, model: str, task: str) -> tuple[AnyExhibit, ...]:
     """A ROC curve for each label whose rows have both values, and their mean (`macro`)."""
     main = predictions.main
     named = {}
@@ -48,7 +76,7 @@ def label_exhibits(predictions: "LabelPredictions", *, model: str, task: str) ->
     return tuple(_curves(named, model=model, task=task))
 
 
-def _of_classes(main: "ClassPredictions") -> dict[str, Roc]:
+def _of_classes(main: OfClasses) -> dict[str, Roc]:
     columns: Sequence[int] = range(len(main.classes))
     if len(main.classes) == 2:
         columns = [main.classes.index(main.positive or main.classes[1])]
@@ -65,7 +93,7 @@ def _curves(named: dict[str, Roc], *, model: str, task: str) -> Iterator[RocCurv
         yield RocCurve(model=model, task=task, label=label, fpr=fpr, tpr=tpr, auc=curve.auc)
 
 
-def _calibration(predictions: "ClassPredictions", *, model: str, task: str) -> Iterator[CalibrationCurve]:
+def _calibration(predictions: OfClasses, *, model: str, task: str) -> Iterator[CalibrationCurve]:
     if not predictions.probabilities:
         return
     main = predictions.main
@@ -91,7 +119,7 @@ def _calibration(predictions: "ClassPredictions", *, model: str, task: str) -> I
         )
 
 
-def _confusion(main: "ClassPredictions", *, model: str, task: str) -> Iterator[Confusion]:
+def _confusion(main: OfClasses, *, model: str, task: str) -> Iterator[Confusion]:
     classes = len(main.classes)
     if classes > MOST_CLASSES:
         return
