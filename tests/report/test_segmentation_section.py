@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from report_data import report_data, results
+from report_data import report_data, results, with_reference
 
 from meddistill.evaluation.exhibits import MaskExample
 from meddistill.evaluation.results import Result, Results, TaskFacts
@@ -129,3 +129,24 @@ def test_the_whole_report() -> None:
     assert "best of the student, Dice 0.950" in withheld
     assert 'class="outline"' not in withheld
     assert '<section id="segmentation">' not in render(report_data())
+
+
+def test_the_tasks_own_baselines_stand_below_the_models_and_are_never_the_best() -> None:
+    found = with_reference(_results(masks=False), "mean training mask", "polyp_outline", dice=0.99)
+    (part,) = segmentation(found, None, looks(found))
+    assert [(title.name, title.muted) for title, _ in part.matrix.rows] == [
+        ("student", False), ("skin", False), ("mean training mask", True),
+    ]  # fmt: skip
+    dice = [(cells[0].value, cells[0].best) for _, cells in part.matrix.rows]
+    assert dice == [("0.800", False), ("0.900", True), ("0.990", False)]
+
+
+def test_a_model_without_a_number_says_why() -> None:
+    found = _results(masks=False)
+    note = "not applicable: the model has no patch tokens"
+    row = next(row for row in found.results if row.model == "student" and row.metric == "dice")
+    lacking = row.model_copy(update={"model": "skin", "value": None, "note": note})
+    others = [each for each in found.results if (each.model, each.task) != ("skin", "polyp_outline")]
+    (part,) = segmentation(found.model_copy(update={"results": (*others, lacking)}), None, looks(found))
+    cells = {title.name: row for title, row in part.matrix.rows}
+    assert (cells["skin"][0].value, cells["skin"][0].interval) == ("–", "no patch tokens")

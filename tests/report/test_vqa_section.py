@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from report_data import report_data, results
+from report_data import report_data, results, with_reference
 from test_report import PIXEL, Page
 
 from meddistill.evaluation.config import SuiteConfig
@@ -136,3 +136,17 @@ def test_a_recipe_gathers_what_exhibits_name_with_every_tasks_own_columns(
     }
     assert set(examples.pictures) == {("test", 3), ("test", 5), ("test", 6)}
     assert questions_from(suite, tmp_path, results()) == Examples()
+
+
+def test_the_tasks_own_baselines_stand_below_the_models(found: Results) -> None:
+    whole = with_reference(found, "most frequent answer", "asked", accuracy=0.75)
+    (table,) = vqa_tables(whole, None, looks(whole))
+    names = [(title.name, title.muted) for title, _ in table.matrix.rows]
+    assert names == [
+        ("student", False), ("radiology", False), ("skin", False), ("most frequent answer", True),
+    ]  # fmt: skip
+    assert table.matrix.rows[-1][1][0].value == "0.750"
+    page = render(report_data(results=whole))
+    section = page[page.index('<section id="vqa">') :]
+    row = next(line for line in section.split("<tr") if "most frequent answer" in line)
+    assert row.startswith(' class="muted"')

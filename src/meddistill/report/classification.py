@@ -17,7 +17,7 @@ from meddistill.report.classification_charts import (
     roc_chart,
     shots_chart,
 )
-from meddistill.report.models import Look
+from meddistill.report.models import REFERENCE_CSS, Look
 from meddistill.report.words import DASH, FAMILIES, between, count, metric, number, plain_name
 
 MACRO = "macro"
@@ -151,7 +151,7 @@ def _reliability(results: Results, task: TaskFacts, shown: Sequence[Look]) -> Pa
     bins = [
         Bins(
             label=each.setting or "as it is",
-            css=css if not each.setting else "c-baseline",
+            css=css if not each.setting else REFERENCE_CSS,
             confidence=each.confidence,
             accuracy=each.accuracy,
             counts=each.counts,

@@ -54,11 +54,15 @@ class TaskRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Title:
-    """What a row or column of a matrix is; `css` colours the swatch of a model."""
+    """What a row or column of a matrix is; `css` colours the swatch of a model.
+
+    `muted` sets a row apart that is of no model: what a task's own baseline scores.
+    """
 
     name: str
     note: str = ""
     css: str = ""
+    muted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +166,7 @@ def _chance(task: TaskFacts) -> float:
 
 def _heat_cell(row: Result | None, *, chance: float, best: float, seen: tuple[str, ...]) -> Cell:
     if row is None or row.value is None:
-        return Cell(value=DASH, interval=_lack(row) if row is not None else "")
+        return Cell(value=DASH, interval=lack(row) if row is not None else "")
     share = (row.value - chance) / (best - chance) if best > chance else 0.0
     shade = round(min(max(share, 0.0), 1.0) * (SHADES - 1))
     interval = between(row.low, row.high, 2)
@@ -170,8 +174,8 @@ def _heat_cell(row: Result | None, *, chance: float, best: float, seen: tuple[st
     return Cell(value=number(row.value), interval=interval, shade=shade, best=best_of_task, seen=seen)
 
 
-def _lack(row: Result) -> str:
-    """What the model lacks for the task, in short."""
+def lack(row: Result) -> str:
+    """Why there is no number, in short: what the model lacks for the task."""
     return row.note.removeprefix(NOT_APPLICABLE)
 
 

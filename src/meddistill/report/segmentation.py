@@ -15,8 +15,8 @@ from meddistill.evaluation.exhibits import MaskExample
 from meddistill.evaluation.results import Result, Results, TaskFacts
 from meddistill.imaging import Geometry, seen_box
 from meddistill.report.data import Examples
-from meddistill.report.models import Look
-from meddistill.report.scores import Cell, Matrix, Title
+from meddistill.report.models import Look, references
+from meddistill.report.scores import Cell, Matrix, Title, lack
 from meddistill.report.svg import element
 from meddistill.report.words import DASH, between, count, metric, number, plain_name
 
@@ -79,24 +79,37 @@ def _note(task: TaskFacts) -> str:
 
 
 def _matrix(results: Results, task: TaskFacts, looks: Sequence[Look]) -> Matrix:
+    """Models, the best of each metric underlined, then what the task's own baselines score."""
     rows: dict[tuple[str, str], Result] = {
         (row.model, row.metric): row for row in results.of(task=task.name) if not row.modality
     }
     names = list(dict.fromkeys(name for _, name in rows))
+    models = {look.name for look in looks}
     values = {
-        name: [row.value for (_, each), row in rows.items() if each == name and row.value is not None]
+        name: [
+            row.value
+            for (model, each), row in rows.items()
+            if each == name and model in models and row.value is not None
+        ]
         for name in names
     }
     best = {name: _best(name, found) for name, found in values.items() if found}
-    lines = tuple(
-        (
-            Title(name=look.name, css=look.css),
-            tuple(_cell(rows.get((look.name, name)), best.get(name)) for name in names),
-        )
+    lines = [
+        (Title(name=look.name, css=look.css), _cells(rows, look.name, names, best))
         for look in looks
         if any((look.name, name) in rows for name in names)
-    )
-    return Matrix(columns=tuple(Title(name=metric_words(name)) for name in names), rows=lines)
+    ]
+    lines += [
+        (Title(name=look.name, css=look.css, muted=True), _cells(rows, look.name, names, {}))
+        for look in references(results, task.name)
+    ]
+    return Matrix(columns=tuple(Title(name=metric_words(name)) for name in names), rows=tuple(lines))
+
+
+def _cells(
+    rows: Mapping[tuple[str, str], Result], model: str, names: Sequence[str], best: Mapping[str, float]
+) -> tuple[Cell, ...]:
+    return tuple(_cell(rows.get((model, name)), best.get(name)) for name in names)
 
 
 def _best(name: str, values: Sequence[float]) -> float:
@@ -105,7 +118,7 @@ def _best(name: str, values: Sequence[float]) -> float:
 
 def _cell(row: Result | None, best: float | None) -> Cell:
     if row is None or row.value is None:
-        return Cell(value=DASH)
+        return Cell(value=DASH, interval=lack(row) if row is not None else "")
     digits = 1 if row.metric.startswith("hd95_") else 3
     interval = between(row.low, row.high, min(digits, 2))
     return Cell(value=number(row.value, digits), interval=interval, best=row.value == best)

@@ -8,7 +8,7 @@ from meddistill.evaluation.exhibits import AnsweredQuestion
 from meddistill.evaluation.results import Result, Results, TaskFacts
 from meddistill.evaluation.vqa.metrics import MACRO, MAIN
 from meddistill.report.data import Examples
-from meddistill.report.models import Look
+from meddistill.report.models import REFERENCE_CSS, Look, references
 from meddistill.report.scores import SHADES, Cell, Matrix, Title
 from meddistill.report.sections import data_address
 from meddistill.report.words import DASH, between, count, number, plain_name
@@ -70,10 +70,10 @@ def _table(results: Results, task: TaskFacts, examples: Examples | None, looks: 
         ),
         rows=tuple(
             (
-                Title(name=look.name, css=look.css),
+                Title(name=look.name, css=look.css, muted=look.css == REFERENCE_CSS),
                 tuple(_cell(rows.get((look.name, metric, setting))) for metric, setting, _ in wanted),
             )
-            for look in looks
+            for look in (*looks, *references(results, task.name))
             if (look.name, MAIN, "") in rows
         ),
     )
