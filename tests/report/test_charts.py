@@ -10,12 +10,14 @@ from meddistill.report.svg import Axis, span, ticks
 
 def mark(label: str, value: float | None, *, role: str = "teacher") -> Mark:
     low, high = (None, None) if value is None else (value - 0.1, value + 0.1)
-    return Mark(label=label, css="c-t0", role=role, value=value, low=low, high=high)  # type: ignore[arg-type]
+    return Mark(label=label, css="c-t0", role=role, value=value, low=low, high=high, lead=role == "student")  # type: ignore[arg-type]
 
 
 def test_forest_orders_models_by_position() -> None:
     marks = [mark("student <b>", 0.8, role="student"), mark("worse", 0.4), mark("absent", None)]
-    root = ET.fromstring(forest(marks, {"worse": mark("worse", 0.4)}, label="scores"))
+    root = ET.fromstring(
+        forest(marks, {"worse": mark("worse", 0.4)}, label="scores", title="Student minus this model")
+    )
     dot = next(each for each in root.iter("circle"))
     boxes = list(root.iter("rect"))
     assert float(dot.attrib["cx"]) > float(boxes[0].attrib["x"]) + 5

@@ -153,7 +153,9 @@ def test_shots_stand_by_doublings_and_all_of_them_apart() -> None:
     points = [ShotPoint(shots=shots, value=shots / 40, low=0.0, high=0.9) for shots in (1, 2, 4, 16)]
     whole = ShotPoint(shots=None, value=0.5)
     root = ET.fromstring(
-        shots_chart([("a", "c-t0", [*points, whole]), ("b", "c-t1", [whole])], label="s", metric="accuracy")
+        shots_chart(
+            [("a", "c-student", [*points, whole]), ("b", "c-t1", [whole])], label="s", metric="accuracy"
+        )
     )
     x = [float(each.attrib["cx"]) for each in root.iter("circle")][-5:]
     assert x[1] - x[0] == pytest.approx(x[2] - x[1], abs=0.2)

@@ -19,7 +19,7 @@ _GAP = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """A value with its interval, to be drawn in a model's colour."""
+    """A value with its interval, to be drawn in a model's colour; the `lead` stands out."""
 
     label: str
     css: str
@@ -27,6 +27,7 @@ class Mark:
     value: float | None
     low: float | None = None
     high: float | None = None
+    lead: bool = False
 
     @property
     def extent(self) -> list[float]:
@@ -34,20 +35,20 @@ class Mark:
         return [each for each in (self.value, self.low, self.high) if each is not None]
 
 
-def forest(scores: Sequence[Mark], differences: Mapping[str, Mark], *, label: str) -> Markup:
-    """Left: every model's score with interval. Right: the student's difference from it."""
+def forest(scores: Sequence[Mark], differences: Mapping[str, Mark], *, label: str, title: str) -> Markup:
+    """Left: every model's score with interval. Right, under `title`: the lead's difference from it."""
     values = [value for mark in scores for value in mark.extent]
     gaps = [value for mark in differences.values() for value in mark.extent]
     left = Axis(**_ends(span(values)), start=190.0, end=480.0)
     right = Axis(**_ends(span(gaps, include=[0.0] if gaps else [])), start=650.0, end=868.0)
     bottom = _HEAD + _ROW * len(scores)
-    student = next((mark.value for mark in scores if mark.role == "student"), None)
-    parts = [*_frame(left, bottom, zero=student, title="Score")]
+    lead = next((mark.value for mark in scores if mark.lead), None)
+    parts = [*_frame(left, bottom, zero=lead, title="Score")]
     if differences:
-        parts += _frame(right, bottom, zero=0.0, title="Student minus this model", is_signed=True)
+        parts += _frame(right, bottom, zero=0.0, title=title, is_signed=True)
     for index, mark in enumerate(scores):
         y = _HEAD + _ROW * (index + 0.5)
-        weight = "strong" if mark.role == "student" else None
+        weight = "strong" if mark.lead else None
         parts.append(text(178, y + 4, _short(mark.label, 26), text_anchor="end", class_=weight))
         parts.append(_whisker(left, y, mark))
         words = (
@@ -159,7 +160,7 @@ def _bar_group(group: Group, axis: Axis, top: float, left: float) -> list[Markup
             ends = (axis.clip(mark.low), middle), (axis.clip(mark.high), middle)
             pieces.append(line(*ends, class_="bar-whisker"))
         parts.append(element("g", *pieces, class_=mark.css))
-        if mark.role == "student":
+        if mark.lead:
             parts.append(text(axis.end + 12, y + _BAR, number(mark.value, 2), class_="figure"))
     return parts
 

@@ -28,13 +28,17 @@ _MEASURES = ("sensitivity", "specificity", "ppv", "npv")
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """A picture with its title, a legend of (label, CSS class, value) and a line below; wide: two columns."""
+    """A picture with its title, a legend of (label, CSS class, value) and a line below; wide: two columns.
+
+    `points`: the curves have points in the models' shapes, which the legend shows too.
+    """
 
     title: str
     chart: Markup
     legend: tuple[tuple[str, str, str], ...] = ()
     note: str = ""
     wide: bool = False
+    points: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +89,8 @@ def _detail(results: Results, task: TaskFacts, looks: Sequence[Look]) -> TaskDet
 
 
 def _shown(results: Results, task: str, looks: Sequence[Look]) -> list[Look]:
-    """The student (without one the first model) and the best teacher of the task."""
-    named = [look for look in looks if look.role == "student"][:1] or list(looks[:1])
+    """The lead and the best teacher of the task."""
+    named = list(looks[:1])
     best = results.best_teacher(task)
     teacher = [look for look in looks if best is not None and look.name == best.model]
     return [*named, *(look for look in teacher if look not in named)]
@@ -212,6 +216,7 @@ def _shots(results: Results, task: TaskFacts, looks: Sequence[Look]) -> Panel | 
         legend=tuple((name, css, "") for name, css, _ in series),
         note=f"Means over draws; bars are intervals over patients, of {series[0][0]} alone.",
         wide=True,
+        points=True,
     )
 
 

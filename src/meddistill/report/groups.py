@@ -74,7 +74,15 @@ def _bars(rows: Sequence[GroupScore], looks: Sequence[Look], group: str) -> Mark
 
 
 def _mark(look: Look, row: GroupScore) -> Mark:
-    return Mark(label=look.name, css=look.css, role=look.role, value=row.value, low=row.low, high=row.high)
+    return Mark(
+        label=look.name,
+        css=look.css,
+        role=look.role,
+        value=row.value,
+        low=row.low,
+        high=row.high,
+        lead=look.lead,
+    )
 
 
 def _gap(results: Results, scores: Sequence[GroupScore], gap: GroupGap, look: Look) -> GapRow:

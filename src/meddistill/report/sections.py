@@ -79,7 +79,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """A query with the student's five best answers and the rank of the best right one, by model."""
+    """A query with the lead's five best answers and the rank of the best right one, by model."""
 
     direction: str
     modality: str
@@ -91,8 +91,8 @@ class Query:
 
 def queries(results: Results, examples: Examples | None, looks: Sequence[Look]) -> tuple[Query, ...]:
     """Some queries of every direction; without `examples` neither pictures nor captions, ranks alone."""
-    students = results.named("student")
-    mine = [row for row in results.examples if students and row.model == students[0]]
+    leads = [look.name for look in looks if look.lead]
+    mine = [row for row in results.examples if row.model in leads]
     ranks: dict[tuple[str, str, int], dict[str, float]] = {}
     for row in results.examples:
         ranks.setdefault((row.task, row.direction, row.query), {})[row.model] = row.rank

@@ -27,7 +27,7 @@ _LOW_IS_GOOD: Final = ("hd95_", "missed", "invented")
 
 @dataclass(frozen=True, kw_only=True)
 class Outline:
-    """One image of the student: best, median or worst; `drawing` where pictures may be shown."""
+    """One image of the lead: best, median or worst; `drawing` where pictures may be shown."""
 
     place: str
     dice: str
@@ -36,7 +36,7 @@ class Outline:
 
 @dataclass(frozen=True, kw_only=True)
 class Segmentation:
-    """One task: metrics by model, what to know of it, and the student's outlines."""
+    """One task: metrics by model, what to know of it, and the lead's outlines."""
 
     title: str
     note: str
@@ -53,7 +53,7 @@ def segmentation(
             title=plain_name(task.name),
             note=_note(task),
             matrix=_matrix(results, task, looks),
-            outlines=_outlines(results, task, examples),
+            outlines=_outlines(results, task, examples, looks),
         )
         for task in results.tasks
         if task.family == KIND
@@ -134,8 +134,10 @@ def metric_words(name: str) -> str:
     return metric(name)
 
 
-def _outlines(results: Results, task: TaskFacts, examples: Examples | None) -> tuple[Outline, ...]:
-    student = next(iter(results.named("student")), None)
+def _outlines(
+    results: Results, task: TaskFacts, examples: Examples | None, looks: Sequence[Look]
+) -> tuple[Outline, ...]:
+    lead = next((look.name for look in looks if look.lead), None)
     pictures: Mapping[tuple[str, int], bytes] = examples.pictures if examples is not None else {}
     return tuple(
         Outline(
@@ -144,7 +146,7 @@ def _outlines(results: Results, task: TaskFacts, examples: Examples | None) -> t
             drawing=_drawing(each, pictures.get((each.table, each.row))),
         )
         for each in results.exhibits
-        if isinstance(each, MaskExample) and (each.model, each.task) == (student, task.name)
+        if isinstance(each, MaskExample) and (each.model, each.task) == (lead, task.name)
     )
 
 

@@ -77,7 +77,7 @@ def _table(results: Results, task: TaskFacts, examples: Examples | None, looks: 
             if (look.name, MAIN, "") in rows
         ),
     )
-    shown = (*results.named("student"), *(look.name for look in looks))[0]
+    shown = next((look.name for look in looks if look.lead), "")
     return VqaTable(
         title=plain_name(task.name),
         coverage=_coverage(task),

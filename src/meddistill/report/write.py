@@ -23,10 +23,12 @@ from meddistill.report.data import ReportData
 from meddistill.report.differences import differences
 from meddistill.report.groups import panels
 from meddistill.report.headline import headline
+from meddistill.report.markers import line_key
 from meddistill.report.models import Look, looks
 from meddistill.report.segmentation import segmentation
 from meddistill.report.survival import survival_tasks
 from meddistill.report.vqa import vqa_tables
+from meddistill.report.wording import wording
 from meddistill.report.words import count, plural
 
 _TEMPLATE = "report.html"
@@ -73,6 +75,7 @@ def render(data: ReportData) -> str:
     )
     environment.filters["count"] = count
     environment.filters["plural"] = plural
+    environment.filters["line_key"] = line_key
     source, _, _ = PackageLoader("meddistill.report").get_source(environment, _STYLE)
     return environment.get_template(_TEMPLATE).render(style=Markup(source), data=data, **_content(data))
 
@@ -82,6 +85,7 @@ def _content(data: ReportData) -> dict[str, Any]:
     batches, sizes = sections.size_rows(data.models, models)
     content: dict[str, Any] = {
         "looks": models,
+        "words": wording(models),
         "headline": headline(data),
         "before": teachers_before(data.audit, models) if data.audit else None,
         "stages": sections.stages(data.curves, models),
