@@ -50,3 +50,18 @@ def test_axes_of_any_numbers(values: list[float]) -> None:
     axis = Axis(low=low, high=high, start=10, end=110)
     assert axis(low) == pytest.approx(10)
     assert axis(high) == pytest.approx(110)
+
+
+def test_long_names_of_groups_wrap_and_make_room() -> None:
+    name = "Royal Victoria Infirmary of the North"
+    marks = (mark("a", 0.2),)
+    groups = [Group(title=name, note="n = 3 patients", marks=marks), Group(title="ct", note="", marks=marks)]
+    column = [groups[0], groups[0], groups[1], groups[1]]  # two in a column
+    root = ET.fromstring(grouped_bars(column, label="bars"))
+    lines_of = [each for each in root.iter("text") if each.get("class") == "strong"]
+    told = [each.text for each in lines_of[:3]]
+    assert " ".join(str(each) for each in told) == name
+    heights = [float(each.attrib["y"]) for each in lines_of]
+    note = next(float(each.attrib["y"]) for each in root.iter("text") if each.text == "n = 3 patients")
+    assert heights[:3] == sorted(heights[:3])
+    assert heights[2] < note < heights[3]

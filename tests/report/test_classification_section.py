@@ -109,6 +109,28 @@ def test_labels_are_shown_at_once_and_without_teachers_too() -> None:
     assert classification_details(nobody, looks(nobody)) == ()
 
 
+def test_shared_images_and_few_decisions_are_explained() -> None:
+    found = _results()
+    (detail,) = classification_details(found, looks(found))
+    reliability, decisions = detail.panels[1], detail.panels[2]
+    assert "40 decisions: too few to read the curve" in reliability.note
+    assert "shared equally between them" in decisions.note
+    whole = [
+        each.model_copy(update={"counts": ((25.0, 5.0), (0.0, 10.0))})
+        if isinstance(each, Confusion)
+        else each.model_copy(update={"counts": (20, 30)})
+        if isinstance(each, CalibrationCurve)
+        else each
+        for each in found.exhibits
+    ]
+    (detail,) = classification_details(_results(exhibits=tuple(whole)), looks(found))
+    assert "too few" not in detail.panels[1].note
+    assert "shared" not in detail.panels[2].note
+    drawn = ET.fromstring(detail.panels[2].chart)
+    figures = [each.text for each in drawn.iter("text") if "on-" in str(each.get("class"))]
+    assert figures == ["25", "5", "0", "10"]
+
+
 def _points(root: ET.Element) -> list[list[tuple[float, float]]]:
     return [
         [tuple(map(float, pair.split(","))) for pair in each.attrib["points"].split()]  # type: ignore[misc]

@@ -33,7 +33,7 @@ def _picture() -> bytes:
     return buffer.getvalue()
 
 
-def _results(*, masks: bool, **facts: Any) -> Results:
+def _results(*, masks: bool, nothing: tuple[str, ...] = (), **facts: Any) -> Results:
     known = {"decoder": "linear", "train_n": 50, "without_structure": 3, "empty": "score", "unit": "mm"}
     task = TaskFacts(
         name="polyp_outline",
@@ -60,6 +60,10 @@ def _results(*, masks: bool, **facts: Any) -> Results:
         MaskExample(model=model, task=task.name, table="t", row=row, place=place, dice=dice, **shown)
         for model in ("student", "skin")
         for row, place, dice in ((5, "best", 0.95), (2, "worst", 0.25))
+    ]
+    exhibits += [
+        MaskExample(model=model, task=task.name, table="t", row=9, place="median", dice=0.0, empty=True)
+        for model in nothing
     ]
     old = results()
     return old.model_copy(
@@ -150,3 +154,14 @@ def test_a_model_without_a_number_says_why() -> None:
     (part,) = segmentation(found.model_copy(update={"results": (*others, lacking)}), None, looks(found))
     cells = {title.name: row for title, row in part.matrix.rows}
     assert (cells["skin"][0].value, cells["skin"][0].interval) == ("–", "no patch tokens")
+
+
+def test_a_model_that_marks_nothing_is_said_to() -> None:
+    words = "median of the student, Dice 0.000: marks nothing"
+    assert words in render(report_data(results=_results(masks=False, nothing=("student",))))
+    assert "marks nothing" not in render(report_data(results=_results(masks=False, nothing=("skin",))))
+
+
+def test_what_a_missed_structure_costs_is_said() -> None:
+    found = _results(masks=False)
+    assert "the image's diagonal as its surface distance" in segmentation(found, None, looks(found))[0].note

@@ -69,7 +69,10 @@ def test_models_by_kinds_of_questions(found: Results) -> None:
         "radiology": ["0.375", "–", "–", "–"],
         "skin": ["–", "–", "–", "–"],
     }
-    assert "87.5 % of the test questions" in table.coverage
+    assert table.coverage.replace("\u202f", " ") == (
+        "40 questions of 20 patients; 1 042 answers can be given (trainval: those of the training and "
+        "validation questions); 87.5 % of the test questions have theirs among them"
+    )
     assert table.notes == (
         "radiology: one pooled vector a question",
         "skin: not applicable: the model has no text tower",

@@ -1,5 +1,6 @@
 """The report's pictures, drawn as SVG: no script, sharp in print, colours from the style sheet."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ _HEAD = 34.0
 _FOOT = 30.0
 _BAR = 9.0
 _GAP = 2.0
+_LETTERS = 15  # in a line beside bars
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +127,7 @@ def grouped_bars(groups: Sequence[Group], *, label: str) -> Markup:
         y = 6.0
         for group in members:
             parts += _bar_group(group, axis, y, left)
-            y += max(len(group.marks) * (_BAR + _GAP), 30.0) + 18
+            y += max(len(group.marks) * (_BAR + _GAP), 15.0 * (len(_wrapped(group.title)) + 1)) + 18
         if members:
             parts[0:0] = _bar_axis(axis, y - 10)
         heights.append(y)
@@ -141,10 +143,13 @@ def _bar_axis(axis: Axis, bottom: float) -> list[Markup]:
 
 
 def _bar_group(group: Group, axis: Axis, top: float, left: float) -> list[Markup]:
+    lines_of = _wrapped(group.title)
     parts = [
-        text(left + 106, top + 14, _short(group.title, 15), text_anchor="end", class_="strong"),
-        text(left + 106, top + 29, group.note, text_anchor="end", class_="tick"),
+        text(left + 106, top + 14 + 15 * place, words, text_anchor="end", class_="strong")
+        for place, words in enumerate(lines_of)
     ]
+    note = top + 14 + 15 * len(lines_of)
+    parts.append(text(left + 106, note, group.note, text_anchor="end", class_="tick"))
     for index, mark in enumerate(group.marks):
         y = top + 3 + index * (_BAR + _GAP)
         if mark.value is None:
@@ -266,6 +271,11 @@ def _tile(cell: Tile | None, x: float, y: float) -> list[Markup]:
         x + _SIDE / 2, y + _SIDE / 2 + 4, number(cell.value, 2), text_anchor="middle", class_=f"on-{shade}"
     )
     return [square, words]
+
+
+def _wrapped(words: str) -> list[str]:
+    """Lines that fit beside bars."""
+    return textwrap.wrap(words, _LETTERS, break_on_hyphens=True) or [""]
 
 
 def _short(words: str, most: int) -> str:

@@ -18,11 +18,22 @@ from meddistill.report.classification_charts import (
     shots_chart,
 )
 from meddistill.report.models import REFERENCE_CSS, Look
-from meddistill.report.words import DASH, FAMILIES, between, count, metric, number, plain_name
+from meddistill.report.words import (
+    DASH,
+    FAMILIES,
+    between,
+    count,
+    metric,
+    number,
+    plain_name,
+    plural,
+    rows_of,
+)
 
 MACRO = "macro"
 _MOST_DRAWN = 16
 _MOST_CLASSES = 12
+_FEW_ROWS = 50  # below it a bin of the reliability curve holds a handful
 _MEASURES = ("sensitivity", "specificity", "ppv", "npv")
 
 
@@ -80,7 +91,7 @@ def _detail(results: Results, task: TaskFacts, looks: Sequence[Look]) -> TaskDet
     return TaskDetail(
         name=plain_name(task.name),
         family=FAMILIES.get(task.family, task.family),
-        size=f"{count(task.n)} rows, {count(task.patients)} patients",
+        size=f"{rows_of(task.n, task.family)}, {plural(task.patients, 'patient')}",
         panels=tuple(each for each in (*panels, _shots(results, task, looks)) if each is not None),
         each=_one_each(task, curves, shown),
         unfold="labels" in task.facts,
@@ -169,9 +180,11 @@ def _reliability(results: Results, task: TaskFacts, shown: Sequence[Look]) -> Pa
     temperature = next(
         (row for row in results.of(model=name, task=task.name) if row.metric == "temperature"), None
     )
-    note = f"Temperature {number(temperature.value, 2)}, fitted on validation." if temperature else ""
+    notes = [f"Temperature {number(temperature.value, 2)}, fitted on validation."] if temperature else []
+    if sum(curves[0].counts) < _FEW_ROWS:
+        notes.append(f"{plural(sum(curves[0].counts), 'decision')}: too few to read the curve by its points.")
     title = f"Reliability of {name}"
-    return Panel(title=title, chart=reliability_chart(bins, label=title), legend=legend, note=note)
+    return Panel(title=title, chart=reliability_chart(bins, label=title), legend=legend, note=" ".join(notes))
 
 
 def _confusion(results: Results, task: TaskFacts, shown: Sequence[Look]) -> Panel | None:
@@ -190,8 +203,15 @@ def _confusion(results: Results, task: TaskFacts, shown: Sequence[Look]) -> Pane
     return Panel(
         title=title,
         chart=confusion_chart(found.classes, found.counts, label=f"Confusion matrix of {name}"),
-        note="Rows of the table; shade: share of the true class.",
+        note=_decisions_note(found),
     )
+
+
+def _decisions_note(found: Confusion) -> str:
+    words = "Figures count images; shade: share of the true class."
+    if any(not float(each).is_integer() for line in found.counts for each in line):
+        words += " An image whose highest classes tie is shared equally between them, hence parts of one."
+    return words
 
 
 def _shots(results: Results, task: TaskFacts, looks: Sequence[Look]) -> Panel | None:

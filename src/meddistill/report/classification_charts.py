@@ -167,8 +167,8 @@ def _cell(x: float, y: float, side: float, *, share: float, count: float, words:
     box = {"x": x + 0.75, "y": y + 0.75, "width": side - 1.5, "height": side - 1.5, "rx": 2}
     parts = [element("rect", element("title", words), **box, class_=f"tile-{shade}")]
     figure = _rows(count)
-    if count and 7.2 * len(figure) < side:
-        place = {"text_anchor": "middle", "class_": f"small on-{shade}"}
+    if 7.2 * len(figure) < side:
+        place = {"text_anchor": "middle", "class_": f"small on-{shade}{'' if count else ' zero'}"}
         parts.append(text(x + side / 2, y + side / 2 + 4.5, figure, **place))
     return parts
 

@@ -27,10 +27,14 @@ _LOW_IS_GOOD: Final = ("hd95_", "missed", "invented")
 
 @dataclass(frozen=True, kw_only=True)
 class Outline:
-    """One image of the lead: best, median or worst; `drawing` where pictures may be shown."""
+    """One image of the lead: best, median or worst; `drawing` where pictures may be shown.
+
+    `empty`: the model marked nothing on it.
+    """
 
     place: str
     dice: str
+    empty: bool
     drawing: Markup | None
 
 
@@ -75,7 +79,8 @@ def _note(task: TaskFacts) -> str:
     if without:
         parts.append(f"{count(without)} of them lack the structure: {rule[facts.get('empty', 'score')]}")
     parts.append(f"surfaces by {facts.get('surfaces', 'MONAI')}")
-    return "; ".join(parts) + "."
+    penalty = "A structure that is missed altogether has the image's diagonal as its surface distance."
+    return f"{'; '.join(parts)}. {penalty}"
 
 
 def _matrix(results: Results, task: TaskFacts, looks: Sequence[Look]) -> Matrix:
@@ -143,6 +148,7 @@ def _outlines(
         Outline(
             place=each.place,
             dice=number(each.dice),
+            empty=each.empty,
             drawing=_drawing(each, pictures.get((each.table, each.row))),
         )
         for each in results.exhibits
@@ -161,7 +167,8 @@ def _drawing(example: MaskExample, picture: bytes | None) -> Markup | None:
     top, left, bottom, right = seen_box(height, width, Geometry(side, side, "pad", "bicubic"))
     kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
     address = f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
-    label = f"{example.place} outline, Dice {number(example.dice)}"
+    marks = ", marks nothing" if example.empty else ""
+    label = f"{example.place} outline, Dice {number(example.dice)}{marks}"
     return element(
         "svg",
         element("title", label),

@@ -1,7 +1,8 @@
 """The section on visual question answering: accuracies by type, and questions with their answers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from meddistill.evaluation.exhibits import AnsweredQuestion
@@ -11,7 +12,7 @@ from meddistill.report.data import Examples
 from meddistill.report.models import REFERENCE_CSS, Look, references
 from meddistill.report.scores import SHADES, Cell, Matrix, Title
 from meddistill.report.sections import data_address
-from meddistill.report.words import DASH, between, count, number, plain_name
+from meddistill.report.words import DASH, between, count, number, plain_name, plural
 
 FAMILIES: Final = ("vqa_closed_set", "vqa_zero_shot")
 _COLUMNS: Final = (
@@ -20,6 +21,13 @@ _COLUMNS: Final = (
     (f"{MAIN}_closed", "closed"),
     (f"{MAIN}_answerable", "answerable"),
     (MACRO, "mean over types"),
+)
+_POLICIES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "train": "those of the training questions",
+        "trainval": "those of the training and validation questions",
+        "all": "those of all questions, the tested ones too",
+    }
 )
 _SHOWN: Final = 6
 _BY_TYPE: Final = "question type: "
@@ -96,11 +104,15 @@ def _cell(row: Result | None) -> Cell:
 
 
 def _coverage(task: TaskFacts) -> str:
-    """`174 answers (trainval); 91.2 % of the test questions have theirs among them`."""
+    """`160 questions of 33 patients; 174 answers (trainval: ...); 91.2 % of them have theirs among these`."""
     facts = task.facts
-    answers, policy = count(facts.get("answers", 0)), facts.get("answer_vocabulary", "")
-    share = f"{100 * facts.get('coverage', 0):.1f} %"
-    return f"{answers} answers can be given ({policy}); {share} of the test questions have theirs among them"
+    policy = str(facts.get("answer_vocabulary", ""))
+    whose = f"{policy}: {_POLICIES[policy]}" if policy in _POLICIES else policy
+    return (
+        f"{plural(task.n, 'question')} of {plural(task.patients, 'patient')}; "
+        f"{plural(facts.get('answers', 0), 'answer')} can be given ({whose}); "
+        f"{100 * facts.get('coverage', 0):.1f} % of the test questions have theirs among them"
+    )
 
 
 def _notes(results: Results, task: TaskFacts) -> tuple[str, ...]:
