@@ -187,6 +187,11 @@ def test_groups_say_what_they_count(family: str, words: str) -> None:
     assert f"n = {words}" in str(panels(found, looks(found))[0].chart)
 
 
+def test_patients_are_not_said_to_be_of_patients() -> None:
+    found = _groups_of(family="survival", value=None, n=13, patients=13, note="hidden")
+    assert "female: 13 patients, hidden" in panels(found, looks(found))[0].hidden
+
+
 def test_references_are_not_said_to_fail_at_other_tasks() -> None:
     whole = _results()
     own = whole.models[0].model_copy(update={"name": "random features", "tasks": ("death",)})

@@ -162,6 +162,16 @@ def test_a_model_that_marks_nothing_is_said_to() -> None:
     assert "marks nothing" not in render(report_data(results=_results(masks=False, nothing=("skin",))))
 
 
+def test_figures_of_models_are_not_pale() -> None:
+    html = render(
+        report_data(results=with_reference(_results(masks=False), "own", "polyp_outline", dice=0.5))
+    )
+    section = html[html.index('<section id="segmentation">') :]
+    cells = re.findall(r'<td class="cell ([a-z]+)[^>]*"><span class="value">([^<]+)', section)
+    assert ("plain", "0.800") in cells
+    assert {kind for kind, value in cells if value == "–"} == {"none"}
+
+
 def test_what_a_missed_structure_costs_is_said() -> None:
     found = _results(masks=False)
     assert "the image's diagonal as its surface distance" in segmentation(found, None, looks(found))[0].note

@@ -163,5 +163,5 @@ def _hidden(rows: Sequence[GroupScore], looks: Sequence[Look]) -> str:
 
 
 def _counted(row: GroupScore) -> str:
-    name = row.label or "not known"
-    return f"{name}: {judged_of(row.n, row.family)} of {plural(row.patients, 'patient')}, {row.note}"
+    told, patients = judged_of(row.n, row.family), plural(row.patients, "patient")
+    return f"{row.label or 'not known'}: {told if told == patients else f'{told} of {patients}'}, {row.note}"
