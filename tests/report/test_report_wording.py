@@ -4,7 +4,7 @@ import pytest
 from report_data import report_data, results
 from test_report import Page
 
-from meddistill.evaluation.results import TEACHER_MEAN, Results
+from meddistill.evaluation.results import MEAN_TASK, TEACHER_MEAN, Results
 from meddistill.report.headline import headline
 from meddistill.report.models import looks
 from meddistill.report.scores import task_columns, task_rows
@@ -104,3 +104,20 @@ def test_teachers_without_a_student() -> None:
     found = _renamed(roles, drop=())
     assert task_columns(looks(found)) == ("house", "teacher mean", "best teacher")
     assert "the student" not in _text(found)
+
+
+def test_many_others_are_counted_and_have_no_tiles() -> None:
+    found = _renamed(STUDENT_ALONE)
+    gap = next(each for each in found.differences if each.task == MEAN_TASK and each.other == "skin")
+    own = found.models[-1]
+    more = [f"extra {place}" for place in range(4)]
+    many = found.model_copy(
+        update={
+            "models": (*found.models, *(own.model_copy(update={"name": name}) for name in more)),
+            "differences": (*found.differences, *(gap.model_copy(update={"other": name}) for name in more)),
+        }
+    )
+    told = headline(report_data(results=many, models=()))
+    assert told is not None
+    assert told.sentence.endswith("; it scores higher than 6 other models.")
+    assert [tile.label for tile in told.tiles] == ["house, mean of main metrics"]

@@ -47,6 +47,7 @@ _VERDICTS: dict[Verdict, str] = {
     "worse": "scores lower than",
 }
 _MOST_NAMED: Final = 3
+_MOST_TILES: Final = 4
 
 
 def headline(data: ReportData) -> Headline | None:
@@ -96,17 +97,17 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _gap_tiles(results: Results, lead: str, task: str) -> list[Tile]:
-    """The lead against the teacher mean and what else it is compared with, teachers left out."""
+    """The lead against the teacher mean and, if they are few, the baselines; the chart below has all."""
     tiles = []
     ensemble = results.difference(lead, TEACHER_MEAN, task)
     if ensemble is not None:
         tiles.append(
             _gap_tile("against the teacher mean, the average of the teachers' predictions", ensemble)
         )
-    for baseline in results.named("baseline"):
-        other = results.difference(lead, baseline, task)
-        if other is not None:
-            tiles.append(_gap_tile(f"against {baseline}", other))
+    others = [results.difference(lead, name, task) for name in results.named("baseline")]
+    found = [gap for gap in others if gap is not None]
+    if len(found) <= _MOST_TILES:
+        tiles += [_gap_tile(f"against {gap.other}", gap) for gap in found]
     return tiles
 
 
