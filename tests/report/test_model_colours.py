@@ -55,6 +55,8 @@ def test_no_two_models_have_one_colour(roles: list[str]) -> None:
 def test_roles_can_be_read() -> None:
     found = {look.name: look.css for look in looks(_judged("student", "baseline", "ensemble", "teacher"))}
     assert found == {"m0": "c-student", "m3": "c-t0", "m1": "c-t1 c-baseline", "m2": "c-ensemble"}
+    # Where all are there for comparison, none is set apart.
+    assert [look.css for look in looks(_judged("baseline", "baseline"))] == ["c-student", "c-t0"]
     (own,) = references(_judged("student", own=True), "findings")
     assert (own.name, own.css) == ("own", REFERENCE_CSS)
     assert references(_judged("student", own=True), "retrieval") == ()
@@ -62,8 +64,8 @@ def test_roles_can_be_read() -> None:
 
 def test_more_models_than_colours_differ_in_their_dashes() -> None:
     found = looks(_judged(*["teacher"] * (COLOURS + 2)))
-    assert found[0].css == "c-t0"
-    assert found[COLOURS].css == "c-t0 c-again"
+    assert [look.css for look in found[:2]] == ["c-student", "c-t0"]
+    assert found[COLOURS + 1].css == "c-t0 c-again"
 
 
 def test_the_lead_is_the_student_or_the_first_model() -> None:

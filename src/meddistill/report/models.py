@@ -36,21 +36,29 @@ class Look:
 def looks(results: Results | None, cards: Sequence[ModelCard] = ()) -> tuple[Look, ...]:
     """All models: the lead, baselines, teacher mean, teachers in their own order.
 
-    A student has its colour and an ensemble its grey; teachers and then baselines have one colour each. A
-    task's own baselines are left out: they stand in the section on their task (see `references`).
+    The lead has the student's colour and an ensemble grey; of the others, teachers first, each has one of its
+    own. Baselines are outlined where they stand beside a student or teachers. A task's own baselines are left
+    out: they stand in the section on their task (see `references`).
     """
     named: list[tuple[str, AnyRole]] = (
         [(model.name, model.role) for model in results.models if not model.tasks] if results else []
     )
     known = {name for name, _ in named}
     named += [(card.name, card.role) for card in cards if card.name not in known]
-    coloured = sorted(
-        (each for each in named if each[1] in ("teacher", "baseline")), key=lambda each: each[1] != "teacher"
-    )
-    numbers = {name: place for place, (name, _) in enumerate(coloured)}
     lead = _lead(named)
+    peers = all(role in ("baseline", "ensemble") for _, role in named)
+    coloured = [each for each in named if each[0] != lead and each[1] != "ensemble"]
+    coloured.sort(key=lambda each: each[1] != "teacher")
+    css = {name: f"c-t{place % COLOURS}" for place, (name, _) in enumerate(coloured)}
+    css |= {name: f"{css[name]} c-again" for name, _ in coloured[COLOURS:]}
+    css |= {name: f"{css[name]} c-baseline" for name, role in coloured if role == "baseline" and not peers}
     found = [
-        Look(name=name, role=role, css=_css(role, numbers.get(name, 0)), lead=name == lead)
+        Look(
+            name=name,
+            role=role,
+            css="c-student" if name == lead else css.get(name, "c-ensemble"),
+            lead=name == lead,
+        )
         for name, role in named
     ]
     return tuple(sorted(found, key=lambda look: (not look.lead, _ORDER[look.role])))
@@ -59,14 +67,6 @@ def looks(results: Results | None, cards: Sequence[ModelCard] = ()) -> tuple[Loo
 def _lead(named: Sequence[tuple[str, AnyRole]]) -> str:
     students = [name for name, role in named if role == "student"]
     return next(iter([*students, *(name for name, role in named if role != "ensemble")]), "")
-
-
-def _css(role: AnyRole, number: int) -> str:
-    if role not in ("teacher", "baseline"):
-        return f"c-{role}"
-    again = " c-again" if number >= COLOURS else ""
-    hollow = " c-baseline" if role == "baseline" else ""
-    return f"c-t{number % COLOURS}{again}{hollow}"
 
 
 def references(results: Results, task: str) -> tuple[Look, ...]:
