@@ -144,6 +144,20 @@ def results(*, half: float = 0.02) -> Results:
     )
 
 
+def with_reference(found: Results, name: str, task: str, **metrics: float | None) -> Results:
+    """The results with a baseline that belongs to one task, and its numbers there."""
+    family = next(each.family for each in found.tasks if each.name == task)
+    rows = [
+        Result(
+            model=name, role="baseline", task=task, family=family, metric=metric, value=value, n=40,
+            patients=20, seed=0, main=place == 0, library="ours",
+        )
+        for place, (metric, value) in enumerate(metrics.items())
+    ]  # fmt: skip
+    own = ModelFacts(name=name, role="baseline", fingerprint="", has_text=False, tasks=(task,))
+    return found.model_copy(update={"models": (*found.models, own), "results": (*found.results, *rows)})
+
+
 def report_data(**changes: Any) -> ReportData:
     """A whole report's record."""
     apache, research = resolve("Apache-2.0"), resolve("CC-BY-NC-4.0")

@@ -10,12 +10,14 @@ from meddistill.report.svg import Axis, span, ticks
 
 def mark(label: str, value: float | None, *, role: str = "teacher") -> Mark:
     low, high = (None, None) if value is None else (value - 0.1, value + 0.1)
-    return Mark(label=label, css="c-t0", role=role, value=value, low=low, high=high)  # type: ignore[arg-type]
+    return Mark(label=label, css="c-t0", role=role, value=value, low=low, high=high, lead=role == "student")  # type: ignore[arg-type]
 
 
 def test_forest_orders_models_by_position() -> None:
     marks = [mark("student <b>", 0.8, role="student"), mark("worse", 0.4), mark("absent", None)]
-    root = ET.fromstring(forest(marks, {"worse": mark("worse", 0.4)}, label="scores"))
+    root = ET.fromstring(
+        forest(marks, {"worse": mark("worse", 0.4)}, label="scores", title="Student minus this model")
+    )
     dot = next(each for each in root.iter("circle"))
     boxes = list(root.iter("rect"))
     assert float(dot.attrib["cx"]) > float(boxes[0].attrib["x"]) + 5
@@ -48,3 +50,18 @@ def test_axes_of_any_numbers(values: list[float]) -> None:
     axis = Axis(low=low, high=high, start=10, end=110)
     assert axis(low) == pytest.approx(10)
     assert axis(high) == pytest.approx(110)
+
+
+def test_long_names_of_groups_wrap_and_make_room() -> None:
+    name = "Royal Victoria Infirmary of the North"
+    marks = (mark("a", 0.2),)
+    groups = [Group(title=name, note="n = 3 patients", marks=marks), Group(title="ct", note="", marks=marks)]
+    column = [groups[0], groups[0], groups[1], groups[1]]  # two in a column
+    root = ET.fromstring(grouped_bars(column, label="bars"))
+    lines_of = [each for each in root.iter("text") if each.get("class") == "strong"]
+    told = [each.text for each in lines_of[:3]]
+    assert " ".join(str(each) for each in told) == name
+    heights = [float(each.attrib["y"]) for each in lines_of]
+    note = next(float(each.attrib["y"]) for each in root.iter("text") if each.text == "n = 3 patients")
+    assert heights[:3] == sorted(heights[:3])
+    assert heights[2] < note < heights[3]

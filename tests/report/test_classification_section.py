@@ -94,7 +94,7 @@ def test_what_is_not_defined_is_dashes_and_a_reason() -> None:
     )
     found = found.model_copy(update={"results": rows})
     (detail,) = classification_details(found, looks(found))
-    assert detail.panels[1].note == "Temperature not defined: it ran to its bound 100."
+    assert detail.panels[1].note.startswith("Temperature not defined: it ran to its bound 100. 40 decisions")
     (row,) = detail.operating
     assert (row.threshold, row.cells[0], row.prevalence) == ("–", ("–", ""), "–")
 
@@ -121,6 +121,28 @@ def test_labels_are_shown_at_once_and_without_teachers_too() -> None:
     assert [panel.title for panel in detail.panels] == ["Balanced accuracy over labelled images"]
     nobody = _results(exhibits=(), results=())
     assert classification_details(nobody, looks(nobody)) == ()
+
+
+def test_shared_images_and_few_decisions_are_explained() -> None:
+    found = _results()
+    (detail,) = classification_details(found, looks(found))
+    reliability, decisions = detail.panels[1], detail.panels[2]
+    assert "40 decisions: too few to read the curve" in reliability.note
+    assert "shared equally between them" in decisions.note
+    whole = [
+        each.model_copy(update={"counts": ((25.0, 5.0), (0.0, 10.0))})
+        if isinstance(each, Confusion)
+        else each.model_copy(update={"counts": (20, 30)})
+        if isinstance(each, CalibrationCurve)
+        else each
+        for each in found.exhibits
+    ]
+    (detail,) = classification_details(_results(exhibits=tuple(whole)), looks(found))
+    assert "too few" not in detail.panels[1].note
+    assert "shared" not in detail.panels[2].note
+    drawn = ET.fromstring(detail.panels[2].chart)
+    figures = [each.text for each in drawn.iter("text") if "on-" in str(each.get("class"))]
+    assert figures == ["25", "5", "0", "10"]
 
 
 def _points(root: ET.Element) -> list[list[tuple[float, float]]]:
@@ -167,7 +189,9 @@ def test_shots_stand_by_doublings_and_all_of_them_apart() -> None:
     points = [ShotPoint(shots=shots, value=shots / 40, low=0.0, high=0.9) for shots in (1, 2, 4, 16)]
     whole = ShotPoint(shots=None, value=0.5)
     root = ET.fromstring(
-        shots_chart([("a", "c-t0", [*points, whole]), ("b", "c-t1", [whole])], label="s", metric="accuracy")
+        shots_chart(
+            [("a", "c-student", [*points, whole]), ("b", "c-t1", [whole])], label="s", metric="accuracy"
+        )
     )
     x = [float(each.attrib["cx"]) for each in root.iter("circle")][-5:]
     assert x[1] - x[0] == pytest.approx(x[2] - x[1], abs=0.2)

@@ -6,7 +6,7 @@ from report_data import report_data, results
 from meddistill.evaluation.results import MEAN_TASK, TEACHER_MEAN, Results
 from meddistill.evaluation.statistics.records import Comparison, GroupGap, GroupScore, Place, Ranking
 from meddistill.report.differences import differences, equals, probability
-from meddistill.report.groups import panels
+from meddistill.report.groups import panels, single_labels
 from meddistill.report.models import looks
 from meddistill.report.write import render
 
@@ -17,7 +17,8 @@ def _groups() -> tuple[GroupScore, ...]:
     notes = {"female": "no rows of cyst", "male": ""}
     scored = [
         GroupScore(
-            **COMMON, model=model, label=label, value=value, low=0.5, high=0.9, n=30, patients=25,
+            **COMMON, model=model, label=label, value=value, low=value - 0.05, high=value + 0.05,
+            n=30, patients=25,
             worst=label == "female", library="ours", note=notes[label],
         )
         for model in ("student", "radiology")
@@ -126,10 +127,10 @@ def test_groups_in_words() -> None:
     (panel,) = panels(whole, looks(whole))
     assert panel.title == "findings, balanced accuracy, by sex"
     mine, theirs = panel.rows
-    assert (mine.worst, mine.lowest, mine.gap) == ("female", "0.611 (0.50 to 0.90)", "0.133")
+    assert (mine.worst, mine.lowest, mine.gap) == ("female", "0.611 (0.56 to 0.66)", "0.133")
     assert mine.interval == "0.010 to 0.300"
     assert (theirs.gap, theirs.worst, theirs.note) == ("–", "–", "no two")
-    assert panel.hidden == "not known: 3 rows of 2 patients, blank; female: no rows of cyst"
+    assert panel.hidden == "not known: 3 images of 2 patients, blank; female: no rows of cyst"
     assert "▼ female" in panel.chart
 
 
@@ -138,7 +139,65 @@ def test_groups_that_are_all_hidden_have_no_chart() -> None:
     hidden = tuple(row.model_copy(update={"value": None, "note": "hidden"}) for row in whole.groups)
     (panel,) = panels(whole.model_copy(update={"groups": hidden}), looks(whole))
     assert panel.chart is None
-    assert "female: 30 rows of 25 patients, hidden" in panel.hidden
+    assert panel.rows == ()
+    assert "female: 30 images of 25 patients, hidden" in panel.hidden
+
+
+def _groups_of(**changes: object) -> Results:
+    """The groups, every score of `female` changed."""
+    whole = _results()
+    groups = [row.model_copy(update=changes) if row.label == "female" else row for row in whole.groups]
+    return whole.model_copy(update={"groups": tuple(groups)})
+
+
+def test_the_worst_group_is_marked_where_intervals_are_apart() -> None:
+    assert "▼" in str(panels(_results(), looks(_results()))[0].chart)
+    near = _groups_of(high=0.7)  # the best one begins at 0.694
+    assert "▼" not in str(panels(near, looks(near))[0].chart)
+    unknown = _groups_of(low=None, high=None)
+    assert "▼" not in str(panels(unknown, looks(unknown))[0].chart)
+
+
+def test_one_scored_group_has_nothing_to_be_compared_with() -> None:
+    found = _groups_of(value=None, low=None, high=None, worst=False, note="hidden: fewer than 20 patients")
+    (panel,) = panels(found, looks(found))
+    assert (panel.chart, panel.rows) == (None, ())
+    assert panel.hidden.startswith("male alone is large enough and has nothing beside it (student 0.744")
+    assert "female: 30 images of 25 patients, hidden" in panel.hidden
+
+
+def test_a_column_with_one_label_is_no_group() -> None:
+    whole = _results()
+    found = whole.model_copy(update={"groups": tuple(row for row in whole.groups if row.label != "female")})
+    assert panels(found, looks(found)) == ()
+    assert single_labels(found) == "findings by sex (male)"
+    page = render(report_data(results=found))
+    assert "one label alone: findings by sex (male)." in page
+    assert "Worst group and gap" not in page
+    assert "Not drawn" not in render(report_data(results=whole))
+
+
+@pytest.mark.parametrize(
+    ("family", "words"),
+    [("zero_shot", "30 images"), ("retrieval", "30 queries"), ("vqa_zero_shot", "30 questions"),
+     ("survival", "30 patients"), ("bag_classification", "30 bags")],
+)  # fmt: skip
+def test_groups_say_what_they_count(family: str, words: str) -> None:
+    found = _groups_of(family=family)
+    assert f"n = {words}" in str(panels(found, looks(found))[0].chart)
+
+
+def test_patients_are_not_said_to_be_of_patients() -> None:
+    found = _groups_of(family="survival", value=None, n=13, patients=13, note="hidden")
+    assert "female: 13 patients, hidden" in panels(found, looks(found))[0].hidden
+
+
+def test_references_are_not_said_to_fail_at_other_tasks() -> None:
+    whole = _results()
+    own = whole.models[0].model_copy(update={"name": "random features", "tasks": ("death",)})
+    ranking = whole.ranking.model_copy(update={"left_out": ("skin", "random features")})
+    found = whole.model_copy(update={"models": (*whole.models, own), "ranking": ranking})
+    assert differences(found, looks(found)).rank_words.endswith("Without skin, which cannot do all of them.")
 
 
 @pytest.mark.parametrize(

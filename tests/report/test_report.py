@@ -11,7 +11,7 @@ from report_data import report_data, results
 
 from meddistill.evaluation.results import MEAN_TASK
 from meddistill.report.curves import read_curves
-from meddistill.report.data import Examples, ReportData
+from meddistill.report.data import Examples, ModelCard, ReportData
 from meddistill.report.headline import headline
 from meddistill.report.models import looks
 from meddistill.report.scores import SHADES, heat_map, task_rows
@@ -201,3 +201,49 @@ def test_scores_on_what_a_model_was_pretrained_on_are_marked() -> None:
 def test_no_mark_and_no_legend_where_nothing_is_shared() -> None:
     for data in (report_data(), pretrained(radiology=("MIMIC-CXR",))):
         assert "†" not in render(data)
+
+
+def _sizes(html: str) -> str:
+    section = html[html.index('<section id="size">') :]
+    return section[: section.index("</section>")]
+
+
+def test_sizes_have_no_column_without_a_figure() -> None:
+    whole = _sizes(render(report_data()))
+    for title in ("Parameters", "Input, px", "batch of 16"):
+        assert title in whole
+    for title in ("Stored, MB", "Embedding", "Context"):
+        assert title not in whole
+    bare = [ModelCard(name="student", role="student"), ModelCard(name="skin", role="teacher", embed_dim=512)]
+    dims = _sizes(render(report_data(models=bare, captions=None)))
+    assert re.findall(r'scope="col">(?:<[^>]*>)*([^<]+)', dims) == ["Model", "Embedding"]
+    nothing = report_data(models=[ModelCard(name="student", role="student")], captions=None)
+    assert 'id="size"' not in render(nothing)
+
+
+def test_tasks_are_spelt_alike_in_warnings() -> None:
+    found = results()
+    task = found.tasks[0].model_copy(update={"name": "chest_findings"})
+    told = ("chest_findings: few of them", "column age_band: odd")
+    data = report_data(results=found.model_copy(update={"tasks": (task,), "warnings": told}))
+    html = render(data)
+    assert "<li>chest findings: few of them</li>" in html
+    assert "<li>column age_band: odd</li>" in html
+
+
+def test_intervals_of_calibration_errors_are_explained() -> None:
+    found = results()
+    words = "its interval can lie above its value, most of all"
+    assert words not in render(report_data())
+    row = found.results[0].model_copy(update={"metric": "adaptive_ece", "main": False})
+    more = found.model_copy(update={"results": (*found.results, row)})
+    assert words in render(report_data(results=more))
+
+
+def test_every_table_and_chart_scrolls_by_itself() -> None:
+    html = render(report_data())
+    tables = re.findall(r"(<[^>]+>)\s*<table", html)
+    assert tables
+    assert set(tables) == {'<div class="scroll">'}
+    style = html[html.index("<style>") : html.index("</style>")]
+    assert ".scroll, .chart-scroll { overflow-x: auto; }" in style

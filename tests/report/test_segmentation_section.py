@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from report_data import report_data, results
+from report_data import report_data, results, with_reference
 
 from meddistill.evaluation.exhibits import MaskExample
 from meddistill.evaluation.results import Result, Results, TaskFacts
@@ -33,7 +33,7 @@ def _picture() -> bytes:
     return buffer.getvalue()
 
 
-def _results(*, masks: bool, **facts: Any) -> Results:
+def _results(*, masks: bool, nothing: tuple[str, ...] = (), **facts: Any) -> Results:
     known = {"decoder": "linear", "train_n": 50, "without_structure": 3, "empty": "score", "unit": "mm"}
     task = TaskFacts(
         name="polyp_outline",
@@ -60,6 +60,10 @@ def _results(*, masks: bool, **facts: Any) -> Results:
         MaskExample(model=model, task=task.name, table="t", row=row, place=place, dice=dice, **shown)
         for model in ("student", "skin")
         for row, place, dice in ((5, "best", 0.95), (2, "worst", 0.25))
+    ]
+    exhibits += [
+        MaskExample(model=model, task=task.name, table="t", row=9, place="median", dice=0.0, empty=True)
+        for model in nothing
     ]
     old = results()
     return old.model_copy(
@@ -129,3 +133,45 @@ def test_the_whole_report() -> None:
     assert "best of the student, Dice 0.950" in withheld
     assert 'class="outline"' not in withheld
     assert '<section id="segmentation">' not in render(report_data())
+
+
+def test_the_tasks_own_baselines_stand_below_the_models_and_are_never_the_best() -> None:
+    found = with_reference(_results(masks=False), "mean training mask", "polyp_outline", dice=0.99)
+    (part,) = segmentation(found, None, looks(found))
+    assert [(title.name, title.muted) for title, _ in part.matrix.rows] == [
+        ("student", False), ("skin", False), ("mean training mask", True),
+    ]  # fmt: skip
+    dice = [(cells[0].value, cells[0].best) for _, cells in part.matrix.rows]
+    assert dice == [("0.800", False), ("0.900", True), ("0.990", False)]
+
+
+def test_a_model_without_a_number_says_why() -> None:
+    found = _results(masks=False)
+    note = "not applicable: the model has no patch tokens"
+    row = next(row for row in found.results if row.model == "student" and row.metric == "dice")
+    lacking = row.model_copy(update={"model": "skin", "value": None, "note": note})
+    others = [each for each in found.results if (each.model, each.task) != ("skin", "polyp_outline")]
+    (part,) = segmentation(found.model_copy(update={"results": (*others, lacking)}), None, looks(found))
+    cells = {title.name: row for title, row in part.matrix.rows}
+    assert (cells["skin"][0].value, cells["skin"][0].interval) == ("–", "no patch tokens")
+
+
+def test_a_model_that_marks_nothing_is_said_to() -> None:
+    words = "median of the student, Dice 0.000: marks nothing"
+    assert words in render(report_data(results=_results(masks=False, nothing=("student",))))
+    assert "marks nothing" not in render(report_data(results=_results(masks=False, nothing=("skin",))))
+
+
+def test_figures_of_models_are_not_pale() -> None:
+    html = render(
+        report_data(results=with_reference(_results(masks=False), "own", "polyp_outline", dice=0.5))
+    )
+    section = html[html.index('<section id="segmentation">') :]
+    cells = re.findall(r'<td class="cell ([a-z]+)[^>]*"><span class="value">([^<]+)', section)
+    assert ("plain", "0.800") in cells
+    assert {kind for kind, value in cells if value == "–"} == {"none"}
+
+
+def test_what_a_missed_structure_costs_is_said() -> None:
+    found = _results(masks=False)
+    assert "the image's diagonal as its surface distance" in segmentation(found, None, looks(found))[0].note

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from report_data import report_data, results
+from report_data import report_data, results, with_reference
 from test_report import PIXEL, Page
 
 from meddistill.evaluation.config import SuiteConfig
@@ -69,7 +69,10 @@ def test_models_by_kinds_of_questions(found: Results) -> None:
         "radiology": ["0.375", "–", "–", "–"],
         "skin": ["–", "–", "–", "–"],
     }
-    assert "87.5 % of the test questions" in table.coverage
+    assert table.coverage.replace("\u202f", " ") == (
+        "40 questions of 20 patients; 1 042 answers can be given (trainval: those of the training and "
+        "validation questions); 87.5 % of the test questions have theirs among them"
+    )
     assert table.notes == (
         "radiology: one pooled vector a question",
         "skin: not applicable: the model has no text tower",
@@ -143,4 +146,18 @@ def test_narrowed_candidates_are_told(found: Results) -> None:
         update={"facts": {"answers": 1042, "answer_vocabulary": "train", "coverage": 0.5, "candidates": 90}}
     )
     (table,) = vqa_tables(found.model_copy(update={"tasks": (task,)}), None, looks(found))
-    assert "(train), at most 90 to a question; 50.0 % of the test questions" in table.coverage
+    assert "), at most 90 to a question; 50.0 % of the test questions" in table.coverage
+
+
+def test_the_tasks_own_baselines_stand_below_the_models(found: Results) -> None:
+    whole = with_reference(found, "most frequent answer", "asked", accuracy=0.75)
+    (table,) = vqa_tables(whole, None, looks(whole))
+    names = [(title.name, title.muted) for title, _ in table.matrix.rows]
+    assert names == [
+        ("student", False), ("radiology", False), ("skin", False), ("most frequent answer", True),
+    ]  # fmt: skip
+    assert table.matrix.rows[-1][1][0].value == "0.750"
+    page = render(report_data(results=whole))
+    section = page[page.index('<section id="vqa">') :]
+    row = next(line for line in section.split("<tr") if "most frequent answer" in line)
+    assert row.startswith(' class="muted"')

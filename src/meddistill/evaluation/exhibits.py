@@ -120,7 +120,8 @@ class BagAttention(_Exhibit):
 class MaskExample(_Exhibit):
     """One image that a model outlined: a row of the task's table, and how well.
 
-    `truth` and `given` are the masks as PNG of one bit in base64; empty unless examples may be shown.
+    `truth` and `given` are the masks as PNG of one bit in base64; "" unless examples may be shown. `empty`:
+    the model marked nothing.
     """
 
     kind: Literal["mask"] = "mask"
@@ -128,6 +129,7 @@ class MaskExample(_Exhibit):
     row: int
     place: Literal["best", "median", "worst"]
     dice: float
+    empty: bool = False
     truth: str = ""
     given: str = ""
 

@@ -1,5 +1,6 @@
 """The report's pictures, drawn as SVG: no script, sharp in print, colours from the style sheet."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,11 +16,12 @@ _HEAD = 34.0
 _FOOT = 30.0
 _BAR = 9.0
 _GAP = 2.0
+_LETTERS = 15  # in a line beside bars
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """A value with its interval, to be drawn in a model's colour."""
+    """A value with its interval, to be drawn in a model's colour; the `lead` stands out."""
 
     label: str
     css: str
@@ -27,6 +29,7 @@ class Mark:
     value: float | None
     low: float | None = None
     high: float | None = None
+    lead: bool = False
 
     @property
     def extent(self) -> list[float]:
@@ -34,20 +37,20 @@ class Mark:
         return [each for each in (self.value, self.low, self.high) if each is not None]
 
 
-def forest(scores: Sequence[Mark], differences: Mapping[str, Mark], *, label: str) -> Markup:
-    """Left: every model's score with interval. Right: the student's difference from it."""
+def forest(scores: Sequence[Mark], differences: Mapping[str, Mark], *, label: str, title: str) -> Markup:
+    """Left: every model's score with interval. Right, under `title`: the lead's difference from it."""
     values = [value for mark in scores for value in mark.extent]
     gaps = [value for mark in differences.values() for value in mark.extent]
     left = Axis(**_ends(span(values)), start=190.0, end=480.0)
     right = Axis(**_ends(span(gaps, include=[0.0] if gaps else [])), start=650.0, end=868.0)
     bottom = _HEAD + _ROW * len(scores)
-    student = next((mark.value for mark in scores if mark.role == "student"), None)
-    parts = [*_frame(left, bottom, zero=student, title="Score")]
+    lead = next((mark.value for mark in scores if mark.lead), None)
+    parts = [*_frame(left, bottom, zero=lead, title="Score")]
     if differences:
-        parts += _frame(right, bottom, zero=0.0, title="Student minus this model", is_signed=True)
+        parts += _frame(right, bottom, zero=0.0, title=title, is_signed=True)
     for index, mark in enumerate(scores):
         y = _HEAD + _ROW * (index + 0.5)
-        weight = "strong" if mark.role == "student" else None
+        weight = "strong" if mark.lead else None
         parts.append(text(178, y + 4, _short(mark.label, 26), text_anchor="end", class_=weight))
         parts.append(_whisker(left, y, mark))
         words = (
@@ -124,7 +127,7 @@ def grouped_bars(groups: Sequence[Group], *, label: str) -> Markup:
         y = 6.0
         for group in members:
             parts += _bar_group(group, axis, y, left)
-            y += max(len(group.marks) * (_BAR + _GAP), 30.0) + 18
+            y += max(len(group.marks) * (_BAR + _GAP), 15.0 * (len(_wrapped(group.title)) + 1)) + 18
         if members:
             parts[0:0] = _bar_axis(axis, y - 10)
         heights.append(y)
@@ -140,10 +143,13 @@ def _bar_axis(axis: Axis, bottom: float) -> list[Markup]:
 
 
 def _bar_group(group: Group, axis: Axis, top: float, left: float) -> list[Markup]:
+    lines_of = _wrapped(group.title)
     parts = [
-        text(left + 106, top + 14, _short(group.title, 15), text_anchor="end", class_="strong"),
-        text(left + 106, top + 29, group.note, text_anchor="end", class_="tick"),
+        text(left + 106, top + 14 + 15 * place, words, text_anchor="end", class_="strong")
+        for place, words in enumerate(lines_of)
     ]
+    note = top + 14 + 15 * len(lines_of)
+    parts.append(text(left + 106, note, group.note, text_anchor="end", class_="tick"))
     for index, mark in enumerate(group.marks):
         y = top + 3 + index * (_BAR + _GAP)
         if mark.value is None:
@@ -159,7 +165,7 @@ def _bar_group(group: Group, axis: Axis, top: float, left: float) -> list[Markup
             ends = (axis.clip(mark.low), middle), (axis.clip(mark.high), middle)
             pieces.append(line(*ends, class_="bar-whisker"))
         parts.append(element("g", *pieces, class_=mark.css))
-        if mark.role == "student":
+        if mark.lead:
             parts.append(text(axis.end + 12, y + _BAR, number(mark.value, 2), class_="figure"))
     return parts
 
@@ -265,6 +271,11 @@ def _tile(cell: Tile | None, x: float, y: float) -> list[Markup]:
         x + _SIDE / 2, y + _SIDE / 2 + 4, number(cell.value, 2), text_anchor="middle", class_=f"on-{shade}"
     )
     return [square, words]
+
+
+def _wrapped(words: str) -> list[str]:
+    """Lines that fit beside bars."""
+    return textwrap.wrap(words, _LETTERS, break_on_hyphens=True) or [""]
 
 
 def _short(words: str, most: int) -> str:

@@ -17,24 +17,39 @@ from meddistill.report.classification_charts import (
     roc_chart,
     shots_chart,
 )
-from meddistill.report.models import Look
-from meddistill.report.words import DASH, FAMILIES, between, count, metric, number, plain_name
+from meddistill.report.models import REFERENCE_CSS, Look
+from meddistill.report.words import (
+    DASH,
+    FAMILIES,
+    between,
+    count,
+    metric,
+    number,
+    plain_name,
+    plural,
+    rows_of,
+)
 
 MACRO = "macro"
 _MOST_DRAWN = 16
 _MOST_CLASSES = 12
+_FEW_ROWS = 50  # below it a bin of the reliability curve holds a handful
 _MEASURES = ("sensitivity", "specificity", "ppv", "npv")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """A picture with its title, a legend of (label, CSS class, value) and a line below; wide: two columns."""
+    """A picture with its title, a legend of (label, CSS class, value) and a line below; wide: two columns.
+
+    `points`: the curves have points in the models' shapes, which the legend shows too.
+    """
 
     title: str
     chart: Markup
     legend: tuple[tuple[str, str, str], ...] = ()
     note: str = ""
     wide: bool = False
+    points: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +91,7 @@ def _detail(results: Results, task: TaskFacts, looks: Sequence[Look]) -> TaskDet
     return TaskDetail(
         name=plain_name(task.name),
         family=FAMILIES.get(task.family, task.family),
-        size=f"{count(task.n)} rows, {count(task.patients)} patients",
+        size=f"{rows_of(task.n, task.family)}, {plural(task.patients, 'patient')}",
         panels=tuple(each for each in (*panels, _shots(results, task, looks)) if each is not None),
         each=_one_each(task, curves, shown),
         unfold="labels" in task.facts,
@@ -85,8 +100,8 @@ def _detail(results: Results, task: TaskFacts, looks: Sequence[Look]) -> TaskDet
 
 
 def _shown(results: Results, task: str, looks: Sequence[Look]) -> list[Look]:
-    """The student (without one the first model) and the best teacher of the task."""
-    named = [look for look in looks if look.role == "student"][:1] or list(looks[:1])
+    """The lead and the best teacher of the task."""
+    named = list(looks[:1])
     best = results.best_teacher(task)
     teacher = [look for look in looks if best is not None and look.name == best.model]
     return [*named, *(look for look in teacher if look not in named)]
@@ -151,7 +166,7 @@ def _reliability(results: Results, task: TaskFacts, shown: Sequence[Look]) -> Pa
     bins = [
         Bins(
             label=each.setting or "as it is",
-            css=css if not each.setting else "c-baseline",
+            css=css if not each.setting else REFERENCE_CSS,
             confidence=each.confidence,
             accuracy=each.accuracy,
             counts=each.counts,
@@ -165,12 +180,14 @@ def _reliability(results: Results, task: TaskFacts, shown: Sequence[Look]) -> Pa
     temperature = next(
         (row for row in results.of(model=name, task=task.name) if row.metric == "temperature"), None
     )
-    note = ""
+    notes = []
     if temperature is not None:
-        note = f"Temperature {number(temperature.value, 2)}, fitted on validation."
-        note = note if temperature.value is not None else f"Temperature {temperature.note}."
+        told = f"{number(temperature.value, 2)}, fitted on validation"
+        notes.append(f"Temperature {told if temperature.value is not None else temperature.note}.")
+    if sum(curves[0].counts) < _FEW_ROWS:
+        notes.append(f"{plural(sum(curves[0].counts), 'decision')}: too few to read the curve by its points.")
     title = f"Reliability of {name}"
-    return Panel(title=title, chart=reliability_chart(bins, label=title), legend=legend, note=note)
+    return Panel(title=title, chart=reliability_chart(bins, label=title), legend=legend, note=" ".join(notes))
 
 
 def _confusion(results: Results, task: TaskFacts, shown: Sequence[Look]) -> Panel | None:
@@ -189,8 +206,15 @@ def _confusion(results: Results, task: TaskFacts, shown: Sequence[Look]) -> Pane
     return Panel(
         title=title,
         chart=confusion_chart(found.classes, found.counts, label=f"Confusion matrix of {name}"),
-        note="Rows of the table; shade: share of the true class.",
+        note=_decisions_note(found),
     )
+
+
+def _decisions_note(found: Confusion) -> str:
+    words = "Figures count images; shade: share of the true class."
+    if any(not float(each).is_integer() for line in found.counts for each in line):
+        words += " An image whose highest classes tie is shared equally between them, hence parts of one."
+    return words
 
 
 def _shots(results: Results, task: TaskFacts, looks: Sequence[Look]) -> Panel | None:
@@ -215,6 +239,7 @@ def _shots(results: Results, task: TaskFacts, looks: Sequence[Look]) -> Panel | 
         legend=tuple((name, css, "") for name, css, _ in series),
         note=f"Means over draws; bars are intervals over patients, of {series[0][0]} alone.",
         wide=True,
+        points=True,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from meddistill.evaluation.exhibits import CALIBRATION_BINS
+from meddistill.report.markers import marker
 from meddistill.report.svg import Axis, drawing, element, line, polyline, span, text, tick_label, ticks
 from meddistill.report.words import number
 
@@ -166,8 +167,8 @@ def _cell(x: float, y: float, side: float, *, share: float, count: float, words:
     box = {"x": x + 0.75, "y": y + 0.75, "width": side - 1.5, "height": side - 1.5, "rx": 2}
     parts = [element("rect", element("title", words), **box, class_=f"tile-{shade}")]
     figure = _rows(count)
-    if count and 7.2 * len(figure) < side:
-        place = {"text_anchor": "middle", "class_": f"small on-{shade}"}
+    if 7.2 * len(figure) < side:
+        place = {"text_anchor": "middle", "class_": f"small on-{shade}{'' if count else ' zero'}"}
         parts.append(text(x + side / 2, y + side / 2 + 4.5, figure, **place))
     return parts
 
@@ -231,9 +232,7 @@ def _shot_line(
             parts.append(line((x, y(each.low)), (x, y(each.high)), class_="whisker"))
         said = "all images" if each.shots is None else f"{each.shots} a class"
         title = element("title", f"{name}, {said}: {metric} {number(each.value)}")
-        parts.append(
-            element("circle", title, cx=x, cy=y(each.value), r=4.5 if whiskers else 3.4, class_="dot")
-        )
+        parts.append(marker(css, x, y(each.value), 4.5 if whiskers else 3.4, title))
     return element("g", *parts, class_=css)
 
 

@@ -205,12 +205,15 @@ def _rank_words(results: Results) -> str:
         apart = number(found.critical_difference, 2)
         words += (
             f". Friedman test: χ² = {number(found.statistic, 1)}, p {equals(found.p_value)}; two models "
-            f"differ at {found.alpha:g} where their mean ranks are more than {apart} apart (Nemenyi)"
+            f"differ at {found.alpha:g} where their mean ranks are more than {apart} apart (by "
+            "Nemenyi’s test, which allows for all pairs being compared)"
         )
     if found.note:
         words += f". {found.note[0].upper()}{found.note[1:]}"
-    if found.left_out:
-        words += f". Without {', '.join(found.left_out)}, which cannot do all of them"
+    own = {model.name for model in results.models if model.tasks}
+    left_out = [name for name in found.left_out if name not in own]
+    if left_out:
+        words += f". Without {', '.join(left_out)}, which cannot do all of them"
     return f"{words}."
 
 

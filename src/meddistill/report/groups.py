@@ -9,7 +9,7 @@ from meddistill.evaluation.results import Results
 from meddistill.evaluation.statistics.records import GroupGap, GroupScore
 from meddistill.report.charts import Group, Mark, grouped_bars
 from meddistill.report.models import Look
-from meddistill.report.words import DASH, between, count, metric, number, plain_name, plural
+from meddistill.report.words import DASH, between, judged_of, metric, number, plain_name, plural
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,10 @@ class GapRow:
 
 @dataclass(frozen=True, kw_only=True)
 class GroupPanel:
-    """One group of one task: bars of all models by label, and a table of the gaps."""
+    """One group of one task: bars of all models by label, and the gaps; neither with fewer than two scores.
+
+    `hidden` says what is counted and not compared.
+    """
 
     title: str
     chart: Markup | None
@@ -38,43 +41,96 @@ class GroupPanel:
 
 
 def panels(results: Results, looks: Sequence[Look]) -> tuple[GroupPanel, ...]:
-    """A panel for every group of every task, in the order of the results."""
-    places = dict.fromkeys((gap.task, gap.group) for gap in results.gaps)
-    return tuple(_panel(results, looks, task, group) for task, group in places)
+    """A panel for every group with several labels, in the order of the results."""
+    return tuple(
+        _panel(results, looks, task, group)
+        for task, group in _places(results)
+        if len(_labels(results, task, group)) > 1
+    )
+
+
+def single_labels(results: Results) -> str:
+    """`findings by modality (ct), ...`: the groups of one label alone, which say nothing."""
+    found = {place: _labels(results, *place) for place in _places(results)}
+    return ", ".join(
+        f"{plain_name(task)} by {plain_name(group)} ({''.join(labels) or 'not known'})"
+        for (task, group), labels in found.items()
+        if len(labels) < 2
+    )
+
+
+def _places(results: Results) -> list[tuple[str, str]]:
+    return list(dict.fromkeys((gap.task, gap.group) for gap in results.gaps))
+
+
+def _labels(results: Results, task: str, group: str) -> list[str]:
+    found = (row.label for row in results.groups if (row.task, row.group) == (task, group) and row.main)
+    return [label for label in dict.fromkeys(found) if label]
 
 
 def _panel(results: Results, looks: Sequence[Look], task: str, group: str) -> GroupPanel:
     scores = [row for row in results.groups if (row.task, row.group) == (task, group)]
     gaps = [row for row in results.gaps if (row.task, row.group) == (task, group)]
     main = [row for row in scores if row.main]
-    name = metric(main[0].metric) if main else ""
+    name = metric(main[0].metric)
+    scored = list(dict.fromkeys(row.label for row in main if row.value is not None))
+    compared = len(scored) > 1
     return GroupPanel(
         title=f"{plain_name(task)}, {name}, by {plain_name(group)}",
-        chart=_bars(main, looks, group),
+        chart=_bars(main, looks, group) if compared else None,
         rows=tuple(
             _gap(results, scores, gap, look) for look in looks for gap in gaps if gap.model == look.name
-        ),
-        hidden=_hidden(main, looks),
+        )
+        if compared
+        else (),
+        hidden="; ".join(part for part in (_alone(main, scored, looks), _hidden(main, looks)) if part),
     )
 
 
-def _bars(rows: Sequence[GroupScore], looks: Sequence[Look], group: str) -> Markup | None:
+def _alone(rows: Sequence[GroupScore], scored: Sequence[str], looks: Sequence[Look]) -> str:
+    """What the models score on the only label that can be scored."""
+    if len(scored) != 1:
+        return ""
+    found = {row.model: row for row in rows if row.label == scored[0] and row.value is not None}
+    told = [f"{look.name} {number(found[look.name].value)}" for look in looks if look.name in found]
+    return f"{scored[0]} alone is large enough and has nothing beside it ({', '.join(told)})"
+
+
+def _bars(rows: Sequence[GroupScore], looks: Sequence[Look], group: str) -> Markup:
     labels = dict.fromkeys(row.label for row in rows if row.value is not None)
     found = {(row.model, row.label): row for row in rows}
-    worst = next((row.label for look in looks for row in rows if row.model == look.name and row.worst), None)
+    worst = _clearly_worst(rows, looks)
     groups = []
     for label in labels:
         mine = [(look, found[look.name, label]) for look in looks if (look.name, label) in found]
         marks = tuple(_mark(look, row) for look, row in mine)
         shown = next(row for row in rows if row.label == label and row.value is not None)
         title = f"▼ {label}" if label == worst else label
-        groups.append(Group(title=title, note=f"n = {count(shown.n)}", marks=marks))
-    label = f"Main metric by {group}, one bar for each model"
-    return grouped_bars(groups, label=label) if groups else None
+        groups.append(Group(title=title, note=f"n = {judged_of(shown.n, shown.family)}", marks=marks))
+    return grouped_bars(groups, label=f"Main metric by {group}, one bar for each model")
+
+
+def _clearly_worst(rows: Sequence[GroupScore], looks: Sequence[Look]) -> str | None:
+    """The worst label of the first model, where its interval ends below that of the best one."""
+    first = next((look.name for look in looks if any(row.model == look.name for row in rows)), "")
+    mine = [row for row in rows if row.model == first and row.value is not None]
+    worst = next((row for row in mine if row.worst), None)
+    best = max(mine, key=lambda row: row.value or 0.0, default=None)
+    if worst is None or best is None or worst.high is None or best.low is None:
+        return None
+    return worst.label if worst.high < best.low else None
 
 
 def _mark(look: Look, row: GroupScore) -> Mark:
-    return Mark(label=look.name, css=look.css, role=look.role, value=row.value, low=row.low, high=row.high)
+    return Mark(
+        label=look.name,
+        css=look.css,
+        role=look.role,
+        value=row.value,
+        low=row.low,
+        high=row.high,
+        lead=look.lead,
+    )
 
 
 def _gap(results: Results, scores: Sequence[GroupScore], gap: GroupGap, look: Look) -> GapRow:
@@ -107,5 +163,5 @@ def _hidden(rows: Sequence[GroupScore], looks: Sequence[Look]) -> str:
 
 
 def _counted(row: GroupScore) -> str:
-    name = row.label or "not known"
-    return f"{name}: {plural(row.n, 'row')} of {plural(row.patients, 'patient')}, {row.note}"
+    told, patients = judged_of(row.n, row.family), plural(row.patients, "patient")
+    return f"{row.label or 'not known'}: {told if told == patients else f'{told} of {patients}'}, {row.note}"

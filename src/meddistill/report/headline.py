@@ -2,11 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from meddistill.evaluation.results import MEAN_TASK, TEACHER_MEAN, Difference, Result, Results
 from meddistill.report.data import ModelCard, ReportData
-from meddistill.report.words import between, large, number, plural, signed, signed_between, times
+from meddistill.report.models import looks
+from meddistill.report.wording import wording
+from meddistill.report.words import (
+    between,
+    large,
+    metric,
+    number,
+    plain_name,
+    plural,
+    signed,
+    signed_between,
+    times,
+)
 
 Verdict = Literal["better", "unclear", "worse", "alone"]
 
@@ -22,7 +34,7 @@ class Tile:
 
 @dataclass(frozen=True, kw_only=True)
 class Headline:
-    """`sentence` in words, `verdict` of the student against its best teacher, `tiles` with the figures."""
+    """`sentence` in words, `verdict` of a student against its best teacher, `tiles` with the figures."""
 
     sentence: str
     verdict: Verdict
@@ -30,54 +42,79 @@ class Headline:
 
 
 _VERDICTS: dict[Verdict, str] = {
-    "better": "scores higher than its best teacher",
-    "unclear": "does not differ clearly from its best teacher",
-    "worse": "scores lower than its best teacher",
-    "alone": "was evaluated",
+    "better": "scores higher than",
+    "unclear": "does not differ clearly from",
+    "worse": "scores lower than",
 }
+_MOST_NAMED: Final = 3
+_MOST_TILES: Final = 4
 
 
 def headline(data: ReportData) -> Headline | None:
-    """The student against its best teacher on the mean over tasks; None without an evaluated student."""
+    """The lead on the mean over tasks, a student against its best teacher; None where nothing was scored."""
     results = data.results
-    if results is None or not results.named("student"):
+    found = looks(results, data.models)
+    lead = next((look.name for look in found if look.lead), "")
+    task = _headline_task(results, lead) if results is not None else None
+    score = results.main(lead, task) if results is not None and task else None
+    if results is None or task is None or score is None or score.value is None:
         return None
-    student = results.named("student")[0]
-    task = _headline_task(results, student)
-    score = results.main(student, task) if task else None
-    if task is None or score is None or score.value is None:
-        return None
-    best = results.best_teacher(task)
-    gap = results.difference(student, best.model, task) if best else None
-    verdict = _verdict(gap)
-    where = _where(results, task)
-    sentence = f"On {where} the student {_VERDICTS[verdict]}"
+    words = wording(found)
+    best = results.best_teacher(task) if words.distilled else None
+    gap = results.difference(lead, best.model, task) if best else None
+    sentence = f"On {_where(results, task)} {words.who} "
     if best is not None and gap is not None:
+        sentence += f"{_VERDICTS[_verdict(gap)]} its best teacher"
         sentence += f" {best.model}: {number(score.value, 2)} against {number(best.value, 2)}"
         sentence += f", a difference of {signed(gap.value, 2)}{_bracket(gap, results.level)}"
     else:
-        sentence += f" at {number(score.value, 2)} ({between(score.low, score.high, 2)})"
-    sentence += _size_clause(data.models, student, best)
-    tiles = [_score_tile(score, results.level)]
+        interval = between(score.low, score.high, 2)
+        sentence += f"scores {number(score.value, 2)}" + (f" ({interval})" if interval else "")
+        sentence += _others(results, lead, task)
+    sentence += _size_clause(data.models, lead, best)
+    tiles = [_score_tile(score, words.short, results.level)]
     if gap is not None and best is not None:
         tiles.append(_gap_tile(f"against the best teacher, {best.model}", gap))
-    ensemble = results.difference(student, TEACHER_MEAN, task)
+    tiles += _gap_tiles(results, lead, task)
+    tiles += _size_tiles(data.models, lead, words.who)
+    return Headline(sentence=sentence + ".", verdict=_verdict(gap), tiles=tuple(tiles))
+
+
+def _others(results: Results, lead: str, task: str) -> str:
+    """`; it scores higher than a, and does not differ clearly from b and c`: the lead against all others."""
+    told: dict[Verdict, list[str]] = {verdict: [] for verdict in _VERDICTS}
+    for gap in results.differences:
+        if (gap.model, gap.task) == (lead, task) and gap.other_role != "ensemble":
+            told[_verdict(gap)].append(gap.other)
+    parts = [f"{_VERDICTS[verdict]} {_names(names)}" for verdict, names in told.items() if names]
+    return f"; it {', '.join(parts)}" if parts else ""
+
+
+def _names(names: Sequence[str]) -> str:
+    if len(names) > _MOST_NAMED:
+        return f"{len(names)} other models"
+    return " and ".join([*([", ".join(names[:-1])] if names[:-1] else []), names[-1]])
+
+
+def _gap_tiles(results: Results, lead: str, task: str) -> list[Tile]:
+    """The lead against the teacher mean and, if they are few, the baselines; the chart below has all."""
+    tiles = []
+    ensemble = results.difference(lead, TEACHER_MEAN, task)
     if ensemble is not None:
         tiles.append(
             _gap_tile("against the teacher mean, the average of the teachers' predictions", ensemble)
         )
-    for baseline in results.named("baseline"):
-        other = results.difference(student, baseline, task)
-        if other is not None:
-            tiles.append(_gap_tile(f"against {baseline}", other))
-    tiles += _size_tiles(data.models, student)
-    return Headline(sentence=sentence + ".", verdict=verdict, tiles=tuple(tiles))
+    others = [results.difference(lead, name, task) for name in results.named("baseline")]
+    found = [gap for gap in others if gap is not None]
+    if len(found) <= _MOST_TILES:
+        tiles += [_gap_tile(f"against {gap.other}", gap) for gap in found]
+    return tiles
 
 
-def _headline_task(results: Results, student: str) -> str | None:
-    """The mean over tasks, or the first task where there is no mean for the student."""
+def _headline_task(results: Results, lead: str) -> str | None:
+    """The mean over tasks, or the first task where there is no mean for the lead."""
     for task in (MEAN_TASK, *(each.name for each in results.tasks)):
-        row = results.main(student, task)
+        row = results.main(lead, task)
         if row is not None and row.value is not None:
             return task
     return None
@@ -85,7 +122,7 @@ def _headline_task(results: Results, student: str) -> str | None:
 
 def _where(results: Results, task: str) -> str:
     counted = sum(each.in_mean for each in results.tasks)
-    return f"the mean over {plural(counted, 'task')}" if task == MEAN_TASK else f"the task {task}"
+    return f"the mean over {plural(counted, 'task')}" if task == MEAN_TASK else f"the task {plain_name(task)}"
 
 
 def _verdict(gap: Difference | None) -> Verdict:
@@ -113,14 +150,15 @@ def _size_clause(cards: Sequence[ModelCard], student: str, best: Result | None) 
     return f". It is {times(max(ratio, 1 / ratio))} times {'smaller' if ratio > 1 else 'larger'} {size}"
 
 
-def _score_tile(score: Result, level: float) -> Tile:
+def _score_tile(score: Result, who: str, level: float) -> Tile:
     interval = between(score.low, score.high, 2)
     note = (
         f"{level:.0%} interval {interval}"
         if interval
         else f"no interval from {plural(score.patients, 'patient')}"
     )
-    return Tile(label="student, mean of main metrics", value=number(score.value, 2), note=note)
+    what = "mean of main metrics" if score.task == MEAN_TASK else metric(score.metric)
+    return Tile(label=f"{who}, {what}", value=number(score.value, 2), note=note)
 
 
 def _gap_tile(label: str, gap: Difference) -> Tile:
@@ -128,7 +166,7 @@ def _gap_tile(label: str, gap: Difference) -> Tile:
     return Tile(label=label, value=signed(gap.value, 2), note=interval)
 
 
-def _size_tiles(cards: Sequence[ModelCard], student: str) -> list[Tile]:
+def _size_tiles(cards: Sequence[ModelCard], student: str, who: str) -> list[Tile]:
     teachers = [card.parameters for card in cards if card.role == "teacher" and card.parameters]
     mine = next((card.parameters for card in cards if card.name == student), None)
     if not mine:
@@ -137,4 +175,4 @@ def _size_tiles(cards: Sequence[ModelCard], student: str) -> list[Tile]:
     if teachers:
         share = mine / sum(teachers)
         note = f"{share:.0%} of its {plural(len(teachers), 'teacher')} together" if len(teachers) > 1 else ""
-    return [Tile(label="parameters of the student", value=large(mine), note=note)]
+    return [Tile(label=f"parameters of {who}", value=large(mine), note=note)]

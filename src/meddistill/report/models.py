@@ -2,22 +2,28 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from meddistill.evaluation.results import AnyRole, Results
 from meddistill.report.data import ModelCard
 
-TEACHER_COLOURS = 9
+COLOURS: Final = 9  # before they begin again, with other dashes
+REFERENCE_CSS: Final = "c-reference"
 
 _ORDER: dict[AnyRole, int] = {"student": 0, "baseline": 1, "ensemble": 2, "teacher": 3}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """A model's name, role and CSS class (`c-student`, `c-t0`, ...), which sets colour and dash."""
+    """A model's name, role and CSS classes (`c-student`, `c-t0`, `c-t3 c-baseline`, ...): colour and dash.
+
+    `lead` marks the one that all others are compared with: the student, or the first model.
+    """
 
     name: str
     role: AnyRole
     css: str
+    lead: bool = False
 
     @property
     def words(self) -> str:
@@ -28,20 +34,45 @@ class Look:
 
 
 def looks(results: Results | None, cards: Sequence[ModelCard] = ()) -> tuple[Look, ...]:
-    """All models: student, baselines, teacher mean, teachers in their own order.
+    """All models: the lead, baselines, teacher mean, teachers in their own order.
 
-    A task's own baselines are left out: they stand in the section on their task.
+    The lead has the student's colour and an ensemble grey; of the others, teachers first, each has one of its
+    own. Baselines are outlined where they stand beside a student or teachers. A task's own baselines are left
+    out: they stand in the section on their task (see `references`).
     """
     named: list[tuple[str, AnyRole]] = (
         [(model.name, model.role) for model in results.models if not model.tasks] if results else []
     )
     known = {name for name, _ in named}
     named += [(card.name, card.role) for card in cards if card.name not in known]
-    number = 0
-    found = []
-    for name, role in named:
-        css = f"c-{role}"
-        if role == "teacher":
-            css, number = f"c-t{number % TEACHER_COLOURS}", number + 1
-        found.append(Look(name=name, role=role, css=css))
-    return tuple(sorted(found, key=lambda look: _ORDER[look.role]))
+    lead = _lead(named)
+    peers = all(role in ("baseline", "ensemble") for _, role in named)
+    coloured = [each for each in named if each[0] != lead and each[1] != "ensemble"]
+    coloured.sort(key=lambda each: each[1] != "teacher")
+    css = {name: f"c-t{place % COLOURS}" for place, (name, _) in enumerate(coloured)}
+    css |= {name: f"{css[name]} c-again" for name, _ in coloured[COLOURS:]}
+    css |= {name: f"{css[name]} c-baseline" for name, role in coloured if role == "baseline" and not peers}
+    found = [
+        Look(
+            name=name,
+            role=role,
+            css="c-student" if name == lead else css.get(name, "c-ensemble"),
+            lead=name == lead,
+        )
+        for name, role in named
+    ]
+    return tuple(sorted(found, key=lambda look: (not look.lead, _ORDER[look.role])))
+
+
+def _lead(named: Sequence[tuple[str, AnyRole]]) -> str:
+    students = [name for name, role in named if role == "student"]
+    return next(iter([*students, *(name for name, role in named if role != "ensemble")]), "")
+
+
+def references(results: Results, task: str) -> tuple[Look, ...]:
+    """The task's own baselines, which no other task is judged by; all in one grey."""
+    return tuple(
+        Look(name=model.name, role=model.role, css=REFERENCE_CSS)
+        for model in results.models
+        if task in model.tasks
+    )

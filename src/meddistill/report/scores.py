@@ -8,6 +8,7 @@ from markupsafe import Markup
 from meddistill.evaluation.results import MEAN_TASK, NOT_APPLICABLE, Difference, Result, Results, TaskFacts
 from meddistill.report.charts import Group, Mark, forest, grouped_bars
 from meddistill.report.models import Look
+from meddistill.report.wording import wording
 from meddistill.report.words import (
     DASH,
     FAMILIES,
@@ -41,7 +42,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRow:
-    """A task with the student, its best teacher, the teacher mean and the difference to the best teacher."""
+    """A task with the lead, baselines, teacher mean, best teacher and the student's difference from it."""
 
     task: str
     family: str
@@ -54,11 +55,15 @@ class TaskRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Title:
-    """What a row or column of a matrix is; `css` colours the swatch of a model."""
+    """What a row or column of a matrix is; `css` colours the swatch of a model.
+
+    `muted` sets a row apart that is of no model: what a task's own baseline scores.
+    """
 
     name: str
     note: str = ""
     css: str = ""
+    muted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +76,15 @@ class Matrix:
 
 def task_columns(looks: Sequence[Look]) -> tuple[str, ...]:
     """Titles of the cells of `task_rows`."""
-    baselines = tuple(look.name for look in looks if look.role == "baseline")
-    ensemble = ("teacher mean",) if any(look.role == "ensemble" for look in looks) else ()
-    teachers = (
-        ("best teacher", "student − best teacher") if any(look.role == "teacher" for look in looks) else ()
-    )
-    return ("student", *baselines, *ensemble, *teachers)
+    words = wording(looks)
+    alone = tuple(words.short if look.lead else look.name for look in _alone(looks))
+    best = ("best teacher",) if any(look.role == "teacher" for look in looks) else ()
+    return (*alone, *best, *(("student − best teacher",) if words.distilled else ()))
+
+
+def _alone(looks: Sequence[Look]) -> list[Look]:
+    """The models with a column of their own: all but teachers."""
+    return [look for look in looks if look.lead or look.role != "teacher"]
 
 
 def task_rows(results: Results, looks: Sequence[Look]) -> tuple[TaskRow, ...]:
@@ -88,15 +96,16 @@ def task_rows(results: Results, looks: Sequence[Look]) -> tuple[TaskRow, ...]:
 
 
 def _task_row(results: Results, task: str, looks: Sequence[Look], facts: TaskFacts | None) -> TaskRow:
-    student = next((look.name for look in looks if look.role == "student"), "")
+    lead = next((look.name for look in looks if look.lead), "")
     best = results.best_teacher(task)
-    alone = [look.name for look in looks if look.role in ("student", "baseline", "ensemble")]
+    alone = [look.name for look in _alone(looks)]
     cells = [_score_cell(results.main(name, task), seen=results.seen(name, task)) for name in alone]
     if any(look.role == "teacher" for look in looks):
         named = best.model if best else ""
         cells.append(_score_cell(best, name=named, seen=results.seen(named, task)))
-        cells.append(_difference_cell(results.difference(student, best.model, task) if best else None))
-    row = results.main(student, task)
+    if wording(looks).distilled:
+        cells.append(_difference_cell(results.difference(lead, best.model, task) if best else None))
+    row = results.main(lead, task)
     return TaskRow(
         task=plain_name(task),
         family=FAMILIES.get(facts.family, facts.family) if facts else "",
@@ -162,7 +171,7 @@ def _chance(task: TaskFacts) -> float:
 
 def _heat_cell(row: Result | None, *, chance: float, best: float, seen: tuple[str, ...]) -> Cell:
     if row is None or row.value is None:
-        return Cell(value=DASH, interval=_lack(row) if row is not None else "")
+        return Cell(value=DASH, interval=lack(row) if row is not None else "")
     share = (row.value - chance) / (best - chance) if best > chance else 0.0
     shade = round(min(max(share, 0.0), 1.0) * (SHADES - 1))
     interval = between(row.low, row.high, 2)
@@ -170,8 +179,8 @@ def _heat_cell(row: Result | None, *, chance: float, best: float, seen: tuple[st
     return Cell(value=number(row.value), interval=interval, shade=shade, best=best_of_task, seen=seen)
 
 
-def _lack(row: Result) -> str:
-    """What the model lacks for the task, in short."""
+def lack(row: Result) -> str:
+    """Why there is no number, in short: what the model lacks for the task."""
     return row.note.removeprefix(NOT_APPLICABLE)
 
 
@@ -187,25 +196,29 @@ def seen_lines(results: Results, looks: Sequence[Look]) -> tuple[str, ...]:
 
 
 def overview(results: Results, looks: Sequence[Look]) -> Markup | None:
-    """All models on the mean over tasks, and the student's difference from each."""
+    """All models on the mean over tasks, and the lead's difference from each."""
     marks = [_mark(look, results.main(look.name, MEAN_TASK)) for look in looks]
-    student = next((look.name for look in looks if look.role == "student"), "")
+    lead = next((look.name for look in looks if look.lead), "")
     differences = {}
     for look in looks:
-        row = results.difference(student, look.name, MEAN_TASK)
+        row = results.difference(lead, look.name, MEAN_TASK)
         if row is not None:
             differences[look.name] = Mark(
                 label=look.name, css=look.css, role=look.role, value=row.value, low=row.low, high=row.high
             )
     if not any(mark.value is not None for mark in marks):
         return None
-    label = "Mean over tasks of every model with interval, and the student's difference from each"
-    return forest(marks, differences, label=label)
+    words = wording(looks)
+    label = f"Mean over tasks of every model with interval, and {words.whose} difference from each"
+    title = f"Difference: {words.short} minus this model"
+    return forest(marks, differences, label=label, title=title)
 
 
 def _mark(look: Look, row: Result | None) -> Mark:
     value, low, high = (row.value, row.low, row.high) if row is not None else (None, None, None)
-    return Mark(label=look.name, css=look.css, role=look.role, value=value, low=low, high=high)
+    return Mark(
+        label=look.name, css=look.css, role=look.role, value=value, low=low, high=high, lead=look.lead
+    )
 
 
 def by_modality(results: Results, looks: Sequence[Look]) -> Markup | None:

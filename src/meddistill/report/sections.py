@@ -12,7 +12,19 @@ from meddistill.report.charts import Series, lines
 from meddistill.report.data import Curves, Examples, ModelCard, ReportData
 from meddistill.report.models import Look
 from meddistill.report.scores import SHADES, Cell, Matrix, Title
-from meddistill.report.words import DASH, DIRECTIONS, FAMILIES, count, large, metric, number, plain_name, rate
+from meddistill.report.words import (
+    DASH,
+    DIRECTIONS,
+    FAMILIES,
+    count,
+    large,
+    metric,
+    number,
+    plain_name,
+    plural,
+    rate,
+    rows_of,
+)
 
 _MOST_POINTS = 240
 _SHOWN_QUERIES = 6
@@ -79,7 +91,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """A query with the student's five best answers and the rank of the best right one, by model."""
+    """A query with the lead's five best answers and the rank of the best right one, by model."""
 
     direction: str
     modality: str
@@ -91,8 +103,8 @@ class Query:
 
 def queries(results: Results, examples: Examples | None, looks: Sequence[Look]) -> tuple[Query, ...]:
     """Some queries of every direction; without `examples` neither pictures nor captions, ranks alone."""
-    students = results.named("student")
-    mine = [row for row in results.examples if students and row.model == students[0]]
+    leads = [look.name for look in looks if look.lead]
+    mine = [row for row in results.examples if row.model in leads]
     ranks: dict[tuple[str, str, int], dict[str, float]] = {}
     for row in results.examples:
         ranks.setdefault((row.task, row.direction, row.query), {})[row.model] = row.rank
@@ -222,44 +234,65 @@ def _thinned(values: Sequence[float | None]) -> tuple[float | None, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class SizeRow:
-    """A model's size and speed; `share` is its part of the largest one's parameters, for a bar."""
+    """A model's size and speed: a figure for every column of the table.
+
+    `share` is its part of the largest one's parameters, for a bar; None where no model's are known.
+    """
 
     name: str
     css: str
+    share: float | None
     parameters: str
-    share: float
-    megabytes: str
-    input_size: str
-    embed_dim: str
-    context: str
-    speeds: tuple[str, ...]
+    cells: tuple[str, ...]
 
 
-def size_rows(
-    cards: Sequence[ModelCard], looks: Sequence[Look]
-) -> tuple[tuple[int, ...], tuple[SizeRow, ...]]:
-    """Batch sizes that were timed, and a row for every model in the report's order."""
+@dataclass(frozen=True, kw_only=True)
+class SizeTable:
+    """Columns of (title, words below it) that some model has a figure for, and a row for every model."""
+
+    columns: tuple[tuple[str, str], ...]
+    rows: tuple[SizeRow, ...]
+    timed: bool
+
+    @property
+    def weighed(self) -> bool:
+        """Whether the parameters of any model are known."""
+        return any(row.share is not None for row in self.rows)
+
+
+def size_table(cards: Sequence[ModelCard], looks: Sequence[Look]) -> SizeTable | None:
+    """A row for every model in the report's order; None where nothing is known of any."""
     batches = sorted({batch for card in cards for batch in card.images_per_second or {}})
-    largest = max((card.parameters or 0 for card in cards), default=0) or 1
+    titles = [("Stored, MB", ""), ("Input, px", ""), ("Embedding", ""), ("Context, tokens", "")]
+    titles += [("Images/s", f"batch of {batch}") for batch in batches]
     by_name = {card.name: card for card in cards}
+    shown = [look for look in looks if look.name in by_name]
+    figures = [_figures(by_name[look.name], batches) for look in shown]
+    kept = [place for place in range(len(titles)) if any(line[place] != DASH for line in figures)]
+    largest = max((card.parameters or 0 for card in cards), default=0)
     rows = tuple(
-        _size_row(by_name[look.name], look.css, batches, largest) for look in looks if look.name in by_name
+        SizeRow(
+            name=look.name,
+            css=look.css,
+            share=(by_name[look.name].parameters or 0) / largest if largest else None,
+            parameters=large(by_name[look.name].parameters),
+            cells=tuple(line[place] for place in kept),
+        )
+        for look, line in zip(shown, figures, strict=True)
     )
-    return tuple(batches), rows
+    if not kept and not largest:
+        return None
+    return SizeTable(columns=tuple(titles[place] for place in kept), rows=rows, timed=bool(batches))
 
 
-def _size_row(card: ModelCard, css: str, batches: Sequence[int], largest: int) -> SizeRow:
+def _figures(card: ModelCard, batches: Sequence[int]) -> tuple[str, ...]:
     speeds = card.images_per_second or {}
-    return SizeRow(
-        name=card.name,
-        css=css,
-        parameters=large(card.parameters),
-        share=(card.parameters or 0) / largest,
-        megabytes=number(card.megabytes, 1),
-        input_size=f"{card.input_size[0]} × {card.input_size[1]}" if card.input_size else DASH,
-        embed_dim=str(card.embed_dim or DASH),
-        context=str(card.context_length or DASH),
-        speeds=tuple(rate(speeds[batch]) if batch in speeds else DASH for batch in batches),
+    return (
+        number(card.megabytes, 1),
+        f"{card.input_size[0]} × {card.input_size[1]}" if card.input_size else DASH,
+        str(card.embed_dim or DASH),
+        str(card.context_length or DASH),
+        *(rate(speeds[batch]) if batch in speeds else DASH for batch in batches),
     )
 
 
@@ -358,7 +391,7 @@ def task_notes(data: ReportData) -> tuple[TaskNote, ...]:
                 family=FAMILIES.get(task.family, task.family),
                 metric=metric(task.main_metric),
                 classes=listed,
-                size=f"{count(task.n)} rows, {count(task.patients)} patients",
+                size=f"{rows_of(task.n, task.family)}, {plural(task.patients, 'patient')}",
                 prompts=task.prompts_sha256[:12] if task.prompts_sha256 else "",
             )
         )

@@ -15,8 +15,8 @@ from meddistill.evaluation.exhibits import MaskExample
 from meddistill.evaluation.results import Result, Results, TaskFacts
 from meddistill.imaging import Geometry, seen_box
 from meddistill.report.data import Examples
-from meddistill.report.models import Look
-from meddistill.report.scores import Cell, Matrix, Title
+from meddistill.report.models import Look, references
+from meddistill.report.scores import Cell, Matrix, Title, lack
 from meddistill.report.svg import element
 from meddistill.report.words import DASH, between, count, metric, number, plain_name
 
@@ -27,16 +27,20 @@ _LOW_IS_GOOD: Final = ("hd95_", "missed", "invented")
 
 @dataclass(frozen=True, kw_only=True)
 class Outline:
-    """One image of the student: best, median or worst; `drawing` where pictures may be shown."""
+    """One image of the lead: best, median or worst; `drawing` where pictures may be shown.
+
+    `empty`: the model marked nothing on it.
+    """
 
     place: str
     dice: str
+    empty: bool
     drawing: Markup | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Segmentation:
-    """One task: metrics by model, what to know of it, and the student's outlines."""
+    """One task: metrics by model, what to know of it, and the lead's outlines."""
 
     title: str
     note: str
@@ -53,7 +57,7 @@ def segmentation(
             title=plain_name(task.name),
             note=_note(task),
             matrix=_matrix(results, task, looks),
-            outlines=_outlines(results, task, examples),
+            outlines=_outlines(results, task, examples, looks),
         )
         for task in results.tasks
         if task.family == KIND
@@ -75,28 +79,42 @@ def _note(task: TaskFacts) -> str:
     if without:
         parts.append(f"{count(without)} of them lack the structure: {rule[facts.get('empty', 'score')]}")
     parts.append(f"surfaces by {facts.get('surfaces', 'MONAI')}")
-    return "; ".join(parts) + "."
+    penalty = "A structure that is missed altogether has the image's diagonal as its surface distance."
+    return f"{'; '.join(parts)}. {penalty}"
 
 
 def _matrix(results: Results, task: TaskFacts, looks: Sequence[Look]) -> Matrix:
+    """Models, the best of each metric underlined, then what the task's own baselines score."""
     rows: dict[tuple[str, str], Result] = {
         (row.model, row.metric): row for row in results.of(task=task.name) if not row.modality
     }
     names = list(dict.fromkeys(name for _, name in rows))
+    models = {look.name for look in looks}
     values = {
-        name: [row.value for (_, each), row in rows.items() if each == name and row.value is not None]
+        name: [
+            row.value
+            for (model, each), row in rows.items()
+            if each == name and model in models and row.value is not None
+        ]
         for name in names
     }
     best = {name: _best(name, found) for name, found in values.items() if found}
-    lines = tuple(
-        (
-            Title(name=look.name, css=look.css),
-            tuple(_cell(rows.get((look.name, name)), best.get(name)) for name in names),
-        )
+    lines = [
+        (Title(name=look.name, css=look.css), _cells(rows, look.name, names, best))
         for look in looks
         if any((look.name, name) in rows for name in names)
-    )
-    return Matrix(columns=tuple(Title(name=metric_words(name)) for name in names), rows=lines)
+    ]
+    lines += [
+        (Title(name=look.name, css=look.css, muted=True), _cells(rows, look.name, names, {}))
+        for look in references(results, task.name)
+    ]
+    return Matrix(columns=tuple(Title(name=metric_words(name)) for name in names), rows=tuple(lines))
+
+
+def _cells(
+    rows: Mapping[tuple[str, str], Result], model: str, names: Sequence[str], best: Mapping[str, float]
+) -> tuple[Cell, ...]:
+    return tuple(_cell(rows.get((model, name)), best.get(name)) for name in names)
 
 
 def _best(name: str, values: Sequence[float]) -> float:
@@ -105,7 +123,7 @@ def _best(name: str, values: Sequence[float]) -> float:
 
 def _cell(row: Result | None, best: float | None) -> Cell:
     if row is None or row.value is None:
-        return Cell(value=DASH)
+        return Cell(value=DASH, interval=lack(row) if row is not None else "")
     digits = 1 if row.metric.startswith("hd95_") else 3
     interval = between(row.low, row.high, min(digits, 2))
     return Cell(value=number(row.value, digits), interval=interval, best=row.value == best)
@@ -121,17 +139,20 @@ def metric_words(name: str) -> str:
     return metric(name)
 
 
-def _outlines(results: Results, task: TaskFacts, examples: Examples | None) -> tuple[Outline, ...]:
-    student = next(iter(results.named("student")), None)
+def _outlines(
+    results: Results, task: TaskFacts, examples: Examples | None, looks: Sequence[Look]
+) -> tuple[Outline, ...]:
+    lead = next((look.name for look in looks if look.lead), None)
     pictures: Mapping[tuple[str, int], bytes] = examples.pictures if examples is not None else {}
     return tuple(
         Outline(
             place=each.place,
             dice=number(each.dice),
+            empty=each.empty,
             drawing=_drawing(each, pictures.get((each.table, each.row))),
         )
         for each in results.exhibits
-        if isinstance(each, MaskExample) and (each.model, each.task) == (student, task.name)
+        if isinstance(each, MaskExample) and (each.model, each.task) == (lead, task.name)
     )
 
 
@@ -146,7 +167,8 @@ def _drawing(example: MaskExample, picture: bytes | None) -> Markup | None:
     top, left, bottom, right = seen_box(height, width, Geometry(side, side, "pad", "bicubic"))
     kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
     address = f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
-    label = f"{example.place} outline, Dice {number(example.dice)}"
+    marks = ", marks nothing" if example.empty else ""
+    label = f"{example.place} outline, Dice {number(example.dice)}{marks}"
     return element(
         "svg",
         element("title", label),

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from meddistill.evaluation.exhibits import SurvivalCurve
 from meddistill.evaluation.results import Result, Results, TaskFacts
-from meddistill.report.models import Look
+from meddistill.report.models import Look, references
 from meddistill.report.scores import Cell
 from meddistill.report.survival_chart import css, kaplan_meier_chart
 from meddistill.report.words import DASH, between, number, plain_name, plural
@@ -33,13 +33,14 @@ class RiskGroups:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRow:
-    """One model in the table, and what it learns from."""
+    """One model in the table, and what it learns from; muted: a baseline without images."""
 
     name: str
     css: str
     setting: str
     cells: tuple[Cell, ...]
     spread: str
+    muted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +63,10 @@ def survival_tasks(results: Results, looks: Sequence[Look]) -> tuple[SurvivalTas
 
 def _task(results: Results, task: TaskFacts, looks: Sequence[Look]) -> SurvivalTask:
     named = [(look.name, look.css) for look in looks]
-    own = [(model.name, "c-baseline") for model in results.models if task.name in model.tasks]
+    own = [(look.name, look.css) for look in references(results, task.name)]
     rows = [row for name, style in named for row in _rows(results, task.name, name, style)]
     for name, style in own:
-        rows += [replace(row, setting=DASH) for row in _rows(results, task.name, name, style)]
+        rows += [replace(row, setting=DASH, muted=True) for row in _rows(results, task.name, name, style)]
     facts = task.facts
     unit = facts.get("unit", "")
     horizons = [f"{time:g}" for time in facts.get("horizons", ())]

@@ -1,17 +1,18 @@
 """The section on visual question answering: accuracies by type, and questions with their answers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from meddistill.evaluation.exhibits import AnsweredQuestion
 from meddistill.evaluation.results import Result, Results, TaskFacts
 from meddistill.evaluation.vqa.metrics import MACRO, MAIN
 from meddistill.report.data import Examples
-from meddistill.report.models import Look
+from meddistill.report.models import REFERENCE_CSS, Look, references
 from meddistill.report.scores import SHADES, Cell, Matrix, Title
 from meddistill.report.sections import data_address
-from meddistill.report.words import DASH, between, count, number, plain_name
+from meddistill.report.words import DASH, between, count, number, plain_name, plural
 
 FAMILIES: Final = ("vqa_closed_set", "vqa_zero_shot")
 _COLUMNS: Final = (
@@ -20,6 +21,13 @@ _COLUMNS: Final = (
     (f"{MAIN}_closed", "closed"),
     (f"{MAIN}_answerable", "answerable"),
     (MACRO, "mean over types"),
+)
+_POLICIES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "train": "those of the training questions",
+        "trainval": "those of the training and validation questions",
+        "all": "those of all questions, the tested ones too",
+    }
 )
 _SHOWN: Final = 6
 _BY_TYPE: Final = "question type: "
@@ -70,14 +78,14 @@ def _table(results: Results, task: TaskFacts, examples: Examples | None, looks: 
         ),
         rows=tuple(
             (
-                Title(name=look.name, css=look.css),
+                Title(name=look.name, css=look.css, muted=look.css == REFERENCE_CSS),
                 tuple(_cell(rows.get((look.name, metric, setting))) for metric, setting, _ in wanted),
             )
-            for look in looks
+            for look in (*looks, *references(results, task.name))
             if (look.name, MAIN, "") in rows
         ),
     )
-    shown = (*results.named("student"), *(look.name for look in looks))[0]
+    shown = next((look.name for look in looks if look.lead), "")
     return VqaTable(
         title=plain_name(task.name),
         coverage=_coverage(task),
@@ -96,14 +104,17 @@ def _cell(row: Result | None) -> Cell:
 
 
 def _coverage(task: TaskFacts) -> str:
-    """`174 answers can be given (trainval), at most 90 to a question; 91.2 % of the test questions ...`."""
+    """`160 questions of 33 patients; 174 answers (trainval: ...); 91.2 % of them have theirs among these`."""
     facts = task.facts
+    policy = str(facts.get("answer_vocabulary", ""))
+    whose = f"{policy}: {_POLICIES[policy]}" if policy in _POLICIES else policy
     most = facts.get("candidates", 0)
-    answers, policy = count(facts.get("answers", 0)), facts.get("answer_vocabulary", "")
-    share = f"{100 * facts.get('coverage', 0):.1f} %"
     narrowed = f", at most {count(most)} to a question" if most and most < facts.get("answers", 0) else ""
-    given = f"{answers} answers can be given ({policy}){narrowed}"
-    return f"{given}; {share} of the test questions have theirs among them"
+    return (
+        f"{plural(task.n, 'question')} of {plural(task.patients, 'patient')}; "
+        f"{plural(facts.get('answers', 0), 'answer')} can be given ({whose}){narrowed}; "
+        f"{100 * facts.get('coverage', 0):.1f} % of the test questions have theirs among them"
+    )
 
 
 def _notes(results: Results, task: TaskFacts) -> tuple[str, ...]:

@@ -52,6 +52,16 @@ METRICS: Final[Mapping[str, str]] = MappingProxyType(
         "mean of main metrics": "mean of main metrics",
     }
 )
+# What a row of a task is, and what one row of its predictions is: that is what numbers on groups count.
+_UNITS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "retrieval": ("pair", "query"),
+        "survival": ("image", "patient"),
+        "bag_classification": ("image", "bag"),
+        "vqa_closed_set": ("question", "question"),
+        "vqa_zero_shot": ("question", "question"),
+    }
+)
 DIRECTIONS: Final[Mapping[str, str]] = MappingProxyType(
     {"image_to_text": "image → text", "text_to_image": "text → image"}
 )
@@ -132,7 +142,21 @@ def metric(name: str) -> str:
 
 def plural(number_of: int, word: str) -> str:
     """`1 task`, `3 tasks`."""
-    return f"{count(number_of)} {word}{'' if number_of == 1 else 's'}"
+    return f"{count(number_of)} {word if number_of == 1 else _many(word)}"
+
+
+def _many(word: str) -> str:
+    return f"{word[:-1]}ies" if word.endswith("ry") else f"{word}s"
+
+
+def rows_of(number_of: int, family: str) -> str:
+    """`40 images`, `277 pairs`, `160 questions`: how many rows a task has."""
+    return plural(number_of, _UNITS.get(family, ("image", "image"))[0])
+
+
+def judged_of(number_of: int, family: str) -> str:
+    """`40 images`, `277 queries`, `55 patients`: how many decisions of a task were judged."""
+    return plural(number_of, _UNITS.get(family, ("image", "image"))[1])
 
 
 def _three(value: float) -> str:

@@ -22,13 +22,15 @@ from meddistill.report.bags import bag_sections
 from meddistill.report.classification import classification_details
 from meddistill.report.data import ReportData
 from meddistill.report.differences import differences
-from meddistill.report.groups import panels
+from meddistill.report.groups import panels, single_labels
 from meddistill.report.headline import headline
+from meddistill.report.markers import line_key
 from meddistill.report.models import Look, looks
 from meddistill.report.segmentation import segmentation
 from meddistill.report.survival import survival_tasks
 from meddistill.report.vqa import vqa_tables
-from meddistill.report.words import count, plural
+from meddistill.report.wording import wording
+from meddistill.report.words import count, plain_name, plural
 
 _TEMPLATE = "report.html"
 _STYLE = "report.css"
@@ -44,6 +46,7 @@ _NOT_EVALUATED: Final[Mapping[str, Any]] = MappingProxyType(
         "classification": (),
         "between": None,
         "panels": (),
+        "single_labels": "",
         "agreement": (),
         "survival": (),
         "queries": (),
@@ -75,28 +78,38 @@ def render(data: ReportData) -> str:
     )
     environment.filters["count"] = count
     environment.filters["plural"] = plural
+    environment.filters["line_key"] = line_key
     source, _, _ = PackageLoader("meddistill.report").get_source(environment, _STYLE)
     return environment.get_template(_TEMPLATE).render(style=Markup(source), data=data, **_content(data))
 
 
 def _content(data: ReportData) -> dict[str, Any]:
     models = looks(data.results, data.models)
-    batches, sizes = sections.size_rows(data.models, models)
     content: dict[str, Any] = {
         "looks": models,
+        "words": wording(models),
         "headline": headline(data),
         "before": teachers_before(data.audit, models) if data.audit else None,
         "stages": sections.stages(data.curves, models),
-        "batches": batches,
-        "sizes": sizes,
+        "sizes": sections.size_table(data.models, models),
         "licences": sections.licence_rows(data.models),
         "permitted": sections.permitted_use(data.student_terms) if data.student_terms else (),
         "advice": NOT_LEGAL_ADVICE,
         "notes": sections.task_notes(data),
-        "warnings": (*data.warnings, *(data.results.warnings if data.results else ())),
+        "warnings": (*data.warnings, *(_plain_warnings(data.results) if data.results else ())),
     }
     evaluated = _NOT_EVALUATED if data.results is None else _evaluated(data.results, data, models)
     return {**content, **evaluated}
+
+
+def _plain_warnings(results: Results) -> list[str]:
+    """The warnings, tasks spelt in them as everywhere in the report."""
+    starts = {f"{task.name}: ": f"{plain_name(task.name)}: " for task in results.tasks}
+    found = []
+    for warning in results.warnings:
+        start = next((start for start in starts if warning.startswith(start)), "")
+        found.append(starts.get(start, "") + warning.removeprefix(start))
+    return found
 
 
 def _evaluated(results: Results, data: ReportData, models: Sequence[Look]) -> dict[str, Any]:
@@ -110,6 +123,7 @@ def _evaluated(results: Results, data: ReportData, models: Sequence[Look]) -> di
         "classification": classification_details(results, models),
         "between": differences(results, models),
         "panels": panels(results, models),
+        "single_labels": single_labels(results),
         "agreement": sections.agreement_tables(results, models),
         "survival": survival_tasks(results, models),
         "queries": sections.queries(results, data.examples, models),

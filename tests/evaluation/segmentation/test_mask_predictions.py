@@ -130,6 +130,10 @@ def test_exhibits_are_the_best_the_median_and_the_worst_with_the_structure() -> 
     masks = (b"one", b"two", b"three", b"four") + (b"",) * 4
     shown = _predictions(truths=masks, givens=masks).exhibits("m", "t")
     assert [base64.b64decode(each.given) for each in shown] == [b"one", b"two", b"three"]
+    unmarked = replace(_predictions(), given_pixels=np.zeros(8, dtype=np.int64))
+    assert all(each.empty for each in unmarked.exhibits("m", "t"))
+    marked = replace(_predictions(), given_pixels=np.ones(8, dtype=np.int64))
+    assert not any(each.empty for each in marked.exhibits("m", "t"))
     nothing = replace(_predictions(), truth_pixels=np.zeros(8, dtype=np.int64))
     assert nothing.exhibits("m", "t") == ()
 

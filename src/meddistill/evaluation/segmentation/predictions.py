@@ -76,6 +76,7 @@ class MaskPredictions(Predictions):
                 row=int(self.rows[place]),
                 place=name,
                 dice=float(dice[place]),
+                empty=bool(self.given_pixels[place] == 0),
                 truth=_text(self.truths, place),
                 given=_text(self.givens, place),
             )
