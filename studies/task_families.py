@@ -131,6 +131,7 @@ def _tasks() -> list[dict[str, Any]]:
             "table": "slices",
             "time": "time_months",
             "clinical": ["age", "sex", "grade"],
+            "learnt_images": "report",
         },
         {
             "name": "grade",

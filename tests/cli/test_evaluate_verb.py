@@ -188,6 +188,16 @@ def test_images_that_a_run_learnt_from_are_not_judged(
     for word in (f"`{finished_run.name}` learnt from those in row", "`shipped` learnt from those in row"):
         assert word in err, err
     assert "`copy`" not in err
+    told = write_yaml(
+        base / "told.yaml",
+        {"name": "told", "tables": tables, "tasks": [{**task, "learnt_images": "report"}]},
+    )
+    assert say("evaluate", finished_run, "--suite", told, "--out", tmp_path / "told", "--quiet")[0] == 0
+    n = Results.load(tmp_path / "told").tasks[0].n
+    assert (
+        f"captions: `{finished_run.name}` learnt from {n} of {n} tested images"
+        in Results.load(tmp_path / "told").warnings
+    )
     assert say("evaluate", elsewhere, *out)[0] == 0
 
 

@@ -23,7 +23,7 @@ Student = Annotated[
 ]
 Examples = Annotated[
     bool,
-    Parameter(negative="", help="Predictions hold the ids of rows, the report shows images and captions."),
+    Parameter(negative="", help="The report shows images, captions, questions and outlines."),
 ]
 
 

@@ -60,7 +60,7 @@ def evaluate(
         Gets `features/`, `predictions/<task>/<model>.parquet` and `results.json`; what is there is used
         again where model, rows and settings are the same.
     examples
-        Whether predictions may hold the samples' ids; otherwise keyed hashes stand there.
+        Whether predictions may hold masks and the words of answers; ids of samples they never do.
 
     Raises
     ------

@@ -79,6 +79,11 @@ def task_warnings(tasks: Sequence[AnyTask], facts: Sequence[Mapping[str, Any]]) 
         for task, found in zip(tasks, facts, strict=True)
         for warning in found.get("warnings", ())
     ]
+    own += [
+        f"{task.name}: tested images that a student learnt from were not refused (`learnt_images: report`)"
+        for task in tasks
+        if task.config.learnt_images == "report"
+    ]
     nameless = dict.fromkeys(
         task.tested.table
         for task in tasks

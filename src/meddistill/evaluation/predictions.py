@@ -7,6 +7,7 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
@@ -46,7 +47,7 @@ class Decisions:
 class Predictions(ABC):
     """One model's answers to one task.
 
-    `rows` [n] are rows of the table (from 1), `samples` ids or keyed hashes of them, `patients` numbers
+    `rows` [n] are rows of the table (from 1), `samples` keyed hashes of their ids, `patients` numbers
     without meaning outside the suite's run, `modalities` "" where not known; `groups` [n] each, "" where not
     known, by the name of the group. A family adds its own columns, and knows the numbers that follow from
     them.
@@ -137,18 +138,22 @@ class Predictions(ABC):
 
 
 class SampleNames:
-    """Ids as they may be written: themselves, or hashes under a key that stays in the evaluation folder.
+    """Ids as they may be written: hashes under a key that stays in the evaluation folder.
 
-    Without the key nobody can try out ids against the hashes; delete it to cut the last link.
+    Without the key nobody can try out ids against the hashes; delete it to cut the last link. `examples` says
+    whether pictures of what was judged may be written. Without a folder there is no key: for predictions that
+    nobody writes.
     """
 
-    def __init__(self, folder: Path, *, examples: bool) -> None:
-        self.plain = examples
-        self._key = b"" if examples else _key(folder / _KEY_FILE)
+    def __init__(self, folder: Path | None, *, examples: bool) -> None:
+        self.examples = examples
+        self._folder = folder
+
+    @cached_property
+    def _key(self) -> bytes:
+        return b"" if self._folder is None else _key(self._folder / _KEY_FILE)
 
     def __call__(self, ids: Sequence[str]) -> tuple[str, ...]:
-        if self.plain:
-            return tuple(ids)
         encoded = [name.encode("utf-8", "surrogatepass") for name in ids]
         return tuple(hmac.new(self._key, name, hashlib.sha256).hexdigest()[:16] for name in encoded)
 

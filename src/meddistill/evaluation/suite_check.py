@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from meddistill.data.samples import Samples
 from meddistill.data.splits import check_leakage
@@ -24,15 +23,17 @@ class TrainingRows:
 def check_tasks(suite: SuiteConfig, tables: SuiteTables, training: TrainingRows | None = None) -> None:
     """Raise ConfigError with the mistakes of every task: rows, labels, splits that leak.
 
-    With `training` rows that are judged must share neither a patient nor an image with those.
+    With `training` rows that are judged must share neither a patient nor an image with those, unless the task
+    reports that (`learnt_images`).
     """
     mistakes = []
     judged: dict[str, set[int]] = {}
-    nothing_written = SampleNames(Path(), examples=True)
+    nothing_written = SampleNames(None, examples=False)
     for config in suite.tasks:
         try:
             task = build_task(config, tables.parts(config), nothing_written)
-            judged.setdefault(task.tested.table, set()).update(task.tested.samples.rows)
+            if config.learnt_images == "refuse":
+                judged.setdefault(task.tested.table, set()).update(task.tested.samples.rows)
             task.check()
             task.check_groups()
         except (ConfigError, TableError) as error:

@@ -18,6 +18,8 @@ from meddistill.evaluation.predictions import Predictions, SampleNames
 from meddistill.evaluation.tables import Part
 from meddistill.evaluation.task_config import TaskConfig
 
+# Of the config: what no prediction depends on.
+_NOT_PREDICTED: Final = ("in_mean", "dataset", "learnt_images", "groups")
 NO_TEXT: Final = "no text tower"
 
 Config = TypeVar("Config", bound=TaskConfig)
@@ -97,7 +99,7 @@ class Task(ABC, Generic[Config, Kind]):
 
     def digest(self) -> str:
         """Hash of everything but the model that the dumped predictions depend on."""
-        return _hash([*self._content, self.names(("",))])
+        return _hash([*self._content, self.names(("",)), self.names.examples])
 
     def sha256(self) -> str:
         """Hash of settings, rows and images: where two are alike, their results may be compared."""
@@ -108,7 +110,7 @@ class Task(ABC, Generic[Config, Kind]):
         columns = sorted(self.config.columns())
         return [
             RULES_VERSION,
-            self.config.model_dump(mode="json", exclude={"in_mean", "dataset", "groups", *self.beside}),
+            self.config.model_dump(mode="json", exclude={*_NOT_PREDICTED, *self.beside}),
             {role: part.digest(columns, sorted(self.config.images())) for role, part in self.parts.items()},
         ]
 

@@ -1,7 +1,7 @@
 """What the configs of all tasks have; loads no torch."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
@@ -61,6 +61,10 @@ class TaskConfig(Strict):
     pretrained on one of them, by themselves or through a teacher, are marked in the report.
     """
 
+    learnt_images: Literal["refuse", "report"] = "refuse"
+    """Tested images, and inside a recipe patients, that a student learnt from are refused, or counted in a
+    warning; what a student knows of images without the task's labels is still more than it knows of new ones.
+    """
     groups: Groups | None = None
     """Columns of the tested table that part its patients: `[sex, site]`, or `age: {bands: [18, 65]}`. The
     main metric is told for every group, with the worst one and the gap. `modality` is that of the table.

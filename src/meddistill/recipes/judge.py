@@ -16,7 +16,7 @@ from meddistill.evaluation.tables import SuiteTables
 from meddistill.progress import Progress
 from meddistill.recipes.asked import Asked
 from meddistill.recipes.bundle_embedder import BundleEmbedder
-from meddistill.recipes.learnt import judged_on_learnt
+from meddistill.recipes.learnt import Learnt, judged_on_learnt
 from meddistill.recipes.load_models import load_models
 from meddistill.recipes.mistakes import Mistakes
 from meddistill.recipes.steps.report_examples import examples_from
@@ -44,19 +44,22 @@ def judge(asked: Asked, *, out: Path | None, examples: bool, progress: Progress)
     device = Processes().device
     tables = mistakes.catch(partial(_checked_tables, suite, base, decoded, progress))
     models = mistakes.catch(lambda: load_models(asked.models, student=asked.student, device=device))
+    learnt = Learnt()
     if tables is not None:
         stores = {each.name: each.learnt_images for each in asked.models if each.learnt_images is not None}
-        mistakes.lines += judged_on_learnt(stores, suite, tables)
+        learnt = judged_on_learnt(stores, suite, tables)
+        mistakes.lines += learnt.refused
     if mistakes.lines or tables is None or models is None:
         raise ConfigError(_SUBJECT, mistakes.lines)
     decoded.write()
-    shipped = [
+    notes = [
         f"{each.embedder.name}: a bundle gives no patch tokens, and embeddings of length 1: probes, survival "
         "and bags differ a little from those of its student"
         for each in models
         if isinstance(each.embedder, BundleEmbedder)
     ]
-    for line in (*tables.skipped, *shipped):
+    notes += learnt.reported
+    for line in (*tables.skipped, *notes):
         progress.say(f"evaluation: {line}")
     results = evaluate(
         [each.embedder for each in models],
@@ -67,6 +70,8 @@ def judge(asked: Asked, *, out: Path | None, examples: bool, progress: Progress)
         examples=examples,
         tables=tables,
     )
+    results = results.model_copy(update={"warnings": (*notes, *results.warnings)})
+    results.save(folder)
     report = ReportData(
         title=suite.name,
         subtitle="Models on one suite, by the same code.",
@@ -74,7 +79,6 @@ def judge(asked: Asked, *, out: Path | None, examples: bool, progress: Progress)
         version=__version__,
         results=results,
         models=[each.card for each in models],
-        warnings=shipped,
         examples=examples_from(suite, base, results) if examples else None,
     )
     write_report(report, folder / REPORT_FILE)

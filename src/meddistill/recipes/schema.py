@@ -109,8 +109,8 @@ class ReportConfig(_Section):
     """What the report may show."""
 
     examples: bool = False
-    """Whether images, captions, questions and outlines of the evaluation may stand in the report, and ids of
-    samples in the predictions.
+    """Whether images, captions, questions and outlines of the evaluation may stand in the report, and the
+    words of answers and outlines in the predictions.
     """
 
 

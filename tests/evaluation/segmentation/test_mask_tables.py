@@ -20,7 +20,7 @@ from meddistill.evaluation.segmentation.task import SegmentationProbe
 from meddistill.evaluation.suite_check import check_tasks
 from meddistill.evaluation.tables import SuiteTables
 
-NAMES = SampleNames(Path(), examples=True)
+NAMES = SampleNames(None, examples=True)
 
 
 def _change(folder: Path, column: str, change: Callable[[dict[str, str]], str]) -> None:

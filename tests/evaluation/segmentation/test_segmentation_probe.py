@@ -56,7 +56,7 @@ def _evaluate(discs: Path, folder: Path, *models: PatchModel, **more: Any) -> Re
 def _build(discs: Path, **more: Any) -> SegmentationProbe:
     config = suite(task(**more))
     parts = SuiteTables(config, base=discs).parts(config.tasks[0])
-    built = build_task(config.tasks[0], parts, SampleNames(Path(), examples=True))
+    built = build_task(config.tasks[0], parts, SampleNames(None, examples=True))
     assert isinstance(built, SegmentationProbe)
     return built
 

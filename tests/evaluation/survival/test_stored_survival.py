@@ -54,7 +54,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _task(world: Path, **changes: Any) -> Survival:
     config = suite(**changes)
     parts = SuiteTables(config, base=world).parts(config.tasks[0])
-    task = build_task(config.tasks[0], parts, SampleNames(Path(), examples=True))
+    task = build_task(config.tasks[0], parts, SampleNames(None, examples=True))
     assert isinstance(task, Survival)
     return task
 

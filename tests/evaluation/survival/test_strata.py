@@ -298,7 +298,7 @@ def test_knowing_the_project_is_a_discovery_when_pooled_alone(
 def _task(world: Path, **changes: Any) -> Survival:
     config = _suite(**changes)
     parts = SuiteTables(config, base=world).parts(config.tasks[0])
-    task = build_task(config.tasks[0], parts, SampleNames(Path(), examples=True))
+    task = build_task(config.tasks[0], parts, SampleNames(None, examples=True))
     assert isinstance(task, Survival)
     return task
 

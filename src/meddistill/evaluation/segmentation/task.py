@@ -226,7 +226,7 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
                 truth, given = masks[place], probability(seed, place) > 0.5
                 values.append(self._measured(truth, given, place))
                 pixels.append(int(given.sum()))
-                shown = self.names.plain and not seed
+                shown = self.names.examples and not seed
                 pictures.append((mask_png(truth), mask_png(given)) if shown else (b"", b""))
         return MaskPredictions(
             table=part.table,
@@ -239,8 +239,8 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
             samples=self.names(part.samples.ids) * seeds,
             patients=np.tile(part.patients, seeds),
             modalities=part.samples.modalities * seeds,
-            truths=tuple(truth for truth, _ in pictures) if self.names.plain else (),
-            givens=tuple(given for _, given in pictures) if self.names.plain else (),
+            truths=tuple(truth for truth, _ in pictures) if self.names.examples else (),
+            givens=tuple(given for _, given in pictures) if self.names.examples else (),
         )
 
     def _measured(self, truth: Mask, given: Mask, place: int) -> tuple[float, ...]:

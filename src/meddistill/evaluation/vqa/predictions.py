@@ -30,9 +30,9 @@ class VqaPredictions(Predictions):
     """The answer that a model gives to every question, by seed, and the best of the others.
 
     Answers are numbers into the task's vocabulary of `answers` entries; their words are in `vocabulary` only
-    where ids may be written (`SampleNames.plain`). `truth` [n] is OUTSIDE where the right answer is none of
-    them; `answerable` [n] says whether it is one of those that were allowed for the question. `right` [n] is
-    1 / m where m answers share the highest score and the right one is among them.
+    where examples may be shown (`SampleNames.examples`). `truth` [n] is OUTSIDE where the right answer is
+    none of them; `answerable` [n] says whether it is one of those that were allowed for the question. `right`
+    [n] is 1 / m where m answers share the highest score and the right one is among them.
     `best` [n, k] are the answers with the highest probabilities `scores` [n, k], the highest first; `chosen`
     is the first of them. `answer_tables` and `answer_rows` [n] name where the chosen answer is found first,
     "" and 0 where no table has it. `note` says what the model was asked with, "" for the usual.

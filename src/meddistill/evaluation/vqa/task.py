@@ -169,7 +169,7 @@ class VqaTask(Task[Asked, VqaPredictions]):
             modalities=part.samples.modalities * repeats,
             table=part.table,
             answers=len(self.vocabulary),
-            vocabulary=self.vocabulary.answers if self.names.plain else None,
+            vocabulary=self.vocabulary.answers if self.names.examples else None,
             note=note,
             seeds=np.repeat(np.arange(repeats, dtype=np.int64), len(part)),
             answer_types=asked.answer_types * repeats,
