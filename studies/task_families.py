@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from meddistill.evaluation.results import Results
+from meddistill.evaluation.results import Result, Results
 from meddistill.progress import SilentProgress
 from meddistill.recipes.asked import asked
 from meddistill.recipes.judge import judge
@@ -163,21 +163,23 @@ def _tasks() -> list[dict[str, Any]]:
 
 
 def _table(results: Results) -> str:
-    models = [model.name for model in results.models]
-    rows = []
-    for task in results.tasks:
-        cells = []
-        counts = {row.n for row in results.of(task=task.name) if row.main and row.n}
-        for model in models:
-            row = results.main(model, task.name)
-            value = None if row is None else row.value
-            if row is None or value is None:
-                cells.append("")
-            else:
-                interval = "" if row.low is None else f" ({row.low:.2f} to {row.high:.2f})"
-                cells.append(f"{value:.3f}{interval}")
-        rows.append([task.name, task.main_metric, " or ".join(map(str, sorted(counts))), *cells])
-    return table(["task", "metric", "n", *models], rows)
+    """A row a model, a column a task; a task's own baselines stand below the models."""
+    rows = [["n", *(_counts(results, task.name) for task in results.tasks)]]
+    for model in results.models:
+        cells = [_cell(results.main(model.name, task.name)) for task in results.tasks]
+        rows.append([model.name, *cells])
+    return table(["", *(f"{task.name}: {task.main_metric}" for task in results.tasks)], rows)
+
+
+def _counts(results: Results, task: str) -> str:
+    counts = {(row.n, row.patients) for row in results.of(task=task) if row.main and row.n}
+    return " or ".join(f"{n} ({patients} patients)" for n, patients in sorted(counts))
+
+
+def _cell(row: Result | None) -> str:
+    if row is None or row.value is None:
+        return ""
+    return f"{row.value:.3f}" if row.low is None else f"{row.value:.3f} ({row.low:.2f} to {row.high:.2f})"
 
 
 if __name__ == "__main__":
