@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from meddistill.evaluation.device import best_device
 from meddistill.evaluation.predict import Floats
 from meddistill.evaluation.segmentation.config import Decoder, SegmentationProbeConfig
 from meddistill.progress import Advance
@@ -57,12 +58,12 @@ class Fitted:
         """[n, rows, columns]: of the grid (`linear`), or of DETAIL times as many (`light`)."""
         self.network.eval()
         parts = [self.network(self.standardised(tokens, rows)) for rows in _chunks(np.arange(len(tokens)))]
-        found: Floats = torch.cat(parts)[:, 0].numpy()
+        found: Floats = torch.cat(parts)[:, 0].cpu().numpy()
         return found
 
     def standardised(self, tokens: TokenGrids, rows: NDArray[np.int64]) -> Tensor:
         """Tokens of these rows as [b, d, rows, columns], every channel by its training mean and SD."""
-        values = torch.from_numpy(tokens.values[rows].astype(np.float32))
+        values = torch.from_numpy(tokens.values[rows]).to(self.centre.device).float()
         values = (values - self.centre) / self.spread
         return values.transpose(1, 2).unflatten(2, tokens.grid)
 
@@ -82,7 +83,8 @@ def fit(
     training tokens instead of being a batch norm, the loss adds soft Dice to cross-entropy, and both are
     taken on the marked shares of cells a quarter of a patch wide, not on single pixels: maps that are
     bilinear between patches hardly tell these apart, and a step costs a fraction. AdamW under a cosine
-    schedule, on the processor; equal seeds give equal numbers. `advance` is called after every epoch.
+    schedule, on the accelerator where there is one; equal seeds give equal numbers on one machine. `advance`
+    is called after every epoch.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -97,8 +99,9 @@ def _fit(
     advance: Advance | None,
 ) -> Fitted:
     tokens, targets = train
-    centre, spread = _moments(tokens)
-    network = _network(config.decoder, tokens.values.shape[2], prior=_prior(targets))
+    device = best_device()
+    centre, spread = (each.to(device) for each in _moments(tokens))
+    network = _network(config.decoder, tokens.values.shape[2], prior=_prior(targets)).to(device)
     fitted = Fitted(network=network, centre=centre, spread=spread)
     rate = config.learning_rate or _RATES[config.decoder]
     optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=config.weight_decay)
@@ -110,7 +113,8 @@ def _fit(
         order = torch.randperm(len(tokens)).numpy()
         for rows in np.array_split(order, math.ceil(len(order) / config.batch_size)):
             optimiser.zero_grad(set_to_none=True)
-            loss = _loss(network(fitted.standardised(tokens, rows)), *_rows(targets, rows))
+            shares, inside = (each.to(device) for each in _rows(targets, rows))
+            loss = _loss(network(fitted.standardised(tokens, rows)), shares, inside)
             loss.backward()
             optimiser.step()
             schedule.step()

@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from meddistill.data.keys import group_ids
 from meddistill.errors import TeacherError
+from meddistill.evaluation.device import best_device
 from meddistill.evaluation.embeddings import Embeddings
 from meddistill.evaluation.predict import Floats, TunableEmbedder, normalised
 from meddistill.evaluation.tables import Part
@@ -23,7 +24,7 @@ from meddistill.evaluation.vqa.inputs import FrozenInputs, Inputs, Rows, TunedIn
 from meddistill.evaluation.vqa.predictions import VqaPredictions
 from meddistill.evaluation.vqa.questions import CLOSED, OPEN, OUTSIDE, Questions, answers_by_type
 from meddistill.evaluation.vqa.task import VqaTask
-from meddistill.evaluation.vqa.training import Lesson, answer_probabilities, best_device
+from meddistill.evaluation.vqa.training import Lesson, answer_probabilities
 
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from meddistill.errors import NonFiniteError
+from meddistill.evaluation.device import best_device
 from meddistill.evaluation.vqa.config import VqaClosedSetConfig
 from meddistill.evaluation.vqa.head import AnswerHead
 from meddistill.evaluation.vqa.inputs import Inputs
@@ -40,11 +41,6 @@ class Lesson:
     targets: Ints
     sets: Mask
     set_of: Ints
-
-
-def best_device() -> torch.device:
-    """The accelerator if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def answer_probabilities(
