@@ -35,7 +35,7 @@ def test_scores_stand_by_model_and_pooling(results: Results) -> None:
     (task,) = bag_sections(results, None, looks(results, []))
     assert task.columns == ("balanced accuracy", "macro AUC", "macro F1", "quadratic κ")
     rows = [(row.model, row.pooling) for row in task.rows]
-    assert rows == [(model, way) for model in ("student", "sharp") for way in ("main setting", "mean")]
+    assert rows == [(model, way) for model in ("student", "sharp") for way in ("attention", "mean")]
     assert task.rows[0].cells[0].value == f"{results.main('student', 'diagnosis').value:.3f}"
     assert "10 test bags" in task.note
     assert [looked.who for looked in task.looked] == ["the student"]

@@ -10,11 +10,12 @@ from meddistill.evaluation.exhibits import AnyExhibit, BagAttention
 from meddistill.evaluation.results import Results, TaskFacts
 from meddistill.report.attention_maps import drawn, over_picture
 from meddistill.report.data import Examples
-from meddistill.report.models import Look
+from meddistill.report.models import Look, references
 from meddistill.report.models import looks as looks_of
 from meddistill.report.scores import Cell
 from meddistill.report.sections import data_address
 from meddistill.report.svg import drawing, element, line, text
+from meddistill.report.wording import wording
 from meddistill.report.words import between, count, metric, number, plain_name, plural
 
 FAMILY: Final = "bag_classification"
@@ -95,7 +96,7 @@ def mapped(results: Results) -> Iterator[BagAttention]:
 def _task(results: Results, task: TaskFacts, examples: Examples | None, looks: Sequence[Look]) -> BagTask:
     there = {row.metric for row in results.of(task=task.name)}
     metrics = [name for name in _METRICS if name in there]
-    everyone = (*looks, *_baselines(results, task.name))
+    everyone = (*looks, *references(results, task.name))
     facts = task.facts
     return BagTask(
         name=plain_name(task.name),
@@ -105,10 +106,10 @@ def _task(results: Results, task: TaskFacts, examples: Examples | None, looks: S
             f"learnt from {plural(facts['train_bags'], 'bag')}."
         ),
         columns=tuple(metric(name) for name in metrics),
-        rows=tuple(row for each in everyone for row in _rows(results, task.name, each, metrics)),
+        rows=tuple(row for each in everyone for row in _rows(results, task, each, metrics)),
         looked=tuple(
             Looked(
-                who="the student" if look.role == "student" else look.name,
+                who=wording(looks).who if look.lead else look.name,
                 mapped=any(each.places for each in found),
                 profiles=tuple(_profile(each, look.css, examples) for each in found),
             )
@@ -119,21 +120,11 @@ def _task(results: Results, task: TaskFacts, examples: Examples | None, looks: S
 
 
 def _shown(results: Results, task: str, looks: Sequence[Look]) -> Iterator[Look]:
-    """The student, or the first model, and the task's own baselines whose attention has a map."""
-    names = results.named("student") or tuple(look.name for look in looks)
-    yield from (look for look in looks if look.name == names[0])
-    for look in _baselines(results, task):
+    """The lead, and the task's own baselines whose attention has a map."""
+    yield from (look for look in looks if look.lead)
+    for look in references(results, task):
         if any(each.places for each in _attention(results, task, look)):
             yield look
-
-
-def _baselines(results: Results, task: str) -> tuple[Look, ...]:
-    """Stored features that the task is judged on beside the models."""
-    return tuple(
-        Look(name=model.name, role="baseline", css="c-baseline")
-        for model in results.models
-        if task in model.tasks
-    )
 
 
 def _attention(results: Results, task: str, look: Look) -> list[BagAttention]:
@@ -144,10 +135,10 @@ def _attention(results: Results, task: str, look: Look) -> list[BagAttention]:
     ]
 
 
-def _rows(results: Results, task: str, look: Look, metrics: Sequence[str]) -> Iterator[BagRow]:
+def _rows(results: Results, task: TaskFacts, look: Look, metrics: Sequence[str]) -> Iterator[BagRow]:
     found = {
         (row.setting, row.metric): row
-        for row in results.of(model=look.name, task=task)
+        for row in results.of(model=look.name, task=task.name)
         if not row.modality and row.value is not None
     }
     for setting in dict.fromkeys(setting for setting, _ in found):
@@ -156,7 +147,7 @@ def _rows(results: Results, task: str, look: Look, metrics: Sequence[str]) -> It
             row = found.get((setting, name))
             interval = between(row.low, row.high, 2) if row else ""
             cells.append(Cell(value=number(row.value if row else None), interval=interval))
-        pooling = setting.removesuffix(" pooling") or "main setting"
+        pooling = setting.removesuffix(" pooling") or task.facts["pooling"]
         yield BagRow(model=look.name, css=look.css, pooling=pooling, cells=tuple(cells))
 
 

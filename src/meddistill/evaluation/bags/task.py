@@ -169,6 +169,7 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
             },
             "bags": len(tested),
             "instances": len(self.tested),
+            "pooling": self.config.pooling[0],
             "median_instances": float(np.median([len(each) for each in tested.instances])),
             "train_bags": len(train),
             "train_patients": len(np.unique(train.part.patients)),
