@@ -44,7 +44,9 @@ def test_a_finished_run_is_left_alone_and_shown(
 def test_extract_and_train_stop_where_they_say(say: Say, small_world: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert say("extract", small_world, "--out", out)[0] == 0
-    assert sorted(path.name for path in out.iterdir()) == ["features", "recipe.yaml", "steps.json"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "decoded_images", "features", "recipe.yaml", "steps.json"
+    ]  # fmt: skip
     code, told, err = say("train", small_world, "--out", out, "--set", "stages.0.epochs=1")
     assert code == 0
     assert "features: done already" in err

@@ -44,7 +44,7 @@ def print_scores(scores: ScoreTable) -> None:
     console = stdout_console()
     console.print(rich_table(scores))
     for note in scores.notes:
-        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"note: {note}", markup=False, highlight=False)
 
 
 def rich_table(scores: ScoreTable) -> Table:

@@ -77,7 +77,7 @@ def test_zero_shot_probabilities_by_hand(world: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(found.scores, torch.from_numpy(logits).softmax(dim=1).numpy(), atol=1e-6)
     assert found.classes == tuple(COLOURS)
     assert (found.scores.argmax(axis=1) == found.truth).mean() > 0.9
-    assert found.samples == task.tested.samples.ids
+    assert len(set(found.samples)) == len(task.tested)
 
 
 def test_auc_of_bare_cosines_is_scikit_learns(world: Path, tmp_path: Path) -> None:
