@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from meddistill.cli import VERBS
+from meddistill.cli.console import LINE_WIDTH
 from recipe_data import TEACHERS, environment
 
 pytestmark = pytest.mark.xdist_group("small_world")
