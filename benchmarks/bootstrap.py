@@ -66,6 +66,7 @@ def _labels() -> LabelPredictions:
         truth=truth,
         scores=random.normal(size=(ROWS, LABELS)) + truth,
         settings=("",) * ROWS,
+        seeds=np.zeros(ROWS, dtype=np.int64),
         operating_points=(_POINT,),
         rows=np.arange(ROWS),
         samples=("",) * ROWS,
