@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-
 from benchmarks.bootstrap import _classes, _labels
+
 from meddistill.evaluation.predictions import Predictions
 from meddistill.evaluation.statistics.bootstrap import Resampler
 from meddistill.evaluation.statistics.config import BootstrapConfig
