@@ -32,7 +32,7 @@ def _judge(world: Path, out: Path, words: Words, *more: str) -> str:
     return told.getvalue()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def words(small_world: Path, finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Words:
     """One model of every form."""
     teachers = small_world.parent / "teachers"
@@ -47,7 +47,7 @@ def words(small_world: Path, finished_run: Path, tmp_path_factory: pytest.TempPa
     )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def judged(small_world: Path, words: Words, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of an evaluation of all, and what was printed."""
     out = tmp_path_factory.mktemp("judged") / "all"
