@@ -11,6 +11,7 @@ from meddistill.evaluation.config import SuiteConfig
 from meddistill.evaluation.exhibits import AnsweredQuestion
 from meddistill.evaluation.results import Result, Results, TaskFacts
 from meddistill.recipes.steps.report_questions import questions_from
+from meddistill.recipes.summary import table_of
 from meddistill.report.data import Examples
 from meddistill.report.models import looks
 from meddistill.report.vqa import vqa_tables
@@ -139,6 +140,12 @@ def test_a_recipe_gathers_what_exhibits_name_with_every_tasks_own_columns(
     }
     assert set(examples.pictures) == {("test", 3), ("test", 5), ("test", 6)}
     assert questions_from(suite, tmp_path, results()) == Examples()
+
+
+def test_the_terminal_tells_the_coverage_too(found: Results) -> None:
+    (note,) = [each for each in table_of(found).notes if each.startswith("asked: ")]
+    assert note == f"asked: {vqa_tables(found, None, looks(found))[0].coverage}"
+    assert "87.5 % of the test questions have theirs among them" in note
 
 
 def test_narrowed_candidates_are_told(found: Results) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from meddistill.evaluation.results import MEAN_TASK, RESULTS_FILE, Result, Results
 from meddistill.recipes.run_folder import RunFolder
+from meddistill.report.vqa import FAMILIES, coverage
 from meddistill.report.words import SEEN
 
 
@@ -54,12 +55,7 @@ def table_of(results: Results, *, with_intervals: bool = False) -> ScoreTable:
 
 def _coverage(results: Results) -> list[str]:
     """How many of the test questions can be answered at all, of every task that asks some."""
-    return [
-        f"{task.name}: {task.facts['answers']:,} answers can be given; {task.facts['coverage']:.1%} of the "
-        "test questions have theirs among them"
-        for task in results.tasks
-        if "coverage" in task.facts
-    ]
+    return [f"{task.name}: {coverage(task)}" for task in results.tasks if task.family in FAMILIES]
 
 
 def _cell(result: Result | None, *, with_interval: bool) -> str:

@@ -88,7 +88,7 @@ def _table(results: Results, task: TaskFacts, examples: Examples | None, looks: 
     shown = next((look.name for look in looks if look.lead), "")
     return VqaTable(
         title=plain_name(task.name),
-        coverage=_coverage(task),
+        coverage=coverage(task),
         matrix=matrix,
         notes=_notes(results, task),
         model=shown,
@@ -103,7 +103,7 @@ def _cell(row: Result | None) -> Cell:
     return Cell(value=number(row.value), interval=between(row.low, row.high, 2), shade=shade)
 
 
-def _coverage(task: TaskFacts) -> str:
+def coverage(task: TaskFacts) -> str:
     """`160 questions of 33 patients; 174 answers (trainval: ...); 91.2 % of them have theirs among these`."""
     facts = task.facts
     policy = str(facts.get("answer_vocabulary", ""))
