@@ -23,6 +23,7 @@ ON_CPU = DEVICE.type == "cpu"
 STUDENT_DIM = 12
 TEACHER_DIMS = {"alpha": 10, "beta": 7, "gamma": 10}
 ROWS = 48
+TOY_SEED = 5
 VOCABULARY = 30
 CONTEXT = 5
 SIDE = 4
@@ -192,7 +193,7 @@ def toy_method(
     config: EmbeddingConfig | ContrastiveConfig | None = None, *, names: Iterable[str] = TEACHER_DIMS
 ) -> Method:
     chosen = config or EmbeddingConfig.model_validate(EMBEDDING)
-    return build_method(chosen, student_dim=STUDENT_DIM, teachers=toy_spaces(names), seed=5)
+    return build_method(chosen, student_dim=STUDENT_DIM, teachers=toy_spaces(names), seed=TOY_SEED)
 
 
 def toy_stage(

@@ -11,7 +11,7 @@ from PIL import Image
 from table_files import paint, paint_all, read, write_csv
 
 from meddistill.data import keys
-from meddistill.data.draws import draw, unit_draw
+from meddistill.data.draws import derive_seed, draw, unit_draw
 from meddistill.data.keys import group_ids, image_keys, text_key, text_keys
 from meddistill.errors import ImageError
 from meddistill.imaging import DecodeOptions
@@ -97,3 +97,11 @@ def test_draws_depend_on_every_part_and_are_uniform():
     assert counts.min() > 320
     assert counts.max() < 480
     assert draw("\udce9") != draw("é")
+
+
+def test_seeds_depend_on_every_part_and_are_the_same_everywhere():
+    parts = [("a", 1, 2), ("a", 2, 1), ("a", 12), ("b", 1, 2), ("a", "1", 2)]
+    seeds = {derive_seed(*part) for part in parts}
+    assert len(seeds) == len(parts)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert derive_seed("selection", 0, 0) == 5555069243260078110

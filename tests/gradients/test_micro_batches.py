@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from meddistill.data.draws import derive_seed
 from meddistill.methods.config import ContrastiveConfig, EmbeddingConfig
 from meddistill.records import StudentOutputs, positives
 from meddistill.training.batches import chunks_of, on_device, rows_of
-from meddistill.training.seeds import derive_seed
 from toy_training import (
     DEVICE,
     EMBEDDING,

@@ -1,9 +1,11 @@
 """What a method makes of a global batch."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from meddistill.errors import ConfigError, TeacherError
 from meddistill.methods.base import Method, TeacherSpace
@@ -17,8 +19,8 @@ from toy_training import (
     EMBEDDING,
     STUDENT_DIM,
     TEACHER_DIMS,
+    TOY_SEED,
     toy_method,
-    toy_spaces,
 )
 
 FEATURES_ALONE = {"method": "embedding", "objectives": {"feature_mse": 1.0}}
@@ -155,12 +157,36 @@ def test_a_batch_without_any_teacher_still_has_a_finite_step() -> None:
     assert sum(part for name, part in found.parts.items() if name != "contrastive") == 0
 
 
-def test_heads_depend_on_their_own_dims_and_the_seed_alone() -> None:
-    few, many = toy_method(embedding(), names=["gamma"]), toy_method(embedding())
-    assert few.heads["gamma"].linear.weight.equal(many.heads["gamma"].linear.weight)
+FUSING = {"objectives": {"feature_mse": 1.0, "augmented_feature_fusion": 1.0}}
+
+
+def fresh_weights(method: Method) -> dict[str, Tensor]:
+    """Every matrix that a method starts to learn, by name."""
+    return {name: value for name, value in method.named_parameters() if value.ndim == 2}
+
+
+def test_one_more_teacher_changes_no_other_head_and_no_other_layer() -> None:
+    few = fresh_weights(toy_method(embedding(**FUSING), names=["gamma"]))
+    many = fresh_weights(toy_method(embedding(**FUSING), names=["beta", "alpha", "gamma"]))
+    assert len(few) == 3
+    assert all(value.equal(many[name]) for name, value in few.items())
     state = torch.get_rng_state()
-    toy_method(embedding())
+    toy_method(embedding(**FUSING))
     assert torch.get_rng_state().equal(state)
+
+
+def test_every_teacher_and_objective_starts_from_numbers_of_its_own() -> None:
+    """Not from those of a teacher of equal width, nor from those that a student of that seed starts from."""
+    assert TEACHER_DIMS["alpha"] == TEACHER_DIMS["gamma"]
+    matrices = fresh_weights(toy_method(embedding(**FUSING)))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(TOY_SEED)
+        matrices["student"] = nn.Linear(STUDENT_DIM, TEACHER_DIMS["alpha"]).weight
+    # Uniform within the root of the width, so that equal draws of other widths differ by a factor alone.
+    starts = {name: value.flatten()[:20] * value.shape[1] ** 0.5 for name, value in matrices.items()}
+    assert len(starts) == 10
+    for one, other in itertools.combinations(starts, 2):
+        assert (starts[one] - starts[other]).abs().max() > 0.1, (one, other)
 
 
 def build(config: EmbeddingConfig, teachers: dict[str, TeacherSpace]) -> Method:
@@ -215,9 +241,3 @@ def test_missing_outputs_are_an_error() -> None:
 def test_wrong_methods_are_refused(changes) -> None:
     with pytest.raises(ValueError, match="validation error"):
         EmbeddingConfig.model_validate({**EMBEDDING, **changes})
-
-
-def test_spaces_of_the_toys_fit() -> None:
-    assert {name: space.towers for name, space in toy_spaces().items()} == dict.fromkeys(
-        TEACHER_DIMS, frozenset({"image", "text"})
-    )

@@ -1,10 +1,9 @@
-"""Learning rate, seeds and configuration."""
+"""Learning rate and configuration."""
 
 import pytest
 
 from meddistill.training.config import TrainingConfig
 from meddistill.training.schedule import learning_rate, warmup_steps
-from meddistill.training.seeds import derive_seed
 
 
 def rates(total: int, **settings) -> list[float]:
@@ -38,11 +37,3 @@ def test_short_and_constant_trainings() -> None:
 def test_wrong_settings_are_refused(settings) -> None:
     with pytest.raises(ValueError, match="validation error"):
         TrainingConfig(**settings)
-
-
-def test_seeds_depend_on_every_part_and_are_the_same_everywhere() -> None:
-    parts = [("a", 1, 2), ("a", 2, 1), ("a", 12), ("b", 1, 2), ("a", "1", 2)]
-    seeds = {derive_seed(*part) for part in parts}
-    assert len(seeds) == len(parts)
-    assert all(0 <= seed < 2**63 for seed in seeds)
-    assert derive_seed("selection", 0, 0) == 5555069243260078110

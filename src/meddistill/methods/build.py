@@ -17,7 +17,7 @@ def build_method(
     teachers: Mapping[str, TeacherSpace],
     seed: int,
 ) -> Method:
-    """The method that a stage names, on the CPU, with heads initialised from `seed`.
+    """The method that a stage names, on the CPU, with heads initialised from `seed` and their teachers' ids.
 
     `teachers` are looked at by methods that use them. Raises ConfigError with everything that they lack.
     """

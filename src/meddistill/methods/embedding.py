@@ -12,6 +12,7 @@ from meddistill.balancing.build import build_weighting
 from meddistill.balancing.evidence import Evidence
 from meddistill.balancing.reduce import reduce, reduce_each
 from meddistill.balancing.selection import build_selection
+from meddistill.data.draws import derive_seed
 from meddistill.errors import ConfigError, TeacherError
 from meddistill.features.projections.config import JointPCAConfig, LearnedHeadConfig
 from meddistill.methods.base import Method, TeacherSpace
@@ -80,7 +81,11 @@ class EmbeddingMethod(Method):
                         teacher: build_teacher_objective(
                             name,
                             chosen[name],
-                            layers=Layers(student_dim=student_dim, teacher_dim=space.dim, seed=seed),
+                            layers=Layers(
+                                student_dim=student_dim,
+                                teacher_dim=space.dim,
+                                seed=derive_seed(name, seed, teacher),
+                            ),
                             statistics=space.statistics,
                         )
                         for teacher, space in teachers.items()

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from meddistill.data.draws import derive_seed
 from meddistill.errors import ConfigError
 from meddistill.features.projections.config import (
     JointPCAConfig,
@@ -67,7 +68,10 @@ class Spaces(nn.Module):
         teachers: Mapping[str, TeacherSpace],
         seed: int,
     ) -> None:
-        """Heads depend on `seed` and dims alone. Raises ConfigError where a teacher lacks its map."""
+        """A head depends on `seed`, its teacher and dims alone.
+
+        Raises ConfigError where a teacher lacks its map.
+        """
         super().__init__()
         own = isinstance(config, LearnedHeadConfig | JointPCAConfig)
         maps = {} if own else fixed_maps(config, teachers)
@@ -76,7 +80,9 @@ class Spaces(nn.Module):
         shared = has_one_dim(config)
         self.heads = nn.ModuleDict(
             {
-                name: nn.Identity() if shared and dim == student_dim else _head(student_dim, dim, seed=seed)
+                name: nn.Identity()
+                if shared and dim == student_dim
+                else _head(student_dim, dim, seed=derive_seed("head", seed, name))
                 for name, dim in dims.items()
             }
         )
@@ -111,7 +117,6 @@ def _target_dim(config: ProjectionConfig, space: TeacherSpace, student_dim: int)
 
 
 def _head(student_dim: int, dim: int, *, seed: int) -> TeacherHead:
-    """A head that depends on the seed and the dims alone, so that one more teacher changes no other head."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return TeacherHead(student_dim, dim)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from meddistill.data.draws import derive_seed
 from meddistill.methods.base import Method
 from meddistill.methods.step import StepLoss
 from meddistill.objectives.base import full_precision
@@ -16,7 +17,6 @@ from meddistill.records import Batch, StudentOutputs, TeacherOutputs, positives
 from meddistill.training.batches import chunks_of, on_device, rows_of
 from meddistill.training.precision import Precision, autocast, autocast_dtype
 from meddistill.training.processes import Processes
-from meddistill.training.seeds import derive_seed
 from meddistill.training.student import Student
 
 if TYPE_CHECKING:
