@@ -117,8 +117,8 @@ class FilePerSample:
         available = torch.ones(len(rows), dtype=torch.bool, device=PROCESSES.device)
         names = dict.fromkeys(name.rpartition("_")[0] for name in rows[0])
         return {
-            name: TeacherOutputs(
-                available=available,
+            name: TeacherOutputs.of_rows(
+                available,
                 image=torch.stack([row[f"{name}_image"] for row in rows]).to(PROCESSES.device),
                 text=torch.stack([row[f"{name}_text"] for row in rows]).to(PROCESSES.device),
             )

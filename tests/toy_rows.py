@@ -12,22 +12,22 @@ from toy_training import DEVICE, TEACHER_DIMS, ToyStudent, ToyTeachers, toy_batc
 ROWS = range(12)
 
 
-def outputs(names=TEACHER_DIMS, absent=(), rows=ROWS) -> dict[str, TeacherOutputs]:
-    found = ToyTeachers(names, absent=absent).outputs(toy_batch(rows))
+def outputs(names=TEACHER_DIMS, absent=(), rows=ROWS, gaps=False) -> dict[str, TeacherOutputs]:
+    found = ToyTeachers(names, absent=absent, gaps=gaps).outputs(toy_batch(rows))
     return {
-        name: replace(
-            each,
-            available=each.available.to(DEVICE),
-            image=each.image.to(DEVICE),
-            text=each.text.to(DEVICE),
-        )
+        name: replace(each, **{field: rows.to(DEVICE) for field, rows in each.per_row().items()})
         for name, each in found.items()
     }
 
 
+def available_where(each: TeacherOutputs, rows: torch.Tensor) -> TeacherOutputs:
+    """With both towers of these rows, and none of the others."""
+    return replace(each, image_available=rows, text_available=rows)
+
+
 def available_everywhere() -> dict[str, TeacherOutputs]:
     everyone = torch.ones(len(ROWS), device=DEVICE).bool()
-    return {name: replace(each, available=everyone) for name, each in outputs().items()}
+    return {name: available_where(each, everyone) for name, each in outputs().items()}
 
 
 def embeddings(rows=ROWS) -> StudentOutputs:
@@ -61,7 +61,7 @@ def assert_only_shares_change(method: Method) -> None:
         some = torch.ones(len(ROWS), device=DEVICE).bool()
         some[0] = False
         given = {
-            name: each if name in names_in_row_0 else replace(each, available=some)
+            name: each if name in names_in_row_0 else available_where(each, some)
             for name, each in features.items()
         }
         step(method, student, given).total.backward()

@@ -94,11 +94,17 @@ def _text_of(row: int) -> int:
 
 
 class ToyTeachers:
-    """Outputs that depend on the row alone. Teacher k lacks every (k + 2)-th row, `absent` ones all rows."""
+    """Outputs that depend on the row alone. Teacher k lacks every (k + 2)-th row, `absent` ones all rows.
 
-    def __init__(self, names: Iterable[str] = TEACHER_DIMS, *, absent: Iterable[str] = ()) -> None:
+    With `gaps` teacher k lacks the text of every (k + 3)-th row, and the image of every (k + 4)-th.
+    """
+
+    def __init__(
+        self, names: Iterable[str] = TEACHER_DIMS, *, absent: Iterable[str] = (), gaps: bool = False
+    ) -> None:
         self.names = tuple(names)
         self.absent = tuple(absent)
+        self.gaps = gaps
 
     def outputs(self, batch: Batch) -> dict[str, TeacherOutputs]:
         return {name: self._outputs(name, batch.samples.tolist()) for name in self.names}
@@ -106,11 +112,15 @@ class ToyTeachers:
     def _outputs(self, name: str, rows: list[int]) -> TeacherOutputs:
         number = list(TEACHER_DIMS).index(name)
         available = torch.tensor([name not in self.absent and row % (number + 2) != 1 for row in rows])
-        keep = available[:, None].float()
+        there = torch.tensor([[row % (number + 4) != 2, row % (number + 3) != 2] for row in rows]).T
+        with_image, with_text = available & (there | (not self.gaps))
+        image = _features(TEACHER_DIMS[name], [50 * number + 3 * _image_of(row) for row in rows])
+        text = _features(TEACHER_DIMS[name], [90 * number + 3 * _text_of(row) + 1 for row in rows])
         return TeacherOutputs(
-            available=available,
-            image=keep * _features(TEACHER_DIMS[name], [50 * number + 3 * _image_of(row) for row in rows]),
-            text=keep * _features(TEACHER_DIMS[name], [90 * number + 3 * _text_of(row) + 1 for row in rows]),
+            image=with_image[:, None] * image,
+            text=with_text[:, None] * text,
+            image_available=with_image,
+            text_available=with_text,
             logit_scale=20.0 + number,
         )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -37,17 +38,59 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherOutputs:
-    """What one teacher says of the rows of a batch.
+    """What one teacher gives for the rows of a batch; an embedding is None for a tower that it does not have.
 
-    Rows where `available` is False hold zeros and must not be used. Embeddings are as the teacher gives
-    them, not normalised. `logit_scale` is the factor (already exponentiated) that the teacher puts before
-    its cosines, None for teachers without one.
+    Availability is by tower: rows where `image_available` (`text_available`) is False hold zeros in `image`
+    (`text`), which stand for nothing and must not be used. Embeddings are as the teacher gives them, not
+    normalised. `logit_scale` is the factor (already exponentiated) that the teacher puts before its cosines,
+    None for teachers without one.
     """
 
-    available: Bool[Tensor, " batch"]
     image: Float[Tensor, "batch teacher_dim"] | None = None
     text: Float[Tensor, "batch teacher_dim"] | None = None
+    image_available: Bool[Tensor, " batch"] | None = None
+    text_available: Bool[Tensor, " batch"] | None = None
     logit_scale: float | None = None
+
+    @classmethod
+    def of_rows(
+        cls,
+        available: Bool[Tensor, " batch"],
+        *,
+        image: Float[Tensor, "batch teacher_dim"] | None = None,
+        text: Float[Tensor, "batch teacher_dim"] | None = None,
+        logit_scale: float | None = None,
+    ) -> Self:
+        """Of a teacher that has all its towers for the rows of `available`, and none for the others."""
+        return cls(
+            image=image,
+            text=text,
+            image_available=None if image is None else available,
+            text_available=None if text is None else available,
+            logit_scale=logit_scale,
+        )
+
+    @property
+    def towers(self) -> dict[str, tuple[Float[Tensor, "batch teacher_dim"], Bool[Tensor, " batch"]]]:
+        """Embeddings and availability of each tower that the teacher has, `image` or `text`."""
+        towers = {}
+        if self.image is not None and self.image_available is not None:
+            towers["image"] = self.image, self.image_available
+        if self.text is not None and self.text_available is not None:
+            towers["text"] = self.text, self.text_available
+        return towers
+
+    @property
+    def available(self) -> Bool[Tensor, " batch"]:
+        """The rows for which the teacher has one tower at least."""
+        return torch.stack([available for _, available in self.towers.values()]).any(dim=0)
+
+    def per_row(self) -> dict[str, Tensor]:
+        """What has a row for each row of the batch, by field."""
+        fields: dict[str, Tensor] = {}
+        for name, (rows, available) in self.towers.items():
+            fields |= {name: rows, f"{name}_available": available}
+        return fields
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from toy_training import (
     EVERY_OBJECTIVE,
     ON_CPU,
     ToyStudent,
+    ToyTeachers,
     gradients_of,
     toy_batch,
     toy_config,
@@ -37,7 +38,8 @@ def three_steps(
     """Gradients of the first batch, and the weights after three updates, in float64."""
     method = toy_method(EmbeddingConfig.model_validate(content)).double()
     student = ToyStudent().double()
-    step = toy_step(student, method, processes=processes, micro_batch=micro_batch)
+    source = ToyTeachers(gaps=content is EVERY_OBJECTIVE)
+    step = toy_step(student, method, processes=processes, micro_batch=micro_batch, source=source)
     optimiser = Optimiser(student=student, method=method, config=toy_config())
     first = {}
     for number, rows in enumerate(BATCHES):

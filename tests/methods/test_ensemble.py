@@ -13,7 +13,7 @@ from meddistill.methods.build import build_method
 from meddistill.methods.config import EmbeddingConfig
 from meddistill.methods.ensemble import EnsembleMethod, together
 from toy_projections import projected, toy_maps
-from toy_rows import ROWS, available_everywhere, embeddings, outputs, step
+from toy_rows import ROWS, available_everywhere, available_where, embeddings, outputs, step
 from toy_training import DEVICE, STUDENT_DIM, TEACHER_DIMS, toy_spaces
 
 WIDTH = sum(TEACHER_DIMS.values())
@@ -94,7 +94,7 @@ def test_a_missing_teacher_changes_the_target_of_its_row_alone() -> None:
     some = torch.ones(len(ROWS), device=DEVICE).bool()
     some[0] = False
     gradients = []
-    for gamma in (features["gamma"], replace(features["gamma"], available=some)):
+    for gamma in (features["gamma"], available_where(features["gamma"], some)):
         student = embeddings()
         step(method, student, {**features, "gamma": gamma}).total.backward()
         gradients.append(student.image.grad)
@@ -111,7 +111,7 @@ def test_the_teacher_that_is_drawn_is_the_whole_target() -> None:
             projected(config(), maps),
             embeddings(),
             {
-                other: replace(each, available=each.available & (other == name))
+                other: available_where(each, each.available & (other == name))
                 for other, each in teachers.items()
             },
         ).total

@@ -47,9 +47,10 @@ def outputs(absent=()):
     return {
         name: replace(
             each,
-            available=each.available.to(DEVICE),
             image=each.image.double().to(DEVICE),
             text=each.text.double().to(DEVICE),
+            image_available=each.image_available.to(DEVICE),
+            text_available=each.text_available.to(DEVICE),
         )
         for name, each in found.items()
     }

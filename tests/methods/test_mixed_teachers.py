@@ -77,8 +77,8 @@ class Example:
         for name, (image, text) in self.theirs.items():
             known = np.array(AVAILABLE[name], dtype=bool)
             rows = [np.where(known[:, None], tower, np.nan) for tower in (image, text)]
-            found[name] = TeacherOutputs(
-                available=torch.tensor(known, device=DEVICE), image=tensor(rows[0]), text=tensor(rows[1])
+            found[name] = TeacherOutputs.of_rows(
+                torch.tensor(known, device=DEVICE), image=tensor(rows[0]), text=tensor(rows[1])
             )
         return found
 

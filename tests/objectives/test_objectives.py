@@ -75,7 +75,7 @@ def example(*, dtype: torch.dtype = torch.float64, seed: int = 0) -> tuple[Stude
         masked_image=draw().requires_grad_(),
     )
     available = torch.ones(ROWS, dtype=torch.bool, device=DEVICE)
-    return student, TeacherOutputs(available=available, image=draw(), text=draw(), logit_scale=6.0)
+    return student, TeacherOutputs.of_rows(available, image=draw(), text=draw(), logit_scale=6.0)
 
 
 def context(mask: list[int] | None = None, captions: list[int] | None = None) -> RowContext:
@@ -137,7 +137,7 @@ def test_masked_rows_are_as_if_they_were_not_there(objective) -> None:
         logit_scale=student.logit_scale.detach().requires_grad_(),
         masked_image=student.masked_image[keep].detach().requires_grad_(),
     )
-    sub_teacher = replace(teacher, available=keep[keep], image=teacher.image[keep], text=teacher.text[keep])
+    sub_teacher = replace(teacher, **{name: each[keep] for name, each in teacher.per_row().items()})
     alone = run(objective, smaller, sub_teacher, part)
     torch.testing.assert_close(masked.total[keep], alone.total)
     assert masked.count.tolist() == keep.double().tolist()
@@ -233,8 +233,8 @@ def test_feature_mse_by_hand() -> None:
         logit_scale=torch.tensor(1.0, device=DEVICE),
     )
     available = torch.ones(1, device=DEVICE).bool()
-    teacher = TeacherOutputs(
-        available=available,
+    teacher = TeacherOutputs.of_rows(
+        available,
         image=torch.tensor([[0.0, 5.0]], device=DEVICE),
         text=torch.tensor([[0.0, 7.0]], device=DEVICE),
     )
@@ -255,7 +255,7 @@ def test_cosine_smooth_l1_by_hand() -> None:
         logit_scale=torch.tensor(1.0, device=DEVICE),
     )
     available = torch.ones(1, device=DEVICE).bool()
-    teacher = TeacherOutputs(available=available, image=torch.tensor([[4.0, 5.0]], device=DEVICE))
+    teacher = TeacherOutputs.of_rows(available, image=torch.tensor([[4.0, 5.0]], device=DEVICE))
     rows = RowContext(mask=available, positives=available[:, None])
     two = {"image": TowerStatistics(mean=torch.tensor([1.0, 1.0]), std=torch.tensor([1.0, 2.0]))}
     objective = CosineSmoothL1(cosine=0.9, smooth_l1=0.1, features="standardised", statistics=two).to(DEVICE)

@@ -51,8 +51,8 @@ class Example:
 
     @property
     def teacher(self) -> TeacherOutputs:
-        return TeacherOutputs(
-            available=torch.tensor(MASK, device=DEVICE),
+        return TeacherOutputs.of_rows(
+            torch.tensor(MASK, device=DEVICE),
             image=tensor(self.their_image),
             text=tensor(self.their_text),
             logit_scale=TEACHER_SCALE,

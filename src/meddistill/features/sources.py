@@ -104,7 +104,7 @@ class StoredTeachers:
                 image = self._read(name, "image", self._rows.images[samples], views=views, mask=mask)
             if "text" in outputs and self._rows.texts is not None:
                 text = self._read(name, "text", self._rows.texts[samples], views=None, mask=mask)
-            found[name] = TeacherOutputs(available=mask, image=image, text=text, logit_scale=card.logit_scale)
+            found[name] = TeacherOutputs.of_rows(mask, image=image, text=text, logit_scale=card.logit_scale)
         return found
 
     def _read(
@@ -165,7 +165,7 @@ class OnlineTeachers:
         if "text_embedding" in card.capabilities and batch.texts:
             texts = [batch.texts[row] for row in rows]
             text = _placed(mask, card.text_dim, teacher.text_embeddings(texts) if texts else None)
-        return TeacherOutputs(available=mask, image=image, text=text, logit_scale=card.logit_scale)
+        return TeacherOutputs.of_rows(mask, image=image, text=text, logit_scale=card.logit_scale)
 
     def _rows(self, name: str, card: TeacherCard, batch: Batch) -> Mask:
         if self._available is None:

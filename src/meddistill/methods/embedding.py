@@ -24,7 +24,7 @@ from meddistill.methods.rescale import EqualGradient, rescaled
 from meddistill.methods.spaces import Spaces, has_one_dim
 from meddistill.methods.step import StepLoss
 from meddistill.methods.weighing import own_losses, weighting_lacks
-from meddistill.objectives.base import Objective, RowContext, normalised, target_rows
+from meddistill.objectives.base import Objective, RowContext, normalised, tower_pairs
 from meddistill.objectives.config import TeacherScaleOptions
 from meddistill.objectives.registry import (
     STUDENT_OBJECTIVES,
@@ -294,12 +294,8 @@ def _mean(total: Tensor, count: Tensor) -> Tensor:
 
 
 def agreement(student: StudentOutputs, teacher: TeacherOutputs) -> Float[Tensor, ""]:
-    """Mean cosine over the available rows and the teacher's towers."""
-    pairs = ((student.image, teacher.image), (student.text, teacher.text))
-    cosines = [
-        (normalised(ours) * normalised(target_rows(theirs, teacher.available))).sum(dim=-1)
-        for ours, theirs in pairs
-        if theirs is not None
-    ]
-    rows = torch.stack(cosines).mean(dim=0)
-    return _mean(torch.where(teacher.available, rows, 0.0).sum(), teacher.available.sum())
+    """Mean over the available rows of the mean cosine over the towers that the teacher has of the row."""
+    pairs = tower_pairs(student, teacher, teacher.available)
+    cosines = [(normalised(pair.ours) * normalised(pair.target)).sum(dim=-1) for pair in pairs]
+    towers = torch.stack([pair.mask for pair in pairs]).sum(dim=0)
+    return _mean(_mean(torch.stack(cosines).sum(dim=0), towers).sum(), teacher.available.sum())

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final, cast, final
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from meddistill.balancing.config import AvailableConfig
@@ -95,28 +95,25 @@ def together(
     *,
     logit_scale: float | None = None,
 ) -> TeacherOutputs:
-    """The sum of the selected members' embeddings over √n of them; a row without any is not available.
+    """The sum of the selected members' embeddings over √n of them, by tower.
 
-    A member without a tower adds nothing to that tower, and n counts those that have it.
+    A member that lacks a tower of a row adds nothing to it there, and n counts those that have it; where n is
+    0 the tower is not available.
     """
-    return TeacherOutputs(
-        available=selected.any(dim=1),
-        image=_sum([each.image for each in members], selected),
-        text=_sum([each.text for each in members], selected),
-        logit_scale=logit_scale,
-    )
-
-
-def _sum(
-    parts: Sequence[Float[Tensor, "batch dim"] | None], selected: Bool[Tensor, "batch teachers"]
-) -> Float[Tensor, "batch dim"] | None:
-    columns = zip(parts, selected.unbind(dim=1), strict=True)
-    there = [(part, column) for part, column in columns if part is not None]
-    if not there:
-        return None
-    total = torch.stack([torch.where(column[:, None], part, 0.0) for part, column in there]).sum(dim=0)
-    count = torch.stack([column for _, column in there]).sum(dim=0)
-    return total / count.clamp(min=1).sqrt()[:, None].to(total.dtype)
+    fields: dict[str, Tensor] = {}
+    columns = selected.unbind(dim=1)
+    for tower in ("image", "text"):
+        parts = [
+            (each.towers[tower][0], each.towers[tower][1] & column)
+            for each, column in zip(members, columns, strict=True)
+            if tower in each.towers
+        ]
+        if parts:
+            total = torch.stack([torch.where(there[:, None], rows, 0.0) for rows, there in parts]).sum(dim=0)
+            count = torch.stack([there for _, there in parts]).sum(dim=0)
+            fields[tower] = total / count.clamp(min=1).sqrt()[:, None].to(total.dtype)
+            fields[f"{tower}_available"] = count > 0
+    return TeacherOutputs(**fields, logit_scale=logit_scale)
 
 
 def _geometric_mean(scales: Sequence[float | None]) -> float | None:

@@ -13,7 +13,10 @@ from meddistill.records import StudentOutputs, TeacherOutputs
 
 @dataclass(frozen=True, kw_only=True)
 class MixedRows:
-    """What an objective with `mixes_teachers` is given; rows without a teacher are zero, outside `mask`."""
+    """What an objective with `mixes_teachers` is given.
+
+    Rows without both towers of a teacher are zero, and outside `mask`.
+    """
 
     student: StudentOutputs
     teacher: TeacherOutputs
@@ -31,18 +34,21 @@ def mixed_rows(
     `projected` is the student in each teacher's space; all spaces have one dim. Raises TeacherError where a
     teacher lacks a tower.
     """
-    columns = list(selected.unbind(dim=1))
-    mask = selected.any(dim=1)
+    towers = [
+        both_towers(each, column, objective="an objective with mixed teachers")
+        for each, column in zip(teachers, selected.unbind(dim=1), strict=True)
+    ]
+    columns = [both for _, _, both in towers]
+    mask = torch.stack(columns).any(dim=0)
     student = replace(
         projected[0],
         image=_chosen([each.image for each in projected], columns),
         text=_chosen([each.text for each in projected], columns),
     )
-    towers = [both_towers(each, "an objective with mixed teachers") for each in teachers]
-    teacher = TeacherOutputs(
-        available=mask,
-        image=_chosen([image for image, _ in towers], columns),
-        text=_chosen([text for _, text in towers], columns),
+    teacher = TeacherOutputs.of_rows(
+        mask,
+        image=_chosen([image for image, _, _ in towers], columns),
+        text=_chosen([text for _, text, _ in towers], columns),
     )
     return MixedRows(student=student, teacher=teacher, mask=mask)
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import cast, final
+from typing import Any, cast, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -38,16 +38,17 @@ class FixedMap(nn.Module):
 
     def forward(self, outputs: TeacherOutputs) -> TeacherOutputs:
         """The teacher's outputs in the space of the map; rows where it is not available stay zero."""
-        image = None if outputs.image is None else self._mapped(outputs.image, outputs)
-        text = None if outputs.text is None else self._mapped(outputs.text, outputs)
-        return replace(outputs, image=image, text=text)
+        mapped: dict[str, Any] = {
+            name: self._mapped(rows, available) for name, (rows, available) in outputs.towers.items()
+        }
+        return replace(outputs, **mapped)
 
     def _mapped(
-        self, rows: Float[Tensor, "batch teacher_dim"], outputs: TeacherOutputs
+        self, rows: Float[Tensor, "batch teacher_dim"], available: Bool[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
         inputs = functional.normalize(rows, dim=-1) if self.unit_inputs else rows
         mapped = functional.linear(inputs, self.weight.to(rows.dtype), self.bias.to(rows.dtype))
-        return torch.where(outputs.available[:, None], mapped, 0.0)
+        return torch.where(available[:, None], mapped, 0.0)
 
 
 @final

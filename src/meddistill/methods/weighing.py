@@ -9,7 +9,7 @@ from torch import Tensor
 from meddistill.balancing.config import ConfidenceConfig, TorchJDConfig, WeightingConfig
 from meddistill.balancing.torchjd_methods import missing_packages
 from meddistill.methods.base import TeacherSpace
-from meddistill.objectives.base import RowContext, both_towers, target_rows
+from meddistill.objectives.base import RowContext, both_towers
 from meddistill.objectives.contrastive import Contrastive
 from meddistill.records import StudentOutputs, TeacherOutputs
 
@@ -23,19 +23,21 @@ def own_losses(
 ) -> Float[Tensor, "batch teachers"]:
     """Each teacher's contrastive loss on its own embeddings, over the rows that it is selected for.
 
-    `scale` stands in for the teachers' own logit scales. Raises TeacherError where a teacher lacks a tower.
+    Where it lacks a tower of such a row, the mean of the row's other teachers stands: neither sure nor in
+    doubt. `scale` stands in for the teachers' own logit scales. Raises TeacherError where a teacher lacks a
+    tower altogether.
     """
     contrastive = Contrastive()
-    columns = []
-    for outputs, mask in zip(teachers, selected.unbind(dim=1), strict=True):
-        image, text = both_towers(outputs, "confidence")
-        kept = target_rows(image, mask)
+    rows = []
+    for outputs, column in zip(teachers, selected.unbind(dim=1), strict=True):
+        image, text, mask = both_towers(outputs, column, objective="confidence")
         factor = scale if scale is not None else outputs.logit_scale
-        as_student = StudentOutputs(
-            image=kept, text=target_rows(text, mask), logit_scale=kept.new_full((), factor or 1.0)
-        )
-        columns.append(contrastive(as_student, RowContext(mask=mask, positives=positives)).total)
-    return torch.stack(columns, dim=1)
+        as_student = StudentOutputs(image=image, text=text, logit_scale=image.new_full((), factor or 1.0))
+        rows.append(contrastive(as_student, RowContext(mask=mask, positives=positives)))
+    losses = torch.stack([each.total for each in rows], dim=1)
+    counts = torch.stack([each.count for each in rows], dim=1)
+    means = losses.sum(dim=1, keepdim=True) / counts.sum(dim=1, keepdim=True).clamp_min(1)
+    return torch.where(counts > 0, losses, means) * selected
 
 
 def weighting_lacks(config: WeightingConfig, teachers: Mapping[str, TeacherSpace]) -> list[str]:

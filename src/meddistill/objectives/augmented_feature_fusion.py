@@ -1,6 +1,7 @@
 """The contrastive loss of embeddings that are fused from the student's and a teacher's."""
 
 import math
+from dataclasses import replace
 from typing import ClassVar, Literal, final
 
 import torch
@@ -15,7 +16,6 @@ from meddistill.objectives.base import (
     multi_positive_cross_entropy,
     normalised,
     row_losses,
-    target_rows,
 )
 from meddistill.records import RowLosses, StudentOutputs, TeacherOutputs
 
@@ -51,19 +51,20 @@ class AugmentedFeatureFusion(Objective):
         self.log_scale = nn.Parameter(torch.tensor(_INITIAL_LOG_SCALE))
 
     def forward(self, student: StudentOutputs, teacher: TeacherOutputs, context: RowContext) -> RowLosses:
-        """Loss per row in nats, from 0; count 1 for each row of the mask.
+        """Loss per row in nats, from 0; count 1 for each row of the mask with both towers.
 
         Raises TeacherError where the teacher lacks a tower.
         """
-        image, text = both_towers(teacher, "augmented_feature_fusion")
-        images = _fused(self.image, student.image, target_rows(image, context.mask))
-        texts = _fused(self.text, student.text, target_rows(text, context.mask))
+        image, text, mask = both_towers(teacher, context.mask, objective="augmented_feature_fusion")
+        context = replace(context, mask=mask)
+        images = _fused(self.image, student.image, image)
+        texts = _fused(self.text, student.text, text)
         with torch.no_grad():
             self.log_scale.clamp_(0.0, _MAX_LOG_SCALE)
         logits = self.log_scale.exp().to(images.dtype) * images @ texts.T
         image_to_text = multi_positive_cross_entropy(logits, context)
         text_to_image = multi_positive_cross_entropy(logits.T, context)
-        return row_losses((image_to_text + text_to_image) / 2, context.mask)
+        return row_losses((image_to_text + text_to_image) / 2, mask)
 
 
 def _fused(

@@ -1,6 +1,7 @@
 """What every objective is, and the masked softmax arithmetic that several of them share."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -55,7 +56,9 @@ class Objective(nn.Module, ABC):
     def forward(self, student: StudentOutputs, teacher: TeacherOutputs, context: RowContext) -> RowLosses:
         """Loss and denominator per row; both zero where `context.mask` is False.
 
-        A masked row takes part in nothing: not as a target, not as a negative, not in a gradient.
+        A masked row takes part in nothing: not as a target, not as a negative, not in a gradient. Nor does a
+        row of a tower for which the teacher is not available: an objective that needs both towers masks the
+        row, any other leaves out that tower's term.
         """
 
 
@@ -117,13 +120,54 @@ def diagonal_only(context: RowContext) -> RowContext:
     return RowContext(mask=context.mask, positives=own)
 
 
-def both_towers(teacher: TeacherOutputs, objective: str) -> tuple[Tensor, Tensor]:
-    """The teacher's image and text embeddings; raises TeacherError where one is missing."""
-    if teacher.image is None or teacher.text is None:
-        missing = "image" if teacher.image is None else "text"
+@dataclass(frozen=True, kw_only=True)
+class TowerPair:
+    """The student's embeddings and a teacher's of one tower, `image` or `text`, of the rows of `mask`.
+
+    `target` is without gradient, and zero in the other rows.
+    """
+
+    tower: str
+    ours: Float[Tensor, "batch dim"]
+    target: Float[Tensor, "batch dim"]
+    mask: Bool[Tensor, " batch"]
+
+
+def tower_pairs(
+    student: StudentOutputs, teacher: TeacherOutputs, mask: Bool[Tensor, " batch"]
+) -> list[TowerPair]:
+    """The towers that the teacher has, each with the rows of `mask` of which it has that tower."""
+    ours = {"image": student.image, "text": student.text}
+    pairs = []
+    for tower, (theirs, available) in teacher.towers.items():
+        there = mask & available
+        pairs.append(TowerPair(tower=tower, ours=ours[tower], target=target_rows(theirs, there), mask=there))
+    return pairs
+
+
+def over_towers(
+    pairs: Sequence[TowerPair],
+    distance: Callable[[TowerPair], Float[Tensor, " batch"]],
+) -> RowLosses:
+    """Σ_towers `distance`, over the towers that each row has; count 1 for each row with one at least."""
+    total = torch.stack([torch.where(pair.mask, distance(pair), 0.0) for pair in pairs]).sum(dim=0)
+    return row_losses(total, torch.stack([pair.mask for pair in pairs]).any(dim=0))
+
+
+def both_towers(
+    teacher: TeacherOutputs, mask: Bool[Tensor, " batch"], *, objective: str
+) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"], Bool[Tensor, " batch"]]:
+    """The teacher's image and text embeddings, and the rows of `mask` of which it has both.
+
+    As `target_rows` gives them: zero in the other rows. Raises TeacherError where the teacher lacks a tower.
+    """
+    missing = [tower for tower in ("image", "text") if tower not in teacher.towers]
+    if missing:
         msg = (
             f"`{objective}` must have teachers with an image and a text tower; "
-            f"got one without {missing} embeddings. Leave that teacher or the objective out."
+            f"got one without {missing[0]} embeddings. Leave that teacher or the objective out."
         )
         raise TeacherError(msg)
-    return teacher.image, teacher.text
+    (image, with_image), (text, with_text) = teacher.towers["image"], teacher.towers["text"]
+    both = mask & with_image & with_text
+    return target_rows(image, both), target_rows(text, both), both

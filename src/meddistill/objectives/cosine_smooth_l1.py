@@ -4,8 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Literal, final
 
-import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -13,11 +12,12 @@ from meddistill.errors import ConfigError
 from meddistill.objectives.base import (
     Objective,
     RowContext,
+    TowerPair,
     TowerStatistics,
     full_precision,
     normalised,
-    row_losses,
-    target_rows,
+    over_towers,
+    tower_pairs,
 )
 from meddistill.objectives.config import Tower
 from meddistill.records import RowLosses, StudentOutputs, TeacherOutputs
@@ -39,7 +39,7 @@ class CosineSmoothL1(Objective):
     bend
       of smoothL1 at 1 means something. Without √d the second term is the first divided by d.
 
-    A teacher without a text tower gives the image term alone.
+    A teacher that lacks a tower of a row gives the other term alone.
     """
 
     def __init__(
@@ -73,30 +73,15 @@ class CosineSmoothL1(Objective):
 
     def forward(self, student: StudentOutputs, teacher: TeacherOutputs, context: RowContext) -> RowLosses:
         """Loss per row, from 0; count 1 for each row of the mask."""
-        total = student.image.new_zeros(len(context.mask))
-        towers: tuple[tuple[Tower, Tensor, Tensor | None], ...] = (
-            ("image", student.image, teacher.image),
-            ("text", student.text, teacher.text),
-        )
-        for tower, ours, theirs in towers:
-            if theirs is not None:
-                total = total + self._tower(tower, ours, target_rows(theirs, context.mask), context.mask)
-        return row_losses(total, context.mask)
+        return over_towers(tower_pairs(student, teacher, context.mask), self._distance)
 
-    def _tower(
-        self,
-        tower: Tower,
-        ours: Float[Tensor, "batch dim"],
-        target: Float[Tensor, "batch dim"],
-        mask: Bool[Tensor, " batch"],
-    ) -> Float[Tensor, " batch"]:
+    def _distance(self, pair: TowerPair) -> Float[Tensor, " batch"]:
         if self.features == "standardised":
-            ours = full_precision(ours)
-            target = (target - self.get_buffer(f"{tower}_mean")) / self.get_buffer(f"{tower}_std")
-            target = torch.where(mask[:, None], target, 0.0)
+            mean, std = self.get_buffer(f"{pair.tower}_mean"), self.get_buffer(f"{pair.tower}_std")
+            ours, target = full_precision(pair.ours), (pair.target - mean) / std
         else:
-            scale = math.sqrt(target.shape[-1])
-            ours, target = scale * normalised(ours), scale * normalised(target)
+            scale = math.sqrt(pair.target.shape[-1])
+            ours, target = scale * normalised(pair.ours), scale * normalised(pair.target)
         distance = 1 - (normalised(ours) * normalised(target)).sum(dim=-1)
         error = functional.smooth_l1_loss(ours, target, reduction="none").mean(dim=-1)
         return self.cosine * distance + self.smooth_l1 * error

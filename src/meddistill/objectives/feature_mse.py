@@ -1,11 +1,19 @@
 """Mean squared error between the student's and a teacher's embeddings."""
 
+from functools import partial
 from typing import final
 
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from meddistill.objectives.base import Objective, RowContext, normalised, row_losses, target_rows
+from meddistill.objectives.base import (
+    Objective,
+    RowContext,
+    TowerPair,
+    normalised,
+    over_towers,
+    tower_pairs,
+)
 from meddistill.records import RowLosses, StudentOutputs, TeacherOutputs
 
 
@@ -17,8 +25,8 @@ class FeatureMSE(Objective):
     normalised; d is the teacher's dim. This is FD of CLIP-KD (Yang et al. 2024), weight 2000 there and 50 in
     MMKD-CLIP. The mean over d makes it small: it is (2 − 2 cos)/d for each tower, hence those weights.
 
-    A teacher without a text tower gives the image term alone. MMKD-CLIP's code leaves the targets as they
-    were stored, un-normalised: `normalise_targets=False`.
+    A teacher that lacks a tower of a row gives the other term alone. MMKD-CLIP's code leaves the targets as
+    they were stored, un-normalised: `normalise_targets=False`.
     """
 
     def __init__(self, *, normalise_targets: bool = True) -> None:
@@ -27,23 +35,11 @@ class FeatureMSE(Objective):
 
     def forward(self, student: StudentOutputs, teacher: TeacherOutputs, context: RowContext) -> RowLosses:
         """Loss per row, in [0, 8/d] with normalised targets; count 1 for each row of the mask."""
-        total = student.image.new_zeros(len(context.mask))
-        for ours, theirs in ((student.image, teacher.image), (student.text, teacher.text)):
-            if theirs is not None:
-                total = total + squared_error(
-                    ours, theirs, context.mask, normalise_targets=self.normalise_targets
-                )
-        return row_losses(total, context.mask)
+        pairs = tower_pairs(student, teacher, context.mask)
+        return over_towers(pairs, partial(squared_error, normalise_targets=self.normalise_targets))
 
 
-def squared_error(
-    ours: Float[Tensor, "batch dim"],
-    theirs: Float[Tensor, "batch dim"],
-    mask: Bool[Tensor, " batch"],
-    *,
-    normalise_targets: bool = True,
-) -> Float[Tensor, " batch"]:
-    """1/d ‖û − Û‖² of each row of the mask, the teacher's row as it is where `normalise_targets` is False."""
-    target = target_rows(theirs, mask)
-    target = normalised(target) if normalise_targets else target
-    return (normalised(ours) - target).square().mean(dim=-1)
+def squared_error(pair: TowerPair, *, normalise_targets: bool = True) -> Float[Tensor, " batch"]:
+    """1/d ‖û − Û‖² of each row, the teacher's row as it is where `normalise_targets` is False."""
+    target = normalised(pair.target) if normalise_targets else pair.target
+    return (normalised(pair.ours) - target).square().mean(dim=-1)

@@ -1,6 +1,6 @@
 """Mean squared error between the gradients of the contrastive losses of the student and of a teacher."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
@@ -16,7 +16,6 @@ from meddistill.objectives.base import (
     multi_positive_targets,
     normalised,
     row_losses,
-    target_rows,
 )
 from meddistill.objectives.similarities import teacher_scale_of
 from meddistill.records import RowLosses, StudentOutputs, TeacherOutputs
@@ -55,19 +54,17 @@ class GradientDistillation(Objective):
         self.as_published = as_published
 
     def forward(self, student: StudentOutputs, teacher: TeacherOutputs, context: RowContext) -> RowLosses:
-        """Loss per row, from 0; count 1 for each row of the mask.
+        """Loss per row, from 0; count 1 for each row of the mask with both towers.
 
         Raises TeacherError where the teacher lacks a tower, or has neither a logit scale nor `teacher_scale`.
         """
-        image, text = both_towers(teacher, "gradient_distillation")
+        image, text, mask = both_towers(teacher, context.mask, objective="gradient_distillation")
+        context = replace(context, mask=mask)
         scale = teacher_scale_of(teacher, self.teacher_scale, objective="gradient_distillation")
         context = diagonal_only(context) if self.as_published else context
         ours = (normalised(student.image), normalised(student.text))
-        theirs = (
-            normalised(target_rows(image, context.mask)),
-            normalised(target_rows(text, context.mask)),
-        )
-        total = ours[0].new_zeros(len(context.mask))
+        theirs = (normalised(image), normalised(text))
+        total = ours[0].new_zeros(len(mask))
         for anchors, others in ((0, 1), (1, 0)):
             mine = contrastive_gradients(
                 ours[anchors], ours[others], scale=self._factor(student.logit_scale), context=context
@@ -77,7 +74,7 @@ class GradientDistillation(Objective):
             )
             total = total + (mine.anchors - target.anchors).square().mean(dim=-1)
             total = total + (mine.others - target.others).square().mean(dim=-1)
-        return row_losses(total, context.mask)
+        return row_losses(total, mask)
 
     def _factor(self, scale: Tensor | float) -> Tensor | float:
         return 1 / scale if self.as_published else scale

@@ -1,9 +1,10 @@
 """Contrastive loss between one side of the student and the other side of a teacher."""
 
 import math
+from dataclasses import replace
 from typing import final
 
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from meddistill.objectives.base import (
@@ -14,7 +15,6 @@ from meddistill.objectives.base import (
     multi_positive_cross_entropy,
     normalised,
     row_losses,
-    target_rows,
 )
 from meddistill.records import RowLosses, StudentOutputs, TeacherOutputs
 
@@ -45,23 +45,22 @@ class InteractiveContrastive(Objective):
         self.mixes_teachers = as_published
 
     def forward(self, student: StudentOutputs, teacher: TeacherOutputs, context: RowContext) -> RowLosses:
-        """Loss per row in nats, from 0; count 1 for each row of the mask.
+        """Loss per row in nats, from 0; count 1 for each row of the mask with both towers.
 
         Raises TeacherError where the teacher lacks a tower.
         """
-        image, text = both_towers(teacher, "interactive_contrastive")
+        image, text, mask = both_towers(teacher, context.mask, objective="interactive_contrastive")
+        context = replace(context, mask=mask)
         context = diagonal_only(context) if self.as_published else context
         scale = student.logit_scale if self.scale is None else self.scale
-        target_text = self._target(text, context.mask)
-        target_image = self._target(image, context.mask)
+        target_text, target_image = self._target(text), self._target(image)
         image_to_text = multi_positive_cross_entropy(
             scale * normalised(student.image) @ target_text.T, context
         )
         text_to_image = multi_positive_cross_entropy(
             scale * normalised(student.text) @ target_image.T, context
         )
-        return row_losses((image_to_text + text_to_image) / 2, context.mask)
+        return row_losses((image_to_text + text_to_image) / 2, mask)
 
-    def _target(self, theirs: Float[Tensor, "batch dim"], mask: Bool[Tensor, " batch"]) -> Tensor:
-        rows = target_rows(theirs, mask)
+    def _target(self, rows: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
         return rows if self.as_published else normalised(rows)

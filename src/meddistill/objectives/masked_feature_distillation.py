@@ -1,8 +1,9 @@
 """Mean squared error between a teacher's embeddings and the student's of images with most patches masked."""
 
+from dataclasses import replace
 from typing import final
 
-from meddistill.objectives.base import Objective, RowContext, row_losses
+from meddistill.objectives.base import Objective, RowContext, over_towers, tower_pairs
 from meddistill.objectives.feature_mse import squared_error
 from meddistill.records import RowLosses, StudentOutputs, TeacherOutputs
 
@@ -21,7 +22,7 @@ class MaskedFeatureDistillation(Objective):
     CLIP-KD's released code the masked embeddings are overwritten by the unmasked ones before they are used,
     so that its MFD is its FD.)
 
-    A teacher without a text tower gives the image term alone.
+    A teacher that lacks a tower of a row gives the other term alone.
     """
 
     def forward(self, student: StudentOutputs, teacher: TeacherOutputs, context: RowContext) -> RowLosses:
@@ -29,8 +30,5 @@ class MaskedFeatureDistillation(Objective):
         if student.masked_image is None:
             msg = "`masked_image` must be there for masked_feature_distillation; got none."
             raise ValueError(msg)
-        total = student.image.new_zeros(len(context.mask))
-        for ours, theirs in ((student.masked_image, teacher.image), (student.text, teacher.text)):
-            if theirs is not None:
-                total = total + squared_error(ours, theirs, context.mask)
-        return row_losses(total, context.mask)
+        masked = replace(student, image=student.masked_image)
+        return over_towers(tower_pairs(masked, teacher, context.mask), squared_error)

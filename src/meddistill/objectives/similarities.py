@@ -15,7 +15,6 @@ from meddistill.objectives.base import (
     masked_log_softmax,
     normalised,
     row_losses,
-    target_rows,
 )
 from meddistill.records import RowLosses, StudentOutputs, TeacherOutputs
 
@@ -24,12 +23,13 @@ from meddistill.records import RowLosses, StudentOutputs, TeacherOutputs
 class Similarities:
     """Log-softmax of each row's logits over the batch, in one direction.
 
-    `teacher`, without gradient, is log p, `student` is log q. Columns that the mask leaves out are
-    meaningless.
+    `teacher`, without gradient, is log p, `student` is log q. `mask` are the rows of which the teacher has
+    both towers; columns that it leaves out are meaningless.
     """
 
     teacher: Float[Tensor, "batch batch"]
     student: Float[Tensor, "batch batch"]
+    mask: Bool[Tensor, " batch"]
 
 
 def teacher_scale_of(teacher: TeacherOutputs, given: float | None, *, objective: str) -> float:
@@ -59,24 +59,22 @@ def similarities(
 
     Raises TeacherError where the teacher lacks a tower or a scale.
     """
-    image, text = both_towers(teacher, objective)
+    image, text, mask = both_towers(teacher, context.mask, objective=objective)
     scale = teacher_scale_of(teacher, teacher_scale, objective=objective)
-    target_image = normalised(target_rows(image, context.mask))
-    target_text = normalised(target_rows(text, context.mask))
-    theirs = scale * target_image @ target_text.T
+    theirs = scale * normalised(image) @ normalised(text).T
     ours = student.logit_scale * normalised(student.image) @ normalised(student.text).T
-    return _distributions(theirs, ours, context.mask), _distributions(theirs.T, ours.T, context.mask)
+    return _distributions(theirs, ours, mask), _distributions(theirs.T, ours.T, mask)
 
 
 def _distributions(theirs: Tensor, ours: Tensor, mask: Tensor) -> Similarities:
-    return Similarities(teacher=masked_log_softmax(theirs, mask), student=masked_log_softmax(ours, mask))
+    return Similarities(
+        teacher=masked_log_softmax(theirs, mask), student=masked_log_softmax(ours, mask), mask=mask
+    )
 
 
-def row_expectation(
-    log_p: Float[Tensor, "batch batch"], values: Float[Tensor, "batch batch"], mask: Bool[Tensor, " batch"]
-) -> Float[Tensor, " batch"]:
+def row_expectation(each: Similarities, values: Float[Tensor, "batch batch"]) -> Float[Tensor, " batch"]:
     """Σ_j p_ij·values_ij over the columns of the mask."""
-    return (log_p.exp() * values).masked_fill(~mask[None, :], 0.0).sum(dim=-1)
+    return (each.teacher.exp() * values).masked_fill(~each.mask[None, :], 0.0).sum(dim=-1)
 
 
 class SimilarityObjective(Objective):
@@ -98,14 +96,12 @@ class SimilarityObjective(Objective):
         """What a row pays for each column, in nats."""
 
     def forward(self, student: StudentOutputs, teacher: TeacherOutputs, context: RowContext) -> RowLosses:
-        """Loss per row in nats, from 0; count 1 for each row of the mask.
+        """Loss per row in nats, from 0; count 1 for each row of the mask with both towers.
 
         Raises TeacherError where the teacher has no text tower, or neither a logit scale nor `teacher_scale`.
         """
         directions = similarities(
             student, teacher, context, teacher_scale=self.teacher_scale, objective=self.name
         )
-        to_texts, to_images = (
-            row_expectation(each.teacher, self.cost(each), context.mask) for each in directions
-        )
-        return row_losses((to_texts + to_images) / 2, context.mask)
+        to_texts, to_images = (row_expectation(each, self.cost(each)) for each in directions)
+        return row_losses((to_texts + to_images) / 2, directions[0].mask)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, final
+from typing import TYPE_CHECKING, Any, Protocol, final
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -156,8 +156,7 @@ class GradientStep:
         dtype = embedded.image.dtype
         columns = list(_embeddings(embedded).values())
         for outputs in teachers.values():
-            columns += [each.to(dtype) for each in (outputs.image, outputs.text) if each is not None]
-            columns.append(outputs.available.to(dtype)[:, None])
+            columns += [each.to(dtype).reshape(len(batch), -1) for each in outputs.per_row().values()]
         everyone = iter(gathered := self.processes.gather_columns(columns))
         student = replace(embedded, **{name: next(everyone) for name in _embeddings(embedded)})
         whole = {name: _from_columns(outputs, everyone) for name, outputs in teachers.items()}
@@ -249,24 +248,20 @@ def _rows_joined(parts: Sequence[StudentOutputs]) -> StudentOutputs:
 
 
 def _joined(parts: Sequence[TeacherOutputs], device: torch.device) -> TeacherOutputs:
-    def cat(tensors: Sequence[Tensor | None]) -> Tensor | None:
-        present = [tensor.to(device, non_blocking=True) for tensor in tensors if tensor is not None]
-        return torch.cat(present) if present else None
-
-    return TeacherOutputs(
-        available=torch.cat([part.available.to(device, non_blocking=True) for part in parts]),
-        image=cat([part.image for part in parts]),
-        text=cat([part.text for part in parts]),
-        logit_scale=parts[0].logit_scale,
-    )
+    rows = [part.per_row() for part in parts]
+    joined: dict[str, Any] = {
+        name: torch.cat([part[name].to(device, non_blocking=True) for part in rows]) for name in rows[0]
+    }
+    return replace(parts[0], **joined)
 
 
 def _from_columns(local: TeacherOutputs, columns: Iterator[Tensor]) -> TeacherOutputs:
-    """The inverse of laying a teacher's outputs out as columns: image, text, available."""
-    image = next(columns) if local.image is not None else None
-    text = next(columns) if local.text is not None else None
-    available = next(columns)[:, 0] > 0
-    return TeacherOutputs(available=available, image=image, text=text, logit_scale=local.logit_scale)
+    """The inverse of laying out `per_row` as columns."""
+    everyone: dict[str, Any] = {
+        name: next(columns)[:, 0] > 0 if each.dtype == torch.bool else next(columns)
+        for name, each in local.per_row().items()
+    }
+    return replace(local, **everyone)
 
 
 @contextmanager
