@@ -5,16 +5,17 @@ from typing import TYPE_CHECKING
 from meddistill.cli.options import DEFAULT_RUN, Recipe, RunOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from rich.table import Table
 
     from meddistill.recipes.missing import Missing
+    from meddistill.teachers.card import TeacherCard
 
 
 def check(recipe: Recipe, /, *, options: RunOptions = DEFAULT_RUN) -> None:
     """Find every mistake of a recipe at once: keys, tables, teachers, licences; estimate disk and time."""
     from pathlib import Path
-
-    from rich.table import Table
 
     from meddistill.cli.console import stdout_console
     from meddistill.recipes.check import check_recipe
@@ -24,17 +25,12 @@ def check(recipe: Recipe, /, *, options: RunOptions = DEFAULT_RUN) -> None:
     out = options.out or Path("runs") / loaded.recipe.name
     result = check_recipe(loaded, subject=str(recipe), out=out)
     console = stdout_console()
-    if result.cards:
-        table = Table(title="Teachers", title_justify="left")
-        for heading in ("id", "kind", "source", "input", "dims", "parameters", "licence"):
-            table.add_column(heading)
-        for name, card in result.cards.items():
-            spec = card.input
-            size = f"{spec.height}x{spec.width}" if spec else "-"
-            dims = f"{card.image_dim or '-'} / {card.text_dim or '-'}"
-            millions = f"{card.parameters / 1e6:.1f} M"
-            table.add_row(name, card.kind, card.source, size, dims, millions, card.licence.name)
-        console.print(table)
+    for title, cards in (
+        ("Teachers", result.cards),
+        ("For comparison only: no licence of these is inherited", result.baselines),
+    ):
+        if cards:
+            console.print(_card_table(title, cards))
     cost = result.estimate
     lines = (
         f"The recipe is in order: {cost.rows:,} rows, {len(loaded.recipe.teachers)} teachers.",
@@ -46,6 +42,21 @@ def check(recipe: Recipe, /, *, options: RunOptions = DEFAULT_RUN) -> None:
     )
     for line in (*lines, *_missing_lines(result.missing)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _card_table(title: str, cards: "Mapping[str, TeacherCard]") -> "Table":
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for heading in ("id", "kind", "source", "input", "dims", "parameters", "licence"):
+        table.add_column(heading)
+    for name, card in cards.items():
+        spec = card.input
+        size = f"{spec.height}x{spec.width}" if spec else "-"
+        dims = f"{card.image_dim or '-'} / {card.text_dim or '-'}"
+        millions = f"{card.parameters / 1e6:.1f} M"
+        table.add_row(name, card.kind, card.source, size, dims, millions, card.licence.name)
+    return table
 
 
 def _missing_lines(missing: "Sequence[Missing]") -> list[str]:

@@ -12,7 +12,7 @@ from meddistill.evaluation.grouping import in_order
 from meddistill.evaluation.predictions import Predictions
 from meddistill.evaluation.results import MEAN_FAMILY, MEAN_TASK, AnyRole, Difference
 from meddistill.evaluation.score import Score
-from meddistill.evaluation.statistics.bootstrap import Resampler, estimate
+from meddistill.evaluation.statistics.bootstrap import Replicates, Resampler, estimate, mean_replicates
 from meddistill.evaluation.statistics.config import BootstrapConfig
 from meddistill.evaluation.statistics.groups import Judge
 from meddistill.evaluation.statistics.over_tasks import (
@@ -62,6 +62,15 @@ class Judged:
     def counted(self) -> list[str]:
         """The tasks that the mean counts."""
         return [task.name for task in self.tasks if task.config.in_mean]
+
+    def mean_over(self, model: str, tasks: Sequence[str]) -> Replicates:
+        """Mean of the model's main metrics over some tasks, resample by resample."""
+        return mean_replicates([self.scores[model, task].replicates for task in tasks])
+
+    def patients(self, tasks: Sequence[str]) -> int:
+        """How many patients some tasks are judged on together."""
+        parts = [each.tested.patients for each in self.tasks if each.name in tasks]
+        return len(np.unique(np.concatenate(parts)))
 
     def seen(self, task: str, *models: str) -> tuple[str, ...]:
         """Data sets of the task (of MEAN_TASK: of all in it) that one of the models was pretrained on."""
@@ -194,13 +203,20 @@ def _comparison(judged: Judged, model: str, other: str, rows: Sequence[Differenc
         return None
     counts = tally([Gap(value=row.value, low=row.low, high=row.high) for row in counted])
     test = signed_rank([row.value for row in counted])
-    notes = [test.note] if test.note else [_shared(judged, [row.task for row in counted])]
+    tasks = [row.task for row in counted]
+    notes = [test.note] if test.note else [_shared(judged, tasks)]
+    mine, theirs = judged.mean_over(model, tasks), judged.mean_over(other, tasks)
+    gap = estimate(mine - theirs, patients=judged.patients(tasks), level=judged.config.level)
     return Comparison(
         model=model,
         other=other,
         tasks=len(counted),
         **vars(counts),
         mean_difference=float(np.mean([row.value for row in counted])),
+        mean=float(mine[0]),
+        other_mean=float(theirs[0]),
+        low=gap.low,
+        high=gap.high,
         statistic=test.statistic,
         p_value=test.p_value,
         seen_tasks=tuple(row.task for row in counted if row.seen),

@@ -14,7 +14,9 @@ from meddistill.data.samples import Samples, name_rows
 from meddistill.errors import TeacherError
 from meddistill.evaluation.predict import Advance, Floats, Role, Tokens
 from meddistill.evaluation.trainable import TeacherTowers, TrainableTowers
+from meddistill.imaging import InputSpec
 from meddistill.students.folder import verify_student
+from meddistill.teachers.card import TeacherCard
 from meddistill.teachers.config import OpenClipTeacher
 from meddistill.teachers.frozen import FrozenTeacher
 from meddistill.teachers.load import load_teacher
@@ -41,9 +43,7 @@ class ModelEmbedder:
         workers: int = 0,
     ) -> None:
         card = teacher.card
-        if "image_embedding" not in card.capabilities or card.input is None:
-            msg = f"Teacher `{card.id}` must embed images to be evaluated; it does not. Leave it out."
-            raise TeacherError(msg)
+        spec = image_input(card)
         self.card = card
         self.name = card.id if name is None else name
         self.role: Role = role
@@ -52,7 +52,7 @@ class ModelEmbedder:
         self.pretraining_data = card.pretraining_data
         self.has_text = "text_embedding" in card.capabilities
         self.image_dim = card.image_dim
-        self._teacher, self.geometry = teacher, card.input.geometry
+        self._teacher, self.geometry = teacher, spec.geometry
         self.cut = card.centre_crop
         self._batch_size, self._workers = batch_size, workers
 
@@ -128,6 +128,14 @@ class ModelEmbedder:
             except TeacherError:
                 found.append(place)
         return found
+
+
+def image_input(card: TeacherCard) -> InputSpec:
+    """What the model's images must be. Raises TeacherError for one that embeds none."""
+    if "image_embedding" not in card.capabilities or card.input is None:
+        msg = f"Teacher `{card.id}` must embed images to be evaluated; it does not. Leave it out."
+        raise TeacherError(msg)
+    return card.input
 
 
 def load_student_as_teacher(folder: Path) -> FrozenTeacher:

@@ -13,7 +13,7 @@ from meddistill.imaging import Geometry, seen_box
 if TYPE_CHECKING:
     from meddistill.evaluation.trainable import TrainableTowers
 
-Role = Literal["student", "teacher", "baseline"]
+Role = Literal["student", "teacher", "frozen", "baseline"]
 Floats = NDArray[np.float32]
 Advance = Callable[[int], None]
 
@@ -35,7 +35,9 @@ class Embedder(Protocol):
 
     @property
     def role(self) -> Role:
-        """Student, teacher, or a baseline (the student without distillation, say)."""
+        """Student, teacher, a frozen model that nobody learnt from, or a baseline (the student without
+        distillation, say).
+        """
         ...
 
     @property

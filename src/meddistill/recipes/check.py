@@ -2,26 +2,25 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from meddistill.data.keys import text_keys
-from meddistill.errors import ConfigError, MedDistillError, MissingWeights
+from meddistill.errors import ConfigError
 from meddistill.features.layouts import estimate
 from meddistill.licences import LicenceTerms, enforce
 from meddistill.progress import SilentProgress
 from meddistill.recipes.capabilities import lacking, never_asked
+from meddistill.recipes.frozen_models import FrozenModels, load_baselines, load_teachers
 from meddistill.recipes.load import LoadedRecipe
-from meddistill.recipes.missing import Missing, missing_initial_weights, missing_teacher
+from meddistill.recipes.missing import Missing, missing_initial_weights
 from meddistill.recipes.mistakes import Mistakes
 from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.training_data import check_batches
 from meddistill.recipes.timing import seconds_per_image_of_student, seconds_per_image_of_teacher
 from meddistill.teachers.card import TeacherCard
-from meddistill.teachers.frozen import FrozenTeacher
-from meddistill.teachers.load import load_teacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +38,8 @@ class Estimate:
 class CheckResult:
     """A recipe without mistakes: its teachers, the licence that the student would inherit, the cost.
 
+    `baselines` are the cards of what the student is compared with and learns nothing from.
+
     `missing` names known weights that are not there yet, which a run would refuse; of these teachers there
     are no cards and no cost. `left_out` names the rows that `on_error: skip` would drop.
     """
@@ -48,6 +49,7 @@ class CheckResult:
     estimate: Estimate
     missing: tuple[Missing, ...] = ()
     left_out: tuple[str, ...] = ()
+    baselines: Mapping[str, TeacherCard] = field(default_factory=dict)
 
 
 def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResult:
@@ -62,15 +64,17 @@ def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResul
     session = Session(loaded, RunFolder(out), progress=SilentProgress())
     samples = mistakes.catch(lambda: session.samples)
     mistakes.catch(partial(session.check_suite, against_training=samples is not None))
-    teachers, missing = _load_teachers(loaded, mistakes)
-    cards = {name: teacher.card for name, teacher in teachers.items()}
+    found = load_teachers(recipe.teachers, base=loaded.base)
+    compared = load_baselines(recipe.evaluate.baselines if recipe.evaluate else {}, base=loaded.base)
+    mistakes.lines += [*found.mistakes, *compared.mistakes]
+    teachers, cards = found.models, _cards(found)
     mistakes.lines.extend(lacking(recipe, cards))
     if samples is not None:
         mistakes.lines.extend(never_asked(recipe, samples))
-        mistakes.catch(lambda: check_batches(session, None if missing else cards))
+        mistakes.catch(lambda: check_batches(session, None if found.missing else cards))
     initial = missing_initial_weights(recipe.student, base=loaded.base)
     student = None if initial else mistakes.catch(lambda: session.student)
-    missing += initial
+    missing = (*found.missing, *compared.missing, *initial)
     licence = mistakes.catch(
         lambda: enforce(recipe.licence_policy, session.licence_components, gate="extract")
     )
@@ -88,27 +92,18 @@ def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResul
         extraction_seconds=per_image * len(samples),
         training_seconds=per_row * len(samples) * sum(stage.epochs for stage in recipe.stages),
     )
-    return CheckResult(cards=cards, licence=licence, estimate=cost, missing=missing, left_out=left_out)
+    return CheckResult(
+        cards=cards,
+        licence=licence,
+        estimate=cost,
+        missing=missing,
+        left_out=left_out,
+        baselines=_cards(compared),
+    )
 
 
-def _load_teachers(
-    loaded: LoadedRecipe, mistakes: Mistakes
-) -> tuple[dict[str, FrozenTeacher], tuple[Missing, ...]]:
-    """The teachers that are there, and the known ones that are not; everything else is a mistake."""
-    teachers: dict[str, FrozenTeacher] = {}
-    missing = []
-    for name, config in loaded.recipe.teachers.items():
-        try:
-            teachers[name] = load_teacher(name, config, base=loaded.base)
-        except MissingWeights as error:
-            known = missing_teacher(name, config)
-            if known is None:
-                mistakes.lines.append(str(error))
-            else:
-                missing.append(known)
-        except MedDistillError as error:
-            mistakes.lines.append(str(error))
-    return teachers, tuple(missing)
+def _cards(found: FrozenModels) -> dict[str, TeacherCard]:
+    return {name: model.card for name, model in found.models.items()}
 
 
 def _store_bytes(session: Session, cards: Mapping[str, TeacherCard]) -> int:

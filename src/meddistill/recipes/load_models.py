@@ -36,18 +36,24 @@ class Judged:
 def load_models(models: Sequence[NamedModel], *, student: str, device: torch.device) -> list[Judged]:
     """All models, `student` as the one that the others are compared with.
 
-    Other students and bundles are baselines, all else are teachers. Raises ConfigError with every model that
-    cannot be loaded.
+    Other students and bundles are baselines, listed models frozen or teachers, as listed.
+
+    Raises ConfigError with every model that cannot be loaded.
     """
     mistakes = Mistakes()
     loaded = []
     for each in models:
-        other: Role = "teacher" if isinstance(each.model, Listed) else "baseline"
-        role: Role = "student" if each.name == student else other
+        role: Role = "student" if each.name == student else _role(each.model)
         loaded.append(mistakes.catch(partial(_load, each, role, device)))
     if mistakes.lines:
         raise ConfigError(_SUBJECT, mistakes.lines)
     return [each for each in loaded if each is not None]
+
+
+def _role(model: Bundle | Student | Listed) -> Role:
+    if not isinstance(model, Listed):
+        return "baseline"
+    return "frozen" if model.frozen else "teacher"
 
 
 def _load(named: NamedModel, role: Role, device: torch.device) -> Judged:

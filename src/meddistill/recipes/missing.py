@@ -29,13 +29,16 @@ class Missing:
         )
 
 
-def missing_teacher(name: str, config: TeacherConfig) -> Missing | None:
-    """What is known of a teacher whose files are absent: by its id, or by its model; None for others."""
+def missing_teacher(name: str, config: TeacherConfig, *, section: str = "teachers") -> Missing | None:
+    """What is known of a teacher whose files are absent: by its id, or by its model; None for others.
+
+    `section` is the part of the recipe that names it.
+    """
     model = str(getattr(config, "model", "") or "").removeprefix("local-dir:")
     entry = catalogue().get(name) or _by_model(model)
     if entry is None:
         return None
-    return _missing(f"teachers.{name}.model", entry, folder=model, licence=config.terms.name)
+    return _missing(f"{section}.{name}.model", entry, folder=model, licence=config.terms.name)
 
 
 def told(name: str, config: TeacherConfig, error: MissingWeights) -> str:

@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from meddistill.errors import ConfigError
 from meddistill.features.files import MANIFEST
+from meddistill.recipes.baselines import BaselineConfig, StudentFolder
 from meddistill.recipes.mistakes import Mistakes
 from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.validate import validated
@@ -46,10 +47,11 @@ class Student:
 
 @dataclass(frozen=True, kw_only=True)
 class Listed:
-    """A model by its entry, whose relative paths start at `base`."""
+    """A model by its entry, whose relative paths start at `base`; `frozen` if no student learnt from it."""
 
     config: TeacherConfig
     base: Path = Path()
+    frozen: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,12 +66,21 @@ class NamedModel:
 
 
 class ModelList(BaseModel):
-    """A file of models: `teachers`, with the same entries as in a recipe."""
+    """A file of models, with the same entries as in a recipe: `teachers` and `baselines`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    teachers: Mapping[str, TeacherConfig] = Field(min_length=1)
+    teachers: Mapping[str, TeacherConfig] = {}
     """Name → model."""
+    baselines: Mapping[str, BaselineConfig] = {}
+    """Name → a frozen model that no student learnt from, or the folder of a student."""
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if not self.teachers and not self.baselines:
+            msg = "`teachers` or `baselines` must name a model at least; got none"
+            raise ValueError(msg)
+        return self
 
 
 def find_models(words: Sequence[str]) -> list[NamedModel]:
@@ -125,6 +136,11 @@ def _listed(path: Path) -> Iterator[NamedModel]:
     models = validated(ModelList, read_yaml(path), subject=str(path))
     for name, config in models.teachers.items():
         yield NamedModel(name=name, model=Listed(config=config, base=path.parent))
+    for name, entry in models.baselines.items():
+        if isinstance(entry, StudentFolder):
+            yield _in_folder(name, path.parent / entry.folder)
+        else:
+            yield NamedModel(name=name, model=Listed(config=entry, base=path.parent, frozen=True))
 
 
 def _learnt_images(place: Path) -> Path | None:

@@ -9,22 +9,23 @@ from pydantic import TypeAdapter, ValidationError
 
 from meddistill.data.config import TableConfig
 from meddistill.data.unreadable import read_readable
-from meddistill.errors import ConfigError, MissingWeights, TeacherError
+from meddistill.errors import ConfigError
 from meddistill.evaluation.config import SuiteConfig
 from meddistill.evaluation.suite_check import check_tasks
 from meddistill.evaluation.tables import SuiteTables
 from meddistill.licences import Policy, enforce
+from meddistill.recipes.baselines import BaselineConfig
+from meddistill.recipes.frozen_models import load_baselines, load_teachers
 from meddistill.recipes.load import LoadedRecipe, load_recipe, located, read_content
-from meddistill.recipes.missing import told
 from meddistill.recipes.mistakes import Mistakes
 from meddistill.recipes.yaml_file import read_yaml
 from meddistill.students.build import build_student
 from meddistill.students.config import StudentConfig
 from meddistill.teachers.config import TeacherConfig
-from meddistill.teachers.load import load_teacher
 
 _TABLE: Final[TypeAdapter[Any]] = TypeAdapter(TableConfig)
 _TEACHER: Final[TypeAdapter[Any]] = TypeAdapter(TeacherConfig)
+_BASELINE: Final[TypeAdapter[Any]] = TypeAdapter(BaselineConfig)
 _STUDENT: Final[TypeAdapter[Any]] = TypeAdapter(StudentConfig)
 _SUITE: Final[TypeAdapter[Any]] = TypeAdapter(SuiteConfig)
 
@@ -48,6 +49,7 @@ def _look_at(content: Mapping[str, Any], base: Path, found: Mistakes) -> None:
     if table is not None:
         found.catch(lambda: read_readable(table, base=base))
     _look_at_teachers(content, base, found)
+    _look_at_baselines(content, base, found)
     student = _read(_STUDENT, content.get("student"))
     if student is not None:
         found.catch(lambda: build_student(student, base=base, seed=0))
@@ -59,19 +61,18 @@ def _look_at(content: Mapping[str, Any], base: Path, found: Mistakes) -> None:
 def _look_at_teachers(content: Mapping[str, Any], base: Path, found: Mistakes) -> None:
     read = {name: _read(_TEACHER, entry) for name, entry in _section(content, "teachers").items()}
     configs = {str(name): config for name, config in read.items() if config is not None}
-    for name, config in configs.items():
-        found.catch(partial(_load_teacher, name, config, base))
+    found.lines += load_teachers(configs, base=base).refusals
     policy = content.get("licence_policy", "research")
     if policy in get_args(Policy):
         terms = {name: config.terms for name, config in configs.items()}
         found.catch(lambda: enforce(policy, terms, gate="extract"))
 
 
-def _load_teacher(name: str, config: TeacherConfig, base: Path) -> None:
-    try:
-        load_teacher(name, config, base=base)
-    except MissingWeights as error:
-        raise TeacherError(told(name, config, error)) from None
+def _look_at_baselines(content: Mapping[str, Any], base: Path, found: Mistakes) -> None:
+    entries = _section(_section(content, "evaluate"), "baselines").items()
+    read = {str(name): _read(_BASELINE, entry) for name, entry in entries}
+    configs = {name: config for name, config in read.items() if config is not None}
+    found.lines += load_baselines(configs, base=base).refusals
 
 
 def _look_at_suite(path: Path, found: Mistakes) -> None:

@@ -69,6 +69,8 @@ def _look_at_models(session: Session, until: Step) -> None:
         raise ConfigError(subject, mistakes)
     if STEPS.index(until) >= STEPS.index("train"):
         _ = session.student  # built, or refused
+    if STEPS.index(until) >= STEPS.index("evaluate"):
+        _ = session.baselines  # loaded, or refused
 
 
 def _look_at_data(session: Session, until: Step) -> None:

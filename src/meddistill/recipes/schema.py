@@ -12,6 +12,7 @@ from meddistill.data.config import TableConfig
 from meddistill.features.config import AvailabilityConfig, ExtractOptions
 from meddistill.licences import LicenceTerms, Policy, resolve
 from meddistill.methods.config import ContrastiveConfig, EmbeddingConfig
+from meddistill.recipes.baselines import BaselineConfig
 from meddistill.students.config import StudentConfig
 from meddistill.teachers.config import StoredTeacher, TeacherConfig
 from meddistill.training.config import TrainingConfig
@@ -95,12 +96,14 @@ StageConfig = Annotated[ContrastiveStage | EmbeddingStage, Field(discriminator="
 
 
 class EvaluateConfig(_Section):
-    """What the student, its teachers and other students are judged on."""
+    """What the student, its teachers and other models are judged on."""
 
     suite: Path
     """The suite file, relative to the recipe."""
-    baselines: Mapping[Name, Path] = {}
-    """Name → folder of another student (as a run's `student/`), judged beside the teachers."""
+    baselines: Mapping[Name, BaselineConfig] = {}
+    """Name → a model to compare the student with: an entry as under `teachers` for a frozen model that the
+    student learns nothing from, or the folder of another student. Licences are shown and not inherited.
+    """
     batch_size: int = Field(default=64, gt=0)
     """Images embedded at once."""
 
@@ -155,6 +158,7 @@ class Recipe(_Section):
         if self.data.train.text is None:
             msg = "`data.train.text` must name the column of captions; got nothing"
             raise ValueError(msg)
+        self._names_differ()
         self._stored_teachers_share_a_store()
         self._availability_fits_teachers()
         for stage in self.stages:
@@ -170,6 +174,16 @@ class Recipe(_Section):
     def given_store(self) -> str | None:
         """The feature store of teachers of kind `stored`, as the recipe has it; None without any."""
         return next((each.store for each in self.teachers.values() if isinstance(each, StoredTeacher)), None)
+
+    def _names_differ(self) -> None:
+        baselines = self.evaluate.baselines if self.evaluate else {}
+        taken = sorted({"student", *self.teachers} & set(baselines))
+        if taken:
+            msg = (
+                "`evaluate.baselines` must have names of their own, not `student` and none of a teacher; got "
+                f"{', '.join(taken)}. Rename"
+            )
+            raise ValueError(msg)
 
     def _stored_teachers_share_a_store(self) -> None:
         stores = {each.store if isinstance(each, StoredTeacher) else None for each in self.teachers.values()}

@@ -10,15 +10,16 @@ from meddistill.data.decoded import DECODED, DecodedImages
 from meddistill.data.keys import image_keys
 from meddistill.data.samples import Samples, count_rows
 from meddistill.data.unreadable import read_readable
-from meddistill.errors import MedDistillError, MissingWeights, TeacherError
+from meddistill.errors import TeacherError
 from meddistill.evaluation.suite_check import TrainingRows, check_tasks
 from meddistill.evaluation.tables import SuiteTables
 from meddistill.features.availability import Availability, availability
 from meddistill.features.reader import FeatureStore
 from meddistill.licences import LicenceTerms
 from meddistill.progress import Progress, SilentProgress
+from meddistill.recipes.frozen_models import FrozenModels, load_baselines, load_teachers
 from meddistill.recipes.load import LoadedRecipe
-from meddistill.recipes.missing import missing_initial_weights, told
+from meddistill.recipes.missing import missing_initial_weights
 from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.schema import Recipe
 from meddistill.students.build import build_student, initial_licence
@@ -26,7 +27,6 @@ from meddistill.students.dual_encoder import DualEncoder
 from meddistill.students.metadata import INITIAL_WEIGHTS
 from meddistill.teachers.card import TeacherCard
 from meddistill.teachers.frozen import FrozenTeacher
-from meddistill.teachers.load import load_teacher
 from meddistill.training.processes import Processes
 
 
@@ -129,20 +129,20 @@ class Session:
     @cached_property
     def teachers(self) -> Mapping[str, FrozenTeacher]:
         """All teachers, loaded, on the device. Raises TeacherError naming every one that cannot be loaded."""
-        loaded: dict[str, FrozenTeacher] = {}
-        mistakes: list[str] = []
-        for name, config in self.recipe.teachers.items():
-            try:
-                loaded[name] = load_teacher(name, config, base=self.base).to(self.processes.device)
-            except MissingWeights as error:
-                mistakes.append(told(name, config, error))
-            except MedDistillError as error:
-                mistakes.append(str(error))
-        if mistakes:
+        return self._ready(load_teachers(self.recipe.teachers, base=self.base))
+
+    @cached_property
+    def baselines(self) -> Mapping[str, FrozenTeacher]:
+        """What the student is compared with besides its teachers, as `teachers`."""
+        settings = self.recipe.evaluate
+        return self._ready(load_baselines(settings.baselines if settings else {}, base=self.base))
+
+    def _ready(self, found: FrozenModels) -> Mapping[str, FrozenTeacher]:
+        if found.refusals:
             initial = missing_initial_weights(self.recipe.student, base=self.base)
-            msg = "\n".join([*mistakes, *map(str, initial)])
+            msg = "\n".join([*found.refusals, *map(str, initial)])
             raise TeacherError(msg)
-        return loaded
+        return {name: model.to(self.processes.device) for name, model in found.models.items()}
 
     @cached_property
     def availability(self) -> Availability:
@@ -173,7 +173,7 @@ class Session:
         """What in the teachers decides the features and the student: their numbers, and for which rows."""
         cards = {name: teacher.card for name, teacher in self.teachers.items()}
         return {
-            name: {"fingerprint": card.fingerprint, "modalities": card.modalities, **_stated_scale(card)}
+            name: {"fingerprint": card.fingerprint, "modalities": card.modalities, **stated_scale(card)}
             for name, card in cards.items()
         }
 
@@ -204,6 +204,6 @@ class Session:
         return {**components, **self.recipe.data.terms}
 
 
-def _stated_scale(card: TeacherCard) -> dict[str, float]:
+def stated_scale(card: TeacherCard) -> dict[str, float]:
     """The logit scale of a graph, which the recipe states; those of others are among their weights."""
     return {} if card.kind != "onnx" or card.logit_scale is None else {"logit_scale": card.logit_scale}

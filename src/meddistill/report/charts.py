@@ -97,7 +97,7 @@ def _whisker(axis: Axis, y: float, mark: Mark) -> Markup:
     x = axis(mark.value)
     if mark.role == "student":
         parts.append(element("circle", cx=x, cy=y, r=6.5, class_="dot"))
-    elif mark.role == "baseline":
+    elif mark.role in ("frozen", "baseline"):
         parts.append(element("circle", cx=x, cy=y, r=5.5, class_="ring"))
     elif mark.role == "ensemble":
         points = f"{x:.1f},{y - 7:.1f} {x + 7:.1f},{y:.1f} {x:.1f},{y + 7:.1f} {x - 7:.1f},{y:.1f}"

@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from meddistill.evaluation.audit.record import Audit
+from meddistill.evaluation.predict import Role
 from meddistill.evaluation.results import Results
 from meddistill.licences import LicenceTerms, Policy
-
-Role = Literal["student", "teacher", "baseline"]
 
 
 @dataclass(frozen=True, kw_only=True)

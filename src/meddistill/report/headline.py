@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from meddistill.evaluation.results import MEAN_TASK, TEACHER_MEAN, Difference, Result, Results
+from meddistill.evaluation.statistics.records import Comparison
 from meddistill.report.data import ModelCard, ReportData
 from meddistill.report.models import looks
 from meddistill.report.wording import wording
@@ -97,13 +98,18 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _gap_tiles(results: Results, lead: str, task: str) -> list[Tile]:
-    """The lead against the teacher mean and, if they are few, the baselines; the chart below has all."""
+    """The lead against the teacher mean and, if they are few, frozen models and baselines."""
     tiles = []
     ensemble = results.difference(lead, TEACHER_MEAN, task)
     if ensemble is not None:
         tiles.append(
             _gap_tile("against the teacher mean, the average of the teachers' predictions", ensemble)
         )
+    frozen = [
+        row for row in results.comparisons if row.model == lead and row.other in results.named("frozen")
+    ]
+    if len(frozen) <= _MOST_TILES:
+        tiles += [_frozen_tile(results, row) for row in frozen]
     others = [results.difference(lead, name, task) for name in results.named("baseline")]
     found = [gap for gap in others if gap is not None]
     if len(found) <= _MOST_TILES:
@@ -159,6 +165,18 @@ def _score_tile(score: Result, who: str, level: float) -> Tile:
     )
     what = "mean of main metrics" if score.task == MEAN_TASK else metric(score.metric)
     return Tile(label=f"{who}, {what}", value=number(score.value, 2), note=note)
+
+
+def _frozen_tile(results: Results, row: Comparison) -> Tile:
+    """Over the tasks that both have: a plain encoder has no text tower."""
+    counted = sum(task.in_mean for task in results.tasks)
+    interval = signed_between(row.low, row.high, 2)
+    over = f"over {row.tasks} of {plural(counted, 'task')}"
+    return Tile(
+        label=f"against the frozen encoder {row.other}",
+        value=signed(row.mean_difference, 2),
+        note=f"{interval}, {over}" if interval else over,
+    )
 
 
 def _gap_tile(label: str, gap: Difference) -> Tile:

@@ -1,6 +1,6 @@
 """How a model looks everywhere in a report: its order, its colour, its mark."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,7 +10,14 @@ from meddistill.report.data import ModelCard
 COLOURS: Final = 9  # before they begin again, with other dashes
 REFERENCE_CSS: Final = "c-reference"
 
-_ORDER: dict[AnyRole, int] = {"student": 0, "baseline": 1, "ensemble": 2, "teacher": 3}
+COMPARED: Final[frozenset[AnyRole]] = frozenset({"frozen", "baseline"})  # neither student nor teacher
+
+_ORDER: dict[AnyRole, int] = {"student": 0, "frozen": 1, "baseline": 2, "ensemble": 3, "teacher": 4}
+_WORDS: Final[Mapping[AnyRole, str]] = {
+    "ensemble": "average of the teachers' predictions",
+    "frozen": "frozen, for comparison",
+    "baseline": "for comparison",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,17 +35,15 @@ class Look:
     @property
     def words(self) -> str:
         """The role in words."""
-        return {"ensemble": "average of the teachers' predictions", "baseline": "for comparison"}.get(
-            self.role, self.role
-        )
+        return _WORDS.get(self.role, self.role)
 
 
 def looks(results: Results | None, cards: Sequence[ModelCard] = ()) -> tuple[Look, ...]:
-    """All models: the lead, baselines, teacher mean, teachers in their own order.
+    """All models: the lead, frozen models, baselines, teacher mean, teachers in their own order.
 
     The lead has the student's colour and an ensemble grey; of the others, teachers first, each has one of its
-    own. Baselines are outlined where they stand beside a student or teachers. A task's own baselines are left
-    out: they stand in the section on their task (see `references`).
+    own. Models for comparison are outlined where they stand beside a student or teachers. A task's own
+    baselines are left out: they stand in the section on their task (see `references`).
     """
     named: list[tuple[str, AnyRole]] = (
         [(model.name, model.role) for model in results.models if not model.tasks] if results else []
@@ -46,12 +51,12 @@ def looks(results: Results | None, cards: Sequence[ModelCard] = ()) -> tuple[Loo
     known = {name for name, _ in named}
     named += [(card.name, card.role) for card in cards if card.name not in known]
     lead = _lead(named)
-    peers = all(role in ("baseline", "ensemble") for _, role in named)
+    peers = all(role in COMPARED or role == "ensemble" for _, role in named)
     coloured = [each for each in named if each[0] != lead and each[1] != "ensemble"]
     coloured.sort(key=lambda each: each[1] != "teacher")
     css = {name: f"c-t{place % COLOURS}" for place, (name, _) in enumerate(coloured)}
     css |= {name: f"{css[name]} c-again" for name, _ in coloured[COLOURS:]}
-    css |= {name: f"{css[name]} c-baseline" for name, role in coloured if role == "baseline" and not peers}
+    css |= {name: f"{css[name]} c-baseline" for name, role in coloured if role in COMPARED and not peers}
     found = [
         Look(
             name=name,

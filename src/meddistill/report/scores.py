@@ -42,7 +42,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRow:
-    """A task with the lead, baselines, teacher mean, best teacher and the student's difference from it."""
+    """A task with the lead, models for comparison, teacher mean, best teacher and the difference from it."""
 
     task: str
     family: str
@@ -124,12 +124,15 @@ def _score_cell(row: Result | None, *, name: str = "", seen: tuple[str, ...] = (
 
 
 def _difference_cell(row: Difference | None) -> Cell:
-    if row is None:
-        return Cell(value=DASH)
+    return Cell(value=DASH) if row is None else verdict_cell(row.value, row.low, row.high)
+
+
+def verdict_cell(value: float, low: float | None, high: float | None) -> Cell:
+    """A paired difference with its interval, and which way that lies of zero."""
     verdict = "unclear"
-    if row.low is not None and row.high is not None and not row.low <= 0 <= row.high:
-        verdict = "better" if row.low > 0 else "worse"
-    return Cell(value=signed(row.value), interval=signed_between(row.low, row.high), verdict=verdict)
+    if low is not None and high is not None and not low <= 0 <= high:
+        verdict = "better" if low > 0 else "worse"
+    return Cell(value=signed(value), interval=signed_between(low, high), verdict=verdict)
 
 
 def heat_map(results: Results, looks: Sequence[Look]) -> Matrix:

@@ -25,8 +25,9 @@ from meddistill.report.differences import differences
 from meddistill.report.groups import panels, single_labels
 from meddistill.report.headline import headline
 from meddistill.report.markers import line_key
-from meddistill.report.models import Look, looks
+from meddistill.report.models import COMPARED, Look, looks
 from meddistill.report.segmentation import segmentation
+from meddistill.report.standing import standing
 from meddistill.report.survival import survival_tasks
 from meddistill.report.vqa import vqa_tables
 from meddistill.report.wording import wording
@@ -37,6 +38,7 @@ _STYLE = "report.css"
 # What `_evaluated` gives, of a run that has not been evaluated; the template leaves such sections out.
 _NOT_EVALUATED: Final[Mapping[str, Any]] = MappingProxyType(
     {
+        "standing": None,
         "overview": None,
         "columns": (),
         "tasks": (),
@@ -93,6 +95,7 @@ def _content(data: ReportData) -> dict[str, Any]:
         "stages": sections.stages(data.curves, models),
         "sizes": sections.size_table(data.models, models),
         "licences": sections.licence_rows(data.models),
+        "not_inherited": [card.name for card in data.models if card.role in COMPARED],
         "permitted": sections.permitted_use(data.student_terms) if data.student_terms else (),
         "advice": NOT_LEGAL_ADVICE,
         "notes": sections.task_notes(data),
@@ -114,6 +117,7 @@ def _plain_warnings(results: Results) -> list[str]:
 
 def _evaluated(results: Results, data: ReportData, models: Sequence[Look]) -> dict[str, Any]:
     return {
+        "standing": standing(results, models),
         "overview": scores.overview(results, models),
         "columns": scores.task_columns(models),
         "tasks": scores.task_rows(results, models),

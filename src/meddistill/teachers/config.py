@@ -223,7 +223,8 @@ class StoredTeacher(_Teacher):
     """The store's folder, which must hold the teacher under its id in the recipe."""
 
 
-TeacherConfig = Annotated[
+# Those that can be run; of the others there are only stored outputs.
+RunnableTeacher = (
     OpenClipTeacher
     | TransformersTeacher
     | TimmTeacher
@@ -231,6 +232,5 @@ TeacherConfig = Annotated[
     | PmcClipTeacher
     | MedClipTeacher
     | PythonTeacher
-    | StoredTeacher,
-    Field(discriminator="kind"),
-]
+)
+TeacherConfig = Annotated[RunnableTeacher | StoredTeacher, Field(discriminator="kind")]

@@ -15,8 +15,10 @@ class Comparison(_Record):
     A task is a win where the interval of the paired difference lies above zero, a loss where it lies below,
     else a tie; `raw_` counts look at the values alone. `p_value` is of the two-sided Wilcoxon signed-rank
     test over tasks, None where it was not made, and `note` then says why; `p_holm` is corrected over the
-    others that the model is compared with. `seen_tasks`: one of the two was pretrained on their data sets.
-    `seed` is that of the resamples behind wins and losses.
+    others that the model is compared with. `mean` and `other_mean` are the means of their main metrics over
+    these tasks, `low` and `high` bound the paired interval of their difference over patients. `seen_tasks`:
+    one of the two was pretrained on their data sets. `seed` is that of the resamples behind wins, losses and
+    the interval.
     """
 
     model: str
@@ -29,6 +31,10 @@ class Comparison(_Record):
     raw_ties: int
     raw_losses: int
     mean_difference: float
+    mean: float | None = None
+    other_mean: float | None = None
+    low: float | None = None
+    high: float | None = None
     statistic: float | None = None
     p_value: float | None = None
     p_holm: float | None = None

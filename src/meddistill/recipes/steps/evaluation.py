@@ -1,14 +1,14 @@
 """Student, teachers and baselines through the suite."""
 
-from pathlib import Path
 from typing import Any
 
 from meddistill.evaluation.embedders import ModelEmbedder, load_student_as_teacher
 from meddistill.evaluation.evaluate import evaluate
-from meddistill.evaluation.predict import Embedder, Role
+from meddistill.evaluation.predict import Embedder
 from meddistill.evaluation.results import RESULTS_FILE
+from meddistill.recipes.frozen_models import role_of
 from meddistill.recipes.run_folder import digest
-from meddistill.recipes.session import Session
+from meddistill.recipes.session import Session, stated_scale
 
 
 def evaluate_models(session: Session) -> None:
@@ -23,10 +23,13 @@ def evaluate_models(session: Session) -> None:
         "models": {model.name: model.fingerprint for model in models},
         "pretraining": {model.name: list(model.pretraining_data) for model in models},
     }
-    teachers = session.teacher_inputs.items()
-    stated = {name: facts["logit_scale"] for name, facts in teachers if "logit_scale" in facts}
+    cards = [each.card for each in (*session.teachers.values(), *session.baselines.values())]
+    stated = {card.id: scale for card in cards for scale in stated_scale(card).values()}
     if stated:
         inputs["stated_scales"] = stated
+    frozen = [model.name for model in models if model.role == "frozen"]
+    if frozen:
+        inputs["frozen"] = frozen
     if recipe.report.examples:
         inputs["examples"] = True
     results = session.folder.evaluation / RESULTS_FILE
@@ -52,15 +55,19 @@ def _models(session: Session) -> list[Embedder]:
         return []
     size = settings.batch_size
     device = session.processes.device
-    folders: list[tuple[str, Role, Path]] = [("student", "student", session.folder.student)]
-    folders += [(name, "baseline", session.base / folder) for name, folder in settings.baselines.items()]
-    models: list[Embedder] = [
-        ModelEmbedder(load_student_as_teacher(folder).to(device), name=name, role=role, batch_size=size)
-        for name, role, folder in folders
+    student = load_student_as_teacher(session.folder.student).to(device)
+    compared = [
+        ModelEmbedder(session.baselines[name], name=name, role=role_of(config), batch_size=size)
+        for name, config in settings.baselines.items()
     ]
+    compared.sort(key=lambda each: each.role != "frozen")
     seeing = [
         each
         for each in session.teachers.values()
         if each.can_be_asked and "image_embedding" in each.card.capabilities
     ]
-    return [*models, *(ModelEmbedder(teacher, batch_size=size) for teacher in seeing)]
+    return [
+        ModelEmbedder(student, name="student", role="student", batch_size=size),
+        *compared,
+        *(ModelEmbedder(teacher, batch_size=size) for teacher in seeing),
+    ]

@@ -7,10 +7,12 @@ import torch
 from meddistill import __version__
 from meddistill.bundle.truncation import caption_lengths
 from meddistill.evaluation.audit.record import Audit
+from meddistill.evaluation.predict import Role
 from meddistill.evaluation.results import RESULTS_FILE, Results
 from meddistill.features.reader import FeatureStore
 from meddistill.features.summary import summarise
 from meddistill.licences import join
+from meddistill.recipes.frozen_models import role_of
 from meddistill.recipes.run_folder import digest
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.audit import audit_run
@@ -55,7 +57,7 @@ def _report_data(session: Session, results: Results | None, audit: Audit | None)
         version=__version__,
         results=results,
         audit=audit,
-        models=[_student_card(session, student), *map(_teacher_card, session.teachers.values())],
+        models=[_student_card(session, student), *_compared_cards(session), *_teacher_cards(session)],
         speed_conditions=f"{session.processes.device.type.upper()}, {plural(threads, 'thread')}, float32",
         curves=_curves(session),
         student_terms=join(components.values()) if components else None,
@@ -93,7 +95,17 @@ def _student_card(session: Session, student: DualEncoder) -> ModelCard:
     )
 
 
-def _teacher_card(teacher: FrozenTeacher) -> ModelCard:
+def _compared_cards(session: Session) -> list[ModelCard]:
+    settings = session.recipe.evaluate
+    configs = settings.baselines if settings else {}
+    return [_card(model, name, role_of(configs[name])) for name, model in session.baselines.items()]
+
+
+def _teacher_cards(session: Session) -> list[ModelCard]:
+    return [_card(teacher, name, "teacher") for name, teacher in session.teachers.items()]
+
+
+def _card(teacher: FrozenTeacher, name: str, role: Role) -> ModelCard:
     card, spec = teacher.card, teacher.card.input
     sees = spec is not None and teacher.can_be_asked and "image_embedding" in card.capabilities
     speed = (
@@ -102,8 +114,8 @@ def _teacher_card(teacher: FrozenTeacher) -> ModelCard:
         else None
     )
     return ModelCard(
-        name=card.id,
-        role="teacher",
+        name=name,
+        role=role,
         source=card.source,
         licence=card.licence,
         parameters=card.parameters,

@@ -1,0 +1,100 @@
+"""The first table: the student, plain encoders under it, then all others, on the tasks that both have."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from meddistill.evaluation.results import MEAN_TASK, Results
+from meddistill.evaluation.statistics.records import Comparison
+from meddistill.report.models import Look
+from meddistill.report.scores import Cell, lack, verdict_cell
+from meddistill.report.wording import wording
+from meddistill.report.words import DASH, between, number, plain_name
+
+_HOW: Final = (
+    "To see whether a plain encoder would do, name one under `baselines` (`evaluate.baselines` of a recipe, "
+    'or of a file of models): `frozen: {kind: timm, model: "local-dir:FOLDER"}`.'
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StandingRow:
+    """A model beside the lead: `tasks` that both have ("5 of 7"), the means of both over these, and the
+    lead's paired difference; `note` names the tasks that the model cannot do.
+    """
+
+    name: str
+    css: str
+    role: str
+    tasks: str
+    mean: Cell
+    lead_mean: str = ""
+    difference: Cell | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """The table; `remark` says that no frozen encoder is there, and how to name one. Empty else."""
+
+    rows: tuple[StandingRow, ...]
+    remark: str
+
+
+def standing(results: Results, looks: Sequence[Look]) -> Standing | None:
+    """The lead, then every model that it is compared with; None where no task counts in the mean."""
+    lead = next((look for look in looks if look.lead), None)
+    counted = [task.name for task in results.tasks if task.in_mean]
+    if lead is None or not counted:
+        return None
+    compared = {row.other: row for row in results.comparisons if row.model == lead.name}
+    rows = [_lead_row(results, lead, counted)]
+    rows += [_row(results, look, compared[look.name], counted) for look in looks if look.name in compared]
+    plain = any(look.role == "frozen" for look in looks)
+    remark = "" if plain else f"No frozen encoder stands beside {wording(looks).who}. {_HOW}"
+    return Standing(rows=tuple(rows), remark=remark if lead.role == "student" else "")
+
+
+def _lead_row(results: Results, look: Look, counted: Sequence[str]) -> StandingRow:
+    mean = results.main(look.name, MEAN_TASK)
+    done = [task for task in counted if _has(results, look.name, task)]
+    cell = Cell(value=DASH)
+    if mean is not None and mean.value is not None:
+        seen = results.seen(look.name, MEAN_TASK)
+        cell = Cell(value=number(mean.value), interval=between(mean.low, mean.high), seen=seen)
+    return StandingRow(
+        name=look.name,
+        css=look.css,
+        role=look.words,
+        tasks=f"{len(done)} of {len(counted)}",
+        mean=cell,
+        note=_without(results, look.name, counted),
+    )
+
+
+def _row(results: Results, look: Look, row: Comparison, counted: Sequence[str]) -> StandingRow:
+    return StandingRow(
+        name=look.name,
+        css=look.css,
+        role=look.words,
+        tasks=f"{row.tasks} of {len(counted)}",
+        mean=Cell(value=number(row.other_mean), seen=results.seen(look.name, MEAN_TASK)),
+        lead_mean=number(row.mean),
+        difference=verdict_cell(row.mean_difference, row.low, row.high),
+        note=_without(results, look.name, counted),
+    )
+
+
+def _has(results: Results, model: str, task: str) -> bool:
+    row = results.main(model, task)
+    return row is not None and row.value is not None
+
+
+def _without(results: Results, model: str, counted: Sequence[str]) -> str:
+    """`without zero-shot, retrieval: no text tower`; empty for a model that does all tasks."""
+    rows = {task: results.main(model, task) for task in counted if not _has(results, model, task)}
+    if not rows:
+        return ""
+    reasons = dict.fromkeys(lack(row) for row in rows.values() if row is not None and row.note)
+    named = ", ".join(plain_name(task) for task in rows)
+    return f"without {named}" + (f": {'; '.join(reasons)}" if reasons else "")
