@@ -28,19 +28,22 @@ def millions(module: torch.nn.Module) -> float:
 
 
 @pytest.mark.parametrize(
-    ("preset", "size", "image", "text", "dim"),
+    ("preset", "size", "image", "text", "trained", "dim"),
     [
-        ("tiny", 64, 0.4, 6.7, 128),
-        ("nano", 224, 2.8, 17.5, 256),
-        ("edge", 256, 9.1, 20.7, 512),
-        ("small", 224, 21.9, 20.7, 512),
+        ("tiny", 64, 0.4, 6.7, 0.9, 128),
+        ("nano", 224, 2.8, 17.5, 5.8, 256),
+        ("edge", 256, 9.1, 20.7, 9.1, 512),
+        ("small", 224, 21.9, 20.7, 9.1, 512),
     ],
 )
 def test_presets_run_and_have_the_size_that_is_documented(
-    preset: str, size: int, image: float, text: float, dim: int
+    preset: str, size: int, image: float, text: float, trained: float, dim: int
 ) -> None:
     student = build(StudentConfig.model_validate({"preset": preset}))
     assert (millions(student.model.visual), millions(student.model.text)) == (image, text)
+    table = student.model.text.token_embedding
+    rest = sum(each.numel() for each in student.model.text.parameters()) - table.weight.numel()
+    assert round((rest + 4000 * table.embedding_dim) / 1e6, 1) == trained
     outputs = student(torch.zeros(2, size, size, 3, dtype=torch.uint8), student.tokenise(["a", "b"]))
     assert outputs.image.shape == outputs.text.shape == (2, dim)
     assert outputs.logit_scale.item() == pytest.approx(1 / 0.07)

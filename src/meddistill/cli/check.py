@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from meddistill.recipes.check import StudentSize
     from meddistill.recipes.missing import Missing
     from meddistill.teachers.card import TeacherCard
 
@@ -34,6 +35,7 @@ def check(recipe: Recipe, /, *, options: RunOptions = DEFAULT_RUN) -> None:
     cost = result.estimate
     lines = (
         f"The recipe is in order: {cost.rows:,} rows, {len(loaded.recipe.teachers)} teachers.",
+        *_student_lines(result.student),
         f"The student would inherit: {result.licence.name} (policy {loaded.recipe.licence_policy}).",
         f"Feature store: {cost.store_bytes / 1e6:,.1f} MB; free on disk: {cost.free_bytes / 1e9:,.1f} GB.",
         f"Time on this machine, without decoding: extraction {_duration(cost.extraction_seconds)}, "
@@ -57,6 +59,17 @@ def _card_table(title: str, cards: "Mapping[str, TeacherCard]") -> "Table":
         millions = f"{card.parameters / 1e6:.1f} M"
         table.add_row(name, card.kind, card.source, size, dims, millions, card.licence.name)
     return table
+
+
+def _student_lines(student: "StudentSize | None") -> list[str]:
+    if student is None:
+        return []
+    whole, words = student.model.parameters, student.vocabulary
+    return [
+        f"Student: {whole / 1e6:,.1f} M parameters, of which {words.parameters / 1e6:,.1f} M belong to its "
+        f"vocabulary of {words.tokens:,} tokens.",
+        *(f"{note[0].upper()}{note[1:]}." for note in student.notes),
+    ]
 
 
 def _missing_lines(missing: "Sequence[Missing]") -> list[str]:

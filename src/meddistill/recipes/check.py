@@ -20,6 +20,9 @@ from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.training_data import check_batches
 from meddistill.recipes.timing import seconds_per_image_of_student, seconds_per_image_of_teacher
+from meddistill.recipes.tokenizer import smaller_than_asked
+from meddistill.students.dual_encoder import DualEncoder
+from meddistill.students.size import ModelSize, VocabularySize, model_size, vocabulary_size
 from meddistill.teachers.card import TeacherCard
 
 
@@ -35,18 +38,29 @@ class Estimate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StudentSize:
+    """The student's parameters, how many of them its vocabulary takes, and what else is to be known."""
+
+    model: ModelSize
+    vocabulary: VocabularySize
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckResult:
     """A recipe without mistakes: its teachers, the licence that the student would inherit, the cost.
 
     `baselines` are the cards of what the student is compared with and learns nothing from.
 
-    `missing` names known weights that are not there yet, which a run would refuse; of these teachers there
-    are no cards and no cost. `left_out` names the rows that `on_error: skip` would drop.
+    `student` is None while its initial weights are missing. `missing` names known weights that are not there
+    yet, which a run would refuse; of these teachers there are no cards and no cost. `left_out` names the rows
+    that `on_error: skip` would drop.
     """
 
     cards: Mapping[str, TeacherCard]
     licence: LicenceTerms
     estimate: Estimate
+    student: StudentSize | None = None
     missing: tuple[Missing, ...] = ()
     left_out: tuple[str, ...] = ()
     baselines: Mapping[str, TeacherCard] = field(default_factory=dict)
@@ -73,7 +87,8 @@ def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResul
         mistakes.lines.extend(never_asked(recipe, samples))
         mistakes.catch(lambda: check_batches(session, None if found.missing else cards))
     initial = missing_initial_weights(recipe.student, base=loaded.base)
-    student = None if initial else mistakes.catch(lambda: session.student)
+    untrained = recipe.student.text.vocabulary is not None and samples is None
+    student = None if initial or untrained else mistakes.catch(lambda: session.student)
     missing = (*found.missing, *compared.missing, *initial)
     licence = mistakes.catch(
         lambda: enforce(recipe.licence_policy, session.licence_components, gate="extract")
@@ -96,10 +111,17 @@ def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResul
         cards=cards,
         licence=licence,
         estimate=cost,
+        student=None if student is None else _size_of(session, student),
         missing=missing,
         left_out=left_out,
         baselines=_cards(compared),
     )
+
+
+def _size_of(session: Session, student: DualEncoder) -> StudentSize:
+    size = session.recipe.student.text.vocabulary
+    notes = () if size is None or session.tokenizer is None else smaller_than_asked(session.tokenizer, size)
+    return StudentSize(model=model_size(student), vocabulary=vocabulary_size(student), notes=notes)
 
 
 def _cards(found: FrozenModels) -> dict[str, TeacherCard]:

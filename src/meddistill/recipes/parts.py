@@ -8,6 +8,7 @@ from typing import Any, Final, get_args
 from pydantic import TypeAdapter, ValidationError
 
 from meddistill.data.config import TableConfig
+from meddistill.data.samples import Samples
 from meddistill.data.unreadable import read_readable
 from meddistill.errors import ConfigError
 from meddistill.evaluation.config import SuiteConfig
@@ -21,6 +22,7 @@ from meddistill.recipes.mistakes import Mistakes
 from meddistill.recipes.yaml_file import read_yaml
 from meddistill.students.build import build_student
 from meddistill.students.config import StudentConfig
+from meddistill.students.vocabulary import train_tokenizer
 from meddistill.teachers.config import TeacherConfig
 
 _TABLE: Final[TypeAdapter[Any]] = TypeAdapter(TableConfig)
@@ -46,16 +48,25 @@ def load_for_check(path: Path, *, overrides: Sequence[str], smoke: bool) -> Load
 
 def _look_at(content: Mapping[str, Any], base: Path, found: Mistakes) -> None:
     table = _read(_TABLE, _section(content, "data").get("train"))
-    if table is not None:
-        found.catch(lambda: read_readable(table, base=base))
+    samples = None if table is None else found.catch(lambda: read_readable(table, base=base))
     _look_at_teachers(content, base, found)
     _look_at_baselines(content, base, found)
     student = _read(_STUDENT, content.get("student"))
     if student is not None:
-        found.catch(lambda: build_student(student, base=base, seed=0))
+        found.catch(partial(_build_student, student, samples, base))
     place = _section(content, "evaluate").get("suite")
     if isinstance(place, str):
         _look_at_suite(base / place, found)
+
+
+def _build_student(config: StudentConfig, samples: Samples | None, base: Path) -> None:
+    size = config.text.vocabulary
+    if size is not None and samples is None:  # whose mistakes are known already
+        return
+    tokenizer = None
+    if samples is not None and size is not None:
+        tokenizer = train_tokenizer(samples.texts or (), vocabulary=size, patients=samples.patients)
+    build_student(config, base=base, seed=0, tokenizer=tokenizer)
 
 
 def _look_at_teachers(content: Mapping[str, Any], base: Path, found: Mistakes) -> None:

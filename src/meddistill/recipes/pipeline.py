@@ -18,6 +18,7 @@ from meddistill.recipes.steps.features import extract_features
 from meddistill.recipes.steps.report import make_report
 from meddistill.recipes.steps.training import train_stages
 from meddistill.recipes.steps.training_data import check_batches
+from meddistill.recipes.tokenizer import keep_tokenizer
 
 Step = Literal["features", "train", "evaluate", "export", "report"]
 STEPS: Final[tuple[Step, ...]] = get_args(Step)
@@ -51,6 +52,8 @@ def run_recipe(
             _look_at_models(session, until)
             _look_at_data(session, until)
             session.decoded.write()
+            if STEPS.index(until) >= STEPS.index("train"):
+                _keep_tokenizer(session)
             for step in again:
                 session.folder.forget(step)
             write_changed(session.folder.recipe, loaded.as_yaml().encode())
@@ -71,6 +74,14 @@ def _look_at_models(session: Session, until: Step) -> None:
         _ = session.student  # built, or refused
     if STEPS.index(until) >= STEPS.index("evaluate"):
         _ = session.baselines  # loaded, or refused
+
+
+def _keep_tokenizer(session: Session) -> None:
+    size = session.recipe.student.text.vocabulary
+    if size is not None and session.tokenizer is not None:
+        keep_tokenizer(
+            session.tokenizer, session.samples, size, folder=session.folder, progress=session.progress
+        )
 
 
 def _look_at_data(session: Session, until: Step) -> None:

@@ -46,6 +46,7 @@ class RunFolder:
         self.path = path
         self.recipe = path / "recipe.yaml"
         self.features = path / "features"
+        self.tokenizer = path / "tokenizer.json"
         self.student = path / "student"
         self.evaluation = path / "evaluation"
         self.bundle = path / "bundle"

@@ -6,6 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from meddistill.data.decoded import DECODED, DecodedImages
 from meddistill.data.keys import image_keys
 from meddistill.data.samples import Samples, count_rows
@@ -22,6 +24,7 @@ from meddistill.recipes.load import LoadedRecipe
 from meddistill.recipes.missing import missing_initial_weights
 from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.schema import Recipe
+from meddistill.recipes.tokenizer import tokenizer_hash, tokenizer_of
 from meddistill.students.build import build_student, initial_licence
 from meddistill.students.dual_encoder import DualEncoder
 from meddistill.students.metadata import INITIAL_WEIGHTS
@@ -119,7 +122,13 @@ class Session:
     def student(self) -> DualEncoder:
         """The student as the recipe describes it; its stages train it in place."""
         seed = self.recipe.stages[0].seed
-        return build_student(self.recipe.student, base=self.base, seed=seed)
+        return build_student(self.recipe.student, base=self.base, seed=seed, tokenizer=self.tokenizer)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer | None:
+        """The tokenizer of `text.vocabulary`, trained on the training captions; None without one."""
+        size = self.recipe.student.text.vocabulary
+        return None if size is None else tokenizer_of(self.samples, size, folder=self.folder)
 
     @cached_property
     def image_keys(self) -> tuple[str, ...]:
@@ -167,6 +176,11 @@ class Session:
             return {}
         thresholds = self.availability.thresholds
         return {"availability": {**rules.model_dump(mode="json"), "thresholds": dict(thresholds)}}
+
+    @property
+    def tokenizer_inputs(self) -> dict[str, Any]:
+        """The trained tokenizer, which decides every id; empty without one."""
+        return {} if self.tokenizer is None else {"tokenizer": tokenizer_hash(self.tokenizer)}
 
     @property
     def teacher_inputs(self) -> dict[str, Any]:

@@ -8,11 +8,13 @@ from typing import Any, Final, Never
 
 import open_clip
 import timm
+from tokenizers import Tokenizer
 
 from meddistill.errors import ConfigError
 from meddistill.imaging.geometry import InputSpec, Interpolation, Resize
 from meddistill.students.config import DEFAULT_PRESET, NO_WEIGHTS, StudentConfig
 from meddistill.students.presets import ModelConfig, bert_text, clip_text, preset, timm_tower
+from meddistill.students.vocabulary import END, PADDING
 
 SUBJECT: Final = "student"
 OPEN_CLIP_CONFIG: Final = "open_clip_config.json"
@@ -21,6 +23,7 @@ _RESIZE_OF: Final[dict[str, Resize]] = {"squash": "squash", "shortest": "crop", 
 _MODE_OF: Final[dict[Resize, str]] = {ours: theirs for theirs, ours in _RESIZE_OF.items()}
 _DEFAULT_RESIZE: Final[Resize] = "squash"
 _CLEAN_AS_OURS: Final = {"clean": "lower"}
+_TOKENIZERS: Final = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
 _SUGGESTIONS: Final = 3
 Preprocessing = dict[str, Any]
 
@@ -29,15 +32,15 @@ Preprocessing = dict[str, Any]
 class Architecture:
     """A complete open_clip `model_cfg` and the preprocessing that goes with it.
 
-    `hf_tokenizer` is where a Hugging Face tokenizer comes from, None for CLIP's own.
+    `tokenizer` is where a Hugging Face tokenizer comes from, or a trained one; None for CLIP's own.
     """
 
     model_config: ModelConfig
     spec: InputSpec
-    hf_tokenizer: str | None
+    tokenizer: str | Tokenizer | None
 
 
-def architecture(config: StudentConfig, *, base: Path) -> Architecture:
+def architecture(config: StudentConfig, *, base: Path, trained: Tokenizer | None = None) -> Architecture:
     """Resolve preset, open_clip configuration or timm tower, and then the overrides.
 
     Parameters
@@ -46,22 +49,24 @@ def architecture(config: StudentConfig, *, base: Path) -> Architecture:
         The recipe's `student`.
     base
         The recipe's folder; relative paths start there.
+    trained
+        The tokenizer of `text.vocabulary`.
 
     Raises
     ------
     ConfigError
-        If a name is not known, a file is missing or is no configuration, or the text tower needs files
-        that nobody named.
+        If a name is not known, a file is missing or is no configuration, the text tower needs files that
+        nobody named, or a vocabulary that it cannot take.
     """
     model_config, preprocessing = _source(config, base)
     if "multimodal_cfg" in model_config:
         _refuse("`open_clip` must name a dual encoder; got a CoCa configuration. Choose a CLIP.")
     _override(model_config, config)
-    hf_tokenizer = _hf_tokenizer(model_config, config, base)
+    tokenizer = _tokenizer(model_config, config, base=base, trained=trained)
     # The towers alone decide the class that stock open_clip builds, see `DualEncoder`.
     model_config["custom_text"] = True
     spec = _input_spec(model_config, preprocessing, config)
-    return Architecture(model_config=model_config, spec=spec, hf_tokenizer=hf_tokenizer)
+    return Architecture(model_config=model_config, spec=spec, tokenizer=tokenizer)
 
 
 def preprocessing_of(spec: InputSpec) -> Preprocessing:
@@ -148,7 +153,9 @@ def _override(model_config: ModelConfig, config: StudentConfig) -> None:
         model_config["vision_cfg"]["timm_model_pretrained"] = False
     if config.text.hf is not None and "hf_model_name" not in model_config["text_cfg"]:
         model_config["text_cfg"] = bert_text()
-    asked = config.text.model_dump(exclude={"hf", "hf_weights", "hf_licence"}, exclude_none=True)
+    asked = config.text.model_dump(
+        exclude={"hf", "hf_weights", "hf_licence", "vocabulary"}, exclude_none=True
+    )
     model_config["text_cfg"].update(asked)
     if config.init == NO_WEIGHTS or config.init_towers == "image":
         # A fresh student starts at CLIP's temperature and without a bias, whatever the configuration's
@@ -157,11 +164,15 @@ def _override(model_config: ModelConfig, config: StudentConfig) -> None:
         model_config.pop("init_logit_bias", None)
 
 
-def _hf_tokenizer(model_config: ModelConfig, config: StudentConfig, base: Path) -> str | None:
-    """Point the text tower at its files; return where the tokenizer is."""
+def _tokenizer(
+    model_config: ModelConfig, config: StudentConfig, *, base: Path, trained: Tokenizer | None
+) -> str | Tokenizer | None:
+    """Fit the text tower to its tokenizer and point it at its files; return where the tokenizer is."""
     text = model_config["text_cfg"]
     text.pop("tokenizer_kwargs", None)
     text.pop("tokenizer_mode", None)
+    if config.text.vocabulary is not None:
+        return _trained_tokenizer(text, config, trained)
     if not any(key in text for key in ("hf_model_name", "hf_tokenizer_name")):
         return None
     tower, tokenizer = _hf_sources(text, config, base)
@@ -181,16 +192,40 @@ def _hf_tokenizer(model_config: ModelConfig, config: StudentConfig, base: Path) 
     return tokenizer
 
 
+def _trained_tokenizer(text: ModelConfig, config: StudentConfig, trained: Tokenizer | None) -> Tokenizer:
+    if "hf_model_name" in text:
+        _refuse(
+            "`text.vocabulary` must be absent for a Hugging Face text tower, which brings its tokenizer; got "
+            f"{config.text.vocabulary}. Leave it out, or take an architecture with CLIP's text transformer."
+        )
+    if config.init != NO_WEIGHTS and config.init_towers == "both":
+        _refuse(
+            "`text.vocabulary` must be absent where `init` brings a text tower with tokens of its own; got "
+            f"{config.text.vocabulary}. Leave it out, or start the image tower alone: `init_towers: image`."
+        )
+    if trained is None:
+        _refuse(
+            "`text.vocabulary` must come with the tokenizer that was trained; got none. Pass "
+            "`tokenizer=train_tokenizer(captions, vocabulary=…)`."
+        )
+    text["vocab_size"] = trained.get_vocab_size()
+    text["pad_id"], text["eos_id"] = trained.token_to_id(PADDING), trained.token_to_id(END)
+    text["hf_tokenizer_name"], text["tokenizer_kwargs"] = TEXT_FOLDER, dict(_CLEAN_AS_OURS)
+    return trained
+
+
 def _hf_sources(text: ModelConfig, config: StudentConfig, base: Path) -> tuple[str, str]:
     """Where the text tower's configuration and the tokenizer are: a folder, a hub id, or nowhere ("")."""
     if config.text.hf is not None:
         source = _folder_or_hub_id(config.text.hf, base)
         return source, source
     initial = resolve_path(config.init, base)
-    if config.init != NO_WEIGHTS and (initial / TEXT_FOLDER).is_dir():
-        return str(initial / TEXT_FOLDER), str(initial)
     tokenizer = text.get("hf_tokenizer_name") or text.get("hf_model_name") or ""
-    return text.get("hf_model_name") or tokenizer, tokenizer
+    tower = text.get("hf_model_name") or tokenizer
+    if config.init == NO_WEIGHTS:
+        return tower, tokenizer
+    inside = str(initial / TEXT_FOLDER) if (initial / TEXT_FOLDER).is_dir() else tower
+    return inside, str(initial) if any((initial / name).is_file() for name in _TOKENIZERS) else tokenizer
 
 
 def _folder_or_hub_id(value: str, base: Path) -> str:

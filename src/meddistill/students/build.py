@@ -8,6 +8,7 @@ from open_clip.factory import load_checkpoint
 from open_clip.model import CustomTextCLIP, resize_pos_embed, set_model_preprocess_cfg
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
 
 from meddistill.errors import CheckpointError, ConfigError
 from meddistill.licences import LicenceTerms, join, resolve
@@ -30,11 +31,14 @@ _SHOWN: Final = 3
 _IMAGE: Final = "visual."
 
 
-def build_student(config: StudentConfig, *, base: Path, seed: int) -> DualEncoder:
+def build_student(
+    config: StudentConfig, *, base: Path, seed: int, tokenizer: Tokenizer | None = None
+) -> DualEncoder:
     """Build the student that a recipe describes, on the CPU, in training mode.
 
-    The weights depend on `config` and `seed` only; the global random state is left as it was. One forward
-    pass shows that the towers accept the image size and agree on the embedding's dimension.
+    The weights depend on `config`, `seed` and the size of the vocabulary only; the global random state is
+    left as it was. One forward pass shows that the towers accept the image size and agree on the embedding's
+    dimension.
 
     Parameters
     ----------
@@ -44,6 +48,8 @@ def build_student(config: StudentConfig, *, base: Path, seed: int) -> DualEncode
         The recipe's folder; relative paths start there.
     seed
         Of the random weights.
+    tokenizer
+        Of `train_tokenizer`, where `text.vocabulary` wants one of its own.
 
     Raises
     ------
@@ -54,7 +60,7 @@ def build_student(config: StudentConfig, *, base: Path, seed: int) -> DualEncode
     """
     if config.text.hf_weights == "pretrained":
         _require_safetensors(resolve_path(config.text.hf or "", base))
-    resolved = architecture(config, base=base)
+    resolved = architecture(config, base=base, trained=tokenizer)
     model = construct(resolved.model_config, seed=seed)
     student = assemble(model, resolved)
     if config.init != NO_WEIGHTS:
@@ -106,8 +112,10 @@ def assemble(model: CustomTextCLIP, resolved: Architecture) -> DualEncoder:
     """Join an open_clip model with its preprocessing and tokenizer."""
     context_length = int(resolved.model_config["text_cfg"].get("context_length", 77))
     tokeniser: Tokeniser = ClipTokeniser(context_length)
-    if resolved.hf_tokenizer is not None:
-        tokeniser = HuggingFaceTokeniser(resolved.hf_tokenizer, context_length)
+    if isinstance(resolved.tokenizer, Tokenizer):
+        tokeniser = HuggingFaceTokeniser.trained(resolved.tokenizer, context_length)
+    elif resolved.tokenizer is not None:
+        tokeniser = HuggingFaceTokeniser(resolved.tokenizer, context_length)
     size = (resolved.spec.height, resolved.spec.width)
     set_model_preprocess_cfg(model, {"size": size, **preprocessing_of(resolved.spec)})
     return DualEncoder(model, model_config=resolved.model_config, spec=resolved.spec, tokeniser=tokeniser)

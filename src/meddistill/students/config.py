@@ -33,6 +33,11 @@ class TextTower(BaseModel):
     """Layers of the text transformer."""
     context_length: int | None = Field(default=None, ge=8, le=2048)
     """Tokens of a caption, the start and end tokens included; longer captions are cut."""
+    vocabulary: int | None = Field(default=None, ge=300, le=100_000)
+    """A vocabulary of at most so many byte pairs, trained on the training captions, in place of CLIP's 49,408
+    tokens; 4,000 to 8,000 are enough for most. Words that only one patient's captions have are spelt out.
+    Fewer captions give a smaller one. Not for Hugging Face text towers, which bring theirs.
+    """
     hf: str | None = None
     """A folder (relative to the recipe) or hub id with configuration and tokenizer of a Hugging Face text
     model, which takes the place of the architecture's own text tower; the preset `base` needs one.
@@ -88,5 +93,8 @@ class StudentConfig(BaseModel):
             raise ValueError(msg)
         if self.text.hf_weights == "pretrained" and self.text.hf is None:
             msg = "`text.hf` must be a folder when `text.hf_weights` is pretrained; got nothing. Name it."
+            raise ValueError(msg)
+        if self.text.vocabulary is not None and self.text.hf is not None:
+            msg = "`text.vocabulary` must be absent where `text.hf` brings a tokenizer; got both. Keep one."
             raise ValueError(msg)
         return self

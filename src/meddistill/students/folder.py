@@ -4,8 +4,8 @@
 open_clip_config.json          model_cfg and preprocess_cfg
 open_clip_model.safetensors    the weights
 meddistill.json                origin, licence, preprocessing, sha256 of every other file
-tokenizer.json, …              where the text tower is a Hugging Face one
-text_tower/config.json         likewise
+tokenizer.json, …              where the vocabulary is not CLIP's
+text_tower/config.json         where the text tower is a Hugging Face one
 ```
 open_clip reads the configuration of a Hugging Face text tower by name, relative to the working directory;
 such a student therefore loads in stock open_clip as `local-dir:.` from within its folder.
@@ -138,7 +138,7 @@ def load_student(folder: Path) -> DualEncoder:
     resolved = Architecture(
         model_config=model_config,
         spec=metadata.input,
-        hf_tokenizer=str(folder) if metadata.tokenizer == "hf" else None,
+        tokenizer=str(folder) if metadata.tokenizer == "hf" else None,
     )
     student = assemble(construct(_located(model_config, folder), seed=0), resolved)
     try:

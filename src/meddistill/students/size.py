@@ -7,10 +7,12 @@ from typing import Final
 
 import torch
 from jaxtyping import UInt8
+from open_clip.hf_model import HFTextEncoder
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from meddistill.imaging.geometry import Geometry
+from meddistill.students.dual_encoder import DualEncoder
 
 BATCHES: Final = (1, 16)
 _MEGABYTE: Final = 1e6
@@ -37,6 +39,24 @@ class Latency(BaseModel):
     repeats: int
     threads: int
     device: str
+
+
+class VocabularySize(BaseModel):
+    """Tokens of a vocabulary, and the parameters of the table that has a row for each."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tokens: int
+    parameters: int
+
+
+def vocabulary_size(student: DualEncoder) -> VocabularySize:
+    """Size of a student's vocabulary."""
+    text = student.model.text
+    inner = (
+        text.transformer.get_input_embeddings() if isinstance(text, HFTextEncoder) else text.token_embedding
+    )
+    return VocabularySize(tokens=inner.num_embeddings, parameters=inner.weight.numel())
 
 
 def model_size(module: nn.Module) -> ModelSize:

@@ -1,18 +1,24 @@
 """Captions to token ids, behind the one text normaliser that training and runtime share."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from tempfile import TemporaryDirectory
+from typing import Any, Final, Literal, Protocol, Self
 
 import torch
 from jaxtyping import Int
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from meddistill.errors import ConfigError
 from meddistill.imaging import normalise_text
+from meddistill.students.vocabulary import ANY_VERSION, write_tokenizer_files
 
 _SUBJECT: Final = "student"
+# transformers 5 writes a name of its own for what every version knows by the other one.
+_SINCE_5: Final = "TokenizersBackend"
 
 
 class Tokeniser(Protocol):
@@ -73,7 +79,7 @@ class ClipTokeniser:
 
 
 class HuggingFaceTokeniser:
-    """A tokenizer of transformers, read from a folder or, with a network, from the hub."""
+    """A tokenizer of transformers, read from a folder or, with a network, from the hub; or a trained one."""
 
     kind: Final = "hf"
 
@@ -89,6 +95,13 @@ class HuggingFaceTokeniser:
             raise ConfigError(_SUBJECT, [msg]) from error
         self.tokenizer.clean_fn = _as_is
 
+    @classmethod
+    def trained(cls, tokenizer: Tokenizer, context_length: int) -> Self:
+        """Of `train_tokenizer`, by way of the files that stock open_clip will read."""
+        with TemporaryDirectory() as folder:
+            write_tokenizer_files(tokenizer, Path(folder), context_length=context_length)
+            return cls(folder, context_length)
+
     def __call__(self, texts: Sequence[str]) -> Int[Tensor, "texts context"]:
         """Rows as the tokenizer's own template makes them, padded with its padding id."""
         ids: Tensor = self.tokenizer([normalise_text(text) for text in texts])
@@ -102,3 +115,8 @@ class HuggingFaceTokeniser:
     def save(self, folder: Path) -> None:
         """The tokenizer's files, as transformers writes them."""
         self.tokenizer.save_pretrained(folder)
+        path = folder / "tokenizer_config.json"
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        if settings.get("tokenizer_class") == _SINCE_5:
+            settings["tokenizer_class"] = ANY_VERSION
+            path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

@@ -59,6 +59,7 @@ def _train(session: Session, stage: AnyStage, student: DualEncoder, *, initial: 
             "stage": stage.model_dump(mode="json", exclude=set(FREE_ON_RESUME)),
             "initial": initial,
             "data": data.fingerprint,
+            **session.tokenizer_inputs,
             "teachers": teachers,
             **(session.availability_inputs if isinstance(stage, EmbeddingStage) else {}),
         }
