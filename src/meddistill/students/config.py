@@ -58,7 +58,9 @@ class StudentConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     preset: PresetName | None = None
-    """An architecture by name; see the table of presets."""
+    """An architecture by name; see the table of presets, which has the millions of parameters of image + text
+    tower, in the last column with `text: {vocabulary: 4000}`.
+    """
     open_clip: str | None = None
     """A configuration by the name that open_clip knows, or a JSON file."""
     image_tower: str | None = None

@@ -1,15 +1,16 @@
 """The students that have a name, as open_clip model configurations.
 
-| preset | image tower                     | text tower                        | millions     | with vocabulary |
-|--------|---------------------------------|-----------------------------------|--------------|-----------------|
-| tiny   | timm test_resnet, 64 px         | 2 layers, width 128               | 0.4 + 6.7  | 0.4 + 0.9  |
-| nano   | MobileNetV4 conv small, 224 px  | 6 layers, width 256               | 2.8 + 17.5 | 2.8 + 5.8  |
-| edge   | MobileNetV4 conv medium, 256 px | 10 layers, width 256              | 9.1 + 20.7 | 9.1 + 9.1  |
+| preset | image tower                     | text tower                        | millions    | vocabulary |
+|--------|---------------------------------|-----------------------------------|-------------|------------|
+| tiny   | timm test_resnet, 64 px         | 2 layers, width 128               | 0.4 + 6.7   | 0.4 + 0.9  |
+| nano   | MobileNetV4 conv small, 224 px  | 6 layers, width 256               | 2.8 + 17.5  | 2.8 + 5.8  |
+| edge   | MobileNetV4 conv medium, 256 px | 10 layers, width 256              | 9.1 + 20.7  | 9.1 + 9.1  |
 | small  | ViT-S/16, 224 px                | 10 layers, width 256              | 21.8 + 20.7 | 21.8 + 9.1 |
-| base   | ViT-B/16, 224 px                | BERT-like, from files, 256 tokens | 86.2 + 110 (BERT base) | –  |
+| base   | ViT-B/16, 224 px                | BERT-like, from files, 256 tokens | 86.2 + 110  | –          |
 
-Parameters are those of image + text tower, the last column with `text: {vocabulary: 4000}`: most of a small
-text tower is CLIP's table of 49,408 tokens, of width 256 12.6 million parameters, of width 128 6.3 million.
+Millions of parameters of image + text tower (`base`: with BERT base), and the same with
+`text: {vocabulary: 4000}`: most of a small text tower is CLIP's table of 49,408 tokens, of width 256 12.6
+million parameters, of width 128 6.3 million.
 timm towers keep their own classifier as the projection (`timm_proj: ""`): open_clip's linear projection
 takes the width before the head and fails on MobileNetV4, whose head is wider.
 """
