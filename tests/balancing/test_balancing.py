@@ -1,4 +1,4 @@
-"""Selection, weighting and the one reduction."""
+"""Selection and weighting."""
 
 import pytest
 import torch
@@ -12,7 +12,6 @@ from meddistill.balancing.config import (
     TeacherDroppingConfig,
     UniformConfig,
 )
-from meddistill.balancing.reduce import reduce, reduce_each
 from meddistill.balancing.selection import (
     Available,
     BatchDraw,
@@ -163,39 +162,3 @@ def test_fixed_weights_must_name_the_teachers() -> None:
     assert isinstance(build_weighting(UniformConfig(), teachers=("alpha",)), Uniform)
     with pytest.raises(ValueError, match="above 0"):
         FixedConfig(weights={"alpha": 0})
-
-
-def test_reduce_is_one_quotient() -> None:
-    totals = torch.tensor([[6.0, 0.0], [1.0, 8.0]], device=DEVICE)
-    counts = torch.tensor([[3.0, 0.0], [1.0, 2.0]], device=DEVICE)
-    weights = torch.tensor([[1.0, 0.0], [0.5, 0.5]], device=DEVICE)
-    # (6 + 0.5 + 4) / (3 + 0.5 + 1), not a mean of means.
-    assert reduce(totals, counts, weights).item() == pytest.approx(10.5 / 4.5)
-
-
-def test_reduce_with_a_weight_below_zero_keeps_its_denominator_above() -> None:
-    totals = torch.tensor([[6.0, 4.0]], device=DEVICE)
-    counts = torch.tensor([[3.0, 2.0]], device=DEVICE)
-    weights = torch.tensor([[1.0, -1.5]], device=DEVICE)
-    # (6 - 6 + ...) over 3 + 3, not over 3 - 3.
-    assert reduce(totals, counts, weights).item() == 0
-    assert reduce(totals, counts, -weights / 2).item() == 0
-    assert reduce(totals, counts, weights * torch.tensor([1.0, 2.0], device=DEVICE)).item() == pytest.approx(
-        (6 - 12) / (3 + 6)
-    )
-
-
-def test_reduce_each_is_a_quotient_for_every_teacher() -> None:
-    totals = torch.tensor([[6.0, 1.0, 2.0], [1.0, 8.0, 2.0]], device=DEVICE)
-    counts = torch.tensor([[3.0, 1.0, 1.0], [1.0, 2.0, 1.0]], device=DEVICE)
-    found = reduce_each(totals, counts, mask([[1, 0, 0], [1, 1, 0]]))
-    assert found.tolist() == pytest.approx([7 / 4, 8 / 2, 0])
-
-
-def test_reduce_of_nothing_is_zero_with_zero_gradient() -> None:
-    totals = torch.zeros(2, 2, device=DEVICE, requires_grad=True)
-    nothing = torch.zeros(2, 2, device=DEVICE)
-    loss = reduce(totals, nothing, nothing)
-    loss.backward()
-    assert loss.item() == 0
-    assert totals.grad.abs().sum() == 0

@@ -12,7 +12,7 @@ IMAGES = 40
 DIMS = {"alpha": 8, "beta": 12, "eye": 6}
 
 
-def projected_store(folder: Path, *, precision: str = "float32") -> FeatureStore:
+def projected_store(folder: Path, *, precision: str = "float32", views: int = 1) -> FeatureStore:
     """40 images of 3 modalities, 35 distinct captions; beta knows x-rays alone."""
     teachers = {
         "alpha": toy_teacher("alpha", dim=DIMS["alpha"]),
@@ -20,7 +20,9 @@ def projected_store(folder: Path, *, precision: str = "float32") -> FeatureStore
         "eye": toy_teacher("eye", kind=ToyImages, dim=DIMS["eye"], seed=2),
     }
     samples = toy_samples(folder / "images", IMAGES)
-    extract(folder / "store", samples, teachers, SMALL.model_copy(update={"precision": precision}))
+    extract(
+        folder / "store", samples, teachers, SMALL.model_copy(update={"precision": precision, "views": views})
+    )
     return FeatureStore.open(folder / "store")
 
 

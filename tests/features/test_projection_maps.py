@@ -13,6 +13,7 @@ from meddistill.features.projections.config import PCAConfig, PhiSConfig
 from meddistill.features.projections.fit import fit_maps
 from meddistill.features.projections.hadamard import equal_variances, hadamard, hartley
 from meddistill.features.projections.maps import LinearMap, load_maps, save_maps
+from meddistill.features.projections.pairs import statistics_of_pairs
 from meddistill.features.projections.pca import pca_map
 from meddistill.features.projections.phi_s import phi_s_map
 from meddistill.features.projections.pooled import Pooled
@@ -174,6 +175,32 @@ def test_maps_know_only_what_the_teacher_is_asked_about(store) -> None:
     np.testing.assert_allclose(found.bias, expected.bias, rtol=1e-4, atol=1e-6)
     everything = phi_s_map(Pooled.of(store.statistics("beta"), teacher="beta"))
     assert np.abs(found.weight - everything.weight).max() > 1e-2
+
+
+def test_statistics_are_of_these_pairs_and_not_of_as_many_others(store) -> None:
+    """As many pairs as the store has, but x-rays alone, each several times."""
+    pairs = store.tables.pairs
+    xrays = pairs[store.available("beta", pairs[:, 0])]
+    repeated = np.resize(xrays, pairs.shape)
+    found, expected = (statistics_of_pairs(store, "beta", each) for each in (repeated, xrays))
+    assert_same_statistics(found, expected)
+    assert found["image"].count == len(np.unique(xrays[:, 0])) < store.output("beta", "image").rows
+
+
+def test_statistics_are_of_whole_images(tmp_path) -> None:
+    several = projected_store(tmp_path, views=3)
+    found = statistics_of_pairs(several, "alpha", several.tables.pairs)
+    expected = statistics(**{tower: vectors(several, "alpha", tower) for tower in ("image", "text")})
+    assert_same_statistics(found, expected)
+    assert several.statistics("alpha")["image"].count == 3 * found["image"].count
+
+
+def assert_same_statistics(found, expected) -> None:
+    assert found.keys() == expected.keys()
+    for tower, each in found.items():
+        assert each.count == expected[tower].count
+        np.testing.assert_allclose(each.mean, expected[tower].mean, rtol=1e-9)
+        np.testing.assert_allclose(each.covariance, expected[tower].covariance, rtol=1e-9, atol=1e-12)
 
 
 def test_a_teacher_that_says_one_thing_is_refused() -> None:

@@ -145,3 +145,22 @@ def test_a_teacher_without_both_towers_of_a_row_is_neither_sure_nor_in_doubt() -
         torch.testing.assert_close(losses[row, 0], losses[row, 1:].mean())
     alone = own_losses([GAPS], has(GAPS, *TOWERS)[:, None], which_positives(), None)
     torch.testing.assert_close(losses[has(GAPS, *TOWERS), 0], alone[has(GAPS, *TOWERS), 0])
+
+
+@pytest.mark.parametrize("weighting", [{"kind": "uniform"}, {"kind": "torchjd", "method": "random"}])
+def test_a_row_that_no_objective_counts_for_a_teacher_leaves_the_row_to_the_others(weighting) -> None:
+    method = toy_method(config("similarity_kl", weighting=weighting))
+    gaps = outputs(gaps=True)
+    found = step(method, embeddings(), gaps)
+    both = {name: available_where(each, has(each, *TOWERS)) for name, each in gaps.items()}
+    expected = step(method, embeddings(), both)
+    torch.testing.assert_close(found.total, expected.total)
+    torch.testing.assert_close(found.teacher_weights, expected.teacher_weights)
+
+
+@pytest.mark.parametrize("rule", ["random", "upgrad"])
+def test_whole_teachers_keep_their_shares_where_objectives_count_other_rows(rule) -> None:
+    """The total is Σ_t α_t·ℓ_t of the losses that the rule looked at."""
+    options = config("similarity_kl", "feature_mse", weighting={"kind": "torchjd", "method": rule})
+    found = step(toy_method(options), embeddings(), outputs(gaps=True))
+    torch.testing.assert_close((found.teacher_weights * found.teacher_losses).sum(), found.total.detach())

@@ -9,25 +9,47 @@ def reduce(
     totals: Float[Tensor, "batch teachers"],
     counts: Float[Tensor, "batch teachers"],
     weights: Float[Tensor, "batch teachers"],
+    *,
+    whole_teachers: bool = False,
 ) -> Float[Tensor, ""]:
-    """L = Σ_bt w_bt·total_bt / Σ_bt |w_bt|·count_bt; 0 where no row counts.
+    """L = Σ_t W_t·L_t / Σ_t W_t, L_t of `reduce_each` and W_t = Σ_b |w_bt|·[count_bt > 0]; 0 without rows.
 
-    One denominator for the whole batch: a mean over rows, tokens or pixels, never a mean of means. With
-    weights that sum to 1 in a row and a count of 1 for each row it is the mean over the rows with a selected
-    teacher of their weighted losses. Absolute values, because some rules over gradients give a teacher a
-    weight below 0, and a denominator must neither vanish nor turn the sign.
+    Within a teacher one denominator for the whole batch: a mean over its rows, tokens or pixels, never a mean
+    of means. Between teachers their weights alone decide: one of 4096 tokens an image counts no more than one
+    of 49. Where counts are 0 or 1 this is Σ_bt w_bt·total_bt / Σ_bt |w_bt|·count_bt; with weights that sum to
+    1 in a row, the mean over the rows with a teacher of their weighted losses.
+
+    `whole_teachers`, for rules that weigh teachers and not rows: W_t = Σ_b |w_bt|, so that what a teacher
+    counts does not depend on how many of its rows a loss counts.
     """
-    return _quotient((weights * totals).sum(), (weights.abs() * counts).sum())
+    amounts = weights.abs() if whole_teachers else weights.abs() * (counts > 0)
+    of_teachers = amounts.sum(dim=0)
+    return _quotient((of_teachers * reduce_each(totals, counts, weights)).sum(), of_teachers.sum())
 
 
 def reduce_each(
     totals: Float[Tensor, "batch teachers"],
     counts: Float[Tensor, "batch teachers"],
-    mask: Bool[Tensor, "batch teachers"],
+    weights: Float[Tensor, "batch teachers"] | Bool[Tensor, "batch teachers"],
 ) -> Float[Tensor, " teachers"]:
-    """`reduce` for each teacher alone, over the rows of the mask: L_t = Σ_b total_bt / Σ_b count_bt."""
-    kept = mask.to(totals.dtype)
-    return _quotient((kept * totals).sum(dim=0), (kept * counts).sum(dim=0))
+    """`reduce` for each teacher alone: L_t = Σ_b w_bt·total_bt / Σ_b |w_bt|·count_bt; 0 without rows.
+
+    Absolute values, because some rules over gradients give a teacher a weight below 0, and a denominator must
+    neither vanish nor turn the sign.
+    """
+    weights = weights.to(totals.dtype)
+    return _quotient((weights * totals).sum(dim=0), (weights.abs() * counts).sum(dim=0))
+
+
+def by_row(
+    totals: Float[Tensor, "batch teachers"], counts: Float[Tensor, "batch teachers"]
+) -> Float[Tensor, "batch teachers"]:
+    """ℓ_bt = total_bt / c̄_t with c̄_t the mean count of teacher t's rows that count; 0 for the others.
+
+    So the mean over those rows is L_t, where dividing by a row's own count would give a mean of means.
+    """
+    rows = (counts > 0).sum(dim=0)
+    return totals * _quotient(rows.to(totals.dtype), counts.sum(dim=0))
 
 
 def _quotient(weighted: Float[Tensor, "*any"], counted: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:

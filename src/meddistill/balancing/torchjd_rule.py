@@ -12,6 +12,7 @@ from torchjd import aggregation, scalarization
 from torchjd.linalg import DualConeProjector
 
 from meddistill.balancing.evidence import Evidence
+from meddistill.balancing.reduce import reduce
 from meddistill.balancing.torchjd_methods import METHODS, MethodName
 from meddistill.balancing.weighting import Weighting
 
@@ -29,9 +30,9 @@ class TorchJD(Weighting):
 
     A row's weight is w_bt = α_t·R/n_t over the n_t rows that teacher t is selected for, with R the number of
     rows with any teacher. So Σ_b w_bt / R = α_t, and the reduced loss is Σ_t α_t·ℓ̄_t for whatever rows each
-    teacher has: what a rule says of its direction (upgrad and mgda: no teacher's loss rises) holds, which it
-    would not with weights that sum to 1 in a row. The final backward has α as constants; it goes through the
-    heads too.
+    teacher has, and whatever they count: what a rule says of its direction (upgrad and mgda: no teacher's
+    loss rises) holds, which it would not with weights that sum to 1 in a row. The final backward has α as
+    constants; it goes through the heads too.
 
     Teachers without a selected row are left out of G and ℓ̄: as rows of zeros they would draw mgda to
     themselves. Which those are stands on the device, so each step waits for it once, for T·T numbers at most;
@@ -60,6 +61,15 @@ class TorchJD(Weighting):
         factors = factors.to(evidence.losses.dtype).to(rows.device, non_blocking=True)
         whole = evidence.selected.any(dim=1).sum()
         return evidence.selected * factors * (whole.to(factors.dtype) / rows.clamp_min(1))
+
+    def reduced(
+        self,
+        totals: Float[Tensor, "batch teachers"],
+        counts: Float[Tensor, "batch teachers"],
+        weights: Float[Tensor, "batch teachers"],
+    ) -> Float[Tensor, ""]:
+        """Σ_t α_t·ℓ̄_t, whichever of a teacher's rows the objective counts."""
+        return reduce(totals, counts, weights, whole_teachers=True)
 
     def _factors(self, numbers: Tensor) -> Vector:
         """The rule on what the present teachers have; absolute values of sum 1, or zeros if it says so."""

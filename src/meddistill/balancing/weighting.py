@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from meddistill.balancing.evidence import Evidence
+from meddistill.balancing.reduce import reduce
 
 
 class Weighting(nn.Module, ABC):
@@ -21,6 +22,15 @@ class Weighting(nn.Module, ABC):
         As a rule they sum to 1 over each row's selected teachers. Rules that give one weight to a teacher
         and a step (torchjd) say what sums to 1 instead.
         """
+
+    def reduced(
+        self,
+        totals: Float[Tensor, "batch teachers"],
+        counts: Float[Tensor, "batch teachers"],
+        weights: Float[Tensor, "batch teachers"],
+    ) -> Float[Tensor, ""]:
+        """One objective's loss under the rule's `weights`."""
+        return reduce(totals, counts, weights)
 
     def own_loss(self, evidence: Evidence) -> Float[Tensor, ""] | None:  # noqa: ARG002
         """What the rule's own parameters learn from, if it has any. Nothing else gets a gradient of it."""

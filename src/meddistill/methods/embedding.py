@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from meddistill.balancing.build import build_weighting
 from meddistill.balancing.evidence import Evidence
-from meddistill.balancing.reduce import reduce, reduce_each
+from meddistill.balancing.reduce import by_row, reduce_each
 from meddistill.balancing.selection import build_selection
 from meddistill.data.draws import derive_seed
 from meddistill.errors import ConfigError, TeacherError
@@ -40,13 +40,18 @@ PerTeacher = Mapping[str, TeacherOutputs]
 
 @final
 class EmbeddingMethod(Method):
-    """L = Σ_o λ_o · [Σ_bt w_bt·ℓ_obt / Σ_bt w_bt·n_obt] + Σ_own λ·L_own.
+    """L = Σ_o λ_o · [Σ_t W_ot·L_ot / Σ_t W_ot] + Σ_own λ·L_own,
+
+        L_ot = Σ_b w_bt·ℓ_obt / Σ_b |w_bt|·n_obt,    W_ot = Σ_b |w_bt|·[n_obt > 0].
 
     Selection picks the teachers of each row; each objective o sees those rows of each teacher t alone and
-    returns loss ℓ and denominator n; weighting gives w, as a rule with Σ_t w_bt = 1; `balancing.reduce` is
-    the one reduction. With random draw, {contrastive: 1, feature_mse: 50, interactive_contrastive: 1} and the
-    projection `linear_autoencoder` this is stage 2 of MMKD-CLIP, but for normalised targets, negatives from
-    the same teacher only, and λ of feature objectives rescaled as `EqualGradient` says; each is an option.
+    returns loss ℓ and denominator n, both 0 for rows of which the teacher lacks what it needs; weighting
+    gives w, as a rule with Σ_t w_bt = 1 over the teachers of which an objective counts the row;
+    `balancing.reduce` is the one reduction.
+
+    With random draw, {contrastive: 1, feature_mse: 50, interactive_contrastive: 1} and the projection
+    `linear_autoencoder` this is stage 2 of MMKD-CLIP, but for normalised targets, negatives from the same
+    teacher only, and λ of feature objectives rescaled as `EqualGradient` says; each is an option.
 
     `Spaces` says where the student meets each teacher. Without another projection it is the teacher's own
     space, and one linear head per teacher, shared by image and text, leads there from the student's.
@@ -126,7 +131,8 @@ class EmbeddingMethod(Method):
             totals[name] = torch.stack([row.total for row in rows], dim=1)
             counts[name] = torch.stack([row.count for row in rows], dim=1)
         losses = self._combined(totals, counts)
-        kept = self.selection.thin(losses, selected, generator)
+        counted = selected & torch.stack(list(counts.values())).gt(0).any(dim=0)
+        kept = self.selection.thin(losses, counted, generator)
         evidence = Evidence(
             losses=losses,
             selected=kept,
@@ -136,7 +142,7 @@ class EmbeddingMethod(Method):
             own_losses=partial(own_losses, [teachers[name] for name in self.teachers], selected, positives),
         )
         weights = self.weighting.weights(evidence)
-        parts = {name: reduce(totals[name], counts[name], weights) for name in totals}
+        parts = {name: self.weighting.reduced(totals[name], counts[name], weights) for name in totals}
         parts |= self.terms(student, positives)
         total = torch.stack([self._weight(name) * part for name, part in parts.items()]).sum()
         learnt = self.weighting.own_loss(evidence)
@@ -148,8 +154,8 @@ class EmbeddingMethod(Method):
         return StepLoss(
             total=total,
             parts={name: part.detach() for name, part in parts.items()},
-            teacher_losses=_mean((weights.abs() * losses).sum(dim=0), weights.abs().sum(dim=0)).detach(),
-            teacher_weights=_mean(weights.sum(dim=0), selected.any(dim=1).sum()).detach(),
+            teacher_losses=self._teacher_losses(totals, counts, weights.abs()).detach(),
+            teacher_weights=_mean(weights.sum(dim=0), kept.any(dim=1).sum()).detach(),
             agreement=torch.stack(agreements),
             teacher_rows=available.sum(dim=0).to(losses.dtype),
         )
@@ -213,15 +219,15 @@ class EmbeddingMethod(Method):
     def _combined(
         self, totals: Mapping[str, Tensor], counts: Mapping[str, Tensor]
     ) -> Float[Tensor, "batch teachers"]:
-        """Σ_o λ_o·ℓ_o/n_o per row and teacher, without gradient: what weightings and logs look at."""
-        terms = [self._weight(name) * _mean(totals[name], counts[name]) for name in totals]
+        """Σ_o λ_o·ℓ_o per row and teacher, without gradient: what selection and weightings look at."""
+        terms = [self._weight(name) * by_row(totals[name], counts[name]) for name in totals]
         return torch.stack(terms).sum(dim=0).detach()
 
     def _teacher_losses(
-        self, totals: Mapping[str, Tensor], counts: Mapping[str, Tensor], kept: Bool[Tensor, "batch teachers"]
+        self, totals: Mapping[str, Tensor], counts: Mapping[str, Tensor], weights: Tensor
     ) -> Float[Tensor, " teachers"]:
-        """Σ_o λ_o·ℓ̄_ot, each teacher's loss if it stood alone, with gradient."""
-        terms = [self._weight(name) * reduce_each(totals[name], counts[name], kept) for name in totals]
+        """Σ_o λ_o·L_ot, each teacher's loss if it stood alone, with gradient; `weights` or a mask."""
+        terms = [self._weight(name) * reduce_each(totals[name], counts[name], weights) for name in totals]
         return torch.stack(terms).sum(dim=0)
 
 

@@ -32,15 +32,19 @@ def unit_rows(
 def statistics_of_pairs(store: FeatureStore, teacher: str, pairs: Indices) -> Mapping[Output, Statistics]:
     """Exact statistics of the distinct images (whole) and texts of `pairs` `[n, 2]`.
 
-    Where these are all of the store's, they are those that it keeps. Others are read anew.
+    Where these are all that the store has of that tower, they are those that it keeps; which are over all
+    views, and over rows that the teacher must not be asked about. Others are read anew.
     """
     kept = store.statistics(teacher)
-    if len(pairs) == len(store.tables.pairs):
-        return kept
     found: dict[Output, Statistics] = {}
     for column, tower in enumerate(TOWERS):
-        if tower in kept:
-            rows = np.unique(pairs[:, column])
+        if tower not in kept:
+            continue
+        rows = np.unique(pairs[:, column])
+        one_view = tower == "text" or store.views == 1
+        if one_view and len(rows) == store.output(teacher, tower).rows:
+            found[tower] = kept[tower]
+        else:
             parts = (
                 _whole(store, teacher, tower, rows[at : at + _CHUNK]) for at in range(0, len(rows), _CHUNK)
             )

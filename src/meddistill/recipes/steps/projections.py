@@ -56,13 +56,13 @@ def _fitted(
         store,
         tuple(session.teachers),
         student_dim=student_dim,
-        pairs=_pairs(store, rows),
+        pairs=stage_pairs(store, rows),
         device=session.processes.device,
         progress=session.progress,
     )
 
 
-def _pairs(store: FeatureStore, rows: StageRows) -> dict[str, Indices]:
+def stage_pairs(store: FeatureStore, rows: StageRows) -> dict[str, Indices]:
     """The stage's samples that each teacher is asked about, by their rows in the store."""
     both = np.stack([store.image_rows(rows.keys), store.text_rows(text_keys(rows.samples))], axis=1)
     return {name: both[mask] for name, mask in rows.available.items()}

@@ -7,9 +7,12 @@ from typing import Any
 
 import torch
 
+from meddistill.features.format import Output
 from meddistill.features.projections.maps import LinearMap
+from meddistill.features.projections.pairs import refuse_idle, statistics_of_pairs
 from meddistill.features.reader import FeatureStore
 from meddistill.features.sources import OnlineTeachers, StoredTeachers, TeacherSource
+from meddistill.features.statistics import Statistics
 from meddistill.licences import enforce
 from meddistill.methods.base import Method, TeacherSpace
 from meddistill.methods.build import build_method
@@ -18,7 +21,7 @@ from meddistill.objectives.config import Tower
 from meddistill.recipes.capabilities import wants_statistics
 from meddistill.recipes.schema import ContrastiveStage, EmbeddingStage
 from meddistill.recipes.session import Session
-from meddistill.recipes.steps.projections import target_maps
+from meddistill.recipes.steps.projections import stage_pairs, target_maps
 from meddistill.recipes.steps.training_data import StageRows, stage_data, stage_rows
 from meddistill.students.build import initial_licence
 from meddistill.students.dual_encoder import DualEncoder
@@ -90,28 +93,31 @@ def _method(
     spaces: Mapping[str, TeacherSpace] = {}
     if isinstance(stage, EmbeddingStage):
         maps = target_maps(session, stage, rows, student_dim=student.embed_dim, inputs=inputs)
-        spaces = _teacher_spaces(session, stage, maps)
+        spaces = _teacher_spaces(session, stage, maps, rows)
     return build_method(stage, student_dim=student.embed_dim, teachers=spaces, seed=stage.seed)
 
 
 def _teacher_spaces(
-    session: Session, stage: EmbeddingStage, maps: Mapping[str, LinearMap]
+    session: Session, stage: EmbeddingStage, maps: Mapping[str, LinearMap], rows: StageRows
 ) -> dict[str, TeacherSpace]:
     """What the stage's method must know of each teacher; with statistics where an objective asks for them."""
-    store = FeatureStore.open(session.folder.features) if wants_statistics(stage) else None
+    statistics = _statistics(session, rows) if wants_statistics(stage) else {}
     return {
-        name: TeacherSpace.of(
-            teacher.card,
-            statistics=None if store is None else _tower_statistics(store, name),
-            target_map=maps.get(name),
-        )
+        name: TeacherSpace.of(teacher.card, statistics=statistics.get(name), target_map=maps.get(name))
         for name, teacher in session.teachers.items()
     }
 
 
-def _tower_statistics(store: FeatureStore, teacher: str) -> dict[Tower, TowerStatistics]:
-    """Mean and standard deviation by channel, from the exact statistics that the store keeps."""
-    found = store.statistics(teacher)
+def _statistics(session: Session, rows: StageRows) -> dict[str, dict[Tower, TowerStatistics]]:
+    """Of each teacher's outputs for the samples of the stage that it is asked about."""
+    store = FeatureStore.open(session.folder.features)
+    pairs = stage_pairs(store, rows)
+    refuse_idle(store, pairs)
+    return {name: _by_tower(statistics_of_pairs(store, name, each)) for name, each in pairs.items()}
+
+
+def _by_tower(found: Mapping[Output, Statistics]) -> dict[Tower, TowerStatistics]:
+    """Mean and standard deviation by channel."""
     towers: tuple[Tower, ...] = ("image", "text")
     return {
         tower: TowerStatistics(
