@@ -34,10 +34,10 @@ class CosineSmoothL1(Objective):
 
     `features` says what x and y are:
     - `standardised` (UNIC): y = (t − μ)/σ with the teacher's exact mean and standard deviation over the data
-      (UNIC estimates them by a moving average), x as the head gives it. Needs `statistics`.
+      that it is asked about (UNIC estimates them by a moving average), x as the head gives it. Needs
+      `statistics`.
     - `normalised`: both at unit norm; for smooth L1 times √d, so that a channel's size is about 1 and the
-    bend
-      of smoothL1 at 1 means something. Without √d the second term is the first divided by d.
+      bend of smoothL1 at 1 means something. Without √d the second term is the first divided by d.
 
     A teacher that lacks a tower of a row gives the other term alone.
     """
