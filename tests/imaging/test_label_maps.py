@@ -78,7 +78,7 @@ def test_damage_and_size_are_refused(tmp_path: Path) -> None:
         decode_labels(ref, DecodeOptions(max_pixels=100))
     path = tmp_path / "m.png"
     path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(ImageError, match="damaged"):
+    with pytest.raises(ImageError, match="be a whole"):
         decode_labels(ref)
     with pytest.raises(ImageError, match="must exist"):
         decode_labels(ImageRef(tmp_path / "none.png"))

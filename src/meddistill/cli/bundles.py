@@ -2,15 +2,18 @@
 
 import csv
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from cyclopts import Parameter
 
 from meddistill.errors import ImageError
 from meddistill.imaging import ImageRef
 from meddistill.runtime.pipeline import OnMistake
+
+_MOST_NAMES: Final = 5
 
 BundleFolder = Annotated[Path, Parameter(help="Folder of an exported bundle.")]
 OnError = Annotated[
@@ -45,6 +48,17 @@ def refuse_nothing_read(asked: int, read: int) -> None:
     if asked and not read:
         msg = f"None of {asked} images could be read."
         raise ImageError(msg)
+
+
+def warn_of_flat(names: Sequence[str]) -> None:
+    """Say on stderr which pictures show next to nothing of what their files store."""
+    if names:
+        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        count = "1 image shows" if len(names) == 1 else f"{len(names)} images show"
+        sys.stderr.write(
+            f"Warning: {count} at most 3 greys of 16 values or more in the file: "
+            f"{', '.join(names[:_MOST_NAMES])}{more}. The window of the file or of the bundle does not fit.\n"
+        )
 
 
 def split_labels(labels: str) -> list[str]:

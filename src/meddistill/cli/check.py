@@ -40,7 +40,7 @@ def check(recipe: Recipe, /, *, options: RunOptions = DEFAULT_RUN) -> None:
         f"Feature store: {cost.store_bytes / 1e6:,.1f} MB; free on disk: {cost.free_bytes / 1e9:,.1f} GB.",
         f"Time on this machine, without decoding: extraction {_duration(cost.extraction_seconds)}, "
         f"training {_duration(cost.training_seconds)}. Fitting projections, evaluation and export add to it.",
-        *(f"{line[0].upper()}{line[1:]}." for line in result.left_out),
+        *(f"{line[0].upper()}{line[1:]}." for line in result.row_notes),
     )
     for line in (*lines, *_missing_lines(result.missing)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

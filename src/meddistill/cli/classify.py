@@ -17,6 +17,7 @@ from meddistill.cli.bundles import (
     on_mistake,
     refuse_nothing_read,
     split_labels,
+    warn_of_flat,
 )
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def classify(
         on_mistake=on_mistake(on_error),
     )
     refuse_nothing_read(len(images), len(results))
+    warn_of_flat([str(result.path) for result in results if result.is_flat])
     _WRITERS[format](results)
 
 

@@ -14,6 +14,7 @@ from meddistill.cli.bundles import (
     Selectors,
     on_mistake,
     refuse_nothing_read,
+    warn_of_flat,
 )
 from meddistill.errors import ConfigError
 
@@ -52,12 +53,15 @@ def embed(
         raise ConfigError(subject="embed", mistakes=[f"`--output` must end in .npy; got {output.name}."])
     embedder = Embedder(Bundle.open(bundle))
     rows: list[int] = []
+    flat: list[int] = []
     parts: list[Vectors] = []
     stream = embedder.stream_images(selectors.references(images), on_mistake=on_mistake(on_error))
     for batch in stream:
         rows.extend(batch.rows)
         parts.append(batch.vectors)
+        flat.extend(batch.flat)
     refuse_nothing_read(len(images), len(rows))
+    warn_of_flat([str(images[row]) for row in flat])
     names = [("image", str(images[row])) for row in rows] + [("text", text) for text in texts]
     vectors = np.concatenate([*parts, embedder.embed_texts(texts)])
     if output is None:

@@ -22,10 +22,10 @@ class Samples:
     numbers. `patients` without a column of patients is `UNKNOWN_PATIENT` and a hash of the image's path, so
     that rows of one image stay together. `modalities` holds "" where unknown. `columns` are the other columns
     that were asked for, `images` pictures beside the row's own by the column that names them (label maps).
-    `rows` are the rows of the table, counted from 1 without the header. `skipped` tells
-    why rows were dropped and quotes their cells, `skipped_rows` are their numbers. `table_hash` changes with
-    anything above except these two; it knows the images' paths (relative to their root), not their pixels
-    (`image_keys` does).
+    `rows` are the rows of the table, counted from 1 without the header. `skipped` tells why rows were dropped
+    and quotes their cells, `skipped_rows` are their numbers; `flat_rows` are those of pictures that show next
+    to nothing of what their files store (`Picture.is_flat`). `table_hash` changes with anything above except
+    these three; it knows the images' paths (relative to their root), not their pixels (`image_keys` does).
     """
 
     refs: tuple[ImageRef, ...]
@@ -39,6 +39,7 @@ class Samples:
     options: DecodeOptions = DEFAULT_OPTIONS
     skipped: tuple[str, ...] = ()
     skipped_rows: tuple[int, ...] = ()
+    flat_rows: tuple[int, ...] = ()
     table_hash: str = ""
 
     def __post_init__(self) -> None:
@@ -71,7 +72,7 @@ class Samples:
         chosen = [int(row) for row in rows]
         if chosen == list(range(len(self))):
             return self
-        taken = f"{self.table_hash} {chosen}"
+        taken, flat = f"{self.table_hash} {chosen}", set(self.flat_rows)
 
         def pick(column: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(column[row] for row in chosen)
@@ -86,6 +87,7 @@ class Samples:
             columns={name: pick(column) for name, column in self.columns.items()},
             images={name: tuple(refs[row] for row in chosen) for name, refs in self.images.items()},
             rows=tuple(self.rows[row] for row in chosen),
+            flat_rows=tuple(row for row in (self.rows[place] for place in chosen) if row in flat),
             table_hash=hashlib.sha256(taken.encode()).hexdigest(),
         )
 
@@ -93,6 +95,15 @@ class Samples:
         """The same samples, which also remember these rows as dropped, and why."""
         dropped = tuple(sorted({*self.skipped_rows, *rows}))
         return replace(self, skipped=(*self.skipped, *lines), skipped_rows=dropped)
+
+
+def row_notes(samples: Samples, table: str) -> tuple[str, ...]:
+    """What must be known of the rows of a table beside their numbers; no cell is quoted."""
+    noted = {
+        "left out as unusable": samples.skipped_rows,
+        "shown with at most 3 greys of 16 values or more, by a window that does not fit": samples.flat_rows,
+    }
+    return tuple(f"{table}: {what}: {count_rows(rows)}" for what, rows in noted.items() if rows)
 
 
 def content_hash(columns: Mapping[str, Iterable[str]], options: DecodeOptions) -> str:

@@ -1,6 +1,7 @@
 """Images that cannot be decoded, all of them, before anything is trained."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from meddistill.data.config import TableConfig
@@ -9,7 +10,7 @@ from meddistill.data.samples import Samples, name_rows
 from meddistill.data.table import read_table
 from meddistill.data.threads import thread_map
 from meddistill.errors import ImageError, TableError
-from meddistill.imaging import ImageRef, decode, image_key
+from meddistill.imaging import ImageRef, decode_beside, image_key
 from meddistill.progress import Progress, SilentProgress
 
 
@@ -25,13 +26,16 @@ def read_readable(
 ) -> Samples:
     """The rows of a table that meet every rule and whose images can be decoded; see `read_table`.
 
-    Every image is decoded once, unless `decoded` knows it; it learns those that can be. Raises TableError
-    with all mistakes of cells and of images together, or, under `on_error: skip`, when no row is left.
+    Every image is decoded once, unless `decoded` knows it; it learns those that can be and are not flat, so
+    that flat ones are counted (`Samples.flat_rows`) each time. Raises TableError with all mistakes of cells
+    and of images together, or, under `on_error: skip`, when no row is left.
     """
     lenient = config.model_copy(update={"on_error": "skip"})
     samples = read_table(lenient, base=base, columns=columns, lists=lists, images=images)
-    failures = _failures(samples, progress or SilentProgress(), decoded)
+    failures, flat = _look_at(samples, progress or SilentProgress(), decoded)
     samples = _without(samples, failures)
+    rows = zip(samples.rows, samples.refs, strict=True)
+    samples = replace(samples, flat_rows=tuple(row for row, ref in rows if ref in flat))
     if samples.skipped and (config.on_error == "raise" or not len(samples)):
         raise TableError(str(base / config.table), samples.skipped)
     return samples
@@ -43,14 +47,19 @@ def _without(samples: Samples, failures: Mapping[ImageRef, str]) -> Samples:
     return samples.take(good).skipping(_lines(samples, failures), dropped)
 
 
-def _failures(samples: Samples, progress: Progress, decoded: DecodedImages | None) -> dict[ImageRef, str]:
+def _look_at(
+    samples: Samples, progress: Progress, decoded: DecodedImages | None
+) -> tuple[dict[ImageRef, str], set[ImageRef]]:
+    """What is wrong with the images that cannot be decoded, and which of the others are flat."""
     good: set[str] = set()
+    flat: set[ImageRef] = set()
 
     def failure(ref: ImageRef) -> str | None:
         try:
             key = "" if decoded is None else image_key(ref, samples.options)
-            if decoded is None or key not in decoded:
-                decode(ref, samples.options)
+            if (decoded is None or key not in decoded) and decode_beside(ref, samples.options).is_flat:
+                flat.add(ref)
+                return None
         except ImageError as error:
             return str(error)
         good.add(key)
@@ -61,7 +70,8 @@ def _failures(samples: Samples, progress: Progress, decoded: DecodedImages | Non
         found = thread_map(failure, distinct, advance=advance)
     if decoded is not None:
         decoded.add(good)
-    return {ref: message for ref, message in zip(distinct, found, strict=True) if message is not None}
+    failures = {ref: message for ref, message in zip(distinct, found, strict=True) if message is not None}
+    return failures, flat
 
 
 def _lines(samples: Samples, failures: Mapping[ImageRef, str]) -> list[str]:

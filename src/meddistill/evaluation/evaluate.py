@@ -77,13 +77,13 @@ def evaluate(
     tasks = [build_task(config, tables.parts(config), names) for config in suite.tasks]
     embeddings = [Embeddings(model, folder=folder / _FEATURES, progress=progress) for model in models]
     setting = Setting(tasks=tasks, models=embeddings, folder=folder, progress=progress)
-    results = _results(setting, suite, predict_all(setting), skipped=tables.skipped)
+    results = _results(setting, suite, predict_all(setting), row_notes=tables.row_notes)
     results.save(folder)
     write_exports(results, folder)
     return results
 
 
-def _results(setting: Setting, suite: SuiteConfig, said: Said, *, skipped: Sequence[str]) -> Results:
+def _results(setting: Setting, suite: SuiteConfig, said: Said, *, row_notes: Sequence[str]) -> Results:
     rows = _score_all(setting, suite, said)
     facts = [task.facts() for task in setting.tasks]
     agreement = agreement_of(setting, said.dumps)  # embeds all images, so that the models' facts are known
@@ -114,7 +114,7 @@ def _results(setting: Setting, suite: SuiteConfig, said: Said, *, skipped: Seque
         examples=tuple(_examples(setting)),
         exhibits=tuple(each for key, dump in everything.items() for each in dump.exhibits(*key)),
         warnings=(
-            *skipped,
+            *row_notes,
             *task_warnings(setting.tasks, facts),
             *dump_warnings(everything),
             *too_few_resamples(judged, pairs.differences),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from meddistill.data.decoded import DecodedImages
 from meddistill.data.keys import image_keys
-from meddistill.data.samples import Samples, count_rows, name_rows
+from meddistill.data.samples import Samples, name_rows, row_notes
 from meddistill.data.splits import check_leakage
 from meddistill.data.unreadable import read_readable
 from meddistill.errors import ConfigError, TableError
@@ -106,10 +106,8 @@ class SuiteTables:
                 patients=np.array(patients, dtype=np.int64),
                 base=base,
             )
-        self.skipped = tuple(
-            f"table {name}: left out as unusable: {count_rows(part.samples.skipped_rows)}"
-            for name, part in self._tables.items()
-            if part.samples.skipped_rows
+        self.row_notes = tuple(
+            note for part in self._tables.values() for note in row_notes(part.samples, part.subject)
         )
 
     def digests(self) -> dict[str, str]:

@@ -5,6 +5,7 @@ import json
 
 from meddistill.imaging.intensity import Bytes
 from meddistill.imaging.options import DEFAULT_OPTIONS, RULES_VERSION, DecodeOptions, ImageRef
+from meddistill.imaging.picture import Picture
 from meddistill.imaging.refusal import refusal
 from meddistill.imaging.sniff import Kind, sniff
 
@@ -25,14 +26,20 @@ _NAMES: dict[Kind, str] = {
 
 
 def decode(ref: ImageRef, options: DecodeOptions = DEFAULT_OPTIONS) -> Bytes:
-    """The picture that `ref` names, `(H, W, 3)` uint8, grey repeated in three channels.
+    """The picture that `ref` names, `(H, W, 3)` uint8; see `decode_beside`."""
+    return decode_beside(ref, options).pixels
+
+
+def decode_beside(ref: ImageRef, options: DecodeOptions = DEFAULT_OPTIONS) -> Picture:
+    """The picture that `ref` names, grey repeated in three channels, beside the values that the file stores.
 
     The kind is found from the content, whatever the file is called. The rules of each kind stand at
     `decode_picture`, `decode_dicom` and `decode_nifti`, those of intensities at `DecodeOptions`. Equal bytes,
     selectors and options give equal pixels. Safe to call from several threads.
 
-    Raises ImageError, and nothing else, for whatever is no image, damaged, too large, or lacks what the
-    selectors ask for. Messages hold the path, sizes and names of kinds, and no header value.
+    Raises ImageError, and nothing else, for whatever is no image, damaged, of a kind that nobody here reads,
+    too large, or lacks what the selectors ask for. Messages hold the path, sizes and names of kinds, and no
+    header value.
     """
     kind = sniff(ref.path)
     _refuse_selectors(ref, kind)

@@ -1,15 +1,17 @@
-"""One frame of a DICOM file through pydicom.
+"""One frame of a DICOM file.
 
 No header value but sizes ever leaves this module: not in a message, not in a log, not in a warning.
 """
 
-import re
+import io
 import zlib
+from contextlib import AbstractContextManager
+from typing import BinaryIO, Final
 
 import numpy as np
 from pydicom import dcmread
-from pydicom.dataset import Dataset
-from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
+from pydicom.dataset import FileDataset
+from pydicom.tag import Tag
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -19,72 +21,94 @@ from pydicom.uid import (
 )
 
 from meddistill.errors import ImageError
+from meddistill.imaging.damage import damaged, file_size
+from meddistill.imaging.dicom_compressed import compressed_frame
+from meddistill.imaging.dicom_header import COLOURS, PixelLayout, pixel_layout
+from meddistill.imaging.dicom_header import TAGS as LAYOUT_TAGS
+from meddistill.imaging.dicom_lut import PALETTE_TAGS, palette
+from meddistill.imaging.dicom_pixels import UNDEFINED, native_frame, pixel_element, to_rgb
 from meddistill.imaging.dicom_values import TAGS, show_frame
 from meddistill.imaging.file_part import ImageFile
 from meddistill.imaging.intensity import Bytes, Grey, stretch, three_channels
 from meddistill.imaging.options import DecodeOptions
-from meddistill.imaging.refusal import refusal, silence_libraries, within
-from meddistill.imaging.sniff import damaged
+from meddistill.imaging.picture import Picture
+from meddistill.imaging.refusal import refusal, silence_libraries, too_much_memory, unread, within
 
-_PALETTE = [
-    f"{prefix}{colour}PaletteColorLookupTable{part}"
-    for colour in ("Red", "Green", "Blue")
-    for prefix, part in (("", "Descriptor"), ("", "Data"), ("Segmented", "Data"))
-]
-_TAGS = [*TAGS, *_PALETTE, "Columns", "NumberOfFrames", "Rows", "SamplesPerPixel"]
-_INFLATE_STEP = 1 << 20
+_TAGS: Final = [*LAYOUT_TAGS, *TAGS, *PALETTE_TAGS]
+_UNCOMPRESSED: Final = {None, ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian}
+_INFLATE_STEP: Final = 1 << 20
 _META_START, _META_BYTES = 128 + 4 + 12, 4096
-_META_HEAD = b"DICM\x02\0\0\0"  # and the tag of the group length
+_META_HEAD: Final = b"DICM\x02\0\0\0"  # and the tag of the group length
 
 
-def decode_dicom(path: ImageFile, frame: int | None, options: DecodeOptions) -> Bytes:
+def decode_dicom(path: ImageFile, frame: int | None, options: DecodeOptions) -> Picture:
     """A frame as `(H, W, 3)` uint8; `frame` defaults to the middle one, `n // 2`.
 
-    Grey frames are shown as `show_frame` says; RGB and YBR (converted) keep their colours, PALETTE COLOR is
-    looked up. Colour deeper than 8 bits is scaled by the full range of its stored bits.
+    Only the bits that belong to samples count. Grey frames are shown as `show_frame` says; RGB and YBR
+    (converted) keep their colours, PALETTE COLOR is looked up. Colour deeper than 8 bits is scaled by the
+    full range of its stored bits.
     """
     silence_libraries()
     try:
-        _refuse_inflation(path, options)
-        with path.open("rb") as file:
+        with _opened(path, options) as file:
             header = dcmread(file, force=True, stop_before_pixels=True, specific_tags=_TAGS)
-        count = _check_sizes(path, header, options)
-        index = within(path, "frame", frame, count=count, default=count // 2)
-        return _show(path, _stored(path, header, index), header=header, index=index, options=options)
+            _refuse_cut_header(path, file, header)
+            layout = pixel_layout(path, header)
+            _check_sizes(path, layout, options)
+            index = within(path, "frame", frame, count=layout.frames, default=layout.frames // 2)
+            stored = _stored(path, file, header=header, layout=layout, index=index)
+        return _picture(path, stored, header=header, layout=layout, index=index, options=options)
     except ImageError:
         raise
     except MemoryError:
-        raise _too_large(path, "far more", options) from None
-    except Exception:  # pydicom and its plug-ins raise anything on damaged files, with values in the text
-        raise damaged(path, "DICOM") from None
+        raise too_much_memory(path) from None
+    except OSError as error:
+        raise unread(path, "DICOM file", error, words="") from None
+    except Exception as error:  # pydicom raises anything, with values of the header in the text
+        raise unread(path, "DICOM file", error, words="") from None
 
 
-def _show(path: ImageFile, stored: Grey, *, header: Dataset, index: int, options: DecodeOptions) -> Bytes:
-    if header.PhotometricInterpretation == "PALETTE COLOR":
-        colour = apply_color_lut(stored, header)
-        return np.ascontiguousarray(colour if colour.dtype == np.uint8 else colour >> 8, dtype=np.uint8)
+def _picture(
+    path: ImageFile,
+    stored: Grey,
+    *,
+    header: FileDataset,
+    layout: PixelLayout,
+    index: int,
+    options: DecodeOptions,
+) -> Picture:
+    if layout.photometric == "PALETTE COLOR" and stored.ndim == 2:
+        return Picture(_coloured(path, stored, header, layout), stored)
     if stored.ndim == 3:
-        bits = int(header.BitsStored)
-        plain = stored.dtype == np.uint8 and bits == 8
-        return np.array(stored, dtype=np.uint8) if plain else stretch(stored, 0, 2**bits - 1)
-    return three_channels(show_frame(path, stored, header=header, index=index, options=options))
+        plain = stored.dtype == np.uint8 and layout.bits == 8
+        pixels = np.array(stored, np.uint8) if plain else stretch(stored, *layout.stored_range)
+        return Picture(pixels, stored)
+    grey = show_frame(path, stored, header=header, layout=layout, index=index, options=options)
+    return Picture(three_channels(grey), stored)
 
 
-def _check_sizes(path: ImageFile, header: Dataset, options: DecodeOptions) -> int:
-    """The number of frames, once the header's sizes are known to be sane."""
-    if header.get("Rows") is None or header.get("Columns") is None:
+def _coloured(path: ImageFile, stored: Grey, header: FileDataset, layout: PixelLayout) -> Bytes:
+    tables = palette(header, layout.stored_range)
+    if tables is None:
         raise refusal(
             path,
-            must="hold pixels",
-            got="a DICOM file without any",
-            do="Reports, plans and waveforms have no picture.",
+            must="have the palette of its PALETTE COLOR",
+            got="none for red, green or blue",
+            do="Save it as RGB.",
         )
-    rows, columns, frames = int(header.Rows), int(header.Columns), int(header.get("NumberOfFrames") or 1)
-    if rows * columns > options.max_pixels or rows * columns * frames > options.max_voxels:
-        raise _too_large(path, f"{rows:,} x {columns:,} in {frames:,} frames", options)
-    if rows * columns * frames < 1:
-        raise damaged(path, "DICOM")
-    return frames
+    # By the upper byte: some writers make 16 bits of 8 by a factor of 256, others by 257.
+    return np.stack([table.look_up(stored) >> max(table.bits - 8, 0) for table in tables], axis=2).astype(
+        np.uint8
+    )
+
+
+def _check_sizes(path: ImageFile, layout: PixelLayout, options: DecodeOptions) -> None:
+    pixels = layout.rows * layout.columns
+    sizes = f"{layout.rows:,} x {layout.columns:,} in {layout.frames:,} frames"
+    if pixels > options.max_pixels or pixels * layout.frames > options.max_voxels:
+        raise _too_large(path, sizes, options)
+    if min(layout.rows, layout.columns, layout.frames) < 1:
+        raise refusal(path, must="have a pixel at least", got=sizes, do="Save it again with its sizes.")
 
 
 def _too_large(path: ImageFile, got: str, options: DecodeOptions) -> ImageError:
@@ -96,72 +120,57 @@ def _too_large(path: ImageFile, got: str, options: DecodeOptions) -> ImageError:
     )
 
 
-def _stored(path: ImageFile, header: Dataset, index: int) -> Grey:
-    syntax: UID | None = header.file_meta.get("TransferSyntaxUID")
-    if syntax is None or syntax == DeflatedExplicitVRLittleEndian or header.preamble is None:
-        with path.open("rb") as file:
-            whole = dcmread(file, force=True)
-        if syntax is None:
-            whole.file_meta.TransferSyntaxUID = _found_syntax(whole)
-        return pixel_array(whole, index=index)
-    _refuse_unreadable(path, syntax)
-    try:
-        with path.open("rb") as file:
-            return pixel_array(file, index=index)  # reads this frame's bytes only
-    except RuntimeError:
-        raise _undecodable(
-            path, syntax, "Try: pip install {plugin}. With it installed, the file is damaged."
-        ) from None
+def _refuse_cut_header(path: ImageFile, file: BinaryIO, header: FileDataset) -> None:
+    """Elements are skipped by their length, which leads beyond the end of a file that is cut."""
+    raw = (header.get_item(Tag(keyword)) for keyword in _TAGS)
+    short = any(len(each.value or b"") < each.length < UNDEFINED for each in raw if hasattr(each, "length"))
+    if short or file.tell() > file_size(file):
+        raise damaged(path, "DICOM", shown="one that ends inside its header")
 
 
-def _found_syntax(dataset: Dataset) -> UID:
-    implicit, little = dataset.original_encoding
-    if implicit:
-        return ImplicitVRLittleEndian
-    return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-
-
-def _refuse_unreadable(path: ImageFile, syntax: UID) -> None:
-    try:
-        available = get_decoder(syntax).is_available
-    except NotImplementedError:
-        raise _undecodable(path, syntax, "Save its frames as images or uncompressed DICOM.") from None
-    if not available:
-        raise _undecodable(path, syntax, "Install what decodes it: pip install {plugin}")
-
-
-def _undecodable(path: ImageFile, syntax: UID, do: str) -> ImageError:
-    known = syntax.is_transfer_syntax and not syntax.is_private
-    name = syntax.name if known else "a private transfer syntax"
-    return refusal(
-        path,
-        must="have a compression that installed plug-ins decode",
-        got=name,
-        do=do.format(plugin=_plugin(syntax)),
+def _stored(path: ImageFile, file: BinaryIO, *, header: FileDataset, layout: PixelLayout, index: int) -> Grey:
+    implicit, little = header.original_encoding
+    element = pixel_element(
+        path, file, layout=layout, implicit=bool(implicit), little_endian=little is not False
     )
+    syntax: UID | None = header.file_meta.get("TransferSyntaxUID")
+    if syntax not in _UNCOMPRESSED:
+        return compressed_frame(path, file, syntax=syntax, element=element, layout=layout, index=index)
+    if element.length == UNDEFINED:
+        raise refusal(
+            path,
+            must="name the transfer syntax of its compressed pixels",
+            got="none, or that of uncompressed ones",
+            do="Save it again with its file meta information.",
+        )
+    stored = native_frame(path, file, element=element, layout=layout, index=index)
+    if stored.ndim == 2 or layout.photometric not in COLOURS - {"RGB"}:
+        return stored
+    return to_rgb(stored, layout.bits)
 
 
-def _plugin(syntax: UID) -> str:
-    try:
-        missing = " ".join(get_decoder(syntax).missing_dependencies)
-    except NotImplementedError:
-        missing = ""
-    found = re.findall(r"pylibjpeg-\w+", missing)
-    return " ".join(["pylibjpeg", *found] if found else ["python-gdcm"])
-
-
-def _refuse_inflation(path: ImageFile, options: DecodeOptions) -> None:
-    """Refuse a deflated data set that inflates without end; pydicom would inflate it whole, in memory."""
+def _opened(path: ImageFile, options: DecodeOptions) -> AbstractContextManager[BinaryIO]:
+    """The file, or what a deflated one inflates to: its data set without meta information."""
     with path.open("rb") as file:
         head = file.read(_META_BYTES)
-        if DeflatedExplicitVRLittleEndian.encode() not in head:
-            return
-        if head[128:136] != _META_HEAD:
-            raise damaged(path, "DICOM")
+        if DeflatedExplicitVRLittleEndian.encode() not in head or head[128:136] != _META_HEAD:
+            return path.open("rb")
         # Preamble, prefix and the group length element itself, which says how long the rest of the group is.
         file.seek(_META_START + int.from_bytes(head[_META_START - 4 : _META_START], "little"))
-        inflater, inflated = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        return io.BytesIO(_inflated(path, file, options))
+
+
+def _inflated(path: ImageFile, file: BinaryIO, options: DecodeOptions) -> bytes:
+    """Inflated step by step, for a few bytes can stand for more than memory holds."""
+    inflater, parts, size = zlib.decompressobj(-zlib.MAX_WBITS), list[bytes](), 0
+    try:
         while (packed := inflater.unconsumed_tail or file.read(_INFLATE_STEP)) and not inflater.eof:
-            inflated += len(inflater.decompress(packed, _INFLATE_STEP))
-            if inflated > options.max_voxels:
+            parts.append(inflater.decompress(packed, _INFLATE_STEP))
+            size += len(parts[-1])
+            if size > options.max_voxels:
                 raise _too_large(path, "a deflated file of more bytes", options)
+    except zlib.error:
+        raise damaged(path, "DICOM", shown="one that cannot be inflated") from None
+    if not inflater.eof:
+        raise damaged(path, "DICOM", shown="one that ends inside its deflated data") from None
+    return b"".join(parts)

@@ -1,5 +1,6 @@
 """Grey values of any depth to eight bits."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -22,15 +23,41 @@ def stretch(values: Grey, low: float, high: float) -> Bytes:
     """
     if not high > low:
         return np.zeros(values.shape, dtype=np.uint8)
-    scaled = (values.astype(np.float64) - low) * (255.0 / (high - low))
-    np.clip(scaled, 0, 255, out=scaled)
+    scaled = np.clip(values.astype(np.float64), low, high)
+    scaled -= low
+    scaled /= high - low
+    scaled *= 255
     return np.rint(scaled, out=scaled).astype(np.uint8)
 
 
+def rescaled(stored: Grey, slope: float, intercept: float, ends: tuple[float, float]) -> Grey:
+    """`slope * stored + intercept`, or the stored values themselves where that makes no sense.
+
+    It makes none where it is not finite at the `ends` of the range, or gives values there that are apart the
+    same number: a slope of 0, NaN, or too small beside its intercept. An intercept that is not finite counts
+    as 0.
+    """
+    intercept = intercept if math.isfinite(intercept) else 0.0
+    if (slope, intercept) == (1.0, 0.0) or slope == 0 or not math.isfinite(slope):
+        return stored
+    low, high = ends
+    step = max(1.0, math.ulp(high), math.ulp(low)) if np.issubdtype(stored.dtype, np.integer) else high - low
+    values = [slope * value + intercept for value in (low, low + step, high - step, high)]
+    if not all(map(math.isfinite, values)) or (high > low and len({*values[:2]}) + len({*values[2:]}) < 4):
+        return stored
+    return stored.astype(np.float64) * slope + intercept
+
+
 def stretch_window(values: Grey, window: tuple[float, float]) -> Bytes:
-    """Map `centre - width / 2` to 0 and `centre + width / 2` to 255 (DICOM's LINEAR_EXACT)."""
+    """`((x - centre) / width + 0.5) * 255`, rounded and clipped: DICOM's LINEAR_EXACT (PS3.3 C.11.2.1.3.2)."""
     centre, width = window
-    return stretch(values, centre - width / 2, centre + width / 2)
+    scaled = values.astype(np.float64)
+    scaled -= centre
+    scaled /= width
+    scaled += 0.5
+    np.clip(scaled, 0, 1, out=scaled)
+    scaled *= 255
+    return np.rint(scaled, out=scaled).astype(np.uint8)
 
 
 def stretch_percentiles(values: Grey, shown: Mask | None, percentiles: tuple[float, float]) -> Bytes:
@@ -53,14 +80,7 @@ def show_grey(path: ImageFile, values: Grey, options: DecodeOptions, *, hidden: 
     `hidden` values (padding) and, where allowed, non-finite ones have no part in the percentiles and are
     black.
     """
-    finite = np.isfinite(values)
-    if finite.all():
-        out = hidden
-    elif options.non_finite == "refuse" or not finite.any():
-        raise _not_finite(path)
-    else:
-        values = np.where(finite, values, 0)
-        out = ~finite if hidden is None else ~finite | hidden
+    values, out = finite_values(path, values, options, hidden=hidden)
     if options.window is not None:
         grey = stretch_window(values, options.window)
     else:
@@ -68,6 +88,21 @@ def show_grey(path: ImageFile, values: Grey, options: DecodeOptions, *, hidden: 
     if out is not None:
         grey[out] = 0
     return grey
+
+
+def finite_values(
+    path: ImageFile, values: Grey, options: DecodeOptions, *, hidden: Mask | None
+) -> tuple[Grey, Mask | None]:
+    """Values with 0 for those that are not finite, and what to hide: these beside the `hidden`.
+
+    Raises ImageError where `options` refuse them, or where no value is finite.
+    """
+    finite = np.isfinite(values)
+    if finite.all():
+        return values, hidden
+    if options.non_finite == "refuse" or not finite.any():
+        raise _not_finite(path)
+    return np.where(finite, values, values.dtype.type(0)), ~finite if hidden is None else ~finite | hidden
 
 
 def three_channels(grey: Bytes) -> Bytes:

@@ -10,12 +10,13 @@ from PIL.BmpImagePlugin import BmpImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from meddistill.errors import ImageError
 from meddistill.imaging.file_part import ImageFile
 from meddistill.imaging.intensity import Bytes
 from meddistill.imaging.options import DEFAULT_OPTIONS, DecodeOptions, ImageRef
-from meddistill.imaging.refusal import refusal, silence_libraries, within
-from meddistill.imaging.sniff import damaged, sniff
+from meddistill.imaging.pictures import open_page, stored_values, tiff_tags
+from meddistill.imaging.pillow_errors import reading_picture
+from meddistill.imaging.refusal import refusal, silence_libraries
+from meddistill.imaging.sniff import sniff
 
 # JPEG is left out: it smears labels into values that nobody drew.
 _FORMATS = [file.format for file in (PngImageFile, TiffImageFile, BmpImageFile)]
@@ -48,21 +49,14 @@ def decode_labels(ref: ImageRef, options: DecodeOptions = DEFAULT_OPTIONS) -> By
 def _picture(ref: ImageRef, options: DecodeOptions) -> NDArray[Any]:
     silence_libraries()
     path = ref.path
-    try:
-        with path.open("rb") as file:
-            if file.read(3) == _JPEG:
-                raise refusal(path, must="keep labels exactly", got="a JPEG", do="Save it as PNG.")
-            file.seek(0)
-            with Image.open(file, formats=_FORMATS) as image:
-                if ref.frame is not None:
-                    count = getattr(image, "n_frames", 1)
-                    image.seek(within(path, "frame", ref.frame, count=count, default=0))
-                _check(path, image, options)
-                return np.asarray(image)
-    except ImageError:
-        raise
-    except Exception:  # Pillow's plug-ins raise anything from SyntaxError to struct.error on damaged files
-        raise damaged(path, "PNG, TIFF or BMP") from None
+    with path.open("rb") as file:
+        if file.read(3) == _JPEG:
+            raise refusal(path, must="keep labels exactly", got="a JPEG", do="Save it as PNG.")
+        with reading_picture(path, file), open_page(path, file, ref.frame, formats=_FORMATS) as image:
+            _check(path, image, options)
+            tags = tiff_tags(image)
+            image.load()
+            return stored_values(image, tags)
 
 
 def _check(path: ImageFile, image: Image.Image, options: DecodeOptions) -> None:

@@ -1,84 +1,125 @@
-"""One slice of a NIfTI volume, upright, through nibabel."""
+"""One slice of a NIfTI volume, upright, scaled and turned by the fields of its header that make sense."""
 
 import gzip
 import math
+import zlib
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import nibabel
 import numpy as np
+from nibabel.arrayproxy import ArrayProxy
 
 from meddistill.errors import ImageError
+from meddistill.imaging.damage import damaged, file_size
 from meddistill.imaging.file_part import ImageFile
-from meddistill.imaging.intensity import Bytes, Grey, show_grey, three_channels
+from meddistill.imaging.intensity import Grey, rescaled, show_grey, three_channels
+from meddistill.imaging.nifti_grid import Orientation, Sizes, orientation
 from meddistill.imaging.options import DecodeOptions, ImageRef
-from meddistill.imaging.refusal import refusal, silence_libraries, within
-from meddistill.imaging.sniff import damaged
+from meddistill.imaging.picture import Picture
+from meddistill.imaging.refusal import refusal, silence_libraries, too_much_memory, unread, within
 
 SAGITTAL, CORONAL, AXIAL = 0, 1, 2
+_STEP: Final = 1 << 20
 
 
 class _Volume(NamedTuple):
-    """A 3-D volume in a file: stored sizes, and where the canonical axes lie in the stored array."""
+    """The voxels of a file as they are stored, and how one 3-D volume among them lies and is scaled."""
 
-    sizes: tuple[int, int, int]
-    stored_axis: tuple[int, int, int]  # of the canonical axes right, anterior, superior
-    reversed: tuple[bool, bool, bool]
+    voxels: ArrayProxy
+    sizes: Sizes
+    orientation: Orientation
+    slope: float
+    intercept: float
 
     def count(self, axis: int) -> int:
         """Slices along a canonical axis."""
-        return self.sizes[self.stored_axis[axis]]
+        return self.sizes[self.orientation.stored_axis[axis]]
 
 
-def decode_nifti(ref: ImageRef, options: DecodeOptions, *, compressed: bool) -> Bytes:
+def decode_nifti(ref: ImageRef, options: DecodeOptions, *, compressed: bool) -> Picture:
     """One slice as `(H, W, 3)` uint8, on the voxel grid (not resampled to square pixels).
 
-    The volume is read in its canonical orientation (RAS+: axis 0 left to right, 1 posterior to anterior,
-    2 inferior to superior), whatever way it is stored. `axis` defaults to 2 (axial) or, where exactly one
-    axis has a single slice, to that one; `slice` defaults to the middle, `n // 2`. The slice is shown
-    upright by the radiological convention that DICOM images follow: axial and coronal have the patient's
-    right on the left of the image, axial has anterior on top, coronal and sagittal have superior on top,
-    sagittal has anterior on the left. A 4-D file holds volumes: `frame` selects one, by default the first;
-    more dimensions are refused. Grey of any depth is windowed by `options.window` or by percentiles of the
-    slice; RGB voxels are kept.
+    The volume is read in its canonical orientation (RAS+: axis 0 left to right, 1 posterior to anterior, 2
+    inferior to superior), whatever way it is stored; see `orientation` for which field of the header says so.
+    `axis` defaults to 2 (axial) or, where exactly one axis has a single slice, to that one; `slice` defaults
+    to the middle, `n // 2`. The slice is shown upright by the radiological convention that DICOM images
+    follow: axial and coronal have the patient's right on the left of the image, axial has anterior on top,
+    coronal and sagittal have superior on top, sagittal has anterior on the left. A 4-D file holds volumes:
+    `frame` selects one, by default the first; more dimensions are refused. Grey of any depth is scaled by
+    `scl_slope` and `scl_inter` where they make sense (see `rescaled`), then windowed by `options.window` or
+    by percentiles of the slice; RGB voxels are kept.
     """
     path = ref.path
-    picture = nifti_slice(ref, options, compressed=compressed)
-    if picture.dtype.fields:
-        return np.ascontiguousarray(np.stack([picture[channel] for channel in "RGB"], axis=2))
-    if np.iscomplexobj(picture):
+    stored, scaled = _slice(ref, options, compressed=compressed)
+    if stored.dtype.fields:
+        pixels = np.ascontiguousarray(np.stack([stored[channel] for channel in "RGB"], axis=2))
+        return Picture(pixels, stored)
+    if np.iscomplexobj(stored):
         raise refusal(path, must="hold real values", got="complex ones", do="Save the magnitude.")
-    return three_channels(show_grey(path, picture, options))
+    return Picture(three_channels(show_grey(path, scaled, options)), stored)
 
 
 def nifti_slice(ref: ImageRef, options: DecodeOptions, *, compressed: bool) -> Grey:
-    """The values of one slice as they are stored (scaled by the header), upright as in `decode_nifti`."""
+    """The values of one slice, scaled by the header, upright as in `decode_nifti`."""
+    return _slice(ref, options, compressed=compressed)[1]
+
+
+def _slice(ref: ImageRef, options: DecodeOptions, *, compressed: bool) -> tuple[Grey, Grey]:
+    """The values of one upright slice as they are stored, and scaled by the header."""
     silence_libraries()
     path = ref.path
     try:
         with path.open("rb") as file, gzip.open(file) if compressed else nullcontext(file) as stream:
-            image = _open(stream)
-            volume = _volume(path, image, options)
-            return _upright_slice(path, image, volume, ref)
+            volume = _volume(path, stream, options)
+            try:
+                stored = _upright_slice(path, volume, ref)
+            except (OSError, ValueError) as error:
+                if getattr(error, "errno", None) or not _is_cut(stream, volume.voxels):
+                    raise
+                raise damaged(path, "NIfTI", shown="one that ends before its voxels do") from None
     except ImageError:
         raise
-    except Exception:  # nibabel and gzip raise a dozen types on headers and streams that are damaged
-        raise damaged(path, "NIfTI") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:  # the checksum, the length, the stream
+        shown = f"one whose compressed data are broken or end early ({type(error).__name__})"
+        raise damaged(path, "NIfTI", shown=shown) from None
+    except MemoryError:
+        raise too_much_memory(path) from None
+    except Exception as error:  # nibabel raises a dozen types, with values of the header in the text
+        raise unread(path, "NIfTI file", error, words="") from None
+    return stored, _scaled(stored, volume)
 
 
-def _open(stream: Any) -> Any:
+def _volume(path: ImageFile, stream: Any, options: DecodeOptions) -> _Volume:
     second = stream.read(8)[4:7] == b"n+2"
     stream.seek(0)
-    return (nibabel.Nifti2Image if second else nibabel.Nifti1Image).from_stream(stream)
+    # Unchecked, for nibabel's check refuses fields that nobody needs here.
+    header = (nibabel.Nifti2Header if second else nibabel.Nifti1Header).from_fileobj(stream, check=False)
+    shape = tuple(int(size) for size in header.get_data_shape())
+    sizes = _sizes(path, shape, options)
+    turned = orientation(header, sizes)
+    if turned is None:
+        raise refusal(
+            path,
+            must="say which way is up",
+            got="no sform or qform that makes sense",
+            do="Mend the header's sform or qform, or set both of their codes to 0.",
+        )
+    return _Volume(
+        ArrayProxy(stream, (shape, _voxel_type(path, header), int(header.get_data_offset()))),
+        sizes=sizes,
+        orientation=turned,
+        slope=float(header["scl_slope"]),
+        intercept=float(header["scl_inter"]),
+    )
 
 
-def _volume(path: ImageFile, image: Any, options: DecodeOptions) -> _Volume:
-    shape = tuple(int(size) for size in image.shape)
+def _sizes(path: ImageFile, shape: tuple[int, ...], options: DecodeOptions) -> Sizes:
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if not 2 <= len(shape) <= 4 or min(shape) < 1:
         raise refusal(
-            path, must="have 2, 3 or 4 dimensions", got=f"shape {image.shape}", do="Save one volume alone."
+            path, must="have 2, 3 or 4 dimensions", got=f"shape {shape}", do="Save one volume alone."
         )
     sizes = (shape[0], shape[1], shape[2] if len(shape) > 2 else 1)
     if math.prod(sizes) > options.max_voxels:
@@ -88,43 +129,64 @@ def _volume(path: ImageFile, image: Any, options: DecodeOptions) -> _Volume:
             got=" x ".join(f"{size:,}" for size in sizes),
             do="Cut the volume or raise `max_voxels`.",
         )
-    orientation = nibabel.io_orientation(image.affine)
-    if not np.isfinite(orientation).all():
+    return sizes
+
+
+def _voxel_type(path: ImageFile, header: Any) -> np.dtype[Any]:
+    try:
+        found: np.dtype[Any] = header.get_data_dtype()
+    except Exception:  # nibabel's HeaderDataError, which is no public name of its package
+        found = np.dtype("V")
+    if found.itemsize == 0 or (found.kind == "V" and not found.fields):
         raise refusal(
-            path, must="say which way is up", got="a singular affine", do="Mend the header's sform or qform."
+            path,
+            must="hold voxels of a type that nibabel reads",
+            got="another",
+            do="Save them as int16 or float32.",
         )
-    stored = [int(np.flatnonzero(orientation[:, 0] == axis)[0]) for axis in range(3)]
-    return _Volume(
-        sizes,
-        stored_axis=(stored[0], stored[1], stored[2]),
-        reversed=(
-            bool(orientation[stored[0], 1] < 0),
-            bool(orientation[stored[1], 1] < 0),
-            bool(orientation[stored[2], 1] < 0),
-        ),
-    )
+    return found
 
 
-def _upright_slice(path: ImageFile, image: Any, volume: _Volume, ref: ImageRef) -> Grey:
+def _is_cut(stream: Any, voxels: ArrayProxy) -> bool:
+    """Whether the file, or what a packed one inflates to, ends before the voxels do."""
+    needed = voxels.offset + math.prod(voxels.shape) * voxels.dtype.itemsize
+    if not isinstance(stream, gzip.GzipFile):
+        return file_size(stream) < needed
+    stream.seek(0)
+    size = 0
+    while size < needed and (block := stream.read(_STEP)):
+        size += len(block)
+    return size < needed
+
+
+def _upright_slice(path: ImageFile, volume: _Volume, ref: ImageRef) -> Grey:
     axis = within(path, "axis", ref.axis, count=3, default=_default_axis(volume))
     count = volume.count(axis)
     number = within(path, "slice", ref.slice, count=count, default=count // 2)
-    volumes = int(image.shape[3]) if image.ndim > 3 else 1
-    frame = within(path, "frame", ref.frame, count=volumes, default=0)
+    shape, turned = volume.voxels.shape, volume.orientation
+    frame = within(path, "frame", ref.frame, count=shape[3] if len(shape) > 3 else 1, default=0)
     cut: list[slice | int] = [slice(None)] * 3
-    cut[volume.stored_axis[axis]] = count - 1 - number if volume.reversed[axis] else number
+    cut[turned.stored_axis[axis]] = count - 1 - number if turned.reversed[axis] else number
     # Only the slice is read: nibabel's as_closest_canonical would load and reorder the whole file.
-    stored: Grey = np.asarray(image.dataobj[(*cut, frame, *[0] * (image.ndim - 4))[: image.ndim]])
-    if image.ndim == 2:
+    stored: Grey = np.asarray(volume.voxels[(*cut, frame, *[0] * (len(shape) - 4))[: len(shape)]])
+    if len(shape) == 2:
         stored = stored.reshape(
-            [size for i, size in enumerate(volume.sizes) if i != volume.stored_axis[axis]]
+            [size for i, size in enumerate(volume.sizes) if i != turned.stored_axis[axis]]
         )
     first, second = (other for other in range(3) if other != axis)
-    if volume.stored_axis[first] > volume.stored_axis[second]:
+    if turned.stored_axis[first] > turned.stored_axis[second]:
         stored = stored.T
     step = {False: 1, True: -1}
-    canonical = stored[:: step[volume.reversed[first]], :: step[volume.reversed[second]]]
+    canonical = stored[:: step[turned.reversed[first]], :: step[turned.reversed[second]]]
     return canonical[::-1, ::-1].T
+
+
+def _scaled(stored: Grey, volume: _Volume) -> Grey:
+    if stored.dtype.fields or np.iscomplexobj(stored):
+        return stored
+    finite = stored if stored.dtype.kind in "iub" else stored[np.isfinite(stored)]
+    ends = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    return rescaled(stored, volume.slope, volume.intercept, ends)
 
 
 def _default_axis(volume: _Volume) -> int:

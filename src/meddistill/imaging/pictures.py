@@ -1,74 +1,118 @@
 """PNG, JPEG, TIFF and BMP through Pillow."""
 
+from collections.abc import Mapping
+from typing import Any, BinaryIO, Final
+
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from meddistill.errors import ImageError
-from meddistill.imaging.file_part import ImageFile
-from meddistill.imaging.intensity import Bytes, show_grey, three_channels
+from meddistill.imaging import file_part
+from meddistill.imaging.deep_colour import deep_values, is_deep, packing, upright
+from meddistill.imaging.intensity import Bytes, Grey, show_grey, stretch, three_channels
 from meddistill.imaging.options import DecodeOptions
+from meddistill.imaging.picture import Picture
+from meddistill.imaging.pillow_errors import reading_picture
 from meddistill.imaging.refusal import refusal, silence_libraries, within
-from meddistill.imaging.sniff import damaged
 
 # Formats are named, so that no other Pillow plug-in (EPS calls Ghostscript) is ever tried. Their plug-ins are
 # imported, because `Image.open` loads none for named formats.
-_FORMATS = [file.format for file in (PngImageFile, JpegImageFile, TiffImageFile, BmpImageFile)]
-_DEEP_GREY = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
-_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
+_FORMATS: Final = [file.format for file in (PngImageFile, JpegImageFile, TiffImageFile, BmpImageFile)]
+_DEEP_GREY: Final = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
+_BITS, _PHOTOMETRIC, _COLOUR_MAP, _SAMPLE_FORMAT = 258, 262, 320, 339
+_WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2
+_FULL: Final = 65535
 
 
-def decode_picture(path: ImageFile, frame: int | None, options: DecodeOptions) -> Bytes:
+def decode_picture(path: file_part.ImageFile, frame: int | None, options: DecodeOptions) -> Picture:
     """A picture as `(H, W, 3)` uint8, upright by its EXIF orientation.
 
-    Grey deeper than 8 bits is windowed as `DecodeOptions` says; 16-bit colour keeps its upper byte. Opacity
-    is dropped, as the preprocessing of CLIP models does. `frame` selects a page of a TIFF, by default the
-    first.
+    Grey deeper than 8 bits is windowed as `DecodeOptions` says, and so is 16-bit colour whose three channels
+    are equal; other 16-bit colour is scaled by its full range. Opacity is dropped, as the preprocessing of
+    CLIP models does; colour that was multiplied by it is divided by it before. Gamma and colour profiles are
+    not applied. `frame` selects a page of a TIFF, by default the first.
     """
     silence_libraries()
-    try:
-        with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
-            if frame is not None:
-                image.seek(within(path, "frame", frame, count=getattr(image, "n_frames", 1), default=0))
+    with path.open("rb") as file, reading_picture(path, file):
+        with open_page(path, file, frame, formats=_FORMATS) as image:
             width, height = image.size
             if width * height > options.max_pixels:
-                raise _too_large(path, f"{width:,} x {height:,}", options.max_pixels)
-            return _pixels(path, image, options)
-    except ImageError:
-        raise
-    except (Image.DecompressionBombError, MemoryError):
-        raise _too_large(path, "far more", options.max_pixels) from None
-    except Exception:  # Pillow's plug-ins raise anything from SyntaxError to struct.error on damaged files
-        raise damaged(path, "PNG, JPEG, TIFF or BMP") from None
+                raise refusal(
+                    path,
+                    must=f"have at most {options.max_pixels:,} pixels",
+                    got=f"{width:,} x {height:,}",
+                    do="Scale it down or raise `max_pixels`.",
+                )
+            packed = packing(image)
+            if not is_deep(packed):
+                return _picture(path, image, packed=packed, options=options)
+        values = deep_values(lambda: open_page(path, file, frame, formats=_FORMATS))
+        return Picture(_deep_picture(path, values, options), values)
 
 
-def _too_large(path: ImageFile, got: str, limit: int) -> ImageError:
-    return refusal(
-        path, must=f"have at most {limit:,} pixels", got=got, do="Scale it down or raise `max_pixels`."
-    )
+def open_page(
+    path: file_part.ImageFile, file: BinaryIO, frame: int | None, *, formats: list[str]
+) -> ImageFile.ImageFile:
+    """The picture in an open file, at the page that is asked for; nothing is decoded."""
+    file.seek(0)
+    image = Image.open(file, formats=formats)
+    if frame is not None:
+        image.seek(within(path, "frame", frame, count=getattr(image, "n_frames", 1), default=0))
+    return image
 
 
-def _pixels(path: ImageFile, image: Image.Image, options: DecodeOptions) -> Bytes:
-    white_is_zero = _is_deep_white_is_zero(image)
+def stored_values(image: Image.Image, tags: Mapping[int, Any]) -> Grey:
+    """The samples of a loaded picture as its TIFF `tags` mean them: Pillow takes some for the other sign."""
+    values = np.asarray(image)
+    bits, kind = (tags.get(tag, (1,))[0] for tag in (_BITS, _SAMPLE_FORMAT))
+    if image.mode == "I" and (bits, kind) == (32, _UNSIGNED):
+        return values.view(np.uint32)
+    return values.view(np.int8) if image.mode == "L" and (bits, kind) == (8, _SIGNED) else values
+
+
+def tiff_tags(image: Image.Image) -> Mapping[int, Any]:
+    """The tags of an opened TIFF; none for other formats."""
+    return dict(getattr(image, "tag_v2", {}))
+
+
+def _picture(
+    path: file_part.ImageFile, image: ImageFile.ImageFile, *, packed: str, options: DecodeOptions
+) -> Picture:
+    tags = tiff_tags(image)
+    deep_bits = max(tags.get(_BITS, (1,))) > 8
     image.load()
-    upright = _upright(image)
-    if upright.mode not in _DEEP_GREY:
-        return np.array(upright.convert("RGB"))
-    grey = show_grey(path, np.asarray(upright), options)
-    return three_channels(255 - grey if white_is_zero else grey)
+    turned = upright(image)
+    stored = stored_values(turned, tags)
+    if turned.mode in _DEEP_GREY or stored.dtype == np.int8:
+        grey = show_grey(path, stored, options)
+        # Pillow inverts such TIFFs up to 8 bits itself and leaves deeper ones as they are.
+        white_is_zero = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+        return Picture(three_channels(255 - grey if white_is_zero else grey), stored)
+    if deep_bits:
+        raise refusal(
+            path,
+            must="keep colour of 16 bits in one plane, as RGB",
+            got=f"another arrangement ({packed})",
+            do="Save it as PNG, or with 8 bits.",
+        )
+    if turned.mode in {"P", "PA"} and _COLOUR_MAP in tags:
+        return Picture(_mapped(stored, tags[_COLOUR_MAP]), stored)
+    plain = turned.convert("LA") if turned.mode == "La" else turned
+    return Picture(np.array(plain.convert("RGB")), stored)
 
 
-def _is_deep_white_is_zero(image: Image.Image) -> bool:
-    # Pillow inverts such TIFFs up to 8 bits itself and leaves deeper ones as they are.
-    tags = getattr(image, "tag_v2", {})
-    return image.mode in _DEEP_GREY and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+def _deep_picture(path: file_part.ImageFile, values: Grey, options: DecodeOptions) -> Bytes:
+    colour = values[:, :, :3] if values.shape[2] > 2 else values[:, :, :1]
+    if all(np.array_equal(colour[:, :, 0], colour[:, :, place]) for place in range(1, colour.shape[2])):
+        return three_channels(show_grey(path, colour[:, :, 0], options))
+    return stretch(colour, 0, _FULL)
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF beside sound pixels: Pillow raises various errors
-        return image
+def _mapped(stored: Grey, colour_map: tuple[int, ...]) -> Bytes:
+    """Indices through a TIFF's colour map, of 16 bits by their upper byte; some writers fill in 8 bits."""
+    table = np.array(colour_map, dtype=np.int64).reshape(3, -1).T
+    colours = (table if table.max() <= 255 else table >> 8).astype(np.uint8)
+    return colours[stored if stored.ndim == 2 else stored[:, :, 0]]

@@ -8,12 +8,33 @@ from meddistill.errors import ImageError
 from meddistill.imaging.file_part import ImageFile
 
 _LIBRARIES = ("pydicom", "nibabel", "PIL")
+_MOST_WORDS = 200
 
 
 def refusal(path: ImageFile, *, must: str, got: str, do: str) -> ImageError:
     """The error for a file that breaks a rule; none of its text is quoted, only sizes and names of kinds."""
     shown = str(path).encode("utf-8", "replace").decode("utf-8")
     return ImageError(f"`{shown}` must {must}; got {got}. {do}")
+
+
+def unread(path: ImageFile, kind: str, error: Exception, *, words: str) -> ImageError:
+    """The error for whatever else reading raised: the system's own words, or the library's, or its class.
+
+    `words` are the library's; empty where they may quote a header.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return refusal(
+            path, must="be readable", got=error.strerror, do="Mend that, or copy the file elsewhere."
+        )
+    got = f"{type(error).__name__}: {' '.join(words.split())}" if words else type(error).__name__
+    return refusal(
+        path, must=f"be a {kind} of a kind that is read", got=got[:_MOST_WORDS], do="Save it again as PNG."
+    )
+
+
+def too_much_memory(path: ImageFile) -> ImageError:
+    """The error for an image that does not fit into memory."""
+    return refusal(path, must="fit into memory", got="far more", do="Scale it down, or save a part of it.")
 
 
 def within(path: ImageFile, name: str, chosen: int | None, *, count: int, default: int) -> int:

@@ -6,8 +6,9 @@ import zlib
 from typing import Literal
 
 from meddistill.errors import ImageError
+from meddistill.imaging.damage import damaged
 from meddistill.imaging.file_part import ImageFile
-from meddistill.imaging.refusal import refusal
+from meddistill.imaging.refusal import refusal, unread
 
 Kind = Literal["picture", "tiff", "dicom", "nifti", "nifti_gz"]
 READABLE = "PNG, JPEG, TIFF, BMP, DICOM and NIfTI can be read."
@@ -77,8 +78,11 @@ def _inside_gzip(path: ImageFile) -> Kind:
     try:
         with path.open("rb") as packed, gzip.open(packed) as file:
             head = file.read(_HEAD)
-    except (OSError, EOFError, zlib.error):
-        raise damaged(path, "gzip") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:  # its magic number, length, stream or checksum
+        shown = f"one whose compressed data are broken or end early ({type(error).__name__})"
+        raise damaged(path, "gzip", shown=shown) from None
+    except OSError as error:
+        raise unread(path, "gzip file", error, words="") from None
     if not _is_nifti(head):
         raise refusal(
             path, must="hold an image", got="a gzip file without NIfTI inside", do="Unpack it. " + READABLE
@@ -117,10 +121,3 @@ def _is_text(head: bytes) -> bool:
             return False
         text = head[: error.start].decode("utf-8")
     return all(character.isprintable() or character.isspace() for character in text)
-
-
-def damaged(path: ImageFile, kind: str) -> ImageError:
-    """The error for a file whose first bytes promise more than the rest holds."""
-    return refusal(
-        path, must=f"be a whole {kind} file", got="a damaged or truncated one", do="Copy the file again."
-    )

@@ -53,8 +53,8 @@ class CheckResult:
     `baselines` are the cards of what the student is compared with and learns nothing from.
 
     `student` is None while its initial weights are missing. `missing` names known weights that are not there
-    yet, which a run would refuse; of these teachers there are no cards and no cost. `left_out` names the rows
-    that `on_error: skip` would drop.
+    yet, which a run would refuse; of these teachers there are no cards and no cost. `row_notes` names the rows
+    that `on_error: skip` would drop, and those of flat pictures.
     """
 
     cards: Mapping[str, TeacherCard]
@@ -62,7 +62,7 @@ class CheckResult:
     estimate: Estimate
     student: StudentSize | None = None
     missing: tuple[Missing, ...] = ()
-    left_out: tuple[str, ...] = ()
+    row_notes: tuple[str, ...] = ()
     baselines: Mapping[str, TeacherCard] = field(default_factory=dict)
 
 
@@ -99,7 +99,7 @@ def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResul
         seconds_per_image_of_teacher(teacher) for teacher in teachers.values() if teacher.can_be_asked
     )
     per_row = seconds_per_image_of_student(student) if student is not None else 0.0
-    left_out = session.left_out + (session.suite_tables.skipped if session.suite_tables else ())
+    row_notes = session.row_notes + (session.suite_tables.row_notes if session.suite_tables else ())
     cost = Estimate(
         rows=len(samples),
         store_bytes=_store_bytes(session, cards),
@@ -113,7 +113,7 @@ def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResul
         estimate=cost,
         student=None if student is None else _size_of(session, student),
         missing=missing,
-        left_out=left_out,
+        row_notes=row_notes,
         baselines=_cards(compared),
     )
 

@@ -59,7 +59,7 @@ def judge(asked: Asked, *, out: Path | None, examples: bool, progress: Progress)
         if isinstance(each.embedder, BundleEmbedder)
     ]
     notes += learnt.reported
-    for line in (*tables.skipped, *notes):
+    for line in (*tables.row_notes, *notes):
         progress.say(f"evaluation: {line}")
     results = evaluate(
         [each.embedder for each in models],

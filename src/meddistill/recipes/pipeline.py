@@ -88,7 +88,7 @@ def _look_at_data(session: Session, until: Step) -> None:
     """Refuse bad rows of every table before hours are spent; tell of those that are left out."""
     for row in session.samples.skipped[:MOST_LINES]:
         session.progress.say(f"left out: {row}")
-    for line in session.left_out:
+    for line in session.row_notes:
         session.progress.say(line)
     if mistakes := never_asked(session.recipe, session.samples):
         subject = "teachers"

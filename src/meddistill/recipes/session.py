@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from meddistill.data.decoded import DECODED, DecodedImages
 from meddistill.data.keys import image_keys
-from meddistill.data.samples import Samples, count_rows
+from meddistill.data.samples import Samples, row_notes
 from meddistill.data.unreadable import read_readable
 from meddistill.errors import TeacherError
 from meddistill.evaluation.suite_check import TrainingRows, check_tasks
@@ -103,11 +103,9 @@ class Session:
         return SuiteTables(suite, base=base, progress=self.progress, decoded=self.decoded)
 
     @property
-    def left_out(self) -> tuple[str, ...]:
-        """How many rows of the training table `on_error: skip` dropped, and which; none of their cells."""
-        rows = self.samples.skipped_rows
-        said = f"training table: left out as unusable: {count_rows(rows)}"
-        return (said,) if rows else ()
+    def row_notes(self) -> tuple[str, ...]:
+        """How many rows of the training table are left out or flat, and which; none of their cells."""
+        return row_notes(self.samples, "training table")
 
     def check_suite(self, *, against_training: bool = True) -> None:
         """Raise TableError or ConfigError with all that the suite's tables and tasks have wrong.

@@ -18,10 +18,14 @@ DEFAULT_TEMPLATES = ("{}", "a medical image of {}", "this medical image shows {}
 
 @dataclass(frozen=True)
 class Classification:
-    """The scores of one image: a probability for each label, summing to 1, in the order of the labels."""
+    """The scores of one image: a probability for each label, summing to 1, in the order of the labels.
+
+    Those of a flat picture (at most 3 greys of 16 or more values in the file) say little.
+    """
 
     ref: ImageRef
     scores: Mapping[str, float]
+    is_flat: bool = False
 
     @property
     def path(self) -> ImageFile:
@@ -77,7 +81,7 @@ def classify(
         logits = bundle.manifest.logit_scale * (_unit(batch.vectors) @ classes.T).astype(np.float64)
         for row, scores in zip(batch.rows, _softmax(logits), strict=True):
             named = dict(zip(labels, map(float, scores), strict=True))
-            results.append(Classification(refs[row], named))
+            results.append(Classification(refs[row], named, is_flat=row in batch.flat))
     return results
 
 

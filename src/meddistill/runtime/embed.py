@@ -21,10 +21,11 @@ _ONLY_ERRORS = 3  # severity of ONNX Runtime's own log on stderr
 
 @dataclass(frozen=True)
 class Embedded:
-    """`vectors` `[b, d]` of the images at `rows` of what was asked for."""
+    """`vectors` `[b, d]` of the images at `rows` of what was asked for; `flat` as of `Rasters`."""
 
     rows: tuple[int, ...]
     vectors: Vectors
+    flat: tuple[int, ...] = ()
 
 
 class Embedder:
@@ -76,7 +77,8 @@ class Embedder:
         decoder = Decoder(spec.geometry, self.bundle.preprocessing.decode, self._threads)
         for batch in decoder.batches(refs, batch_size=batch_size, on_mistake=on_mistake):
             pixels = normalise(batch.pixels, spec)
-            yield Embedded(batch.rows, self._run(self._image_session, IMAGE_MODEL, pixels))
+            vectors = self._run(self._image_session, IMAGE_MODEL, pixels)
+            yield Embedded(batch.rows, vectors, batch.flat)
 
     def embed_texts(self, texts: Sequence[str], *, batch_size: int = 64) -> Vectors:
         """Unit vectors `[n, d]` float32 of texts; those longer than the context length are cut."""

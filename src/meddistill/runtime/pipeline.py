@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 
 from meddistill.errors import ImageError
-from meddistill.imaging import DecodeOptions, Geometry, ImageRef, decode, rasterise
+from meddistill.imaging import DecodeOptions, Geometry, ImageRef, decode_beside, rasterise
 from meddistill.imaging.intensity import Bytes
 
 OnMistake = Callable[[int, ImageError], None]
@@ -20,10 +20,14 @@ _BATCHES_AHEAD = 2
 
 @dataclass(frozen=True)
 class Rasters:
-    """`pixels` `[b, h, w, 3]` uint8 of the images at `rows` of what was asked for."""
+    """`pixels` `[b, h, w, 3]` uint8 of the images at `rows` of what was asked for.
+
+    Those of `flat` show at most 3 greys although their files store 16 distinct values or more.
+    """
 
     rows: tuple[int, ...]
     pixels: Bytes
+    flat: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,10 @@ class Decoder:
     options: DecodeOptions
     workers: int | None = None
 
-    def raster(self, ref: ImageRef) -> Bytes:
-        """One image, decoded and brought to the model's geometry."""
-        return rasterise(decode(ref, self.options), self.geometry)
+    def raster(self, ref: ImageRef) -> tuple[Bytes, bool]:
+        """One image, decoded and brought to the model's geometry, and whether it is flat."""
+        picture = decode_beside(ref, self.options)
+        return rasterise(picture.pixels, self.geometry), picture.is_flat
 
     def batches(
         self, refs: Sequence[ImageRef], *, batch_size: int, on_mistake: OnMistake | None = None
@@ -55,7 +60,7 @@ class Decoder:
                 pool.shutdown(wait=False, cancel_futures=True)
 
 
-_Job = tuple[int, "Future[Bytes]"]
+_Job = tuple[int, "Future[tuple[Bytes, bool]]"]
 
 
 def _gather(
@@ -63,16 +68,19 @@ def _gather(
 ) -> Iterator[Rasters]:
     rows: list[int] = []
     pixels: list[Bytes] = []
+    flat: list[int] = []
     while ahead:
         row, job = ahead.popleft()
         ahead.extend(islice(jobs, 1))
         try:
-            pixels.append(job.result())
+            raster, is_flat = job.result()
+            pixels.append(raster)
             rows.append(row)
+            flat += [row] if is_flat else []
         except ImageError as error:
             if on_mistake is None:
                 raise
             on_mistake(row, error)
         if len(rows) == batch_size or (rows and not ahead):
-            yield Rasters(tuple(rows), np.stack(pixels))
-            rows, pixels = [], []
+            yield Rasters(tuple(rows), np.stack(pixels), tuple(flat))
+            rows, pixels, flat = [], [], []

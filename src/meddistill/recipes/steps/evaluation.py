@@ -35,7 +35,7 @@ def evaluate_models(session: Session) -> None:
     results = session.folder.evaluation / RESULTS_FILE
     if session.may_skip("evaluate", inputs, there=results.is_file()):
         return
-    for line in tables.skipped:
+    for line in tables.row_notes:
         session.progress.say(f"evaluation: {line}")
     evaluate(
         models,

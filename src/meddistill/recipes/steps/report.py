@@ -66,7 +66,7 @@ def _report_data(session: Session, results: Results | None, audit: Audit | None)
         facts=_facts(session),
         recipe_yaml=session.loaded.as_yaml(),
         commands=[f"meddistill run recipe.yaml --out {session.folder.path.name}"],
-        warnings=session.left_out,
+        warnings=session.row_notes,
         examples=examples_of(session, results) if recipe.report.examples and results else None,
     )
 

@@ -1,0 +1,67 @@
+"""What Pillow raises, in words: shown damage, a limit, a kind that it cannot read."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO, Final
+
+from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from meddistill.errors import ImageError
+from meddistill.imaging.damage import damaged, picture_damage
+from meddistill.imaging.file_part import ImageFile
+from meddistill.imaging.refusal import refusal, too_much_memory, unread
+
+_KIND: Final = "PNG, JPEG, TIFF or BMP"
+_TIFF: Final = (b"II", b"MM")
+_BITS, _SAMPLES, _FORMAT = 258, 277, 339
+_FORMATS: Final = {1: "unsigned", 2: "signed", 3: "float"}
+
+
+@contextmanager
+def reading_picture(path: ImageFile, file: BinaryIO) -> Iterator[None]:
+    """Turn whatever reading raises into ImageError; damage is named where the file or Pillow shows it."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except Image.DecompressionBombError:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise refusal(
+            path, must=f"have at most {most:,} pixels", got="more than Pillow opens", do="Scale it down."
+        ) from None
+    except MemoryError:
+        raise too_much_memory(path) from None
+    except Exception as error:  # Pillow's plug-ins raise anything from SyntaxError to struct.error
+        if not getattr(error, "errno", None):
+            _refuse(path, file, error)
+        raise unread(path, "picture", error, words=str(error)) from None
+
+
+def _refuse(path: ImageFile, file: BinaryIO, error: Exception) -> None:
+    says_truncated = "truncated" in str(error).lower()  # the decoder's own word; it has no class for it
+    shown = picture_damage(file) or ("one that ends early" if says_truncated else None)
+    if shown is not None:
+        raise damaged(path, _KIND, shown=shown) from None
+    file.seek(0)
+    samples = _tiff_samples(file) if file.read(2) in _TIFF else None
+    if samples is not None or isinstance(error, UnidentifiedImageError):
+        raise refusal(
+            path,
+            must="be a picture of a kind that Pillow reads",
+            got=samples or "another",
+            do="Save it as PNG, grey or RGB.",
+        ) from None
+
+
+def _tiff_samples(file: BinaryIO) -> str | None:
+    """`2 samples of 16 bits, unsigned`, from the first directory of a TIFF."""
+    try:
+        file.seek(0)
+        directory = ImageFileDirectory_v2(file.read(16))
+        file.seek(directory.next)
+        directory.load(file)
+        kind = _FORMATS.get(directory.get(_FORMAT, (1,))[0], "of another format")
+        return f"{directory.get(_SAMPLES, 1)} samples of {directory.get(_BITS, (1,))[0]} bits, {kind}"
+    except Exception:  # a directory that cannot be read names no kind
+        return None
