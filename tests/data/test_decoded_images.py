@@ -9,8 +9,10 @@ from PIL import Image
 from meddistill.data import unreadable
 from meddistill.data.config import TableConfig
 from meddistill.data.decoded import DecodedImages
+from meddistill.data.samples import row_notes
 from meddistill.data.unreadable import read_readable
 from meddistill.errors import TableError
+from meddistill.imaging import DecodeOptions
 
 
 @pytest.fixture
@@ -26,10 +28,12 @@ def table(tmp_path: Path) -> TableConfig:
 def _decoded(table: TableConfig, base: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Which files a reading decodes."""
     seen: list[str] = []
-    real = unreadable.decode
+    real = unreadable.decode_beside
     with monkeypatch.context() as patch:
         patch.setattr(
-            unreadable, "decode", lambda ref, options: (seen.append(ref.path.name), real(ref, options))
+            unreadable,
+            "decode_beside",
+            lambda ref, options: (seen.append(ref.path.name), real(ref, options))[1],
         )
         decoded = DecodedImages(base / "decoded_images")
         try:
@@ -65,3 +69,23 @@ def test_a_cut_file_costs_decoding_again(
     known = tmp_path / "decoded_images"
     known.write_bytes(known.read_bytes()[:70])
     assert len(_decoded(table, tmp_path, monkeypatch)) == 4
+
+
+def test_flat_pictures_are_counted_every_time_and_kept(
+    table: TableConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = np.arange(64, dtype=np.uint16).reshape(8, 8) * 50
+    for name in ("1.png", "4.png"):
+        Image.fromarray(deep).save(tmp_path / name)
+    windowed = table.model_copy(update={"decode": DecodeOptions(window=(-5000, 10))})
+    for _ in range(2):
+        decoded = DecodedImages(tmp_path / "decoded_images")
+        samples = read_readable(windowed, base=tmp_path, decoded=decoded)
+        decoded.write()
+        assert (len(samples), samples.flat_rows) == (6, (2, 5))
+    assert samples.take([1, 2]).flat_rows == (2,)
+    (note,) = row_notes(samples, "table of tests")
+    assert "table of tests" in note
+    assert "2 rows (rows 2, 5)" in note
+    assert _decoded(windowed, tmp_path, monkeypatch) == ["1.png", "4.png"]
+    assert read_readable(table, base=tmp_path).flat_rows == ()

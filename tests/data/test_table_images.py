@@ -9,6 +9,7 @@ from meddistill.data import unreadable
 from meddistill.data.config import TableConfig
 from meddistill.data.unreadable import read_readable
 from meddistill.errors import TableError
+from meddistill.imaging import Picture
 
 
 @pytest.fixture
@@ -64,7 +65,8 @@ def test_nothing_left_is_refused(table):
 
 def test_each_distinct_image_is_decoded_once(table, monkeypatch):
     seen = []
-    monkeypatch.setattr(unreadable, "decode", lambda ref, options: seen.append((ref, options)))
+    black = Picture(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1)))
+    monkeypatch.setattr(unreadable, "decode_beside", lambda *given: (seen.append(given), black)[1])
     samples = read_readable(config(on_error="skip"), base=table.parent)
     assert len(samples) == 7
     assert len(seen) == len(set(seen)) == 6

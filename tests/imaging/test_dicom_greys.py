@@ -66,7 +66,8 @@ def test_windows(
         expected = _by_window(values, function or "LINEAR", centre, width)
         if function in {None, "LINEAR"} and width < 1:  # no window of this function
             expected = _by_percentiles(values)
-        assert np.array_equal(_grey(write(tmp_path, made)), expected), (centre, width)
+        # Where a grey lies between two bytes, either is right.
+        assert np.abs(_grey(write(tmp_path, made)) - expected).max() <= 1, (centre, width)
 
 
 @pytest.mark.parametrize(
@@ -93,11 +94,11 @@ def test_which_window_is_taken(
 ) -> None:
     made = _with_texts(dataset(UNSIGNED), WindowCenter=centre, WindowWidth=width)
     expected = _by_percentiles(UNSIGNED) if taken is None else _by_window(UNSIGNED, "LINEAR", *taken)
-    assert np.array_equal(_grey(write(tmp_path, made)), expected)
+    assert np.abs(_grey(write(tmp_path, made)) - expected).max() <= 1
 
 
 def _with_texts(made: Dataset, **elements: str) -> Dataset:
-    """Decimal strings as they stand, whatever pydicom thinks of them: as bytes of another VR in implicit VR."""
+    """Decimal strings as they stand, whatever pydicom thinks of them: bytes, in implicit VR."""
     made.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     for keyword, text in elements.items():
         content = text.encode() + b" " * (len(text) % 2)

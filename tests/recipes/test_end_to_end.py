@@ -198,7 +198,7 @@ def test_nothing_tells_about_the_machine(finished_run: Path, small_world: Path) 
 def test_running_again_does_nothing_and_says_so(
     own_run: Path, small_world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unreadable, "decode", None)  # no image is looked at twice
+    monkeypatch.setattr(unreadable, "decode_beside", None)  # no image is looked at twice
     before = digests(own_run)
     started = time.monotonic()
     diary = do_run(small_world, own_run)

@@ -78,9 +78,9 @@ def test_leaving_the_stream_early_decodes_no_more(
     decoded = []
     from meddistill.runtime import pipeline
 
-    original = pipeline.decode
+    original = pipeline.decode_beside
     monkeypatch.setattr(
-        pipeline, "decode", lambda ref, options: decoded.append(ref) or original(ref, options)
+        pipeline, "decode_beside", lambda ref, options: decoded.append(ref) or original(ref, options)
     )
     stream = embedder.stream_images(refs * 20, batch_size=4)
     next(stream)

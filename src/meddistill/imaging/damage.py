@@ -17,6 +17,7 @@ _STEP: Final = 1 << 20
 _MOST_INFLATED: Final = 1 << 30
 _MOST_PAGES: Final = 1000
 _OFFSETS_AND_COUNTS: Final = ((273, 279), (324, 325))  # of strips, of tiles
+_BIG_TIFF: Final = 43
 _BMP_HEADERS: Final = 26  # the shorter of the two
 
 
@@ -78,15 +79,23 @@ def _jpeg_damage(file: BinaryIO) -> str | None:
     return "one without an end marker"
 
 
+def tiff_directory(file: BinaryIO) -> ImageFileDirectory_v2:
+    """The first directory of a TIFF, to be loaded at its `next`; raises whatever Pillow raises."""
+    file.seek(0)
+    head = file.read(8)
+    return ImageFileDirectory_v2(head + file.read(8) if _BIG_TIFF in head[2:4] else head)
+
+
 def _tiff_damage(file: BinaryIO) -> str | None:
     """Directories or strips that lie beyond the end of the file."""
     size = file_size(file)
     file.seek(0)
-    head = file.read(16)
-    big = 43 in head[2:4]  # BigTIFF counts in 8 bytes, with entries of 20
-    counted, entry = (8, 20) if big else (2, 12)
+    head = file.read(4)
+    counted, entry = (
+        (8, 20) if _BIG_TIFF in head[2:] else (2, 12)
+    )  # bytes of the number of entries, of one entry
     try:
-        directory = ImageFileDirectory_v2(head)
+        directory = tiff_directory(file)
         for _ in range(_MOST_PAGES):
             if directory.next == 0:
                 return None
@@ -101,7 +110,7 @@ def _tiff_damage(file: BinaryIO) -> str | None:
                 if any(offset + length > size for offset, length in places):
                     return "one that ends before its pixels do"
     except Exception:  # whatever Pillow meets in a directory: nothing about lengths was shown
-        return None
+        return "one that ends inside its header" if size < counted + 6 else None
     return None
 
 

@@ -49,15 +49,9 @@ def rescaled(stored: Grey, slope: float, intercept: float, ends: tuple[float, fl
 
 
 def stretch_window(values: Grey, window: tuple[float, float]) -> Bytes:
-    """`((x - centre) / width + 0.5) * 255`, rounded and clipped: DICOM's LINEAR_EXACT (PS3.3 C.11.2.1.3.2)."""
+    """`((x - centre) / width + 0.5) * 255`, rounded and clipped: LINEAR_EXACT of PS3.3 C.11.2.1.3.2."""
     centre, width = window
-    scaled = values.astype(np.float64)
-    scaled -= centre
-    scaled /= width
-    scaled += 0.5
-    np.clip(scaled, 0, 1, out=scaled)
-    scaled *= 255
-    return np.rint(scaled, out=scaled).astype(np.uint8)
+    return stretch(values, centre - width / 2, centre + width / 2)
 
 
 def stretch_percentiles(values: Grey, shown: Mask | None, percentiles: tuple[float, float]) -> Bytes:

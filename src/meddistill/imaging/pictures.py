@@ -22,8 +22,8 @@ from meddistill.imaging.refusal import refusal, silence_libraries, within
 # imported, because `Image.open` loads none for named formats.
 _FORMATS: Final = [file.format for file in (PngImageFile, JpegImageFile, TiffImageFile, BmpImageFile)]
 _DEEP_GREY: Final = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
-_BITS, _PHOTOMETRIC, _COLOUR_MAP, _SAMPLE_FORMAT = 258, 262, 320, 339
-_WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2
+_BITS, _PHOTOMETRIC, _PLANES, _COLOUR_MAP, _SAMPLE_FORMAT = 258, 262, 284, 320, 339
+_WHITE_IS_ZERO, _SEPARATE, _UNSIGNED, _SIGNED = 0, 2, 1, 2
 _FULL: Final = 65535
 
 
@@ -46,9 +46,9 @@ def decode_picture(path: file_part.ImageFile, frame: int | None, options: Decode
                     got=f"{width:,} x {height:,}",
                     do="Scale it down or raise `max_pixels`.",
                 )
-            packed = packing(image)
-            if not is_deep(packed):
-                return _picture(path, image, packed=packed, options=options)
+            _refuse_deep_planes(path, image)
+            if not is_deep(packing(image)):
+                return _picture(path, image, options)
         values = deep_values(lambda: open_page(path, file, frame, formats=_FORMATS))
         return Picture(_deep_picture(path, values, options), values)
 
@@ -78,11 +78,22 @@ def tiff_tags(image: Image.Image) -> Mapping[int, Any]:
     return dict(getattr(image, "tag_v2", {}))
 
 
-def _picture(
-    path: file_part.ImageFile, image: ImageFile.ImageFile, *, packed: str, options: DecodeOptions
-) -> Picture:
+def _refuse_deep_planes(path: file_part.ImageFile, image: ImageFile.ImageFile) -> None:
+    """Of these arrangements of several samples Pillow reads half the bytes."""
     tags = tiff_tags(image)
-    deep_bits = max(tags.get(_BITS, (1,))) > 8
+    bits = tags.get(_BITS, (1,))
+    one_by_one = tags.get(_PLANES, 1) != _SEPARATE
+    if len(bits) > 1 and max(bits) > 8 and not (one_by_one and is_deep(packing(image))):
+        raise refusal(
+            path,
+            must="keep colour of 16 bits pixel by pixel, as RGB",
+            got=f"{len(bits)} samples of {bits[0]} bits in another arrangement",
+            do="Save it as PNG, or with 8 bits.",
+        )
+
+
+def _picture(path: file_part.ImageFile, image: ImageFile.ImageFile, options: DecodeOptions) -> Picture:
+    tags = tiff_tags(image)
     image.load()
     turned = upright(image)
     stored = stored_values(turned, tags)
@@ -91,13 +102,6 @@ def _picture(
         # Pillow inverts such TIFFs up to 8 bits itself and leaves deeper ones as they are.
         white_is_zero = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
         return Picture(three_channels(255 - grey if white_is_zero else grey), stored)
-    if deep_bits:
-        raise refusal(
-            path,
-            must="keep colour of 16 bits in one plane, as RGB",
-            got=f"another arrangement ({packed})",
-            do="Save it as PNG, or with 8 bits.",
-        )
     if turned.mode in {"P", "PA"} and _COLOUR_MAP in tags:
         return Picture(_mapped(stored, tags[_COLOUR_MAP]), stored)
     plain = turned.convert("LA") if turned.mode == "La" else turned

@@ -5,10 +5,9 @@ from contextlib import contextmanager
 from typing import BinaryIO, Final
 
 from PIL import Image, UnidentifiedImageError
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from meddistill.errors import ImageError
-from meddistill.imaging.damage import damaged, picture_damage
+from meddistill.imaging.damage import damaged, picture_damage, tiff_directory
 from meddistill.imaging.file_part import ImageFile
 from meddistill.imaging.refusal import refusal, too_much_memory, unread
 
@@ -57,8 +56,7 @@ def _refuse(path: ImageFile, file: BinaryIO, error: Exception) -> None:
 def _tiff_samples(file: BinaryIO) -> str | None:
     """`2 samples of 16 bits, unsigned`, from the first directory of a TIFF."""
     try:
-        file.seek(0)
-        directory = ImageFileDirectory_v2(file.read(16))
+        directory = tiff_directory(file)
         file.seek(directory.next)
         directory.load(file)
         kind = _FORMATS.get(directory.get(_FORMAT, (1,))[0], "of another format")
