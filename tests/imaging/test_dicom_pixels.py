@@ -173,7 +173,7 @@ def test_palette(tmp_path: Path, *, syntax: str, bits: int, packed: bool, signed
     made = dataset(stored.astype(np.int8 if signed else np.uint8), PhotometricInterpretation="PALETTE COLOR")
     _raw(made, made.PixelData, vr="OB")
     order = ">u2" if syntax == "big" else "<u2"
-    for place, name in enumerate(("Red", "Green", "Blue")):
+    for place in range(3):
         entries = colours[:, place] * (257 if bits == 16 else 1)
         words = entries.astype("<u2")
         if packed:

@@ -196,6 +196,6 @@ def test_colour_is_not_scaled(tmp_path: Path, channels: str) -> None:
 @pytest.mark.parametrize("code", [1, 3, 77])
 def test_type_that_nobody_reads_is_named(tmp_path: Path, code: int) -> None:
     path = _patched(tmp_path, VOLUME, {70: struct.pack("<h", code)}, codes=(0, 1))
-    with pytest.raises(ImageError, match="voxels of a type .* int16 or float32") as caught:
+    with pytest.raises(ImageError, match=r"voxels of a type .* int16 or float32") as caught:
         _shown(path)
     assert "be a whole" not in str(caught.value)
