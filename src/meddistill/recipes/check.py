@@ -53,8 +53,8 @@ class CheckResult:
     `baselines` are the cards of what the student is compared with and learns nothing from.
 
     `student` is None while its initial weights are missing. `missing` names known weights that are not there
-    yet, which a run would refuse; of these teachers there are no cards and no cost. `row_notes` names the rows
-    that `on_error: skip` would drop, and those of flat pictures.
+    yet, which a run would refuse; of these teachers there are no cards and no cost. `row_notes` names the
+    rows that `on_error: skip` would drop, and those of flat pictures.
     """
 
     cards: Mapping[str, TeacherCard]
