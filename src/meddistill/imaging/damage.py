@@ -17,6 +17,7 @@ _STEP: Final = 1 << 20
 _MOST_INFLATED: Final = 1 << 30
 _MOST_PAGES: Final = 1000
 _OFFSETS_AND_COUNTS: Final = ((273, 279), (324, 325))  # of strips, of tiles
+TIFF_STARTS: Final = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _BIG_TIFF: Final = 43
 _BMP_HEADERS: Final = 26  # the shorter of the two
 
@@ -91,9 +92,8 @@ def _tiff_damage(file: BinaryIO) -> str | None:
     size = file_size(file)
     file.seek(0)
     head = file.read(4)
-    counted, entry = (
-        (8, 20) if _BIG_TIFF in head[2:] else (2, 12)
-    )  # bytes of the number of entries, of one entry
+    # Bytes of the number of entries, and of one entry.
+    counted, entry = (8, 20) if _BIG_TIFF in head[2:] else (2, 12)
     try:
         directory = tiff_directory(file)
         for _ in range(_MOST_PAGES):

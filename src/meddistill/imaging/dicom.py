@@ -51,8 +51,7 @@ def decode_dicom(path: ImageFile, frame: int | None, options: DecodeOptions) -> 
     silence_libraries()
     try:
         with _opened(path, options) as file:
-            header = dcmread(file, force=True, stop_before_pixels=True, specific_tags=_TAGS)
-            _refuse_cut_header(path, file, header)
+            header = _header(path, file)
             layout = pixel_layout(path, header)
             _check_sizes(path, layout, options)
             index = within(path, "frame", frame, count=layout.frames, default=layout.frames // 2)
@@ -120,19 +119,25 @@ def _too_large(path: ImageFile, got: str, options: DecodeOptions) -> ImageError:
     )
 
 
-def _refuse_cut_header(path: ImageFile, file: BinaryIO, header: FileDataset) -> None:
-    """Elements are skipped by their length, which leads beyond the end of a file that is cut."""
+def _header(path: ImageFile, file: BinaryIO) -> FileDataset:
+    """The elements before the pixels; of a file that is cut their lengths lead beyond its end."""
+    cut = damaged(path, "DICOM", shown="one that ends inside its header")
+    try:
+        header = dcmread(file, force=True, stop_before_pixels=True, specific_tags=_TAGS)
+    except Exception:  # in the middle of a sequence, pydicom raises a mistake of its own
+        if file.tell() >= file_size(file):
+            raise cut from None
+        raise
     raw = (header.get_item(Tag(keyword)) for keyword in _TAGS)
     short = any(len(each.value or b"") < each.length < UNDEFINED for each in raw if hasattr(each, "length"))
     if short or file.tell() > file_size(file):
-        raise damaged(path, "DICOM", shown="one that ends inside its header")
+        raise cut
+    return header
 
 
 def _stored(path: ImageFile, file: BinaryIO, *, header: FileDataset, layout: PixelLayout, index: int) -> Grey:
-    implicit, little = header.original_encoding
-    element = pixel_element(
-        path, file, layout=layout, implicit=bool(implicit), little_endian=little is not False
-    )
+    little = header.original_encoding[1] is not False
+    element = pixel_element(path, file, layout=layout, little_endian=little)
     syntax: UID | None = header.file_meta.get("TransferSyntaxUID")
     if syntax not in _UNCOMPRESSED:
         return compressed_frame(path, file, syntax=syntax, element=element, layout=layout, index=index)
@@ -153,8 +158,15 @@ def _opened(path: ImageFile, options: DecodeOptions) -> AbstractContextManager[B
     """The file, or what a deflated one inflates to: its data set without meta information."""
     with path.open("rb") as file:
         head = file.read(_META_BYTES)
-        if DeflatedExplicitVRLittleEndian.encode() not in head or head[128:136] != _META_HEAD:
+        if DeflatedExplicitVRLittleEndian.encode() not in head:
             return path.open("rb")
+        if head[128:136] != _META_HEAD:
+            raise refusal(
+                path,
+                must="begin its meta information with their length, behind a preamble, to be inflated",
+                got="something else",
+                do="Save it again as uncompressed DICOM.",
+            )
         # Preamble, prefix and the group length element itself, which says how long the rest of the group is.
         file.seek(_META_START + int.from_bytes(head[_META_START - 4 : _META_START], "little"))
         return io.BytesIO(_inflated(path, file, options))

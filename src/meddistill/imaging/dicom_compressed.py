@@ -57,6 +57,8 @@ def compressed_frame(
         return _decoded(decoder, frame, element, layout)
     except RuntimeError:  # pydicom's sum of what its plug-ins raised
         missing = _plugin(syntax, default="")
+        if is_cut:
+            raise damaged(path, "DICOM", shown="one that ends inside its pixels") from None
         if damage is not None and not missing:
             raise damaged(path, "DICOM", shown=damage) from None
         do = f"Try: pip install {missing}. Or save its frames as images." if missing else _ELSEWHERE

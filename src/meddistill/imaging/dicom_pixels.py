@@ -21,6 +21,7 @@ _KEYWORDS: Final = {
     0x7FE00009: "DoubleFloatPixelData",
     0x7FE00010: "PixelData",
 }
+_VRS: Final = {b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN"}
 _FLOATS: Final = {"FloatPixelData": "f4", "DoubleFloatPixelData": "f8"}
 
 
@@ -35,7 +36,7 @@ class PixelElement(NamedTuple):
 
 
 def pixel_element(
-    path: ImageFile, file: BinaryIO, *, layout: PixelLayout, implicit: bool, little_endian: bool
+    path: ImageFile, file: BinaryIO, *, layout: PixelLayout, little_endian: bool
 ) -> PixelElement:
     """The element of the pixels at the file's position, where reading before pixels stops."""
     order = "<" if little_endian else ">"
@@ -45,8 +46,9 @@ def pixel_element(
             path, must="hold pixels", got="sizes of a picture without any", do="Save it again whole."
         )
     group, element = struct.unpack(order + "HH", head[:4])
-    vr = b"" if implicit else head[4:6]
-    length = head[4:] if implicit else file.read(4)
+    # Implicit VR has the length here; it is even, and the first letters of these VRs are odd.
+    vr = head[4:6] if head[4:6] in _VRS else b""
+    length = file.read(4) if vr else head[4:]
     keyword = _KEYWORDS[group << 16 | element]
     return PixelElement(
         keyword,

@@ -56,7 +56,9 @@ class FilePart:
         handle = os.open(self.whole, _READ_ONLY)
         try:
             os.lseek(handle, self.start, os.SEEK_SET)
-            content = os.read(handle, self.size)
+            content = b""
+            while len(content) < self.size and (block := os.read(handle, self.size - len(content))):
+                content += block  # a read may be short before the end, on some file systems
         finally:
             os.close(handle)
         if len(content) < self.size:

@@ -21,6 +21,8 @@ from meddistill.imaging.refusal import refusal, silence_libraries, too_much_memo
 
 SAGITTAL, CORONAL, AXIAL = 0, 1, 2
 _STEP: Final = 1 << 20
+_HEADER_BYTES: Final = {False: 352, True: 544}  # of the second version: True
+_SOUND_ENDS: Final = ([13, 10, 26, 10], [0, 0, 0, 0])
 
 
 class _Volume(NamedTuple):
@@ -95,6 +97,7 @@ def _volume(path: ImageFile, stream: Any, options: DecodeOptions) -> _Volume:
     stream.seek(0)
     # Unchecked, for nibabel's check refuses fields that nobody needs here.
     header = (nibabel.Nifti2Header if second else nibabel.Nifti1Header).from_fileobj(stream, check=False)
+    _check_header(path, header, second=second)
     shape = tuple(int(size) for size in header.get_data_shape())
     sizes = _sizes(path, shape, options)
     turned = orientation(header, sizes)
@@ -112,6 +115,20 @@ def _volume(path: ImageFile, stream: Any, options: DecodeOptions) -> _Volume:
         slope=float(header["scl_slope"]),
         intercept=float(header["scl_inter"]),
     )
+
+
+def _check_header(path: ImageFile, header: Any, *, second: bool) -> None:
+    if second and header["eol_check"].tolist() not in _SOUND_ENDS:
+        shown = "one that was copied as text: the ends of lines in its magic number are changed"
+        raise damaged(path, "NIfTI", shown=shown)
+    least = _HEADER_BYTES[second]
+    if not header["vox_offset"] >= least:  # NaN as well
+        raise refusal(
+            path,
+            must=f"begin its voxels at byte {least} or later",
+            got="a vox_offset inside its header",
+            do=f"Write {least} into vox_offset if the voxels are there.",
+        )
 
 
 def _sizes(path: ImageFile, shape: tuple[int, ...], options: DecodeOptions) -> Sizes:

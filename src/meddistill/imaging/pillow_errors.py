@@ -7,12 +7,11 @@ from typing import BinaryIO, Final
 from PIL import Image, UnidentifiedImageError
 
 from meddistill.errors import ImageError
-from meddistill.imaging.damage import damaged, picture_damage, tiff_directory
+from meddistill.imaging.damage import TIFF_STARTS, damaged, picture_damage, tiff_directory
 from meddistill.imaging.file_part import ImageFile
 from meddistill.imaging.refusal import refusal, too_much_memory, unread
 
 _KIND: Final = "PNG, JPEG, TIFF or BMP"
-_TIFF: Final = (b"II", b"MM")
 _BITS, _SAMPLES, _FORMAT = 258, 277, 339
 _FORMATS: Final = {1: "unsigned", 2: "signed", 3: "float"}
 
@@ -43,7 +42,7 @@ def _refuse(path: ImageFile, file: BinaryIO, error: Exception) -> None:
     if shown is not None:
         raise damaged(path, _KIND, shown=shown) from None
     file.seek(0)
-    samples = _tiff_samples(file) if file.read(2) in _TIFF else None
+    samples = _tiff_samples(file) if file.read(4) in TIFF_STARTS else None
     if samples is not None or isinstance(error, UnidentifiedImageError):
         raise refusal(
             path,

@@ -6,7 +6,7 @@ import zlib
 from typing import Literal
 
 from meddistill.errors import ImageError
-from meddistill.imaging.damage import damaged
+from meddistill.imaging.damage import TIFF_STARTS, damaged
 from meddistill.imaging.file_part import ImageFile
 from meddistill.imaging.refusal import refusal, unread
 
@@ -15,7 +15,6 @@ READABLE = "PNG, JPEG, TIFF, BMP, DICOM and NIfTI can be read."
 
 _HEAD = 544  # a NIfTI-2 header and the DICOM preamble both fit
 _PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM")
-_TIFFS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 # The first element of a DICOM data set written without preamble: group 0002 or 0008 in little endian.
 _BARE_DICOM = tuple(
     group + b"\0" + element + b"\0"
@@ -44,7 +43,7 @@ def sniff(path: ImageFile) -> Kind:
 def _kind(head: bytes) -> Kind | None:
     if head[128:132] == b"DICM":
         return "dicom"
-    if head.startswith(_TIFFS):
+    if head.startswith(TIFF_STARTS):
         return "tiff"
     if head.startswith(_PICTURES):
         return "picture"

@@ -10,6 +10,7 @@ from meddistill.data.samples import name_rows
 from meddistill.evaluation.config import SuiteConfig
 from meddistill.evaluation.tables import SuiteTables
 from meddistill.features.reader import FeatureStore
+from meddistill.imaging.options import RULES_VERSION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,11 @@ def judged_on_learnt(stores: Mapping[str, Path], suite: SuiteConfig, tables: Sui
     refused, reported = [], []
     for model, store in stores.items():
         known = FeatureStore.open(store)
+        if known.manifest.settings.decode.get("rules") != RULES_VERSION:
+            reported.append(
+                f"`{model}` learnt from images that an earlier version read by other rules; whether tested "
+                "ones are among them is not known"
+            )
         for task in suite.tasks:
             part = tables.parts(task)[task.tested_role()]
             found = np.flatnonzero(known.image_rows(part.keys) >= 0)

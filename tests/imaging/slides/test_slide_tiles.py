@@ -146,5 +146,5 @@ def test_a_truncated_slide_is_refused(tmp_path: Path) -> None:
     place = broken.find((8).to_bytes(4, "little") + (8 + 64 * 64 * 3).to_bytes(4, "little"))
     broken[place : place + 4] = (2**31 - 2).to_bytes(4, "little")
     (tmp_path / "b.tif").write_bytes(bytes(broken))
-    with pytest.raises(ImageError, match="damaged"):
+    with pytest.raises(ImageError, match="whole TIFF file; got one that ends before its pixels"):
         list(tiles_of(tmp_path / "b.tif", TileOptions(size=32, mpp=0.25, tissue=0)))

@@ -7,7 +7,8 @@ from typing import Any, Final, Self
 import numpy as np
 from PIL import Image
 
-from meddistill.errors import MissingExtra
+from meddistill.errors import ImageError, MissingExtra
+from meddistill.imaging.damage import TIFF_STARTS, damaged, picture_damage
 from meddistill.imaging.intensity import Bytes
 from meddistill.imaging.refusal import refusal
 
@@ -76,9 +77,7 @@ class Slide:
         except Exception as error:  # OpenSlideError; the library is not there to name it
             if type(error).__name__ != "OpenSlideError":
                 raise
-            raise refusal(
-                self.path, must="be a whole slide", got="a damaged one", do="Copy the file again."
-            ) from error
+            raise _unread(self.path, error) from error
         ground = Image.new("RGBA", region.size, _WHITE)
         ground.alpha_composite(region)
         picture = ground.convert("RGB")
@@ -99,9 +98,19 @@ def _opened(path: Path) -> Any:
     try:
         return openslide.OpenSlide(path)
     except openslide.OpenSlideError as error:
-        raise refusal(
-            path,
-            must="be a slide that OpenSlide reads (.svs, .ndpi, .mrxs, tiled .tif, DICOM and others)",
-            got="a damaged one, or another kind",
-            do="Convert it, or copy it again.",
-        ) from error
+        raise _unread(path, error) from error
+
+
+def _unread(path: Path, error: Exception) -> ImageError:
+    """What the file shows of itself, else OpenSlide's own words; it has none for a file of another kind."""
+    with path.open("rb") as file:
+        shown = picture_damage(file) if file.read(4).startswith(TIFF_STARTS) else None
+    if shown is not None:
+        return damaged(path, "TIFF", shown=shown)
+    words = " ".join(str(error).split())
+    return refusal(
+        path,
+        must="be a slide that OpenSlide reads (.svs, .ndpi, .mrxs, tiled .tif, DICOM and others)",
+        got=words if type(error).__name__ == "OpenSlideError" else "another kind",
+        do="Convert it to a tiled TIFF.",
+    )
