@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
+from pydicom.uid import RLELossless
 
 from dicom_files import PLANTED, dataset, write
 from meddistill.errors import ImageError
@@ -35,6 +36,12 @@ def _nifti(folder: Path, suffix: str) -> Path:
     return folder / f"whole.{suffix}"
 
 
+def _compressed(folder: Path) -> Path:
+    made = dataset(PIXELS, WindowCenter=2000, WindowWidth=4000)
+    made.compress(RLELossless)
+    return write(folder, made)
+
+
 WHOLE: dict[str, Callable[[Path], Path]] = {
     "png": lambda folder: _picture(folder, "png"),
     "jpeg": lambda folder: _picture(folder, "jpg"),
@@ -42,6 +49,7 @@ WHOLE: dict[str, Callable[[Path], Path]] = {
     "tiff_lzw": lambda folder: _picture(folder, "tif", compression="tiff_lzw"),
     "bmp": lambda folder: _picture(folder, "bmp"),
     "dicom": lambda folder: write(folder, dataset(PIXELS, WindowCenter=2000, WindowWidth=4000)),
+    "dicom_run_lengths": lambda folder: _compressed(folder),
     "nifti": lambda folder: _nifti(folder, "nii"),
     "nifti_gz": lambda folder: _nifti(folder, "nii.gz"),
 }
@@ -55,7 +63,7 @@ def test_truncated(tmp_path: Path, kind: str, share: float) -> None:
     middle = 2 if kind.startswith("nifti") else None  # needs most of the file
     assert decode(ImageRef(path)).shape == (64, 64, 3)
     path.write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(ImageError, match=r"must (be a whole|hold)"):
+    with pytest.raises(ImageError, match=r"must be a whole .* got one .* Copy the file again"):
         decode(ImageRef(path, slice=middle and 3))
 
 
@@ -75,6 +83,59 @@ def test_any_flipped_bytes_give_a_picture_or_one_clear_error(tmp_path: Path, kin
             continue
         assert shown.dtype == np.uint8
         assert shown.shape[2] == 3
+
+
+def _patch(path: Path, place: int, content: bytes) -> Path:
+    whole = bytearray(path.read_bytes())
+    whole[place : place + len(content)] = content
+    path.write_bytes(whole)
+    return path
+
+
+def _odd(folder: Path, name: str) -> Path:
+    """A whole file of a kind that nobody here reads, or a damaged one of its whole length."""
+    if name == "chunk":
+        path = _picture(folder, "png")
+        return _patch(path, path.read_bytes().index(b"IDAT") + 40, b"\0\0\0\0")
+    if name == "JPEG of 12 bits":
+        path = _picture(folder, "jpg")
+        return _patch(path, path.read_bytes().index(b"\xff\xc0") + 4, b"\x0c")
+    if name == "gzip block":
+        path = folder / "a.nii.gz"
+        path.write_bytes(gzip.compress(_nifti(folder, "nii").read_bytes(), mtime=0))
+        return _patch(path, 10, b"\xff\xff\xff\xff")  # no kind of block begins so
+    if name == "ends of lines":
+        path = folder / "two.nii"
+        nibabel.save(nibabel.Nifti2Image(np.stack([PIXELS] * 4, axis=2), np.eye(4)), path)
+        return _patch(path, 8, b"\n\n\x1a\n")
+    if name == "vox_offset":
+        return _patch(_nifti(folder, "nii"), 108, struct.pack("<f", 0))
+    made = dataset(PIXELS)
+    made.compress(RLELossless)
+    path = write(folder, made)
+    if name == "item":
+        return _patch(path, path.read_bytes().rindex(b"\xfe\xff\xdd\xe0"), b"\1\2\3\4")
+    return _patch(path, path.read_bytes().rindex(b"\xfe\xff\x00\xe0") + 8, b"\xff\xff\xff\xff")
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "damaged"),
+    [
+        ("chunk", "chunk whose checksum differs", True),
+        ("JPEG of 12 bits", "PNG", False),
+        ("gzip block", "compressed data are broken or end early", True),
+        ("ends of lines", "copied as text", True),
+        ("vox_offset", "byte 352 or later", False),
+        ("item", "no row of items", True),
+        ("run lengths", "does not begin as one", True),
+    ],
+)
+def test_damage_is_said_where_it_is_shown_and_nowhere_else(
+    tmp_path: Path, name: str, message: str, *, damaged: bool
+) -> None:
+    with pytest.raises(ImageError, match=message) as caught:
+        decode(ImageRef(_odd(tmp_path, name), slice=3 if name == "gzip block" else None))
+    assert ("must be a whole" in str(caught.value)) == damaged
 
 
 def _case(folder: Path, name: str) -> Path:
@@ -140,10 +201,10 @@ def _png_bomb(path: Path, side: int) -> None:
     )
 
 
-@pytest.mark.parametrize(("side", "most"), [(11_000, "100,000,000"), (100_000, "178,956,970")])
-def test_picture_bomb(tmp_path: Path, side: int, most: str) -> None:
+@pytest.mark.parametrize("side", [11_000, 100_000])
+def test_picture_bomb(tmp_path: Path, side: int) -> None:
     _png_bomb(tmp_path / "bomb.png", side)
-    with pytest.raises(ImageError, match=f"must have at most {most} pixels"):
+    with pytest.raises(ImageError, match="must have at most 100,000,000 pixels"):
         decode(ImageRef(tmp_path / "bomb.png"))
 
 

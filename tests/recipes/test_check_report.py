@@ -1,10 +1,13 @@
 """`meddistill check`: every mistake at once, nothing run, and what a run would cost."""
 
+import csv
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import recipe_data
 from meddistill.cli import main
@@ -159,6 +162,18 @@ def test_a_good_recipe_gives_teachers_licence_disk_and_time(
     assert float(re.search(r"Feature store: ([\d.]+) MB; free on disk: ([\d,.]+) GB", out)[1]) > 0
     assert re.search(r"extraction \d+ s, training \d+ s", out)
     assert hashes(tmp_path) == before, "a check writes nothing"
+
+
+def test_flat_pictures_are_counted_by_row(
+    own_world: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with (own_world.parent / "data" / "pairs.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "train"]
+    deep = np.arange(3000, 3400, dtype=np.uint16).reshape(20, 20)
+    Image.fromarray(deep).save(own_world.parent / "data" / rows[1]["image"])
+    code, out, _ = _check(own_world, capsys, "--set", "data.train.decode.window=[40, 400]")
+    assert code == 0
+    assert re.search(r"Training table: .*at most 3 greys.*: 1 row \(row \d+\)", out)
 
 
 def test_the_estimated_store_is_about_as_large_as_the_real_one(

@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dicom_files import dataset, write
 from meddistill.cli.bundles import split_labels
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 220, 30), "blue": (30, 30, 220)}
+WINDOW = {"WindowCenter": 30, "WindowWidth": 100}
 Say = Callable[..., tuple[int, str, str]]
 
 
@@ -64,6 +66,22 @@ def test_skipped_images_are_told(say: Say, bundle_folder: Path, images: list[str
     code, out, err = say(*command, "--on-error", "skip")
     assert (code, len(out.splitlines())) == (0, 3)
     assert err.startswith("Skipped: `missing.png` must exist")
+
+
+def test_flat_pictures_are_told_and_change_nothing_else(
+    say: Say, bundle_folder: Path, images: list[str], tmp_path: Path
+) -> None:
+    flat = tmp_path / "flat.dcm"
+    # A brain's window on values far above it, as of a detail that holds bone alone.
+    write(tmp_path, dataset(np.arange(3000, 3400, dtype=np.uint16).reshape(20, 20), **WINDOW), flat.name)
+    labels = ("--labels", "red, blue")
+    quiet, told = (say("classify", bundle_folder, *names, *labels) for names in (images, [*images, flat]))
+    assert quiet[2] == ""
+    assert (told[0], told[1].splitlines()[:3]) == (0, quiet[1].splitlines())
+    assert "1 image shows" in told[2]
+    assert str(flat) in told[2]
+    code, _, err = say("embed", bundle_folder, flat, *images)
+    assert (code, err) == (0, told[2])
 
 
 def test_embed_to_stdout_and_to_a_file(

@@ -12,7 +12,7 @@ from meddistill.imaging.refusal import refusal
 
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _JPEG_START: Final = b"\xff\xd8\xff"
-_JPEG_END: Final = b"\xff\xd9"
+JPEG_END: Final = b"\xff\xd9"
 _STEP: Final = 1 << 20
 _MOST_INFLATED: Final = 1 << 30
 _MOST_PAGES: Final = 1000
@@ -74,7 +74,7 @@ def _png_damage(file: BinaryIO) -> str | None:
 def _jpeg_damage(file: BinaryIO) -> str | None:
     overlap = b""
     while block := file.read(_STEP):
-        if _JPEG_END in overlap + block:
+        if JPEG_END in overlap + block:
             return None
         overlap = block[-1:]
     return "one without an end marker"
@@ -112,10 +112,3 @@ def _tiff_damage(file: BinaryIO) -> str | None:
     except Exception:  # whatever Pillow meets in a directory: nothing about lengths was shown
         return "one that ends inside its header" if size < counted + 6 else None
     return None
-
-
-def stream_damage(frame: bytes, *, start: tuple[bytes, ...]) -> str | None:
-    """What is shown of one JPEG, JPEG-LS or JPEG 2000 stream inside another file."""
-    if not frame.startswith(start):
-        return "one whose compressed frame does not begin as one"
-    return None if _JPEG_END in frame else "one whose compressed frame ends early"  # data never hold a marker

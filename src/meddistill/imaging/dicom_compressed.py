@@ -16,9 +16,9 @@ from pydicom.uid import (
 )
 
 from meddistill.errors import ImageError
-from meddistill.imaging.damage import damaged, file_size, stream_damage
+from meddistill.imaging.damage import JPEG_END, damaged, file_size
 from meddistill.imaging.dicom_header import PixelLayout
-from meddistill.imaging.dicom_pixels import PixelElement, own_bits
+from meddistill.imaging.dicom_pixels import UNDEFINED, PixelElement, own_bits
 from meddistill.imaging.file_part import ImageFile
 from meddistill.imaging.intensity import Grey
 from meddistill.imaging.refusal import refusal
@@ -50,17 +50,20 @@ def compressed_frame(
             got="fewer or more",
             do=_ELSEWHERE,
         ) from None
-    damage = _stream_damage(syntax, frame)
-    if damage is not None and is_cut:
-        raise damaged(path, "DICOM", shown=damage)
+    if not _begins_well(syntax, frame):
+        raise damaged(path, "DICOM", shown="one whose compressed frame does not begin as one")
+    # Within the data of such a stream its end marker cannot stand.
+    has_end = syntax == RLELossless or JPEG_END in frame
+    if is_cut and not has_end:  # some decoders fill in what is missing
+        raise damaged(path, "DICOM", shown="one that ends inside its pixels")
     try:
         return _decoded(decoder, frame, element, layout)
     except RuntimeError:  # pydicom's sum of what its plug-ins raised
         missing = _plugin(syntax, default="")
         if is_cut:
             raise damaged(path, "DICOM", shown="one that ends inside its pixels") from None
-        if damage is not None and not missing:
-            raise damaged(path, "DICOM", shown=damage) from None
+        if not has_end and not missing:
+            raise damaged(path, "DICOM", shown="one whose compressed frame has no end marker") from None
         do = f"Try: pip install {missing}. Or save its frames as images." if missing else _ELSEWHERE
         raise _undecodable(path, syntax, do) from None
 
@@ -89,7 +92,8 @@ def _decoded(decoder: Decoder, frame: bytes, element: PixelElement, layout: Pixe
 def _is_cut(path: ImageFile, file: BinaryIO, element: PixelElement) -> bool:
     """Whether the file ends inside the items of its pixels; ImageError where another thing lies there."""
     size, place = file_size(file), element.start
-    while place + 8 <= size:
+    end = size if element.length == UNDEFINED else element.start + element.length
+    while place + 8 <= min(size, end):
         file.seek(place)
         tag, length = struct.unpack("<4sL", file.read(8))
         if tag == _DELIMITER:
@@ -97,20 +101,19 @@ def _is_cut(path: ImageFile, file: BinaryIO, element: PixelElement) -> bool:
         if tag != _ITEM:
             raise damaged(path, "DICOM", shown="one whose compressed pixels are no row of items")
         place += 8 + length
-    return place > size or element.length > size
+    return place > size or element.length == UNDEFINED
 
 
-def _stream_damage(syntax: UID, frame: bytes) -> str | None:
+def _begins_well(syntax: UID, frame: bytes) -> bool:
+    """Whether a compressed frame begins with the magic number or the header of its kind."""
     if syntax in JPEG2000TransferSyntaxes:
-        return stream_damage(frame, start=_JPEG_2000)
+        return frame.startswith(_JPEG_2000)
     if syntax in {*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes}:
-        return stream_damage(frame, start=_JPEG)
+        return frame.startswith(_JPEG)
     if syntax == RLELossless:
-        segments = struct.unpack("<16L", frame[:64].ljust(64, b"\0"))
-        starts = segments[1 : 1 + segments[0]]
-        if not 1 <= segments[0] <= 15 or starts[0] != 64 or max(starts) >= len(frame):
-            return "one whose compressed frame does not begin as one"
-    return None
+        count, *starts = struct.unpack("<16L", frame[:64].ljust(64, b"\0"))
+        return 1 <= count <= len(starts) and starts[0] == 64 and max(starts[:count]) < len(frame)
+    return True
 
 
 def _decoder(path: ImageFile, syntax: UID) -> Decoder:

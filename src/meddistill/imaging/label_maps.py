@@ -52,7 +52,10 @@ def _picture(ref: ImageRef, options: DecodeOptions) -> NDArray[Any]:
     with path.open("rb") as file:
         if file.read(3) == _JPEG:
             raise refusal(path, must="keep labels exactly", got="a JPEG", do="Save it as PNG.")
-        with reading_picture(path, file), open_page(path, file, ref.frame, formats=_FORMATS) as image:
+        with (
+            reading_picture(path, file, options),
+            open_page(path, file, ref.frame, formats=_FORMATS) as image,
+        ):
             _check(path, image, options)
             tags = tiff_tags(image)
             image.load()

@@ -36,7 +36,7 @@ def decode_picture(path: file_part.ImageFile, frame: int | None, options: Decode
     not applied. `frame` selects a page of a TIFF, by default the first.
     """
     silence_libraries()
-    with path.open("rb") as file, reading_picture(path, file):
+    with path.open("rb") as file, reading_picture(path, file, options):
         with open_page(path, file, frame, formats=_FORMATS) as image:
             width, height = image.size
             if width * height > options.max_pixels:

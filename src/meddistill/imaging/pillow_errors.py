@@ -9,6 +9,7 @@ from PIL import Image, UnidentifiedImageError
 from meddistill.errors import ImageError
 from meddistill.imaging.damage import TIFF_STARTS, damaged, picture_damage, tiff_directory
 from meddistill.imaging.file_part import ImageFile
+from meddistill.imaging.options import DecodeOptions
 from meddistill.imaging.refusal import refusal, too_much_memory, unread
 
 _KIND: Final = "PNG, JPEG, TIFF or BMP"
@@ -17,16 +18,18 @@ _FORMATS: Final = {1: "unsigned", 2: "signed", 3: "float"}
 
 
 @contextmanager
-def reading_picture(path: ImageFile, file: BinaryIO) -> Iterator[None]:
+def reading_picture(path: ImageFile, file: BinaryIO, options: DecodeOptions) -> Iterator[None]:
     """Turn whatever reading raises into ImageError; damage is named where the file or Pillow shows it."""
     try:
         yield
     except ImageError:
         raise
     except Image.DecompressionBombError:
-        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         raise refusal(
-            path, must=f"have at most {most:,} pixels", got="more than Pillow opens", do="Scale it down."
+            path,
+            must=f"have at most {options.max_pixels:,} pixels",
+            got="more than Pillow opens",
+            do="Scale it down.",
         ) from None
     except MemoryError:
         raise too_much_memory(path) from None
