@@ -97,3 +97,9 @@ class NonFiniteError(MedDistillError):
 
 class ParityError(MedDistillError):
     """An exported model gives other numbers than the trained one; nothing was exported."""
+
+
+def one_line(error: BaseException, *, longest: int = 300) -> str:
+    """An exception's own words on one line, cut to `longest`; its class where it has none."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= longest else text[:longest] + "…"

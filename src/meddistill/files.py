@@ -17,6 +17,8 @@ SEAL: Final = "seal"
 _AGAIN: Final = "and give the same command again: what is finished is kept."
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _NO_ROOM: Final = (*_FULL, errno.EFBIG)
+# What CIFS and SMB shares, DrvFs and many FUSE mounts answer where a folder is to be made durable.
+_NOT_FOR_FOLDERS: Final = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.ENOSYS)
 # How Rust libraries, safetensors among them, quote the operating system.
 _QUOTED: Final = re.compile(r"\(os error (\d+)\)")
 
@@ -118,10 +120,13 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable."""
+    """Make renames in a folder durable, where its file system can do that for folders."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as refusal:
+        if refusal.errno not in _NOT_FOR_FOLDERS:
+            raise
     finally:
         os.close(descriptor)
 

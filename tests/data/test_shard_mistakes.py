@@ -125,9 +125,7 @@ def test_bad_shards_are_all_named(whole):
     third.write_bytes(gzip.compress(third.read_bytes()))
     lines = mistakes(second.parent, **ROLES)
     assert len(lines) == 2
-    assert lines[0].startswith(
-        "shard train-000.tar: the file must be a whole tar; got a damaged or truncated"
-    )
+    assert lines[0].startswith("shard train-000.tar: the file must be a whole tar; got one that is cut")
     assert lines[1].startswith("shard train-002.tar: the file must be a plain tar, for samples are read from")
     assert "got one packed with gzip. Unpack it" in lines[1]
 
@@ -148,7 +146,8 @@ def test_a_tar_that_was_cut_anywhere_is_found(whole):
     for end in _ends(content):
         shard.write_bytes(content[:end])
         (line,) = mistakes(shard, **ROLES)
-        assert "must be a whole tar" in line or "must end with a block of zeros" in line, end
+        shown = ("must be a whole tar", "must end with a block of zeros", "less than a header")
+        assert any(each in line for each in shown), end
 
 
 def test_a_damaged_header_is_not_taken_for_the_end(whole):
@@ -168,16 +167,6 @@ def test_two_tars_in_one_file_are_refused(whole):
     first.write_bytes(first.read_bytes() + second.read_bytes())
     (line,) = mistakes(first, **ROLES)
     assert "must be one tar; got something behind its end" in line
-
-
-def test_links_are_refused(tmp_path):
-    shard = write_shard(tmp_path / "s.tar", [sample(0)])
-    with tarfile.open(shard, "a") as tar:
-        link = tarfile.TarInfo("0001.png")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        tar.addfile(link)
-    (line,) = mistakes(shard, **ROLES)
-    assert "must hold plain files; got a link or a device, `0001.png`" in line
 
 
 def test_a_tar_without_samples_is_refused(tmp_path):

@@ -1,7 +1,5 @@
 """CSV, Parquet and `datasets` folders as columns of text; nothing is judged here but the file itself."""
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from meddistill.data.csv_text import MalformedError, Records, fitted, records_of, too_long
 from meddistill.data.shard_samples import ShardSamples
 from meddistill.errors import TableError
 
@@ -99,51 +98,31 @@ def _refuse_other_kinds(path: Path, head: bytes) -> None:
 
 def _read_csv(path: Path, wanted: Sequence[str]) -> RawTable:
     text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    # Not strict, a quotation mark that is never closed would swallow the rest of the file as one cell.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    records: list[list[str]] = []
-    lines: list[int] = []
-    line = 1
+    signs = "\t,;" if path.suffix.lower() == ".tsv" else ",;\t"
     try:
-        for record in reader:
-            if record:
-                records.append(record)
-                lines.append(line)
-            line = reader.line_num + 1
-    except csv.Error as error:
-        rule = f"be well-formed CSV; the record that begins on line {line} is not ({error})"
+        found = records_of(text, wanted, signs=signs)
+    except MalformedError as error:
+        rule = f"be well-formed CSV; the record that begins on line {error.line} is not ({error})"
         raise _refused(path, f"`table` must {rule}. Quote cells as a spreadsheet program does.") from None
-    if not records:
+    if not found.records:
         raise _refused(path, "`table` must have a header row; got no rows. Write the names of the columns.")
-    header = [name.strip() for name in records[0]]
+    header = [name.strip() for name in found.records[0]]
     _refuse_repeated(path, header, wanted)
-    return _from_records(header, records[1:], wanted, lines=lines[1:], delimiter=delimiter)
+    return _from_records(header, found, wanted)
 
 
-def _from_records(
-    header: Sequence[str],
-    records: Sequence[Sequence[str]],
-    wanted: Sequence[str],
-    *,
-    lines: Sequence[int],
-    delimiter: str,
-) -> RawTable:
-    width = len(header)
-    rule = f"must have {width} cells like the header"
-    do = f"Quote cells that hold `{'tab' if delimiter == chr(9) else delimiter}`"
+def _from_records(header: Sequence[str], found: Records, wanted: Sequence[str]) -> RawTable:
+    width, records = len(header), found.records[1:]
+    rows = [fitted(record, width) for record in records]
     broken = {
-        index: f"{rule}; got {len(record)}. {do}."
-        for index, record in enumerate(records)
-        if len(record) != width
+        index: too_long(records[index], width, found.sign) for index, row in enumerate(rows) if row is None
     }
     places = {name: header.index(name) for name in dict.fromkeys(wanted) if name in header}
     columns = {
-        name: tuple(record[place] if place < len(record) else "" for record in records)
-        for name, place in places.items()
+        name: tuple("" if row is None else row[place] for row in rows) for name, place in places.items()
     }
     return RawTable(
-        names=tuple(header), columns=columns, rows=len(records), lines=tuple(lines), broken=broken
+        names=tuple(header), columns=columns, rows=len(rows), lines=found.lines[1:], broken=broken
     )
 
 

@@ -6,10 +6,13 @@ import tarfile
 import tempfile
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from meddistill.data.shard_links import DEVICE, SPARSE, Link, ShardRefusedError, members, places_of, refused
+from meddistill.errors import one_line
+from meddistill.file_kinds import met
 
 FORMAT = b"1"
 SCHEMA = pa.schema(
@@ -19,11 +22,9 @@ SCHEMA = pa.schema(
 _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _META = re.compile(r"__.*__(\..*)?")
 _BLOCK = tarfile.BLOCKSIZE
+_MAGIC = slice(257, 262)
+_LABEL = b"V"  # the name of a volume, as GNU tar stores it
 _COPY = "Copy it again or pack it anew"
-
-
-class ShardRefusedError(Exception):
-    """A shard that cannot be read by offset; caught in this room, a line of a TableError."""
 
 
 def shard_index(path: Path, folder: Path | None) -> pa.Table:
@@ -32,11 +33,11 @@ def shard_index(path: Path, folder: Path | None) -> pa.Table:
     `key` is the path inside the tar up to the first dot of the file's name, `kind` what follows that dot, as
     the WebDataset format defines them; both are bytes, for a name need not be UTF-8. Ignored are folders,
     names without a dot, hidden files, and what lies in folders such as `__MACOSX`. Names of any length (PAX
-    and GNU) are read.
+    and GNU) are read; links to other files of the tar have the bytes of those.
 
     The index kept in `folder` belongs to the shard's path, size and times of change, and is made anew when
     one of them differs. Raises ShardRefusedError for a tar that is compressed, damaged, not closed, followed
-    by another one, or holds links or sparse files; OSError if it cannot be read.
+    by another one, or holds sparse files, devices or links that lead out of it; OSError if it cannot be read.
     """
     if folder is None:
         return _scan(path)
@@ -77,25 +78,42 @@ def _keep(table: pa.Table, place: Path) -> None:
 
 def _scan(path: Path) -> pa.Table:
     _refuse_packed(path)
-    keys, kinds, starts, sizes = [], [], [], []
+    keys: list[bytes] = []
+    kinds: list[bytes] = []
+    places: list[tuple[int, int]] = []
+    links: list[Link] = []
+    end = 0
     try:
-        with tarfile.open(path, "r:", errors="surrogateescape") as tar:
-            while (member := tar.next()) is not None:
-                cast(Any, tar).members.clear()  # or all of them stay in memory
-                named = None if member.isdir() else _split(member.name)
-                if named is None:
-                    continue
-                _refuse_unreadable(member)
-                keys.append(named[0].encode("utf-8", "surrogateescape"))
-                kinds.append(named[1].encode("utf-8", "surrogateescape"))
-                starts.append(member.offset_data)
-                sizes.append(member.size)
-            end = tar.offset
-    except tarfile.TarError:
-        rule = f"must be a whole tar; got a damaged or truncated one, after {len(keys):,} files. {_COPY}."
-        raise ShardRefusedError(rule) from None
+        for member, end in members(path):  # noqa: B007
+            named = None if member.isdir() or member.type == _LABEL else _split(member.name)
+            if named is None:
+                continue
+            if member.issym() or member.islnk():
+                links.append(Link(len(keys), member.name))
+            elif member.issparse() or not member.isreg():
+                raise refused(SPARSE if member.issparse() else DEVICE, member.name)
+            keys.append(named[0].encode("utf-8", "surrogateescape"))
+            kinds.append(named[1].encode("utf-8", "surrogateescape"))
+            places.append((member.offset_data, member.size))
+    except tarfile.TarError as error:
+        raise _unreadable(path, error, files=len(keys)) from None
     _check_end(path, end, len(keys))
+    for link, place in zip(links, places_of(path, links) if links else (), strict=True):
+        places[link.row] = place
+    starts, sizes = [start for start, _ in places], [size for _, size in places]
     return pa.table([keys, kinds, starts, sizes], schema=SCHEMA)
+
+
+def _unreadable(path: Path, error: tarfile.TarError, *, files: int) -> ShardRefusedError:
+    with path.open("rb") as file:
+        named = file.read(_BLOCK)[_MAGIC] == b"ustar"
+    if not (named or files):
+        size = path.stat().st_size
+        few = size < _BLOCK
+        found = met(path, otherwise=f"{size} bytes, less than a header", do=f"{_COPY}.") if few else met(path)
+        return ShardRefusedError(f"must be a tar; got {found}")
+    rule = f"must be a whole tar; got one that is cut or damaged after {files:,} files ({one_line(error)})"
+    return ShardRefusedError(f"{rule}. {_COPY}.")
 
 
 def _split(name: str) -> tuple[str, str] | None:
@@ -117,14 +135,6 @@ def _refuse_packed(path: Path) -> None:
             rule = "must be a plain tar, for samples are read from anywhere in it"
             msg = f"{rule}; got one packed with {name}. Unpack it to a .tar (images are compressed already)."
             raise ShardRefusedError(msg)
-
-
-def _refuse_unreadable(member: tarfile.TarInfo) -> None:
-    kind = "a sparse file" if member.issparse() else "a link or a device"
-    if member.issparse() or not member.isreg():
-        shown = member.name.encode("utf-8", "backslashreplace").decode()
-        msg = f"must hold plain files; got {kind}, `{shown}`. Pack it with `tar --dereference` or without it."
-        raise ShardRefusedError(msg)
 
 
 def _check_end(path: Path, end: int, files: int) -> None:

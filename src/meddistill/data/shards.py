@@ -11,10 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meddistill.data.raw_table import LIST_SEPARATOR, RawTable, as_text
-from meddistill.data.shard_index import ShardRefusedError, shard_index
+from meddistill.data.shard_index import shard_index
+from meddistill.data.shard_links import ShardRefusedError
 from meddistill.data.shard_samples import IMAGE, JSON, KEY, ShardSamples, gather
 from meddistill.data.threads import thread_map
 from meddistill.errors import TableError
+from meddistill.file_kinds import unreadable
 
 
 def read_shards(
@@ -70,7 +72,7 @@ def _indexed(table: Path, shards: Sequence[Path], folder: Path | None) -> list[p
         except ShardRefusedError as refused:
             return f"shard {shard.name}: the file {refused}"
         except OSError as error:
-            return f"shard {shard.name}: the file must be readable; got {type(error).__name__}. Mend it."
+            return f"shard {shard.name}: the file must be readable; got {unreadable(error)}"
 
     found = thread_map(of_one, shards)
     mistakes = [each for each in found if isinstance(each, str)]

@@ -82,11 +82,6 @@ def _joined(raw: RawTable, config: TableConfig, base: Path, wanted: Sequence[str
 
 
 def _check_columns(path: Path, raw: RawTable, named: Mapping[str, str]) -> None:
-    only = raw.names[0] if len(raw.names) == 1 else ""
-    for sign, what in ((";", "semicolons"), ("\t", "tabs")):
-        if sign in only and only not in named.values():
-            hint = "Save it with commas" + (", or name it .tsv." if sign == "\t" else ".")
-            raise TableError(str(path), [f"`table` must have commas between its columns; got {what}. {hint}"])
     mistakes = []
     for role, name in named.items():
         if name not in raw.names:

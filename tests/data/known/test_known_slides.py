@@ -256,7 +256,7 @@ def test_patch_camelyon_without_slides_and_damaged(tmp_path: Path) -> None:
     with pytest.raises(TableError, match=r"must hold an array `x`"):
         prepare("patch_camelyon", tmp_path / "in", tmp_path / "other")
     path.write_bytes(b"no HDF5")
-    with pytest.raises(TableError, match=r"must be HDF5"):
+    with pytest.raises(TableError, match=r"must be an HDF5 file.*got text"):
         prepare("patch_camelyon", tmp_path / "in", tmp_path / "other")
     path.unlink()
     with pytest.raises(ConfigError, match=r"split_valid_x\.h5; got"):

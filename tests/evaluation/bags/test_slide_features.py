@@ -1,5 +1,8 @@
 """Stored features of slides in the layouts of CLAM and TRIDENT, and files that are neither."""
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -35,7 +38,6 @@ def test_trident_and_its_batch_of_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("features", "words"),
     [
-        (FEATURES[0], r"\[patches, width\].*float32 \[3\]"),
         (np.zeros((2, 5, 3), np.float32), r"\[2, 5, 3\]"),
         (np.zeros((0, 3), np.float32), r"\[0, 3\]"),
         (np.ones((5, 3), np.int64), "int64"),
@@ -69,16 +71,87 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "coords.h5", "w") as file:
         file["features"], file["coords"] = FEATURES, np.zeros((4, 2), np.int64)
     for name, words in {
-        "text": "HDF5",
-        "group": "a link, a group, or numbers of another file",
-        "empty": "no such array",
-        "link": "a link, a group, or numbers of another file",
+        "text": "HDF5.*got text",
+        "group": "a group, a link or numbers of another file",
+        "empty": "holds nothing",
+        "link": "a group, a link or numbers of another file",
         "outside": "numbers of another file",
         "virtual": "numbers of another file",
         "coords": r"int64 \[4, 2\] for 5 patches",
     }.items():
         with pytest.raises(UserError, match=words):
             read_features(tmp_path / f"{name}.h5")
+
+
+@pytest.mark.parametrize("features", [FEATURES[0], FEATURES[:1], FEATURES[None, :1]])
+def test_a_vector_of_the_whole_slide_is_one_row_without_a_place(tmp_path: Path, features: np.ndarray) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["features"], file["coords"] = features, np.zeros((7, 2), np.int64)
+    found = read_features(tmp_path / "a.h5")
+    np.testing.assert_array_equal(found.features, FEATURES[:1])
+    assert found.coordinates is None
+
+
+def test_the_vector_of_a_slide_of_one_patch_keeps_its_place(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["features"], file["coords"] = FEATURES[0], np.full((1, 2), 5)
+    coordinates = read_features(tmp_path / "a.h5").coordinates
+    assert coordinates is not None
+    assert coordinates.tolist() == [[5, 5]]
+
+
+HOLD = "import h5py, sys\nf = h5py.File(sys.argv[1], 'a')\nprint('open', flush=True)\nsys.stdin.read()\n"
+
+
+def test_a_file_that_is_being_written_is_busy_and_the_remedies_help(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "a.h5"
+    write_features(path, FEATURES)
+    command = [sys.executable, "-c", HOLD, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        with pytest.raises(UserError, match="another process writes.*HDF5_USE_FILE_LOCKING=FALSE") as caught:
+            read_features(path)
+        assert "amaged" not in str(caught.value)
+        with h5py.File(path, "r", locking=False) as file:  # what the variable sets before h5py is loaded
+            np.testing.assert_array_equal(file["features"], FEATURES)
+    read_features(path)
+
+
+def test_a_file_that_a_dead_writer_left_open_is_told_so(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "open.h5", "w", libver="latest") as file:
+        file["features"] = FEATURES
+        file.flush()
+        shutil.copy(tmp_path / "open.h5", tmp_path / "a.h5")
+    with pytest.raises(UserError, match="left open.*h5clear"):
+        read_features(tmp_path / "a.h5")
+
+
+def test_damage_is_said_of_what_the_length_or_the_decoder_shows(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        noise = np.random.default_rng(1).normal(size=(2000, 3)).astype(np.float32)
+        file.create_dataset("features", data=noise, compression="gzip", chunks=(500, 3))
+    whole = (tmp_path / "a.h5").read_bytes()
+    (tmp_path / "a.h5").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=f"{len(whole) // 2} bytes that should have {len(whole)}"):
+        read_features(tmp_path / "a.h5")
+    flipped = bytearray(whole)
+    flipped[len(whole) * 3 // 4] ^= 0xFF
+    (tmp_path / "a.h5").write_bytes(flipped)
+    with pytest.raises(UserError, match="damaged contents"):
+        read_features(tmp_path / "a.h5")
+
+
+def test_a_packing_that_is_not_here_is_named(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        properties.set_chunk((5, 3))
+        properties.set_filter(32015, h5py.h5z.FLAG_OPTIONAL)  # zstd, a plug-in
+        space = h5py.h5s.create_simple((5, 3))
+        h5py.h5d.create(file.id, b"features", h5py.h5t.IEEE_F32LE, space, properties)
+    with pytest.raises(UserError, match="filter 32015.*gzip or unpacked") as caught:
+        read_features(tmp_path / "a.h5")
+    assert "amaged" not in str(caught.value)
 
 
 def test_a_file_is_named_by_its_bag_and_never_by_a_path(tmp_path: Path) -> None:

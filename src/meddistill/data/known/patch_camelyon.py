@@ -1,6 +1,5 @@
 """PatchCamelyon: patches of lymph nodes in HDF5 files, with or without metastasis in their centre."""
 
-import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,11 +7,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from meddistill.data.hdf5 import Hdf5RefusedError, hdf5_array, hdf5_file
 from meddistill.data.known import tasks
 from meddistill.data.known.arrays import Pixels, digest, write_pngs
 from meddistill.data.known.draft import Draft, DraftTable, Row, by_split
-from meddistill.data.known.source import Source
-from meddistill.errors import MissingExtra, TableError
+from meddistill.data.known.source import Source, read_rows
+from meddistill.errors import TableError
 
 _NAME: Final = "patch_camelyon"
 _DATASET: Final = ("PatchCamelyon", "Camelyon16")
@@ -102,26 +102,14 @@ def _split(
 def _array(path: Path, name: str) -> Iterator[Any]:
     """An array of an HDF5 file, read in parts; what lies in other files is refused."""
     try:
-        import h5py
-    except ImportError:
-        library, extra = "h5py", "train"
-        raise MissingExtra(library, extra) from None
-    try:
-        file = h5py.File(path, "r")
-    except OSError:
-        raise TableError(str(path), ["the file must be HDF5; got a damaged one. Copy it again."]) from None
-    with file:
-        link = file.get(name, getlink=True)
-        whole = isinstance(link, h5py.HardLink) and isinstance(file[name], h5py.Dataset)
-        if not whole or file[name].external or file[name].is_virtual:
-            raise TableError(str(path), [f"the file must hold an array `{name}`; it does not."])
-        yield file[name]
+        with hdf5_file(path) as file:
+            yield hdf5_array(file, name)
+    except Hdf5RefusedError as refused:
+        raise TableError(str(path), [f"the file {refused}"]) from None
 
 
 def _slides(source: Source, split: str) -> list[str]:
     path = source.first(f"camelyonpatch_level_2_split_{split}_meta.csv")
     if path is None:
         return []
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        records = list(csv.DictReader(file))
-    return [str(record.get("wsi") or "") for record in records]
+    return [row.get("wsi", "") for row in read_rows(path)]

@@ -1,13 +1,12 @@
 """The folder that a data set is read from: what must be there, and every file that is not."""
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from meddistill.data.csv_text import MalformedError, Records, fitted, records_of, too_long
 from meddistill.data.known.draft import Row
 from meddistill.errors import ConfigError, TableError
 from meddistill.progress import Progress, SilentProgress
@@ -103,27 +102,25 @@ def read_rows(path: Path) -> list[Row]:
         raise TableError(str(path), [rule]) from None
     tabs = path.suffix.lower() in {".tsv", ".txt"}
     # Tab-separated files of clinical data quote nothing; a lone quotation mark would swallow the rest.
-    quoting: Any = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
-    handle = io.StringIO(text, newline="")
-    reader = csv.reader(handle, delimiter="\t" if tabs else ",", quoting=quoting, strict=True)
     try:
-        return list(_records(path, reader))
-    except csv.Error as error:
-        raise TableError(str(path), [f"the table must be well-formed; it is not ({error})."]) from None
+        found = records_of(text, signs="\t" if tabs else ",", quoted=not tabs)
+    except MalformedError as error:
+        rule = f"the table must be well-formed; the record that begins on line {error.line} is not ({error})."
+        raise TableError(str(path), [f"{rule} Quote cells as a spreadsheet program does."]) from None
+    return list(_rows(path, found))
 
 
-def _records(path: Path, lines: Iterable[Sequence[str]]) -> Iterator[Row]:
+def _rows(path: Path, found: Records) -> Iterator[Row]:
     header: list[str] = []
     mistakes = []
-    for number, record in enumerate(lines):
+    for line, record in zip(found.lines, found.records, strict=True):
         if not header:
             # cBioPortal writes lines of explanation above its header.
-            header = [] if record and record[0].startswith("#") else [name.strip() for name in record]
-        elif len(record) == len(header):
-            yield {name: cell.strip() for name, cell in zip(header, record, strict=True)}
-        elif record:
-            rule = f"record {number + 1} must have {len(header)} cells like the header; got {len(record)}."
-            mistakes.append(rule)
+            header = [] if record[0].startswith("#") else [name.strip() for name in record]
+        elif (cells := fitted(record, len(header))) is not None:
+            yield {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+        else:
+            mistakes.append(f"line {line}: the row {too_long(record, len(header), found.sign)}")
     if mistakes:
         raise TableError(str(path), mistakes)
 

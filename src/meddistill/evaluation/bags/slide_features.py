@@ -1,6 +1,7 @@
 """Features of slides as CLAM and TRIDENT store them: one HDF5 file a slide.
 
-`features` is float16, float32 or float64 [n, d], in some TRIDENT files [1, n, d]; `coords` [n, 2], where
+`features` is float16, float32 or float64 [n, d], in some TRIDENT files [1, n, d]; of slide-level encoders [d]
+or [1, d], one vector beside the `coords` of all patches, which then say nothing of it. `coords` [n, 2], where
 present, are the upper left corners of the patches in pixels of level 0. CLAM writes `patch_size` and
 `patch_level` as attributes of `coords`, TRIDENT `patch_size`, `patch_size_level0`, `target_magnification`
 and others. Nothing in such a file is executed: plain arrays are read, links to other files refused.
@@ -13,7 +14,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from meddistill.errors import MissingExtra, UserError
+from meddistill.data.hdf5 import Hdf5RefusedError, hdf5_array, hdf5_file
+from meddistill.errors import UserError
 from meddistill.evaluation.predict import Floats
 
 _ATTRIBUTES: Final = ("patch_size", "patch_level", "patch_size_level0", "level0_magnification")
@@ -41,25 +43,20 @@ def read_features(path: Path) -> SlideFeatures:
     Raises
     ------
     UserError
-        For a file that is no HDF5, without patches, with other shapes than above, or with features that are
-        not finite; patches are named, counted from 1.
+        For a file that is no HDF5 or cannot be read, without patches, with other shapes than above, or with
+        features that are not finite; patches are named, counted from 1.
     MissingExtra
         Where h5py is not installed.
     """
     try:
-        import h5py
-    except ImportError:
-        library, extra = "h5py", "train"
-        raise MissingExtra(library, extra) from None
-    try:
-        with h5py.File(path, "r") as file:
-            features = _array(file, "features", path)
-            coordinates = _array(file, "coords", path) if "coords" in file else None
+        with hdf5_file(path) as file:
+            features = np.asarray(hdf5_array(file, "features"))
+            coordinates = np.asarray(hdf5_array(file, "coords")) if "coords" in file else None
             attributes = _attributes(file)
-    except OSError as error:
-        raise _refusal(path, "be an HDF5 file", "a damaged one, or another kind") from error
-    if features.ndim == 3 and len(features) == 1:
-        features = features[0]
+    except Hdf5RefusedError as refused:
+        msg = f"`{path}` {refused}"
+        raise UserError(msg) from refused
+    features = _matrix(features)
     if features.dtype.kind != "f" or features.ndim != 2 or 0 in features.shape:
         got = f"{features.dtype} {list(features.shape)}"
         raise _refusal(path, "hold `features` of floats [patches, width]", got)
@@ -69,15 +66,11 @@ def read_features(path: Path) -> SlideFeatures:
     return SlideFeatures(features=features.astype(np.float32), coordinates=coordinates, attributes=attributes)
 
 
-def _array(file: Any, name: str, path: Path) -> NDArray[Any]:
-    link = file.get(name, getlink=True)
-    # A link could lead to any other file of this machine.
-    whole = type(link).__name__ == "HardLink" and hasattr(file[name], "shape")
-    if not whole or file[name].external or file[name].is_virtual:
-        got = "no such array" if link is None else "a link, a group, or numbers of another file"
-        raise _refusal(path, f"hold an array `{name}`", got)
-    found: NDArray[Any] = np.asarray(file[name])
-    return found
+def _matrix(features: NDArray[Any]) -> NDArray[Any]:
+    """Without the axis of the slide that some versions of TRIDENT keep; one vector is one row."""
+    if features.ndim == 3 and len(features) == 1:
+        return features[0]
+    return features[None] if features.ndim == 1 else features
 
 
 def _attributes(file: Any) -> dict[str, float]:
@@ -99,9 +92,11 @@ def _check_finite(features: NDArray[Any], path: Path) -> None:
         raise _refusal(path, "hold finite `features`", f"NaN or infinity in patches {named}{more}")
 
 
-def _corners(coordinates: NDArray[Any], count: int, path: Path) -> NDArray[np.int64]:
+def _corners(coordinates: NDArray[Any], count: int, path: Path) -> NDArray[np.int64] | None:
     if coordinates.ndim == 3 and len(coordinates) == 1:
         coordinates = coordinates[0]
+    if count == 1 and coordinates.shape != (1, 2):
+        return None  # one vector of the slide beside the corners of all its patches
     if coordinates.shape != (count, 2) or coordinates.dtype.kind not in "iuf":
         got = f"{coordinates.dtype} {list(coordinates.shape)} for {count} patches"
         raise _refusal(path, "hold `coords` of numbers [patches, 2]", got)
@@ -109,5 +104,5 @@ def _corners(coordinates: NDArray[Any], count: int, path: Path) -> NDArray[np.in
 
 
 def _refusal(path: Path, rule: str, got: str) -> UserError:
-    msg = f"`{path}` must {rule}; got {got}. Make the features of this slide again."
+    msg = f"`{path}` must {rule}; got {got}. Compare with the files of other slides, or make it again."
     return UserError(msg)
