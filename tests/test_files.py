@@ -28,7 +28,7 @@ def test_folders_that_cannot_be_synced_are_written_to_all_the_same(tmp_path, mon
     assert (tmp_path / "x/a.json").read_bytes() == b"{}"
 
 
-@pytest.mark.parametrize(("number", "folders"), [(errno.EIO, True), (errno.EINVAL, False), (errno.EIO, False)])
+@pytest.mark.parametrize(("number", "folders"), [(errno.EIO, True), (errno.EINVAL, False)])
 def test_other_refusals_and_those_of_files_are_told(tmp_path, monkeypatch, number, folders):
     refusing(monkeypatch, number, folders=folders)
     with pytest.raises(UserError, match="must be writable"):

@@ -1,7 +1,6 @@
 """What an import made, and the lines of a recipe that trains from it."""
 
-import yaml
-
+from meddistill.core_yaml import dump_yaml
 from meddistill.errors import MOST_LINES
 from meddistill.features.importing.cards import entry_of
 from meddistill.features.importing.importer import Imported
@@ -21,7 +20,7 @@ def print_import(found: Imported) -> None:
     print(f"store: {store.path}")
     print(f"table: {table.path}")
     print("In a recipe:")
-    print(yaml.safe_dump(recipe_lines(found), sort_keys=False, allow_unicode=True), end="")
+    print(dump_yaml(recipe_lines(found)), end="")
 
 
 def recipe_lines(found: Imported) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Arrays of HDF5 files of other programs: nothing is followed out of the file, and each refusal has its cause."""
+"""Arrays of HDF5 files of other programs: nothing is followed out of the file; a refusal has its cause."""
 
 import re
 from collections.abc import Iterator
@@ -42,26 +42,28 @@ def hdf5_file(path: Path) -> Iterator[Any]:
         with h5py.File(path, "r") as file:
             yield file
     except OSError as error:
-        raise Hdf5RefusedError("be an HDF5 file that can be read", _why(path, error)) from error
+        rule = "be an HDF5 file that can be read"
+        raise Hdf5RefusedError(rule, _why(path, error)) from error
 
 
 def hdf5_array(file: Any, name: str) -> Any:
     """An array of an open file; raises Hdf5RefusedError for what lies elsewhere or is packed by a plug-in."""
     import h5py
 
+    rule = f"hold an array `{name}` that can be read"
     try:
         link = file.get(name, getlink=True)
         # A link could lead to any other file of this machine.
         found = file[name] if isinstance(link, h5py.HardLink) else None
     except (KeyError, RuntimeError) as error:
-        raise Hdf5RefusedError(f"hold an array `{name}` that can be read", _contents(error)) from error
+        raise Hdf5RefusedError(rule, _contents(error)) from error
     if link is None:
         held = ", ".join(sorted(file)[:8]) or "nothing"
         met_names = Met(f"a file that holds {held}", "Is it another program's?")
-        raise Hdf5RefusedError(f"hold an array `{name}`", met_names)
+        raise Hdf5RefusedError(rule, met_names)
     if not isinstance(found, h5py.Dataset) or found.external or found.is_virtual:
         elsewhere = Met("a group, a link or numbers of another file", "Store the numbers in the file itself.")
-        raise Hdf5RefusedError(f"hold an array `{name}`", elsewhere)
+        raise Hdf5RefusedError(rule, elsewhere)
     properties = found.id.get_create_plist()
     filters = [properties.get_filter(number)[0] for number in range(properties.get_nfilters())]
     absent = [str(each) for each in filters if not h5py.h5z.filter_avail(each)]
@@ -70,7 +72,7 @@ def hdf5_array(file: Any, name: str) -> Any:
             f"one packed by a plug-in of HDF5 that is not here (filter {', '.join(absent)})",
             "Store it with gzip or unpacked.",
         )
-        raise Hdf5RefusedError(f"hold an array `{name}` that can be unpacked", packed)
+        raise Hdf5RefusedError(rule, packed)
     return found
 
 

@@ -18,7 +18,7 @@ class AvailabilityConfig(BaseModel):
     is a reconstruction of it: teachers' cosines lie on different scales, so each is measured by its own.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
     column: str | None = Field(default=None, min_length=1)
     """Column of the training table with the ids of each row's teachers, separated by `|` or `;` (in Parquet
@@ -43,7 +43,7 @@ class AvailabilityConfig(BaseModel):
 class ExtractOptions(BaseModel):
     """How a feature store is made."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
     precision: Precision = "float16"
     """Of the stored numbers; int8 has one float32 scale a row (and view)."""

@@ -13,6 +13,8 @@ from pydantic import (
     model_validator,
 )
 
+from meddistill.core_yaml import is_true
+
 Tower = Literal["image", "text"]
 _BOTH: frozenset[Tower] = frozenset({"image", "text"})
 _IMAGE: frozenset[Tower] = frozenset({"image"})
@@ -110,7 +112,7 @@ class GradientDistillationOptions(TeacherScaleOptions):
     @model_validator(mode="before")
     @classmethod
     def _published_weight(cls, values: Any) -> Any:
-        published = isinstance(values, Mapping) and values.get("as_published") is True
+        published = isinstance(values, Mapping) and is_true(values.get("as_published")) is True
         return {"weight": PUBLISHED_GRADIENT_WEIGHT, **values} if published else values
 
 

@@ -5,8 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
+from meddistill.core_yaml import dump_yaml
 from meddistill.data.phantom.config import MODALITIES, Modality, PhantomConfig
 from meddistill.data.phantom.generate import generate
 from meddistill.data.phantom.prompts import finding_task, prompts, tasks, templates
@@ -50,7 +49,7 @@ def prepare_demo(folder: Path, config: PhantomConfig, *, progress: Progress) -> 
     packaged = files("meddistill.recipes")
     for name in ("demo.yaml", "demo_teacher.yaml"):
         write_changed(folder / name, (packaged / name).read_bytes())
-    suite = yaml.safe_dump(demo_suite(), sort_keys=False, width=110)
+    suite = dump_yaml(demo_suite())
     write_changed(folder / "suite.yaml", suite.encode())
     return DemoFolder(folder=folder, specialist=folder / "demo_teacher.yaml", student=folder / "demo.yaml")
 

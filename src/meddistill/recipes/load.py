@@ -6,8 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
+from meddistill.core_yaml import dump_yaml
 from meddistill.errors import ConfigError
 from meddistill.evaluation.config import SuiteConfig
 from meddistill.recipes.schema import Recipe
@@ -30,7 +29,7 @@ class LoadedRecipe:
     def as_yaml(self) -> str:
         """The recipe with every default written out."""
         content = self.recipe.model_dump(mode="json", exclude={"smoke"})
-        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+        return dump_yaml(content, width=100)
 
 
 def load_recipe(

@@ -1,15 +1,21 @@
 """A schema's mistakes in plain words, all of them, with a suggestion for a misspelt key."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from meddistill.core_yaml import QUOTE
 from meddistill.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
 _TAGS: Final = ("kind", "method")
+_TEXT: Final = ("string_type", "string_sub_type")
+_FORMS: Final = (*_TEXT, "list_type", "dict_type", "model_type", "tuple_type", "too_short")
+# What pydantic puts into a place to tell which of several types a value was tried as.
+_FORM_NAME: Final = re.compile(r"str|int|float|bool|none|[a-z-]+\[.*\]|[A-Z]\w*")
 
 
 def validated(model: type[Model], content: Mapping[str, Any], *, subject: str) -> Model:
@@ -19,30 +25,50 @@ def validated(model: type[Model], content: Mapping[str, Any], *, subject: str) -
     except ValidationError as error:
         known = _known_keys(model)
         details = [dict(detail) for detail in error.errors(include_url=False)]
-        places: list[Any] = [detail["loc"] for detail in details]
-        lines = [_line(detail, known, content) for detail in details if not _is_echo(detail, places)]
+        places = [_parts(detail["loc"], content) for detail in details]
+        placed = zip(details, places, strict=True)
+        kept = [each for each, place in placed if not _is_echo(each, place, places)]
+        texts = {_parts(each["loc"], content) for each in kept if each["type"] in _TEXT}
+        lines = [_line(each, known, content) for each in kept if not _is_other_form(each, content, texts)]
         raise ConfigError(subject, list(dict.fromkeys(lines))) from None
 
 
-def _is_echo(detail: Mapping[str, Any], places: Sequence[tuple[Any, ...]]) -> bool:
-    """Whether a list is too short only because its own items have mistakes."""
-    place = detail["loc"]
-    inside = any(other[: len(place)] == place and len(other) > len(place) for other in places)
-    return detail["type"] == "too_short" and inside
+def _is_echo(detail: Mapping[str, Any], place: Sequence[Any], places: Sequence[Sequence[Any]]) -> bool:
+    """Whether a value has the wrong form, or too few items, only because its own items have mistakes."""
+    inside = any(len(other) > len(place) and other[: len(place)] == place for other in places)
+    return detail["type"] in _FORMS and inside
+
+
+def _is_other_form(detail: Mapping[str, Any], content: Any, texts: Collection[Sequence[Any]]) -> bool:
+    """Whether one value that should be a text is refused again as the list that might stand there."""
+    return detail["type"] not in _TEXT and _parts(detail["loc"], content) in texts
 
 
 def _place(parts: Sequence[Any], content: Any) -> str:
-    """Dotted keys as the file has them; pydantic adds the `kind` or `method` that tells a union's members."""
+    """Dotted keys as the file has them."""
+    return ".".join(map(str, _parts(parts, content))) or "the recipe"
+
+
+def _parts(parts: Sequence[Any], content: Any) -> tuple[Any, ...]:
+    """The keys and numbers of a place; pydantic adds what tells apart the members of a union.
+
+    Those are a `kind` or `method`, and names of types where a value may have several forms.
+    """
     kept = []
     for part in parts:
-        if not _is_tag(part, content):
-            kept.append(str(part))
+        if not (_is_tag(part, content) or _is_form(part, content)):
+            kept.append(part)
             content = _inside(content, part)
-    return ".".join(kept) or "the recipe"
+    return tuple(kept)
 
 
 def _is_tag(part: Any, content: Any) -> bool:
     return isinstance(content, Mapping) and part not in content and part in map(content.get, _TAGS)
+
+
+def _is_form(part: Any, content: Any) -> bool:
+    there = isinstance(content, Mapping) and part in content
+    return not there and isinstance(part, str) and _FORM_NAME.fullmatch(part) is not None
 
 
 def _inside(content: Any, part: Any) -> Any:
@@ -75,7 +101,8 @@ def _line(detail: Mapping[str, Any], known: frozenset[str], content: Mapping[str
         return f"`{place}`: {ended}" if detail["loc"] else ended
     rule = rule if rule.startswith(("should", "must")) else f"must hold: {rule}"
     shown = f"; got {_short(found)}" if not isinstance(found, dict | list) and "; got " not in rule else ""
-    return f"`{place}` {rule.replace('should be', 'must be', 1).rstrip('.')}{shown}."
+    quote = f" {QUOTE}" if kind in _TEXT and not isinstance(found, dict | list) else ""
+    return f"`{place}` {rule.replace('should be', 'must be', 1).rstrip('.')}{shown}.{quote}"
 
 
 def _tag(place: Sequence[Any], content: Any) -> str | None:

@@ -1,28 +1,15 @@
 """YAML in, plain mappings out: duplicate keys refused, overrides and the smoke dial applied."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from meddistill.core_yaml import load_yaml
 from meddistill.errors import ConfigError
 
 Plain = dict[str, Any]
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader keeps the last of two equal keys in silence; here that is a mistake."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                problem = f"`{key}` must stand once in a mapping; found it again"
-                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
 
 
 def read_yaml(path: Path) -> Plain:
@@ -39,7 +26,7 @@ def read_yaml(path: Path) -> Plain:
         mistake = f"the file must be readable UTF-8 text; got {_refusal(error)}."
         raise ConfigError(str(path), [mistake]) from None
     try:
-        content = yaml.load(text, Loader=_StrictLoader)
+        content = load_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(str(path), [f"the file must be YAML; {_where(error)}"]) from None
     if not isinstance(content, dict):
@@ -73,7 +60,7 @@ def apply_overrides(content: Mapping[str, Any], assignments: Sequence[str]) -> P
             mistakes.append(f"`--set` must have the form key=value; got {assignment!r}.")
             continue
         try:
-            _assign(result, key.split("."), yaml.safe_load(value))
+            _assign(result, key.split("."), load_yaml(value))
         except (KeyError, IndexError, ValueError, TypeError, yaml.YAMLError):
             mistakes.append(f"`{key}` must name a place in the recipe; got {assignment!r}.")
     if mistakes:

@@ -6,9 +6,9 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Final, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from meddistill.core_yaml import dump_yaml, load_yaml
 from meddistill.errors import TeacherError
 from meddistill.licences import LicenceTerms
 from meddistill.teachers.card import Capability
@@ -81,14 +81,14 @@ class CatalogueEntry(BaseModel):
         content = self.config.model_dump(mode="json", exclude_defaults=True)
         first = {name: content[name] for name in ("model", "factory") if name in content}
         ordered = {"kind": self.config.kind} | first | content
-        return yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True)
+        return dump_yaml(ordered)
 
 
 @cache
 def catalogue() -> Mapping[str, CatalogueEntry]:
     """All entries by id, in the file's order."""
     text = files("meddistill.teachers").joinpath("catalogue.yaml").read_text(encoding="utf-8")
-    content = yaml.safe_load(text)
+    content = load_yaml(text)
     return MappingProxyType({key: CatalogueEntry.model_validate(value) for key, value in content.items()})
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
+from meddistill.core_yaml import bare_word_in
 from meddistill.data.datasets import DatasetName
 from meddistill.errors import LicenceError
 from meddistill.imaging.geometry import InputSpec
@@ -21,7 +22,7 @@ Tower = Literal["image", "text"]
 class _Teacher(BaseModel):
     """What every kind of teacher has."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
     licence: str | LicenceTerms | None = None
     """A known name, or terms; without it the licence is unknown, and the policies `permissive` and `research`
@@ -182,6 +183,18 @@ class PythonTeacher(_Teacher):
     """
     options: dict[str, JsonValue] = Field(default_factory=dict)
     """Keyword arguments of the function."""
+
+    @field_validator("options", mode="before")
+    @classmethod
+    def _no_bare_word(cls, value: object) -> object:
+        place = bare_word_in(value)
+        if place is not None:
+            msg = (
+                f"`options.{place}` must be true or false, or a text in quotation marks; got a bare yes, no, "
+                "on or off. Write which of them is meant."
+            )
+            raise ValueError(msg)
+        return value
 
 
 class PmcClipTeacher(_Teacher):

@@ -110,7 +110,7 @@ def test_a_file_that_is_being_written_is_busy_and_the_remedies_help(tmp_path: Pa
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
         assert writer.stdout is not None
         writer.stdout.readline()
-        with pytest.raises(UserError, match="another process writes.*HDF5_USE_FILE_LOCKING=FALSE") as caught:
+        with pytest.raises(UserError, match=r"another process writes.*HDF5_USE_FILE_LOCKING=FALSE") as caught:
             read_features(path)
         assert "amaged" not in str(caught.value)
         with h5py.File(path, "r", locking=False) as file:  # what the variable sets before h5py is loaded
@@ -123,7 +123,7 @@ def test_a_file_that_a_dead_writer_left_open_is_told_so(tmp_path: Path) -> None:
         file["features"] = FEATURES
         file.flush()
         shutil.copy(tmp_path / "open.h5", tmp_path / "a.h5")
-    with pytest.raises(UserError, match="left open.*h5clear"):
+    with pytest.raises(UserError, match=r"left open.*h5clear"):
         read_features(tmp_path / "a.h5")
 
 
@@ -149,7 +149,7 @@ def test_a_packing_that_is_not_here_is_named(tmp_path: Path) -> None:
         properties.set_filter(32015, h5py.h5z.FLAG_OPTIONAL)  # zstd, a plug-in
         space = h5py.h5s.create_simple((5, 3))
         h5py.h5d.create(file.id, b"features", h5py.h5t.IEEE_F32LE, space, properties)
-    with pytest.raises(UserError, match="filter 32015.*gzip or unpacked") as caught:
+    with pytest.raises(UserError, match=r"filter 32015.*gzip or unpacked") as caught:
         read_features(tmp_path / "a.h5")
     assert "amaged" not in str(caught.value)
 

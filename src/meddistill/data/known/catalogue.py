@@ -7,9 +7,9 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from meddistill.core_yaml import load_yaml
 from meddistill.data.datasets import DatasetName
 from meddistill.errors import ConfigError
 from meddistill.licences import LicenceTerms, resolve
@@ -68,7 +68,7 @@ class KnownSet(BaseModel):
 def known_sets() -> Mapping[str, KnownSet]:
     """All entries by key, in the file's order."""
     text = files("meddistill.data.known").joinpath("catalogue.yaml").read_text(encoding="utf-8")
-    content = yaml.safe_load(text)
+    content = load_yaml(text)
     return MappingProxyType({key: KnownSet(key=key, **value) for key, value in content.items()})
 
 

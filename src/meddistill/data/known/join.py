@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
+from meddistill.core_yaml import dump_yaml, load_yaml
 from meddistill.data.known.prepare import SUITE_FILE
 from meddistill.errors import ConfigError
 from meddistill.files import write_whole
@@ -30,7 +29,7 @@ def join(folders: Sequence[Path], out: Path) -> list[tuple[str, str]]:
     tables: dict[str, Any] = {}
     tasks: dict[str, Any] = {}
     for folder in folders:
-        suite = yaml.safe_load((folder / SUITE_FILE).read_text(encoding="utf-8"))
+        suite = load_yaml((folder / SUITE_FILE).read_text(encoding="utf-8"))
         for name, table in suite["tables"].items():
             _add(tables, name, _moved(table, folder, out), mistakes)
         for task in suite["tasks"]:
@@ -41,7 +40,7 @@ def join(folders: Sequence[Path], out: Path) -> list[tuple[str, str]]:
     if mistakes:
         raise ConfigError(_SUBJECT, mistakes)
     content = {"name": out.stem, "tables": tables, "tasks": list(tasks.values())}
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
+    text = dump_yaml(content)
     write_whole(out, text.encode())
     return [(name, task["kind"]) for name, task in tasks.items()]
 

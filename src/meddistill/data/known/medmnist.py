@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
+from meddistill.core_yaml import load_yaml
 from meddistill.data.known import tasks
 from meddistill.data.known.arrays import (
     UNREADABLE,
@@ -52,7 +52,7 @@ class _File:
 def flags() -> Mapping[str, Mapping[str, Any]]:
     """The two-dimensional sets: flag → modality, data sets and labels in the order of their numbers."""
     text = files("meddistill.data.known").joinpath("medmnist.yaml").read_text(encoding="utf-8")
-    content: Mapping[str, Mapping[str, Any]] = yaml.safe_load(text)
+    content: Mapping[str, Mapping[str, Any]] = load_yaml(text)
     return content
 
 

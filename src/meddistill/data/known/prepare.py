@@ -10,8 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
+from meddistill.core_yaml import dump_yaml
 from meddistill.data.known.catalogue import KnownSet, find_set
 from meddistill.data.known.draft import Draft, DraftTable, counts
 from meddistill.data.known.source import Source
@@ -148,4 +147,4 @@ def suite_text(draft: Draft, known: KnownSet, *, root: str) -> str:
     content = {"name": known.key, "tables": tables, "tasks": draft.tasks}
     head = [f"{known.name}. Licence: {known.licence}. {known.access}", *draft.notes]
     lines = "".join(f"# {' '.join(line.split())}\n" for line in head)
-    return lines + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
+    return lines + dump_yaml(content)

@@ -5,8 +5,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Final, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
+from meddistill.core_yaml import QUOTE, is_true
 from meddistill.evaluation.task_config import Strict, TaskConfig
 
 Number = TypeVar("Number", int, float)
@@ -56,7 +57,7 @@ class OperatingPoint(Strict):
     """The highest threshold at which at least this share of the positive rows is found."""
     specificity: Target | None = None
     """The lowest threshold at which at least this share of the negative rows is left alone."""
-    youden: Literal[True] | None = None
+    youden: Annotated[Literal[True], BeforeValidator(is_true)] | None = None
     """The threshold with the highest sensitivity + specificity - 1."""
 
     @model_validator(mode="after")
@@ -125,7 +126,13 @@ class ZeroShotConfig(_ClassConfig):
     @field_validator("classes", mode="before")
     @classmethod
     def _list_names_itself(cls, value: object) -> object:
-        return {str(each): str(each) for each in value} if isinstance(value, list) else value
+        if not isinstance(value, list):
+            return value
+        other = [each for each in value if isinstance(each, bool) or not isinstance(each, str | int | float)]
+        if other:
+            msg = f"`classes` must be texts; got {other[0]!r}. {QUOTE}"
+            raise ValueError(msg)
+        return {str(each): str(each) for each in value}
 
     @model_validator(mode="after")
     def _no_blank_prompt(self) -> "ZeroShotConfig":
