@@ -82,6 +82,11 @@ def _refusal_in(error: BaseException) -> OSError | None:
     return inner if isinstance(inner, OSError) else None
 
 
+def printable(text: str) -> str:
+    """A name with escapes for bytes that are no UTF-8, which Python holds as lone surrogates (PEP 383)."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def part_of(path: Path) -> Path:
     """Where the unfinished content of `path` is written."""
     return path.with_name(f".{path.name}.part")

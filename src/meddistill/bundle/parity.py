@@ -98,7 +98,7 @@ def check_parity(student: DualEncoder, folder: Path, *, samples: Samples) -> Par
 
 def _check_text(student: DualEncoder, folder: Path, captions: Sequence[str]) -> float:
     expected_ids = student.tokenise(captions).to(torch.int64)
-    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+    tokenizer = Tokenizer.from_buffer((folder / TOKENIZER).read_bytes())
     encoded = tokenizer.encode_batch([normalise_text(caption) for caption in captions])
     ids = np.array([each.ids for each in encoded], dtype=np.int64)
     if ids.shape != tuple(expected_ids.shape) or not np.array_equal(ids, expected_ids.numpy()):
@@ -154,7 +154,7 @@ def _some(captions: Sequence[str]) -> list[str]:
 def _session(path: Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
 
 
 def _run(session: Any, inputs: Array) -> Array:

@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 our mistake; 2 the user's mistake, one message and no trac
 nobody reads the output any more.
 """
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -66,6 +67,7 @@ def build_app() -> App:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    _print_any_name()
     app = build_app()
     tokens = list(sys.argv[1:] if arguments is None else arguments)
 
@@ -73,6 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         app(tokens, exit_on_error=False, print_error=False)
 
     return guarded(call, usage_error=CycloptsError)
+
+
+def _print_any_name() -> None:
+    """File names that are no UTF-8, as old archives have them, are printed with the escapes of JSON."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 __all__ = ["VERBS", "build_app", "main"]

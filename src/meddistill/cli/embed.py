@@ -71,7 +71,8 @@ def embed(
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         np.save(output, vectors)
-        listing.write_text(json.dumps([{kind: name} for kind, name in names], indent=1, ensure_ascii=False))
+        content = json.dumps([{kind: name} for kind, name in names], indent=1, ensure_ascii=False)
+        listing.write_bytes(content.encode("utf-8", "backslashreplace"))
     except OSError as error:
         mistake = f"`--output` must be a file that can be written; got {output}: {error.strerror or error}."
         raise ConfigError(subject="embed", mistakes=[mistake]) from None

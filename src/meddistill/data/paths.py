@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from meddistill.files import printable
+
 
 class PathRefusedError(Exception):
     """A path of a table that names no file inside the root; caught in this room, a line of a TableError."""
@@ -49,7 +51,7 @@ class ImageFolder:
 
 def shown(cell: str) -> str:
     """A cell as a message may show it: short, and printable whatever it holds."""
-    text = repr(cell.encode("utf-8", "backslashreplace").decode("utf-8"))
+    text = repr(printable(cell))
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from meddistill.data.arrow_files import mapped, parquet_file, why_not_parquet
 from meddistill.data.csv_text import MalformedError, Records, fitted, records_of, too_long
 from meddistill.data.shard_samples import ShardSamples
 from meddistill.errors import TableError
+from meddistill.file_kinds import Met, stand_in, unreadable
 
 _KINDS = "Save it as CSV (UTF-8), as Parquet, or with the `save_to_disk` of Hugging Face `datasets`."
 LIST_SEPARATOR = "|"
@@ -72,17 +73,26 @@ def read_raw(path: Path, wanted: Sequence[str], *, lists: Sequence[str] = ()) ->
             return _from_arrow(path, _joined(_read_parquet(path, wanted), lists), wanted)
         _refuse_other_kinds(path, head)
         return _read_csv(path, wanted)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise _refused(
-            path, f"`table` must be readable; got {type(error).__name__}. Check the path, or save it again."
-        ) from None
+    except OSError as error:
+        raise _refused(path, f"`table` must be readable; got {unreadable(error)}") from None
+    except (ValueError, pa.ArrowException) as error:
+        raise _refused(path, f"`table` must be readable; got {_why_not(path, error)}") from None
 
 
 def _refused(path: Path, mistake: str) -> TableError:
     return TableError(str(path), [mistake])
 
 
+def _why_not(path: Path, error: Exception) -> Met:
+    if path.is_dir():
+        return Met(f"{type(error).__name__} from a file of the folder", "Save the dataset again.")
+    return why_not_parquet(path, error)
+
+
 def _refuse_other_kinds(path: Path, head: bytes) -> None:
+    instead = stand_in(head, size=path.stat().st_size)
+    if head and instead is not None:
+        raise _refused(path, f"`table` must be the table itself; got {instead}")
     got = None
     if not head:
         got = "0 bytes"
@@ -134,7 +144,7 @@ def _refuse_repeated(path: Path, names: Sequence[str], wanted: Sequence[str]) ->
 
 
 def _read_parquet(path: Path, wanted: Sequence[str]) -> pa.Table:
-    file = pq.ParquetFile(path)
+    file = parquet_file(path)
     names = list(file.schema_arrow.names)
     _refuse_repeated(path, names, wanted)
     table = file.read(columns=[name for name in dict.fromkeys(wanted) if name in names])
@@ -159,9 +169,7 @@ def _read_datasets_folder(path: Path) -> pa.Table:
         raise _refused(path, "`table` must have rows; got a dataset without any. Add rows.")
     if any(Path(name).name != name or not name for name in files):
         raise _refused(path, "`state.json` must list files of its own folder. Save the dataset again.")
-    return pa.concat_tables(
-        [pa.ipc.open_stream(pa.memory_map(str(path / name))).read_all() for name in files]
-    )
+    return pa.concat_tables([pa.ipc.open_stream(mapped(path / name)).read_all() for name in files])
 
 
 def _entry(file: Path, key: str, *, needed: bool = True) -> list[Any]:

@@ -8,6 +8,7 @@ from meddistill.imaging import ImageFile, ImageRef, normalise_text
 
 _SELECTORS = ("frame", "axis", "slice")
 _LONGEST_NUMBER = 9
+_NAMES_A_FILE = ("image", "images.")
 
 
 class Row:
@@ -52,12 +53,14 @@ class Row:
         return self._raw.columns[self._named[role]][self.index]
 
     def _check_encoding(self, role: str) -> None:
-        if not self.readable(role):
+        # A file's name is the bytes that its disk has, whatever they mean.
+        if not self.readable(role) or role.startswith(_NAMES_A_FILE):
             return
         cell = self._stored(role)
-        damaged = None if cell.isascii() else next((c for c in cell if "\ud800" <= c <= "\udfff"), None)
-        if damaged is not None:
-            self.refuse(role, f"must be UTF-8; got byte 0x{ord(damaged) & 0xFF:02X}. Save the table as UTF-8")
+        other = None if cell.isascii() else next((c for c in cell if "\ud800" <= c <= "\udfff"), None)
+        if other is not None:
+            do = "Save the table as UTF-8" if self._raw.shards is None else "Pack it as UTF-8"
+            self.refuse(role, f"must be UTF-8; got byte 0x{ord(other) & 0xFF:02X}. {do}")
 
 
 class RowChecks:

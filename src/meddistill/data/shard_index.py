@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from meddistill.data.arrow_files import parquet_file
 from meddistill.data.shard_links import DEVICE, SPARSE, Link, ShardRefusedError, members, places_of, refused
 from meddistill.errors import one_line
 from meddistill.file_kinds import met
@@ -56,7 +57,7 @@ def shard_index(path: Path, folder: Path | None) -> pa.Table:
 
 def _kept(place: Path, meant: dict[bytes, bytes]) -> pa.Table | None:
     try:
-        table = pq.read_table(place)
+        table = parquet_file(place).read()
     except (OSError, ValueError, pa.ArrowException):
         return None
     known = (table.schema.metadata or {}).items() >= meant.items()

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from meddistill.files import printable
+
 _MOST_HOPS = 40  # as the kernel follows links
 _DEREFERENCE = "Pack it with `tar --dereference`, which stores the files themselves."
 
@@ -105,8 +107,7 @@ _CIRCLE = ("a link that leads in a circle", "Leave it out of the tar.")
 def refused(why: tuple[str, str], name: str) -> ShardRefusedError:
     """The refusal of a member by what it is and what helps."""
     what, do = why
-    shown = name.encode("utf-8", "backslashreplace").decode()
-    return ShardRefusedError(f"must hold plain files; got {what}, `{shown}`. {do}")
+    return ShardRefusedError(f"must hold plain files; got {what}, `{printable(name)}`. {do}")
 
 
 def _plain(name: str) -> str:

@@ -7,9 +7,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
+from meddistill.data.arrow_files import UNREADABLE, parquet_file, why_not_parquet
 from meddistill.errors import UserError
 from meddistill.evaluation.bags.predictions import BagPredictions
 from meddistill.evaluation.classification.label_predictions import LabelPredictions
@@ -57,13 +57,12 @@ def read_predictions(path: Path, *, fingerprint: str | None = None) -> Predictio
     if not path.is_file():
         return None
     try:
-        table = pq.read_table(path)
+        table = parquet_file(path).read()
         facts = json.loads(table.schema.metadata[_METADATA])
         if fingerprint is not None and facts["fingerprint"] != fingerprint:
             return None
         return _KINDS[facts["kind"]].from_table(table, facts)
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        msg = (
-            f"`{path}` must be predictions as evaluation wrote them; it is damaged. Delete it and try again."
-        )
+    except (*UNREADABLE, KeyError, TypeError) as error:
+        got = why_not_parquet(path, error).what
+        msg = f"`{path}` must be predictions as evaluation wrote them; got {got}. Delete it and try again."
         raise UserError(msg) from error

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from meddistill.data.arrow_files import parquet_file
 from meddistill.errors import StoreError
 from meddistill.features.files import commit, copy_of, part_of, storing, write_whole
 from meddistill.features.format import TABLES, Piece, StoreManifest, Table, repair_of
@@ -78,7 +79,7 @@ class Tables:
                 f"{repair_of(self._folder.parent)} restores it from its copy."
             )
             raise StoreError(msg)
-        return pq.read_table(path, memory_map=True)
+        return parquet_file(path).read()
 
 
 def append_segments(path: Path, manifest: StoreManifest, rows: DistinctRows) -> StoreManifest:
@@ -120,7 +121,8 @@ def _write(folder: Path, manifest: StoreManifest, table: Table, content: pa.Tabl
     try:
         with storing(path):
             folder.mkdir(parents=True, exist_ok=True)
-            pq.write_table(content, part, compression="zstd")
+            with part.open("wb") as file:
+                pq.write_table(content, file, compression="zstd")
         entry = commit(path)
     except BaseException:
         part.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from meddistill.errors import ConfigError
 from meddistill.features.files import MANIFEST
+from meddistill.files import printable
 from meddistill.recipes.baselines import BaselineConfig, StudentFolder
 from meddistill.recipes.mistakes import Mistakes
 from meddistill.recipes.run_folder import RunFolder
@@ -109,7 +110,7 @@ def _models_of(word: str) -> list[NamedModel]:
             rule = f"`{word}` must have no name before it: a list of models has names of its own."
             raise ConfigError(_SUBJECT, [rule])
         return list(_listed(Path(place)))
-    name = given or _name_of(place)
+    name = printable(given) if given else _name_of(place)
     if place.startswith(_PREFIXES):
         return [NamedModel(name=name, model=Listed(config=OpenClipTeacher(kind="open_clip", model=place)))]
     return [_in_folder(name, Path(place))]
@@ -164,7 +165,7 @@ def _split(word: str) -> tuple[str | None, str]:
 def _name_of(place: str) -> str:
     """The last part of a path or an id."""
     plain = place.partition(":")[2] if place.startswith(_PREFIXES) else place
-    return Path(plain).resolve().name
+    return printable(Path(plain).resolve().name)
 
 
 def _is_bundle(folder: Path) -> bool:

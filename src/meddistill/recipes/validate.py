@@ -24,7 +24,7 @@ def validated(model: type[Model], content: Mapping[str, Any], *, subject: str) -
         return model.model_validate(content)
     except ValidationError as error:
         known = _known_keys(model)
-        details = [dict(detail) for detail in error.errors(include_url=False)]
+        details: list[dict[str, Any]] = [dict(detail) for detail in error.errors(include_url=False)]
         places = [_parts(detail["loc"], content) for detail in details]
         placed = zip(details, places, strict=True)
         kept = [each for each, place in placed if not _is_echo(each, place, places)]

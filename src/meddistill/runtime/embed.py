@@ -115,7 +115,7 @@ class Embedder:
     def _tokenizer(self) -> Tokenizer:
         path = self.bundle.file(TOKENIZER)
         try:
-            return Tokenizer.from_file(str(path))
+            return Tokenizer.from_buffer(path.read_bytes())
         except Exception:  # the library raises a bare Exception
             raise self._damaged(TOKENIZER, "must be a tokenizer of the tokenizers library") from None
 
@@ -126,7 +126,7 @@ class Embedder:
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
         try:
-            return onnxruntime.InferenceSession(str(path), options, providers=list(self._providers))
+            return onnxruntime.InferenceSession(path.read_bytes(), options, providers=list(self._providers))
         except Exception as error:  # ONNX Runtime has an exception class a status code, with no common base
             raise self._damaged(name, f"must be loadable; got {type(error).__name__}") from error
 

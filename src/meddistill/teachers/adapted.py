@@ -12,13 +12,16 @@ from torch import nn
 
 from meddistill.errors import TeacherError
 from meddistill.imaging.geometry import InputSpec, Interpolation
+from meddistill.teachers.card import Capability
 
 
 @dataclass(frozen=True, kw_only=True)
 class Adapted:
     """A library's model behind the teacher protocols, and what the card must know of it.
 
-    `model` satisfies protocols of `teachers/protocols.py`; the fields are those of `TeacherCard`.
+    `model` satisfies protocols of `teachers/protocols.py`; the fields are those of `TeacherCard`. `optional`
+    are capabilities that the library may or may not have for this model: a trial tells, and one that fails is
+    left out of the card.
     """
 
     model: object
@@ -34,6 +37,7 @@ class Adapted:
     logit_scale: float | None = None
     logit_bias: float | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+    optional: frozenset[Capability] = frozenset()
 
 
 def version_of(distribution: str) -> str:

@@ -18,32 +18,40 @@ class FoldedAttention(nn.Module):
     """A `batch_first` MultiheadAttention whose self-attention works on contiguous rows.
 
     softmax(Q Kᵀ / √d + mask) V for each head, then the output projection, with the inner module's own
-    parameters. Calls that are not plain self-attention are left to the inner module.
+    parameters; the mask is a number for every pair of tokens, of all samples and heads or of each. Calls that
+    are not plain self-attention are left to the inner module, and so is every attribute that is asked for.
     """
 
     def __init__(self, inner: nn.MultiheadAttention) -> None:
         super().__init__()
         self.inner = inner
 
-    @property
-    def batch_first(self) -> bool:
-        """Read by open_clip's transformer blocks."""
-        return self.inner.batch_first
+    def __getattr__(self, name: str) -> Any:
+        """The inner module's own, for whoever reads its widths, its weights or `batch_first`."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("inner"), name)
 
     def forward(
         self,
         query: Float[Tensor, "batch tokens dim"],
         key: Float[Tensor, "batch keys dim"],
         value: Float[Tensor, "batch keys dim"],
-        *,
-        attn_mask: Float[Tensor, "tokens tokens"] | None = None,
-        **options: Any,  # what else MultiheadAttention takes is passed on as it is
+        *more: Any,  # what else MultiheadAttention takes is passed on as it is
+        attn_mask: Float[Tensor, "tokens tokens"] | Float[Tensor, "batch*heads tokens tokens"] | None = None,
+        **options: Any,
     ) -> tuple[Tensor, Tensor | None]:
         """Attention output [b, n, d] and None, as MultiheadAttention returns without `need_weights`."""
-        if query is not key or key is not value or options != {"need_weights": False}:
-            return self.inner(query, key, value, attn_mask=attn_mask, **options)
+        selfish = query is key and key is value and query.dim() == 3
+        # A mask of truth values means the opposite in the two functions.
+        added = attn_mask is None or attn_mask.is_floating_point()
+        if more or not (selfish and added) or options != {"need_weights": False}:
+            return self.inner(query, key, value, *more, attn_mask=attn_mask, **options)
         batch, tokens, width = query.shape
         heads = self.inner.num_heads
+        if attn_mask is not None and attn_mask.dim() == 3:
+            attn_mask = attn_mask.view(batch, heads, tokens, tokens)
         projected = F.linear(query, self.inner.in_proj_weight, self.inner.in_proj_bias)
         parts = projected.view(batch, tokens, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
         mask = None if attn_mask is None else attn_mask.to(parts.dtype)

@@ -1,15 +1,16 @@
 """A teacher at work: frozen for ever, fed with uint8 rasters, checked at every output."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Final, Self, final
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from meddistill.errors import MedDistillError, TeacherError
+from meddistill.errors import MedDistillError, TeacherError, one_line
 from meddistill.imaging.geometry import InputSpec
 from meddistill.teachers.card import Capability, TeacherCard
 from meddistill.teachers.protocols import (
@@ -35,8 +36,11 @@ class FrozenTeacher:
     lets any width pass.
     """
 
-    def __init__(self, model: object, *, card: TeacherCard) -> None:
+    def __init__(
+        self, model: object, *, card: TeacherCard, failed: Mapping[Capability, str] = MappingProxyType({})
+    ) -> None:
         self.card = card
+        self._failed = failed
         self.device = torch.device("cpu")
         self._model = model
         self._modules = _modules_of(model)
@@ -55,9 +59,12 @@ class FrozenTeacher:
         """Whether there is a model; of kind `stored` there is not."""
         return not getattr(self._model, "only_stored", False)
 
-    def with_card(self, card: TeacherCard) -> "FrozenTeacher":
-        """The same model under another card."""
-        return FrozenTeacher(self._model, card=card).to(self.device)
+    def with_card(
+        self, card: TeacherCard, *, failed: Mapping[Capability, str] | None = None
+    ) -> "FrozenTeacher":
+        """The same model under another card; `failed` says why capabilities are missing there."""
+        kept = self._failed if failed is None else failed
+        return FrozenTeacher(self._model, card=card, failed=kept).to(self.device)
 
     def trainable_copy(self) -> tuple[object, tuple[nn.Module, ...]] | None:
         """A copy of the model with its modules in float32 and with gradients; None where there is no module.
@@ -90,7 +97,7 @@ class FrozenTeacher:
         """
         model = self._model
         if not isinstance(model, ImageEmbedding):
-            raise TeacherError(_lacks(self.card, "image_embedding"))
+            raise TeacherError(self._without("image_embedding"))
         pixels = self.pixels(rasters)
         with self._forward("image embeddings"):
             output = model.embed_images(pixels)
@@ -108,7 +115,7 @@ class FrozenTeacher:
         """
         model = self._model
         if not isinstance(model, TextEmbedding):
-            raise TeacherError(_lacks(self.card, "text_embedding"))
+            raise TeacherError(self._without("text_embedding"))
         with self._forward("text embeddings"):
             output = model.embed_texts(texts)
         return self._checked(output, rows=len(texts), dim=self.card.text_dim, what="text embeddings")
@@ -122,8 +129,8 @@ class FrozenTeacher:
             If the teacher has no patch tokens, fails, or gives other shapes or numbers that are not finite.
         """
         model = self._model
-        if not isinstance(model, PatchTokens):
-            raise TeacherError(_lacks(self.card, "patch_tokens"))
+        if not isinstance(model, PatchTokens) or "patch_tokens" in self._failed:
+            raise TeacherError(self._without("patch_tokens"))
         pixels = self.pixels(rasters)
         with self._forward("patch tokens"):
             output = model.patch_tokens(pixels)
@@ -144,8 +151,8 @@ class FrozenTeacher:
             numbers that are not finite.
         """
         model = self._model
-        if not isinstance(model, TextTokens):
-            raise TeacherError(_lacks(self.card, "text_tokens"))
+        if not isinstance(model, TextTokens) or "text_tokens" in self._failed:
+            raise TeacherError(self._without("text_tokens"))
         with self._forward("text tokens"):
             output = model.text_tokens(texts)
         length, mask = output.mask.shape[-1], output.mask.to(self.device).clone()
@@ -182,6 +189,14 @@ class FrozenTeacher:
         # Divided before the mean is taken off, as `imaging.normalise` and the libraries do: same rounding.
         return cut.permute(0, 3, 1, 2).contiguous().float().div_(255).sub_(mean).div_(std)
 
+    def _without(self, capability: Capability) -> str:
+        has = ", ".join(sorted(self.card.capabilities)) or "none"
+        why = f" (tried: {self._failed[capability]})" if capability in self._failed else ""
+        return (
+            f"teacher {self.card.id!r} must have the capability {capability}; it has: {has}{why}. Choose "
+            "another teacher or drop what asks for it."
+        )
+
     def _margin(self, excess: int) -> int:
         """What is cut off before the centre: timm rounds half a pixel to even, transformers down."""
         return round(excess / 2) if self.card.kind == "timm" else excess // 2
@@ -201,7 +216,7 @@ class FrozenTeacher:
         except Exception as error:  # whatever the model's own code raises
             msg = (
                 f"{what} of teacher {self.card.id!r}: {self.card.kind} could not load or run it "
-                f"({type(error).__name__}: {_one_line(error)}). Mend the model, or look at these inputs."
+                f"({type(error).__name__}: {one_line(error)}). Mend the model, or look at these inputs."
             )
             raise TeacherError(msg) from error
 
@@ -264,19 +279,6 @@ def _check_rasters(rasters: Tensor, spec: InputSpec) -> None:
             f"of shape {tuple(rasters.shape)}. Rasterise with the geometry of the teacher's card."
         )
         raise ValueError(msg)
-
-
-def _lacks(card: TeacherCard, capability: Capability) -> str:
-    has = ", ".join(sorted(card.capabilities)) or "none"
-    return (
-        f"teacher {card.id!r} must have the capability {capability}; it has: {has}. Choose another teacher "
-        "or drop what asks for it."
-    )
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else text[:300] + "…"
 
 
 def _remedy(card: TeacherCard) -> str:

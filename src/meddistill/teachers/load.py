@@ -2,20 +2,23 @@
 
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
 import torch
+from torch import Tensor
 
-from meddistill.errors import MissingExtra, TeacherError
+from meddistill.errors import MissingExtra, TeacherError, one_line
 from meddistill.teachers.adapted import Adapted
-from meddistill.teachers.card import TeacherCard
+from meddistill.teachers.card import Capability, TeacherCard
 from meddistill.teachers.config import StoredTeacher, TeacherConfig
 from meddistill.teachers.frozen import FrozenTeacher
 from meddistill.teachers.protocols import capabilities_of
+from meddistill.teachers.sources import find_folder
 from meddistill.teachers.stored import load_stored
+from meddistill.weight_formats import pointers_in
 
 _ADAPTERS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -26,7 +29,7 @@ _ADAPTERS: Final[Mapping[str, str]] = MappingProxyType(
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _COMPARE: Final = "Compare its files with the model's page, and `kind` with the library that saved it."
 _REMEDY: Final[Mapping[str, str]] = MappingProxyType({"python": "Mend the factory or its `options`."})
-_TRIAL_TEXT: Final = "chest x-ray"
+_TRIAL_TEXTS: Final = ("chest x-ray", "a chest x-ray without a sign of pneumonia")
 
 
 def load_teacher(id: str, config: TeacherConfig, *, base: Path) -> FrozenTeacher:
@@ -63,7 +66,7 @@ def load_teacher(id: str, config: TeacherConfig, *, base: Path) -> FrozenTeacher
     except Exception as error:  # at the border of other libraries, each with its own exceptions
         msg = (
             f"teacher {id!r}: {config.kind} could not load or run it ({type(error).__name__}: "
-            f"{_one_line(error)}). {_REMEDY.get(config.kind, _COMPARE)}"
+            f"{one_line(error)}). {_pointers(config, base) or _REMEDY.get(config.kind, _COMPARE)}"
         )
         raise TeacherError(msg) from error
 
@@ -101,23 +104,56 @@ def _frozen(name: str, config: TeacherConfig, adapted: Adapted) -> FrozenTeacher
         options=adapted.options,
         parameters=adapted.parameters,
     )
-    return _tried(FrozenTeacher(adapted.model, card=card))
+    return _tried(FrozenTeacher(adapted.model, card=card), adapted.optional)
 
 
-def _tried(teacher: FrozenTeacher) -> FrozenTeacher:
-    """The teacher with the widths of its outputs on the card."""
-    card, dims = teacher.card, {}
-    if card.input is not None:
-        grey = torch.full((1, card.input.height, card.input.width, 3), 128, dtype=torch.uint8)
-        if "image_embedding" in card.capabilities:
-            dims["image_dim"] = teacher.image_embeddings(grey).shape[1]
-        if "patch_tokens" in card.capabilities:
-            dims["patch_dim"] = teacher.patch_tokens(grey).tokens.shape[2]
-    if "text_embedding" in card.capabilities:
-        dims["text_dim"] = teacher.text_embeddings([_TRIAL_TEXT]).shape[1]
-    return teacher.with_card(card.model_copy(update=dims))
+def _tried(teacher: FrozenTeacher, optional: frozenset[Capability]) -> FrozenTeacher:
+    """The teacher with the widths of its outputs on the card, without optional ones that it fails to give."""
+    card = teacher.card
+    dims: dict[str, int] = {}
+    failed: dict[Capability, str] = {}
+    for capability, trial in _TRIALS.items():
+        if capability not in card.capabilities:
+            continue
+        try:
+            dims |= trial(teacher)
+        except TeacherError as error:
+            if capability not in optional:
+                raise
+            failed[capability] = str(error)
+    left = card.capabilities - failed.keys()
+    return teacher.with_card(card.model_copy(update={**dims, "capabilities": left}), failed=failed)
 
 
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else text[:300] + "…"
+def _grey(teacher: FrozenTeacher) -> Tensor:
+    spec = teacher.card.input
+    size = (1, 1) if spec is None else (spec.height, spec.width)
+    return torch.full((1, *size, 3), 128, dtype=torch.uint8)
+
+
+def _try_text_tokens(teacher: FrozenTeacher) -> dict[str, int]:
+    teacher.text_tokens(_TRIAL_TEXTS)
+    return {}
+
+
+_TRIALS: Final[Mapping[Capability, Callable[[FrozenTeacher], dict[str, int]]]] = {
+    "image_embedding": lambda teacher: {"image_dim": teacher.image_embeddings(_grey(teacher)).shape[1]},
+    "patch_tokens": lambda teacher: {"patch_dim": teacher.patch_tokens(_grey(teacher)).tokens.shape[2]},
+    "text_embedding": lambda teacher: {"text_dim": teacher.text_embeddings(_TRIAL_TEXTS).shape[1]},
+    "text_tokens": _try_text_tokens,
+}
+
+
+def _pointers(config: TeacherConfig, base: Path) -> str:
+    """What helps where a folder was cloned without its large files; "" where it was not."""
+    named = getattr(config, "model", None)
+    try:
+        folder = find_folder(str(named), base=base, revision=None, local_only=True).folder if named else None
+    except TeacherError:
+        return ""
+    names = [] if folder is None else pointers_in(folder)
+    if not names:
+        return ""
+    return (
+        f"Of its files {', '.join(names[:5])} are pointers of Git or empty: fetch them with `git lfs pull`."
+    )

@@ -23,6 +23,11 @@ _INTEGERS: Final[dict[str, type[np.signedinteger[Any]]]] = {
     "tensor(int64)": np.int64,
     "tensor(int32)": np.int32,
 }
+_FLOATS: Final[dict[str, type[np.floating[Any]]]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+}
 
 
 class Graph:
@@ -60,12 +65,19 @@ class ImageGraph:
     """Embeddings of images."""
 
     def __init__(self, graph: Graph, output: str) -> None:
+        if graph.input_type not in _FLOATS:
+            msg = f"`image_input` must be normalised pixels as floats; got {graph.input_type}. Export it so."
+            raise TeacherError(msg)
         self.graph = graph
         self.output = output
 
     def embed_images(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
         """The embedding output."""
-        return self.graph.run(pixels.cpu().numpy(), self.output)
+        return self.run(pixels, self.output)
+
+    def run(self, pixels: Float[Tensor, "batch 3 height width"], output: str) -> Tensor:
+        """One output, for pixels in the precision that the graph was exported in."""
+        return self.graph.run(pixels.cpu().numpy().astype(_FLOATS[self.graph.input_type]), output)
 
 
 class PatchGraph(ImageGraph):
@@ -77,7 +89,7 @@ class PatchGraph(ImageGraph):
 
     def patch_tokens(self, pixels: Float[Tensor, "batch 3 height width"]) -> PatchGrid:
         """The patch output; three axes are read as a square grid of tokens."""
-        tokens = self.graph.run(pixels.cpu().numpy(), self.patches)
+        tokens = self.run(pixels, self.patches)
         if tokens.dim() == 4:
             grid = (tokens.shape[2], tokens.shape[3])
             return PatchGrid(tokens=tokens.flatten(2).transpose(1, 2), grid=grid)
@@ -176,7 +188,7 @@ def _image_graph(config: OnnxTeacher, path: Path) -> ImageGraph:
 def _text_graph(config: OnnxTeacher, path: Path, *, base: Path) -> TextGraph:
     graph = Graph(path, input_name=config.text_input)
     file = find_file(str(config.tokenizer), base=base, what="tokenizer")
-    tokenizer = Tokenizer.from_file(str(file))
+    tokenizer = Tokenizer.from_buffer(file.read_bytes())
     length = int(config.context_length or 0)
     padding = tokenizer.padding or {}
     tokenizer.enable_truncation(max_length=length)

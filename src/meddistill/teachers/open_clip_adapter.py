@@ -9,10 +9,7 @@ from typing import Any, Final
 import open_clip
 import torch
 from jaxtyping import Bool, Float, Int
-from open_clip.hf_model import HFTextEncoder
-from open_clip.timm_model import TimmModel
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer, default_bpe
-from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from meddistill.errors import TeacherError
@@ -29,7 +26,7 @@ from meddistill.teachers.attention import fold_attention
 from meddistill.teachers.config import OpenClipTeacher
 from meddistill.teachers.protocols import PatchGrid, TextStates
 from meddistill.teachers.sources import Source, find_file, find_folder, sha256_of, sha256_of_lines
-from meddistill.teachers.weights import check_weights, weight_files
+from meddistill.teachers.weights import as_one_file, checked_weights, weight_files
 
 _CONFIG: Final = "open_clip_config.json"
 _WEIGHTS: Final = (
@@ -54,12 +51,12 @@ class OpenClipModel(nn.Module):
 
     def embed_images(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
         """The image tower's projected embedding."""
-        return self.model.encode_image(pixels)
+        return self.model.encode_image(pixels, normalize=False)  # CoCa would, CLIP would not
 
     def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
         """The text tower's projected embedding."""
         tokens = self.tokenizer(list(texts)).to(self.model.logit_scale.device)
-        return self.model.encode_text(tokens)
+        return self.model.encode_text(tokens, normalize=False)
 
     def text_tokens(self, texts: Sequence[str]) -> TextStates:
         """The text tower's last states after its final normalisation, not projected."""
@@ -77,16 +74,14 @@ class OpenClipModel(nn.Module):
         found[:, 0] = True  # an empty text of a tokenizer without special tokens
         return found
 
-
-class OpenClipPatches(OpenClipModel):
-    """A CLIP whose image tower is open_clip's own vision transformer or one of timm's: patch tokens too."""
-
     def patch_tokens(self, pixels: Float[Tensor, "batch 3 height width"]) -> PatchGrid:
         """The last block's patch tokens or feature map, after the tower's final normalisation where it has
         one, not projected.
         """
+        # The last normalisation of a tower with attentional pooling is that of what was pooled.
+        normalize = getattr(self.model.visual, "attn_pool", None) is None
         outputs = self.model.visual.forward_intermediates(
-            pixels, indices=1, intermediates_only=True, normalize_intermediates=True, output_fmt="NCHW"
+            pixels, indices=1, intermediates_only=True, normalize_intermediates=normalize, output_fmt="NCHW"
         )
         grid = outputs["image_intermediates"][0]
         return PatchGrid(tokens=grid.flatten(2).transpose(1, 2), grid=(grid.shape[2], grid.shape[3]))
@@ -105,11 +100,12 @@ def adapt(config: OpenClipTeacher, *, base: Path) -> Adapted:
     fold_attention(model)
     bias = getattr(model, "logit_bias", None)
     return Adapted(
-        model=(OpenClipPatches if _has_patches(model.visual) else OpenClipModel)(model, tokenizer),
+        model=OpenClipModel(model, tokenizer),
+        optional=frozenset({"patch_tokens", "text_tokens"}),
         source=source.name,
         revision=source.revision,
         library=version_of("open_clip_torch"),
-        weights_sha256=sha256_of([weights]),
+        weights_sha256=sha256_of(weights),
         parameters=count_parameters(model),
         tokenizer_sha256=_tokenizer_hash(tokenizer),
         input=config.input or _input(model.visual.preprocess_cfg),
@@ -119,15 +115,9 @@ def adapt(config: OpenClipTeacher, *, base: Path) -> Adapted:
     )
 
 
-def _has_patches(tower: object) -> bool:
-    if isinstance(tower, TimmModel):
-        return hasattr(tower.trunk, "forward_intermediates")
-    return isinstance(tower, VisionTransformer)
-
-
 def _text_states(model: Any, ids: Tensor) -> Any:
     tower = getattr(model, "text", None)
-    if isinstance(tower, HFTextEncoder):
+    if tower is not None and not hasattr(tower, "forward_intermediates"):  # one of transformers
         mask = (ids != tower.config.pad_token_id).long()
         return tower.transformer(input_ids=ids, attention_mask=mask).last_hidden_state
     wanted = {"normalize_intermediates": True, "intermediates_only": True}
@@ -138,13 +128,13 @@ def _text_states(model: Any, ids: Tensor) -> Any:
     return found["text_intermediates"][0]
 
 
-def _from_folder(source: Source, config: OpenClipTeacher, *, base: Path) -> tuple[Any, Any, Path]:
+def _from_folder(source: Source, config: OpenClipTeacher, *, base: Path) -> tuple[Any, Any, Sequence[Path]]:
     folder = source.folder
     settings = read_json(folder / _CONFIG, what="open_clip's description of the model").get("model_cfg")
     if not isinstance(settings, dict) or not isinstance(settings.get("text_cfg"), dict):
         msg = f"`{_CONFIG}` must have `model_cfg` with `text_cfg`; it has not. Save it with open_clip again."
         raise TeacherError(msg)
-    weights = weight_files(folder, preferred=_WEIGHTS)[0]
+    weights = weight_files(folder, preferred=_WEIGHTS)
     text = settings["text_cfg"]
     overrides = {}
     if "hf_model_name" in text:
@@ -155,7 +145,8 @@ def _from_folder(source: Source, config: OpenClipTeacher, *, base: Path) -> tupl
     name = f"local-dir:{folder}"
     # Architecture first, then exactly the weights whose hash goes on the card.
     model = open_clip.create_model(name, load_weights=False, pretrained_text=False, **overrides)
-    open_clip.load_checkpoint(model, str(weights))
+    with as_one_file(weights) as path:
+        open_clip.load_checkpoint(model, str(path))
     return model, open_clip.get_tokenizer(name), weights
 
 
@@ -172,7 +163,7 @@ def _text_config(folder: Path, config: OpenClipTeacher, named: str, *, base: Pat
     return named
 
 
-def _from_architecture(config: OpenClipTeacher, *, base: Path) -> tuple[Any, Any, Path]:
+def _from_architecture(config: OpenClipTeacher, *, base: Path) -> tuple[Any, Any, Sequence[Path]]:
     known = open_clip.list_models()
     if config.model not in known:
         msg = (
@@ -183,15 +174,15 @@ def _from_architecture(config: OpenClipTeacher, *, base: Path) -> tuple[Any, Any
     pretrained = str(config.pretrained)
     tag = open_clip.get_pretrained_cfg(config.model, pretrained)
     file = find_file(pretrained, base=base, what="pretrained") if not tag else None
-    weights = file or _weights_of_tag(tag, pretrained)
-    check_weights(weights)
-    model = open_clip.create_model(
-        config.model,
-        pretrained=str(weights),
-        # Tags trained with QuickGELU give silently wrong numbers in an architecture without it.
-        force_quick_gelu=bool(tag.get("quick_gelu")),
-        force_preprocess_cfg={name: tag[name] for name in _PREPROCESSING if name in tag},
-    )
+    weights = checked_weights(file or _weights_of_tag(tag, pretrained))
+    with as_one_file(weights) as path:
+        model = open_clip.create_model(
+            config.model,
+            pretrained=str(path),
+            # Tags trained with QuickGELU give silently wrong numbers in an architecture without it.
+            force_quick_gelu=bool(tag.get("quick_gelu")),
+            force_preprocess_cfg={name: tag[name] for name in _PREPROCESSING if name in tag},
+        )
     return model, open_clip.get_tokenizer(config.model), weights
 
 

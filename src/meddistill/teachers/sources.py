@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from meddistill.errors import MissingWeights, TeacherError
+from meddistill.file_kinds import Met, absent, stand_in, unreadable
+from meddistill.files import printable
 
 _LOCAL: Final = "local-dir:"
 _HUB: Final = "hf-hub:"
@@ -14,6 +16,8 @@ _FILES: Final = ("*.json", "*.txt", "*.model")
 _SAFE: Final = ("*.safetensors",)
 _PICKLES: Final = ("*.bin", "*.pt", "*.pth")
 _CHUNK: Final = 1 << 22
+_HEAD: Final = 1024
+_FROM_THE_RECIPE: Final = "Relative paths start at the recipe's folder."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +29,11 @@ class Source:
     revision: str | None = None
 
 
-def find_folder(model: str, *, base: Path, revision: str | None) -> Source:
+def find_folder(model: str, *, base: Path, revision: str | None, local_only: bool = False) -> Source:
     """The folder that `model` names: `local-dir:PATH`, `hf-hub:ID`, or either without its prefix.
 
-    Relative paths start at `base`. A bare name is a path where one exists and a hub id otherwise.
+    Relative paths start at `base`. A bare name is a path where one exists and a hub id otherwise. With
+    `local_only` nothing is fetched.
 
     Raises
     ------
@@ -38,38 +43,60 @@ def find_folder(model: str, *, base: Path, revision: str | None) -> Source:
     if model.startswith(_LOCAL):
         return _local(base / Path(model.removeprefix(_LOCAL)).expanduser(), model)
     if model.startswith(_HUB):
-        return _hub(model.removeprefix(_HUB), revision)
+        return _hub(model.removeprefix(_HUB), revision, local_only=local_only)
     path = base / Path(model).expanduser()
     if path.is_dir():
         return _local(path, model)
     if model.count("/") == 1 and not model.startswith((".", "/", "~")):
-        return _hub(model, revision)
+        return _hub(model, revision, local_only=local_only)
     return _local(path, model)
 
 
 def find_file(name: str, *, base: Path, what: str) -> Path:
-    """The file `name`, relative to `base`; raises TeacherError where there is none."""
-    path = base / Path(name).expanduser()
+    """The file `name`, relative to `base`; raises TeacherError where there is none.
+
+    A link stays one: in the hub's cache its name and its neighbours are what a file is known by.
+    """
+    path = (base / Path(name).expanduser()).absolute()
     if not path.is_file():
-        msg = f"`{what}` must be an existing file; got {name!r}. Relative paths start at the recipe's folder."
+        found = absent(path) if path.is_symlink() else Met(repr(name), _FROM_THE_RECIPE)
+        msg = f"`{what}` must be an existing file; got {found}"
         raise TeacherError(msg)
-    return path.resolve()
+    try:
+        with path.open("rb") as file:
+            instead = stand_in(file.read(_HEAD), size=path.stat().st_size)
+    except OSError as refusal:
+        instead = unreadable(refusal)
+    if instead is not None:
+        msg = f"`{what}` must be the file itself; got {instead.what} ({name!r}). {instead.remedy}"
+        raise TeacherError(msg)
+    return path
 
 
 def _local(path: Path, model: str) -> Source:
     if not path.is_dir():
-        msg = (
-            f"`model` must be an existing folder or a hub id; got {model!r}. Relative paths start at the "
-            "recipe's folder."
-        )
+        msg = f"`model` must be an existing folder or a hub id; got {model!r}. {_FROM_THE_RECIPE}"
         raise MissingWeights(msg)
     folder = path.resolve()
-    return Source(folder=folder, name=folder.name)
+    snapshot = _snapshot_in(folder)
+    if snapshot is not None:
+        return Source(folder=snapshot, name=printable(folder.name), revision=snapshot.name)
+    return Source(folder=folder, name=printable(folder.name))
 
 
-def _hub(identifier: str, revision: str | None) -> Source:
+def _snapshot_in(folder: Path) -> Path | None:
+    """The files of a model's folder in the hub's cache: of `main`, or the only snapshot; None for others."""
+    snapshots = [each for each in (folder / "snapshots").glob("*") if each.is_dir()]
+    main = folder / "refs" / "main"
+    if main.is_file():
+        named = folder / "snapshots" / main.read_text().strip()
+        return named if named in snapshots else None
+    return snapshots[0] if len(snapshots) == 1 else None
+
+
+def _hub(identifier: str, revision: str | None, *, local_only: bool) -> Source:
     failure: Exception | None = None
-    for cached_only in (True, False):
+    for cached_only in (True,) if local_only else (True, False):
         try:
             folder = _snapshot(identifier, revision=revision, cached_only=cached_only)
         except Exception as error:  # the hub's client raises a dozen unrelated classes

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers.utils import logging
 
 from meddistill.errors import TeacherError
+from meddistill.weight_formats import weight_format
 
 State = dict[str, Tensor]
 
@@ -30,7 +31,7 @@ def read_state(path: Path) -> State:
     TeacherError
         If the file holds no mapping of names to tensors.
     """
-    if path.suffix == ".safetensors":
+    if weight_format(path) == "safetensors":
         return load_file(path)
     content = torch.load(path, map_location="cpu", weights_only=True)
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):

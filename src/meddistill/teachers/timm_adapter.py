@@ -1,5 +1,6 @@
 """Image models of timm: the pooled feature before the classifier, and patch tokens."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from meddistill.teachers.config import TimmTeacher
 from meddistill.teachers.processors import Preprocessing
 from meddistill.teachers.protocols import PatchGrid
 from meddistill.teachers.sources import Source, find_file, find_folder, sha256_of
-from meddistill.teachers.weights import check_weights, weight_files
+from meddistill.teachers.weights import as_one_file, checked_weights, weight_files
 
 _WEIGHTS: Final = ("model.safetensors", "pytorch_model.bin")
 _FOLDERS: Final = ("local-dir:", "hf-hub:")
@@ -46,12 +47,11 @@ def adapt(config: TimmTeacher, *, base: Path) -> Adapted:
     """Load the model that `config` names."""
     if config.model.startswith(_FOLDERS):
         source = find_folder(config.model, base=base, revision=config.revision)
-        weights = weight_files(source.folder, preferred=_WEIGHTS)[0]
+        weights = weight_files(source.folder, preferred=_WEIGHTS)
         name = f"local-dir:{source.folder}"
     else:
-        weights = find_file(str(config.checkpoint), base=base, what="checkpoint")
-        check_weights(weights)
-        source = Source(folder=base, name=f"{config.model} {weights.name}")
+        weights = checked_weights(find_file(str(config.checkpoint), base=base, what="checkpoint"))
+        source = Source(folder=base, name=f"{config.model} {Path(str(config.checkpoint)).name}")
         name = config.model
         _check_architecture(name)
     model = timm.create_model(name, pretrained=False, num_classes=0)
@@ -62,10 +62,11 @@ def adapt(config: TimmTeacher, *, base: Path) -> Adapted:
         source=source.name,
         revision=source.revision,
         library=version_of("timm"),
-        weights_sha256=sha256_of([weights]),
+        weights_sha256=sha256_of(weights),
         parameters=count_parameters(model),
         input=images.spec,
         centre_crop=images.centre_crop,
+        optional=frozenset({"patch_tokens"}),
     )
 
 
@@ -77,7 +78,7 @@ def _check_architecture(name: str) -> None:
         raise TeacherError(msg)
 
 
-def _load_all(model: Any, weights: Path) -> None:
+def _load_all(model: Any, weights: Sequence[Path]) -> None:
     """Every weight but the classifier's, strictly.
 
     timm's own `pretrained=True` turns strictness off when the number of classes differs, as it does for a
@@ -86,7 +87,8 @@ def _load_all(model: Any, weights: Path) -> None:
     classifiers = model.pretrained_cfg.get("classifier") or ()
     heads = (classifiers,) if isinstance(classifiers, str) else tuple(classifiers)
     prefixes = tuple(f"{head}." for head in heads)
-    state = load_state_dict(str(weights))
+    with as_one_file(weights) as path:
+        state = load_state_dict(str(path))
     model.load_state_dict({key: value for key, value in state.items() if not key.startswith(prefixes)})
 
 

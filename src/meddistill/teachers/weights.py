@@ -2,24 +2,33 @@
 
 import argparse
 import pickle
-from collections.abc import Sequence
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 
-from meddistill.errors import TeacherError
+from meddistill.errors import TeacherError, one_line
+from meddistill.files import printable
+from meddistill.weight_formats import Format, NotWeightsError, shards_of, weight_format, why_torch_cannot
 
 PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt")
 _SUFFIXES: Final = (".safetensors", *PICKLES)
+_SUFFIX_OF: Final[dict[Format, str]] = {"safetensors": ".safetensors"}
+_REFUSED_BY_TORCH: Final = re.compile(r"(Unsupported \w+: \S+ \S+|WeightsUnpickler error: [^.]+)")
 
 
 def weight_files(folder: Path, *, preferred: Sequence[str]) -> tuple[Path, ...]:
     """The files of `folder` that hold the model, checked by `check_weights`.
 
     `preferred` are file names or patterns in falling preference; the first that matches wins, with all
-    files it matches (shards). Without a match, the folder's only weight file.
+    files it matches (shards). Without a match, the shards of the folder's only index, else its only weight
+    file.
 
     Raises
     ------
@@ -28,7 +37,8 @@ def weight_files(folder: Path, *, preferred: Sequence[str]) -> tuple[Path, ...]:
     """
     found = next((files for pattern in preferred if (files := sorted(folder.glob(pattern)))), None)
     if found is None:
-        found = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
+        indices = sorted(folder.glob("*.index.json"))
+        found = indices or sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
         if len(found) != 1:
             names = ", ".join(path.name for path in found) or "none"
             msg = (
@@ -36,37 +46,99 @@ def weight_files(folder: Path, *, preferred: Sequence[str]) -> tuple[Path, ...]:
                 f"weight file; got {names}. Rename the right file."
             )
             raise TeacherError(msg)
-    for path in found:
-        check_weights(path)
-    return tuple(found)
+    return tuple(part for path in found for part in checked_weights(path))
 
 
-def check_weights(path: Path) -> None:
-    """Refuse a file that is damaged or that would run code when it is loaded.
+def checked_weights(path: Path) -> tuple[Path, ...]:
+    """The file itself, or the shards that it lists, each checked by `check_weights`."""
+    try:
+        parts = shards_of(path)
+    except NotWeightsError as refused:
+        msg = f"`{path.name}` {refused}"
+        raise TeacherError(msg) from refused
+    for part in parts:
+        check_weights(part)
+    return parts
 
-    Safetensors are opened, so that a truncated file is found. Pickles are read with torch's
-    `weights_only` reader, which builds tensors and plain containers and nothing else; nothing is loaded
-    with the full reader anywhere. Tensors are mapped, not read, where the file's format allows it.
+
+def check_weights(path: Path) -> Format:
+    """Refuse a file that holds no weights, is not whole, or would run code when it is loaded.
+
+    What it is shows by its content, whatever its name. Safetensors are opened, so that one that was cut is
+    found. Pickles are read with torch's `weights_only` reader, which builds tensors and plain containers and
+    nothing else; nothing is loaded with the full reader anywhere. Tensors are mapped, not read, where the
+    file's format allows it.
     """
     try:
-        if path.suffix == ".safetensors":
+        found = weight_format(path)
+        if found == "safetensors":
             with safe_open(path, framework="pt") as file:
                 file.keys()
         else:
             _read_pickle(path)
+    except NotWeightsError as refused:
+        msg = f"`{path.name}` {refused}"
+        raise TeacherError(msg) from refused
     except pickle.UnpicklingError as error:
+        raise _unpickled(path, error) from error
+    except SafetensorError as error:
         msg = (
-            f"`{path.name}` must hold plain weights; it holds Python objects that would run code when loaded "
-            f"({_first_line(error)}). It was not loaded. Take the model's .safetensors, or convert the file "
-            "where you trust it."
+            f"`{path.name}` must hold tensors that this version of safetensors can read; got "
+            f"{one_line(error)}. Update safetensors, or save it anew."
         )
         raise TeacherError(msg) from error
-    except (SafetensorError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        msg = (
-            f"`{path.name}` must be a whole weight file; it cannot be read ({_first_line(error)}). "
-            "Fetch or copy it again."
-        )
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, IndexError, AttributeError) as error:
+        msg = f"`{path.name}` {why_torch_cannot(path, error)}"
         raise TeacherError(msg) from error
+    return found
+
+
+@contextmanager
+def as_one_file(parts: Sequence[Path]) -> Iterator[Path]:
+    """The weights of `parts` as one file whose suffix fits its content, for libraries that go by suffixes.
+
+    A link where a name does not fit; a file of its own where there are several parts. Gone afterwards.
+    """
+    kind = weight_format(parts[0])
+    suffix = _SUFFIX_OF.get(kind, ".pt")
+    named = parts[0].suffix if parts[0].suffix in _SUFFIXES else ""
+    fits = bool(named) and (named == ".safetensors") == (kind == "safetensors") and _is_utf8(parts[0])
+    if len(parts) == 1 and fits:
+        yield parts[0]
+        return
+    with tempfile.TemporaryDirectory(prefix="meddistill-") as folder:
+        path = Path(folder) / f"weights{suffix}"
+        if len(parts) == 1:
+            path.symlink_to(parts[0].resolve())
+        elif kind == "safetensors":
+            save_file({name: value for part in parts for name, value in load_file(part).items()}, path)
+        else:
+            torch.save({name: value for part in parts for name, value in _loaded(part).items()}, path)
+        yield path
+
+
+def _is_utf8(path: Path) -> bool:
+    """Whether libraries that take names in UTF-8 only can open the file."""
+    return printable(str(path)) == str(path)
+
+
+def _loaded(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return content
+
+
+def _unpickled(path: Path, error: pickle.UnpicklingError) -> TeacherError:
+    said = str(error)
+    if "truncated" in said:
+        return TeacherError(f"`{path.name}` {why_torch_cannot(path, error)}")
+    named = _REFUSED_BY_TORCH.search(said)
+    reason = named[0] if named else "what torch's reader of plain weights refuses"
+    msg = (
+        f"`{path.name}` must hold plain weights; it holds Python objects that would run code when loaded "
+        f"({reason}). It was not loaded. Take the model's .safetensors, or convert the file where you trust "
+        "it."
+    )
+    return TeacherError(msg)
 
 
 def _read_pickle(path: Path) -> None:
@@ -74,12 +146,7 @@ def _read_pickle(path: Path) -> None:
     with torch.serialization.safe_globals([argparse.Namespace]):
         try:
             torch.load(path, map_location="meta", weights_only=True, mmap=True)
-        except RuntimeError as error:
-            if "mmap" not in str(error):
+        except (RuntimeError, UnicodeEncodeError) as error:  # the latter of a name that is no UTF-8
+            if isinstance(error, RuntimeError) and "mmap" not in str(error):
                 raise
             torch.load(path, map_location="meta", weights_only=True)
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:160]

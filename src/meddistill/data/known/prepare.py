@@ -120,7 +120,7 @@ def _write(folder: Path, draft: Draft, known: KnownSet, *, root: str) -> None:
         msg = f"`--from` must hold rows for {', '.join(empty)}; got none. Copy the set again."
         raise UserError(msg)
     for table in draft.tables:
-        (folder / f"{table.name}.csv").write_text(_csv(table), encoding="utf-8")
+        (folder / f"{table.name}.csv").write_bytes(_csv(table).encode("utf-8", "surrogateescape"))
     if draft.tasks:
         (folder / SUITE_FILE).write_text(suite_text(draft, known, root=root), encoding="utf-8")
 

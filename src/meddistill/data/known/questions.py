@@ -5,9 +5,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
+from meddistill.data.arrow_files import UNREADABLE, parquet_file, why_not_parquet
 from meddistill.data.known import tasks
 from meddistill.data.known.draft import SPLITS, Draft, DraftTable, Row, by_split
 from meddistill.data.known.repeats import shared_images, without_repeats
@@ -108,8 +108,8 @@ def parquet_rows(source: Source, files: Mapping[str, list[Path]]) -> list[Row]:
 
 def _opened(path: Path) -> pq.ParquetFile:
     try:
-        file = pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
+        file = parquet_file(path)
+    except UNREADABLE as error:
         raise _unreadable(path, error) from None
     lacking = {"image", "question", "answer"} - set(file.schema_arrow.names)
     if lacking:
@@ -122,14 +122,12 @@ def _batches(path: Path) -> Iterator[list[dict[str, Any]]]:
     try:
         for batch in _opened(path).iter_batches(_BATCH, columns=["image", "question", "answer"]):
             yield batch.to_pylist()
-    except (OSError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         raise _unreadable(path, error) from None
 
 
 def _unreadable(path: Path, error: Exception) -> TableError:
-    return TableError(
-        str(path), [f"the table must be readable Parquet; got {type(error).__name__}. Copy it again."]
-    )
+    return TableError(str(path), [f"the table must be readable Parquet; got {why_not_parquet(path, error)}"])
 
 
 def _parquet_row(source: Source, path: Path, split: str, record: dict[str, Any]) -> Row:

@@ -53,7 +53,7 @@ def write_table(
             writer.writerow((image, sample.text, "|".join(asked)))
             kept, named = kept + 1, named + len(asked)
     path = store.path.with_name(f"{store.path.name}-pairs.csv")
-    write_whole(path, buffer.getvalue().encode("utf-8"))
+    write_whole(path, buffer.getvalue().encode("utf-8", "surrogateescape"))
     return ImportedTable(
         path=path, root=root, rows=kept, left_out=len(published) - kept, teachers_a_row=named / max(kept, 1)
     )
