@@ -79,11 +79,12 @@ def absent(path: Path) -> Met:
     return Met("no such file", "Mend the path.")
 
 
-def unreadable(refusal: OSError) -> Met:
-    """What the operating system said when a file was to be read."""
+def unreadable(refusal: OSError, *, which: str = "") -> Met:
+    """What the operating system said when a file was to be read; `which` names it where that is unclear."""
+    what = f"{_reason(refusal)}{which}"
     if isinstance(refusal, PermissionError):
-        return Met(_reason(refusal), "Mend its permissions (`chmod +r`), or run as who may read it.")
-    return Met(_reason(refusal), "Mend that and try again.")
+        return Met(what, "Mend its permissions (`chmod +r`), or run as who may read it.")
+    return Met(what, "Mend that and try again.")
 
 
 def stand_in(head: bytes, *, size: int) -> Met | None:

@@ -194,7 +194,7 @@ def zipped():
         (zipped(), "got a spreadsheet or another zip archive"),
         ("image\na.png\n".encode("utf-16"), "got UTF-16"),
         (b"image\n\x00\x01\x02", "got binary data"),
-        (b"PAR1 and no more", "must be readable; got Arrow"),
+        (b"PAR1 and no more", "must be readable; got a Parquet file without its end"),
         (b"\xef\xbb\xbf", "must have a header row; got no rows"),
         (b"\n\n", "must have a header row; got no rows"),
         (b"image,text\n", "must have rows; got a header alone"),

@@ -179,8 +179,8 @@ def test_open_clip_architecture_with_a_file(tmp_path: Path) -> None:
     config = OpenClipTeacher(kind="open_clip", model="RN-tiny", pretrained="weights.pt", licence="MIT")
     card = load_teacher("x", config, base=tmp_path).card
     assert card.source == "RN-tiny weights.pt"
-    assert card.capabilities == {"image_embedding", "text_embedding", "text_tokens"}
-    assert (card.image_dim, card.context_length) == (16, 77)
+    assert card.capabilities == {"image_embedding", "text_embedding", "patch_tokens", "text_tokens"}
+    assert (card.image_dim, card.patch_dim, card.context_length) == (16, 256, 77)
 
 
 @pytest.mark.parametrize(("pooling", "dim"), [(None, 16), ("cls", 16), ("mean", 16), ("pooler", 16)])

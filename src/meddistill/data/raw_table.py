@@ -74,7 +74,9 @@ def read_raw(path: Path, wanted: Sequence[str], *, lists: Sequence[str] = ()) ->
         _refuse_other_kinds(path, head)
         return _read_csv(path, wanted)
     except OSError as error:
-        raise _refused(path, f"`table` must be readable; got {unreadable(error)}") from None
+        own = error.filename in (None, str(path))
+        which = "" if own else f" ({Path(str(error.filename)).name})"
+        raise _refused(path, f"`table` must be readable; got {unreadable(error, which=which)}") from None
     except (ValueError, pa.ArrowException) as error:
         raise _refused(path, f"`table` must be readable; got {_why_not(path, error)}") from None
 

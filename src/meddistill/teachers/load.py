@@ -121,7 +121,7 @@ def _tried(teacher: FrozenTeacher, optional: frozenset[Capability]) -> FrozenTea
             if capability not in optional:
                 raise
             failed[capability] = str(error)
-    left = card.capabilities - failed.keys()
+    left = frozenset(card.capabilities - failed.keys())
     return teacher.with_card(card.model_copy(update={**dims, "capabilities": left}), failed=failed)
 
 
