@@ -77,16 +77,25 @@ class EnsembleMethod(Method):
         ensemble = together(members, selected, logit_scale=self.logit_scale)
         found = self.method.loss(student, {NAME: ensemble}, positives=positives, generator=generator)
         with torch.no_grad():
-            projected = self.method.spaces.student(NAME, student)
             shares = selected / selected.sum(dim=1, keepdim=True).clamp(min=1)
             rows = selected.any(dim=1).sum().clamp(min=1)
             return replace(
                 found,
                 teacher_losses=found.teacher_losses.expand(len(members)),
                 teacher_weights=(shares.sum(dim=0) / rows).to(found.teacher_weights.dtype),
-                agreement=torch.stack([agreement(projected, each) for each in members]),
-                teacher_rows=available.sum(dim=0).to(found.teacher_rows.dtype),
+                **self._agreement(student, members),
             )
+
+    def _agreement(self, student: StudentOutputs, members: Sequence[TeacherOutputs]) -> dict[str, Tensor]:
+        if NAME not in self.method.heads:
+            nothing = student.image.new_zeros(len(members))
+            return {"agreement": nothing, "agreement_rows": nothing}
+        projected = self.method.spaces.student(NAME, student)
+        rows = torch.stack([each.available.sum() for each in members])
+        return {
+            "agreement": torch.stack([agreement(projected, each) for each in members]),
+            "agreement_rows": rows.to(projected.image.dtype),
+        }
 
 
 def together(
