@@ -11,6 +11,8 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from meddistill.files import follow_umask
+
 FORMAT = b"1"
 SCHEMA = pa.schema(
     [("key", pa.large_binary()), ("kind", pa.binary()), ("start", pa.int64()), ("size", pa.int64())]
@@ -68,6 +70,7 @@ def _keep(table: pa.Table, place: Path) -> None:
         handle, temporary = tempfile.mkstemp(dir=place.parent, prefix=".indexing-")
         with os.fdopen(handle, "wb") as file:
             pq.write_table(table, file, compression="zstd")
+        follow_umask(Path(temporary))
         Path(temporary).replace(place)
     except OSError as error:
         rule = f"must have an `index` in a folder that can be written; got {type(error).__name__}"
