@@ -33,6 +33,9 @@ class DualEncoder(nn.Module):
     channels-last order (20 to 40 % faster for convolutional towers on a CPU), and the padding that all
     captions of a batch share is cut off where the text tower cannot see it. In evaluation neither is done,
     so that embeddings equal those of the saved folder in stock open_clip exactly.
+
+    Nothing here waits for the device, but for text towers of transformers: the library looks once a pass
+    whether anything is masked.
     """
 
     mean: Tensor
