@@ -178,7 +178,7 @@ def _distilled(student: DualEncoder, loader: BatchLoader, source: TeacherSource)
             if PROCESSES.device.type == "cpu":
                 watch.look()
             optimiser.update(rate=1e-4, gradient_norm=norm, finite=finite)
-            student.clamp_logit_scale()
+            student.after_update()
             meter.add(report, norm)
         watch.look()
 

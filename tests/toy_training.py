@@ -60,7 +60,7 @@ class ToyStudent(nn.Module):
         return self.image((pixels if keep is None else pixels * keep[..., None]).flatten(1))
 
     @torch.no_grad()
-    def clamp_logit_scale(self) -> None:
+    def after_update(self) -> None:
         self.log_scale.clamp_(0.0, 4.6052)
 
 

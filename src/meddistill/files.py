@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -116,6 +117,21 @@ def write_changed(path: Path, content: bytes) -> None:
     """Like `write_whole`; a file that holds this content already is left alone, its time with it."""
     if not (path.is_file() and path.read_bytes() == content):
         write_whole(path, content)
+
+
+def follow_umask(path: Path) -> None:
+    """Give a file the permissions of one that is newly made beside it.
+
+    For files that others make for their owner alone (mode 0600), as safetensors and `mkstemp` do: whoever may
+    read a folder's other files may read these. By such a file and not by `os.umask`, which would change the
+    umask of all threads for a moment.
+    """
+    usual = part_of(path.with_name(f"{path.name}-{uuid.uuid4().hex[:8]}"))
+    try:
+        usual.touch()
+        shutil.copymode(usual, path)
+    finally:
+        usual.unlink(missing_ok=True)
 
 
 def sync_file(path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from bundle_data import SECRET_CAPTION, SECRET_PATIENT, card
 
+from file_modes import of_others
 from meddistill.bundle import export, parity
 from meddistill.bundle.config import BundleConfig
 from meddistill.bundle.export import Origin, export_bundle
@@ -36,6 +37,10 @@ def test_layout(bundle: Path) -> None:
         "LICENSES/STUDENT.txt", "LICENSES/MIT.txt", "LICENSES/CC-BY-NC-4.0.txt", "LICENSES/CC0-1.0.txt",
     }  # fmt: skip
     assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]
+
+
+def test_every_file_follows_the_umask(bundle: Path) -> None:
+    assert of_others(bundle) == {}
 
 
 def test_manifest_has_the_hash_of_every_other_file(bundle: Path) -> None:

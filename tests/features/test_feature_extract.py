@@ -340,10 +340,11 @@ def test_batches_must_fill_shards(tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", ["float16", "float32", "int8"])
 def test_the_estimate_is_close(tmp_path: Path, precision: str) -> None:
     samples = toy_samples(tmp_path / "images", 40)
-    options = SMALL.model_copy(update={"views": 2, "precision": precision})
-    teachers = {"a": toy_teacher("a", dim=200), "b": toy_teacher("b", kind=ToyImages, dim=300)}
+    options = SMALL.model_copy(update={"views": 2, "precision": precision, "tokens": True})
+    teachers = {"a": toy_teacher("a", dim=200), "b": toy_teacher("b", kind=ToyTokens, dim=300)}
     store = extract(tmp_path / "store", samples, teachers, options)
-    asked = estimate(40, 40, [teacher.card for teacher in teachers.values()], options)
+    assert "tokens" in store.outputs("b")
+    asked = estimate(40, 40, teachers.values(), options)
     assert asked == pytest.approx(summarise(store).bytes, rel=0.05)
 
 

@@ -124,6 +124,23 @@ def test_running_statistics_are_updated_once_and_by_whole_images(content, micro_
         torch.testing.assert_close(dict(found.named_buffers())[name], buffer)
 
 
+def test_a_pass_that_fails_leaves_no_trace_in_running_statistics() -> None:
+    class Failing(ToyStudent):
+        def embed_images(self, rasters, *, keep=None):
+            embeddings = super().embed_images(rasters, keep=keep)
+            if keep is not None:
+                raise RuntimeError
+            return embeddings
+
+    student, expected = Failing(batch_norm=True), ToyStudent(batch_norm=True).to(DEVICE)
+    with pytest.raises(RuntimeError):
+        gradients(student, EVERY_OBJECTIVE)
+    batch = on_device(toy_batch(ROWS), DEVICE)
+    expected(batch.rasters, batch.tokens)
+    for name, buffer in expected.named_buffers():
+        torch.testing.assert_close(dict(student.named_buffers())[name], buffer)
+
+
 def test_a_frozen_tower_gets_no_gradient() -> None:
     student = ToyStudent()
     student.text.requires_grad_(False)

@@ -138,12 +138,19 @@ def test_the_logs_tell_of_every_member() -> None:
                 mine = getattr(student, tower)[row].detach().cpu()
                 cosines.append(torch.cosine_similarity(mapped, mine, dim=0).item())
         assert found.agreement[number].item() == pytest.approx(np.mean(cosines), abs=1e-5)
-        assert found.teacher_rows[number] == each.available.sum()
+        assert found.agreement_rows[number] == each.available.sum()
     counts = torch.stack([teachers[name].available for name in TEACHER_DIMS], dim=1).float()
     shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
     expected = shares.sum(dim=0) / counts.any(dim=1).sum()
     torch.testing.assert_close(found.teacher_weights, expected)
     assert found.teacher_losses.tolist() == pytest.approx([found.total.item()] * len(TEACHER_DIMS))
+
+
+def test_an_ensemble_that_is_not_compared_in_its_space_has_no_agreement() -> None:
+    method = projected(config(objectives={"similarity_kl": 1.0}, projection={"kind": "joint_pca", "dim": 5}))
+    found = step(method, embeddings(), outputs())
+    assert not list(method.parameters())
+    assert found.agreement_rows.tolist() == [0, 0, 0]
 
 
 def test_a_head_leads_to_another_dim_and_every_objective_sees_the_ensemble() -> None:

@@ -88,7 +88,35 @@ def test_agreement_is_the_mean_cosine_over_available_rows() -> None:
             for ours, theirs in ((student.image, teachers[name].image), (student.text, teachers[name].text))
         ]
         torch.testing.assert_close(found.agreement[column], torch.stack(cosines).mean())
-        assert found.teacher_rows[column] == keep.sum()
+        assert found.agreement_rows[column] == keep.sum()
+
+
+OWN_SPACE = {"objectives": {"similarity_kl": 1.0, "augmented_feature_fusion": 1.0}}
+
+
+def test_without_an_objective_in_a_teachers_space_there_is_no_head_and_no_agreement() -> None:
+    method = toy_method(embedding(**OWN_SPACE))
+    assert not [name for name, _ in method.named_parameters() if "heads" in name]
+    student = embeddings()
+    found = step(method, student, outputs())
+    found.total.backward()
+    assert student.image.grad.abs().sum() > 0
+    assert found.agreement.tolist() == found.agreement_rows.tolist() == [0, 0, 0]
+
+
+def test_a_teacher_of_weight_zero_is_as_if_it_were_not_in_the_recipe() -> None:
+    """No head that nothing trains, no figure of it, and no row drawn for it."""
+    draw = {"selection": {"kind": "random_draw"}}
+    weights = {"alpha": 1, "beta": 0, "gamma": 3}
+    method = toy_method(embedding(weighting={"kind": "fixed", "weights": weights}, **draw))
+    weights = {"alpha": 1, "gamma": 3}
+    without = toy_method(
+        embedding(weighting={"kind": "fixed", "weights": weights}, **draw), names=["alpha", "gamma"]
+    )
+    assert method.teachers == without.teachers == ("alpha", "gamma")
+    assert method.heads.keys() == without.heads.keys()
+    found, expected = (step(each, embeddings(), outputs()) for each in (method, without))
+    torch.testing.assert_close(found.total, expected.total)
 
 
 def test_random_draw_lets_one_teacher_speak_for_a_row() -> None:

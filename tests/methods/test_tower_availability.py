@@ -78,7 +78,7 @@ def test_a_feature_objective_is_the_mean_over_rows_of_the_terms_there_are(name) 
 
     def total(**changes: object) -> torch.Tensor:
         found = step(method, example(), {"alpha": replace(GAPS, **changes)})
-        return found.total * found.teacher_rows[0]
+        return found.total * found.agreement_rows[0]
 
     torch.testing.assert_close(total(), total(text=None) + total(image=None))
 
@@ -96,7 +96,7 @@ def test_agreement_is_over_the_towers_that_a_row_has() -> None:
         ]
         rows += [sum(cosines) / len(cosines)] if cosines else []
     torch.testing.assert_close(found.agreement[0], torch.stack(rows).mean())
-    assert found.teacher_rows[0] == len(rows)
+    assert found.agreement_rows[0] == len(rows)
 
 
 @pytest.mark.parametrize("name", ["cosine_smooth_l1", "feature_mse"])

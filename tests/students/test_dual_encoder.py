@@ -88,7 +88,7 @@ def test_padding_of_a_hugging_face_tower_is_left_out(bert_folder: Path) -> None:
 def test_logit_scale_is_clamped_to_1_and_100(tiny: DualEncoder) -> None:
     for value, kept in ((9.0, 100.0), (-1.0, 1.0)):
         tiny.model.logit_scale.data.fill_(value)
-        tiny.clamp_logit_scale()
+        tiny.after_update()
         assert tiny.logit_scale.item() == pytest.approx(kept)
 
 

@@ -7,6 +7,7 @@ import torch
 from meddistill.students.build import build_student
 from meddistill.students.config import StudentConfig
 from meddistill.students.fingerprint import student_fingerprint
+from meddistill.students.tokenisers import ClipTokeniser
 
 
 def test_a_students_fingerprint_follows_its_weights() -> None:
@@ -15,4 +16,21 @@ def test_a_students_fingerprint_follows_its_weights() -> None:
     assert student_fingerprint(same) == before
     with torch.no_grad():
         student.model.logit_scale += 0.1
+    assert student_fingerprint(student) != before
+
+
+def test_it_follows_what_the_tokenizer_makes_of_captions_and_not_the_name_of_its_class() -> None:
+    student = build_student(StudentConfig(preset="tiny"), base=Path(), seed=0)
+    before = student_fingerprint(student)
+
+    class Renamed(ClipTokeniser):
+        pass
+
+    class Other(ClipTokeniser):
+        def __call__(self, texts):
+            return super().__call__([text.replace("histology", "pathology").lower()[::-1] for text in texts])
+
+    student.tokeniser = Renamed(student.context_length)
+    assert student_fingerprint(student) == before
+    student.tokeniser = Other(student.context_length)
     assert student_fingerprint(student) != before

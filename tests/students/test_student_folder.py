@@ -1,6 +1,7 @@
 """A saved student in stock open_clip and in ours: the same numbers, or a refusal."""
 
 import json
+import os
 from pathlib import Path
 
 import open_clip
@@ -8,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from file_modes import of_others
 from meddistill.errors import CheckpointError
 from meddistill.imaging import rasterise
 from meddistill.licences import KNOWN, join
@@ -55,6 +57,17 @@ def test_stock_open_clip_gives_the_same_numbers(
             torch.testing.assert_close(
                 ours.embed_images(rasters), model.encode_image(pixels), rtol=0, atol=1e-5
             )
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_every_file_follows_the_umask(tiny: DualEncoder, tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        folder = save(tiny, tmp_path / "student")
+        assert of_others(folder) == {}
+        assert (folder / "open_clip_model.safetensors").stat().st_mode & 0o777 == 0o666 & ~umask
+    finally:
+        os.umask(before)
 
 
 @pytest.mark.parametrize("resize", ["squash", "crop", "pad"])

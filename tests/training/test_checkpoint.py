@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from file_modes import of_others
 from meddistill.errors import CheckpointError
 from meddistill.files import sealed, sha256_of, unsealed
 from meddistill.training.checkpoint import Checkpoints, Progressed
@@ -202,8 +204,26 @@ def test_a_full_disk_is_told_in_words(tmp_path) -> None:
         Run(place).checkpoints.save(Progressed(step=1))
 
 
-def test_gradients_are_not_part_of_it(saved) -> None:
-    folder, *_ = saved
-    run = Run(folder)
-    run.checkpoints.load(run.newest(), device=DEVICE)
-    assert gradients_of(run.student) == {}
+def test_gradients_are_not_part_of_it(tmp_path) -> None:
+    """What is written is weights, buffers, moments and counts, and none of it is a gradient."""
+    run = Run(tmp_path)
+    run.update(1)
+    gradients = [each for each in gradients_of(run.student, run.method).values() if each.abs().sum() > 0]
+    assert gradients
+    folder = run.checkpoints.save(Progressed(step=1, seconds=1.0))
+    student, method = (load_file(folder / name) for name in FILES[:2])
+    assert student.keys() == run.student.state_dict().keys()
+    assert method.keys() == run.method.state_dict().keys()
+    state = torch.load(folder / "optimiser.pt", weights_only=True, map_location="cpu")["state"]
+    written = [
+        *student.values(),
+        *method.values(),
+        *(value for each in state.values() for value in each.values()),
+    ]
+    assert len(written) > len(gradients)
+    for gradient in gradients:
+        assert not any(each.shape == gradient.shape and each.equal(gradient) for each in written)
+
+
+def test_its_files_follow_the_umask(saved) -> None:
+    assert of_others(saved[0]) == {}

@@ -16,6 +16,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from meddistill.errors import CheckpointError, NonFiniteError
 from meddistill.methods.config import ContrastiveConfig
+from meddistill.report.curves import read_curves
+from meddistill.report.sections import stages
 from meddistill.training.loop import Stage, StageResult, train_stage
 from meddistill.training.processes import Processes
 from toy_training import ON_CPU, ToyData, toy_config, toy_method, toy_stage
@@ -89,6 +91,20 @@ def test_tensorboard_shows_what_the_lines_say(whole) -> None:
     events.Reload()
     found = [(event.step, event.value) for event in events.Scalars("loss")]
     assert found == [(line["step"], pytest.approx(line["loss"], rel=1e-5)) for line in lines(whole)]
+
+
+def test_without_a_head_that_is_trained_no_agreement_is_logged_and_none_is_drawn(tmp_path) -> None:
+    run(toy_stage(toy_config(objectives={"similarity_kl": 1.0}, epochs=1)), tmp_path / "own")
+    for line in lines(tmp_path / "own"):
+        assert {"teacher/alpha/loss", "teacher/alpha/weight"} <= line.keys()
+        assert not [name for name in line if name.endswith("/agreement")]
+    events = EventAccumulator(str(tmp_path / "own" / "tensorboard"))
+    events.Reload()
+    assert not [tag for tag in events.Tags()["scalars"] if tag.endswith("/agreement")]
+    (drawn,) = stages([read_curves(tmp_path / "own" / "log.jsonl", stage="own")], [])
+    titles = [plot.title for plot in drawn.plots]
+    assert "Mean weight of each teacher" in titles
+    assert "Cosine with each teacher" not in titles
 
 
 def test_training_lowers_the_loss(tmp_path) -> None:

@@ -1,5 +1,6 @@
 """Layers that an objective learns are trained, and go into checkpoints."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -45,6 +46,16 @@ def test_they_do_not_depend_on_the_other_teachers() -> None:
     few, many = fusing(["gamma"]).state_dict(), fusing().state_dict()
     for name in (name for name in FUSION if ".gamma." in name):
         assert few[name].equal(many[name])
+
+
+def test_they_stay_in_their_range_after_every_update(tmp_path) -> None:
+    stage = toy_stage(toy_config(objectives={"augmented_feature_fusion": 1.0}, learning_rate=3.0))
+    train_stage(stage, tmp_path, processes=Processes(cpu=ON_CPU))
+    scales = [value.item() for name, value in stage.method.named_parameters() if name.endswith("log_scale")]
+    assert len(scales) == len(TEACHER_DIMS)
+    assert all(0 <= scale <= math.log(100) + 1e-6 for scale in scales)
+    # A learning rate of 3 takes them beyond it.
+    assert any(scale in (0.0, pytest.approx(math.log(100))) for scale in scales)
 
 
 def test_a_stage_with_them_goes_on_where_it_was(tmp_path) -> None:

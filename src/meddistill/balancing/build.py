@@ -1,6 +1,6 @@
 """Weightings by the configuration that names them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from meddistill.balancing.confidence import Confidence
 from meddistill.balancing.config import (
@@ -17,7 +17,10 @@ from meddistill.errors import ConfigError
 
 
 def build_weighting(config: WeightingConfig, *, teachers: Sequence[str]) -> Weighting:
-    """The rule that a recipe names. Raises ConfigError where the weights do not name these teachers."""
+    """The rule that a recipe names, for those of the teachers that it gives a weight.
+
+    Raises ConfigError where the weights do not name these teachers.
+    """
     if isinstance(config, FixedConfig):
         return _fixed(config, teachers)
     if isinstance(config, UncertaintyConfig):
@@ -29,6 +32,12 @@ def build_weighting(config: WeightingConfig, *, teachers: Sequence[str]) -> Weig
     return Uniform()
 
 
+def with_weight(config: WeightingConfig, teachers: Iterable[str]) -> tuple[str, ...]:
+    """The teachers but for those that a weight of 0 leaves out; what a rule is built for."""
+    left_out = config.weights if isinstance(config, FixedConfig) else {}
+    return tuple(name for name in teachers if left_out.get(name) != 0)
+
+
 def _fixed(config: FixedConfig, teachers: Sequence[str]) -> Fixed:
     unknown = [name for name in config.weights if name not in teachers]
     missing = [name for name in teachers if name not in config.weights]
@@ -38,4 +47,4 @@ def _fixed(config: FixedConfig, teachers: Sequence[str]) -> Fixed:
     if mistakes:
         subject = "weighting"
         raise ConfigError(subject, mistakes)
-    return Fixed([config.weights[name] for name in teachers])
+    return Fixed([config.weights[name] for name in with_weight(config, teachers)])

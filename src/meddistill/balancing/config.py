@@ -72,7 +72,7 @@ class FixedConfig(_Options):
     kind: Literal["fixed"] = "fixed"
     """Given weights."""
     weights: Mapping[str, NonNegativeFloat]
-    """Every teacher → weight; 0 leaves one out. Normalised over the selected teachers of a row."""
+    """Every teacher → weight; 0 leaves one out, of draws too. Normalised over a row's selected teachers."""
 
     @model_validator(mode="after")
     def _one_is_positive(self) -> "FixedConfig":

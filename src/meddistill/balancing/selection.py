@@ -13,6 +13,7 @@ from meddistill.balancing.config import (
     SelectionConfig,
     TeacherDroppingConfig,
 )
+from meddistill.records import to_device
 
 
 class Selection(ABC):
@@ -64,7 +65,7 @@ class RandomDraw(Selection):
         """With u uniform in [0, 1) and n available teachers, the one of rank ⌊u·n⌋."""
         uniform = torch.rand(len(available), generator=generator)
         number = available.sum(dim=1)
-        rank = (uniform.to(available.device, non_blocking=True) * number).floor().long()
+        rank = (to_device(uniform, available.device) * number).floor().long()
         # u < 1, but the product can round up to n, which is nobody's rank.
         rank = torch.minimum(rank, (number - 1).clamp_min(0))
         return available & (available.cumsum(dim=1) == rank[:, None] + 1)
@@ -83,7 +84,7 @@ class BatchDraw(Selection):
         self, available: Bool[Tensor, "batch teachers"], generator: torch.Generator
     ) -> Bool[Tensor, "batch teachers"]:
         """With u uniform in [0, 1), the teacher that the ⌊u·Σn⌋-th available pair belongs to."""
-        uniform = torch.rand(1, generator=generator).to(available.device, non_blocking=True)
+        uniform = to_device(torch.rand(1, generator=generator), available.device)
         up_to = available.sum(dim=0).cumsum(dim=0)
         rank = (uniform * up_to[-1]).floor().long()
         # As above: the product can round up.
@@ -113,7 +114,7 @@ class TeacherDropping(Available):
         generator: torch.Generator,
     ) -> Bool[Tensor, "batch teachers"]:
         """The first of the highest, and those whose uniform draw in [0, 1) is at least p."""
-        uniform = torch.rand(selected.shape, generator=generator).to(selected.device, non_blocking=True)
+        uniform = to_device(torch.rand(selected.shape, generator=generator), selected.device)
         highest = losses.masked_fill(~selected, -torch.inf).argmax(dim=1, keepdim=True)
         teachers = torch.arange(selected.shape[1], device=selected.device)
         return selected & ((uniform >= self.probability) | (teachers == highest))

@@ -15,6 +15,7 @@ from meddistill.balancing.evidence import Evidence
 from meddistill.balancing.reduce import reduce
 from meddistill.balancing.torchjd_methods import METHODS, MethodName
 from meddistill.balancing.weighting import Weighting
+from meddistill.records import to_device
 
 Vector = Float[Tensor, " present"]
 Square = Float[Tensor, "present present"]
@@ -58,7 +59,7 @@ class TorchJD(Weighting):
         if present.any():
             with _seeded(evidence.generator):
                 factors[present] = self._factors(_of(numbers, present))
-        factors = factors.to(evidence.losses.dtype).to(rows.device, non_blocking=True)
+        factors = to_device(factors.to(evidence.losses.dtype), rows.device)
         whole = evidence.selected.any(dim=1).sum()
         return evidence.selected * factors * (whole.to(factors.dtype) / rows.clamp_min(1))
 

@@ -14,6 +14,7 @@ from meddistill.data.arrow_files import parquet_file
 from meddistill.data.shard_links import DEVICE, SPARSE, Link, ShardRefusedError, members, places_of, refused
 from meddistill.errors import one_line
 from meddistill.file_kinds import met
+from meddistill.files import follow_umask
 
 FORMAT = b"1"
 SCHEMA = pa.schema(
@@ -70,6 +71,7 @@ def _keep(table: pa.Table, place: Path) -> None:
         handle, temporary = tempfile.mkstemp(dir=place.parent, prefix=".indexing-")
         with os.fdopen(handle, "wb") as file:
             pq.write_table(table, file, compression="zstd")
+        follow_umask(Path(temporary))
         Path(temporary).replace(place)
     except OSError as error:
         rule = f"must have an `index` in a folder that can be written; got {type(error).__name__}"

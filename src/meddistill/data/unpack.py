@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from meddistill.data.raw_table import EmbeddedImage
+from meddistill.files import follow_umask
 
 
 def unpack(images: Mapping[int, EmbeddedImage], folder: Path, *, rows: Sequence[int]) -> dict[int, Path]:
@@ -27,5 +28,6 @@ def _write_once(folder: Path, image: EmbeddedImage) -> Path:
         handle, temporary = tempfile.mkstemp(dir=folder, prefix=".unpacking-")
         with os.fdopen(handle, "wb") as file:
             file.write(image.content)
+        follow_umask(Path(temporary))
         Path(temporary).replace(path)
     return path

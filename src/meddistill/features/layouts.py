@@ -7,6 +7,7 @@ import torch
 
 from meddistill.features.config import ExtractOptions, Precision
 from meddistill.features.format import Output, OutputManifest
+from meddistill.features.reader import TABLE_OF
 from meddistill.features.shards import PAGE
 from meddistill.teachers.card import TeacherCard
 from meddistill.teachers.frozen import FrozenTeacher
@@ -35,17 +36,20 @@ def layouts(teacher: FrozenTeacher, options: ExtractOptions) -> dict[Output, Out
     return found
 
 
-def estimate(images: int, texts: int, cards: Iterable[TeacherCard], options: ExtractOptions) -> int:
-    """Bytes that a store of so many distinct images and texts will take, patch tokens not counted.
+def estimate(images: int, texts: int, teachers: Iterable[FrozenTeacher], options: ExtractOptions) -> int:
+    """Bytes that a store of so many distinct images and texts will take.
 
-    Exact but for the tables' compression and the manifests, which are a thousandth of the whole.
+    Exact but for the tables' compression and the manifests, which are a thousandth of the whole. Patch tokens
+    of a teacher that cannot be asked are not counted.
     """
-    rows = {"image": images, "text": texts}
+    rows = {"images": images, "texts": texts}
     total = (images + texts) * _TABLE_BYTES
-    for card in cards:
-        for name, output in _embeddings(card, options).items():
-            shards = -(-rows[name] // options.shard_rows)
-            total += rows[name] * row_bytes(output) + shards * PAGE
+    for teacher in teachers:
+        asked = layouts(teacher, options) if teacher.can_be_asked else _embeddings(teacher.card, options)
+        for name, output in asked.items():
+            number = rows[TABLE_OF[name]]
+            shards = -(-number // options.shard_rows)
+            total += number * row_bytes(output) + shards * PAGE
             total += PAGE + 8 * output.shape[-1] * (output.shape[-1] + 1)
     return total
 

@@ -16,7 +16,7 @@ from meddistill.features.availability import Mask, by_modality
 from meddistill.features.format import Output
 from meddistill.features.reader import FeatureStore, covered
 from meddistill.features.rows import Indices
-from meddistill.records import Batch, TeacherOutputs
+from meddistill.records import Batch, TeacherOutputs, to_device
 from meddistill.teachers.card import TeacherCard
 from meddistill.teachers.frozen import FrozenTeacher
 
@@ -97,7 +97,7 @@ class StoredTeachers:
         found = {}
         for name, card in self.cards.items():
             available = self._available[name][samples]
-            mask = torch.from_numpy(available).to(self._device, non_blocking=True)
+            mask = to_device(torch.from_numpy(available), self._device)
             outputs = self._store.outputs(name)
             image, text = None, None
             if "image" in outputs:
@@ -111,7 +111,7 @@ class StoredTeachers:
         self, teacher: str, output: Output, rows: Indices, *, views: Indices | None, mask: Tensor
     ) -> Float[Tensor, "batch dim"]:
         stored = torch.from_numpy(self._store.read(teacher, output, rows, views=views))
-        values = stored.to(self._device, non_blocking=True).float()
+        values = to_device(stored, self._device).float()
         return values.masked_fill_(~mask[:, None], 0.0)
 
     def _views(self, batch: Batch) -> Indices:
@@ -134,7 +134,7 @@ class OnlineTeachers:
     A teacher sees only the rows that it is available for: of the samples that `available` names, by default
     of the modalities that it covers. Which view `Batch.teacher_rasters` show is the data
     set's to decide. Texts are the batch's own; a store holds the first form of captions that are equal after
-    normalising.
+    normalising. Each call waits for the device: what a teacher gives is looked at, whether it is finite.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from meddistill.features.projections.maps import LinearMap
 from meddistill.methods.masked_images import MaskedImages
 from meddistill.methods.step import StepLoss
-from meddistill.objectives.base import TowerStatistics
+from meddistill.objectives.base import Objective, TowerStatistics
 from meddistill.objectives.config import Tower
 from meddistill.records import StudentOutputs, TeacherOutputs
 from meddistill.teachers.card import TeacherCard
@@ -87,3 +87,9 @@ class Method(nn.Module, ABC):
         `positives` as `records.positives` gives them; `generator`, on the CPU and seeded by (seed, step), is
         for random selection.
         """
+
+    def after_update(self) -> None:
+        """Bring parameters back into their range; called after every update."""
+        for module in self.modules():
+            if isinstance(module, Objective):
+                module.after_update()

@@ -65,5 +65,5 @@ class ContrastiveMethod(Method):
             teacher_losses=nothing,
             teacher_weights=nothing,
             agreement=nothing,
-            teacher_rows=nothing,
+            agreement_rows=nothing,
         )

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from meddistill.balancing.build import build_weighting
+from meddistill.balancing.build import build_weighting, with_weight
 from meddistill.balancing.evidence import Evidence
 from meddistill.balancing.reduce import by_row, reduce_each
 from meddistill.balancing.selection import build_selection
@@ -63,13 +63,14 @@ class EmbeddingMethod(Method):
         """Raises ConfigError with everything that the teachers lack for `config`."""
         super().__init__()
         check(config, teachers)
+        self.weighting = build_weighting(config.weighting, teachers=tuple(teachers))
+        teachers = {name: teachers[name] for name in with_weight(config.weighting, teachers)}
         self.teachers = tuple(teachers)
         chosen = config.objectives.chosen()
         self.weights = {name: options.weight for name, options in chosen.items()}
         self.selection = build_selection(config.selection)
-        self.weighting = build_weighting(config.weighting, teachers=self.teachers)
         self.masked_images = _masked_images(config)
-        here = partial(Spaces, student_dim=student_dim, teachers=teachers, seed=seed)
+        here = partial(Spaces, student_dim=student_dim, teachers=_compared(config, teachers), seed=seed)
         self.spaces = here(config.projection)
         self.rescale = EqualGradient(rescaled(config), reference=partial(here, LearnedHeadConfig()))
         self.terms = StudentTerms(
@@ -114,8 +115,8 @@ class EmbeddingMethod(Method):
         available = torch.stack([teachers[name].available for name in self.teachers], dim=1)
         selected = self.selection.select(available, generator)
         self._measure(student, teachers, selected=selected, positives=positives)
-        projected = {name: self.spaces.student(name, student) for name in self.teachers}
-        targets = {name: self.spaces.target(name, teachers[name]) for name in self.teachers}
+        projected = {name: self.spaces.student(name, student) for name in self.heads}
+        targets = {name: self.spaces.target(name, teachers[name]) for name in self.heads}
         totals: dict[str, Tensor] = {}
         counts: dict[str, Tensor] = {}
         for name, objectives in self.objectives.items():
@@ -149,20 +150,20 @@ class EmbeddingMethod(Method):
         if learnt is not None:
             parts["weighting"] = learnt
             total = total + learnt
-        with torch.no_grad():
-            agreements = [agreement(projected[name], targets[name]) for name in self.teachers]
+        agreements = [agreement(each, targets[name]) for name, each in projected.items()]
+        nothing = losses.new_zeros(len(self.teachers))
         return StepLoss(
             total=total,
             parts={name: part.detach() for name, part in parts.items()},
             teacher_losses=self._teacher_losses(totals, counts, weights.abs()).detach(),
             teacher_weights=_mean(weights.sum(dim=0), kept.any(dim=1).sum()).detach(),
-            agreement=torch.stack(agreements),
-            teacher_rows=available.sum(dim=0).to(losses.dtype),
+            agreement=torch.stack(agreements) if agreements else nothing,
+            agreement_rows=available.sum(dim=0).to(losses.dtype) if agreements else nothing,
         )
 
     @property
     def heads(self) -> nn.ModuleDict:
-        """What leads from the student's space to that of each teacher."""
+        """What leads from the student's space to each teacher's; none where no objective compares there."""
         return self.spaces.heads
 
     def _measure(
@@ -272,6 +273,12 @@ def _unmixable(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) ->
     return mistakes
 
 
+def _compared(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> Mapping[str, TeacherSpace]:
+    """The teachers in whose space an objective looks at the student: heads to others would not be trained."""
+    chosen = (TEACHER_OBJECTIVES[name] for name in config.objectives.chosen() if name in TEACHER_OBJECTIVES)
+    return teachers if any(objective.space == "teacher" for objective in chosen) else {}
+
+
 def _masked_images(config: EmbeddingConfig) -> MaskedImages | None:
     options = config.objectives.masked_feature_distillation
     return None if options is None else MaskedImages(patch_size=options.patch_size, ratio=options.ratio)
@@ -299,6 +306,7 @@ def _mean(total: Tensor, count: Tensor) -> Tensor:
     return total / torch.where(count > 0, count, 1.0)
 
 
+@torch.no_grad()
 def agreement(student: StudentOutputs, teacher: TeacherOutputs) -> Float[Tensor, ""]:
     """Mean over the available rows of the mean cosine over the towers that the teacher has of the row."""
     pairs = tower_pairs(student, teacher, teacher.available)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final, cast, final
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from meddistill.balancing.config import AvailableConfig
@@ -77,16 +77,28 @@ class EnsembleMethod(Method):
         ensemble = together(members, selected, logit_scale=self.logit_scale)
         found = self.method.loss(student, {NAME: ensemble}, positives=positives, generator=generator)
         with torch.no_grad():
-            projected = self.method.spaces.student(NAME, student)
+            agreements, rows_of_members = self._agreement(student, members)
             shares = selected / selected.sum(dim=1, keepdim=True).clamp(min=1)
             rows = selected.any(dim=1).sum().clamp(min=1)
             return replace(
                 found,
                 teacher_losses=found.teacher_losses.expand(len(members)),
                 teacher_weights=(shares.sum(dim=0) / rows).to(found.teacher_weights.dtype),
-                agreement=torch.stack([agreement(projected, each) for each in members]),
-                teacher_rows=available.sum(dim=0).to(found.teacher_rows.dtype),
+                agreement=agreements,
+                agreement_rows=rows_of_members,
             )
+
+    def _agreement(
+        self, student: StudentOutputs, members: Sequence[TeacherOutputs]
+    ) -> tuple[Float[Tensor, " teachers"], Float[Tensor, " teachers"]]:
+        """Of each member, and over how many rows."""
+        if NAME not in self.method.heads:
+            nothing = student.image.new_zeros(len(members))
+            return nothing, nothing
+        projected = self.method.spaces.student(NAME, student)
+        rows = torch.stack([each.available.sum() for each in members])
+        agreements = torch.stack([agreement(projected, each) for each in members])
+        return agreements, rows.to(agreements.dtype)
 
 
 def together(

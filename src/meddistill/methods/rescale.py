@@ -45,7 +45,8 @@ class EqualGradient(nn.Module):
 
     Measured on the stage's first global batch, the same in every process, and kept in the checkpoint: a stage
     that goes on has the factors that it began with. Where one of the two gradients is zero, as in a batch
-    without a row for any teacher, the factor is 1 and the next batch is asked.
+    without a row for any teacher, the factor is 1 and the next batch is asked. Whether all are found stands
+    on the device: it is waited for after the first batch, and from then on with a checkpoint alone.
     """
 
     factors: Float[Tensor, " objectives"]
@@ -56,7 +57,9 @@ class EqualGradient(nn.Module):
         self._reference = reference
         self.measured = not self.names
         self.register_buffer("factors", torch.full((len(self.names),), torch.nan), persistent=bool(names))
+        self._looked = False
         self.register_load_state_dict_post_hook(_look)
+        self.register_state_dict_pre_hook(_look)
 
     def factor(self, name: str) -> Tensor | float:
         """What the weight of an objective is multiplied by, on the device; 1 for those without one."""
@@ -83,7 +86,9 @@ class EqualGradient(nn.Module):
             known = self.factors[number].isfinite()
             found = torch.where((here > 0) & (there > 0), there / here, torch.nan)
             self.factors[number] = torch.where(known, self.factors[number], found)
-        self.measured = bool(self.factors.isfinite().all())
+        if not self._looked or self.factors.device.type == "cpu":
+            _look(self)
+        self._looked = True
 
 
 class _Batch:
@@ -124,7 +129,7 @@ class _Batch:
         return torch.cat([gradient.flatten() for gradient in found]).norm()
 
 
-def _look(module: nn.Module, incompatible: Any) -> None:  # noqa: ARG001
-    """After a checkpoint was loaded: its factors count, unless it has none yet."""
+def _look(module: nn.Module, *_: Any) -> None:
+    """Whether all factors are found; also before a checkpoint is taken, and after one was loaded."""
     rescale = cast("EqualGradient", module)
     rescale.measured = bool(rescale.factors.isfinite().all())

@@ -14,8 +14,8 @@ class StepLoss:
     `total` is what is differentiated. `parts` are the objectives' losses before their weights λ. For each
     teacher: `teacher_losses`, the weighted sum of its objectives over the rows that count; `teacher_weights`,
     its mean weight over the rows that have a teacher; `agreement`, the mean cosine of the student's projected
-    embeddings with its own over the rows where it is available; `teacher_rows`, the number of those rows.
-    What has no rows is 0. Everything but `total` is without gradient.
+    embeddings with its own over the rows where it is available; `agreement_rows`, the number of those rows, 0
+    where no objective compares the two. What has no rows is 0. Everything but `total` is without gradient.
     """
 
     total: Float[Tensor, ""]
@@ -23,4 +23,4 @@ class StepLoss:
     teacher_losses: Float[Tensor, " teachers"]
     teacher_weights: Float[Tensor, " teachers"]
     agreement: Float[Tensor, " teachers"]
-    teacher_rows: Float[Tensor, " teachers"]
+    agreement_rows: Float[Tensor, " teachers"]

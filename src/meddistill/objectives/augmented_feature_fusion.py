@@ -59,12 +59,15 @@ class AugmentedFeatureFusion(Objective):
         context = replace(context, mask=mask)
         images = _fused(self.image, student.image, image)
         texts = _fused(self.text, student.text, text)
-        with torch.no_grad():
-            self.log_scale.clamp_(0.0, _MAX_LOG_SCALE)
         logits = self.log_scale.exp().to(images.dtype) * images @ texts.T
         image_to_text = multi_positive_cross_entropy(logits, context)
         text_to_image = multi_positive_cross_entropy(logits.T, context)
         return row_losses((image_to_text + text_to_image) / 2, mask)
+
+    @torch.no_grad()
+    def after_update(self) -> None:
+        """Keep κ in its range."""
+        self.log_scale.clamp_(0.0, _MAX_LOG_SCALE)
 
 
 def _fused(

@@ -61,6 +61,9 @@ class Objective(nn.Module, ABC):
         row, any other leaves out that tower's term.
         """
 
+    def after_update(self) -> None:
+        """Bring parameters of its own back into their range; called after every update."""
+
 
 def full_precision(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """`values` in float32, or unchanged where they are float64."""

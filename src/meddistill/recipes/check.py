@@ -24,6 +24,7 @@ from meddistill.recipes.tokenizer import smaller_than_asked
 from meddistill.students.dual_encoder import DualEncoder
 from meddistill.students.size import ModelSize, VocabularySize, model_size, vocabulary_size
 from meddistill.teachers.card import TeacherCard
+from meddistill.teachers.frozen import FrozenTeacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +103,7 @@ def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResul
     row_notes = session.row_notes + (session.suite_tables.row_notes if session.suite_tables else ())
     cost = Estimate(
         rows=len(samples),
-        store_bytes=_store_bytes(session, cards),
+        store_bytes=_store_bytes(session, teachers),
         free_bytes=_free_bytes(out),
         extraction_seconds=per_image * len(samples),
         training_seconds=per_row * len(samples) * sum(stage.epochs for stage in recipe.stages),
@@ -128,12 +129,12 @@ def _cards(found: FrozenModels) -> dict[str, TeacherCard]:
     return {name: model.card for name, model in found.models.items()}
 
 
-def _store_bytes(session: Session, cards: Mapping[str, TeacherCard]) -> int:
+def _store_bytes(session: Session, teachers: Mapping[str, FrozenTeacher]) -> int:
     recipe = session.recipe
     if not recipe.needs_teachers or recipe.features.source == "online":
         return 0
     images, texts = len(set(session.image_keys)), len(set(text_keys(session.samples)))
-    return estimate(images, texts, cards.values(), recipe.features)
+    return estimate(images, texts, teachers.values(), recipe.features)
 
 
 def _free_bytes(out: Path) -> int:

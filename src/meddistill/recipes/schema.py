@@ -63,7 +63,9 @@ class FeaturesConfig(ExtractOptions):
     """How teachers' outputs reach the student."""
 
     source: Literal["stored", "online"] = "stored"
-    """`stored`: teachers are asked once, into the run's feature store. `online`: in every step."""
+    """`stored`: teachers are asked once, into the run's feature store. `online`: in every step,
+    which waits for them.
+    """
     availability: AvailabilityConfig = AvailabilityConfig()
     """Which teachers may be asked about which rows, besides the teachers' own `modalities`."""
 

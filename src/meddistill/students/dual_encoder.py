@@ -13,7 +13,7 @@ from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 
 from meddistill.imaging.geometry import InputSpec
-from meddistill.records import StudentOutputs
+from meddistill.records import StudentOutputs, to_device
 from meddistill.students.presets import ModelConfig
 from meddistill.students.tokenisers import Tokeniser
 
@@ -33,6 +33,9 @@ class DualEncoder(nn.Module):
     channels-last order (20 to 40 % faster for convolutional towers on a CPU), and the padding that all
     captions of a batch share is cut off where the text tower cannot see it. In evaluation neither is done,
     so that embeddings equal those of the saved folder in stock open_clip exactly.
+
+    Nothing here waits for the device, but for text towers of transformers: the library looks once a pass
+    whether anything is masked.
     """
 
     mean: Tensor
@@ -72,7 +75,7 @@ class DualEncoder(nn.Module):
         return scale
 
     @torch.no_grad()
-    def clamp_logit_scale(self) -> None:
+    def after_update(self) -> None:
         """Keep the logit scale within [1, 100], as CLIP does after every optimiser step."""
         self.model.logit_scale.clamp_(0.0, MAX_LOGIT_SCALE)
 
@@ -83,7 +86,7 @@ class DualEncoder(nn.Module):
     def pixels(self, rasters: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "batch 3 height width"]:
         """Rasters on the module's device, normalised."""
         # NHWC read as NCHW is channels-last already; a copy is what undoes it.
-        channels_last = rasters.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        channels_last = to_device(rasters, self.device).permute(0, 3, 1, 2)
         pixels = (channels_last.to(torch.float32) / 255 - self.mean) / self.std
         return pixels if self.training else pixels.contiguous()
 
@@ -104,12 +107,15 @@ class DualEncoder(nn.Module):
         return embeddings
 
     def embed_tokens(self, tokens: Int[Tensor, "batch context"]) -> Float[Tensor, "batch embed_dim"]:
-        """Text embeddings of `tokenise`'s ids, not normalised."""
-        ids = tokens.to(self.device, torch.int64, non_blocking=True)
-        if not self.training:
-            return self._embed_ids(ids)
-        used = _columns_in_use(self.model.text, ids)
-        length = min(ids.shape[1], -(-used // _MULTIPLE) * _MULTIPLE)
+        """Text embeddings of `tokenise`'s ids, not normalised.
+
+        The ids are to be on the host, as `tokenise` gives them: in training their length is read from them.
+        """
+        length = tokens.shape[1]
+        if self.training:
+            used = _columns_in_use(self.model.text, tokens)
+            length = min(length, -(-used // _MULTIPLE) * _MULTIPLE)
+        ids = to_device(tokens, self.device).to(torch.int64)
         with _causal_mask_of(self.model.text, length):
             return self._embed_ids(ids[:, :length])
 

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 
 import meddistill
 from meddistill.errors import CheckpointError
-from meddistill.files import sha256_of, unwrapped, writing
+from meddistill.files import follow_umask, sha256_of, unwrapped, writing
 from meddistill.students.architecture import (
     OPEN_CLIP_CONFIG,
     TEXT_FOLDER,
@@ -161,6 +161,7 @@ def _write_weights(student: DualEncoder, folder: Path) -> None:
     }
     with unwrapped(SafetensorError):
         safetensors.torch.save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    follow_umask(folder / WEIGHTS_FILE)
 
 
 def _write_config(student: DualEncoder, folder: Path) -> None:

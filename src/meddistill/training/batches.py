@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import torch
 
-from meddistill.records import Batch
+from meddistill.records import Batch, to_device
 
 
 class TrainingData(Protocol):
@@ -56,10 +56,10 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
     """
     return replace(
         batch,
-        rasters=batch.rasters.to(device, non_blocking=True),
-        image_group=batch.image_group.to(device, non_blocking=True),
-        text_group=batch.text_group.to(device, non_blocking=True),
+        rasters=to_device(batch.rasters, device),
+        image_group=to_device(batch.image_group, device),
+        text_group=to_device(batch.text_group, device),
         teacher_rasters={
-            geometry: each.to(device, non_blocking=True) for geometry, each in batch.teacher_rasters.items()
+            geometry: to_device(each, device) for geometry, each in batch.teacher_rasters.items()
         },
     )

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from meddistill.files import sync_file, unwrapped
+from meddistill.files import follow_umask, sync_file, unwrapped
 
 
 def save_tensors(state: Mapping[str, Tensor], path: Path) -> None:
@@ -18,6 +18,7 @@ def save_tensors(state: Mapping[str, Tensor], path: Path) -> None:
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     with unwrapped(SafetensorError):
         save_file(plain, path)
+    follow_umask(path)
     sync_file(path)
 
 

@@ -13,7 +13,7 @@ from meddistill.data.draws import derive_seed
 from meddistill.methods.base import Method
 from meddistill.methods.step import StepLoss
 from meddistill.objectives.base import full_precision
-from meddistill.records import Batch, StudentOutputs, TeacherOutputs, positives
+from meddistill.records import Batch, StudentOutputs, TeacherOutputs, positives, to_device
 from meddistill.training.batches import chunks_of, on_device, rows_of
 from meddistill.training.precision import Precision, autocast, autocast_dtype
 from meddistill.training.processes import Processes
@@ -143,7 +143,7 @@ class GradientStep:
         if self.method.masked_images is None:
             return None
         keep = self.method.masked_images.keep(
-            batch.samples.to(self.processes.device, non_blocking=True),
+            to_device(batch.samples, self.processes.device),
             height=batch.rasters.shape[1],
             width=batch.rasters.shape[2],
             seed=derive_seed("mask", self.settings.seed, step),
@@ -250,7 +250,7 @@ def _rows_joined(parts: Sequence[StudentOutputs]) -> StudentOutputs:
 def _joined(parts: Sequence[TeacherOutputs], device: torch.device) -> TeacherOutputs:
     rows = [part.per_row() for part in parts]
     joined: dict[str, Any] = {
-        name: torch.cat([part[name].to(device, non_blocking=True) for part in rows]) for name in rows[0]
+        name: torch.cat([to_device(part[name], device) for part in rows]) for name in rows[0]
     }
     return replace(parts[0], **joined)
 
@@ -269,8 +269,10 @@ def _unchanged_buffers(student: Student) -> Iterator[None]:
     """Put the buffers back: a pass that does not count must leave no trace in running statistics."""
     buffers = list(student.buffers())
     before = [buffer.clone() for buffer in buffers]
-    yield
-    for buffer, value in zip(buffers, before, strict=True):
-        # Past autograd, which would take it for a change of what an earlier pass has saved; a backward pass
-        # of training does not read running statistics.
-        buffer.data.copy_(value)
+    try:
+        yield
+    finally:
+        for buffer, value in zip(buffers, before, strict=True):
+            # Past autograd, which would take it for a change of what an earlier pass has saved; a backward
+            # pass of training does not read running statistics.
+            buffer.data.copy_(value)

@@ -41,8 +41,8 @@ class Meter:
                 loss.teacher_losses * loss.teacher_weights.abs(),
                 loss.teacher_weights.abs(),
                 loss.teacher_weights,
-                loss.agreement * loss.teacher_rows,
-                loss.teacher_rows,
+                loss.agreement * loss.agreement_rows,
+                loss.agreement_rows,
             ]
         ).float()
         self._scalars = now if self._scalars is None else self._scalars + now
@@ -50,7 +50,10 @@ class Meter:
         self._steps += 1
 
     def take(self) -> dict[str, float]:
-        """Means since the last call. A teacher without rows in these steps has no loss and no agreement."""
+        """Means since the last call. A teacher without rows in these steps has no loss and no agreement.
+
+        Nor has one whose space no objective looks at an agreement.
+        """
         if self._scalars is None or self._per_teacher is None:
             return {}
         names = ["loss", *(f"loss/{part}" for part in self._parts), "gradient_norm", "logit_scale"]

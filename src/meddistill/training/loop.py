@@ -266,7 +266,8 @@ class _Trainer:
             self.watch.look()
         rate = learning_rate(self.config, step=step, total=self.total)
         self.optimiser.update(rate=rate, gradient_norm=norm, finite=finite)
-        self.stage.student.clamp_logit_scale()
+        self.stage.student.after_update()
+        self.stage.method.after_update()
         return report, norm
 
 

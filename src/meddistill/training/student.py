@@ -24,8 +24,8 @@ class Student(Protocol):
         """Image embeddings alone; pixels where `keep` (batch, height, width) is False show mean colour."""
         ...
 
-    def clamp_logit_scale(self) -> None:
-        """Keep the logit scale in its range; called after every update."""
+    def after_update(self) -> None:
+        """Bring parameters, the logit scale among them, back into their range; called after every update."""
         ...
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
