@@ -15,7 +15,7 @@ from meddistill.data.samples import Samples
 from meddistill.data.threads import Threads
 from meddistill.data.view_rule import ViewRule
 from meddistill.imaging import Geometry
-from meddistill.records import Batch
+from meddistill.records import NO_CAPTION, Batch
 
 CACHE_BYTES = 2 * 2**30
 
@@ -51,8 +51,8 @@ class SampleDataset:
         self._student = student
         self._teachers = tuple(sorted(teacher_geometries))
         self._image_groups = torch.from_numpy(group_ids(self.keys))
-        texts = text_keys(samples) or samples.ids
-        self._text_groups = torch.from_numpy(group_ids(texts))
+        groups = np.where(samples.captioned, group_ids(text_keys(samples)), NO_CAPTION)
+        self._text_groups = torch.from_numpy(groups)
         self._rasters = self._empty_rasters(cache_bytes)
         self._cache_bytes = cache_bytes
         self._threads = Threads()

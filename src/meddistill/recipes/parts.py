@@ -7,8 +7,8 @@ from typing import Any, Final, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from meddistill.data.config import TableConfig
 from meddistill.data.samples import Samples
+from meddistill.data.config import TrainingTableConfig
 from meddistill.data.unreadable import read_readable
 from meddistill.errors import ConfigError
 from meddistill.evaluation.config import SuiteConfig
@@ -25,7 +25,7 @@ from meddistill.students.config import StudentConfig
 from meddistill.students.vocabulary import train_tokenizer
 from meddistill.teachers.config import TeacherConfig
 
-_TABLE: Final[TypeAdapter[Any]] = TypeAdapter(TableConfig)
+_TABLE: Final[TypeAdapter[Any]] = TypeAdapter(TrainingTableConfig)
 _TEACHER: Final[TypeAdapter[Any]] = TypeAdapter(TeacherConfig)
 _BASELINE: Final[TypeAdapter[Any]] = TypeAdapter(BaselineConfig)
 _STUDENT: Final[TypeAdapter[Any]] = TypeAdapter(StudentConfig)

@@ -104,7 +104,9 @@ class DualEncoder(nn.Module):
         return embeddings
 
     def embed_tokens(self, tokens: Int[Tensor, "batch context"]) -> Float[Tensor, "batch embed_dim"]:
-        """Text embeddings of `tokenise`'s ids, not normalised."""
+        """Text embeddings of `tokenise`'s ids, not normalised; zeros where these have no columns."""
+        if not tokens.shape[1]:
+            return torch.zeros(len(tokens), self.embed_dim, device=self.device)
         ids = tokens.to(self.device, torch.int64, non_blocking=True)
         if not self.training:
             return self._embed_ids(ids)
