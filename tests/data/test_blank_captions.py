@@ -28,7 +28,9 @@ def _table(folder, kind, texts=TEXTS):
             files |= {} if text is None else {"txt": text}
         write_shard(path, packed)
         return path, {"text": "txt"}
-    rows = [{"image": name, "text": text} for name, text in zip(paint_all(folder, len(texts)), texts, strict=True)]
+    rows = [
+        {"image": name, "text": text} for name, text in zip(paint_all(folder, len(texts)), texts, strict=True)
+    ]
     if kind == "csv":
         write_csv(path, [{**row, "text": row["text"] or ""} for row in rows])
     else:

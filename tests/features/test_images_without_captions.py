@@ -1,4 +1,4 @@
-"""A store of images some or all of which have no caption: what teachers are asked, what sources and maps give."""
+"""A store of images some or all of which have no caption: what is asked, and what sources and maps give."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_feature_sources import batch_of
 
 from meddistill.data.samples import Samples
+from meddistill.data.view_rule import ViewRule
 from meddistill.features.availability import availability
 from meddistill.features.config import AvailabilityConfig
 from meddistill.features.extract import extract
@@ -16,8 +18,6 @@ from meddistill.features.projections.fit import fit_maps
 from meddistill.features.reader import FeatureStore
 from meddistill.features.sources import OnlineTeachers, StoredTeachers
 from meddistill.features.verify import verify
-from meddistill.data.view_rule import ViewRule
-from test_feature_sources import batch_of
 from toy_features import SMALL, ToyClip, ToyImages, toy_samples, toy_teacher, tree
 
 ROWS = 12
@@ -140,7 +140,7 @@ def test_a_map_is_that_of_all_images_and_the_captions_there_are(
     config, mixed: tuple[Samples, FeatureStore], tmp_path: Path
 ) -> None:
     """Images that have a caption in no row count as images, and no caption counts for them."""
-    samples, store = mixed
+    _, store = mixed
     found = fit_maps(config, store, ["clip"], student_dim=5)["clip"]
     images = np.arange(ROWS)
     vectors = {

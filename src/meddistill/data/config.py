@@ -85,6 +85,11 @@ class TableConfig(BaseModel):
 
 
 class TrainingTableConfig(TableConfig):
-    """A table to learn from. A row whose caption is blank has none: its image is learnt from alone."""
+    """A table and the names of its columns.
+
+    Paths are relative to the file that names the table (recipe or suite). In a table to learn from, a row
+    whose caption is blank has none: its image is learnt from alone. In one of a suite every caption must be
+    there.
+    """
 
     blank_captions: ClassVar[bool] = True

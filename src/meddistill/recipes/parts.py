@@ -7,8 +7,8 @@ from typing import Any, Final, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from meddistill.data.samples import Samples
 from meddistill.data.config import TrainingTableConfig
+from meddistill.data.samples import Samples
 from meddistill.data.unreadable import read_readable
 from meddistill.errors import ConfigError
 from meddistill.evaluation.config import SuiteConfig
@@ -65,7 +65,9 @@ def _build_student(config: StudentConfig, samples: Samples | None, base: Path) -
         return
     tokenizer = None
     if samples is not None and size is not None:
-        tokenizer = train_tokenizer(samples.texts or (), vocabulary=size, patients=samples.patients)
+        tokenizer = train_tokenizer(
+            samples.texts or ("",) * len(samples), vocabulary=size, patients=samples.patients
+        )
     build_student(config, base=base, seed=0, tokenizer=tokenizer)
 
 

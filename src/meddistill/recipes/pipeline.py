@@ -18,8 +18,8 @@ from meddistill.recipes.steps.features import extract_features
 from meddistill.recipes.steps.report import make_report
 from meddistill.recipes.steps.training import train_stages
 from meddistill.recipes.steps.training_data import check_batches
-from meddistill.recipes.tokenizer import keep_tokenizer
 from meddistill.recipes.text_tower import UNTRAINED
+from meddistill.recipes.tokenizer import keep_tokenizer
 
 Step = Literal["features", "train", "evaluate", "export", "report"]
 STEPS: Final[tuple[Step, ...]] = get_args(Step)

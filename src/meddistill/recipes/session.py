@@ -25,8 +25,8 @@ from meddistill.recipes.load import LoadedRecipe
 from meddistill.recipes.missing import missing_initial_weights
 from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.schema import Recipe
-from meddistill.recipes.tokenizer import tokenizer_hash, tokenizer_of
 from meddistill.recipes.text_tower import text_is_trained
+from meddistill.recipes.tokenizer import tokenizer_hash, tokenizer_of
 from meddistill.students.build import build_student, initial_licence
 from meddistill.students.dual_encoder import DualEncoder
 from meddistill.students.metadata import INITIAL_WEIGHTS

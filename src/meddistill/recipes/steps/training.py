@@ -43,7 +43,11 @@ def train_stages(session: Session) -> None:
         initial = student_fingerprint(student)
     if not session.is_main_process:
         return
-    inputs = {"weights": initial, "licences": session.licence_inputs, "name": recipe.name}
+    inputs: dict[str, Any] = {
+        "weights": initial,
+        "licences": session.licence_inputs,
+        "name": recipe.name,
+    }
     if not session.text_is_trained:
         inputs["text_trained"] = False
     place = session.folder.student
