@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from meddistill.methods.base import Method, TeacherSpace
 from meddistill.methods.build import build_method
 from meddistill.methods.config import ContrastiveConfig, EmbeddingConfig
-from meddistill.records import NO_CAPTION, Batch, StudentOutputs, TeacherOutputs
+from meddistill.records import Batch, StudentOutputs, TeacherOutputs
 from meddistill.training.config import TrainingConfig
 from meddistill.training.gradients import GradientStep, StepSettings
 from meddistill.training.loop import Stage
@@ -84,7 +84,7 @@ def toy_batch(rows: Iterable[int], *, data_seed: int = 0, gaps: bool = False) ->
         tokens=torch.stack(tokens),
         image_group=torch.tensor([_image_of(row) for row in rows]),
         text_group=torch.tensor(
-            [_text_of(row) if there else NO_CAPTION for row, there in zip(rows, captioned, strict=True)]
+            [_text_of(row) if there else -1 - row for row, there in zip(rows, captioned, strict=True)]
         ),
         texts=tuple(
             f"caption {_text_of(row)}" if there else "" for row, there in zip(rows, captioned, strict=True)

@@ -2,15 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Self
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from meddistill.imaging import Geometry
-
-NO_CAPTION: Final = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +19,8 @@ class Batch:
     student's geometry; `teacher_rasters` holds one raster per distinct teacher geometry and is empty when
     the teachers' outputs come from a feature store. `views` holds the index of the view that each of the
     student's rasters shows, 0 for the whole image. `tokens` are the student's. Rows with the same
-    `image_group` show the same image, rows with the same `text_group` carry the same caption, and those with
-    NO_CAPTION carry none. Without any caption in the data `tokens` have no columns.
+    `image_group` show the same image, rows with the same `text_group` carry the same caption; a row without
+    a caption has a number below 0 of its own. Without any caption in the data `tokens` have no columns.
     """
 
     samples: Int[Tensor, " batch"]
@@ -41,7 +39,7 @@ class Batch:
     @property
     def captioned(self) -> Bool[Tensor, " batch"]:
         """Which rows have a caption."""
-        return self.text_group != NO_CAPTION
+        return self.text_group >= 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,5 +142,5 @@ def positives(
 ) -> Bool[Tensor, "batch batch"]:
     """Which pairs of rows show the same image or carry the same caption; the diagonal is True."""
     same_image = image_group[:, None] == image_group[None, :]
-    same_text = (text_group[:, None] == text_group[None, :]) & (text_group != NO_CAPTION)
+    same_text = text_group[:, None] == text_group[None, :]
     return torch.logical_or(same_image, same_text)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from meddistill.cli import main
 from meddistill.errors import BundleError
 from meddistill.evaluation.results import MEAN_TASK, Results
 from meddistill.features.reader import FeatureStore
+from meddistill.recipes.capabilities import without_captions
 from meddistill.recipes.load import load_recipe
+from meddistill.recipes.schema import EmbeddingStage
 from meddistill.runtime import Bundle
 from meddistill.runtime.embed import Embedder
 from meddistill.students.build import build_student
@@ -55,8 +58,6 @@ def _blank(world: Path, *, every: int) -> None:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory, small_world: Path) -> tuple[Path, Path]:
     """A whole run on a table without captions, with weight decay: the recipe and the run's folder."""
-    import shutil
-
     folder = tmp_path_factory.mktemp("alone")
     shutil.copytree(small_world.parent, folder / "world")
     recipe = folder / "world" / small_world.name
@@ -148,6 +149,15 @@ def test_a_stage_that_needs_captions_is_refused_without_any(
         assert "leave the objective out" in err
         assert "stage distill" not in err
     assert not (tmp_path / "out" / "features").exists()
+
+
+def test_a_weighting_that_compares_captions_needs_them_too() -> None:
+    content = {"name": "distill", "method": "embedding", "epochs": 1, "batch_size": 16, "learning_rate": 1e-3}
+    weighting = {"kind": "confidence"}
+    stage = EmbeddingStage.model_validate({**content, "objectives": FEATURES, "weighting": weighting})
+    (line,) = without_captions(stage, captions=0, rows=5773)
+    assert "weighting confidence must have captions; got 5,773 rows without any" in line
+    assert without_captions(stage, captions=1, rows=5773) == []
 
 
 def test_the_remedies_work(own_world: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from meddistill.data.draws import derive_seed
 from meddistill.methods.base import Method
 from meddistill.methods.step import StepLoss
 from meddistill.objectives.base import full_precision
-from meddistill.records import NO_CAPTION, Batch, StudentOutputs, TeacherOutputs, positives
+from meddistill.records import Batch, StudentOutputs, TeacherOutputs, positives
 from meddistill.training.batches import chunks_of, on_device, rows_of
 from meddistill.training.precision import Precision, autocast, autocast_dtype
 from meddistill.training.processes import Processes
@@ -165,7 +165,7 @@ class GradientStep:
         )
         finite = [column.isfinite().all(dim=1) for column in gathered]
         return _Global(
-            student=replace(embedded, **whole_rows, captioned=text_group[:, 0] != NO_CAPTION),
+            student=replace(embedded, **whole_rows, captioned=text_group[:, 0] >= 0),
             teachers=whole,
             positives=positives(image_group[:, 0], text_group[:, 0]),
             finite_rows=torch.stack(finite).all(dim=0),
