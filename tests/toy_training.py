@@ -64,9 +64,13 @@ class ToyStudent(nn.Module):
         self.log_scale.clamp_(0.0, 4.6052)
 
 
-def toy_batch(rows: Iterable[int], *, data_seed: int = 0) -> Batch:
-    """Rows of a fixed table; a row's content depends on its number alone. Some captions and images repeat."""
+def toy_batch(rows: Iterable[int], *, data_seed: int = 0, gaps: bool = False) -> Batch:
+    """Rows of a fixed table; a row's content depends on its number alone. Some captions and images repeat.
+
+    With `gaps` every fifth row has no caption.
+    """
     rows = list(rows)
+    captioned = [not gaps or row % 5 != 3 for row in rows]
     rasters, tokens = [], []
     for row in rows:
         generator = torch.Generator().manual_seed(1000 * data_seed + _image_of(row))
@@ -79,8 +83,12 @@ def toy_batch(rows: Iterable[int], *, data_seed: int = 0) -> Batch:
         rasters=torch.stack(rasters),
         tokens=torch.stack(tokens),
         image_group=torch.tensor([_image_of(row) for row in rows]),
-        text_group=torch.tensor([_text_of(row) for row in rows]),
-        texts=tuple(f"caption {_text_of(row)}" for row in rows),
+        text_group=torch.tensor(
+            [_text_of(row) if there else -1 - row for row, there in zip(rows, captioned, strict=True)]
+        ),
+        texts=tuple(
+            f"caption {_text_of(row)}" if there else "" for row, there in zip(rows, captioned, strict=True)
+        ),
         modalities=("xray",) * len(rows),
     )
 
@@ -96,7 +104,8 @@ def _text_of(row: int) -> int:
 class ToyTeachers:
     """Outputs that depend on the row alone. Teacher k lacks every (k + 2)-th row, `absent` ones all rows.
 
-    With `gaps` teacher k lacks the text of every (k + 3)-th row, and the image of every (k + 4)-th.
+    With `gaps` teacher k lacks the text of every (k + 3)-th row, and the image of every (k + 4)-th. Of a row
+    without a caption there is no text.
     """
 
     def __init__(
@@ -107,13 +116,15 @@ class ToyTeachers:
         self.gaps = gaps
 
     def outputs(self, batch: Batch) -> dict[str, TeacherOutputs]:
-        return {name: self._outputs(name, batch.samples.tolist()) for name in self.names}
+        return {name: self._outputs(name, batch) for name in self.names}
 
-    def _outputs(self, name: str, rows: list[int]) -> TeacherOutputs:
+    def _outputs(self, name: str, batch: Batch) -> TeacherOutputs:
+        rows = batch.samples.tolist()
         number = list(TEACHER_DIMS).index(name)
         available = torch.tensor([name not in self.absent and row % (number + 2) != 1 for row in rows])
         there = torch.tensor([[row % (number + 4) != 2, row % (number + 3) != 2] for row in rows]).T
         with_image, with_text = available & (there | (not self.gaps))
+        with_text = with_text & batch.captioned.cpu()
         image = _features(TEACHER_DIMS[name], [50 * number + 3 * _image_of(row) for row in rows])
         text = _features(TEACHER_DIMS[name], [90 * number + 3 * _text_of(row) + 1 for row in rows])
         return TeacherOutputs(

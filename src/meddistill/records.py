@@ -19,7 +19,8 @@ class Batch:
     student's geometry; `teacher_rasters` holds one raster per distinct teacher geometry and is empty when
     the teachers' outputs come from a feature store. `views` holds the index of the view that each of the
     student's rasters shows, 0 for the whole image. `tokens` are the student's. Rows with the same
-    `image_group` show the same image, rows with the same `text_group` carry the same caption.
+    `image_group` show the same image, rows with the same `text_group` carry the same caption; a row without
+    a caption has a number below 0 of its own. Without any caption in the data `tokens` have no columns.
     """
 
     samples: Int[Tensor, " batch"]
@@ -34,6 +35,11 @@ class Batch:
 
     def __len__(self) -> int:
         return self.samples.shape[0]
+
+    @property
+    def captioned(self) -> Bool[Tensor, " batch"]:
+        """Which rows have a caption."""
+        return self.text_group >= 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,14 +65,19 @@ class TeacherOutputs:
         *,
         image: Float[Tensor, "batch teacher_dim"] | None = None,
         text: Float[Tensor, "batch teacher_dim"] | None = None,
+        captioned: Bool[Tensor, " batch"] | None = None,
         logit_scale: float | None = None,
     ) -> Self:
-        """Of a teacher that has all its towers for the rows of `available`, and none for the others."""
+        """Of a teacher that has all its towers for the rows of `available`, and none for the others.
+
+        `captioned`: which rows have a caption for its text tower, None for all.
+        """
+        read = available if captioned is None else available & captioned
         return cls(
             image=image,
             text=text,
             image_available=None if image is None else available,
-            text_available=None if text is None else available,
+            text_available=None if text is None else read,
             logit_scale=logit_scale,
         )
 
@@ -98,12 +109,14 @@ class StudentOutputs:
     """The student's embeddings, not normalised, and its exponentiated logit scale (a scalar).
 
     `masked_image` are the embeddings of the images with part of each hidden, where the method asks for them.
+    `captioned` says which rows have a caption, None for all: `text` of the others stands for nothing.
     """
 
     image: Float[Tensor, "batch dim"]
     text: Float[Tensor, "batch dim"]
     logit_scale: Float[Tensor, ""]
     masked_image: Float[Tensor, "batch dim"] | None = None
+    captioned: Bool[Tensor, " batch"] | None = None
 
     @property
     def embeddings(self) -> tuple[Float[Tensor, "batch dim"], ...]:

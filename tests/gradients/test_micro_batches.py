@@ -7,7 +7,7 @@ import torch
 
 from meddistill.data.draws import derive_seed
 from meddistill.methods.config import ContrastiveConfig, EmbeddingConfig
-from meddistill.records import StudentOutputs, positives
+from meddistill.records import Batch, StudentOutputs, positives
 from meddistill.training.batches import chunks_of, on_device, rows_of
 from toy_training import (
     DEVICE,
@@ -33,11 +33,16 @@ def toy_teachers(content) -> ToyTeachers:
     return ToyTeachers(gaps=content is EVERY_OBJECTIVE)
 
 
+def own_batch(content) -> Batch:
+    """With all objectives also rows without a caption."""
+    return toy_batch(ROWS, gaps=content is EVERY_OBJECTIVE)
+
+
 def gradients(student: ToyStudent, content=EMBEDDING, **options) -> dict[str, torch.Tensor]:
     method = toy_method(EmbeddingConfig.model_validate(content))
     if student.log_scale.dtype == torch.float64:
         method.double()
-    toy_step(student, method, source=toy_teachers(content), **options)(toy_batch(ROWS), step=3)
+    toy_step(student, method, source=toy_teachers(content), **options)(own_batch(content), step=3)
     return gradients_of(student, method)
 
 
@@ -45,7 +50,7 @@ def plain_autograd(student: ToyStudent, content, *, micro_batch: int) -> dict[st
     """The same loss with every graph kept and one backward, no leaves: what the step must reproduce."""
     method = toy_method(EmbeddingConfig.model_validate(content)).double().to(DEVICE)
     student = student.to(DEVICE)
-    batch = on_device(toy_batch(ROWS), DEVICE)
+    batch = on_device(own_batch(content), DEVICE)
     outputs, masked = [], []
     for number, rows in enumerate(chunks_of(batch, micro_batch)):
         torch.manual_seed(derive_seed("dropout", 9, 3, 0, number))
@@ -60,6 +65,7 @@ def plain_autograd(student: ToyStudent, content, *, micro_batch: int) -> dict[st
         image=torch.cat([each.image for each in outputs]),
         text=torch.cat([each.text for each in outputs]),
         logit_scale=outputs[0].logit_scale,
+        captioned=batch.captioned,
     )
     on_it = {
         name: replace(

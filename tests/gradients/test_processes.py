@@ -38,7 +38,8 @@ def three_steps(
     """Gradients of the first batch, and the weights after three updates, in float64."""
     method = toy_method(EmbeddingConfig.model_validate(content)).double()
     student = ToyStudent().double()
-    source = ToyTeachers(gaps=content is EVERY_OBJECTIVE)
+    gaps = content is EVERY_OBJECTIVE
+    source = ToyTeachers(gaps=gaps)
     step = toy_step(student, method, processes=processes, micro_batch=micro_batch, source=source)
     optimiser = Optimiser(student=student, method=method, config=toy_config())
     first = {}
@@ -46,7 +47,7 @@ def three_steps(
         share = len(rows) // processes.count
         own = rows[processes.index * share :][:share]
         optimiser.clear()
-        report = step(toy_batch(own), step=number)
+        report = step(toy_batch(own, gaps=gaps), step=number)
         if number == 0:
             first = {"loss": report.loss.total.item(), "gradients": gradients_of(student, method)}
         norm = optimiser.gradient_norm()

@@ -73,7 +73,7 @@ def model_card(facts: CardFacts) -> str:
         sections.preprocessing(facts.preprocessing, facts.lengths),
         sections.metrics(facts.results),
         sections.fidelity(facts.results, facts.parity),
-        sections.limits(facts.notes, facts.lengths),
+        sections.limits(facts.notes, facts.lengths, text_trained=facts.provenance.text_trained),
         sections.technical(facts.size, facts.embed_dim, facts.preprocessing),
         sections.upkeep(facts.notes, meddistill.__version__),
     ]

@@ -190,7 +190,7 @@ def fidelity(results: Results | None, parity: Parity | None) -> str:
     return f"## Fidelity\n\n**To the teachers.** {_block(agreement)}\n\n**Of the exported files.** {exported}"
 
 
-def limits(notes: CardNotes, lengths: CaptionLengths | None) -> str:
+def limits(notes: CardNotes, lengths: CaptionLengths | None, *, text_trained: bool) -> str:
     """Bias, risks, limitations."""
     points = [
         "Errors of the teachers are learnt along with their knowledge; so are biases of their training data.",
@@ -198,6 +198,12 @@ def limits(notes: CardNotes, lengths: CaptionLengths | None) -> str:
         "not been tested unless the evaluation says so.",
         "Zero-shot scores compare the given labels with one another: some label always wins.",
     ]
+    if not text_trained:
+        points.insert(
+            0,
+            "The student learnt from images alone: nothing has trained its text tower. Use its image "
+            "embeddings; captions, prompts and zero-shot classes mean nothing to it.",
+        )
     if lengths is not None and lengths.cut:
         points.append(f"Long reports are read in part only: {_truncation(lengths)}.")
     stated = f"{notes.limitations}\n\n" if notes.limitations else ""

@@ -56,12 +56,14 @@ class Origin:
     initial_weights: LicenceTerms | None = None
     data: Mapping[str, LicenceTerms] = field(default_factory=dict)
     student: StudentConfig | None = None
+    text_trained: bool = True
 
     @property
     def provenance(self) -> Provenance:
         """The part that travels with the weights."""
         return Provenance(
             name=self.name,
+            text_trained=self.text_trained,
             teachers=tuple(TeacherCredit.of(card) for card in self.cards),
             initial_weights=self.initial_weights,
             data=self.data,
@@ -125,7 +127,7 @@ def export_bundle(
     with _aside(folder) as partial:
         preprocessing = _write_contract(exported, partial, samples)
         parity = _write_models(exported, partial, origin=origin, samples=samples, formats=options.formats)
-        write_prompts(exported, partial, tasks=prompts)
+        write_prompts(exported, partial, tasks=prompts if origin.text_trained else ())
         facts = CardFacts(
             provenance=origin.provenance,
             cards=origin.cards,
@@ -133,13 +135,13 @@ def export_bundle(
             preprocessing=preprocessing,
             size=model_size(exported),
             embed_dim=exported.embed_dim,
-            lengths=caption_lengths(exported.tokeniser, samples.texts or ()),
+            lengths=caption_lengths(exported.tokeniser, samples.captions),
             parity=parity,
             results=results,
             notes=options.card,
         )
         _write_words(partial, facts)
-        return _write_manifest(exported, partial, name=origin.name, licence=licence)
+        return _write_manifest(exported, partial, origin=origin, licence=licence)
 
 
 @contextmanager
@@ -218,10 +220,11 @@ def _write_words(folder: Path, facts: CardFacts) -> None:
 
 
 def _write_manifest(
-    student: DualEncoder, folder: Path, *, name: str, licence: LicenceTerms
+    student: DualEncoder, folder: Path, *, origin: Origin, licence: LicenceTerms
 ) -> BundleManifest:
     manifest = BundleManifest(
-        name=name,
+        name=origin.name,
+        text_trained=origin.text_trained,
         files=records_of(folder),
         logit_scale=float(student.logit_scale.detach()),
         embed_dim=student.embed_dim,

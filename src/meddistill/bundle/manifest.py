@@ -58,7 +58,10 @@ class Preprocessing(_Part):
 
 
 class BundleManifest(_Part):
-    """`manifest.json`. `logit_scale` multiplies cosines; it is no logarithm."""
+    """`manifest.json`. `logit_scale` multiplies cosines; it is no logarithm.
+
+    Without `text_trained` nothing has trained the text tower, and readers must not use it.
+    """
 
     format: Literal["meddistill-bundle"] = "meddistill-bundle"
     version: Literal[1] = 1
@@ -68,6 +71,7 @@ class BundleManifest(_Part):
     logit_scale: float
     embed_dim: int
     context_length: int
+    text_trained: bool = True
     licence: LicenceTerms
     created_with: str
 

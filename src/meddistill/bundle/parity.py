@@ -85,7 +85,7 @@ def check_parity(student: DualEncoder, folder: Path, *, samples: Samples) -> Par
         _cosine("image tower", expected[rows], _run(image, pixels[rows])) for rows in _batches(len(pixels))
     )
     file_cosine = _cosine("file to embedding", expected, _run(image, _from_files(folder, chosen)))
-    captions = [*PROBES, *_some(samples.texts or ())]
+    captions = [*PROBES, *_some(samples.captions)]
     text_cosine = _check_text(student, folder, captions)
     return Parity(
         image_cosine=image_cosine,

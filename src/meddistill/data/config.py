@@ -1,7 +1,7 @@
 """What a table of samples is, in a recipe's words; loads no torch."""
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -28,6 +28,7 @@ class TableConfig(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+    blank_captions: ClassVar[bool] = False
 
     table: Path
     """A CSV (UTF-8; tab-separated if it ends in .tsv), a Parquet file, a folder that Hugging Face `datasets`
@@ -81,3 +82,14 @@ class TableConfig(BaseModel):
         roles = ("image", "text", "id", "patient", "modality", "frame", "axis", "slice")
         named = {role: getattr(self, role) for role in roles if getattr(self, role) is not None}
         return named | {f"where.{column}": column for column in self.where}
+
+
+class TrainingTableConfig(TableConfig):
+    """A table and the names of its columns.
+
+    Paths are relative to the file that names the table (recipe or suite). In a table to learn from, a row
+    whose caption is blank has none: its image is learnt from alone. In one of a suite every caption must be
+    there.
+    """
+
+    blank_captions: ClassVar[bool] = True

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from jaxtyping import Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from meddistill.data.keys import group_ids, image_keys, text_keys
@@ -51,8 +52,7 @@ class SampleDataset:
         self._student = student
         self._teachers = tuple(sorted(teacher_geometries))
         self._image_groups = torch.from_numpy(group_ids(self.keys))
-        texts = text_keys(samples) or samples.ids
-        self._text_groups = torch.from_numpy(group_ids(texts))
+        self._text_groups = torch.from_numpy(_text_groups(samples))
         self._rasters = self._empty_rasters(cache_bytes)
         self._cache_bytes = cache_bytes
         self._threads = Threads()
@@ -129,6 +129,14 @@ class SampleDataset:
         self._threads.run(fill, range(len(distinct)))
         student, *teachers = [torch.from_numpy(array) for array in arrays]
         return student, dict(zip(self._teachers, teachers, strict=True))
+
+
+def _text_groups(samples: Samples) -> NDArray[np.int64]:
+    """A number for each distinct caption, and one below 0 for each row without any."""
+    groups: NDArray[np.int64] = -1 - np.arange(len(samples), dtype=np.int64)
+    captioned = samples.captioned
+    groups[captioned] = group_ids([key for key in text_keys(samples) if key])
+    return groups
 
 
 def token_table(

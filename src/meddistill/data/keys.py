@@ -28,9 +28,9 @@ def text_key(text: str) -> str:
 
 
 def text_keys(samples: Samples) -> tuple[str, ...]:
-    """The `text_key` of every caption; none for samples without captions."""
+    """The `text_key` of every caption, "" for a row without one; none for samples without captions."""
     texts = samples.texts or ()
-    keys = {text: text_key(text) for text in dict.fromkeys(texts)}
+    keys = {text: text_key(text) if text else "" for text in dict.fromkeys(texts)}
     return tuple(keys[text] for text in texts)
 
 

@@ -14,7 +14,16 @@ _NAMES_A_FILE = ("image", "images.")
 class Row:
     """One row while it is checked: its cells by role, what is wrong with it, and its images once found."""
 
-    __slots__ = ("_named", "_raw", "_refused", "index", "mistakes", "others", "ref")  # there are millions
+    __slots__ = (  # there are millions
+        "_blank",
+        "_named",
+        "_raw",
+        "_refused",
+        "index",
+        "mistakes",
+        "others",
+        "ref",
+    )
 
     def __init__(self, raw: RawTable, index: int, named: Mapping[str, str]) -> None:
         self.index = index
@@ -24,6 +33,7 @@ class Row:
         self._raw = raw
         self._named = named
         self._refused: frozenset[str] = frozenset()
+        self._blank: frozenset[str] = frozenset()
         if index in raw.broken:
             self.mistakes.append(f"the row {raw.broken[index]}")
             self._refused = frozenset(named)
@@ -35,12 +45,16 @@ class Row:
         return role in self._named
 
     def cell(self, role: str) -> str:
-        """The cell, without blanks around it."""
-        return self._stored(role).strip() if role in self._named else ""
+        """The cell, without blanks around it; "" if it was found blank, or there is no column."""
+        return self._stored(role).strip() if role in self._named and role not in self._blank else ""
 
     def readable(self, role: str) -> bool:
         """Whether there is a cell for `role` that nothing was said against yet."""
         return role in self._named and role not in self._refused
+
+    def clear(self, role: str) -> None:
+        """Take the cell for blank, whatever white space it holds."""
+        self._blank |= {role}
 
     def refuse(self, role: str, rule: str) -> None:
         """Note that the cell breaks `rule`; a column that plays several roles is named once."""
@@ -67,18 +81,27 @@ class RowChecks:
     """Checks rows in order; knows the ids it has seen.
 
     `find` gives, by role, the image that a row and its cell name, or raises PathRefusedError; `image` is the
-    row's own.
+    row's own. With `blank_captions` a row may have no caption.
     """
 
-    def __init__(self, raw: RawTable, find: Mapping[str, Callable[[int, str], ImageFile]]) -> None:
+    def __init__(
+        self,
+        raw: RawTable,
+        find: Mapping[str, Callable[[int, str], ImageFile]],
+        *,
+        blank_captions: bool = False,
+    ) -> None:
         self._raw = raw
         self._find = find
+        self._blank_captions = blank_captions
         self._first_with_id: dict[str, int] = {}
 
     def check(self, row: Row) -> None:
         """Add every mistake of the row to `row.mistakes`; set `row.ref` and `row.others` when found."""
         if row.readable("text") and not normalise_text(row.cell("text")):
-            row.refuse("text", "must hold a caption; got an empty one")
+            row.clear("text")
+            if not self._blank_captions:
+                row.refuse("text", "must hold a caption; got an empty one")
         if row.readable("patient") and not row.cell("patient"):
             row.refuse("patient", "must name a patient; got a blank, with which splits could leak")
         if row.readable("id"):

@@ -3,8 +3,10 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from meddistill.imaging.options import DEFAULT_OPTIONS, DecodeOptions, ImageRef
 
@@ -18,14 +20,15 @@ _MOST_ROWS = 5
 class Samples:
     """A table by columns; entry i of every column belongs to sample i.
 
-    `texts` is None for a table without captions. `ids` are unique; without a column of ids they are row
-    numbers. `patients` without a column of patients is `UNKNOWN_PATIENT` and a hash of the image's path, so
-    that rows of one image stay together. `modalities` holds "" where unknown. `columns` are the other columns
-    that were asked for, `images` pictures beside the row's own by the column that names them (label maps).
-    `rows` are the rows of the table, counted from 1 without the header. `skipped` tells why rows were dropped
-    and quotes their cells, `skipped_rows` are their numbers; `flat_rows` are those of pictures that show next
-    to nothing of what their files store (`Picture.is_flat`). `table_hash` changes with anything above except
-    these three; it knows the images' paths (relative to their root), not their pixels (`image_keys` does).
+    `texts` is None for a table without captions, and has "" for a row without one. `ids` are unique; without
+    a column of ids they are row numbers. `patients` without a column of patients is `UNKNOWN_PATIENT` and a
+    hash of the image's path, so that rows of one image stay together. `modalities` holds "" where unknown.
+    `columns` are the other columns that were asked for, `images` pictures beside the row's own by the column
+    that names them (label maps). `rows` are the rows of the table, counted from 1 without the header.
+    `skipped` tells why rows were dropped and quotes their cells, `skipped_rows` are their numbers; `flat_rows`
+    are those of pictures that show next to nothing of what their files store (`Picture.is_flat`).
+    `table_hash` changes with anything above except these three; it knows the images' paths (relative to their
+    root), not their pixels (`image_keys` does).
     """
 
     refs: tuple[ImageRef, ...]
@@ -66,6 +69,16 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.refs)
+
+    @cached_property
+    def captioned(self) -> NDArray[np.bool_]:
+        """Which samples have a caption."""
+        return np.array([bool(text) for text in self.texts or ("",) * len(self)], dtype=np.bool_)
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """The captions that there are."""
+        return tuple(text for text in self.texts or () if text)
 
     def take(self, rows: Iterable[int] | np.ndarray) -> "Samples":
         """The samples at these positions (from 0), in this order."""

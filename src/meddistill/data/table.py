@@ -36,7 +36,8 @@ def read_table(
     text; those of them in `lists` may hold lists, kept as text with LIST_SEPARATOR between. `images` are
     columns of images beside the row's own, found like it and under the same selectors. Rows are refused
     for a malformed record, bytes that are no UTF-8, an image that is missing or outside the root, an empty
-    caption, a blank or repeated id, a blank patient, a selector that is no whole number.
+    caption (but of a table to learn from), a blank or repeated id, a blank patient, a selector that is no
+    whole number.
     Damaged images show at decoding; `read_readable` finds them as well.
 
     Raises TableError with one line for every mistake, or, under `on_error: skip`, when no row is left.
@@ -53,7 +54,7 @@ def read_table(
         role: _finder(path, raw, config, column, base=base, root=root, indices=indices)
         for role, column in {"image": config.image, **beside}.items()
     }
-    checks = RowChecks(raw, find)
+    checks = RowChecks(raw, find, blank_captions=config.blank_captions)
     rows = [Row(raw, index, named) for index in indices]
     for row in rows:
         checks.check(row)
@@ -180,7 +181,8 @@ def _samples(
     def column(role: str, otherwise: Callable[[int], str]) -> tuple[str, ...]:
         return tuple(row.cell(role) if row.has(role) else otherwise(i) for i, row in enumerate(rows))
 
-    texts = None if config.text is None else tuple(row.cell("text") for row in rows)
+    captions = tuple(row.cell("text") for row in rows)
+    texts = captions if any(captions) else None
     ids = column("id", lambda i: str(rows[i].index + 1))
     patients = column("patient", lambda i: UNKNOWN_PATIENT + _short_hash(places[i]))
     modalities = column("modality", lambda _: "")

@@ -12,7 +12,7 @@ from torch import Tensor
 from meddistill.data.loader import ImageBatches, Rows
 from meddistill.data.samples import Samples, name_rows
 from meddistill.errors import TeacherError
-from meddistill.evaluation.predict import Advance, Floats, Role, Tokens
+from meddistill.evaluation.predict import NO_TEXT, UNTRAINED_TEXT, Advance, Floats, Role, Tokens
 from meddistill.evaluation.trainable import TeacherTowers, TrainableTowers
 from meddistill.imaging import InputSpec
 from meddistill.students.folder import verify_student
@@ -51,6 +51,7 @@ class ModelEmbedder:
         self.logit_scale = card.logit_scale
         self.pretraining_data = card.pretraining_data
         self.has_text = "text_embedding" in card.capabilities
+        self.lack_of_text = UNTRAINED_TEXT if "text_embedding" in teacher.unused else NO_TEXT
         self.image_dim = card.image_dim
         self._teacher, self.geometry = teacher, spec.geometry
         self.cut = card.centre_crop
@@ -141,6 +142,8 @@ def image_input(card: TeacherCard) -> InputSpec:
 def load_student_as_teacher(folder: Path) -> FrozenTeacher:
     """A saved student as stock open_clip loads it: the form in which it ships is the one that is judged.
 
+    Without its text tower, if nothing has trained that.
+
     Raises
     ------
     CheckpointError
@@ -156,7 +159,11 @@ def load_student_as_teacher(folder: Path) -> FrozenTeacher:
         input=metadata.input,
         pretraining_data=metadata.provenance.pretraining_data,
     )
-    return load_teacher(_FOLDER, config, base=folder)
+    teacher = load_teacher(_FOLDER, config, base=folder)
+    if metadata.provenance.text_trained:
+        return teacher
+    images_alone = teacher.card.capabilities - {"text_embedding", "text_tokens"}
+    return teacher.with_card(teacher.card.model_copy(update={"capabilities": images_alone, "text_dim": None}))
 
 
 def _with_rows(error: TeacherError, samples: Samples, numbers: Rows, places: Sequence[int]) -> TeacherError:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from meddistill.data.keys import image_keys, text_key
 from meddistill.data.samples import Samples
 from meddistill.errors import NonFiniteError, UserError
-from meddistill.evaluation.predict import Advance, Embedder, Floats, TokenEmbedder, Tokens
+from meddistill.evaluation.predict import NO_TEXT, Advance, Embedder, Floats, TokenEmbedder, Tokens
 from meddistill.evaluation.stored_rows import Answer, StoredRows
 from meddistill.features.config import Precision
 from meddistill.features.format import Output
@@ -51,6 +51,11 @@ class Embeddings:
         """Whether the model has a text tower; a model that does not say so is asked for one text."""
         said = getattr(self.model, "has_text", None)
         return self.model.embed_texts(["image"]) is not None if said is None else bool(said)
+
+    @property
+    def lack_of_text(self) -> str:
+        """What the model lacks for tasks that need text; empty for one that has it."""
+        return "" if self.has_text else getattr(self.model, "lack_of_text", NO_TEXT)
 
     @property
     def image_dim(self) -> int | None:

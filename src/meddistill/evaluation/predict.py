@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from meddistill.evaluation.trainable import TrainableTowers
 
 Role = Literal["student", "teacher", "frozen", "baseline"]
+NO_TEXT: Final = "no text tower"
+UNTRAINED_TEXT: Final = "no trained text tower"
 Floats = NDArray[np.float32]
 Advance = Callable[[int], None]
 

@@ -20,7 +20,6 @@ from meddistill.evaluation.task_config import TaskConfig
 
 # Of the config: what no prediction depends on.
 _NOT_PREDICTED: Final = ("in_mean", "dataset", "learnt_images", "groups")
-NO_TEXT: Final = "no text tower"
 
 Config = TypeVar("Config", bound=TaskConfig)
 Kind = TypeVar("Kind", bound=Predictions)
@@ -74,7 +73,7 @@ class Task(ABC, Generic[Config, Kind]):
 
     def lacks(self, embeddings: Embeddings) -> str:
         """What the model lacks for the task ("no text tower"); empty where it can be judged."""
-        return NO_TEXT if self.needs_text and not embeddings.has_text else ""
+        return embeddings.lack_of_text if self.needs_text else ""
 
     def grouped(self, predictions: Kind) -> Kind:
         """The predictions with the groups of their rows, found by the rows' numbers in the tested table."""

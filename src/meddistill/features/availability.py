@@ -52,7 +52,8 @@ def availability(
 
     Agreement: cos_k(image, text) >= τ_k, τ_k the q-quantile (interpolated linearly) of cos_k over the pairs
     of `store` whose images the teacher covers, so that it keeps at least 1 - q of them; exact, from the
-    stored numbers. Rows with fewer than `min_teachers` teachers are not `kept`.
+    stored numbers. A row without a caption has no agreement to hold against it, and a teacher that only reads
+    is not available for it. Rows with fewer than `min_teachers` teachers are not `kept`.
 
     MMKD-CLIP filtered its pairs in advance, to 6.6 of nine teachers on average, by a rule that its authors
     did not publish; this is a reconstruction of it. `store` is needed for agreement alone.
@@ -62,17 +63,22 @@ def availability(
     StoreError
         If the store lacks pairs of the samples, or a teacher's agreement.
     """
-    masks = by_modality(samples, cards)
+    masks = {
+        name: mask if cards[name].image_dim is not None else mask & samples.captioned
+        for name, mask in by_modality(samples, cards).items()
+    }
     if config.column is not None:
         listed = _listed(samples, config.column, cards)
         masks = {name: mask & listed[name] for name, mask in masks.items()}
     quantiles = quantiles_of(config, cards)
     thresholds: dict[str, float] = {}
     if quantiles and store is not None:
-        pairs = _pair_rows(store, samples, keys)
+        keys = image_keys(samples) if keys is None else keys
+        captioned = np.flatnonzero(samples.captioned)
+        pairs = _pair_rows(store, samples.take(captioned), [keys[row] for row in captioned.tolist()])
         for name, quantile in quantiles.items():
             cosines, thresholds[name] = _agreement(store, name, cards[name], quantile)
-            masks[name] = masks[name] & (cosines[pairs] >= thresholds[name])
+            masks[name][captioned] &= cosines[pairs] >= thresholds[name]
     left = np.sum(list(masks.values()), axis=0, dtype=np.int64)
     return Availability(masks=masks, kept=np.flatnonzero(left >= config.min_teachers), thresholds=thresholds)
 
@@ -150,9 +156,9 @@ def _agreement(
     return cosines, float(np.quantile(cosines[covers], quantile)) if covers.any() else 1.0
 
 
-def _pair_rows(store: FeatureStore, samples: Samples, keys: Sequence[str] | None) -> Indices:
+def _pair_rows(store: FeatureStore, samples: Samples, keys: Sequence[str]) -> Indices:
     """The row in the store's table of pairs of each sample."""
-    images = store.image_rows(image_keys(samples) if keys is None else keys)
+    images = store.image_rows(keys)
     texts = store.text_rows(text_keys(samples))
     width = max(1, store.manifest.rows("texts"))
     known = store.tables.pairs @ np.array([width, 1])

@@ -5,7 +5,7 @@ store/
 ├── manifest.json (+ manifest.copy.json)   what the rows are: `StoreManifest`
 ├── tables/images-0000.parquet (+ copy)    image_key, modality         one segment per time rows were added
 │          texts-0000.parquet              text_key, role              (no text is stored)
-│          pairs-0000.parquet              image_row, text_row
+│          pairs-0000.parquet              image_row, text_row        (images without a caption are in none)
 └── teachers/<id>/manifest.json (+ copy)   what one teacher said: `TeacherManifest`
                   image-00000000.safetensors  text-…  tokens-…  text_tokens-…   shards, named by first row
                   statistics.safetensors, availability.safetensors

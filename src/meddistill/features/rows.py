@@ -20,7 +20,7 @@ class DistinctRows:
     `image_samples` is the first sample that shows each image, `texts` the first form in which each caption
     occurs: captions that are equal after `normalise_text` are one caption. `text_places` is where that is:
     a sample, or, from the number of samples on, a text of the banks. `pairs` `[pairs, 2]` holds positions in
-    `image_keys` and `text_keys`.
+    `image_keys` and `text_keys`; a sample without a caption is in none.
     """
 
     image_keys: tuple[str, ...]
@@ -35,14 +35,16 @@ class DistinctRows:
 
 def distinct_rows(samples: Samples, banks: Mapping[Role, Sequence[str]]) -> DistinctRows:
     """Collect what `samples` show and say, and the further texts of `banks` by their role."""
-    captions = samples.texts or ()
-    texts = [*captions, *(text for bank in banks.values() for text in bank)]
-    roles: list[Role] = ["caption" for _ in captions]
+    captioned = np.flatnonzero(samples.captioned)
+    banked = [text for bank in banks.values() for text in bank]
+    texts = [*samples.captions, *banked]
+    places = np.concatenate([captioned, len(samples) + np.arange(len(banked))])
+    roles: list[Role] = ["caption" for _ in captioned]
     roles += [role for role, bank in banks.items() for _ in bank]
-    keys = [*(text_keys(samples) if captions else ()), *(text_key(text) for text in texts[len(captions) :])]
+    keys = [*filter(None, text_keys(samples)), *map(text_key, banked)]
     distinct_texts, first_text, text_of = first_appearances(keys)
     distinct_images, first_image, image_of = first_appearances(image_keys(samples))
-    together = np.stack([image_of, text_of[: len(image_of)]], axis=1) if captions else _no_pairs()
+    together = np.stack([image_of[captioned], text_of[: len(captioned)]], axis=1)
     _, first_pair = np.unique(together, axis=0, return_index=True)
     return DistinctRows(
         image_keys=distinct_images,
@@ -50,7 +52,7 @@ def distinct_rows(samples: Samples, banks: Mapping[Role, Sequence[str]]) -> Dist
         modalities=tuple(samples.modalities[first] for first in first_image),
         text_keys=distinct_texts,
         texts=tuple(texts[first] for first in first_text),
-        text_places=first_text + (0 if captions else len(samples)),
+        text_places=places[first_text],
         roles=tuple(roles[first] for first in first_text),
         pairs=together[np.sort(first_pair)],
     )
@@ -63,7 +65,3 @@ def first_appearances(keys: Sequence[str]) -> tuple[tuple[str, ...], Indices, In
     first = np.full(len(place), len(keys), dtype=np.int64)
     np.minimum.at(first, of, np.arange(len(keys), dtype=np.int64))
     return tuple(place), first, of
-
-
-def _no_pairs() -> Indices:
-    return np.empty((0, 2), dtype=np.int64)

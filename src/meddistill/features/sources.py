@@ -38,10 +38,14 @@ class TeacherSource(Protocol):
 
 @dataclass(frozen=True)
 class _Rows:
-    """Where the store has each sample."""
+    """Where the store has each sample; `texts` is None without any caption, and -1 where a row has none."""
 
     images: Indices
     texts: Indices | None
+
+    def texts_of(self, samples: Indices) -> Indices | None:
+        """Of some samples."""
+        return None if self.texts is None else self.texts[samples]
 
 
 @final
@@ -93,7 +97,9 @@ class StoredTeachers:
     def outputs(self, batch: Batch) -> dict[str, TeacherOutputs]:
         """See `TeacherSource`. Raises StoreError for a view that the store does not hold."""
         samples = batch.samples.cpu().numpy()
-        views = self._views(batch)
+        views, texts = self._views(batch), self._rows.texts_of(samples)
+        captioned = torch.from_numpy(np.zeros(len(batch), np.bool_) if texts is None else texts >= 0)
+        captioned = captioned.to(self._device, non_blocking=True)
         found = {}
         for name, card in self.cards.items():
             available = self._available[name][samples]
@@ -102,9 +108,12 @@ class StoredTeachers:
             image, text = None, None
             if "image" in outputs:
                 image = self._read(name, "image", self._rows.images[samples], views=views, mask=mask)
-            if "text" in outputs and self._rows.texts is not None:
-                text = self._read(name, "text", self._rows.texts[samples], views=None, mask=mask)
-            found[name] = TeacherOutputs.of_rows(mask, image=image, text=text, logit_scale=card.logit_scale)
+            if "text" in outputs and texts is not None:
+                rows = texts.clip(min=0)
+                text = self._read(name, "text", rows, views=None, mask=mask & captioned)
+            found[name] = TeacherOutputs.of_rows(
+                mask, image=image, text=text, captioned=captioned, logit_scale=card.logit_scale
+            )
         return found
 
     def _read(
@@ -162,10 +171,15 @@ class OnlineTeachers:
         if "image_embedding" in card.capabilities:
             rasters = _rasters(name, card, batch)[rows]
             image = _placed(mask, card.image_dim, teacher.image_embeddings(rasters) if len(rows) else None)
+        captioned = np.array([bool(text) for text in batch.texts or ("",) * len(batch)], dtype=np.bool_)
+        read = torch.from_numpy(captioned).to(self._device)
         if "text_embedding" in card.capabilities and batch.texts:
-            texts = [batch.texts[row] for row in rows]
-            text = _placed(mask, card.text_dim, teacher.text_embeddings(texts) if texts else None)
-        return TeacherOutputs.of_rows(mask, image=image, text=text, logit_scale=card.logit_scale)
+            texts = [batch.texts[row] for row in rows if captioned[row]]
+            answers = teacher.text_embeddings(texts) if texts else None
+            text = _placed(mask & read, card.text_dim, answers)
+        return TeacherOutputs.of_rows(
+            mask, image=image, text=text, captioned=read, logit_scale=card.logit_scale
+        )
 
     def _rows(self, name: str, card: TeacherCard, batch: Batch) -> Mask:
         if self._available is None:
@@ -197,8 +211,8 @@ def _placed(
 
 def _looked_up(store: FeatureStore, samples: Samples, keys: Sequence[str] | None) -> _Rows:
     images = store.image_rows(image_keys(samples) if keys is None else keys)
-    texts = None if samples.texts is None else store.text_rows(text_keys(samples))
-    absent = int((images < 0).sum()), 0 if texts is None else int((texts < 0).sum())
+    texts = store.text_rows(text_keys(samples)) if samples.captioned.any() else None
+    absent = int((images < 0).sum()), 0 if texts is None else int((texts[samples.captioned] < 0).sum())
     if any(absent):
         msg = (
             f"`{store.path}` must hold the table's images and captions; it lacks the images of {absent[0]} "

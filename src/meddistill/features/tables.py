@@ -51,12 +51,18 @@ class Tables:
         table = self._read("pairs")
         return np.stack([table.column(name).to_numpy() for name in ("image_row", "text_row")], axis=1)
 
+    @cached_property
+    def shown(self) -> Indices:
+        """`[n, 2]`: the pairs, then images that stand in none, each beside ABSENT."""
+        alone = np.setdiff1d(np.arange(len(self.images)), self.pairs[:, 0])
+        return np.concatenate([self.pairs, np.stack([alone, np.full(len(alone), ABSENT)], axis=1)])
+
     def image_rows(self, keys: Sequence[str]) -> Indices:
         """The row of each image; ABSENT (-1) where the store does not have it."""
         return _rows_of(keys, self.images.column("image_key"))
 
     def text_rows(self, keys: Sequence[str]) -> Indices:
-        """The row of each text; ABSENT (-1) where the store does not have it."""
+        """The row of each text; ABSENT (-1) where the store does not have it, and for "", which is no key."""
         return _rows_of(keys, self.texts.column("text_key"))
 
     def names(self, column: Literal["modality", "role"]) -> tuple[NDArray[np.int32], tuple[str, ...]]:
@@ -132,7 +138,7 @@ def _write(folder: Path, manifest: StoreManifest, table: Table, content: pa.Tabl
 
 
 def _rows_of(keys: Sequence[str], column: pa.ChunkedArray) -> Indices:
-    asked = pa.array([bytes.fromhex(key) for key in keys], _KEY)
+    asked = pa.array([bytes.fromhex(key) if key else None for key in keys], _KEY)
     return pc.fill_null(pc.index_in(asked, value_set=column), ABSENT).to_numpy().astype(np.int64)
 
 

@@ -115,6 +115,11 @@ class EmbeddingConfig(BaseModel):
         return self
 
 
+def only_captioned(config: ContrastiveConfig | EmbeddingConfig) -> bool:
+    """Whether rows without a caption have no part in any of a stage's objectives."""
+    return len(config.objectives.need_captions) == len(config.objectives.chosen())
+
+
 MethodConfig = Annotated[ContrastiveConfig | EmbeddingConfig, Field(discriminator="method")]
 
 

@@ -17,7 +17,7 @@ from meddistill.records import StudentOutputs, TeacherOutputs
 
 
 class StudentTerms(nn.Module):
-    """The objectives of the student alone, each reduced over all rows."""
+    """The objectives of the student alone, each reduced over all rows with a caption."""
 
     def __init__(self, objectives: Mapping[str, StudentObjective]) -> None:
         super().__init__()
@@ -25,7 +25,9 @@ class StudentTerms(nn.Module):
 
     def forward(self, student: StudentOutputs, positives: Bool[Tensor, "batch batch"]) -> dict[str, Tensor]:
         """The losses by name."""
-        context = RowContext(mask=positives.new_ones(len(positives)), positives=positives)
+        everyone = positives.new_ones(len(positives))
+        mask = everyone if student.captioned is None else student.captioned
+        context = RowContext(mask=mask, positives=positives)
         parts = {}
         for name, objective in self.objectives.items():
             rows = objective(student, context)

@@ -25,11 +25,13 @@ class ObjectiveOptions(BaseModel):
     """Base of all options.
 
     `requires` names the towers that a teacher must have for this objective. A tower that a teacher has
-    beyond those is used too. `of_method` names the keys that are for the method and not for the objective.
+    beyond those is used too. `needs_captions`: rows without a caption have no part in it. `of_method` names
+    the keys that are for the method and not for the objective.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     requires: ClassVar[frozenset[Tower]]
+    needs_captions: ClassVar[bool] = True
     of_method: ClassVar[frozenset[str]] = frozenset()
 
     weight: PositiveFloat = 1.0
@@ -51,6 +53,7 @@ class FeatureMSEOptions(ObjectiveOptions):
     """Mean squared error of embeddings; the formula stands in `objectives/feature_mse.py`."""
 
     requires: ClassVar[frozenset[Tower]] = _IMAGE
+    needs_captions: ClassVar[bool] = False
 
     normalise_targets: bool = True
     """Whether the teacher's embeddings are brought to unit length; the published code of MMKD-CLIP does not.
@@ -61,6 +64,7 @@ class CosineSmoothL1Options(ObjectiveOptions):
     """Cosine and smooth L1; the formula stands in `objectives/cosine_smooth_l1.py`."""
 
     requires: ClassVar[frozenset[Tower]] = _IMAGE
+    needs_captions: ClassVar[bool] = False
 
     cosine: float = Field(default=0.5, ge=0)
     """Weight of the cosine term."""
@@ -134,6 +138,7 @@ class MaskedFeatureDistillationOptions(ObjectiveOptions):
     """Features of masked images; the formula stands in `objectives/masked_feature_distillation.py`."""
 
     requires: ClassVar[frozenset[Tower]] = _IMAGE
+    needs_captions: ClassVar[bool] = False
     of_method: ClassVar[frozenset[str]] = frozenset({"ratio", "patch_size"})
 
     weight: PositiveFloat = 2000.0
@@ -161,6 +166,11 @@ class _Objectives(BaseModel):
     def _weight_alone(cls, value: Any) -> Any:
         number = isinstance(value, int | float | str) and not isinstance(value, bool)
         return {"weight": value} if number else value
+
+    @property
+    def need_captions(self) -> tuple[str, ...]:
+        """Those that the recipe names and in which rows without a caption have no part."""
+        return tuple(name for name, options in self.chosen().items() if options.needs_captions)
 
     def chosen(self) -> dict[str, ObjectiveOptions]:
         """The objectives that the recipe names, in the order of the schema."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from meddistill.data.samples import Samples
 from meddistill.errors import CheckpointError
-from meddistill.evaluation.predict import Advance, Floats, Role
+from meddistill.evaluation.predict import UNTRAINED_TEXT, Advance, Floats, Role
 from meddistill.runtime.bundle import Bundle
 from meddistill.runtime.embed import Embedder
 from meddistill.students.metadata import read_metadata
@@ -25,11 +25,12 @@ class BundleEmbedder:
     Raises BundleError for what is no bundle or one that is not whole.
     """
 
-    has_text: Final = True
+    lack_of_text: Final = UNTRAINED_TEXT
 
     def __init__(self, folder: Path, *, name: str, role: Role, batch_size: int = 64) -> None:
         self.bundle = Bundle.open(folder)
         self.bundle.verify()
+        self.has_text = self.bundle.manifest.text_trained
         self.name = name
         self.role: Role = role
         # The manifest holds the hash of everything else in the bundle.
@@ -48,7 +49,9 @@ class BundleEmbedder:
         return np.concatenate(parts)
 
     def embed_texts(self, texts: Sequence[str]) -> Floats | None:
-        """Unit vectors of texts."""
+        """Unit vectors of texts; None where nothing has trained the text tower."""
+        if not self.has_text:
+            return None
         return self._embedder.embed_texts(texts, batch_size=self._batch_size)
 
 

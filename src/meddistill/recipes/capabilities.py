@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from meddistill.data.samples import Samples
 from meddistill.features.availability import column_mistakes, has_agreement
 from meddistill.methods.base import TeacherSpace
+from meddistill.methods.config import only_captioned
 from meddistill.methods.embedding import what_lacks
-from meddistill.recipes.schema import EmbeddingStage, Recipe
+from meddistill.recipes.schema import ContrastiveStage, EmbeddingStage, Recipe
 from meddistill.teachers.card import TeacherCard
 
 
@@ -68,6 +69,25 @@ def _without_modality(recipe: Recipe, samples: Samples) -> list[str]:
         for name, config in recipe.teachers.items()
         if config.modalities is not None and there.isdisjoint(config.modalities)
     ]
+
+
+def without_captions(stage: ContrastiveStage | EmbeddingStage, *, captions: int, rows: int) -> list[str]:
+    """One line for everything in a stage that needs captions, where its `rows` have none."""
+    if captions:
+        return []
+    remedy = "Name the column of captions in `data.train.text`, or leave the {} out."
+    whole = only_captioned(stage)
+    lines = [
+        f"the objective {name} must have captions; got {rows:,} rows without any. "
+        + remedy.format("stage" if whole else "objective")
+        for name in stage.objectives.need_captions
+    ]
+    if isinstance(stage, EmbeddingStage) and stage.weighting.kind == "confidence":
+        lines.append(
+            f"the weighting confidence must have captions; got {rows:,} rows without any. "
+            + remedy.format("weighting")
+        )
+    return lines
 
 
 def wants_statistics(stage: EmbeddingStage) -> bool:

@@ -19,6 +19,7 @@ from meddistill.recipes.mistakes import Mistakes
 from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.training_data import check_batches
+from meddistill.recipes.text_tower import UNTRAINED, text_is_trained
 from meddistill.recipes.timing import seconds_per_image_of_student, seconds_per_image_of_teacher
 from meddistill.recipes.tokenizer import smaller_than_asked
 from meddistill.students.dual_encoder import DualEncoder
@@ -101,6 +102,7 @@ def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResul
     )
     per_row = seconds_per_image_of_student(student) if student is not None else 0.0
     row_notes = session.row_notes + (session.suite_tables.row_notes if session.suite_tables else ())
+    row_notes += () if missing or text_is_trained(recipe, samples, cards) else (UNTRAINED,)
     cost = Estimate(
         rows=len(samples),
         store_bytes=_store_bytes(session, teachers),
@@ -133,7 +135,7 @@ def _store_bytes(session: Session, teachers: Mapping[str, FrozenTeacher]) -> int
     recipe = session.recipe
     if not recipe.needs_teachers or recipe.features.source == "online":
         return 0
-    images, texts = len(set(session.image_keys)), len(set(text_keys(session.samples)))
+    images, texts = len(set(session.image_keys)), len({*text_keys(session.samples)} - {""})
     return estimate(images, texts, teachers.values(), recipe.features)
 
 

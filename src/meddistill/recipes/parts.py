@@ -7,7 +7,7 @@ from typing import Any, Final, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from meddistill.data.config import TableConfig
+from meddistill.data.config import TrainingTableConfig
 from meddistill.data.samples import Samples
 from meddistill.data.unreadable import read_readable
 from meddistill.errors import ConfigError
@@ -25,7 +25,7 @@ from meddistill.students.config import StudentConfig
 from meddistill.students.vocabulary import train_tokenizer
 from meddistill.teachers.config import TeacherConfig
 
-_TABLE: Final[TypeAdapter[Any]] = TypeAdapter(TableConfig)
+_TABLE: Final[TypeAdapter[Any]] = TypeAdapter(TrainingTableConfig)
 _TEACHER: Final[TypeAdapter[Any]] = TypeAdapter(TeacherConfig)
 _BASELINE: Final[TypeAdapter[Any]] = TypeAdapter(BaselineConfig)
 _STUDENT: Final[TypeAdapter[Any]] = TypeAdapter(StudentConfig)
@@ -65,7 +65,9 @@ def _build_student(config: StudentConfig, samples: Samples | None, base: Path) -
         return
     tokenizer = None
     if samples is not None and size is not None:
-        tokenizer = train_tokenizer(samples.texts or (), vocabulary=size, patients=samples.patients)
+        tokenizer = train_tokenizer(
+            samples.texts or ("",) * len(samples), vocabulary=size, patients=samples.patients
+        )
     build_student(config, base=base, seed=0, tokenizer=tokenizer)
 
 

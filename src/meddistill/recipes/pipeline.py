@@ -18,6 +18,7 @@ from meddistill.recipes.steps.features import extract_features
 from meddistill.recipes.steps.report import make_report
 from meddistill.recipes.steps.training import train_stages
 from meddistill.recipes.steps.training_data import check_batches
+from meddistill.recipes.text_tower import UNTRAINED
 from meddistill.recipes.tokenizer import keep_tokenizer
 
 Step = Literal["features", "train", "evaluate", "export", "report"]
@@ -93,6 +94,8 @@ def _look_at_data(session: Session, until: Step) -> None:
     if mistakes := never_asked(session.recipe, session.samples):
         subject = "teachers"
         raise ConfigError(subject, mistakes)
+    if not session.text_is_trained:
+        session.progress.say(UNTRAINED)
     if STEPS.index(until) >= STEPS.index("train"):
         check_batches(session, {name: each.card for name, each in session.teachers.items()})
     if STEPS.index(until) >= STEPS.index("evaluate"):

@@ -30,6 +30,7 @@ def reference() -> str:
     seen: set[Model] = set()
     recipe, suite = list(_parts(Recipe, seen=seen)), list(_parts(SuiteConfig, seen=seen))
     places = {model: place for place, models in (*recipe, *suite) for model in models}
+    places = {base: place for model, place in places.items() for base in _bases(model)} | places
     named = ", ".join(f"`{name}`" for name in licences.KNOWN)
     lines = [
         *("## Recipe keys", "", *_table(Recipe, list(Recipe.model_fields), places)),
@@ -57,13 +58,20 @@ def _parts(model: Model, place: str = "", seen: set[Model] | None = None) -> Ite
         step, models = place_of(key, field.annotation)
         new = tuple(each for each in models if each not in seen)
         here = f"{place}.{step}" if place else step
-        seen.update(new)
+        seen.update(base for each in new for base in _bases(each))
         if new:
             yield here, new
         for each in new:
             tag = _tag(new)
             inner = f"{here} ({_kind(each, tag)})" if tag and _differ(new) else here
             yield from _parts(each, inner, seen)
+
+
+def _bases(model: Model) -> Iterator[Model]:
+    """The model, and those that it adds no key to: one section is enough for them."""
+    for base in model.__mro__:
+        if issubclass(base, BaseModel) and base.model_fields.keys() == model.model_fields.keys():
+            yield base
 
 
 def _differ(models: Sequence[Model]) -> bool:

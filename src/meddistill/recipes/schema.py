@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from meddistill.bundle.config import BundleConfig
-from meddistill.data.config import TableConfig
+from meddistill.data.config import TrainingTableConfig
 from meddistill.features.config import AvailabilityConfig, ExtractOptions
 from meddistill.licences import LicenceTerms, Policy, resolve
 from meddistill.methods.config import ContrastiveConfig, EmbeddingConfig
@@ -48,8 +48,10 @@ class About(_Section):
 class DataConfig(_Section):
     """What is learnt from."""
 
-    train: TableConfig
-    """The pairs of image and caption to learn from; `text` is required here."""
+    train: TrainingTableConfig
+    """The images to learn from, with their captions. `text` may be left out, and its cells may be blank, for
+    stages whose objectives need no caption; rows without one have no part in the others.
+    """
     licences: Mapping[str, str | LicenceTerms] = {}
     """Data set → a known licence or terms; the student inherits them."""
 
@@ -156,9 +158,6 @@ class Recipe(_Section):
             raise ValueError(msg)
         if self.needs_teachers and not self.teachers:
             msg = "`teachers` must name one at least for a stage that distils; got none"
-            raise ValueError(msg)
-        if self.data.train.text is None:
-            msg = "`data.train.text` must name the column of captions; got nothing"
             raise ValueError(msg)
         self._names_differ()
         self._stored_teachers_share_a_store()

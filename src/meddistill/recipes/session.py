@@ -18,12 +18,14 @@ from meddistill.evaluation.tables import SuiteTables
 from meddistill.features.availability import Availability, availability
 from meddistill.features.reader import FeatureStore
 from meddistill.licences import LicenceTerms
+from meddistill.methods.config import only_captioned
 from meddistill.progress import Progress, SilentProgress
 from meddistill.recipes.frozen_models import FrozenModels, load_baselines, load_teachers
 from meddistill.recipes.load import LoadedRecipe
 from meddistill.recipes.missing import missing_initial_weights
 from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.schema import Recipe
+from meddistill.recipes.text_tower import text_is_trained
 from meddistill.recipes.tokenizer import tokenizer_hash, tokenizer_of
 from meddistill.students.build import build_student, initial_licence
 from meddistill.students.dual_encoder import DualEncoder
@@ -102,10 +104,25 @@ class Session:
         base = self.loaded.suite_base
         return SuiteTables(suite, base=base, progress=self.progress, decoded=self.decoded)
 
+    @cached_property
+    def text_is_trained(self) -> bool:
+        """Whether the student's text tower means anything."""
+        cards = {name: teacher.card for name, teacher in self.teachers.items()}
+        return text_is_trained(self.recipe, self.samples, cards)
+
     @property
     def row_notes(self) -> tuple[str, ...]:
-        """How many rows of the training table are left out or flat, and which; none of their cells."""
-        return row_notes(self.samples, "training table")
+        """How many rows of the training table are left out, flat or without a caption; none of their cells.
+
+        With the stages that have no use for rows without one.
+        """
+        notes = row_notes(self.samples, "training table")
+        rows, without = len(self.samples), len(self.samples) - len(self.samples.captions)
+        if not without:
+            return notes
+        idle = [stage.name for stage in self.recipe.stages if only_captioned(stage)]
+        part = f"; they sit out in {', '.join(idle)}" if idle else ""
+        return (*notes, f"training table: {without:,} of {rows:,} rows have no caption{part}")
 
     def check_suite(self, *, against_training: bool = True) -> None:
         """Raise TableError or ConfigError with all that the suite's tables and tasks have wrong.

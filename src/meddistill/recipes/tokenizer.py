@@ -21,7 +21,9 @@ def tokenizer_of(samples: Samples, vocabulary: int, *, folder: RunFolder) -> Tok
     """
     if folder.state(_STEP, _inputs(samples, vocabulary)).done:
         return Tokenizer.from_file(str(folder.tokenizer))
-    return train_tokenizer(samples.texts or (), vocabulary=vocabulary, patients=samples.patients)
+    return train_tokenizer(
+        samples.texts or ("",) * len(samples), vocabulary=vocabulary, patients=samples.patients
+    )
 
 
 def keep_tokenizer(

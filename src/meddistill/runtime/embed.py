@@ -81,8 +81,17 @@ class Embedder:
             yield Embedded(batch.rows, vectors, batch.flat)
 
     def embed_texts(self, texts: Sequence[str], *, batch_size: int = 64) -> Vectors:
-        """Unit vectors `[n, d]` float32 of texts; those longer than the context length are cut."""
+        """Unit vectors `[n, d]` float32 of texts; those longer than the context length are cut.
+
+        Raises BundleError where nothing has trained the text tower.
+        """
         _check_batch_size(batch_size)
+        if texts and not self.bundle.manifest.text_trained:
+            msg = (
+                f"`{self.bundle.folder}` must have a text tower that was trained; this student learnt from "
+                "images alone. Embed images, or use a bundle whose student had captions."
+            )
+            raise BundleError(msg)
         parts = [
             self._run(self._text_session, TEXT_MODEL, self.tokenise(texts[start : start + batch_size]))
             for start in range(0, len(texts), batch_size)

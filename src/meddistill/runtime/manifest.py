@@ -33,7 +33,8 @@ class FileEntry(_Part):
 class Manifest(_Part):
     """`manifest.json`: what the bundle is and the hash of every other file in it.
 
-    `logit_scale` multiplies cosines before the softmax (it is not a logarithm).
+    `logit_scale` multiplies cosines before the softmax (it is not a logarithm). Without `text_trained`
+    nothing has trained the text tower: only image embeddings mean anything.
     """
 
     format: Literal["meddistill-bundle"]
@@ -44,6 +45,7 @@ class Manifest(_Part):
     logit_scale: PositiveFloat
     embed_dim: int = Field(gt=0)
     context_length: int = Field(gt=0)
+    text_trained: bool = True
     licence: LicenceTerms
     created_with: str
 

@@ -107,11 +107,13 @@ class DualEncoder(nn.Module):
         return embeddings
 
     def embed_tokens(self, tokens: Int[Tensor, "batch context"]) -> Float[Tensor, "batch embed_dim"]:
-        """Text embeddings of `tokenise`'s ids, not normalised.
+        """Text embeddings of `tokenise`'s ids, not normalised; zeros where these have no columns.
 
         The ids are to be on the host, as `tokenise` gives them: in training their length is read from them.
         """
         length = tokens.shape[1]
+        if not length:
+            return torch.zeros(len(tokens), self.embed_dim, device=self.device)
         if self.training:
             used = _columns_in_use(self.model.text, tokens)
             length = min(length, -(-used // _MULTIPLE) * _MULTIPLE)

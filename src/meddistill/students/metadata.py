@@ -65,9 +65,14 @@ class TeacherCredit(_Frozen):
 
 
 class Provenance(_Frozen):
-    """Where a student comes from: everything whose licence it inherits."""
+    """Where a student comes from: everything whose licence it inherits.
+
+    `text_trained`: whether its text tower started from weights or had captions to learn from. Otherwise only
+    its image embeddings mean anything.
+    """
 
     name: str = "student"
+    text_trained: bool = True
     teachers: tuple[TeacherCredit, ...] = ()
     initial_weights: LicenceTerms | None = None
     data: Mapping[str, LicenceTerms] = {}

@@ -20,6 +20,7 @@ from meddistill.teachers.protocols import (
     TextEmbedding,
     TextStates,
     TextTokens,
+    capabilities_of,
 )
 
 _LOWERED: Final = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MultiheadAttention)
@@ -58,6 +59,11 @@ class FrozenTeacher:
     def can_be_asked(self) -> bool:
         """Whether there is a model; of kind `stored` there is not."""
         return not getattr(self._model, "only_stored", False)
+
+    @property
+    def unused(self) -> frozenset[Capability]:
+        """What the model could give and its card leaves out."""
+        return capabilities_of(self._model) - self.card.capabilities
 
     def with_card(
         self, card: TeacherCard, *, failed: Mapping[Capability, str] | None = None

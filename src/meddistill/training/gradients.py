@@ -158,14 +158,14 @@ class GradientStep:
         for outputs in teachers.values():
             columns += [each.to(dtype).reshape(len(batch), -1) for each in outputs.per_row().values()]
         everyone = iter(gathered := self.processes.gather_columns(columns))
-        student = replace(embedded, **{name: next(everyone) for name in _embeddings(embedded)})
+        whole_rows = {name: next(everyone) for name in _embeddings(embedded)}
         whole = {name: _from_columns(outputs, everyone) for name, outputs in teachers.items()}
         image_group, text_group = self.processes.gather_columns(
             [batch.image_group[:, None], batch.text_group[:, None]]
         )
         finite = [column.isfinite().all(dim=1) for column in gathered]
         return _Global(
-            student=student,
+            student=replace(embedded, **whole_rows, captioned=text_group[:, 0] >= 0),
             teachers=whole,
             positives=positives(image_group[:, 0], text_group[:, 0]),
             finite_rows=torch.stack(finite).all(dim=0),

@@ -13,7 +13,7 @@ from torch.nn import functional
 from meddistill.features.format import Output
 from meddistill.features.projections.config import LinearAutoencoderConfig
 from meddistill.features.projections.maps import LinearMap
-from meddistill.features.projections.pairs import TOWERS, unit_rows
+from meddistill.features.projections.pairs import TOWERS, has_row, unit_rows
 from meddistill.features.reader import FeatureStore
 from meddistill.features.rows import Indices
 from meddistill.progress import Progress
@@ -41,7 +41,7 @@ def autoencoder_maps(
     Not given by the paper and chosen here: where the noise enters (the features), one hidden layer in g,
     Adam with a cosine to 0, equal weights of teachers. Rows are drawn uniformly, with replacement, from each
     teacher's `pairs` `[n, 2]` (rows of the store's images and texts), one at least; of an image its whole
-    view.
+    view. A row without a caption (-1) has a part in the images' error alone.
     """
     samples = {name: _Samples(store, name, each) for name, each in pairs.items()}
     generator = np.random.default_rng(config.seed)
@@ -82,9 +82,11 @@ class _Samples:
         self, generator: np.random.Generator, size: int, device: torch.device
     ) -> dict[Output, Float[Tensor, "size teacher_dim"]]:
         pairs = self._pairs[generator.integers(len(self._pairs), size=size)]
+        there = {tower: pairs[has_row(pairs, tower)] for tower in self._towers}
         return {
-            tower: unit_rows(self._store, self._teacher, tower, pairs, device=device)
-            for tower in self._towers
+            tower: unit_rows(self._store, self._teacher, tower, rows, device=device)
+            for tower, rows in there.items()
+            if len(rows)
         }
 
 

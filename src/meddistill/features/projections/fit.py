@@ -34,9 +34,10 @@ def fit_maps(
 ) -> dict[str, LinearMap]:
     """One map for each of these teachers of the store.
 
-    Each looks at `pairs` `[n, 2]` of a teacher (rows of images and texts), by default those of the store
-    whose image's modality it knows. An autoencoder and joint PCA are computed on `device`. The same store,
-    options and device give the same maps; on a CPU with the same number of threads bit for bit.
+    Each looks at `pairs` `[n, 2]` of a teacher (rows of images and texts, -1 for a caption that is not
+    there), by default those of the store whose image's modality it knows. An autoencoder and joint PCA are
+    computed on `device`. The same store, options and device give the same maps; on a CPU with the same number
+    of threads bit for bit.
 
     Raises StoreError where a teacher is not complete in the store, has no pairs, or does not vary.
     """
@@ -57,6 +58,6 @@ def fit_maps(
 
 
 def _known(store: FeatureStore, teacher: str) -> Indices:
-    pairs = store.tables.pairs
+    pairs = store.tables.shown
     known: Indices = pairs[store.available(teacher, pairs[:, 0])]
     return known

@@ -12,7 +12,7 @@ from torch import Tensor
 from meddistill.features.format import Output
 from meddistill.features.projections.config import JointPCAConfig
 from meddistill.features.projections.maps import LinearMap
-from meddistill.features.projections.pairs import TOWERS, refuse_idle, unit_rows
+from meddistill.features.projections.pairs import TOWERS, has_row, refuse_idle, unit_rows
 from meddistill.features.projections.pooled import with_signs
 from meddistill.features.reader import FeatureStore
 from meddistill.features.rows import Indices
@@ -46,8 +46,9 @@ def joint_pca_maps(
     This is principal component analysis of concatenated blocks, each weighted alike (consensus PCA,
     Westerhuis et al. 1998; without the centring), with missing blocks at zero. It is not part of MMKD-CLIP.
 
-    `pairs` `[n, 2]` are rows of the store's images and texts, by teacher; of more than `config.rows`
-    different ones, that many are drawn. Beyond the teachers' channels taken together y is zero.
+    `pairs` `[n, 2]` are rows of the store's images and texts (-1 without a caption), by teacher; of more than
+    `config.rows` different ones, that many are drawn. E_texts runs over those with a caption. Beyond the
+    teachers' channels taken together y is zero.
 
     Raises StoreError for a teacher without pairs among these.
     """
@@ -59,15 +60,16 @@ def joint_pca_maps(
     known = {name: np.isin(codes, _codes(each)) for name, each in pairs.items()}
     refuse_idle(store, {name: rows[mask] for name, mask in known.items()})
     blocks = _Blocks(store, known, device)
-    second = torch.zeros(blocks.width, blocks.width, dtype=torch.float64)
+    second = {tower: _Moment(blocks.width) for tower in blocks.towers}
     with progress.track("Fitting the projection", len(rows), unit="pairs") as advance:
         for start in range(0, len(rows), _CHUNK):
             chunk = slice(start, start + _CHUNK)
             for tower in blocks.towers:
-                joint = blocks.joint(tower, rows[chunk], chunk)
-                second += (joint.T @ joint).cpu().double()
+                there = has_row(rows[chunk], tower)
+                second[tower].add(blocks.joint(tower, rows[chunk], chunk)[torch.from_numpy(there)])
             advance(len(rows[chunk]))
-    _, vectors = np.linalg.eigh(second.numpy() / len(rows) / len(blocks.towers))
+    known_moments = [each.mean for each in second.values() if each.rows]
+    _, vectors = np.linalg.eigh(sum(known_moments) / len(known_moments))
     leading = with_signs(vectors[:, ::-1][:, :dim])
     return {name: _map(leading[part], dim) for name, part in blocks.parts.items()}
 
@@ -76,6 +78,24 @@ def _map(leading: NDArray[np.float64], dim: int) -> LinearMap:
     weight = np.zeros((dim, len(leading)), dtype=np.float32)
     weight[: leading.shape[1]] = leading.T
     return LinearMap(weight=weight, bias=np.zeros(dim, dtype=np.float32), unit_inputs=True)
+
+
+@final
+class _Moment:
+    """E[z zᵀ] of rows that come in parts."""
+
+    def __init__(self, width: int) -> None:
+        self.rows = 0
+        self._total = torch.zeros(width, width, dtype=torch.float64)
+
+    def add(self, rows: Float[Tensor, "rows width"]) -> None:
+        self.rows += len(rows)
+        self._total += (rows.T @ rows).cpu().double()
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        mean: NDArray[np.float64] = self._total.numpy() / self.rows
+        return mean
 
 
 @final
@@ -101,7 +121,7 @@ class _Blocks:
         asked = torch.zeros(len(rows), device=self._device)
         for name, part in self.parts.items():
             if tower in self._outputs[name]:
-                known = np.flatnonzero(self._known[name][place])
+                known = np.flatnonzero(self._known[name][place] & has_row(rows, tower))
                 at = torch.from_numpy(known).to(self._device)
                 joint[at, part] = unit_rows(self._store, name, tower, rows[known], device=self._device)
                 asked[at] += 1
@@ -110,5 +130,5 @@ class _Blocks:
 
 def _codes(pairs: Indices) -> NDArray[np.int64]:
     """Both rows of a pair in one number."""
-    codes: NDArray[np.int64] = (pairs[:, 0].astype(np.int64) << 32) | pairs[:, 1].astype(np.int64)
+    codes: NDArray[np.int64] = (pairs[:, 0].astype(np.int64) << 32) | (pairs[:, 1].astype(np.int64) + 1)
     return codes

@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -15,10 +16,17 @@ from meddistill.features.outputs import Array
 from meddistill.features.reader import FeatureStore
 from meddistill.features.rows import Indices
 from meddistill.features.statistics import Statistics, statistics_of
+from meddistill.features.tables import ABSENT
 
 # In the order of a pair's columns.
 TOWERS: Final[tuple[Output, ...]] = ("image", "text")
 _CHUNK: Final = 65_536
+
+
+def has_row(pairs: Indices, tower: Output) -> NDArray[np.bool_]:
+    """Which of `pairs` have an image, or a caption: ABSENT stands for a caption that is not there."""
+    found: NDArray[np.bool_] = pairs[:, TOWERS.index(tower)] != ABSENT
+    return found
 
 
 def unit_rows(
@@ -38,9 +46,9 @@ def statistics_of_pairs(store: FeatureStore, teacher: str, pairs: Indices) -> Ma
     kept = store.statistics(teacher)
     found: dict[Output, Statistics] = {}
     for column, tower in enumerate(TOWERS):
-        if tower not in kept:
+        rows = np.unique(pairs[has_row(pairs, tower), column])
+        if tower not in kept or not len(rows):
             continue
-        rows = np.unique(pairs[:, column])
         one_view = tower == "text" or store.views == 1
         if one_view and len(rows) == store.output(teacher, tower).rows:
             found[tower] = kept[tower]

@@ -39,6 +39,7 @@ def export(session: Session) -> None:
         initial_weights=initial_licence(recipe.student, base=session.base),
         data=recipe.data.terms,
         student=recipe.student,
+        text_trained=session.text_is_trained,
     )
     export_bundle(
         student,

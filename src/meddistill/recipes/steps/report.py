@@ -12,11 +12,15 @@ from meddistill.evaluation.results import RESULTS_FILE, Results
 from meddistill.features.reader import FeatureStore
 from meddistill.features.summary import summarise
 from meddistill.licences import join
+from meddistill.methods.config import only_captioned
 from meddistill.recipes.frozen_models import role_of
 from meddistill.recipes.run_folder import digest
+from meddistill.recipes.schema import EmbeddingStage
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.audit import audit_run
 from meddistill.recipes.steps.report_examples import examples_of
+from meddistill.recipes.steps.training_data import AnyStage
+from meddistill.recipes.text_tower import UNTRAINED
 from meddistill.report.curves import read_curves
 from meddistill.report.data import Captions, Curves, ModelCard, ReportData
 from meddistill.report.words import plural
@@ -47,7 +51,7 @@ def make_report(session: Session) -> None:
 def _report_data(session: Session, results: Results | None, audit: Audit | None) -> ReportData:
     recipe = session.recipe
     student = load_student(session.folder.student).to(session.processes.device)
-    lengths = caption_lengths(student.tokeniser, session.samples.texts or ())
+    lengths = caption_lengths(student.tokeniser, session.samples.captions)
     components = session.licence_components
     threads = torch.get_num_threads()
     return ReportData(
@@ -66,9 +70,16 @@ def _report_data(session: Session, results: Results | None, audit: Audit | None)
         facts=_facts(session),
         recipe_yaml=session.loaded.as_yaml(),
         commands=[f"meddistill run recipe.yaml --out {session.folder.path.name}"],
-        warnings=session.row_notes,
+        warnings=(*session.row_notes, *(() if session.text_is_trained else (UNTRAINED,))),
         examples=examples_of(session, results) if recipe.report.examples and results else None,
     )
+
+
+def _why_sat_out(stage: AnyStage) -> str:
+    reasons = ["without a caption"] if only_captioned(stage) else []
+    if isinstance(stage, EmbeddingStage):
+        reasons.append("with too few teachers available")
+    return " or ".join(reasons)
 
 
 def _results(session: Session) -> Results | None:
@@ -140,7 +151,8 @@ def _curves(session: Session) -> list[Curves]:
 def _facts(session: Session) -> list[tuple[str, str]]:
     samples = session.samples
     facts = [
-        ("Pairs of image and caption", f"{len(samples):,}"),
+        ("Pairs of image and caption", f"{len(samples.captions):,}"),
+        ("Rows without a caption", f"{len(samples) - len(samples.captions):,}"),
         ("Distinct images", f"{len(set(session.image_keys)):,}"),
         ("Patients", f"{len(set(samples.patients)):,}"),
         ("Rows left out", f"{len(samples.skipped_rows):,}"),
@@ -157,6 +169,6 @@ def _facts(session: Session) -> list[tuple[str, str]]:
             words = f"{done['steps']:,} steps in {done['seconds']:,.0f} s"
             if done["rows"] < len(samples):
                 sat_out = f"{len(samples) - done['rows']:,} of {len(samples):,} rows sat out"
-                words += f"; {sat_out}, with too few teachers available"
+                words += f"; {sat_out}, {_why_sat_out(stage)}"
             facts.append((f"Stage {stage.name}", words))
     return facts

@@ -19,10 +19,10 @@ from meddistill.methods.build import build_method
 from meddistill.objectives.base import TowerStatistics
 from meddistill.objectives.config import Tower
 from meddistill.recipes.capabilities import wants_statistics
-from meddistill.recipes.schema import ContrastiveStage, EmbeddingStage
+from meddistill.recipes.schema import EmbeddingStage
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.projections import stage_pairs, target_maps
-from meddistill.recipes.steps.training_data import StageRows, stage_data, stage_rows
+from meddistill.recipes.steps.training_data import AnyStage, StageRows, stage_data, stage_rows
 from meddistill.students.build import initial_licence
 from meddistill.students.dual_encoder import DualEncoder
 from meddistill.students.fingerprint import student_fingerprint
@@ -30,8 +30,6 @@ from meddistill.students.folder import is_whole, save_student
 from meddistill.students.metadata import METADATA_FILE, Provenance, TeacherCredit
 from meddistill.training.config import FREE_ON_RESUME
 from meddistill.training.loop import Stage, train_stage
-
-AnyStage = ContrastiveStage | EmbeddingStage
 
 
 def train_stages(session: Session) -> None:
@@ -45,7 +43,13 @@ def train_stages(session: Session) -> None:
         initial = student_fingerprint(student)
     if not session.is_main_process:
         return
-    inputs = {"weights": initial, "licences": session.licence_inputs, "name": recipe.name}
+    inputs: dict[str, Any] = {
+        "weights": initial,
+        "licences": session.licence_inputs,
+        "name": recipe.name,
+    }
+    if not session.text_is_trained:
+        inputs["text_trained"] = False
     place = session.folder.student
     if not (is_whole(place) and session.folder.state("student", inputs).done):
         save_student(student, place, provenance=_provenance(session), config=recipe.student)
@@ -151,6 +155,7 @@ def _provenance(session: Session) -> Provenance:
     credits_ = tuple(TeacherCredit.of(teacher.card) for teacher in session.teachers.values())
     return Provenance(
         name=recipe.name,
+        text_trained=session.text_is_trained,
         teachers=credits_,
         initial_weights=initial_licence(recipe.student, base=session.base),
         data=recipe.data.terms,

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from meddistill.data.dataset import SampleDataset, token_table
 from meddistill.data.draws import draw
 from meddistill.data.loader import BatchLoader, make_loader
@@ -11,11 +13,16 @@ from meddistill.data.samples import Samples
 from meddistill.data.view_rule import ViewRule
 from meddistill.errors import ConfigError
 from meddistill.features.availability import Mask, availability
+from meddistill.features.rows import Indices
 from meddistill.imaging import Geometry
+from meddistill.methods.config import only_captioned
+from meddistill.recipes.capabilities import without_captions
 from meddistill.recipes.schema import ContrastiveStage, EmbeddingStage, FeaturesConfig
 from meddistill.recipes.session import Session
 from meddistill.students.dual_encoder import DualEncoder
 from meddistill.teachers.card import TeacherCard
+
+AnyStage = ContrastiveStage | EmbeddingStage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,27 +34,32 @@ class StageRows:
     available: Mapping[str, Mask]
 
 
-def stage_rows(session: Session, stage: ContrastiveStage | EmbeddingStage) -> StageRows:
-    """Every sample; of a stage that distils those for which enough teachers are left."""
-    if not isinstance(stage, EmbeddingStage):
-        return StageRows(samples=session.samples, keys=session.image_keys, available={})
-    found = session.availability
+def stage_rows(session: Session, stage: AnyStage) -> StageRows:
+    """The samples that have a part in the stage.
+
+    Of a stage that distils those for which enough teachers are left, and of one whose objectives all need
+    captions those that have one.
+    """
+    samples, found = session.samples, session.availability if isinstance(stage, EmbeddingStage) else None
+    kept = _taking_part(stage, samples, np.arange(len(samples)) if found is None else found.kept)
     return StageRows(
-        samples=session.samples.take(found.kept),
-        keys=tuple(session.image_keys[place] for place in found.kept),
-        available=found.of_kept(),
+        samples=samples.take(kept),
+        keys=tuple(session.image_keys[place] for place in kept),
+        available={} if found is None else {name: mask[kept] for name, mask in found.masks.items()},
     )
 
 
-def stage_data(
-    session: Session, stage: ContrastiveStage | EmbeddingStage, student: DualEncoder, rows: StageRows
-) -> BatchLoader:
+def _taking_part(stage: AnyStage, samples: Samples, rows: Indices) -> Indices:
+    return rows[samples.captioned[rows]] if only_captioned(stage) else rows
+
+
+def stage_data(session: Session, stage: AnyStage, student: DualEncoder, rows: StageRows) -> BatchLoader:
     """Batches of the stage's samples."""
     samples = rows.samples
     dataset = SampleDataset(
         samples,
         student=student.input.geometry,
-        tokens=token_table(samples.texts or (), student.tokenise),
+        tokens=None if samples.texts is None else token_table(samples.texts, student.tokenise),
         views=view_rule(stage, session.recipe.features),
         teacher_geometries=_online_geometries(session, stage),
         keys=rows.keys,
@@ -57,25 +69,29 @@ def stage_data(
 
 
 def check_batches(session: Session, cards: Mapping[str, TeacherCard] | None = None) -> None:
-    """Raise ConfigError with every stage whose batches do not fit the rows or the processes.
+    """Raise ConfigError with every stage without the captions that it needs, or whose batches do not fit.
 
     With the `cards` of all teachers, a stage that distils has only the rows for which enough of them may be
     asked by modality and column. What agreement takes away shows once the features are there.
     """
     mistakes: list[str] = []
     samples, rules = session.samples, session.recipe.features.availability
-    asked = len(availability(samples, cards, rules, store=None).kept) if cards else len(samples)
+    everything = np.arange(len(samples))
+    asked = availability(samples, cards, rules, store=None).kept if cards else everything
     for stage in session.recipe.stages:
+        rows = asked if isinstance(stage, EmbeddingStage) else everything
+        lines = without_captions(stage, captions=int(samples.captioned[rows].sum()), rows=len(rows))
         try:
-            _plan(session, stage, rows=asked if isinstance(stage, EmbeddingStage) else len(samples))
+            _ = lines or _plan(session, stage, rows=len(_taking_part(stage, samples, rows)))
         except ConfigError as error:
-            mistakes += [f"stage {stage.name}: {line}" for line in error.mistakes]
+            lines = [*error.mistakes]
+        mistakes += [f"stage {stage.name}: {line}" for line in lines]
     if mistakes:
         subject = "stages"
         raise ConfigError(subject, mistakes)
 
 
-def _plan(session: Session, stage: ContrastiveStage | EmbeddingStage, *, rows: int) -> EpochPlan:
+def _plan(session: Session, stage: AnyStage, *, rows: int) -> EpochPlan:
     try:
         return EpochPlan(
             rows=rows,
@@ -86,25 +102,36 @@ def _plan(session: Session, stage: ContrastiveStage | EmbeddingStage, *, rows: i
             process=session.processes.index,
         )
     except ConfigError as error:
-        everything, rules = len(session.samples), session.recipe.features.availability
-        if rows == everything or rows >= stage.batch_size:
+        if rows == len(session.samples) or rows >= stage.batch_size:
             raise
-        named = "`min_teachers`" if rules.agreement_quantile is None else "`min_teachers` and agreement"
-        line = (
-            f"`features.availability` must leave a batch of {stage.batch_size:,} rows at least; got {rows:,} "
-            f"of {everything:,}, with {named}. Lower these, or `batch_size`."
+        raise ConfigError(error.subject, [_too_few(session, stage, rows)]) from error
+
+
+def _too_few(session: Session, stage: AnyStage, rows: int) -> str:
+    """Why fewer rows than a batch are left of a table that has more."""
+    captions, everything = len(session.samples.captions), len(session.samples)
+    if only_captioned(stage) and captions < stage.batch_size:
+        return (
+            f"`data.train.text` must hold captions for a batch of {stage.batch_size:,} rows at least, since "
+            f"all objectives of the stage need them; got {captions:,} of {everything:,}. Add captions, or "
+            "lower `batch_size`."
         )
-        raise ConfigError(error.subject, [line]) from error
+    rules = session.recipe.features.availability
+    named = "`min_teachers`" if rules.agreement_quantile is None else "`min_teachers` and agreement"
+    return (
+        f"`features.availability` must leave a batch of {stage.batch_size:,} rows at least; got {rows:,} "
+        f"of {everything:,}, with {named}. Lower these, or `batch_size`."
+    )
 
 
-def view_rule(stage: ContrastiveStage | EmbeddingStage, features: FeaturesConfig) -> ViewRule:
+def view_rule(stage: AnyStage, features: FeaturesConfig) -> ViewRule:
     """Fresh views for the student, unless it must see what the teachers saw (`views: consistent`)."""
     if isinstance(stage, EmbeddingStage) and stage.views == "consistent":
         return ViewRule(policy=features.view_policy, views=features.views, teacher="consistent")
     return ViewRule(policy=features.view_policy, views="fresh", teacher="fixed")
 
 
-def _online_geometries(session: Session, stage: ContrastiveStage | EmbeddingStage) -> frozenset[Geometry]:
+def _online_geometries(session: Session, stage: AnyStage) -> frozenset[Geometry]:
     if session.recipe.features.source == "stored" or not isinstance(stage, EmbeddingStage):
         return frozenset()
     inputs = (teacher.card.input for teacher in session.teachers.values())

@@ -1,0 +1,29 @@
+"""Whether the student's text tower means anything once the stages are done."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from meddistill.data.samples import Samples
+from meddistill.recipes.schema import EmbeddingStage, Recipe
+from meddistill.students.config import NO_WEIGHTS
+from meddistill.teachers.card import TeacherCard
+
+UNTRAINED: Final = (
+    "the student's text tower starts from no weights and no stage trains it: tasks that need text are left "
+    "out for the student, and its bundle embeds images alone"
+)
+
+
+def text_is_trained(recipe: Recipe, samples: Samples, cards: Mapping[str, TeacherCard]) -> bool:
+    """Whether it starts from weights, or a stage has captions for it to learn from.
+
+    A stage has where an objective compares captions, or where a teacher embeds texts; `cards` are those of
+    the recipe's teachers.
+    """
+    if recipe.student.init != NO_WEIGHTS and recipe.student.init_towers == "both":
+        return True
+    reads = any(card.text_dim is not None for card in cards.values())
+    return bool(samples.captioned.any()) and any(
+        stage.objectives.need_captions or (isinstance(stage, EmbeddingStage) and reads)
+        for stage in recipe.stages
+    )
