@@ -33,6 +33,25 @@ def pooled(evaluations: Sequence[Path], suite: SuiteConfig, *, student: str = "s
     return table(["model", "mean over tasks and seeds", "student minus it"], rows)
 
 
+def leads(evaluations: Sequence[Path], suite: SuiteConfig, *, over: str) -> str:
+    """A Markdown table: each model's mean over tasks and seeds, its lead over one of them, by task too.
+
+    A model that lacks a task (an encoder without texts lacks retrieval) is compared on the others.
+    """
+    names = [task.name for task in suite.tasks if task.in_mean]
+    folder = evaluations[0] / "predictions"
+    models = sorted({path.stem for name in names for path in (folder / name).glob("*.parquet")})
+    rows = []
+    for model in models:
+        tasks = [name for name in names if (folder / name / f"{model}.parquet").is_file()]
+        scores = {name: _mean(evaluations, [name], model, suite) for name in tasks}
+        mean = mean_replicates(list(scores.values()))
+        lead = "" if model == over else _words(mean - _mean(evaluations, tasks, over, suite), suite, signed=True)
+        by_task = [f"{scores[name][0]:.3f}" if name in scores else "" for name in names]
+        rows.append([model, str(len(tasks)), _words(mean, suite), lead, *by_task])
+    return table(["model", "tasks", "mean over tasks and seeds", f"minus {over}", *names], rows)
+
+
 def _mean(evaluations: Sequence[Path], tasks: Sequence[str], model: str, suite: SuiteConfig) -> Replicates:
     resampler = Resampler(suite.bootstrap)
     parts = []
