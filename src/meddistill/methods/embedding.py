@@ -64,7 +64,7 @@ class EmbeddingMethod(Method):
         super().__init__()
         check(config, teachers)
         self.teachers = tuple(teachers)
-        chosen = config.objectives.chosen()
+        chosen = config.chosen_objectives()
         self.weights = {name: options.weight for name, options in chosen.items()}
         self.selection = build_selection(config.selection)
         self.weighting = build_weighting(config.weighting, teachers=self.teachers)
