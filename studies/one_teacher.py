@@ -22,7 +22,16 @@ from meddistill.evaluation.config import SuiteConfig
 from meddistill.progress import SilentProgress
 from meddistill.recipes.asked import asked
 from meddistill.recipes.judge import judge
-from studies.one_teacher_arms import ALONE, ARMS, CONTEXT, TEACHERS, architecture, stage, trained
+from studies.one_teacher_arms import (
+    ALONE,
+    ARMS,
+    CONTEXT,
+    ENCODER_SIZE,
+    TEACHERS,
+    architecture,
+    stage,
+    trained,
+)
 from studies.pooled import leads
 from studies.real_data import Lab, test_suite, validation_suite
 from studies.wordpiece import write_bert
@@ -128,7 +137,11 @@ class Study:
     def _teacher(self, name: str) -> dict[str, Any]:
         """How a recipe names a teacher; the transformer as its bundle's image graph, so without texts."""
         if name == "cnn":
-            return {"kind": "timm", "model": f"local-dir:{self.encoder}", "licence": "Apache-2.0"}
+            config = json.loads((self.encoder / "config.json").read_text())["pretrained_cfg"]
+            pixels = {"height": ENCODER_SIZE, "width": ENCODER_SIZE, "resize": "squash"}
+            pixels |= {"interpolation": "bicubic", "mean": config["mean"], "std": config["std"]}
+            model = f"local-dir:{self.encoder}"
+            return {"kind": "timm", "model": model, "input": pixels, "licence": "Apache-2.0"}
         folder = self.lab.out / f"teacher_{name}"
         if name == "clip":
             return {"kind": "open_clip", "model": f"local-dir:{folder / 'student'}", "licence": "proprietary"}

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any, Final
 
 IMAGE_SIZE: Final = 64
+# What the pretrained encoder sees: more than the student, and less than it was trained with, for the time.
+ENCODER_SIZE: Final = 96
 CONTEXT: Final = 40
-EPOCHS: Final = 12
-TRAINING: Final = {"batch_size": 64, "learning_rate": 1e-3, "checkpoint_every": 200}
+EPOCHS: Final = 8
+TRAINING: Final = {"batch_size": 64, "checkpoint_every": 200}
+RATES: Final = {"teacher": 1e-3, "student": 2e-3}
 # Teacher from scratch → epochs of its pool.
 TEACHERS: Final = {"vit": 12, "clip": 12}
 ALONE: Final = "alone"
@@ -40,7 +43,7 @@ ARMS: Final[Mapping[str, Arm]] = {
 def architecture(name: str, bert: Path) -> dict[str, Any]:
     """The open_clip configuration of a teacher or of the student."""
     towers: dict[str, dict[str, Any]] = {
-        "student": _timm("mobilenetv4_conv_small_050"),
+        "student": _timm("test_resnet"),
         "clip": _timm("regnety_002"),
         "vit": {"image_size": 96, "layers": 4, "width": 192, "head_width": 64, "patch_size": 16},
     }
@@ -61,12 +64,18 @@ def _timm(tower: str) -> dict[str, Any]:
 
 def trained(teacher: str) -> dict[str, Any]:
     """A teacher's stage: contrastive, from scratch."""
-    return {"name": "train", "method": "contrastive", "epochs": TEACHERS[teacher], **TRAINING}
+    return {
+        "name": "train",
+        "method": "contrastive",
+        "epochs": TEACHERS[teacher],
+        **TRAINING,
+        "learning_rate": RATES["teacher"],
+    }
 
 
 def stage(arm: str, seed: int) -> dict[str, Any]:
     """The only stage of a student."""
-    common = {"name": "train", "epochs": EPOCHS, **TRAINING, "seed": seed}
+    common = {"name": "train", "epochs": EPOCHS, **TRAINING, "learning_rate": RATES["student"], "seed": seed}
     chosen = ARMS[arm]
     if chosen.teacher is None:
         return {**common, "method": "contrastive"}
