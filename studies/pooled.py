@@ -33,12 +33,38 @@ def pooled(evaluations: Sequence[Path], suite: SuiteConfig, *, student: str = "s
     return table(["model", "mean over tasks and seeds", "student minus it"], rows)
 
 
+def leads(evaluations: Sequence[Path], suite: SuiteConfig, *, over: str) -> str:
+    """A Markdown table: each model's mean over tasks and seeds, its lead over one of them, and each task.
+
+    A model that lacks a task (an encoder without texts lacks retrieval) is compared on the others.
+    """
+    names = [task.name for task in suite.tasks if task.in_mean]
+    folder = evaluations[0] / "predictions"
+    models = sorted({path.stem.partition("-")[0] for name in names for path in (folder / name).iterdir()})
+    rows = []
+    for model in models:
+        tasks = [name for name in names if _dump(evaluations[0], name, model).is_file()]
+        scores = [_mean(evaluations, [name], model, suite) for name in tasks]
+        mean = mean_replicates(scores)
+        lead = mean - _mean(evaluations, tasks, over, suite)
+        cells = {name: f"{score[0]:.3f}" for name, score in zip(tasks, scores, strict=True)}
+        minus = "" if model == over else _words(lead, suite, signed=True)
+        rows.append([model, _words(mean, suite), minus, *(cells.get(name, "") for name in names)])
+    return table(["model", "mean over tasks and seeds", f"minus {over}", *names], rows)
+
+
+def _dump(evaluation: Path, task: str, model: str) -> Path:
+    """A model's predictions; the names of those that are not the student end with a part of their hash."""
+    folder = evaluation / "predictions" / task
+    return next(iter(sorted(folder.glob(f"{model}-*.parquet"))), folder / f"{model}.parquet")
+
+
 def _mean(evaluations: Sequence[Path], tasks: Sequence[str], model: str, suite: SuiteConfig) -> Replicates:
     resampler = Resampler(suite.bootstrap)
     parts = []
     for folder in evaluations:
         for task in tasks:
-            dump = read_predictions(folder / "predictions" / task / f"{model}.parquet")
+            dump = read_predictions(_dump(folder, task, model))
             if dump is None:
                 msg = f"`{folder}` must hold predictions of {model} on {task}; it does not. Evaluate again."
                 raise UserError(msg)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from meddistill.methods.base import Method, TeacherSpace
 from meddistill.methods.build import build_method
 from meddistill.methods.config import ContrastiveConfig, EmbeddingConfig
+from meddistill.objectives.base import TowerStatistics
 from meddistill.records import Batch, StudentOutputs, TeacherOutputs
 from meddistill.training.config import TrainingConfig
 from meddistill.training.gradients import GradientStep, StepSettings
@@ -207,7 +208,19 @@ def toy_config(**changes: object) -> ToyStageConfig:
 
 def toy_spaces(names: Iterable[str] = TEACHER_DIMS) -> dict[str, TeacherSpace]:
     dims = {name: TEACHER_DIMS[name] for name in names}
-    return {name: TeacherSpace(image_dim=dim, text_dim=dim, logit_scale=20.0) for name, dim in dims.items()}
+    return {
+        name: TeacherSpace(
+            image_dim=dim, text_dim=dim, logit_scale=20.0, statistics={"image": each, "text": each}
+        )
+        for name, dim in dims.items()
+        for each in [toy_statistics(dim)]
+    }
+
+
+def toy_statistics(dim: int) -> TowerStatistics:
+    """Like those of a real teacher: no mean is 0, no two channels are alike."""
+    channels = torch.arange(dim, dtype=torch.float32)
+    return TowerStatistics(mean=0.3 + 0.1 * channels.sin(), std=1.0 + 0.2 * channels.cos())
 
 
 def toy_method(

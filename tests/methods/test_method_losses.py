@@ -21,8 +21,11 @@ from toy_training import (
     TEACHER_DIMS,
     TOY_SEED,
     toy_method,
+    toy_spaces,
+    toy_statistics,
 )
 
+NORMALISED = {"features": "normalised"}
 FEATURES_ALONE = {"method": "embedding", "objectives": {"feature_mse": 1.0}}
 
 
@@ -39,10 +42,33 @@ def test_contrastive_is_its_objective_averaged_over_rows() -> None:
     assert found.teacher_losses.shape == (0,)
 
 
-def test_the_default_is_the_published_trio() -> None:
-    chosen = EmbeddingConfig(method="embedding").objectives.chosen()
-    weights = {name: options.weight for name, options in chosen.items()}
-    assert weights == {"contrastive": 1.0, "feature_mse": 50.0, "interactive_contrastive": 1.0}
+def test_the_default_is_for_any_teacher_and_without_its_mean() -> None:
+    """A constant that a teacher adds to all its images, as a ReLU's mean is, pulls at nothing."""
+    config = EmbeddingConfig(method="embedding")
+    spaces = {"alpha": replace(toy_spaces(["alpha"])["alpha"], text_dim=None)}
+    teacher = replace(outputs(["alpha"])["alpha"], text=None)
+    gradients = []
+    for constant in (0.0, 5.0):
+        statistics = toy_statistics(TEACHER_DIMS["alpha"])
+        moved = {"image": replace(statistics, mean=statistics.mean + constant)}
+        method = build(config, {"alpha": replace(spaces["alpha"], statistics=moved)})
+        student = embeddings()
+        step(method, student, {"alpha": replace(teacher, image=teacher.image + constant)}).total.backward()
+        gradients.append(student.image.grad)
+    assert gradients[0].abs().sum() > 0
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_features_are_standardised_unless_a_map_does_so() -> None:
+    def features(**changes) -> str:
+        config = EmbeddingConfig.model_validate(
+            {"method": "embedding", "objectives": {"cosine_smooth_l1": 1.0}, **changes}
+        )
+        return config.chosen_objectives()["cosine_smooth_l1"].features
+
+    assert features() == "standardised"
+    assert features(projection={"kind": "phi_s"}) == "normalised"
+    assert features(objectives={"cosine_smooth_l1": NORMALISED}) == "normalised"
 
 
 def test_the_total_is_the_weighted_sum_of_the_parts() -> None:
@@ -240,7 +266,7 @@ def test_everything_that_teachers_lack_is_told_at_once() -> None:
 
 def test_an_image_teacher_can_give_what_images_give() -> None:
     config = EmbeddingConfig.model_validate(
-        {"method": "embedding", "objectives": {"feature_mse": 1.0, "cosine_smooth_l1": 1.0}}
+        {"method": "embedding", "objectives": {"feature_mse": 1.0, "cosine_smooth_l1": NORMALISED}}
     )
     method = build(config, {"alpha": TeacherSpace(image_dim=TEACHER_DIMS["alpha"], text_dim=None)})
     student = embeddings()

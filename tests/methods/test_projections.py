@@ -21,7 +21,7 @@ from toy_training import (
 )
 
 FIXED = ("linear_autoencoder", "pca", "phi_s")
-FEATURES = {"feature_mse": 50.0, "cosine_smooth_l1": 2.0, "gradient_distillation": 1e3}
+FEATURES = {"feature_mse": 50.0, "cosine_smooth_l1": {"weight": 2.0, "features": "normalised"}, "gradient_distillation": 1e3}
 
 
 def config(kind: str, **changes) -> EmbeddingConfig:
@@ -157,7 +157,7 @@ def test_every_objective_has_a_factor_of_its_own_and_others_keep_their_weights()
     factors = dict(zip(method.rescale.names, method.rescale.factors.tolist(), strict=True))
     assert factors.keys() == FEATURES.keys()
     assert len(set(factors.values())) == len(factors)
-    weighted = sum(objectives[name] * factors.get(name, 1.0) * part for name, part in found.parts.items())
+    weighted = sum(method.weights[name] * factors.get(name, 1.0) * part for name, part in found.parts.items())
     torch.testing.assert_close(found.total.detach(), weighted)
     alone = projected(config("pca", rescale="equal_gradient"))
     step(alone, embeddings(), outputs())

@@ -16,9 +16,9 @@ from meddistill.balancing.config import (
 from meddistill.features.projections.config import LearnedHeadConfig, ProjectionConfig
 from meddistill.objectives.config import (
     ContrastiveOptions,
+    CosineSmoothL1Options,
     EmbeddingObjectives,
-    FeatureMSEOptions,
-    InteractiveContrastiveOptions,
+    ObjectiveOptions,
     StudentObjectives,
     Tower,
 )
@@ -38,16 +38,14 @@ class ContrastiveConfig(BaseModel):
 
 
 class EmbeddingConfig(BaseModel):
-    """The student against its teachers' embeddings; the default objectives are MMKD-CLIP's."""
+    """The student against its teachers' embeddings; the default objectives need no more than images."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: Literal["embedding"]
     """The student against its teachers' embeddings."""
     objectives: EmbeddingObjectives = EmbeddingObjectives(
-        contrastive=ContrastiveOptions(),
-        feature_mse=FeatureMSEOptions(weight=50.0),
-        interactive_contrastive=InteractiveContrastiveOptions(),
+        contrastive=ContrastiveOptions(), cosine_smooth_l1=CosineSmoothL1Options()
     )
     """Objective → weight, or its options."""
     selection: SelectionConfig = AvailableConfig()
@@ -76,6 +74,26 @@ class EmbeddingConfig(BaseModel):
         """Whether at most one teacher counts for a row."""
         return isinstance(self.selection, RandomDrawConfig | BatchDrawConfig)
 
+    @property
+    def standardises(self) -> bool:
+        """Whether `cosine_smooth_l1` compares standardised features, which takes statistics of the teachers."""
+        options = self.objectives.cosine_smooth_l1
+        if options is None:
+            return False
+        return (options.features or self._default_features) == "standardised"
+
+    @property
+    def _default_features(self) -> Literal["normalised", "standardised"]:
+        return "standardised" if self.projection.kind == "learned_head" else "normalised"
+
+    def chosen_objectives(self) -> dict[str, ObjectiveOptions]:
+        """The objectives that the recipe names, with what they leave to the projection filled in."""
+        chosen = self.objectives.chosen()
+        options = chosen.get("cosine_smooth_l1")
+        if isinstance(options, CosineSmoothL1Options) and options.features is None:
+            chosen["cosine_smooth_l1"] = options.model_copy(update={"features": self._default_features})
+        return chosen
+
     @field_validator("objectives")
     @classmethod
     def _one_needs_a_teacher(cls, value: EmbeddingObjectives) -> EmbeddingObjectives:
@@ -103,9 +121,7 @@ class EmbeddingConfig(BaseModel):
 
     @model_validator(mode="after")
     def _standardised_once(self) -> Self:
-        chosen = self.objectives.cosine_smooth_l1
-        standardised = chosen is not None and chosen.features == "standardised"
-        if standardised and self.projection.kind != "learned_head":
+        if self.standardises and self.projection.kind != "learned_head":
             msg = (
                 "`cosine_smooth_l1.features` must be normalised with a projection other than learned_head, "
                 "since statistics are of the teachers' own spaces; got standardised with "

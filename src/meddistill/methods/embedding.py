@@ -66,7 +66,7 @@ class EmbeddingMethod(Method):
         self.weighting = build_weighting(config.weighting, teachers=tuple(teachers))
         teachers = {name: teachers[name] for name in with_weight(config.weighting, teachers)}
         self.teachers = tuple(teachers)
-        chosen = config.objectives.chosen()
+        chosen = config.chosen_objectives()
         self.weights = {name: options.weight for name, options in chosen.items()}
         self.selection = build_selection(config.selection)
         self.masked_images = _masked_images(config)

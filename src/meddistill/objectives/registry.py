@@ -65,4 +65,4 @@ def build_teacher_objective(
 
 
 def _arguments(options: ObjectiveOptions) -> dict[str, Any]:
-    return options.model_dump(exclude={"weight", *options.of_method})
+    return options.model_dump(exclude={"weight", *options.of_method}, exclude_none=True)

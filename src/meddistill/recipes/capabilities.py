@@ -18,10 +18,11 @@ def lacking(recipe: Recipe, cards: Mapping[str, TeacherCard]) -> list[str]:
     lines = [f"stage {stage.name}: {line}" for stage in stages for line in what_lacks(stage, spaces)]
     if recipe.features.source == "online":
         lines += [
-            f"stage {stage.name}: `features` of cosine_smooth_l1 must be normalised for teachers that are "
-            "asked online, of which there are no statistics; got standardised. Use `source: stored`."
+            f"stage {stage.name}: `objectives.cosine_smooth_l1.features` must be normalised for teachers that "
+            "are asked online, of which there are no statistics; got standardised, the default with learned "
+            "heads. Use `source: stored`, or set it."
             for stage in stages
-            if wants_statistics(stage)
+            if stage.standardises
         ]
         lines += [
             f"stage {stage.name}: `projection` must be learned_head for teachers that are asked online; "
@@ -88,9 +89,3 @@ def without_captions(stage: ContrastiveStage | EmbeddingStage, *, captions: int,
             + remedy.format("weighting")
         )
     return lines
-
-
-def wants_statistics(stage: EmbeddingStage) -> bool:
-    """Whether an objective compares with a teacher's mean and spread over the data."""
-    chosen = stage.objectives.cosine_smooth_l1
-    return chosen is not None and chosen.features == "standardised"

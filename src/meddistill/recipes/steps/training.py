@@ -18,7 +18,6 @@ from meddistill.methods.base import Method, TeacherSpace
 from meddistill.methods.build import build_method
 from meddistill.objectives.base import TowerStatistics
 from meddistill.objectives.config import Tower
-from meddistill.recipes.capabilities import wants_statistics
 from meddistill.recipes.schema import EmbeddingStage
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.projections import stage_pairs, target_maps
@@ -105,7 +104,7 @@ def _teacher_spaces(
     session: Session, stage: EmbeddingStage, maps: Mapping[str, LinearMap], rows: StageRows
 ) -> dict[str, TeacherSpace]:
     """What the stage's method must know of each teacher; with statistics where an objective asks for them."""
-    statistics = _statistics(session, rows) if wants_statistics(stage) else {}
+    statistics = _statistics(session, rows) if stage.standardises else {}
     return {
         name: TeacherSpace.of(teacher.card, statistics=statistics.get(name), target_map=maps.get(name))
         for name, teacher in session.teachers.items()
