@@ -176,6 +176,18 @@ def test_a_clip_gives_the_outputs_of_transformers(clip: Path) -> None:
     torch.testing.assert_close(trained, text, rtol=1e-4, atol=1e-5)
 
 
+def test_a_named_clip_takes_the_weights_and_the_tokenizer_of_its_equal(tmp_path: Path) -> None:
+    save_clip(tmp_path / "clip")
+    whole, _ = started(tmp_path / "clip", text={})
+    save_student(whole, tmp_path / "student", provenance=Provenance())
+    named = {"open_clip": "student/open_clip_config.json", "text": {}, "image_size": 48}
+    student, _ = started(tmp_path / "clip", **named)
+    assert torch.equal(student.tokenise(["a chest ct"]), whole.tokenise(["a chest ct"]))
+    assert (student.input.height, whole.input.height) == (48, 32)
+    with pytest.raises(CheckpointError, match=r"layers \(1 against 2\)"):
+        started(tmp_path / "clip", **{**named, "text": {"layers": 1}})
+
+
 def test_the_image_tower_of_a_clip_alone(tmp_path: Path) -> None:
     save_clip(tmp_path / "clip")
     student, taken = started(tmp_path / "clip", init_towers="image")

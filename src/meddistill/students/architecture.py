@@ -68,13 +68,22 @@ def architecture(config: StudentConfig, *, base: Path, trained: Tokenizer | None
         If `init` is no folder of a model, or one of another architecture than is named.
     """
     start = None if config.init == NO_WEIGHTS else read_start(resolve_path(config.init, base))
+    if (
+        start is not None
+        and config.text.vocabulary is not None
+        and start.towers(config.init_towers) == "both"
+    ):
+        _refuse(
+            "`text.vocabulary` must be absent where `init` brings a text tower with tokens of its own; got "
+            f"{config.text.vocabulary}. Leave it out, or start the image tower alone: `init_towers: image`."
+        )
     model_config, preprocessing = _source(config, base, start)
     if "multimodal_cfg" in model_config:
         _refuse("`open_clip` must name a dual encoder; got a CoCa configuration. Choose a CLIP.")
     _override(model_config, config, start)
     if start is not None and any((config.preset, config.image_tower, config.open_clip)):
         adopt_towers(model_config, start, towers=config.init_towers)
-    tokenizer = _tokenizer(model_config, config, base=base, start=start, trained=trained)
+    tokenizer = _tokenizer(model_config, config, base=base, trained=trained)
     # The towers alone decide the class that stock open_clip builds, see `DualEncoder`.
     model_config["custom_text"] = True
     spec = _input_spec(model_config, preprocessing, config)
@@ -173,20 +182,14 @@ def _override(model_config: ModelConfig, config: StudentConfig, start: Start | N
 
 
 def _tokenizer(
-    model_config: ModelConfig,
-    config: StudentConfig,
-    *,
-    base: Path,
-    start: Start | None,
-    trained: Tokenizer | None,
+    model_config: ModelConfig, config: StudentConfig, *, base: Path, trained: Tokenizer | None
 ) -> str | Tokenizer | None:
     """Fit the text tower to its tokenizer and point it at its files; return where the tokenizer is."""
     text = model_config["text_cfg"]
     text.pop("tokenizer_kwargs", None)
     text.pop("tokenizer_mode", None)
     if config.text.vocabulary is not None:
-        brings_text = start is not None and start.towers(config.init_towers) == "both"
-        return _trained_tokenizer(text, config, trained, brings_text=brings_text)
+        return _trained_tokenizer(text, config, trained)
     if not any(key in text for key in ("hf_model_name", "hf_tokenizer_name")):
         return None
     tower, tokenizer = _hf_sources(text, config, base)
@@ -206,18 +209,11 @@ def _tokenizer(
     return tokenizer
 
 
-def _trained_tokenizer(
-    text: ModelConfig, config: StudentConfig, trained: Tokenizer | None, *, brings_text: bool
-) -> Tokenizer:
+def _trained_tokenizer(text: ModelConfig, config: StudentConfig, trained: Tokenizer | None) -> Tokenizer:
     if "hf_model_name" in text:
         _refuse(
             "`text.vocabulary` must be absent for a Hugging Face text tower, which brings its tokenizer; got "
             f"{config.text.vocabulary}. Leave it out, or take an architecture with CLIP's text transformer."
-        )
-    if brings_text:
-        _refuse(
-            "`text.vocabulary` must be absent where `init` brings a text tower with tokens of its own; got "
-            f"{config.text.vocabulary}. Leave it out, or start the image tower alone: `init_towers: image`."
         )
     if trained is None:
         _refuse(

@@ -1,6 +1,6 @@
 """CLIP of transformers, whole or its vision tower alone, as open_clip's own architecture."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from meddistill.errors import CheckpointError
@@ -24,6 +24,8 @@ _VISION: Final = "vision_model."
 _PROJECTION: Final = "visual_projection.weight"
 # The end token that configurations had before transformers 4.31, whatever the tokenizer's is.
 _LEGACY_END: Final = 2
+_USUAL_RATIO: Final = 4.0
+_USUAL_EPSILON: Final = 1e-5
 _REMEDY: Final = "Copy the model's whole folder, or start the image tower alone: `init_towers: image`."
 
 
@@ -78,17 +80,19 @@ def vision_config(settings: Any) -> tuple[ModelConfig, ModelConfig]:
         "width": settings.hidden_size,
         "head_width": settings.hidden_size // settings.num_attention_heads,
         "patch_size": settings.patch_size,
-        "mlp_ratio": mlp_ratio(settings),
-        "norm_kwargs": {"eps": settings.layer_norm_eps},
-        **{key: value for key, value in found.items() if key == "act_kwargs"},
+        **_options(settings, found),
     }
     return vision, common
 
 
-def mlp_ratio(settings: Any) -> float:
-    """Width of the hidden layer by that of the transformer."""
+def _options(settings: Any, found: Mapping[str, Any]) -> ModelConfig:
+    """What open_clip has other defaults for: width of the hidden layers, epsilon, activation."""
     stated = getattr(settings, "mlp_ratio", None)  # of DINOv2
-    return float(stated or settings.intermediate_size / settings.hidden_size)
+    ratio = float(stated or settings.intermediate_size / settings.hidden_size)
+    options: ModelConfig = {"mlp_ratio": ratio} if ratio != _USUAL_RATIO else {}
+    if settings.layer_norm_eps != _USUAL_EPSILON:
+        options["norm_kwargs"] = {"eps": settings.layer_norm_eps}
+    return {**options, **{key: value for key, value in found.items() if key == "act_kwargs"}}
 
 
 def text_config(settings: Any, folder: ModelFolder) -> ModelConfig:
@@ -102,11 +106,8 @@ def text_config(settings: Any, folder: ModelFolder) -> ModelConfig:
         "width": settings.hidden_size,
         "heads": settings.num_attention_heads,
         "layers": settings.num_hidden_layers,
-        "mlp_ratio": mlp_ratio(settings),
-        "norm_kwargs": {"eps": settings.layer_norm_eps},
-        "eos_id": end,
-        "pool_type": "argmax" if highest else "eos",
-        **{key: value for key, value in found.items() if key == "act_kwargs"},
+        **_options(settings, found),
+        **({} if highest else {"pool_type": "eos", "eos_id": end}),
     }
     if any(name in folder.files for name in TOKENIZERS):
         text["hf_tokenizer_name"] = str(folder.path)

@@ -1,6 +1,6 @@
 """Whether an architecture that a recipe names is the one of the folder that it starts from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -32,7 +32,9 @@ _SHAPE: Final = ("layers", "width", "patch_size", "head_width")
 
 
 def adopt_towers(named: ModelConfig, start: Start, *, towers: Towers) -> None:
-    """Give a `named` architecture what of the folder's own it must have for its weights.
+    """Give a `named` architecture the folder's own description of the towers that are taken from it.
+
+    Sizes of the input stay those that are named.
 
     Raises
     ------
@@ -40,21 +42,23 @@ def adopt_towers(named: ModelConfig, start: Start, *, towers: Towers) -> None:
         If they are not the same; the message has both.
     """
     vision, own = named["vision_cfg"], start.vision
-    tower = own.get("timm_model_name")
-    if tower is not None and start.text is None and _plain(vision.get("timm_model_name")) == _plain(tower):
-        vision.update({key: own[key] for key in _HEAD_OF_TIMM if key in own})
-    different = _differences(CLIPVisionCfg, vision, own)
-    if bool(named.get("quick_gelu")) != bool(start.common.get("quick_gelu")) and tower is None:
+    free = _FREE if start.text is not None else (*_FREE, *_HEAD_OF_TIMM)
+    different = _differences(CLIPVisionCfg, vision, own, free=free)
+    if bool(named.get("quick_gelu")) != bool(start.common.get("quick_gelu")) and "timm_model_name" not in own:
         different.append("quick_gelu")
-    if start.towers(towers) == "both":
-        different += _differences(CLIPTextCfg, named["text_cfg"], start.text or {})
+    both = start.towers(towers) == "both"
+    if both:
+        different += _differences(CLIPTextCfg, named["text_cfg"], start.text or {}, free=_FREE)
     if different:
         msg = (
             f"`init` must hold weights of the student's architecture, {described(vision)}; got "
-            f"{described(own)} in {start.source} (they differ in {', '.join(different)}). Name no "
-            "architecture to take the folder's own, or name another folder."
+            f"{described(own)} in {start.source}. They differ in {', '.join(different)}. Name no architecture "
+            "to take the folder's own, or name another folder."
         )
         raise CheckpointError(msg)
+    named["vision_cfg"] = {**own, "image_size": vision.get("image_size", own.get("image_size"))}
+    if both:
+        named["text_cfg"] = {**(start.text or {}), **_kept(named["text_cfg"])}
 
 
 def described(vision: Mapping[str, Any]) -> str:
@@ -65,11 +69,21 @@ def described(vision: Mapping[str, Any]) -> str:
     return "a transformer of " + ", ".join(f"{key.replace('_', ' ')} {whole[key]}" for key in _SHAPE)
 
 
-def _differences(kind: Any, one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    first, second = asdict(kind(**one)), asdict(kind(**other))
+def _kept(text: Mapping[str, Any]) -> ModelConfig:
+    return {key: text[key] for key in ("context_length", "hf_model_name") if key in text}
+
+
+def _differences(
+    kind: Any, named: Mapping[str, Any], own: Mapping[str, Any], *, free: Sequence[str]
+) -> list[str]:
+    first, second = asdict(kind(**named)), asdict(kind(**own))
     for each in (first, second):
         each["timm_model_name"] = _plain(each.get("timm_model_name"))
-    return [key for key in first if key not in _FREE and first[key] != second[key]]
+    return [
+        f"{key} ({first[key]} against {second[key]})"
+        for key in first
+        if key not in free and first[key] != second[key]
+    ]
 
 
 def _plain(name: Any) -> Any:
