@@ -10,10 +10,11 @@ import torch
 from meddistill.errors import CheckpointError, ConfigError
 from meddistill.licences import KNOWN
 from meddistill.students.architecture import architecture
-from meddistill.students.build import build_student, construct, initial_licence
+from meddistill.students.build import build_student, construct
 from meddistill.students.config import StudentConfig, TextTower
 from meddistill.students.dual_encoder import DualEncoder
 from meddistill.students.folder import save_student
+from meddistill.students.initial.licence import initial_licence
 from meddistill.students.metadata import Provenance
 
 SMALL_TEXT = TextTower(width=32, heads=1, layers=1, context_length=16)
@@ -219,5 +220,5 @@ def test_pickles_are_refused_unread(tmp_path: Path, tiny: DualEncoder) -> None:
 def test_a_pickle_named_safetensors_is_refused(tmp_path: Path, tiny: DualEncoder) -> None:
     save_student(tiny, tmp_path / "first", provenance=Provenance())
     (tmp_path / "first" / "open_clip_model.safetensors").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
-    with pytest.raises(CheckpointError, match="must hold undamaged safetensors"):
+    with pytest.raises(CheckpointError, match="must hold safetensors that can be read"):
         build(StudentConfig(init="first"), tmp_path)

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
     from meddistill.recipes.check import StudentSize
     from meddistill.recipes.missing import Missing
+    from meddistill.students.initial.start import Taken
     from meddistill.teachers.card import TeacherCard
+
+SHOWN = 4
 
 
 def check(recipe: Recipe, /, *, options: RunOptions = DEFAULT_RUN) -> None:
@@ -68,8 +71,23 @@ def _student_lines(student: "StudentSize | None") -> list[str]:
     return [
         f"Student: {whole / 1e6:,.1f} M parameters, of which {words.parameters / 1e6:,.1f} M belong to its "
         f"vocabulary of {words.tokens:,} tokens.",
+        *_initial_lines(student.taken),
         *(f"{note[0].upper()}{note[1:]}." for note in student.notes),
     ]
+
+
+def _initial_lines(taken: "Taken | None") -> list[str]:
+    if taken is None:
+        return []
+    return [
+        f"Initial weights: {taken.tensors:,} tensors of {taken.source}; left in its folder: "
+        f"{_some(taken.left)}; of the student's own, random: {_some(taken.fresh)}."
+    ]
+
+
+def _some(names: "Sequence[str]") -> str:
+    more = "" if len(names) <= SHOWN else ", …"
+    return f"{len(names):,} ({', '.join(names[:SHOWN])}{more})" if names else "none"
 
 
 def _missing_lines(missing: "Sequence[Missing]") -> list[str]:

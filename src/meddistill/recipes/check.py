@@ -23,6 +23,7 @@ from meddistill.recipes.text_tower import UNTRAINED, text_is_trained
 from meddistill.recipes.timing import seconds_per_image_of_student, seconds_per_image_of_teacher
 from meddistill.recipes.tokenizer import smaller_than_asked
 from meddistill.students.dual_encoder import DualEncoder
+from meddistill.students.initial.start import Taken
 from meddistill.students.size import ModelSize, VocabularySize, model_size, vocabulary_size
 from meddistill.teachers.card import TeacherCard
 from meddistill.teachers.frozen import FrozenTeacher
@@ -41,10 +42,13 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class StudentSize:
-    """The student's parameters, how many of them its vocabulary takes, and what else is to be known."""
+    """The student's parameters, how many of them its vocabulary takes, what it starts from, and what else is
+    to be known.
+    """
 
     model: ModelSize
     vocabulary: VocabularySize
+    taken: Taken | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -124,7 +128,12 @@ def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResul
 def _size_of(session: Session, student: DualEncoder) -> StudentSize:
     size = session.recipe.student.text.vocabulary
     notes = () if size is None or session.tokenizer is None else smaller_than_asked(session.tokenizer, size)
-    return StudentSize(model=model_size(student), vocabulary=vocabulary_size(student), notes=notes)
+    return StudentSize(
+        model=model_size(student),
+        vocabulary=vocabulary_size(student),
+        taken=session.built.taken,
+        notes=notes,
+    )
 
 
 def _cards(found: FrozenModels) -> dict[str, TeacherCard]:

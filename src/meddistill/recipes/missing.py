@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meddistill.errors import MissingWeights
-from meddistill.students.architecture import resolve_path
 from meddistill.students.config import NO_WEIGHTS, StudentConfig
+from meddistill.students.paths import resolve_path
 from meddistill.teachers.catalogue import CatalogueEntry, catalogue
 from meddistill.teachers.config import TeacherConfig
 

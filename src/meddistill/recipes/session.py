@@ -27,8 +27,9 @@ from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.schema import Recipe
 from meddistill.recipes.text_tower import text_is_trained
 from meddistill.recipes.tokenizer import tokenizer_hash, tokenizer_of
-from meddistill.students.build import build_student, initial_licence
+from meddistill.students.build import BuiltStudent, start_student
 from meddistill.students.dual_encoder import DualEncoder
+from meddistill.students.initial.licence import initial_licence
 from meddistill.students.metadata import INITIAL_WEIGHTS
 from meddistill.teachers.card import TeacherCard
 from meddistill.teachers.frozen import FrozenTeacher
@@ -134,10 +135,15 @@ class Session:
             check_tasks(self.loaded.suite, self.suite_tables, learnt)
 
     @cached_property
-    def student(self) -> DualEncoder:
-        """The student as the recipe describes it; its stages train it in place."""
+    def built(self) -> BuiltStudent:
+        """The student as the recipe describes it, and what it took from its initial weights."""
         seed = self.recipe.stages[0].seed
-        return build_student(self.recipe.student, base=self.base, seed=seed, tokenizer=self.tokenizer)
+        return start_student(self.recipe.student, base=self.base, seed=seed, tokenizer=self.tokenizer)
+
+    @property
+    def student(self) -> DualEncoder:
+        """The student; its stages train it in place."""
+        return self.built.student
 
     @cached_property
     def tokenizer(self) -> Tokenizer | None:

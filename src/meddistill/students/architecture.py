@@ -2,9 +2,10 @@
 
 import difflib
 import json
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Never
+from typing import Final, Never
 
 import open_clip
 import timm
@@ -13,31 +14,37 @@ from tokenizers import Tokenizer
 from meddistill.errors import ConfigError
 from meddistill.imaging.geometry import InputSpec, Interpolation, Resize
 from meddistill.students.config import DEFAULT_PRESET, NO_WEIGHTS, StudentConfig
+from meddistill.students.initial.clip_folder import TOKENIZERS
+from meddistill.students.initial.matching import adopt_towers
+from meddistill.students.initial.read import read_start
+from meddistill.students.initial.start import Preprocessing, Start
+from meddistill.students.paths import resolve_path
 from meddistill.students.presets import ModelConfig, bert_text, clip_text, preset, timm_tower
 from meddistill.students.vocabulary import END, PADDING
 
 SUBJECT: Final = "student"
-OPEN_CLIP_CONFIG: Final = "open_clip_config.json"
 TEXT_FOLDER: Final = "text_tower"
 _RESIZE_OF: Final[dict[str, Resize]] = {"squash": "squash", "shortest": "crop", "longest": "pad"}
 _MODE_OF: Final[dict[Resize, str]] = {ours: theirs for theirs, ours in _RESIZE_OF.items()}
 _DEFAULT_RESIZE: Final[Resize] = "squash"
 _CLEAN_AS_OURS: Final = {"clean": "lower"}
-_TOKENIZERS: Final = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
 _SUGGESTIONS: Final = 3
-Preprocessing = dict[str, Any]
+# What stands beside an image tower that comes alone.
+_BESIDE: Final[ModelConfig] = {"embed_dim": 512, "text_cfg": clip_text(width=256, heads=4, layers=10)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
     """A complete open_clip `model_cfg` and the preprocessing that goes with it.
 
-    `tokenizer` is where a Hugging Face tokenizer comes from, or a trained one; None for CLIP's own.
+    `tokenizer` is where a Hugging Face tokenizer comes from, or a trained one; None for CLIP's own. `start`
+    is the folder of the initial weights.
     """
 
     model_config: ModelConfig
     spec: InputSpec
     tokenizer: str | Tokenizer | None
+    start: Start | None = None
 
 
 def architecture(config: StudentConfig, *, base: Path, trained: Tokenizer | None = None) -> Architecture:
@@ -57,16 +64,30 @@ def architecture(config: StudentConfig, *, base: Path, trained: Tokenizer | None
     ConfigError
         If a name is not known, a file is missing or is no configuration, the text tower needs files that
         nobody named, or a vocabulary that it cannot take.
+    CheckpointError
+        If `init` is no folder of a model, or one of another architecture than is named.
     """
-    model_config, preprocessing = _source(config, base)
+    start = None if config.init == NO_WEIGHTS else read_start(resolve_path(config.init, base))
+    if (
+        start is not None
+        and config.text.vocabulary is not None
+        and start.towers(config.init_towers) == "both"
+    ):
+        _refuse(
+            "`text.vocabulary` must be absent where `init` brings a text tower with tokens of its own; got "
+            f"{config.text.vocabulary}. Leave it out, or start the image tower alone: `init_towers: image`."
+        )
+    model_config, preprocessing = _source(config, base, start)
     if "multimodal_cfg" in model_config:
         _refuse("`open_clip` must name a dual encoder; got a CoCa configuration. Choose a CLIP.")
-    _override(model_config, config)
+    _override(model_config, config, start)
+    if start is not None and any((config.preset, config.image_tower, config.open_clip)):
+        adopt_towers(model_config, start, towers=config.init_towers)
     tokenizer = _tokenizer(model_config, config, base=base, trained=trained)
     # The towers alone decide the class that stock open_clip builds, see `DualEncoder`.
     model_config["custom_text"] = True
     spec = _input_spec(model_config, preprocessing, config)
-    return Architecture(model_config=model_config, spec=spec, tokenizer=tokenizer)
+    return Architecture(model_config=model_config, spec=spec, tokenizer=tokenizer, start=start)
 
 
 def preprocessing_of(spec: InputSpec) -> Preprocessing:
@@ -79,7 +100,29 @@ def preprocessing_of(spec: InputSpec) -> Preprocessing:
     }
 
 
-def read_model_config(path: Path) -> tuple[ModelConfig, Preprocessing]:
+def _source(config: StudentConfig, base: Path, start: Start | None) -> tuple[ModelConfig, Preprocessing]:
+    """The configuration before overrides; initial weights bring the normalisation they were trained with."""
+    preprocessing = {} if start is None else start.preprocessing
+    if config.preset is not None:
+        return preset(config.preset), preprocessing
+    if config.image_tower is not None:
+        own_size = None if start is None else start.vision["image_size"]
+        return _from_image_tower(config.image_tower, config.image_size or own_size), preprocessing
+    if config.open_clip is not None:
+        model_config, own = _from_open_clip(config.open_clip, base)
+        return model_config, preprocessing or own
+    if start is None:
+        return preset(DEFAULT_PRESET), preprocessing
+    return _own_of(start), preprocessing
+
+
+def _own_of(start: Start) -> ModelConfig:
+    """The folder's architecture; beside an image tower alone, the small text tower of `image_tower`."""
+    own: ModelConfig = deepcopy({**_BESIDE, **start.common, "vision_cfg": start.vision})
+    return own if start.text is None else {**own, "text_cfg": deepcopy(start.text)}
+
+
+def _read_model_config(path: Path) -> tuple[ModelConfig, Preprocessing]:
     """`model_cfg` and `preprocess_cfg` of an open_clip JSON file; a bare `model_cfg` will do."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -94,32 +137,10 @@ def read_model_config(path: Path) -> tuple[ModelConfig, Preprocessing]:
     return model_config, content.get("preprocess_cfg", {})
 
 
-def resolve_path(value: str, base: Path) -> Path:
-    """A path of the recipe, relative to the recipe's folder."""
-    path = Path(value).expanduser()
-    return path if path.is_absolute() else base / path
-
-
-def _source(config: StudentConfig, base: Path) -> tuple[ModelConfig, Preprocessing]:
-    """The configuration before overrides; initial weights bring the normalisation they were trained with."""
-    initial: tuple[ModelConfig, Preprocessing] | None = None
-    if config.init != NO_WEIGHTS:
-        initial = read_model_config(resolve_path(config.init, base) / OPEN_CLIP_CONFIG)
-    preprocessing = {} if initial is None else initial[1]
-    if config.preset is not None:
-        return preset(config.preset), preprocessing
-    if config.image_tower is not None:
-        return _from_image_tower(config.image_tower, config.image_size), preprocessing
-    if config.open_clip is not None:
-        model_config, own = _from_open_clip(config.open_clip, base)
-        return model_config, preprocessing or own
-    return initial or (preset(DEFAULT_PRESET), preprocessing)
-
-
 def _from_open_clip(name: str, base: Path) -> tuple[ModelConfig, Preprocessing]:
     path = resolve_path(name, base)
     if name.endswith(".json") or path.is_file():
-        return read_model_config(path)
+        return _read_model_config(path)
     model_config = open_clip.get_model_config(name.replace("/", "-")) if ":" not in name else None
     if model_config is None:
         _refuse(
@@ -129,7 +150,7 @@ def _from_open_clip(name: str, base: Path) -> tuple[ModelConfig, Preprocessing]:
     return model_config, {}
 
 
-def _from_image_tower(name: str, image_size: int | None) -> ModelConfig:
+def _from_image_tower(name: str, image_size: int | list[int] | None) -> ModelConfig:
     if not timm.is_model(name):
         _refuse(
             f"`image_tower` must be a model that timm knows; got {name!r}."
@@ -137,14 +158,10 @@ def _from_image_tower(name: str, image_size: int | None) -> ModelConfig:
         )
     published = timm.get_pretrained_cfg(name, allow_unregistered=True)
     size = image_size or (published.input_size[-1] if published is not None else 224)
-    return {
-        "embed_dim": 512,
-        "vision_cfg": timm_tower(name, image_size=size),
-        "text_cfg": clip_text(width=256, heads=4, layers=10),
-    }
+    return {**deepcopy(_BESIDE), "vision_cfg": timm_tower(name, image_size=size)}
 
 
-def _override(model_config: ModelConfig, config: StudentConfig) -> None:
+def _override(model_config: ModelConfig, config: StudentConfig, start: Start | None) -> None:
     if config.embed_dim is not None:
         model_config["embed_dim"] = config.embed_dim
     if config.image_size is not None:
@@ -157,7 +174,7 @@ def _override(model_config: ModelConfig, config: StudentConfig) -> None:
         exclude={"hf", "hf_weights", "hf_licence", "vocabulary"}, exclude_none=True
     )
     model_config["text_cfg"].update(asked)
-    if config.init == NO_WEIGHTS or config.init_towers == "image":
+    if start is None or start.towers(config.init_towers) == "image":
         # A fresh student starts at CLIP's temperature and without a bias, whatever the configuration's
         # published weights were trained with.
         model_config.pop("init_logit_scale", None)
@@ -198,11 +215,6 @@ def _trained_tokenizer(text: ModelConfig, config: StudentConfig, trained: Tokeni
             "`text.vocabulary` must be absent for a Hugging Face text tower, which brings its tokenizer; got "
             f"{config.text.vocabulary}. Leave it out, or take an architecture with CLIP's text transformer."
         )
-    if config.init != NO_WEIGHTS and config.init_towers == "both":
-        _refuse(
-            "`text.vocabulary` must be absent where `init` brings a text tower with tokens of its own; got "
-            f"{config.text.vocabulary}. Leave it out, or start the image tower alone: `init_towers: image`."
-        )
     if trained is None:
         _refuse(
             "`text.vocabulary` must come with the tokenizer that was trained; got none. Pass "
@@ -225,7 +237,7 @@ def _hf_sources(text: ModelConfig, config: StudentConfig, base: Path) -> tuple[s
     if config.init == NO_WEIGHTS:
         return tower, tokenizer
     inside = str(initial / TEXT_FOLDER) if (initial / TEXT_FOLDER).is_dir() else tower
-    return inside, str(initial) if any((initial / name).is_file() for name in _TOKENIZERS) else tokenizer
+    return inside, str(initial) if any((initial / name).is_file() for name in TOKENIZERS) else tokenizer
 
 
 def _folder_or_hub_id(value: str, base: Path) -> str:
@@ -241,12 +253,19 @@ def _input_spec(model_config: ModelConfig, preprocessing: Preprocessing, config:
     size = model_config["vision_cfg"].get("image_size", 224)
     height, width = (size, size) if isinstance(size, int) else size
     published = _RESIZE_OF[preprocessing["resize_mode"]] if "resize_mode" in preprocessing else None
-    published_interpolation: Interpolation = preprocessing.get("interpolation", "bicubic")
+    interpolation: Interpolation | None = config.interpolation or preprocessing.get(
+        "interpolation", "bicubic"
+    )
+    if interpolation is None:
+        _refuse(
+            "`interpolation` must be given, bilinear or bicubic, since the images of `init` were resized by "
+            "another; got nothing. Set it; bicubic is the closest to lanczos."
+        )
     return InputSpec(
         height=height,
         width=width,
         resize=config.resize or published or _DEFAULT_RESIZE,
-        interpolation=config.interpolation or published_interpolation,
+        interpolation=interpolation,
         mean=tuple(preprocessing.get("mean", open_clip.OPENAI_DATASET_MEAN)),
         std=tuple(preprocessing.get("std", open_clip.OPENAI_DATASET_STD)),
     )

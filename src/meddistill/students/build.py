@@ -1,39 +1,44 @@
 """Building a student: seeded weights or initial ones, checked by one forward pass."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import torch
-from open_clip.factory import load_checkpoint
-from open_clip.model import CustomTextCLIP, resize_pos_embed, set_model_preprocess_cfg
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from open_clip.model import CustomTextCLIP, set_model_preprocess_cfg
 from tokenizers import Tokenizer
 
-from meddistill.errors import CheckpointError, ConfigError
-from meddistill.licences import LicenceTerms, join, resolve
-from meddistill.students.architecture import (
-    SUBJECT,
-    Architecture,
-    architecture,
-    preprocessing_of,
-    resolve_path,
-)
-from meddistill.students.config import NO_WEIGHTS, StudentConfig
+from meddistill.errors import ConfigError
+from meddistill.students.architecture import SUBJECT, Architecture, architecture, preprocessing_of
+from meddistill.students.config import StudentConfig
 from meddistill.students.dual_encoder import INITIAL_LOGIT_SCALE, DualEncoder
-from meddistill.students.metadata import METADATA_FILE, read_metadata
+from meddistill.students.initial.folder import ModelFolder
+from meddistill.students.initial.start import Taken, take_weights
+from meddistill.students.paths import resolve_path
 from meddistill.students.presets import ModelConfig
 from meddistill.students.tokenisers import ClipTokeniser, HuggingFaceTokeniser, Tokeniser
 
-WEIGHTS_FILE: Final = "open_clip_model.safetensors"
-_PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-_SHOWN: Final = 3
-_IMAGE: Final = "visual."
+_OF_TRANSFORMERS: Final = ("model.safetensors",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltStudent:
+    """A student before its first step, and what it took from `init`; None where it starts from nothing."""
+
+    student: DualEncoder
+    taken: Taken | None
 
 
 def build_student(
     config: StudentConfig, *, base: Path, seed: int, tokenizer: Tokenizer | None = None
 ) -> DualEncoder:
+    """The student of `start_student`, without the account of its initial weights."""
+    return start_student(config, base=base, seed=seed, tokenizer=tokenizer).student
+
+
+def start_student(
+    config: StudentConfig, *, base: Path, seed: int, tokenizer: Tokenizer | None = None
+) -> BuiltStudent:
     """Build the student that a recipe describes, on the CPU, in training mode.
 
     The weights depend on `config`, `seed` and the size of the vocabulary only; the global random state is
@@ -59,34 +64,16 @@ def build_student(
         If the initial weights are absent, a pickle, damaged, or of another architecture.
     """
     if config.text.hf_weights == "pretrained":
-        _require_safetensors(resolve_path(config.text.hf or "", base))
+        # transformers would unpickle what is no safetensors.
+        ModelFolder.read(resolve_path(config.text.hf or "", base), key="text.hf").weights(_OF_TRANSFORMERS)
     resolved = architecture(config, base=base, trained=tokenizer)
     model = construct(resolved.model_config, seed=seed)
     student = assemble(model, resolved)
-    if config.init != NO_WEIGHTS:
-        _load_initial(student, resolve_path(config.init, base), towers=config.init_towers)
+    taken = None
+    if resolved.start is not None:
+        taken = take_weights(student.model, resolved.start, towers=config.init_towers)
     _try_out(student)
-    return student
-
-
-def initial_licence(config: StudentConfig, *, base: Path) -> LicenceTerms | None:
-    """The terms that initial weights bring along; None for a student that starts from nothing.
-
-    Of `init`: `init_licence`, without it the folder's own metadata, without that `unknown`. Of pretrained
-    text weights: `text.hf_licence`, without it `unknown`. Of both: their join.
-    """
-    terms = []
-    if config.init != NO_WEIGHTS:
-        terms.append(_licence_of_init(config, resolve_path(config.init, base)))
-    if config.text.hf_weights == "pretrained":
-        terms.append(resolve(config.text.hf_licence))
-    return join(terms) if terms else None
-
-
-def _licence_of_init(config: StudentConfig, folder: Path) -> LicenceTerms:
-    if config.init_licence is None and (folder / METADATA_FILE).is_file():
-        return read_metadata(folder).licence
-    return resolve(config.init_licence)
+    return BuiltStudent(student=student, taken=taken)
 
 
 def construct(model_config: ModelConfig, *, seed: int) -> CustomTextCLIP:
@@ -119,54 +106,6 @@ def assemble(model: CustomTextCLIP, resolved: Architecture) -> DualEncoder:
     size = (resolved.spec.height, resolved.spec.width)
     set_model_preprocess_cfg(model, {"size": size, **preprocessing_of(resolved.spec)})
     return DualEncoder(model, model_config=resolved.model_config, spec=resolved.spec, tokeniser=tokeniser)
-
-
-def _load_initial(student: DualEncoder, folder: Path, *, towers: Literal["both", "image"]) -> None:
-    weights = _require_safetensors(folder)
-    try:
-        if towers == "image":
-            _load_image_tower(student, weights)
-        else:
-            # open_clip's loader also resizes position tables to another image size or context length.
-            load_checkpoint(student.model, str(weights), strict=True)
-    except (SafetensorError, OSError) as error:
-        msg = f"`init` must hold undamaged safetensors; got {weights}. {_first_line(error)}"
-        raise CheckpointError(msg) from error
-    except RuntimeError as error:
-        differences = str(error).splitlines()[1 : 1 + _SHOWN]
-        msg = (
-            f"`init` must hold weights of the student's architecture; got others in {folder}: "
-            f"{' '.join(line.strip() for line in differences)} Leave out the preset to take the folder's own."
-        )
-        raise CheckpointError(msg) from error
-
-
-def _load_image_tower(student: DualEncoder, weights: Path) -> None:
-    state = {name: value for name, value in load_file(weights).items() if name.startswith(_IMAGE)}
-    resize_pos_embed(state, student.model)
-    tower = {name.removeprefix(_IMAGE): value for name, value in state.items()}
-    student.model.visual.load_state_dict(tower, strict=True)
-
-
-def _require_safetensors(folder: Path) -> Path:
-    """The folder's safetensors file. Pickles are refused unread: unpickling runs code."""
-    named = folder / WEIGHTS_FILE
-    found = [named] if named.is_file() else sorted(folder.glob("*.safetensors"))
-    if len(found) == 1:
-        return found[0]
-    pickles = sorted(path.name for path in folder.glob("*") if path.suffix in _PICKLES)
-    if pickles and not found:
-        msg = (
-            f"`init` must hold safetensors; got {', '.join(pickles)} in {folder}, which can run code when "
-            "read. Convert it where you trust it: safetensors.torch.save_file(torch.load(…, "
-            'weights_only=True), "open_clip_model.safetensors").'
-        )
-    else:
-        msg = (
-            f"`init` must be a folder with one safetensors file; got {len(found)} in {folder}. "
-            f"Name a folder that holds {WEIGHTS_FILE}."
-        )
-    raise CheckpointError(msg)
 
 
 @torch.no_grad()

@@ -52,7 +52,8 @@ class StudentConfig(BaseModel):
     """The student: a preset, an open_clip configuration, or any timm image tower with a small text tower.
 
     At most one of `preset`, `open_clip` (a name that open_clip knows, or a JSON file) and `image_tower` (a
-    timm name); with none of them the architecture is that of the folder in `init`, or the preset `edge`.
+    timm name). With none of them the architecture is that of the folder in `init`, with the same small text
+    tower beside an image tower alone, or the preset `edge`; one that is named must be the folder's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,12 +77,15 @@ class StudentConfig(BaseModel):
     text: TextTower = TextTower()
     """The text tower, where it is to differ."""
     init: str = NO_WEIGHTS
-    """`none`, or an open_clip folder with safetensors to start from."""
+    """`none`, or a folder with safetensors to start from, as a library saved it: of open_clip, a student's
+    among them; of timm, for the image tower without its classifier; of transformers, a CLIP, or CLIP's vision
+    tower, a ViT, DINOv2 or ResNet for the image tower. Mean, std, interpolation and size are the folder's.
+    """
     init_towers: Literal["both", "image"] = "both"
-    """What is taken from `init`: everything, or the image tower alone, beside another text tower."""
+    """What is taken from `init`: all that it has, or the image tower alone, beside another text tower."""
     init_licence: Licence | None = None
-    """Licence of the initial weights, which the student inherits; by default read from their folder, and
-    `unknown` where it does not say.
+    """Licence of the initial weights, which the student inherits; by default read from their folder (of a
+    student or of timm), and `unknown` where it does not say.
     """
 
     @model_validator(mode="after")

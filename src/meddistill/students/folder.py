@@ -21,15 +21,12 @@ from safetensors import SafetensorError
 import meddistill
 from meddistill.errors import CheckpointError
 from meddistill.files import follow_umask, sha256_of, unwrapped, writing
-from meddistill.students.architecture import (
-    OPEN_CLIP_CONFIG,
-    TEXT_FOLDER,
-    Architecture,
-    preprocessing_of,
-)
-from meddistill.students.build import WEIGHTS_FILE, assemble, construct
+from meddistill.students.architecture import TEXT_FOLDER, Architecture, preprocessing_of
+from meddistill.students.build import assemble, construct
 from meddistill.students.config import StudentConfig
 from meddistill.students.dual_encoder import DualEncoder
+from meddistill.students.initial.folder import OPEN_CLIP_CONFIG
+from meddistill.students.initial.open_clip_folder import WEIGHTS_FILE
 from meddistill.students.metadata import (
     METADATA_FILE,
     FileRecord,

@@ -27,7 +27,7 @@ ModelConfig = dict[str, Any]
 CLIP_VOCABULARY: Final = 49408
 
 
-def timm_tower(name: str, *, image_size: int) -> ModelConfig:
+def timm_tower(name: str, *, image_size: int | list[int]) -> ModelConfig:
     """The open_clip `vision_cfg` of a timm tower whose classifier is the projection."""
     return {
         "timm_model_name": name,

@@ -12,6 +12,7 @@ from torch import nn
 
 from meddistill.errors import TeacherError
 from meddistill.imaging.geometry import InputSpec, Interpolation
+from meddistill.imaging.published import known_interpolation
 from meddistill.teachers.card import Capability
 
 
@@ -52,20 +53,14 @@ def count_parameters(module: nn.Module) -> int:
 
 def interpolation_of(name: object) -> Interpolation:
     """The resampling by the name or PIL number that a library gives it; TeacherError for any other."""
-    known: dict[object, Interpolation] = {
-        "bilinear": "bilinear",
-        "bicubic": "bicubic",
-        2: "bilinear",
-        3: "bicubic",
-    }
-    value = getattr(name, "value", name)
-    if value not in known:
+    found = known_interpolation(name)
+    if found is None:
         msg = (
             f"`interpolation` of the published preprocessing must be bilinear or bicubic; got {name!r}. "
             "Give the teacher an `input` of its own."
         )
         raise TeacherError(msg)
-    return known[value]
+    return found
 
 
 def read_json(path: Path, *, what: str) -> dict[str, Any]:

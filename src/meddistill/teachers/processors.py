@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from meddistill.errors import TeacherError
 from meddistill.imaging.geometry import InputSpec, Resize
+from meddistill.imaging.published import pixel_scale
 from meddistill.teachers.adapted import interpolation_of
 
 _FILES: Final = ("preprocessor_config.json", "processor_config.json")
@@ -49,7 +50,7 @@ def read_processor(folder: Path) -> Preprocessing:
     crop = _crop(settings, height=height, width=width)
     if resize == "crop" and not settings.get("do_center_crop"):
         raise _unclear(settings, "do_center_crop")
-    mean, std = _scale(settings)
+    mean, std = pixel_scale(settings)
     spec = InputSpec(
         height=height,
         width=width,
@@ -86,15 +87,3 @@ def _crop(settings: Mapping[str, Any], *, height: int, width: int) -> tuple[int,
     if rows > height or columns > width:
         raise _unclear(settings, "crop_size")
     return None if (rows, columns) == (height, width) else (rows, columns)
-
-
-def _scale(settings: Mapping[str, Any]) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and std on the scale 0 to 1: (x·f − m) / s = (x/255 − m/255f) / (s/255f) for a factor f."""
-    factor = 255.0 * float(settings["rescale_factor"]) if settings.get("do_rescale") else 255.0
-    factor = 1.0 if abs(factor - 1.0) < 1e-6 else factor
-    if settings.get("do_normalize"):
-        mean, std = list(settings["image_mean"]), list(settings["image_std"])
-    else:
-        mean, std = [0.0] * 3, [1.0] * 3
-    scaled = [value / factor for value in (*mean, *std)]
-    return (scaled[0], scaled[1], scaled[2]), (scaled[3], scaled[4], scaled[5])

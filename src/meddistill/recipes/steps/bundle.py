@@ -6,9 +6,9 @@ from meddistill.evaluation.classification.config import ZeroShotConfig
 from meddistill.evaluation.results import RESULTS_FILE, Results
 from meddistill.recipes.run_folder import digest
 from meddistill.recipes.session import Session
-from meddistill.students.build import initial_licence
 from meddistill.students.fingerprint import student_fingerprint
 from meddistill.students.folder import load_student
+from meddistill.students.initial.licence import initial_licence
 
 
 def export(session: Session) -> None:

@@ -22,10 +22,10 @@ from meddistill.recipes.schema import EmbeddingStage
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.projections import stage_pairs, target_maps
 from meddistill.recipes.steps.training_data import AnyStage, StageRows, stage_data, stage_rows
-from meddistill.students.build import initial_licence
 from meddistill.students.dual_encoder import DualEncoder
 from meddistill.students.fingerprint import student_fingerprint
 from meddistill.students.folder import is_whole, save_student
+from meddistill.students.initial.licence import initial_licence
 from meddistill.students.metadata import METADATA_FILE, Provenance, TeacherCredit
 from meddistill.training.config import FREE_ON_RESUME
 from meddistill.training.loop import Stage, train_stage

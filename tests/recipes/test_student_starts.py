@@ -1,4 +1,4 @@
-"""A run whose student has a vocabulary of its own: trained once, kept, and in everything that is made."""
+"""Runs of students with a vocabulary of their own, and of one that starts from a folder of timm."""
 
 import json
 import os
@@ -6,11 +6,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from open_clip import OPENAI_DATASET_MEAN
 
 from meddistill.cli import main
 from meddistill.runtime import Bundle, Embedder
 from meddistill.students.folder import load_student
+from meddistill.students.metadata import read_metadata
 from recipe_data import RESNET, digests, do_run, recipe, suite, write_yaml
+from tiny_teachers import save_timm
 
 pytestmark = pytest.mark.xdist_group("small_world")
 
@@ -86,3 +89,21 @@ def test_check_says_what_the_vocabulary_takes(world: Path, capsys: pytest.Captur
     assert "tokens instead of 4,000" in smaller
     assert "of which 0.8 M belong to its vocabulary of 49,408 tokens" in clip
     assert main(["check", str(world), "--set", "data.train.where.split=trian"]) == 2
+
+
+def test_check_and_run_start_from_a_timm_folder(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_timm(world.parent / "start", "test_resnet", license="cc-by-nc-4.0")
+    settings = ["student.image_tower=null", "student.init=start", "licence_policy=research"]
+    capsys.readouterr()
+    assert main(["check", str(world), *(f"--set={each}" for each in settings)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert (
+        "tensors of timm test_resnet; left in its folder: 2 (fc.bias, fc.weight); of the student's" in shown
+    )
+    assert "The student would inherit: CC-BY-NC-4.0" in shown
+    do_run(world, tmp_path / "run", *settings, until="train")
+    metadata = read_metadata(tmp_path / "run" / "student")
+    assert metadata.provenance.initial_weights.name == metadata.licence.name == "CC-BY-NC-4.0"
+    assert metadata.input.mean != OPENAI_DATASET_MEAN

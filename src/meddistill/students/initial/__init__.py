@@ -1,0 +1,1 @@
+"""Where a student can start from: folders of open_clip, timm and transformers."""
