@@ -21,7 +21,11 @@ from toy_training import (
 )
 
 FIXED = ("linear_autoencoder", "pca", "phi_s")
-FEATURES = {"feature_mse": 50.0, "cosine_smooth_l1": {"weight": 2.0, "features": "normalised"}, "gradient_distillation": 1e3}
+FEATURES = {
+    "feature_mse": 50.0,
+    "cosine_smooth_l1": {"weight": 2.0, "features": "normalised"},
+    "gradient_distillation": 1e3,
+}
 
 
 def config(kind: str, **changes) -> EmbeddingConfig:

@@ -25,8 +25,8 @@ class Samples:
     hash of the image's path, so that rows of one image stay together. `modalities` holds "" where unknown.
     `columns` are the other columns that were asked for, `images` pictures beside the row's own by the column
     that names them (label maps). `rows` are the rows of the table, counted from 1 without the header.
-    `skipped` tells why rows were dropped and quotes their cells, `skipped_rows` are their numbers; `flat_rows`
-    are those of pictures that show next to nothing of what their files store (`Picture.is_flat`).
+    `skipped` tells why rows were dropped and quotes their cells, `skipped_rows` are their numbers;
+    `flat_rows` are those of pictures that show next to nothing of what their files store (`Picture.is_flat`).
     `table_hash` changes with anything above except these three; it knows the images' paths (relative to their
     root), not their pixels (`image_keys` does).
     """

@@ -76,7 +76,7 @@ class EmbeddingConfig(BaseModel):
 
     @property
     def standardises(self) -> bool:
-        """Whether `cosine_smooth_l1` compares standardised features, which takes statistics of the teachers."""
+        """Whether `cosine_smooth_l1` compares standardised features, which takes the teachers' statistics."""
         options = self.objectives.cosine_smooth_l1
         if options is None:
             return False

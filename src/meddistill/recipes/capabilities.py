@@ -18,8 +18,8 @@ def lacking(recipe: Recipe, cards: Mapping[str, TeacherCard]) -> list[str]:
     lines = [f"stage {stage.name}: {line}" for stage in stages for line in what_lacks(stage, spaces)]
     if recipe.features.source == "online":
         lines += [
-            f"stage {stage.name}: `objectives.cosine_smooth_l1.features` must be normalised for teachers that "
-            "are asked online, of which there are no statistics; got standardised, the default with learned "
+            f"stage {stage.name}: `objectives.cosine_smooth_l1.features` must be normalised for teachers "
+            "that are asked online, of which there are no statistics; got standardised, the default with learned "
             "heads. Use `source: stored`, or set it."
             for stage in stages
             if stage.standardises
