@@ -19,7 +19,7 @@ def lacking(recipe: Recipe, cards: Mapping[str, TeacherCard]) -> list[str]:
     if recipe.features.source == "online":
         lines += [
             f"stage {stage.name}: `objectives.cosine_smooth_l1.features` must be normalised for teachers "
-            "that are asked online, of which there are no statistics; got standardised, the default with learned "
+            "asked online, of which there are no statistics; got standardised, the default with learned "
             "heads. Use `source: stored`, or set it."
             for stage in stages
             if stage.standardises

@@ -52,8 +52,8 @@ def adopt_towers(named: ModelConfig, start: Start, *, towers: Towers) -> None:
     if different:
         msg = (
             f"`init` must hold weights of the student's architecture, {described(vision)}; "
-            f"got {described(own)} in {start.source}. They differ in {', '.join(different)}. Name no architecture "
-            "to take the folder's own, or name another folder."
+            f"got {described(own)} in {start.source}. They differ in {', '.join(different)}. Name no "
+            "architecture to take the folder's own, or name another folder."
         )
         raise CheckpointError(msg)
     named["vision_cfg"] = {**own, "image_size": vision.get("image_size", own.get("image_size"))}
