@@ -138,6 +138,19 @@ def test_damage_is_said_where_it_is_shown_and_nowhere_else(
     assert ("must be a whole" in str(caught.value)) == damaged
 
 
+def test_remedies_work(tmp_path: Path) -> None:
+    assert decode(ImageRef(_patch(_odd(tmp_path, "vox_offset"), 108, struct.pack("<f", 352)))).any()
+    path = _compressed(tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[whole.index(b"\x08\x00\x16\x00UI") :])
+    with pytest.raises(ImageError, match=r"name the transfer syntax .* with its file meta information"):
+        decode(ImageRef(path))
+    path.write_bytes(whole)
+    with pytest.raises(ImageError, match="Raise `max_pixels`"):
+        decode(ImageRef(path), DecodeOptions(max_pixels=4095))
+    assert decode(ImageRef(path), DecodeOptions(max_pixels=4096)).any()
+
+
 def _case(folder: Path, name: str) -> Path:
     path = folder / "scan.png"
     contents = {

@@ -151,8 +151,14 @@ def test_ybr_422_shares_colour_between_neighbours(tmp_path: Path) -> None:
     made = dataset(pairs, SamplesPerPixel=3, PhotometricInterpretation="YBR_FULL_422")
     shown = _shown(tmp_path, _raw(made, content, vr="OB")).astype(int)
     assert np.abs(shown - pairs).max() <= 2
-    with pytest.raises(ImageError, match="two samples a pixel in YBR_FULL_422; got three"):
+    with pytest.raises(ImageError, match="three samples a pixel"):
         _shown(tmp_path, _raw(made, pairs.tobytes(), vr="OB"))
+    odd = dataset(pairs[:, :7], SamplesPerPixel=3, PhotometricInterpretation="YBR_FULL_422")
+    with pytest.raises(ImageError, match="odd number of columns"):
+        _shown(tmp_path, _raw(odd, bytes(6 * 7 * 2), vr="OB"))
+    made.PhotometricInterpretation = "YBR_RCT"
+    with pytest.raises(ImageError, match="uncompressed ones of JPEG 2000"):
+        _shown(tmp_path, made)
     made.PhotometricInterpretation = "RGB"  # what the message advises
     assert np.array_equal(_shown(tmp_path, made), pairs)
 

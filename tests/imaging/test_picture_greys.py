@@ -63,11 +63,20 @@ def _filtered(rows: list[bytes], step: int) -> bytes:
     return done
 
 
-def _png(folder: Path, samples: np.ndarray, *, bits: int, kind: int, **chunks: bytes) -> Path:
+ADAM_7 = ((0, 8, 0, 8), (0, 8, 4, 8), (4, 8, 0, 4), (0, 4, 2, 4), (2, 4, 0, 2), (0, 2, 1, 2), (1, 2, 0, 1))
+
+
+def _png(
+    folder: Path, samples: np.ndarray, *, bits: int, kind: int, interlaced: bool = False, **chunks: bytes
+) -> Path:
     """A PNG of `kind` 0 grey, 2 RGB, 3 palette, 4 grey with opacity, 6 RGBA."""
     channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[kind]
-    head = struct.pack(">IIBBBBB", samples.shape[1], samples.shape[0], bits, kind, 0, 0, 0)
-    data = zlib.compress(_filtered(_packed_rows(samples, bits), max(1, bits * channels // 8)))
+    head = struct.pack(">IIBBBBB", samples.shape[1], samples.shape[0], bits, kind, 0, 0, interlaced)
+    passes = (
+        [samples[top::down, left::right] for top, down, left, right in ADAM_7] if interlaced else [samples]
+    )
+    step = max(1, bits * channels // 8)
+    data = zlib.compress(b"".join(_filtered(_packed_rows(each, bits), step) for each in passes))
     extra = b"".join(_chunk(name.encode(), content) for name, content in chunks.items())
     path = folder / "a.png"
     parts = _chunk(b"IHDR", head), extra, _chunk(b"IDAT", data), _chunk(b"IEND", b"")
@@ -93,7 +102,7 @@ OPACITIES = {"opaque": np.full((HEIGHT, WIDTH), 65535), "clear": np.zeros((HEIGH
 def test_png_deep_grey_is_windowed_whatever_its_opacity(tmp_path: Path, opacity: str) -> None:
     if opacity in OPACITIES:
         samples = np.stack([TWELVE, OPACITIES[opacity]], axis=2)
-        path = _png(tmp_path, samples, bits=16, kind=4)
+        path = _png(tmp_path, samples, bits=16, kind=4, interlaced=opacity == "any")
     else:
         path = _png(tmp_path, TWELVE, bits=16, kind=0, **({"tRNS": b"\0\1"} if opacity == "tRNS" else {}))
     assert np.array_equal(_shown(path), _three(_percentiles(TWELVE)))
@@ -102,9 +111,10 @@ def test_png_deep_grey_is_windowed_whatever_its_opacity(tmp_path: Path, opacity:
 
 
 @pytest.mark.parametrize("kind", [2, 6])
-def test_png_deep_colour_is_scaled_by_its_full_range(tmp_path: Path, kind: int) -> None:
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_png_deep_colour_is_scaled_by_its_full_range(tmp_path: Path, kind: int, *, interlaced: bool) -> None:
     colour = RNG.integers(0, 65536, (HEIGHT, WIDTH, 3 if kind == 2 else 4))
-    path = _png(tmp_path, colour, bits=16, kind=kind)
+    path = _png(tmp_path, colour, bits=16, kind=kind, interlaced=interlaced)
     assert np.array_equal(_shown(path), np.rint(colour[:, :, :3] / 65535 * 255))
 
 
@@ -141,8 +151,8 @@ UNSIGNED, INTEGER, FLOAT = 1, 2, 3
 
 
 def _tiff(folder: Path, content: bytes, tags: dict[int, int | list[int]], *, order: str = "<") -> Path:
-    """A TIFF of one strip (of one a plane, where `PLANES` is 2)."""
-    planes = tags[SAMPLES] if tags.get(PLANES) == 2 else 1
+    """A TIFF of one strip; of one a plane where `PLANES` is 2, of several where `ROWS` are fewer than all."""
+    planes = tags[SAMPLES] if tags.get(PLANES) == 2 else HEIGHT // tags.get(ROWS, HEIGHT)
     length = len(content) // planes
     every = {256: WIDTH, 257: HEIGHT, COMPRESSION: 1, ROWS: HEIGHT, **tags}
     every |= {OFFSETS: [8 + place * length for place in range(planes)], COUNTS: [length] * planes}
@@ -218,7 +228,7 @@ def _colour_tags(bits: int, samples: int, extra: int | None = None) -> dict[int,
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("extra", [None, 0, 1, 2], ids=["RGB", "another", "associated", "opacity"])
 @pytest.mark.parametrize("bits", [8, 16])
-@pytest.mark.parametrize("packed", [False, True], ids=["raw", "deflated"])
+@pytest.mark.parametrize("packed", [False, True], ids=["strips", "deflated"])
 def test_tiff_colour_with_and_without_opacity(
     tmp_path: Path, *, order: str, extra: int | None, bits: int, packed: bool
 ) -> None:
@@ -228,7 +238,7 @@ def test_tiff_colour_with_and_without_opacity(
     stored = colour * opacity // full if extra == 1 else colour
     samples = stored if extra is None else np.concatenate([stored, opacity], axis=2)
     content = samples.astype(f"{order}u{bits // 8}").tobytes()
-    tags = _colour_tags(bits, samples.shape[2], extra) | {COMPRESSION: 8 if packed else 1}
+    tags = _colour_tags(bits, samples.shape[2], extra) | ({COMPRESSION: 8} if packed else {ROWS: 4})
     path = _tiff(tmp_path, zlib.compress(content) if packed else content, tags, order=order)
     expected = np.rint(np.clip(stored * full / opacity if extra == 1 else stored, 0, full) / full * 255)
     assert np.abs(_shown(path) - expected).max() <= 1

@@ -57,7 +57,7 @@ def warn_of_flat(names: Sequence[str]) -> None:
         count = "1 image shows" if len(names) == 1 else f"{len(names)} images show"
         sys.stderr.write(
             f"Warning: {count} at most 3 greys of 16 values or more in the file: "
-            f"{', '.join(names[:_MOST_NAMES])}{more}. The window of the file or of the bundle does not fit.\n"
+            f"{', '.join(names[:_MOST_NAMES])}{more}. Its window may not fit.\n"
         )
 
 

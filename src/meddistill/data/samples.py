@@ -114,7 +114,7 @@ def row_notes(samples: Samples, table: str) -> tuple[str, ...]:
     """What must be known of the rows of a table beside their numbers; no cell is quoted."""
     noted = {
         "left out as unusable": samples.skipped_rows,
-        "shown with at most 3 greys of 16 values or more, by a window that does not fit": samples.flat_rows,
+        "shown with at most 3 greys of 16 values or more (`decode.window` may help)": samples.flat_rows,
     }
     return tuple(f"{table}: {what}: {count_rows(rows)}" for what, rows in noted.items() if rows)
 

@@ -80,7 +80,7 @@ def numbers(path: ImageFile, dataset: Dataset, keyword: str) -> list[float]:
             path,
             must=f"hold numbers in its element {keyword}",
             got="something else",
-            do="Write that element again, or take it out of the header.",
+            do="Write that element of the header again.",
         ) from None
     return [] if all(map(math.isnan, decimals)) and not any(map(str.strip, texts)) else decimals
 

@@ -43,7 +43,10 @@ def pixel_element(
     head = file.read(8)
     if len(head) < 8:
         raise refusal(
-            path, must="hold pixels", got="sizes of a picture without any", do="Save it again whole."
+            path,
+            must="hold pixels",
+            got="sizes of a picture without any",
+            do="Save it again with its pixels.",
         )
     group, element = struct.unpack(order + "HH", head[:4])
     # Implicit VR has the length here; it is even, and the first letters of these VRs are odd.
@@ -67,9 +70,10 @@ def native_frame(
     Raises ImageError if the file ends before the frame does, or if its pixels are fewer than its sizes ask
     for.
     """
-    subsampled = layout.photometric == "YBR_FULL_422"
+    _check_colours(path, element, layout)
+    subsampled = layout.samples == 3 and layout.photometric == "YBR_FULL_422"
     count = layout.rows * layout.columns * (2 if subsampled else layout.samples)
-    _check_length(path, file, element=element, layout=layout, bits=(index + 1) * count * layout.allocated)
+    _check_length(path, file, element, bits=(index + 1) * count * layout.allocated)
     if layout.allocated == 1:
         values = np.unpackbits(_frame_bytes(file, element, *_span(index * count, count)), bitorder="little")
         values = values[index * count % 8 :][:count]
@@ -104,9 +108,7 @@ def to_rgb(values: Grey, bits: int) -> Grey:
     return clipped
 
 
-def _check_length(
-    path: ImageFile, file: BinaryIO, *, element: PixelElement, layout: PixelLayout, bits: int
-) -> None:
+def _check_length(path: ImageFile, file: BinaryIO, element: PixelElement, *, bits: int) -> None:
     needed = -(-bits // 8)
     if file_size(file) < element.start + min(needed, element.length):
         raise damaged(path, "DICOM", shown="one that ends before its pixels do")
@@ -117,14 +119,27 @@ def _check_length(
             got=f"{element.length:,}",
             do="Save it again with the sizes that it has.",
         )
-    full = layout.frames * layout.rows * layout.columns * 3
-    if layout.photometric == "YBR_FULL_422" and element.length >= full * layout.allocated // 8:
-        raise refusal(
-            path,
-            must="hold two samples a pixel in YBR_FULL_422",
-            got="three",
-            do="Name them RGB or YBR_FULL, whichever they are.",
-        )
+
+
+def _check_colours(path: ImageFile, element: PixelElement, layout: PixelLayout) -> None:
+    """Refuse colours that uncompressed pixels cannot have: they would be shown as others."""
+    if layout.samples == 1 or layout.photometric not in {"YBR_FULL_422", "YBR_ICT", "YBR_RCT"}:
+        return
+    three = layout.frames * layout.rows * layout.columns * 3 * layout.allocated // 8
+    if layout.photometric != "YBR_FULL_422":
+        got = "uncompressed ones of JPEG 2000"
+    elif element.length >= three:
+        got = "three samples a pixel, where YBR_FULL_422 has two"
+    elif layout.columns % 2:
+        got = "an odd number of columns, where YBR_FULL_422 pairs them"
+    else:
+        return
+    raise refusal(
+        path,
+        must="have the colours that its photometric interpretation names",
+        got=got,
+        do="Name them RGB or YBR_FULL, whichever they are.",
+    )
 
 
 def _span(first: int, count: int) -> tuple[int, int]:

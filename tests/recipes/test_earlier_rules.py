@@ -1,0 +1,23 @@
+"""Stores that name images by the rules of an earlier version."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from meddistill.recipes import learnt
+from planted_store import Planted, planted_store
+
+
+@pytest.mark.parametrize("later", [0, 1])
+def test_what_such_a_store_cannot_tell_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: int
+) -> None:
+    planted_store(tmp_path / "store", {"eye": Planted(np.ones((3, 4), np.float32))}, [], ["", "", ""])
+    monkeypatch.setattr(learnt, "RULES_VERSION", learnt.RULES_VERSION + later)
+    nothing: Any = SimpleNamespace(tasks=())
+    found = learnt.judged_on_learnt({"mine": tmp_path / "store"}, nothing, nothing)
+    assert found.refused == ()
+    assert ["`mine`" in line for line in found.reported] == [True] * later
