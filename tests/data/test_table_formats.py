@@ -214,11 +214,7 @@ def test_a_folder_of_splits_is_refused_with_their_names(tmp_path, cells):
         ("state.json", '{"_data_files": []}', "`table` must have rows"),
         ("state.json", '{"_data_files": ["x.arrow"]}', "must list files of its own folder"),
         ("state.json", '{"_data_files": [{"filename": "../x.arrow"}]}', "must list files of its own folder"),
-        (
-            "state.json",
-            '{"_data_files": [{"filename": "gone.arrow"}]}',
-            "got No such file or directory (gone.arrow)",
-        ),
+        ("state.json", '{"_data_files": [{"filename": "gone.arrow"}]}', "(gone.arrow)"),
     ],
 )
 def test_damaged_folders_are_refused(tmp_path, cells, name, content, says):
