@@ -4,6 +4,8 @@ A reader that cannot read a file says what it met and what helps in its case. On
 end or a decoder's own word of corruption shows that a file is damaged; nothing here says so.
 """
 
+import errno
+import json
 import os
 import stat
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from meddistill.errors import one_line
 
 _HEAD: Final = 1024
 _AGAIN: Final = "Fetch or copy it again."
+_ANEW: Final = "Mend it, or take it anew from where it came from."
 _UNPACK: Final = "Unpack it."
 _PAGE: Final = "Fetch the file itself, signed in and with its terms accepted where it is gated."
 _MAGIC: Final = (
@@ -83,8 +86,23 @@ def unreadable(refusal: OSError, *, which: str = "") -> Met:
     """What the operating system said when a file was to be read; `which` names it where that is unclear."""
     what = f"{_reason(refusal)}{which}"
     if isinstance(refusal, PermissionError):
-        return Met(what, "Mend its permissions (`chmod +r`), or run as who may read it.")
+        return Met(what, "Mend its permissions, or run as who may use it.")
+    if refusal.errno in (errno.EMFILE, errno.ENFILE):
+        return Met(what, "Raise the limit of open files (`ulimit -n`).")
     return Met(what, "Mend that and try again.")
+
+
+def why_not_json(path: Path, error: Exception) -> Met:
+    """What keeps a file from being JSON, when reading raised OSError, ValueError or RecursionError."""
+    if isinstance(error, OSError):
+        return met(path) if path.is_dir() or not path.exists() else unreadable(error)
+    found = met(path)
+    if isinstance(error, json.JSONDecodeError) and found.what in {"JSON", "text", "another kind of file"}:
+        where = f"line {error.lineno}, column {error.colno}"
+        return Met(f"text that is no JSON ({error.msg}: {where})", _ANEW)
+    if isinstance(error, UnicodeDecodeError) and found.what == "another kind of file":
+        return Met("bytes that are no UTF-8", _ANEW)
+    return Met("JSON that is nested too deeply", _ANEW) if isinstance(error, RecursionError) else found
 
 
 def stand_in(head: bytes, *, size: int) -> Met | None:
@@ -113,7 +131,7 @@ def is_text(head: bytes) -> bool:
     try:
         text = head.decode("utf-8")
     except UnicodeDecodeError as error:
-        if error.start < len(head) - 3:
+        if error.reason != "unexpected end of data":
             return False
         text = head[: error.start].decode("utf-8")
     return all(character.isprintable() or character.isspace() for character in text)

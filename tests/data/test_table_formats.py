@@ -208,17 +208,13 @@ def test_a_folder_of_splits_is_refused_with_their_names(tmp_path, cells):
     [
         ("dataset_dict.json", "{}", "`dataset_dict.json` must list `splits`"),
         ("dataset_dict.json", "[]", "`dataset_dict.json` must list `splits`"),
-        ("state.json", "{", "must be readable; got JSONDecodeError"),
+        ("state.json", "{", "`state.json` must be JSON; got text that is no JSON"),
         ("state.json", "{}", "`state.json` must list `_data_files`"),
         ("state.json", "[]", "`state.json` must list `_data_files`"),
         ("state.json", '{"_data_files": []}', "`table` must have rows"),
         ("state.json", '{"_data_files": ["x.arrow"]}', "must list files of its own folder"),
         ("state.json", '{"_data_files": [{"filename": "../x.arrow"}]}', "must list files of its own folder"),
-        (
-            "state.json",
-            '{"_data_files": [{"filename": "gone.arrow"}]}',
-            "got No such file or directory (gone.arrow)",
-        ),
+        ("state.json", '{"_data_files": [{"filename": "gone.arrow"}]}', "(gone.arrow)"),
     ],
 )
 def test_damaged_folders_are_refused(tmp_path, cells, name, content, says):
@@ -231,7 +227,7 @@ def test_a_cut_arrow_file_is_refused(tmp_path, cells):
     datasets.Dataset.from_dict(cells).save_to_disk(tmp_path / "folder")
     (file,) = (tmp_path / "folder").glob("*.arrow")
     file.write_bytes(file.read_bytes()[:300])
-    assert "must be readable; got Arrow" in refuses(tmp_path / "folder", root=".")
+    assert "must be an Arrow stream that can be read; got" in refuses(tmp_path / "folder", root=".")
 
 
 def test_rows_picked_by_an_old_version_are_refused(tmp_path, cells):

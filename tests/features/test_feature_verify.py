@@ -1,12 +1,13 @@
 """Damage: truncation is found at opening, flipped bits at first touch and by verify, everywhere; repair."""
 
+import errno
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from meddistill.errors import StoreError
+from meddistill.errors import StoreError, UserError
 from meddistill.features.extract import extract
 from meddistill.features.reader import FeatureStore
 from meddistill.features.summary import summarise
@@ -201,5 +202,21 @@ def test_a_store_of_another_version_is_told(store: Path) -> None:
     from meddistill.features.files import write_manifest
 
     write_manifest(store, '{"format": "meddistill-features", "version": 9}')
-    with pytest.raises(StoreError, match="must follow version 1 of the format"):
-        FeatureStore.open(store)
+    for work in (FeatureStore.open, repair):
+        with pytest.raises(StoreError, match="must follow version 1 of the format"):
+            work(store)
+
+
+def test_what_cannot_be_read_is_not_taken_for_damage(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Repairing drops what is damaged; a disk or a right that is missing for a moment must cost nothing."""
+
+    def refuses(path: Path) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("meddistill.features.verify.sha256_of", refuses)
+    for work in (verify, repair):
+        with pytest.raises(UserError, match="must be readable; got Permission denied") as caught:
+            work(store)
+        assert not isinstance(caught.value, StoreError)
+    monkeypatch.undo()
+    assert not verify(store).damages

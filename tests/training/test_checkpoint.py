@@ -99,7 +99,7 @@ def test_damage_is_found_and_the_one_before_is_taken(saved, name, damage) -> Non
     run = Run(folder, seed=3)
     chosen = run.newest()
     assert chosen.name == "step-000000001"
-    assert "step-000000002 is damaged" in run.said[0]
+    assert "step-000000002 is passed over" in run.said[0]
     run.checkpoints.load(chosen, device=DEVICE)
     assert same(run.state(), first)
 

@@ -1,5 +1,6 @@
 """How an exception becomes an exit code and one message."""
 
+import errno
 import os
 import sys
 import traceback
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from meddistill.errors import MedDistillError, MissingExtra, UserError
+from meddistill.file_kinds import unreadable
 from meddistill.files import in_words, lacks_room
 
 DONE, OURS, USERS, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
@@ -19,6 +21,11 @@ TRAINING_LIBRARIES: Final = frozenset(
         "markupsafe", "huggingface_hub", "threadpoolctl", "monai", "h5py",
     }
 )  # fmt: skip
+# Refusals that no program can foresee: rights, disks and shares that fail, limits of the system.
+_OF_THE_SYSTEM: Final = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO),
+    *(errno.ESTALE, errno.ENOLCK, errno.EMFILE, errno.ENFILE),
+)
 _OURS: Final = "This is a mistake in MedDistill, not yours. Please report it with the lines above."
 
 
@@ -59,8 +66,12 @@ def _mended_by_user(error: Exception) -> str | None:
     if isinstance(error, ModuleNotFoundError):
         library = (error.name or "").partition(".")[0]
         return str(MissingExtra(library, "train")) if library in TRAINING_LIBRARIES else None
-    if isinstance(error, OSError) and lacks_room(error):
+    if not isinstance(error, OSError):
+        return None
+    if lacks_room(error):
         return in_words(Path(error.filename or "."), error)
+    if error.errno in _OF_THE_SYSTEM:
+        return f"`{error.filename or 'a file'}` must be accessible; got {unreadable(error)}"
     return None
 
 

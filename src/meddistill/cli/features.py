@@ -34,8 +34,8 @@ def verify(
         print(f"{damage.file}: {damage.problem}")
     if found.damages and not repair:
         msg = (
-            f"`{store}` must be undamaged; {len(found.damages)} of {found.files} files are not. "
-            "Drop them with --repair, then extract again: only those are made anew."
+            f"`{store}` must hold every file as it was written; {len(found.damages)} of {found.files} are "
+            "not. Drop them with --repair, then extract again: only those are made anew."
         )
         raise StoreError(msg)
     dropped = f"{plural(len(found.damages), 'damaged file')} restored or dropped; " if found.damages else ""

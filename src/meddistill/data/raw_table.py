@@ -11,8 +11,8 @@ import pyarrow as pa
 from meddistill.data.arrow_files import mapped, parquet_file, why_not_parquet
 from meddistill.data.csv_text import MalformedError, Records, fitted, records_of, too_long
 from meddistill.data.shard_samples import ShardSamples
-from meddistill.errors import TableError
-from meddistill.file_kinds import Met, stand_in, unreadable
+from meddistill.errors import TableError, one_line
+from meddistill.file_kinds import stand_in, unreadable, why_not_json
 
 _KINDS = "Save it as CSV (UTF-8), as Parquet, or with the `save_to_disk` of Hugging Face `datasets`."
 LIST_SEPARATOR = "|"
@@ -78,17 +78,11 @@ def read_raw(path: Path, wanted: Sequence[str], *, lists: Sequence[str] = ()) ->
         which = "" if own else f" ({Path(str(error.filename)).name})"
         raise _refused(path, f"`table` must be readable; got {unreadable(error, which=which)}") from None
     except (ValueError, pa.ArrowException) as error:
-        raise _refused(path, f"`table` must be readable; got {_why_not(path, error)}") from None
+        raise _refused(path, f"`table` must be readable; got {why_not_parquet(path, error)}") from None
 
 
 def _refused(path: Path, mistake: str) -> TableError:
     return TableError(str(path), [mistake])
-
-
-def _why_not(path: Path, error: Exception) -> Met:
-    if path.is_dir():
-        return Met(f"{type(error).__name__} from a file of the folder", "Save the dataset again.")
-    return why_not_parquet(path, error)
 
 
 def _refuse_other_kinds(path: Path, head: bytes) -> None:
@@ -171,12 +165,24 @@ def _read_datasets_folder(path: Path) -> pa.Table:
         raise _refused(path, "`table` must have rows; got a dataset without any. Add rows.")
     if any(Path(name).name != name or not name for name in files):
         raise _refused(path, "`state.json` must list files of its own folder. Save the dataset again.")
-    return pa.concat_tables([pa.ipc.open_stream(mapped(path / name)).read_all() for name in files])
+    return pa.concat_tables([_read_stream(path / name) for name in files])
+
+
+def _read_stream(file: Path) -> pa.Table:
+    try:
+        return pa.ipc.open_stream(mapped(file)).read_all()
+    except (ValueError, pa.ArrowException) as error:
+        rule = f"`{file.name}` must be an Arrow stream that can be read; got {one_line(error)}"
+        raise _refused(file.parent, f"{rule}. Save the dataset again.") from None
 
 
 def _entry(file: Path, key: str, *, needed: bool = True) -> list[Any]:
     """The list under `key` of a `datasets` folder's JSON file."""
-    content = json.loads(file.read_text("utf-8"))
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        rule = f"`{file.name}` must be JSON; got {why_not_json(file, error).what}"
+        raise _refused(file.parent, f"{rule}. Save the dataset again.") from None
     found = content.get(key) if isinstance(content, dict) else None
     if not isinstance(found, list) and (needed or found is not None):
         raise _refused(file.parent, f"`{file.name}` must list `{key}`; it does not. Save it again.")

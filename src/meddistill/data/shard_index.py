@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from meddistill.data.arrow_files import parquet_file
 from meddistill.data.shard_links import DEVICE, SPARSE, Link, ShardRefusedError, members, places_of, refused
 from meddistill.errors import one_line
-from meddistill.file_kinds import met
+from meddistill.file_kinds import met, unreadable
 from meddistill.files import follow_umask
 
 FORMAT = b"1"
@@ -74,7 +74,7 @@ def _keep(table: pa.Table, place: Path) -> None:
         follow_umask(Path(temporary))
         Path(temporary).replace(place)
     except OSError as error:
-        rule = f"must have an `index` in a folder that can be written; got {type(error).__name__}"
+        rule = f"must have an `index` in a folder that can be written; got {unreadable(error).what}"
         msg = f"{rule}. Choose another folder, or leave `index` out."
         raise ShardRefusedError(msg) from None
 

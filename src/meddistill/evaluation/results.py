@@ -4,13 +4,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from meddistill.data.datasets import shared_datasets
-from meddistill.errors import UserError
 from meddistill.evaluation.exhibits import AnyExhibit
 from meddistill.evaluation.predict import Role
 from meddistill.evaluation.statistics.records import Comparison, GroupGap, GroupScore, Place, Ranking
+from meddistill.evaluation.written import read_record
 from meddistill.files import write_whole
 
 RESULTS_FILE: Final = "results.json"
@@ -222,10 +222,6 @@ class Results(_Record):
 
     @classmethod
     def load(cls, folder: Path) -> "Results":
-        """Read `results.json` of a folder. Raises UserError where it is absent or damaged."""
+        """Read `results.json` of a folder. Raises UserError where it is absent or other than written."""
         path = folder / RESULTS_FILE
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except (OSError, ValidationError) as error:
-            msg = f"`{path}` must hold results as evaluation writes them; it does not. Evaluate again."
-            raise UserError(msg) from error
+        return read_record(cls, path, what="a suite's results", maker="meddistill evaluate")

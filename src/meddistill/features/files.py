@@ -15,8 +15,9 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from meddistill.errors import StoreError
+from meddistill.errors import StoreError, UserError
 from meddistill.features.identity import NAME, own_name, runs_here
+from meddistill.file_kinds import unreadable
 from meddistill.files import sha256_of, sync_folder, writing
 
 MANIFEST: Final = "manifest.json"
@@ -126,6 +127,10 @@ def read_manifest(path: Path) -> bytes | None:
         whole = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as refusal:
+        # No StoreError: nobody may take this for damage, and drop what is sound.
+        msg = f"`{path}` must be readable; got {unreadable(refusal)}"
+        raise UserError(msg) from refusal
     start = len(_OPENING) + _DIGEST_LENGTH
     digest, middle = whole[len(_OPENING) : start], whole[start : start + len(_MIDDLE)]
     body = whole[start + len(_MIDDLE) : -len(_CLOSING)]

@@ -211,8 +211,8 @@ def _unreadable(folder: Path) -> str:
         )
     store = folder.parent.parent if folder.parent.name == TEACHERS else folder
     return (
-        f"`{folder / MANIFEST}` must be as it was written; it is damaged. {repair_of(store)} restores it "
-        "from its copy."
+        f"`{folder / MANIFEST}` must be as it was written; it is damaged (its hash is another). "
+        f"{repair_of(store)} restores it from its copy."
     )
 
 

@@ -23,8 +23,9 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from meddistill.errors import StoreError
+from meddistill.errors import StoreError, UserError
 from meddistill.features.files import FileEntry, commit, part_of, place, seal, storing
+from meddistill.file_kinds import unreadable
 
 PAGE: Final = 4096
 VALUES: Final = "values"
@@ -70,7 +71,10 @@ def locate(path: Path) -> dict[str, tuple[np.dtype[np.generic], tuple[int, ...],
             name: (_TYPES[entry["dtype"]], tuple(entry["shape"]), 8 + length + entry["data_offsets"][0])
             for name, entry in entries.items()
         }
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error, OSError) as error:
+    except OSError as refusal:
+        msg = f"`{path}` must be readable; got {unreadable(refusal)}"
+        raise UserError(msg) from refusal
+    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         msg = (
             f"`{path}` must be a readable safetensors file; got {error!r}. Run `meddistill features verify`."
         )

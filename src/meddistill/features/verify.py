@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from meddistill.errors import StoreError
+from meddistill.errors import StoreError, UserError
 from meddistill.features.files import (
     MANIFEST,
     MANIFEST_COPY,
@@ -26,9 +26,11 @@ from meddistill.features.format import (
     StoreManifest,
     TeacherManifest,
     load_manifest,
+    parse_manifest,
 )
 from meddistill.features.reader import files_of
 from meddistill.features.workers import Workers
+from meddistill.file_kinds import unreadable
 from meddistill.files import sha256_of
 from meddistill.progress import Advance, Progress, SilentProgress
 
@@ -60,6 +62,8 @@ def verify(path: Path, *, progress: Progress | None = None) -> Verification:
     ------
     StoreError
         Only if `path` holds no store at all; damage, of manifests too, is reported in the result.
+    UserError
+        If the operating system refuses to read a file.
     """
     _require_store(path)
     damages = [damage for folder in _folders(path) for damage in _manifest_damage(path, folder)]
@@ -152,8 +156,10 @@ def _problem(path: Path, file: FileEntry, advance: Advance) -> str | None:
         digest = sha256_of(path) if size == file.bytes else ""
     except FileNotFoundError:
         return "is missing"
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
+    except OSError as refusal:
+        # No damage: repairing must not drop what is sound.
+        msg = f"`{path}` must be readable; got {unreadable(refusal)}"
+        raise UserError(msg) from refusal
     advance(file.bytes)
     if size != file.bytes:
         return f"has {size} bytes, not {file.bytes}"
@@ -163,6 +169,8 @@ def _problem(path: Path, file: FileEntry, advance: Advance) -> str | None:
 def _restore(folder: Path, model: type[AnyManifest]) -> None:
     best = _best(folder, model)
     if best is None:
+        for content in filter(None, (read_manifest(folder / name) for name in (MANIFEST, MANIFEST_COPY))):
+            parse_manifest(folder, content, model)  # whole, but of another version: says so
         msg = (
             f"`{folder}` must have a whole {MANIFEST} or {MANIFEST_COPY}; both are damaged or missing. "
             "Delete the folder and extract again."

@@ -13,6 +13,7 @@ from typing import Any, Final
 from meddistill.errors import UserError
 from meddistill.features.files import MANIFEST
 from meddistill.features.workers import Workers
+from meddistill.file_kinds import unreadable, why_not_json
 from meddistill.files import sealed, sha256_of, unsealed, write_whole
 
 STEPS_FILE = "steps.json"
@@ -140,9 +141,13 @@ class RunFolder:
             return {step: entry for step, entry in content.items() if unsealed(entry, name=step) is not None}
         except FileNotFoundError:
             return {}
-        except (ValueError, AttributeError):
+        except OSError as refusal:
+            msg = f"`{self.path / STEPS_FILE}` must be readable; got {unreadable(refusal)}"
+            raise UserError(msg) from None
+        except (ValueError, AttributeError) as error:
+            got = why_not_json(self.path / STEPS_FILE, error).what
             msg = (
-                f"`{self.path / STEPS_FILE}` must be JSON as this program wrote it; it is damaged. "
+                f"`{self.path / STEPS_FILE}` must be JSON as this program wrote it; got {got}. "
                 "Delete it: finished files are kept and checked again."
             )
             raise UserError(msg) from None

@@ -226,7 +226,8 @@ class Session:
         if state.changed:
             self.progress.say(f"{step}: done anew, since these changed: {', '.join(state.changed)}")
         elif state.damaged:
-            self.progress.say(f"{step}: done anew, since these were damaged: {', '.join(state.damaged)}")
+            names = ", ".join(state.damaged)
+            self.progress.say(f"{step}: done anew, since these are gone or other than written: {names}")
         return False
 
     @property

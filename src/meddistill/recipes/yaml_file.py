@@ -8,6 +8,7 @@ import yaml
 
 from meddistill.core_yaml import load_yaml
 from meddistill.errors import ConfigError
+from meddistill.file_kinds import unreadable
 
 Plain = dict[str, Any]
 
@@ -23,7 +24,7 @@ def read_yaml(path: Path) -> Plain:
         mistake = f"the file must exist; nothing is at {path}. Check the path."
         raise ConfigError(str(path), [mistake]) from None
     except (OSError, UnicodeDecodeError) as error:
-        mistake = f"the file must be readable UTF-8 text; got {_refusal(error)}."
+        mistake = f"the file must be readable UTF-8 text; got {_refusal(error)}"
         raise ConfigError(str(path), [mistake]) from None
     try:
         content = load_yaml(text)
@@ -37,8 +38,8 @@ def read_yaml(path: Path) -> Plain:
 
 def _refusal(error: OSError | UnicodeDecodeError) -> str:
     if isinstance(error, IsADirectoryError):
-        return "a folder"
-    return (error.strerror or type(error).__name__) if isinstance(error, OSError) else "other bytes"
+        return "a folder. Name a file in it."
+    return str(unreadable(error)) if isinstance(error, OSError) else "other bytes. Save it as UTF-8."
 
 
 def _where(error: yaml.YAMLError) -> str:

@@ -20,11 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meddistill.errors import BundleError
+from meddistill.file_kinds import stand_in, unreadable
 from meddistill.runtime.manifest import Manifest, Preprocessing, Prompts, parse, read_json, read_manifest
 
 IMAGE_MODEL, TEXT_MODEL, TOKENIZER = "onnx/image.onnx", "onnx/text.onnx", "tokenizer.json"
 REQUIRED = ("preprocessing.json", IMAGE_MODEL, TEXT_MODEL, TOKENIZER)
 _SHOWN_MISTAKES = 5
+_HEAD = 1024
 
 
 @dataclass(frozen=True)
@@ -90,15 +92,19 @@ def _mistakes(folder: Path, manifest: Manifest) -> Iterator[str]:
             continue
         path = folder / name
         if not path.is_file():
-            yield f"{name} is missing"
-        elif path.stat().st_size != entry.bytes:
-            yield f"{name} has {path.stat().st_size:,} bytes instead of {entry.bytes:,}"
+            yield f"{name} is missing" + (", a link to a file that is not there" if path.is_symlink() else "")
+        elif (size := path.stat().st_size) != entry.bytes:
+            with path.open("rb") as file:
+                instead = stand_in(file.read(_HEAD), size=size)
+            pointer = f" ({instead.what})" if instead is not None and size else ""
+            yield f"{name} has {size:,} bytes instead of {entry.bytes:,}{pointer}"
 
 
 def _broken(folder: Path, mistakes: Sequence[str]) -> BundleError:
     shown = "; ".join(mistakes[:_SHOWN_MISTAKES])
     more = f"; and {len(mistakes) - _SHOWN_MISTAKES} more" if len(mistakes) > _SHOWN_MISTAKES else ""
-    msg = f"`{folder}` must be a whole bundle; got: {shown}{more}. Copy or export it again."
+    do = "Fetch its files with `git lfs pull`" if "Git LFS" in shown else "Copy or export it again"
+    msg = f"`{folder}` must be a whole bundle; got: {shown}{more}. {do}."
     return BundleError(msg)
 
 
@@ -112,5 +118,6 @@ def _sha256(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        return type(error).__name__
+    except OSError as refusal:
+        msg = f"`{path}` must be readable; got {unreadable(refusal)}"
+        raise BundleError(msg) from refusal

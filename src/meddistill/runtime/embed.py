@@ -10,12 +10,13 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from meddistill.errors import BundleError, ConfigError
+from meddistill.errors import BundleError, ConfigError, one_line
 from meddistill.imaging import ImageRef, normalise, normalise_text
 from meddistill.runtime.bundle import IMAGE_MODEL, TEXT_MODEL, TOKENIZER, Bundle
 from meddistill.runtime.pipeline import Decoder, OnMistake
 
 Vectors = NDArray[np.float32]
+_EXPORT = "If that does not help, export the bundle again."
 _ONLY_ERRORS = 3  # severity of ONNX Runtime's own log on stderr
 
 
@@ -109,7 +110,7 @@ class Embedder:
         rows = [encoding.ids for encoding in self._tokenizer.encode_batch(normalised)]
         length = self.bundle.manifest.context_length
         if any(len(row) != length for row in rows):
-            raise self._damaged(TOKENIZER, f"must pad and cut to {length} tokens")
+            raise self._refusal(TOKENIZER, f"must pad and cut to {length} tokens", _EXPORT)
         return np.asarray(rows, dtype=np.int64).reshape(len(rows), length)
 
     @cached_property
@@ -125,8 +126,9 @@ class Embedder:
         path = self.bundle.file(TOKENIZER)
         try:
             return Tokenizer.from_buffer(path.read_bytes())
-        except Exception:  # the library raises a bare Exception
-            raise self._damaged(TOKENIZER, "must be a tokenizer of the tokenizers library") from None
+        except Exception as error:  # the library raises a bare Exception
+            rule = f"must be readable by this version of tokenizers; got {one_line(error)}"
+            raise self._refusal(TOKENIZER, rule, f"Update tokenizers. {_EXPORT}") from error
 
     def _session(self, name: str) -> Any:
         path = self.bundle.file(name)
@@ -137,21 +139,24 @@ class Embedder:
         try:
             return onnxruntime.InferenceSession(path.read_bytes(), options, providers=list(self._providers))
         except Exception as error:  # ONNX Runtime has an exception class a status code, with no common base
-            raise self._damaged(name, f"must be loadable; got {type(error).__name__}") from error
+            rule = f"must be loadable by this version of ONNX Runtime; got {one_line(error)}"
+            raise self._refusal(name, rule, f"Update onnxruntime. {_EXPORT}") from error
 
     def _run(self, session: Any, name: str, batch: NDArray[Any]) -> Vectors:
         try:
             vectors = np.asarray(session.run(None, {session.get_inputs()[0].name: batch})[0])
         except Exception as error:  # as above
-            raise self._damaged(name, f"must take {batch.shape}; got {type(error).__name__}") from error
+            rule = f"must take {batch.shape}; got {one_line(error)}"
+            raise self._refusal(name, rule, "Lower `batch_size`, or run on the CPU.") from error
         if vectors.shape != (len(batch), self.dim):
-            raise self._damaged(name, f"must give vectors of {self.dim}; got shape {vectors.shape}")
+            raise self._refusal(name, f"must give vectors of {self.dim}; got shape {vectors.shape}", _EXPORT)
         if not np.isfinite(vectors).all():
-            raise self._damaged(name, "must give finite numbers; got NaN or infinity")
+            raise self._refusal(name, "must give finite numbers; got NaN or infinity", "Run on the CPU.")
         return vectors.astype(np.float32, copy=False)
 
-    def _damaged(self, name: str, rule: str) -> BundleError:
-        msg = f"`{self.bundle.folder / name}` {rule}. Export the bundle again."
+    def _refusal(self, name: str, rule: str, do: str) -> BundleError:
+        # The file's hash was checked before: what is wrong with it now was so when it was exported.
+        msg = f"`{self.bundle.folder / name}` {rule}. {do}"
         return BundleError(msg)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from meddistill.errors import BundleError
+from meddistill.file_kinds import absent, why_not_json
 from meddistill.imaging import DecodeOptions, InputSpec
 from meddistill.licences import LicenceTerms
 
@@ -81,10 +82,10 @@ def read_json(path: Path) -> Any:
             raise BundleError(msg)
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        msg = f"`{path}` must exist; got no such file. Name a bundle's folder, or export it again."
+        msg = f"`{path}` must exist; got {absent(path).what}. Name a bundle's folder, or export it again."
         raise BundleError(msg) from None
     except (OSError, ValueError, RecursionError) as error:
-        msg = f"`{path}` must be readable JSON; got {type(error).__name__}. Export the bundle again."
+        msg = f"`{path}` must be readable JSON; got {why_not_json(path, error)}"
         raise BundleError(msg) from None
 
 

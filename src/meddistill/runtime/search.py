@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from meddistill.errors import BundleError, ConfigError
+from meddistill.errors import BundleError, ConfigError, one_line
+from meddistill.file_kinds import unreadable
 from meddistill.runtime.bundle import IMAGE_MODEL, Bundle
 from meddistill.runtime.embed import Vectors
 from meddistill.runtime.manifest import parse, read_json
@@ -74,17 +75,22 @@ class Index:
 
     @classmethod
     def load(cls, folder: Path, bundle: Bundle) -> "Index":
-        """Open a saved index by memory map; BundleError if it is damaged or another model made it."""
+        """Open a saved index by memory map; BundleError if it cannot be read or another model made it."""
         header = parse(_Header, read_json(folder / "index.json"), folder / "index.json")
         if header.model != bundle.manifest.files[IMAGE_MODEL].sha256:
             msg = f"`{folder}` must come from this bundle's image tower; got another's. Build it again."
             raise BundleError(msg)
         try:
             vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            vectors = np.zeros(0)
-        if vectors.shape != (len(header.names), bundle.manifest.embed_dim) or vectors.dtype != np.float32:
-            msg = f"`{folder / 'vectors.npy'}` must hold one float32 row a name. Build the index again."
+        except (OSError, ValueError, EOFError) as error:
+            got = unreadable(error) if isinstance(error, OSError) else one_line(error)
+            msg = f"`{folder / 'vectors.npy'}` must be a readable array; got {got}. Or build the index again."
+            raise BundleError(msg) from error
+        expected = (len(header.names), bundle.manifest.embed_dim)
+        if vectors.shape != expected or vectors.dtype != np.float32:
+            got = f"{vectors.dtype} {vectors.shape}"
+            rule = f"must hold one row a name, float32 {expected}; got {got}"
+            msg = f"`{folder / 'vectors.npy'}` {rule}. Build the index again."
             raise BundleError(msg)
         return cls(vectors, header.names, header.model)
 

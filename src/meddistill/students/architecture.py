@@ -12,6 +12,7 @@ import timm
 from tokenizers import Tokenizer
 
 from meddistill.errors import ConfigError
+from meddistill.file_kinds import why_not_json
 from meddistill.imaging.geometry import InputSpec, Interpolation, Resize
 from meddistill.students.config import DEFAULT_PRESET, NO_WEIGHTS, StudentConfig
 from meddistill.students.initial.clip_folder import TOKENIZERS
@@ -126,8 +127,8 @@ def _read_model_config(path: Path) -> tuple[ModelConfig, Preprocessing]:
     """`model_cfg` and `preprocess_cfg` of an open_clip JSON file; a bare `model_cfg` will do."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        _refuse(f"`open_clip` must be a readable JSON file; got {path}. {error}")
+    except (OSError, ValueError, RecursionError) as error:
+        _refuse(f"`open_clip` must be a readable JSON file; `{path}` is {why_not_json(path, error)}")
     if not isinstance(content, dict):
         _refuse(f"`open_clip` must hold a JSON object; got a {type(content).__name__} in {path}.")
     model_config = content.get("model_cfg", content)

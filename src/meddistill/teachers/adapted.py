@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from meddistill.errors import TeacherError
+from meddistill.file_kinds import absent, why_not_json
 from meddistill.imaging.geometry import InputSpec, Interpolation
 from meddistill.imaging.published import known_interpolation
 from meddistill.teachers.card import Capability
@@ -68,13 +69,16 @@ def read_json(path: Path, *, what: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        msg = f"`{path.parent.name}` must hold {path.name} ({what}); it does not. Copy the whole folder."
+        linked = f" but {absent(path).what}" if path.is_symlink() else ""
+        rule = f"must hold {path.name} ({what}); it does not{linked}"
+        msg = f"`{path.parent.name}` {rule}. Copy the whole folder, with what its links lead to."
         raise TeacherError(msg) from None
-    except (ValueError, OSError) as error:
-        msg = f"`{path.name}` must be readable JSON ({what}); got: {error}. Copy it again."
+    except (ValueError, OSError, RecursionError) as error:
+        msg = f"`{path.name}` must be readable JSON ({what}); got {why_not_json(path, error)}"
         raise TeacherError(msg) from None
     if not isinstance(content, dict):
-        msg = f"`{path.name}` must hold a JSON object ({what}); got {type(content).__name__}. Copy it again."
+        got = type(content).__name__
+        msg = f"`{path.name}` must hold a JSON object ({what}); got {got}. Take the one beside the weights."
         raise TeacherError(msg)
     return content
 

@@ -290,4 +290,4 @@ def _check_rasters(rasters: Tensor, spec: InputSpec) -> None:
 def _remedy(card: TeacherCard) -> str:
     if card.precision == "bfloat16":
         return "Set the teacher's `precision: float32`."
-    return "Look at these images, and whether the weights are whole."
+    return "Look at these inputs, and compare the weights with the model's page."

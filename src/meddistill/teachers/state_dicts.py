@@ -98,6 +98,8 @@ def build_transformer(model: Any, settings: Any, state: Mapping[str, Tensor], *,
                 None, config=settings, state_dict=dict(state), dtype=torch.float32, output_loading_info=True
             )
     except (RuntimeError, ValueError) as error:
+        if "size" not in str(error) and "shape" not in str(error):
+            raise  # out of memory, for example: not the file's
         line = str(error).strip().splitlines()[0]
         msg = f"{what} must have the shapes of its config.json; {line} Take the model's own config.json."
         raise TeacherError(msg) from error

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from meddistill.errors import TeacherError
+from meddistill.file_kinds import unreadable
 from meddistill.teachers.card import TeacherCard
 from meddistill.teachers.config import StoredTeacher
 from meddistill.teachers.frozen import FrozenTeacher
@@ -41,6 +42,9 @@ def load_stored(name: str, config: StoredTeacher, *, base: Path) -> FrozenTeache
     path = base / config.store / "teachers" / name / "manifest.json"
     try:
         card = TeacherCard.model_validate(json.loads(path.read_bytes())["content"]["card"])
+    except PermissionError as refusal:
+        msg = f"`{path}` must be readable; got {unreadable(refusal)}"
+        raise TeacherError(msg) from None
     except (OSError, ValueError, KeyError, TypeError, ValidationError):
         msg = (
             f"`store` must be a feature store that holds a teacher {name!r}; got `{config.store}`, which "

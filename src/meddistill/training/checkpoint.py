@@ -1,4 +1,4 @@
-"""Checkpoints: written aside, hashed, renamed; the newest undamaged one of the same run is taken up again."""
+"""Checkpoints: written aside, hashed, renamed; the newest whole one of the same run is taken up again."""
 
 import json
 import pickle
@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from meddistill.errors import CheckpointError
+from meddistill.file_kinds import unreadable
 from meddistill.files import sealed, sha256_of, sync_folder, unsealed, write_whole, writing
 from meddistill.training.files import save_state, save_tensors
 
@@ -106,7 +107,7 @@ class Checkpoints:
         write_whole(folder / MANIFEST, json.dumps(sealed(manifest), indent=1).encode(), error=CheckpointError)
 
     def newest(self, say: Callable[[str], None]) -> Path | None:
-        """The newest undamaged checkpoint; damaged ones are told of and passed over.
+        """The newest checkpoint that is as it was written; others are told of and passed over.
 
         Raises CheckpointError where it belongs to a run with other settings or data, naming the difference.
         """
@@ -115,7 +116,7 @@ class Checkpoints:
             if damage is None:
                 self._refuse_other_run(folder)
                 return folder
-            say(f"Checkpoint {folder.name} is damaged ({damage}); going back to the one before it.")
+            say(f"Checkpoint {folder.name} is passed over ({damage}); going back to the one before it.")
         return None
 
     def load(self, folder: Path, *, device: torch.device) -> Progressed:
@@ -176,8 +177,8 @@ def _damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint's files; None if nothing is."""
     try:
         manifest = _manifest(folder)
-    except OSError:
-        return "its manifest cannot be read"
+    except OSError as refusal:
+        return f"its manifest cannot be read: {unreadable(refusal).what}"
     except ValueError:
         return "its manifest is not as it was written"
     if folder.name != f"{_PREFIX}{manifest['step']:09d}":
@@ -186,7 +187,11 @@ def _damage(folder: Path) -> str | None:
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if sha256_of(path) != expected:
+        try:
+            differs = sha256_of(path) != expected
+        except OSError as refusal:
+            return f"{name} cannot be read: {unreadable(refusal).what}"
+        if differs:
             return f"{name} has other bytes than were written"
     return None
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from meddistill.data.threads import thread_map
-from meddistill.errors import TableError
+from meddistill.errors import TableError, one_line
+from meddistill.file_kinds import Met, met, unreadable
 
 Pixels = NDArray[np.uint8]
 _TOGETHER: Final = 512
@@ -62,17 +63,33 @@ class StoredArray:
                 yield np.frombuffer(content, np.uint8).reshape(self.shape[1:])
 
 
-UNREADABLE: Final = (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+# RuntimeError: packed with a password; NotImplementedError: packed by another method.
+UNREADABLE: Final = (OSError, KeyError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def why_not(path: Path, name: str, error: Exception) -> str:
     """What keeps an array from being read, in a sentence."""
     rule = f"`{name}` must be an array of an .npz file"
     if not isinstance(error, KeyError):
-        return f"{rule}; the file is damaged, cut or of another kind. Copy it again."
+        return f"{rule}; got {_met(path, error)}"
     with zipfile.ZipFile(path) as archive:
-        held = ", ".join(member.removesuffix(".npy") for member in archive.namelist())
+        names = [member.removesuffix(".npy") for member in archive.namelist()]
+    if name in names:
+        return f"{rule}; got version {error} of the format. Save it anew with numpy.savez."
+    held = ", ".join(names)
     return f"{rule}; the file has none of this name, it holds {held}. Is it another set under this name?"
+
+
+def _met(path: Path, error: Exception) -> Met:
+    if isinstance(error, OSError):
+        return met(path) if path.is_dir() or not path.exists() else unreadable(error)
+    said = one_line(error, longest=160)
+    if zipfile.is_zipfile(path):
+        if isinstance(error, zipfile.BadZipFile | zlib.error | EOFError):  # its own checksum and packing
+            return Met(f"damaged contents ({said})", "Copy it again.")
+        return Met(f"what numpy or zip cannot read ({said})", "Save it anew with numpy.savez.")
+    found = met(path)
+    return Met("a zip archive without its end", "Copy it again.") if found.what == "a zip archive" else found
 
 
 _HEADERS: Final = {

@@ -9,9 +9,12 @@ from typing import Any, Final
 from meddistill.data.csv_text import MalformedError, Records, fitted, records_of, too_long
 from meddistill.data.known.draft import Row
 from meddistill.errors import ConfigError, TableError
+from meddistill.file_kinds import met, unreadable, why_not_json
 from meddistill.progress import Progress, SilentProgress
 
 _SAID: Final = 8
+_COMPARE: Final = "Compare it with the file that the set's authors hand out."
+_AS_UTF8: Final = "Save it as UTF-8."
 IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".dcm")
 
 
@@ -62,10 +65,10 @@ class Source:
         try:
             content = json.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
-            rule = f"the file must be JSON; got {type(error).__name__}. Copy it again."
-            raise TableError(str(path), [rule]) from None
+            raise TableError(str(path), [f"the file must be JSON; got {why_not_json(path, error)}"]) from None
         if not isinstance(content, list) or not all(isinstance(each, dict) for each in content):
-            raise TableError(str(path), ["the file must hold a list of records. Copy it again."])
+            got = type(content).__name__
+            raise TableError(str(path), [f"the file must hold a list of records; got {got}. {_COMPARE}"])
         check_columns(path, content, needed)
         return content
 
@@ -97,8 +100,10 @@ def read_rows(path: Path) -> list[Row]:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        rule = f"the table must be readable UTF-8 text; got {type(error).__name__}."
+    except OSError as refusal:
+        raise TableError(str(path), [f"the table must be readable; got {unreadable(refusal)}"]) from None
+    except UnicodeDecodeError:
+        rule = f"the table must be UTF-8 text; got {met(path, otherwise='other bytes', do=_AS_UTF8)}"
         raise TableError(str(path), [rule]) from None
     tabs = path.suffix.lower() in {".tsv", ".txt"}
     # Tab-separated files of clinical data quote nothing; a lone quotation mark would swallow the rest.
@@ -128,7 +133,7 @@ def _rows(path: Path, found: Records) -> Iterator[Row]:
 def check_columns(path: Path, rows: Sequence[Mapping[str, Any]], needed: Sequence[str]) -> None:
     """Raise TableError where rows lack columns, or there are none."""
     if not rows:
-        raise TableError(str(path), ["the table must have rows; got none. Copy it again."])
+        raise TableError(str(path), [f"the table must have rows; got none. {_COMPARE}"])
     mistakes = []
     for name in needed:
         without = [number for number, row in enumerate(rows, start=1) if name not in row]

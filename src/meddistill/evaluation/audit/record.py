@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from meddistill.errors import UserError
+from meddistill.evaluation.written import read_record
 from meddistill.files import write_whole
 
 AUDIT_FILE: Final = "audit.json"
@@ -148,10 +148,6 @@ class Audit(_Record):
 
     @classmethod
     def load(cls, folder: Path) -> "Audit":
-        """Read `audit.json` of a folder. Raises UserError where it is absent or damaged."""
+        """Read `audit.json` of a folder. Raises UserError where it is absent or other than written."""
         path = folder / AUDIT_FILE
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except (OSError, ValidationError) as error:
-            msg = f"`{path}` must hold an audit as `meddistill features audit` writes it. Audit again."
-            raise UserError(msg) from error
+        return read_record(cls, path, what="an audit", maker="meddistill features audit")

@@ -23,8 +23,10 @@ import torch
 from numpy.typing import NDArray
 
 from meddistill.data.paths import ImageFolder, PathRefusedError
-from meddistill.errors import TableError
+from meddistill.errors import TableError, TeacherError, one_line
+from meddistill.file_kinds import unreadable
 from meddistill.imaging import normalise_text
+from meddistill.teachers.weights import check_weights
 
 META: Final = "meta.jsonl"
 RAW: Final = "clips_output.pt"
@@ -131,21 +133,32 @@ def _image(root: ImageFolder, folder: Path, cell: str) -> Path:
 def read_vectors(sample: PublishedSample, file: str) -> dict[str, Vector]:
     """The vectors of the sample's available teachers by `<Teacher>_img` and `<Teacher>_txt`.
 
-    Raises UnusableSampleError for a file that is missing, damaged, holds anything but tensors, or lacks one.
+    Raises UnusableSampleError for a file that is missing, cannot be read, holds anything but tensors, or
+    lacks one.
     """
     try:
         content = torch.load(sample.folder / file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         msg = f"`{file}` must be there; it is missing."
         raise UnusableSampleError(msg) from None
-    except Exception as error:  # torch raises pickle, zip, EOF and runtime errors on what is no such file
-        msg = f"`{file}` must hold tensors and nothing else; it cannot be read ({type(error).__name__})."
+    except OSError as refusal:
+        msg = f"`{file}` must be readable; got {unreadable(refusal)}"
         raise UnusableSampleError(msg) from None
+    except Exception as error:  # torch raises pickle, zip, EOF and runtime errors on what is no such file
+        raise UnusableSampleError(_why_not(sample.folder / file, error)) from None
     if not isinstance(content, dict):
         msg = f"`{file}` must hold a dict of vectors; got {type(content).__name__}."
         raise UnusableSampleError(msg)
     names = [f"{teacher}_{tower}" for teacher in sample.teachers for tower in ("img", "txt")]
     return {name: _vector(content.get(name), name) for name in names}
+
+
+def _why_not(path: Path, error: Exception) -> str:
+    try:
+        check_weights(path)
+    except TeacherError as refused:
+        return str(refused)
+    return f"`{path.name}` must hold tensors that torch can read; got {one_line(error)}. Save it anew."
 
 
 def _vector(value: Any, name: str) -> Vector:
