@@ -178,3 +178,13 @@ def pointers_in(folder: Path) -> list[str]:
         if instead is not None and "page" not in instead.what:
             found.append(path.name)
     return found
+
+
+def snapshot_in(folder: Path) -> Path | None:
+    """The files of a model's folder in the hub's cache: of `main`, or the only snapshot; None for others."""
+    snapshots = [each for each in (folder / "snapshots").glob("*") if each.is_dir()]
+    main = folder / "refs" / "main"
+    if main.is_file():
+        named = folder / "snapshots" / main.read_text().strip()
+        return named if named in snapshots else None
+    return snapshots[0] if len(snapshots) == 1 else None

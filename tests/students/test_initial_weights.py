@@ -92,6 +92,17 @@ def _links(folder: Path) -> None:
         path.symlink_to(Path("..") / "blobs" / f"{number:064x}")
 
 
+def _hub_cache(folder: Path) -> None:
+    """A model's folder of the hub's cache, of which `main` names the snapshot."""
+    snapshot = folder / "snapshots" / "abc"
+    files = list(folder.iterdir())
+    for place in (snapshot, folder / "snapshots" / "older", folder / "refs"):
+        place.mkdir(parents=True)
+    (folder / "refs" / "main").write_text("abc")
+    for path in files:
+        path.rename(snapshot / path.name)
+
+
 def _shards(folder: Path) -> None:
     """As transformers cuts large models."""
     state = load_file(folder / "model.safetensors")
@@ -103,7 +114,7 @@ def _shards(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
 
 
-@pytest.mark.parametrize("rearrange", [_links, _shards])
+@pytest.mark.parametrize("rearrange", [_links, _hub_cache, _shards])
 def test_weights_may_be_links_or_shards(rearrange: Callable[[Path], None], tmp_path: Path) -> None:
     save_timm(tmp_path / "it", "test_resnet")
     expected, _ = started(tmp_path / "it")
@@ -397,7 +408,7 @@ def _other_activation(folder: Path) -> None:
         (_grey_vit, r"3 channels; got 1", "another one"),
         (_special_arguments, r"as its name alone builds it.*qkv_bias", "as a teacher"),
         (_pickle_alone, r"must hold safetensors; got pytorch_model\.bin", r"save_file.*model\.safetensors"),
-        (_pickle_by_another_name, r"must hold safetensors that can be read", ""),
+        (_pickle_by_another_name, r"must hold weights, as safetensors", ""),
         (_a_hole, r"encoder\.layer\.1\.output\.dense\.bias .*missing", "copy"),
         (_hole_of_timm, r"visual\.trunk\.layer1\.0\.conv1\.weight missing", "copy"),
         (_no_processor, r"must hold preprocessor_config\.json", "Copy it"),
@@ -414,7 +425,7 @@ def test_what_cannot_be_a_start_says_why_and_what_can(
     make: Callable[[Path], object], rule: str, remedy: str, tmp_path: Path
 ) -> None:
     make(tmp_path / "it")
-    with pytest.raises(CheckpointError, match=rf"(?s)`init` .*{rule}.*{remedy}"):
+    with pytest.raises(CheckpointError, match=rf"(?s)`init`.*{rule}.*{remedy}"):
         started(tmp_path / "it")
 
 

@@ -220,5 +220,5 @@ def test_pickles_are_refused_unread(tmp_path: Path, tiny: DualEncoder) -> None:
 def test_a_pickle_named_safetensors_is_refused(tmp_path: Path, tiny: DualEncoder) -> None:
     save_student(tiny, tmp_path / "first", provenance=Provenance())
     (tmp_path / "first" / "open_clip_model.safetensors").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
-    with pytest.raises(CheckpointError, match="must hold safetensors that can be read"):
+    with pytest.raises(CheckpointError, match="must hold weights, as safetensors"):
         build(StudentConfig(init="first"), tmp_path)

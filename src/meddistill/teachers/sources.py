@@ -9,6 +9,7 @@ from typing import Final
 from meddistill.errors import MissingWeights, TeacherError
 from meddistill.file_kinds import Met, absent, stand_in, unreadable
 from meddistill.files import printable
+from meddistill.weight_formats import snapshot_in
 
 _LOCAL: Final = "local-dir:"
 _HUB: Final = "hf-hub:"
@@ -78,20 +79,10 @@ def _local(path: Path, model: str) -> Source:
         msg = f"`model` must be an existing folder or a hub id; got {model!r}. {_FROM_THE_RECIPE}"
         raise MissingWeights(msg)
     folder = path.resolve()
-    snapshot = _snapshot_in(folder)
+    snapshot = snapshot_in(folder)
     if snapshot is not None:
         return Source(folder=snapshot, name=printable(folder.name), revision=snapshot.name)
     return Source(folder=folder, name=printable(folder.name))
-
-
-def _snapshot_in(folder: Path) -> Path | None:
-    """The files of a model's folder in the hub's cache: of `main`, or the only snapshot; None for others."""
-    snapshots = [each for each in (folder / "snapshots").glob("*") if each.is_dir()]
-    main = folder / "refs" / "main"
-    if main.is_file():
-        named = folder / "snapshots" / main.read_text().strip()
-        return named if named in snapshots else None
-    return snapshots[0] if len(snapshots) == 1 else None
 
 
 def _hub(identifier: str, revision: str | None, *, local_only: bool) -> Source:

@@ -1,14 +1,16 @@
 """A folder to start from, by what its files hold: which library's it is, and its tensors' names."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from safetensors import SafetensorError, safe_open
 
-from meddistill.errors import CheckpointError
+from meddistill.errors import CheckpointError, one_line
+from meddistill.weight_formats import NotWeightsError, pointers_in, shards_of, snapshot_in, weight_format
 
 OPEN_CLIP_CONFIG: Final = "open_clip_config.json"
 _CONFIG: Final = "config.json"
@@ -32,6 +34,7 @@ class ModelFolder:
         if not path.is_dir():
             msg = f"`{key}` must be a folder; got {path}. Relative paths start at the recipe's folder."
             raise CheckpointError(msg)
+        path = snapshot_in(path) or path
         open_clip, config = (_json(path / name, key) for name in (OPEN_CLIP_CONFIG, _CONFIG))
         return cls(path=path, key=key, open_clip=open_clip, config=config)
 
@@ -42,7 +45,7 @@ class ModelFolder:
 
     def weights(self, preferred: Sequence[str]) -> tuple[Path, ...]:
         """The safetensors of the model: the first of `preferred` that is there, the shards of an index, or
-        the only file. Links are not followed: in the hub's cache they have the names and their targets none.
+        the only file of them, whatever its name. Links stay links, as the names of the hub's cache are.
 
         Raises
         ------
@@ -50,45 +53,73 @@ class ModelFolder:
             If there are none, or it is unclear which are meant. Pickles are refused unread: unpickling runs
             code.
         """
-        for name in preferred:
-            if (self.path / name).is_file():
-                return (self.path / name,)
-        if (self.path / _INDEX).is_file():
-            listed: dict[str, str] = (_json(self.path / _INDEX, self.key) or {}).get("weight_map", {})
-            return tuple(self.path / Path(name).name for name in sorted(set(listed.values())))
-        found = sorted(self.path.glob("*.safetensors"))
-        if len(found) == 1:
-            return (found[0],)
-        pickles = [name for name in self.files if name.endswith(_PICKLES)]
-        if pickles and not found:
+        named = next((name for name in (*preferred, _INDEX) if (self.path / name).is_file()), None)
+        parts = self._parts(named) if named is not None else self._only()
+        if parts is not None:
+            return parts
+        pickles = [name for name in self.files if name == named or name.endswith(_PICKLES)]
+        if not pickles:
+            met = ", ".join(pointers_in(self.path))
+            got = f"{met}, which are pointers or empty," if met else "none"
             msg = (
-                f"`{self.key}` must hold safetensors; got {', '.join(pickles)} in {self.path}, which can run "
-                "code when read. Convert it where you trust it: safetensors.torch.save_file(torch.load(…, "
-                f'weights_only=True), "{preferred[0]}").'
+                f"`{self.key}` must be a folder with one safetensors file; got {got} in {self.path}. Fetch "
+                f"{preferred[0]} into it."
             )
-        else:
-            msg = (
-                f"`{self.key}` must be a folder with one safetensors file; got {len(found)} in {self.path}. "
-                f"Name a folder that holds {preferred[0]}."
-            )
+            raise CheckpointError(msg)
+        msg = (
+            f"`{self.key}` must hold safetensors; got {', '.join(pickles)} in {self.path}, which can run "
+            "code when read. Convert it where you trust it: safetensors.torch.save_file(torch.load(…, "
+            f'weights_only=True), "{preferred[0]}").'
+        )
         raise CheckpointError(msg)
+
+    def _parts(self, name: str) -> tuple[Path, ...] | None:
+        """The file of that name, or the shards that it lists; None where it is of another format."""
+        try:
+            parts = shards_of(self.path / name)
+            return parts if {weight_format(part) for part in parts} == {"safetensors"} else None
+        except NotWeightsError as error:
+            msg = f"`{self.key}`: `{self.path / name}` {error}"
+            raise CheckpointError(msg) from error
+
+    def _only(self) -> tuple[Path, ...] | None:
+        found = [self.path / name for name in self.files if _is_safetensors(self.path / name)]
+        if len(found) > 1:
+            msg = (
+                f"`{self.key}` must be a folder with one safetensors file; got "
+                f"{', '.join(path.name for path in found)} in {self.path}. Keep the one that is meant."
+            )
+            raise CheckpointError(msg)
+        return tuple(found) or None
+
+
+def _is_safetensors(path: Path) -> bool:
+    try:
+        return weight_format(path) == "safetensors"
+    except NotWeightsError:
+        return False
 
 
 def tensor_names(files: Sequence[Path]) -> frozenset[str]:
     """The names of the tensors in safetensors files, whose contents stay unread.
 
-    Raises CheckpointError for a file that is none.
+    Raises CheckpointError for a file that this version of safetensors cannot read.
     """
     names: set[str] = set()
     for path in files:
-        try:
-            with safe_open(path, framework="pt") as file:
-                names.update(file.keys())
-        except (SafetensorError, OSError) as error:
-            line = str(error).strip().splitlines()[0]
-            msg = f"`init` must hold safetensors that can be read; got {path}: {line}. Fetch them again."
-            raise CheckpointError(msg) from error
+        with reading(path), safe_open(path, framework="pt") as file:
+            names.update(file.keys())
     return frozenset(names)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what the library says of a file into CheckpointError."""
+    try:
+        yield
+    except (SafetensorError, OSError) as error:
+        msg = f"`init` must hold safetensors that can be read; got {path}: {one_line(error)}. Fetch it again."
+        raise CheckpointError(msg) from error
 
 
 def shown(names: Sequence[str]) -> str:
@@ -103,7 +134,7 @@ def _json(path: Path, key: str) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        msg = f"`{key}` must hold readable JSON; got {path}. {str(error).splitlines()[0]}"
+        msg = f"`{key}` must hold readable JSON; got {path}: {one_line(error)}. Fetch it again."
         raise CheckpointError(msg) from error
     if not isinstance(content, dict):
         msg = f"`{key}` must hold a JSON object in {path}; got a {type(content).__name__}. Copy it again."

@@ -51,8 +51,8 @@ def adopt_towers(named: ModelConfig, start: Start, *, towers: Towers) -> None:
         different += _differences(CLIPTextCfg, named["text_cfg"], start.text or {}, free=_FREE)
     if different:
         msg = (
-            f"`init` must hold weights of the student's architecture, {described(vision)}; "
-            f"got {described(own)} in {start.source}. They differ in {', '.join(different)}. Name no "
+            f"`init` must hold weights of the student's architecture, {described(vision)}; got "
+            f"{described(own)} in {start.source}. They differ in {', '.join(different)}. Name no "
             "architecture to take the folder's own, or name another folder."
         )
         raise CheckpointError(msg)

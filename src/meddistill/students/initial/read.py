@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from meddistill.errors import CheckpointError
+from meddistill.errors import CheckpointError, one_line
 from meddistill.students.initial.clip_folder import clip_start
 from meddistill.students.initial.folder import ModelFolder, shown
 from meddistill.students.initial.open_clip_folder import open_clip_start
@@ -61,7 +61,7 @@ def _transformers_start(folder: ModelFolder) -> Start | None:
     try:
         settings = AutoConfig.from_pretrained(folder.path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        msg = f"`init` must have a config.json that transformers reads; got {line} Update transformers."
+        line = one_line(error)
+        msg = f"`init` must have a config.json that transformers reads; got {line}. Update transformers."
         raise CheckpointError(msg) from error
     return _TRANSFORMERS[kind](folder, settings)

@@ -7,11 +7,11 @@ from typing import Any, Final, Literal
 
 import torch
 from open_clip.model import resize_pos_embed, resize_text_pos_embed
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from meddistill.errors import CheckpointError
+from meddistill.students.initial.folder import reading
 from meddistill.students.presets import ModelConfig
 
 State = dict[str, Tensor]
@@ -99,12 +99,8 @@ def take_weights(model: Any, start: Start, *, towers: Towers) -> Taken:
 def _read(files: Iterable[Path]) -> State:
     state: State = {}
     for path in files:
-        try:
+        with reading(path):
             state.update(load_file(path))
-        except SafetensorError as error:
-            line = str(error).strip().splitlines()[0]
-            msg = f"`init` must hold safetensors that can be read; got {path}: {line}. Fetch them again."
-            raise CheckpointError(msg) from error
     return state
 
 
