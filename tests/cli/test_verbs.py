@@ -285,26 +285,3 @@ def test_help_names_every_verb(say: Say) -> None:
 def test_every_verb_is_tested() -> None:
     text = "".join(path.read_text() for path in sorted(Path(__file__).parents[1].rglob("test_*.py")))
     assert [verb for verb in VERBS if f'"{verb}"' not in text] == []
-
-
-@pytest.mark.slow
-def test_demo(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = subprocess.run(
-        _module("demo", "--smoke", "--samples", 400, "--out", "demo"),
-        env=environment(),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "demo" / "report.html").is_file()
-    lines = done.stdout.splitlines()
-    classified = [line for line in lines if ".dcm: " in line]
-    assert len(classified) == 2
-    assert "Done in " in done.stdout
-    # What it proposes to try next can be given as it stands.
-    words = [line.split() for line in lines if line.startswith("  ")]
-    (proposed,) = [arguments for _, *arguments in words if arguments[:1] == ["check"]]
-    monkeypatch.chdir(tmp_path)
-    assert say(*proposed)[0] == 0

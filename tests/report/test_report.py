@@ -117,6 +117,8 @@ def test_headline_follows_the_interval(half: float, verdict: str, words: str) ->
     assert words in found.sentence
     assert "0.66 against 0.47" in found.sentence
     assert "86 times smaller" in found.sentence
+    (size,) = [tile for tile in found.tiles if tile.label == "parameters of the student"]
+    assert size.note == "25% of its smallest teacher, 1% of all 2"
 
 
 def test_a_bound_beside_zero_shows_its_side() -> None:

@@ -190,7 +190,7 @@ def _size_tiles(cards: Sequence[ModelCard], student: str, who: str) -> list[Tile
     if not mine:
         return []
     note = ""
-    if teachers:
-        share = mine / sum(teachers)
-        note = f"{share:.0%} of its {plural(len(teachers), 'teacher')} together" if len(teachers) > 1 else ""
+    if len(teachers) > 1:
+        note = f"{mine / min(teachers):.0%} of its smallest teacher, "
+        note += f"{mine / sum(teachers):.0%} of all {len(teachers)}"
     return [Tile(label=f"parameters of {who}", value=large(mine), note=note)]
