@@ -89,7 +89,7 @@ def _entered(name: str, change: Callable[[dict], object]) -> Callable[[Path], No
         ),
         (
             _entered("tokenizer.json", lambda content: content.pop("model")),
-            "tokenizer.json` must be a tokenizer",
+            "tokenizer.json` must be readable by this version of tokenizers",
         ),
     ],
 )

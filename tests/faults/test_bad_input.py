@@ -166,14 +166,15 @@ def test_tables_that_are_none(
         assert steps_done(world.out) == set()
 
 
-def test_cells_that_a_row_has_too_many_or_too_few_of(world: World, say: Say) -> None:
+def test_cells_that_a_row_has_too_many_of(world: World, say: Say) -> None:
+    """Those that it has too few of are blanks, as spreadsheets leave them."""
     recipe = world.write()
     lines = (world.folder / "pairs.csv").read_text().splitlines()
     lines[3] += ",more"
     lines[5] = lines[5].rpartition(",")[0]
     (world.folder / "pairs.csv").write_text("\n".join(lines))
-    rows = ("row 3 (line 4): the row must have 7 cells", "row 5 (line 6): the row must have 7 cells")
-    say("run", recipe, "--out", world.out).refused("got 8", "got 6", *rows)
+    said = say("run", recipe, "--out", world.out)
+    assert "row 5" not in said.refused("pairs.csv: 1 mistake", "row 3 (line 4): the row must have at most 7")
 
 
 # --- recipes and suites -----------------------------------------------------------------------------------

@@ -103,7 +103,7 @@ def _no_such_factory(folder: Path) -> dict[str, Any]:
 
 BROKEN: dict[str, tuple[Spoil, str]] = {
     "nan": (_nan, "image embeddings of teacher 'nan' must be finite"),
-    "truncated": (_truncated, "`open_clip_model.safetensors` must be a whole weight file"),
+    "truncated": (_truncated, "`open_clip_model.safetensors` must be a whole file of weights"),
     "other_shapes": (_other_shapes, "open_clip could not load or run it (RuntimeError: Error(s) in loading"),
     "weights_missing": (_weights_missing, "must hold its weights in one of"),
     "config_broken": (_config_broken, "open_clip_config.json"),

@@ -10,15 +10,17 @@ import pytest
 
 import recipe_data
 from meddistill.cli import main
+from meddistill.data.table import read_table
 from meddistill.errors import BundleError
 from meddistill.evaluation.results import MEAN_TASK, Results
 from meddistill.features.reader import FeatureStore
 from meddistill.recipes.capabilities import without_captions
 from meddistill.recipes.load import load_recipe
 from meddistill.recipes.schema import EmbeddingStage
+from meddistill.recipes.text_tower import text_is_trained
 from meddistill.runtime import Bundle
 from meddistill.runtime.embed import Embedder
-from meddistill.students.build import build_student
+from meddistill.students.build import build_student, start_student
 from meddistill.students.folder import load_student, read_metadata
 from recipe_data import do_run, write_yaml
 from tiny_teachers import save_timm
@@ -124,6 +126,24 @@ def test_check_says_what_has_no_caption(
     out = capsys.readouterr().out
     assert "82 of 82 rows have no caption" in out
     assert "text tower starts from no weights and no stage trains it" in out
+
+
+@pytest.mark.parametrize(
+    ("start", "trained"),
+    [({}, True), ({"init_towers": "image"}, False), (None, False)],
+    ids=["both towers", "the image tower", "no weights"],
+)
+def test_initial_weights_of_the_text_tower_count(
+    own_world: Path, start: dict[str, str] | None, trained: bool
+) -> None:
+    """A CLIP's folder brings them; nothing else does where no row has a caption."""
+    content = _recipe(own_world)
+    if start is not None:
+        content["student"] = {"init": "teachers/radiology", "init_licence": "MIT", **start}
+    loaded = load_recipe(write_yaml(own_world, content))
+    taken = start_student(loaded.recipe.student, base=loaded.base, seed=0).taken
+    samples = read_table(loaded.recipe.data.train, base=loaded.base)
+    assert text_is_trained(loaded.recipe, samples, cards={}, taken=taken) is trained
 
 
 @pytest.mark.parametrize("text", [None, "text"])

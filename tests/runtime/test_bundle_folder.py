@@ -1,6 +1,7 @@
 """Opening and verifying a bundle."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,36 @@ def test_missing_and_truncated_files(bundle_folder: Path) -> None:
     with pytest.raises(BundleError, match=r"tokenizer.json is missing") as caught:
         Bundle.open(bundle_folder)
     assert "onnx/text.onnx has" in str(caught.value)
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 605247071\n"
+
+
+def test_what_lies_in_place_of_a_file_is_named(bundle_folder: Path) -> None:
+    path = bundle_folder / "onnx" / "text.onnx"
+    path.write_bytes(POINTER)
+    with pytest.raises(BundleError, match=r"onnx/text\.onnx has .*Git LFS pointer.*`git lfs pull`"):
+        Bundle.open(bundle_folder)
+    path.unlink()
+    path.symlink_to("../../blobs/gone")
+    with pytest.raises(BundleError, match=r"text\.onnx is missing, a link to a file that is not there"):
+        Bundle.open(bundle_folder)
+    (bundle_folder / "manifest.json").write_bytes(POINTER)
+    with pytest.raises(BundleError, match=r"manifest\.json` must be readable JSON; got a Git LFS pointer"):
+        Bundle.open(bundle_folder)
+
+
+@pytest.mark.parametrize("name", ["blobs", "r\udcf8ntgen"])
+def test_a_bundle_of_links_works_in_a_folder_of_any_name(bundle_folder: Path, name: str) -> None:
+    """As the hub's cache keeps it: every file a link to a blob without a suffix."""
+    blobs = bundle_folder.parent / name
+    blobs.mkdir()
+    expected = class_vectors(Embedder(Bundle.open(bundle_folder)), ["blue", "green"])
+    for number, path in enumerate(path for path in sorted(bundle_folder.rglob("*")) if path.is_file()):
+        path.rename(blobs / f"{number:064d}")
+        path.symlink_to(os.path.relpath(blobs / f"{number:064d}", path.parent))
+    moved = bundle_folder.rename(bundle_folder.with_name(f"snapshot-{name}"))
+    assert np.array_equal(class_vectors(Embedder(Bundle.open(moved)), ["blue", "green"]), expected)
 
 
 def test_verify_names_what_changed(bundle_folder: Path) -> None:

@@ -106,7 +106,8 @@ def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResul
     )
     per_row = seconds_per_image_of_student(student) if student is not None else 0.0
     row_notes = session.row_notes + (session.suite_tables.row_notes if session.suite_tables else ())
-    row_notes += () if missing or text_is_trained(recipe, samples, cards) else (UNTRAINED,)
+    if not missing and not text_is_trained(recipe, samples, cards=cards, taken=session.built.taken):
+        row_notes += (UNTRAINED,)
     cost = Estimate(
         rows=len(samples),
         store_bytes=_store_bytes(session, teachers),

@@ -94,9 +94,9 @@ def _look_at_data(session: Session, until: Step) -> None:
     if mistakes := never_asked(session.recipe, session.samples):
         subject = "teachers"
         raise ConfigError(subject, mistakes)
-    if not session.text_is_trained:
-        session.progress.say(UNTRAINED)
     if STEPS.index(until) >= STEPS.index("train"):
+        if not session.text_is_trained:
+            session.progress.say(UNTRAINED)
         check_batches(session, {name: each.card for name, each in session.teachers.items()})
     if STEPS.index(until) >= STEPS.index("evaluate"):
         session.check_suite()

@@ -109,7 +109,7 @@ class Session:
     def text_is_trained(self) -> bool:
         """Whether the student's text tower means anything."""
         cards = {name: teacher.card for name, teacher in self.teachers.items()}
-        return text_is_trained(self.recipe, self.samples, cards)
+        return text_is_trained(self.recipe, self.samples, cards=cards, taken=self.built.taken)
 
     @property
     def row_notes(self) -> tuple[str, ...]:

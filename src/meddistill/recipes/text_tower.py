@@ -5,22 +5,25 @@ from typing import Final
 
 from meddistill.data.samples import Samples
 from meddistill.recipes.schema import EmbeddingStage, Recipe
-from meddistill.students.config import NO_WEIGHTS
+from meddistill.students.initial.start import Taken
 from meddistill.teachers.card import TeacherCard
 
+_TEXT: Final = "text."
 UNTRAINED: Final = (
     "the student's text tower starts from no weights and no stage trains it: tasks that need text are left "
     "out for the student, and its bundle embeds images alone"
 )
 
 
-def text_is_trained(recipe: Recipe, samples: Samples, cards: Mapping[str, TeacherCard]) -> bool:
+def text_is_trained(
+    recipe: Recipe, samples: Samples, *, cards: Mapping[str, TeacherCard], taken: Taken | None
+) -> bool:
     """Whether it starts from weights, or a stage has captions for it to learn from.
 
     A stage has where an objective compares captions, or where a teacher embeds texts; `cards` are those of
-    the recipe's teachers.
+    the recipe's teachers, `taken` what the student starts from.
     """
-    if recipe.student.init != NO_WEIGHTS and recipe.student.init_towers == "both":
+    if taken is not None and not any(name.startswith(_TEXT) for name in taken.fresh):
         return True
     reads = any(card.text_dim is not None for card in cards.values())
     return bool(samples.captioned.any()) and any(
