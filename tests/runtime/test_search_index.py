@@ -57,7 +57,7 @@ def test_damaged_index_and_index_of_another_model(
     whole = (folder / "vectors.npy").read_bytes()
     for damaged in (b"", whole[:-8], whole[:60]):
         (folder / "vectors.npy").write_bytes(damaged)
-        with pytest.raises(BundleError, match="must (be a readable array|hold one row a name)"):
+        with pytest.raises(BundleError, match=r"must (be a readable array|hold one row a name)"):
             Index.load(folder, bundle)
     manifest = json.loads((bundle_folder / "manifest.json").read_text())
     manifest["files"]["onnx/image.onnx"]["sha256"] = "0" * 64
@@ -69,5 +69,5 @@ def test_damaged_index_and_index_of_another_model(
 def test_pickles_are_not_loaded(bundle: Bundle, tmp_path: Path) -> None:
     Index.build(bundle, VECTORS[:1], ["a"]).save(tmp_path)
     np.save(tmp_path / "vectors.npy", np.array([{"code": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(BundleError, match="must (be a readable array|hold one row a name)"):
+    with pytest.raises(BundleError, match=r"must (be a readable array|hold one row a name)"):
         Index.load(tmp_path, bundle)
