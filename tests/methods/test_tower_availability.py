@@ -10,11 +10,12 @@ from meddistill.methods.build import build_method
 from meddistill.methods.config import EmbeddingConfig
 from meddistill.methods.mixing import mixed_rows
 from meddistill.methods.weighing import own_losses
+from meddistill.objectives.base import TowerStatistics
 from meddistill.objectives.registry import TEACHER_OBJECTIVES
 from meddistill.records import StudentOutputs, TeacherOutputs
 from toy_projections import toy_maps
 from toy_rows import available_where, embeddings, outputs, step, which_positives
-from toy_training import DEVICE, STUDENT_DIM, TEACHER_DIMS, toy_method
+from toy_training import DEVICE, STUDENT_DIM, TEACHER_DIMS, toy_method, toy_spaces
 
 FEATURES = {"feature_mse", "cosine_smooth_l1", "masked_feature_distillation"}
 GAPS = outputs(["alpha"], gaps=True)["alpha"]
@@ -164,3 +165,18 @@ def test_whole_teachers_keep_their_shares_where_objectives_count_other_rows(rule
     options = config("similarity_kl", "feature_mse", weighting={"kind": "torchjd", "method": rule})
     found = step(toy_method(options), embeddings(), outputs(gaps=True))
     torch.testing.assert_close((found.teacher_weights * found.teacher_losses).sum(), found.total.detach())
+
+
+def test_a_tower_of_which_the_data_has_no_row_needs_no_statistics() -> None:
+    space = toy_spaces(["alpha"])["alpha"]
+    ones = torch.ones(TEACHER_DIMS["alpha"], device=DEVICE)
+    space = replace(space, statistics={"image": TowerStatistics(mean=0 * ones, std=ones)})
+    options = EmbeddingConfig.model_validate(
+        {"method": "embedding", "objectives": {"cosine_smooth_l1": {"features": "standardised"}},
+         "projection": {"kind": "learned_head"}}
+    )  # fmt: skip
+    method = build_method(options, student_dim=STUDENT_DIM, teachers={"alpha": space}, seed=0)
+    uncaptioned = replace(GAPS, text_available=torch.zeros_like(GAPS.text_available))
+    found = step(method, embeddings(), {"alpha": uncaptioned})
+    expected = step(method, embeddings(), {"alpha": replace(GAPS, text=None)})
+    torch.testing.assert_close(found.total, expected.total)

@@ -99,7 +99,7 @@ class StoredTeachers:
         samples = batch.samples.cpu().numpy()
         views, texts = self._views(batch), self._rows.texts_of(samples)
         captioned = torch.from_numpy(np.zeros(len(batch), np.bool_) if texts is None else texts >= 0)
-        captioned = captioned.to(self._device, non_blocking=True)
+        captioned = to_device(captioned, self._device)
         found = {}
         for name, card in self.cards.items():
             available = self._available[name][samples]

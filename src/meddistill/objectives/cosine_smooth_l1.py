@@ -72,8 +72,12 @@ class CosineSmoothL1(Objective):
             self.register_buffer(f"{tower}_std", spread, persistent=False)
 
     def forward(self, student: StudentOutputs, teacher: TeacherOutputs, context: RowContext) -> RowLosses:
-        """Loss per row, from 0; count 1 for each row of the mask."""
-        return over_towers(tower_pairs(student, teacher, context.mask), self._distance)
+        """Loss per row, from 0; count 1 for each row with a tower."""
+        pairs = tower_pairs(student, teacher, context.mask)
+        if self.features == "standardised":
+            # A tower without statistics is one of which the teacher has no row of the data.
+            pairs = [pair for pair in pairs if hasattr(self, f"{pair.tower}_mean")]
+        return over_towers(pairs, self._distance)
 
     def _distance(self, pair: TowerPair) -> Float[Tensor, " batch"]:
         if self.features == "standardised":

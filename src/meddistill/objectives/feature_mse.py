@@ -34,7 +34,7 @@ class FeatureMSE(Objective):
         self.normalise_targets = normalise_targets
 
     def forward(self, student: StudentOutputs, teacher: TeacherOutputs, context: RowContext) -> RowLosses:
-        """Loss per row, in [0, 8/d] with normalised targets; count 1 for each row of the mask."""
+        """Loss per row, in [0, 8/d] with normalised targets; count 1 for each row with a tower."""
         pairs = tower_pairs(student, teacher, context.mask)
         return over_towers(pairs, partial(squared_error, normalise_targets=self.normalise_targets))
 

@@ -26,7 +26,7 @@ class MaskedFeatureDistillation(Objective):
     """
 
     def forward(self, student: StudentOutputs, teacher: TeacherOutputs, context: RowContext) -> RowLosses:
-        """Loss per row, in [0, 8/d]; count 1 for each row of the mask."""
+        """Loss per row, in [0, 8/d]; count 1 for each row with a tower."""
         if student.masked_image is None:
             msg = "`masked_image` must be there for masked_feature_distillation; got none."
             raise ValueError(msg)
