@@ -105,5 +105,5 @@ def test_bad_shards_are_told_with_all_other_mistakes(
     shard.write_bytes(shard.read_bytes()[:20_000])
     assert main(["check", str(write_yaml(own_world, content))]) == 2
     said = " ".join(capsys.readouterr().err.split())
-    assert "shard pairs-001.tar: the file must be a whole tar; got a damaged or truncated one" in said
+    assert "shard pairs-001.tar: the file must be a whole tar; got one that is cut or damaged" in said
     assert "test_resnett" in said
