@@ -104,7 +104,7 @@ def test_a_second_evaluation_embeds_nothing(
 
     def counting(name: str, call: Callable[..., object]) -> Callable[..., object]:
         def counted(model: object, inputs: Sequence[object], **more: object) -> object:
-            if len(inputs) > 1:  # loading tries every teacher on one grey image and one text
+            if len(inputs) > 2:  # loading tries every teacher on one grey image and two texts
                 asked.append(name)
             return call(model, inputs, **more)
 

@@ -112,7 +112,7 @@ def test_parts_that_are_not_what_they_should_be(
         if "image" in name
         else partial(embedder.embed_texts, ["red"])
     )
-    with pytest.raises(BundleError, match=f"{name}` must be .*Export the bundle again"):
+    with pytest.raises(BundleError, match=f"{name}` must be .*xport the bundle again"):
         call()
 
 

@@ -33,7 +33,7 @@ _TRIAL_TEXTS: Final = ("chest x-ray", "a chest x-ray without a sign of pneumonia
 
 
 def load_teacher(id: str, config: TeacherConfig, *, base: Path) -> FrozenTeacher:
-    """Load the teacher that a recipe calls `id`, and try it on one grey image and one text.
+    """Load the teacher that a recipe calls `id`, and try it on one grey image and two texts.
 
     Parameters
     ----------
