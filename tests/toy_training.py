@@ -125,12 +125,13 @@ class ToyTeachers:
         available = torch.tensor([name not in self.absent and row % (number + 2) != 1 for row in rows])
         there = torch.tensor([[row % (number + 4) != 2, row % (number + 3) != 2] for row in rows]).T
         with_image, with_text = available & (there | (not self.gaps))
-        with_text = with_text & batch.captioned.cpu()
+        captioned = batch.captioned
+        with_text = with_text.to(captioned.device, non_blocking=True) & captioned
         image = _features(TEACHER_DIMS[name], [50 * number + 3 * _image_of(row) for row in rows])
         text = _features(TEACHER_DIMS[name], [90 * number + 3 * _text_of(row) + 1 for row in rows])
         return TeacherOutputs(
             image=with_image[:, None] * image,
-            text=with_text[:, None] * text,
+            text=with_text[:, None] * text.to(captioned.device, non_blocking=True),
             image_available=with_image,
             text_available=with_text,
             logit_scale=20.0 + number,

@@ -21,7 +21,15 @@ from meddistill.training.loop import Stage, train_stage
 from meddistill.training.processes import Processes
 from toy_features import SMALL, toy_samples, toy_teacher
 from toy_projections import projected
-from toy_training import EVERY_OBJECTIVE, ToyData, ToyTeachers, toy_config, toy_method, toy_stage
+from toy_training import (
+    EVERY_OBJECTIVE,
+    ToyData,
+    ToyTeachers,
+    toy_config,
+    toy_method,
+    toy_stage,
+    toy_statistics,
+)
 from waits import DEVICE, CountedWaits, OnHost
 
 STEPS = 4
@@ -123,7 +131,11 @@ def test_a_real_student_of_stored_teachers_does_not_wait(tmp_path, monkeypatch) 
     teachers = {"clip": toy_teacher("clip", modalities=("xray", "ct")), "other": toy_teacher("other", seed=1)}
     store = extract(tmp_path / "store", samples, teachers, SMALL)
     student = build_student(StudentConfig(preset="tiny"), base=Path(), seed=0)
-    spaces = {name: TeacherSpace.of(teacher.card) for name, teacher in teachers.items()}
+    spaces = {
+        name: TeacherSpace.of(teacher.card, statistics=dict.fromkeys(("image", "text"), statistics))
+        for name, teacher in teachers.items()
+        for statistics in [toy_statistics(teacher.card.image_dim)]
+    }
     config = toy_config(**QUIET)
     method: Method = build_method(config, student_dim=student.embed_dim, teachers=spaces, seed=0)
     stage = Stage(
