@@ -5,6 +5,7 @@ from test_report import Page
 
 from meddistill.evaluation.results import MEAN_TASK, ModelFacts, Results
 from meddistill.evaluation.statistics.records import Comparison
+from meddistill.evaluation.statistics.stability import stability
 from meddistill.licences import resolve
 from meddistill.report.data import ModelCard
 from meddistill.report.headline import headline
@@ -114,3 +115,18 @@ def test_the_table_is_left_out_where_no_task_counts() -> None:
     kept = tuple(row for row in found.results if row.task != MEAN_TASK)
     bare = found.model_copy(update={"tasks": tasks, "results": kept})
     assert standing(bare, looks(bare)) is None
+
+
+def test_runs_of_several_seeds_are_compared_with_it() -> None:
+    """On the tasks that it can do; it has no mean over all of them."""
+    first = _with_frozen()
+    models = [
+        model.model_copy(update={"fingerprint": "another"}) if model.role == "student" else model
+        for model in first.models
+    ]
+    found = stability({"first": first, "second": first.model_copy(update={"models": tuple(models)})})
+    tasks = {row.task: row for row in found.spreads if row.model == "plain"}
+    assert tasks.keys() == {"findings"}
+    assert (tasks["findings"].mean, tasks["findings"].sd) == (0.9, 0.0)
+    (row,) = [row for row in found.beaten if (row.model, row.other) == ("student", "plain")]
+    assert (row.task, row.share) == ("findings", 0.0)
