@@ -84,3 +84,8 @@ def test_rows_follow_the_order_of_the_pattern(shards):
     base = shards[0].parent
     config = TableConfig(table="train-00{2..0}.tar", id="__key__")
     assert read_table(config, base=base).ids == ("0002", "0001", "0000")
+
+
+def test_a_tar_is_one_under_any_name(tmp_path):
+    shard = write_shards(tmp_path, shards=1)[0]
+    assert len(read(shard.rename(tmp_path / "9d75c1"), text="txt")) == 3

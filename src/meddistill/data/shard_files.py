@@ -12,6 +12,7 @@ from meddistill.errors import TableError
 _MOST_SHARDS = 1_000_000
 _MOST_SHOWN = 5
 _TAR = re.compile(r"\.(tar|tgz|tar\.\w+)$", re.IGNORECASE)
+_MARK = slice(257, 262)
 _OF_DATASETS = ("state.json", "dataset_dict.json")
 
 
@@ -29,11 +30,20 @@ def find_shards(table: Path, *, base: Path) -> tuple[Path, ...] | None:
     if path.is_dir():
         return None if any((path / name).is_file() for name in _OF_DATASETS) else _inside(path)
     if path.is_file():
-        return (path,) if _TAR.search(path.name) else None
+        return (path,) if _TAR.search(path.name) or _is_tar(path) else None
     pattern = str(table)
     if "{" not in pattern and not has_magic(pattern):
         return None
     return _expanded(pattern, base)
+
+
+def _is_tar(path: Path) -> bool:
+    """Whether a file of another name is a tar, by the mark in its first header; an unreadable one is not."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_MARK.stop)[_MARK] == b"ustar"
+    except OSError:
+        return False
 
 
 def _inside(folder: Path) -> tuple[Path, ...] | None:

@@ -12,7 +12,6 @@ from meddistill.data.samples import Samples
 from meddistill.errors import TeacherError
 from meddistill.imaging import Geometry
 from meddistill.teachers.frozen import FrozenTeacher
-from meddistill.teachers.protocols import PatchTokens
 
 _AT_ONCE: Final = 64
 
@@ -62,14 +61,14 @@ class TeacherTowers(TrainableTowers):
         """Patch tokens, or the embedding."""
         pixels = self._teacher.pixels(rasters).to(next(self.parameters()).device)
         model: Any = self.model
-        if isinstance(model, PatchTokens):
+        if "patch_tokens" in self._teacher.card.capabilities:
             return model.patch_tokens(pixels).tokens
         return model.embed_images(pixels).unsqueeze(1)
 
     def text_tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token states, or the embedding."""
         model: Any = self.model
-        if hasattr(model, "text_tokens"):
+        if "text_tokens" in self._teacher.card.capabilities:
             states = model.text_tokens(texts)
             return states.tokens, states.mask
         pooled = model.embed_texts(texts).unsqueeze(1)

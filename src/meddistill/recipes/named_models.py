@@ -105,7 +105,7 @@ def find_models(words: Sequence[str]) -> list[NamedModel]:
 
 def _models_of(word: str) -> list[NamedModel]:
     given, place = _split(word)
-    if Path(place).suffix in _YAML:
+    if Path(place).suffix in _YAML or Path(place).is_file():
         if given is not None:
             rule = f"`{word}` must have no name before it: a list of models has names of its own."
             raise ConfigError(_SUBJECT, [rule])

@@ -29,8 +29,6 @@ _WEIGHTS: Final = (
     "pytorch_model.bin",
     "pytorch_model-*-of-*.bin",
 )
-_DUAL: Final = frozenset({"clip", "siglip", "vision-text-dual-encoder"})
-_SAM: Final = frozenset({"sam", "sam_vision_model"})
 _TOKENIZER_FILES: Final = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json")
 _UNBOUNDED: Final = 1_000_000
 
@@ -231,14 +229,17 @@ def adapt(config: TransformersTeacher, *, base: Path) -> Adapted:
 
 
 def _build(config: TransformersTeacher, source: Source, *, kind: str) -> _Built:
-    _check_options(config, kind=kind)
     model = _load(source.folder, pooling=config.pooling)
-    if kind in _SAM:
+    dual = all(hasattr(model, f"get_{tower}_features") for tower in ("image", "text"))
+    segments = not dual and hasattr(model, "vision_encoder")  # SAM and its kin
+    _check_options(config, kind=kind, dual=dual, own_pooling=dual or segments)
+    if segments:
         return _Built(model=SamEncoder(model.vision_encoder))
-    if kind in _DUAL:
+    if dual:
         if config.tower == "image":
             return _Built(model=DualImages(model))
-        words = _words(config, source.folder, model.config, pad_always=kind == "siglip")
+        # Those of the sigmoid loss, which has a bias, were trained on padding without a mask.
+        words = _words(config, source.folder, model.config, pad_always=hasattr(model, "logit_bias"))
         if config.tower == "text":
             return _Built(model=DualTexts(model, words), words=words, sees_images=False)
         return _Built(model=Dual(model, words), words=words, scores=model)
@@ -249,11 +250,11 @@ def _build(config: TransformersTeacher, source: Source, *, kind: str) -> _Built:
     return _Built(model=encoder, words=words, sees_images=False)
 
 
-def _check_options(config: TransformersTeacher, *, kind: str) -> None:
-    if config.tower is not None and kind not in _DUAL:
+def _check_options(config: TransformersTeacher, *, kind: str, dual: bool, own_pooling: bool) -> None:
+    if config.tower is not None and not dual:
         msg = f"`tower` must be left out for a model with one tower ({kind}); got {config.tower!r}."
         raise TeacherError(msg)
-    if config.pooling is not None and kind in _DUAL | _SAM:
+    if config.pooling is not None and own_pooling:
         msg = f"`pooling` must be left out for {kind}, which has its own; got {config.pooling!r}."
         raise TeacherError(msg)
 

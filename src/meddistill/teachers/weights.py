@@ -37,8 +37,9 @@ def weight_files(folder: Path, *, preferred: Sequence[str]) -> tuple[Path, ...]:
     """
     found = next((files for pattern in preferred if (files := sorted(folder.glob(pattern)))), None)
     if found is None:
-        indices = sorted(folder.glob("*.index.json"))
-        found = indices or sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
+        files = sorted(path for path in folder.iterdir() if path.is_symlink() or path.is_file())
+        found = sorted(folder.glob("*.index.json")) or [path for path in files if path.suffix in _SUFFIXES]
+        found = found or [path for path in files if _holds_weights(path)]
         if len(found) != 1:
             names = ", ".join(path.name for path in found) or "none"
             msg = (
@@ -47,6 +48,14 @@ def weight_files(folder: Path, *, preferred: Sequence[str]) -> tuple[Path, ...]:
             )
             raise TeacherError(msg)
     return tuple(part for path in found for part in checked_weights(path))
+
+
+def _holds_weights(path: Path) -> bool:
+    """Whether a file holds weights though its name does not say so."""
+    try:
+        return weight_format(path) != "pickle"
+    except NotWeightsError:
+        return False
 
 
 def checked_weights(path: Path) -> tuple[Path, ...]:

@@ -108,7 +108,7 @@ def read_rows(path: Path) -> list[Row]:
     tabs = path.suffix.lower() in {".tsv", ".txt"}
     # Tab-separated files of clinical data quote nothing; a lone quotation mark would swallow the rest.
     try:
-        found = records_of(text, signs="\t" if tabs else ",", quoted=not tabs)
+        found = records_of(text, signs="\t" if tabs else ",;", quoted=not tabs)
     except MalformedError as error:
         rule = f"the table must be well-formed; the record that begins on line {error.line} is not ({error})."
         raise TableError(str(path), [f"{rule} Quote cells as a spreadsheet program does."]) from None
