@@ -147,7 +147,7 @@ def test_a_missing_image_is_refused_or_counted(tmp_path: Path) -> None:
     ("content", "said"),
     [
         ("{}", "must hold a list of records"),
-        ("[", "must be JSON; got JSONDecodeError"),
+        ("[", "must be JSON; got text that is no JSON"),
         ("[]", "must have rows; got none"),
         (json.dumps([{"image_name": "a.jpg"}]), r"`question` must be there in every row; rows 1 lack it"),
     ],
