@@ -112,7 +112,7 @@ def test_a_folder_that_cannot_hold_the_index_is_refused(tmp_path):
         read_all(tmp_path)
     assert caught.value.mistakes[0] == (
         "shard train-000.tar: the file must have an `index` in a folder that can be written; "
-        "got FileExistsError. Choose another folder, or leave `index` out."
+        "got File exists. Choose another folder, or leave `index` out."
     )
 
 
