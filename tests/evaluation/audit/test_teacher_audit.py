@@ -256,7 +256,7 @@ def test_equal_calls_give_equal_files_and_damage_is_told(four: dict[str, Planted
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert Audit.load(tmp_path / "a") == audit_store(store)
     paths[0].write_text(json.dumps({"version": 1}))
-    with pytest.raises(UserError, match="Audit again"):
+    with pytest.raises(UserError, match="Make it again"):
         Audit.load(tmp_path / "a")
 
 
