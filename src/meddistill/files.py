@@ -1,14 +1,17 @@
 """Files that are whole or absent, contents that tell when they were damaged, refusals to write in words."""
 
+import atexit
 import errno
 import hashlib
 import json
 import os
 import re
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -86,6 +89,26 @@ def _refusal_in(error: BaseException) -> OSError | None:
 def printable(text: str) -> str:
     """A name with escapes for bytes that are no UTF-8, which Python holds as lone surrogates (PEP 383)."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+@cache
+def utf8_alias(path: Path) -> Path:
+    """The path itself, or a link to it under a name in UTF-8, for libraries that take no other names.
+
+    The link is gone when the process ends.
+    """
+    if printable(str(path)) == str(path):
+        return path
+    link = _aliases() / hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    link.symlink_to(path.absolute())
+    return link
+
+
+@cache
+def _aliases() -> Path:
+    folder = tempfile.mkdtemp(prefix="meddistill-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def part_of(path: Path) -> Path:

@@ -195,3 +195,14 @@ def test_taking_rows_keeps_columns_together(tmp_path, rows):
     assert taken.rows == (4, 2)
     assert taken.table_hash not in {samples.table_hash, samples.take([1, 3]).table_hash}
     assert samples.take(range(4)) is samples
+
+
+def test_an_image_may_have_a_name_that_is_no_utf8(tmp_path, rows):
+    """Names of old archives are bytes: the table has those of the disk, other cells must be UTF-8."""
+    (tmp_path / rows[0]["file"]).rename(tmp_path / "images/th\udcf8rax.png")
+    rows[0]["file"] = "images/th\udcf8rax.png"
+    samples = read(write_csv(tmp_path / "t.csv", rows), **ROLES)
+    assert samples.refs[0].path.name == "th\udcf8rax.png"
+    rows[1]["report"] = "l\udce9sion"
+    with pytest.raises(TableError, match=r"row 2 .*`report` must be UTF-8; got byte 0xE9"):
+        read(write_csv(tmp_path / "t.csv", rows), **ROLES)

@@ -170,8 +170,18 @@ def test_manifests_are_restored_from_one_another(whole: Path, store: Path, damag
 def test_what_cannot_be_repaired_is_told(store: Path) -> None:
     flip(store / "teachers" / "a" / "manifest.json", 100)
     flip(store / "teachers" / "a" / "manifest.copy.json", 100)
-    with pytest.raises(StoreError, match="both are damaged or missing"):
+    with pytest.raises(StoreError, match=r"both are damaged.*delete the folder, and repair and extract again"):
         repair(store)
+
+
+def test_deleting_a_teachers_folder_repairing_and_extracting_again_helps(whole: Path, store: Path) -> None:
+    for name in ("manifest.json", "manifest.copy.json"):
+        flip(store / "teachers" / "a" / name, 100)
+    shutil.rmtree(store / "teachers" / "a")
+    assert len(repair(store).damages) == 2
+    make(whole, store)
+    assert verify(store).damages == ()
+    assert FeatureStore.open(store).missing("a") == FeatureStore.open(whole / "store").missing("a")
 
 
 def test_tables_are_restored_from_their_copies(whole: Path, store: Path) -> None:

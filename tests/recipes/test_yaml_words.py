@@ -96,3 +96,13 @@ def test_options_of_a_factory_are_not_guessed(tmp_path: Path) -> None:
         assert teacher.options == {"width": 10, "flag": value}
         assert type(teacher.options["width"]) is int
         assert teacher.modalities == ("1", "ct")
+
+
+def test_a_value_that_is_no_yaml_is_not_called_a_wrong_place() -> None:
+    for wrong, words in (
+        ("a=[1", "value of `a` must be YAML.*Quote it"),
+        ("a.b.c=1", "`a.b.c` must name a place"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            apply_overrides({"a": 1}, [wrong])
+    assert apply_overrides({}, ["a='[1'"]) == {"a": "[1"}

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from dicom_files import dataset, write
+from meddistill.cli import main
 from meddistill.cli.bundles import split_labels
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 220, 30), "blue": (30, 30, 220)}
@@ -22,6 +23,35 @@ Say = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def images(paint: Callable[..., Path]) -> list[str]:
     return [str(paint(name, colour)) for name, colour in COLOURS.items()]
+
+
+@pytest.mark.parametrize("more", [["--format", "table"], ["--format", "json"], ["--format", "csv"]])
+def test_names_that_are_no_utf8_are_printed(
+    monkeypatch: pytest.MonkeyPatch, bundle_folder: Path, images: list[str], more: list[str]
+) -> None:
+    """On a terminal in UTF-8, which is strict; JSON gives the very name back."""
+    odd = Path(images[0]).rename(Path(images[0]).with_name("th\udcf8rax.png"))
+    command = [str(bundle_folder), str(odd)]
+    for arguments in (["classify", *command, "--labels", "red, green", *more], ["embed", *command]):
+        written = io.BytesIO()
+        stream = io.TextIOWrapper(written, encoding="utf-8", errors="strict")
+        monkeypatch.setattr("sys.stdout", stream)
+        assert main(arguments) == 0
+        monkeypatch.undo()
+        out = written.getvalue().decode("utf-8")
+        assert "th\\udcf8rax.png" in out
+        if "embed" in arguments or "json" in more:
+            (first,) = [json.loads(out)] if "embed" in arguments else json.loads(out)
+            assert Path(first["image"]).samefile(odd)
+
+
+def test_a_list_of_names_that_are_no_utf8_is_json(
+    tmp_path: Path, bundle_folder: Path, images: list[str]
+) -> None:
+    odd = Path(images[0]).rename(Path(images[0]).with_name("th\udcf8rax.png"))
+    assert main(["embed", str(bundle_folder), str(odd), "--output", str(tmp_path / "v.npy")]) == 0
+    (named,) = json.loads((tmp_path / "v.json").read_text(encoding="utf-8"))
+    assert Path(named["image"]).samefile(odd)
 
 
 def test_classify_as_lines(say: Say, bundle_folder: Path, images: list[str]) -> None:

@@ -308,3 +308,27 @@ def test_choice_of_files(tmp_path: Path) -> None:
         weight_files(only, preferred=["weights.safetensors"])
     shutil.copy(tmp_path / "other.safetensors", only / "renamed.safetensors")
     assert [path.name for path in weight_files(only, preferred=[])] == ["renamed.safetensors"]
+
+
+@pytest.mark.parametrize("save", [tiny.save_open_clip_with_bert, tiny.save_clip, tiny.save_onnx])
+def test_a_folder_whose_name_is_no_utf8(save: Any, tmp_path: Path) -> None:
+    """Tokenizers, safetensors and onnxruntime take names in UTF-8 only."""
+    config = save(tmp_path / "plain")
+    expected = load_teacher("x", config, base=tmp_path / "plain").card
+    odd = (tmp_path / "plain").rename(tmp_path / "r\udcf8ntgen")
+    card = load_teacher("x", config, base=odd).card
+    assert card.fingerprint == expected.fingerprint
+    json.loads(card.model_dump_json())
+
+
+def test_a_text_model_without_its_tokenizer_is_not_sent_to_its_image_tower(tmp_path: Path) -> None:
+    for save, helps in ((tiny.save_bert, False), (tiny.save_clip, True)):
+        folder = tmp_path / save.__name__
+        config = save(folder)
+        for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json"):
+            (folder / name).unlink(missing_ok=True)
+        with pytest.raises(TeacherError, match="must hold its tokenizer") as caught:
+            load_teacher("x", config, base=folder)
+        assert ("tower: image" in str(caught.value)) == helps
+        if helps:
+            load_teacher("x", config.model_copy(update={"tower": "image"}), base=folder)

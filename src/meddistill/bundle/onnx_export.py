@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from meddistill.bundle.manifest import IMAGE_MODEL, TEXT_MODEL
-from meddistill.errors import BundleError
+from meddistill.errors import BundleError, one_line
 from meddistill.students.dual_encoder import DualEncoder
 
 OPSET: Final = 18
@@ -102,11 +102,14 @@ def _export(
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
-        msg = f"The {path.stem} tower must be one that torch can export; {_first_line(error)} Choose another."
+        msg = f"The {path.stem} tower must be one that torch can export; {one_line(error)} Choose another."
         raise BundleError(msg) from error
     model: onnx.ModelProto = program.model_proto
     if model.ByteSize() > _MAX_BYTES:
-        msg = f"The {path.stem} tower must fit into one ONNX file of 2 GiB; got {model.ByteSize():,} bytes."
+        msg = (
+            f"The {path.stem} tower must fit into one ONNX file of 2 GiB; got {model.ByteSize():,} bytes. "
+            "Leave `onnx` out: `bundle: {formats: [open_clip]}`."
+        )
         raise BundleError(msg)
     _name_batch_axis(model)
     _strip(model)
@@ -150,7 +153,3 @@ def _quiet() -> Iterator[None]:
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

@@ -71,7 +71,7 @@ def _hugging_face(tokeniser: HuggingFaceTokeniser) -> Tokenizer:
     if fast is None:
         msg = (
             f"`text.hf` must have a fast tokenizer to be bundled; got {type(source).__name__}. "
-            "Convert it to a tokenizer.json with transformers first."
+            "Choose a text tower whose folder has a tokenizer.json."
         )
         raise BundleError(msg)
     tokenizer = Tokenizer.from_str(fast.to_str())

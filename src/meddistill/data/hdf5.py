@@ -59,7 +59,7 @@ def hdf5_array(file: Any, name: str) -> Any:
         raise Hdf5RefusedError(rule, _contents(error)) from error
     if link is None:
         held = ", ".join(sorted(file)[:8]) or "nothing"
-        met_names = Met(f"a file that holds {held}", "Is it another program's?")
+        met_names = Met(f"a file that holds {held}", "Compare it with the files of the others.")
         raise Hdf5RefusedError(rule, met_names)
     if not isinstance(found, h5py.Dataset) or found.external or found.is_virtual:
         elsewhere = Met("a group, a link or numbers of another file", "Store the numbers in the file itself.")
@@ -90,7 +90,7 @@ def _why(path: Path, error: Exception) -> Met:
     if "already open for" in said:
         return Met(
             "a file that is in use by a process that writes it, or that one left open when it ended",
-            "Wait until it is written; where nothing writes it, clear the mark with `h5clear -s`.",
+            "Wait until it is written; where nothing writes it, make it anew: it was never closed.",
         )
     if "signature not found" in said:
         return met(path)
@@ -104,4 +104,4 @@ def _contents(error: Exception) -> Met:
     said = one_line(error)
     if any(sign in said for sign in _CORRUPT):
         return Met(f"damaged contents ({said})", _AGAIN)
-    return Met(f"what HDF5 cannot read ({said})", "Look at it with `h5ls`, or update h5py.")
+    return Met(f"what HDF5 cannot read ({said})", "Update h5py, or write it anew.")

@@ -5,6 +5,7 @@ whose data begin and end on pages can stand side by side in memory, and then one
 """
 
 import ctypes
+import errno
 import mmap
 import os
 import weakref
@@ -122,13 +123,18 @@ class _Region:
         self.bytes.flags.writeable = False
 
 
+_FEWER = (
+    "A process may hold vm.max_map_count maps, one a shard: raise it, or extract with more `features: "
+    "{shard_rows}`."
+)
+
+
 def _map(address: int | None, size: int, allowed: int, *, kind: int, file: int = -1, offset: int = 0) -> int:
     found = _LIBC.mmap(address, size, allowed, kind, file, offset)
     if found == _FAILED:
-        msg = (
-            f"the system must map the shards of the store; it did not: {os.strerror(ctypes.get_errno())}. A "
-            "process may hold vm.max_map_count of them, one a shard: raise it, or extract with larger shards."
-        )
+        number = ctypes.get_errno()
+        do = _FEWER if number == errno.ENOMEM else "Mend that, or copy the store to a disk of this machine."
+        msg = f"the system must map the shards of the store; it did not: {os.strerror(number)}. {do}"
         raise StoreError(msg)
     return int(found)
 

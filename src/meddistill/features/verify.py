@@ -81,7 +81,8 @@ def repair(path: Path, *, progress: Progress | None = None) -> Verification:
     """Verify, then make the store one that `extract` can complete; return what was found damaged.
 
     Damaged tables and manifests are restored from their copies. Damaged shards and statistics are dropped
-    from their manifests, so that the next extraction makes them again, and only them.
+    from their manifests, so that the next extraction makes them again, and only them; so are teachers whose
+    folders were deleted.
 
     Raises
     ------
@@ -96,6 +97,7 @@ def repair(path: Path, *, progress: Progress | None = None) -> Verification:
             raise StoreError(msg)
         manifests = [damage for folder in _folders(path) for damage in _manifest_damage(path, folder)]
         _restore(path, StoreManifest)
+        _forget_deleted(path)
         for folder in _teachers(path):
             _restore(folder, TeacherManifest)
         found = verify(path, progress=progress)
@@ -166,14 +168,23 @@ def _problem(path: Path, file: FileEntry, advance: Advance) -> str | None:
     return None if digest == file.sha256 else "has another hash than when it was written"
 
 
+def _forget_deleted(path: Path) -> None:
+    """Take teachers whose folders were deleted out of the store's manifest, so that they are made again."""
+    manifest = load_manifest(path, StoreManifest)
+    kept = tuple(name for name in manifest.teachers if (path / TEACHERS / name).exists())
+    if kept != manifest.teachers:
+        write_manifest(path, manifest.model_copy(update={"teachers": kept}).model_dump_json(indent=1))
+
+
 def _restore(folder: Path, model: type[AnyManifest]) -> None:
     best = _best(folder, model)
     if best is None:
         for content in filter(None, (read_manifest(folder / name) for name in (MANIFEST, MANIFEST_COPY))):
             parse_manifest(folder, content, model)  # whole, but of another version: says so
+        again = "extract again" if model is StoreManifest else "repair and extract again"
         msg = (
             f"`{folder}` must have a whole {MANIFEST} or {MANIFEST_COPY}; both are damaged or missing. "
-            "Delete the folder and extract again."
+            f"Restore one of them from a backup, or delete the folder, and {again}."
         )
         raise StoreError(msg)
     if any(read_manifest(folder / name) is None for name in (MANIFEST, MANIFEST_COPY)):

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, get_args
 
-from meddistill.errors import MOST_LINES, ConfigError
-from meddistill.files import write_changed
+from meddistill.errors import MOST_LINES, ConfigError, UserError
+from meddistill.files import printable, write_changed
 from meddistill.licences import enforce
 from meddistill.progress import Progress
 from meddistill.recipes.capabilities import lacking, never_asked
@@ -46,6 +46,10 @@ def run_recipe(
     UserError
         Of any kind: for data, teachers, licences or files that do not allow the step.
     """
+    shown = printable(str(out.absolute()))
+    if shown != str(out.absolute()):
+        msg = f"`--out` must be a path in UTF-8, for libraries write there; got {shown}. Choose another."
+        raise UserError(msg)
     session = Session(loaded, RunFolder(out), progress=progress)
     enforce(loaded.recipe.licence_policy, session.licence_components, gate="extract")
     with session.processes_folder(together=until == "features"):

@@ -29,7 +29,7 @@ def read_yaml(path: Path) -> Plain:
     try:
         content = load_yaml(text)
     except yaml.YAMLError as error:
-        raise ConfigError(str(path), [f"the file must be YAML; {_where(error)}"]) from None
+        raise ConfigError(str(path), [f"the file must be YAML; {_where(error)}. Mend that place."]) from None
     if not isinstance(content, dict):
         mistake = f"the file must hold a mapping of keys; got {type(content).__name__}."
         raise ConfigError(str(path), [mistake])
@@ -62,7 +62,9 @@ def apply_overrides(content: Mapping[str, Any], assignments: Sequence[str]) -> P
             continue
         try:
             _assign(result, key.split("."), load_yaml(value))
-        except (KeyError, IndexError, ValueError, TypeError, yaml.YAMLError):
+        except yaml.YAMLError as error:
+            mistakes.append(f"the value of `{key}` must be YAML; {_where(error)}. Quote it.")
+        except (KeyError, IndexError, ValueError, TypeError, AttributeError):
             mistakes.append(f"`{key}` must name a place in the recipe; got {assignment!r}.")
     if mistakes:
         subject = "overrides"

@@ -147,12 +147,17 @@ class Embedder:
             vectors = np.asarray(session.run(None, {session.get_inputs()[0].name: batch})[0])
         except Exception as error:  # as above
             rule = f"must take {batch.shape}; got {one_line(error)}"
-            raise self._refusal(name, rule, "Lower `batch_size`, or run on the CPU.") from error
+            raise self._refusal(name, rule, self._elsewhere("Lower `batch_size`.")) from error
         if vectors.shape != (len(batch), self.dim):
             raise self._refusal(name, f"must give vectors of {self.dim}; got shape {vectors.shape}", _EXPORT)
         if not np.isfinite(vectors).all():
-            raise self._refusal(name, "must give finite numbers; got NaN or infinity", "Run on the CPU.")
+            rule = "must give finite numbers; got NaN or infinity"
+            raise self._refusal(name, rule, self._elsewhere(_EXPORT))
         return vectors.astype(np.float32, copy=False)
+
+    def _elsewhere(self, otherwise: str) -> str:
+        on_cpu = self._providers == ("CPUExecutionProvider",)
+        return otherwise if on_cpu else 'Run it with `providers=["CPUExecutionProvider"]`.'
 
     def _refusal(self, name: str, rule: str, do: str) -> BundleError:
         # The file's hash was checked before: what is wrong with it now was so when it was exported.

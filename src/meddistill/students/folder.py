@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 
 import meddistill
 from meddistill.errors import CheckpointError
+from meddistill.file_kinds import stand_in
 from meddistill.files import follow_umask, sha256_of, unwrapped, writing
 from meddistill.students.architecture import TEXT_FOLDER, Architecture, preprocessing_of
 from meddistill.students.build import assemble, construct
@@ -211,8 +212,9 @@ def _verify(folder: Path, metadata: StudentMetadata) -> None:
             msg = f"A student folder must hold {name}; got {folder} without it. Write the student again."
             raise CheckpointError(msg)
         if metadata.files.get(name) != file_record(path):
-            msg = (
-                f"`{path}` must be the file that was written; got another sha256 or size than "
-                f"{METADATA_FILE} records. Write the student again, or restore the folder."
-            )
+            with path.open("rb") as file:
+                instead = stand_in(file.read(1024), size=path.stat().st_size)
+            got = instead.what if instead else f"another sha256 or size than {METADATA_FILE} records"
+            do = instead.remedy if instead else "Write the student again, or restore the folder."
+            msg = f"`{path}` must be the file that was written; got {got}. {do}"
             raise CheckpointError(msg)

@@ -29,6 +29,7 @@ _ADAPTERS: Final[Mapping[str, str]] = MappingProxyType(
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _COMPARE: Final = "Compare its files with the model's page, and `kind` with the library that saved it."
 _REMEDY: Final[Mapping[str, str]] = MappingProxyType({"python": "Mend the factory or its `options`."})
+_RENAME: Final = "Rename its files: the library takes names in UTF-8 only."
 _TRIAL_TEXTS: Final = ("chest x-ray", "a chest x-ray without a sign of pneumonia")
 
 
@@ -64,9 +65,10 @@ def load_teacher(id: str, config: TeacherConfig, *, base: Path) -> FrozenTeacher
     except MissingExtra:
         raise
     except Exception as error:  # at the border of other libraries, each with its own exceptions
+        do = _RENAME if isinstance(error, UnicodeEncodeError) else _REMEDY.get(config.kind, _COMPARE)
         msg = (
             f"teacher {id!r}: {config.kind} could not load or run it ({type(error).__name__}: "
-            f"{one_line(error)}). {_pointers(config, base) or _REMEDY.get(config.kind, _COMPARE)}"
+            f"{one_line(error)}). {_pointers(config, base) or do}"
         )
         raise TeacherError(msg) from error
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from meddistill.errors import MissingWeights, TeacherError
 from meddistill.file_kinds import Met, absent, stand_in, unreadable
-from meddistill.files import printable
+from meddistill.files import printable, utf8_alias
 from meddistill.weight_formats import snapshot_in
 
 _LOCAL: Final = "local-dir:"
@@ -71,7 +71,7 @@ def find_file(name: str, *, base: Path, what: str) -> Path:
     if instead is not None:
         msg = f"`{what}` must be the file itself; got {instead.what} ({name!r}). {instead.remedy}"
         raise TeacherError(msg)
-    return path
+    return utf8_alias(path.parent) / path.name
 
 
 def _local(path: Path, model: str) -> Source:
@@ -81,8 +81,8 @@ def _local(path: Path, model: str) -> Source:
     folder = path.resolve()
     snapshot = snapshot_in(folder)
     if snapshot is not None:
-        return Source(folder=snapshot, name=printable(folder.name), revision=snapshot.name)
-    return Source(folder=folder, name=printable(folder.name))
+        return Source(folder=utf8_alias(snapshot), name=printable(folder.name), revision=snapshot.name)
+    return Source(folder=utf8_alias(folder), name=printable(folder.name))
 
 
 def _hub(identifier: str, revision: str | None, *, local_only: bool) -> Source:

@@ -48,7 +48,7 @@ def load_stored(name: str, config: StoredTeacher, *, base: Path) -> FrozenTeache
     except (OSError, ValueError, KeyError, TypeError, ValidationError):
         msg = (
             f"`store` must be a feature store that holds a teacher {name!r}; got `{config.store}`, which "
-            "does not. See what it holds with `meddistill features stats`."
+            f"does not. See what it holds with `meddistill features stats {config.store}`."
         )
         raise TeacherError(msg) from None
     stated = {"licence": config.terms, "modalities": config.modalities}

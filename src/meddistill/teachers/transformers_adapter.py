@@ -30,6 +30,7 @@ _WEIGHTS: Final = (
     "pytorch_model-*-of-*.bin",
 )
 _TOKENIZER_FILES: Final = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json")
+_IMAGES_ONLY: Final = ", or set `tower: image`."
 _UNBOUNDED: Final = 1_000_000
 
 
@@ -239,7 +240,9 @@ def _build(config: TransformersTeacher, source: Source, *, kind: str) -> _Built:
         if config.tower == "image":
             return _Built(model=DualImages(model))
         # Those of the sigmoid loss, which has a bias, were trained on padding without a mask.
-        words = _words(config, source.folder, model.config, pad_always=hasattr(model, "logit_bias"))
+        words = _words(
+            config, source.folder, model.config, pad_always=hasattr(model, "logit_bias"), or_else=_IMAGES_ONLY
+        )
         if config.tower == "text":
             return _Built(model=DualTexts(model, words), words=words, sees_images=False)
         return _Built(model=Dual(model, words), words=words, scores=model)
@@ -286,11 +289,13 @@ def _preprocessing(config: TransformersTeacher, folder: Path) -> Preprocessing:
     return Preprocessing(spec=config.input) if config.input else read_processor(folder)
 
 
-def _words(config: TransformersTeacher, folder: Path, settings: Any, *, pad_always: bool) -> Words:
+def _words(
+    config: TransformersTeacher, folder: Path, settings: Any, *, pad_always: bool, or_else: str = "."
+) -> Words:
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         msg = (
             f"`{folder.name}` must hold its tokenizer ({', '.join(_TOKENIZER_FILES)}); it does not. Copy the "
-            "whole folder, or set `tower: image`."
+            f"whole folder{or_else}"
         )
         raise TeacherError(msg)
     length = config.context_length or _context_length(folder, getattr(settings, "text_config", settings))

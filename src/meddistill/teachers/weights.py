@@ -42,9 +42,10 @@ def weight_files(folder: Path, *, preferred: Sequence[str]) -> tuple[Path, ...]:
         found = found or [path for path in files if _holds_weights(path)]
         if len(found) != 1:
             names = ", ".join(path.name for path in found) or "none"
+            do = "Rename the right file to the first of these." if found else "Copy the whole folder."
             msg = (
                 f"`{folder.name}` must hold its weights in one of {', '.join(preferred)}, or in a single "
-                f"weight file; got {names}. Rename the right file."
+                f"weight file; got {names}. {do}"
             )
             raise TeacherError(msg)
     return tuple(part for path in found for part in checked_weights(path))

@@ -157,3 +157,13 @@ def test_a_full_disk_is_told_and_work_goes_on_later(
     assert _cut(slides, tmp_path / "out").said == ["done already: 1 of 4 slides"]
     _cut(slides, tmp_path / "fresh")
     assert _content(tmp_path / "out") == _content(tmp_path / "fresh")
+
+
+def test_a_slide_whose_name_is_no_utf8_has_tiles_in_a_table_that_is(
+    slides: list[Path], tmp_path: Path
+) -> None:
+    odd = slides[1].rename(tmp_path / "r\udcf8ntgen.tif")
+    _cut([odd], tmp_path / "out")
+    lines = (tmp_path / "out" / TABLE).read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 3
+    assert (tmp_path / "out" / lines[1].split(",")[0]).is_file()

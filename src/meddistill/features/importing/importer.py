@@ -38,7 +38,7 @@ from meddistill.progress import Progress, SilentProgress
 from meddistill.teachers.card import TeacherCard
 
 OnDamage = Literal["raise", "skip"]
-_REMEDY: Final = "Or leave it out with `--skip-damaged`."
+_REMEDY: Final = "`--skip-damaged` leaves it out."
 _SUFFIX: Final[Mapping[Output, str]] = {"image": "img", "text": "txt"}
 _TABLE: Final[Mapping[Output, Table]] = {"image": "images", "text": "texts"}
 _OUTPUTS: Final[tuple[Output, Output]] = ("image", "text")

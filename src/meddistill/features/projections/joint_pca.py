@@ -58,7 +58,8 @@ def joint_pca_maps(
         drawn = np.sort(np.random.default_rng(config.seed).choice(len(rows), size=config.rows, replace=False))
         codes, rows = codes[drawn], rows[drawn]
     known = {name: np.isin(codes, _codes(each)) for name, each in pairs.items()}
-    refuse_idle(store, {name: rows[mask] for name, mask in known.items()})
+    more = "Leave them out, or raise `rows` of the projection."
+    refuse_idle(store, {name: rows[mask] for name, mask in known.items()}, do=more)
     blocks = _Blocks(store, known, device)
     second = {tower: _Moment(blocks.width) for tower in blocks.towers}
     with progress.track("Fitting the projection", len(rows), unit="pairs") as advance:

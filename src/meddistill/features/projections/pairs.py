@@ -60,13 +60,13 @@ def statistics_of_pairs(store: FeatureStore, teacher: str, pairs: Indices) -> Ma
     return found
 
 
-def refuse_idle(store: FeatureStore, pairs: Mapping[str, Indices]) -> None:
-    """Raise StoreError for teachers without pairs."""
+def refuse_idle(store: FeatureStore, pairs: Mapping[str, Indices], *, do: str = "Leave them out.") -> None:
+    """Raise StoreError for teachers without pairs; `do` is what helps."""
     idle = [name for name, each in pairs.items() if not len(each)]
     if idle:
         msg = (
             f"every teacher must be available for one pair at least in `{store.path}`; got none for "
-            f"{', '.join(idle)}. Leave them out, or look at more pairs."
+            f"{', '.join(idle)}. {do}"
         )
         raise StoreError(msg)
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from PIL import Image
 
-from meddistill.files import sealed, sync_file, sync_folder, unsealed, write_whole, writing
+from meddistill.files import printable, sealed, sync_file, sync_folder, unsealed, write_whole, writing
 from meddistill.imaging.slides.slide import Slide
 from meddistill.imaging.slides.tiles import DEFAULT_TILES, TileOptions, Tiling
 from meddistill.progress import Progress
@@ -80,7 +80,7 @@ def cut_slides(
 
 def _finished(path: Path, out: Path, options: TileOptions) -> tuple[CutTile, ...] | None:
     """The tiles of a slide that was finished under these options and lies there whole; else None."""
-    folder = out / path.stem
+    folder = out / printable(path.stem)
     try:
         content = unsealed(json.loads((folder / _FINISHED).read_bytes()))
         facts = _facts(path, options)
@@ -96,7 +96,7 @@ def _finished(path: Path, out: Path, options: TileOptions) -> tuple[CutTile, ...
 def _cut(
     path: Path, out: Path, options: TileOptions, *, progress: Progress, label: str
 ) -> tuple[CutTile, ...]:
-    folder, found = out / path.stem, []
+    folder, found = out / printable(path.stem), []
     with Slide(path) as slide:
         tiling = Tiling(slide, options)
         facts = _facts(path, options)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from meddistill.errors import ConfigError, TableError
+from meddistill.files import printable
 from meddistill.imaging.slides.cutting import CutSlide
 
 _OWN: Final = ("image", "slide", "x", "y", "mpp", "tissue", "patient")
@@ -54,7 +55,8 @@ def tiles_table(cut: Sequence[CutSlide], known: Known, *, mpp: float) -> bytes:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*_OWN, *more])
     for slide in cut:
-        name, facts = slide.path.stem, known[slide.path.stem]
+        # Tables are UTF-8, whatever the names of slides are.
+        name, facts = printable(slide.path.stem), known[slide.path.stem]
         beside = [facts.get("patient", name), *(facts[each] for each in more)]
         for tile in slide.tiles:
             own = [f"{name}/{tile.name}", name, tile.x, tile.y, f"{mpp:g}", f"{tile.tissue:.3f}"]

@@ -10,6 +10,7 @@ from typing import Any, Final
 from safetensors import SafetensorError, safe_open
 
 from meddistill.errors import CheckpointError, one_line
+from meddistill.files import utf8_alias
 from meddistill.weight_formats import NotWeightsError, pointers_in, shards_of, snapshot_in, weight_format
 
 OPEN_CLIP_CONFIG: Final = "open_clip_config.json"
@@ -35,6 +36,7 @@ class ModelFolder:
             msg = f"`{key}` must be a folder; got {path}. Relative paths start at the recipe's folder."
             raise CheckpointError(msg)
         path = snapshot_in(path) or path
+        path = utf8_alias(path)
         open_clip, config = (_json(path / name, key) for name in (OPEN_CLIP_CONFIG, _CONFIG))
         return cls(path=path, key=key, open_clip=open_clip, config=config)
 
