@@ -170,7 +170,7 @@ def test_manifests_are_restored_from_one_another(whole: Path, store: Path, damag
 def test_what_cannot_be_repaired_is_told(store: Path) -> None:
     flip(store / "teachers" / "a" / "manifest.json", 100)
     flip(store / "teachers" / "a" / "manifest.copy.json", 100)
-    with pytest.raises(StoreError, match=r"both are damaged.*delete the folder, and repair and extract again"):
+    with pytest.raises(StoreError, match=r"both are damaged.*delete the folder, and repair and extract"):
         repair(store)
 
 
