@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from meddistill.errors import one_line
-from meddistill.file_kinds import Met, met, stand_in
+from meddistill.file_kinds import Met, met, stand_in, unreadable
 
 Format = Literal["safetensors", "torch", "old_torch", "pickle"]
 _AGAIN: Final = "Fetch or copy it again."
@@ -141,7 +141,9 @@ def _of_zip(path: Path) -> Format:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except OSError as error:
+        raise _another(unreadable(error)) from None
+    except (zipfile.BadZipFile, ValueError):
         raise _not_whole(Met("a zip archive without its end", _AGAIN)) from None
     inner = {name.partition("/")[2] for name in names}
     if "data.pkl" in inner and ("constants.pkl" in inner or any(name.startswith("code/") for name in inner)):
