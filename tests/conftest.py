@@ -16,7 +16,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # How often the faults of tests/faults are tried, and the seed of their moments and places: drawn anew for
 # each session and shown in its header; the same for all of its processes.
-os.environ.setdefault("MEDDISTILL_FAULT_REPEATS", "3")
+os.environ.setdefault("MEDDISTILL_FAULT_REPEATS", "2")
 os.environ.setdefault("MEDDISTILL_FAULT_SEED", str(random.SystemRandom().randrange(2**31)))
 
 REAL = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "real"

@@ -8,7 +8,6 @@ import pytest
 
 from recipe_data import TEACHERS, do_run
 
-pytestmark = pytest.mark.xdist_group("small_world")
 Say = Callable[..., tuple[int, str, str]]
 
 

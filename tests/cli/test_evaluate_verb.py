@@ -16,7 +16,6 @@ from meddistill.runtime.embed import Embedder
 from meddistill.teachers.frozen import FrozenTeacher
 from recipe_data import recipe, write_yaml
 
-pytestmark = pytest.mark.xdist_group("small_world")
 Say = Callable[..., tuple[int, str, str]]
 Words = Sequence[object]
 TASKS = ("modality", "probe", "neighbours", "retrieval")

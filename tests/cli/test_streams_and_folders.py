@@ -10,8 +10,6 @@ from meddistill.cli import main
 from meddistill.cli.exit_codes import UNREAD, USERS
 from recipe_data import environment
 
-pytestmark = pytest.mark.xdist_group("small_world")
-
 
 def test_a_reader_that_leaves_is_no_mistake() -> None:
     command = [sys.executable, "-m", "meddistill", "teachers", "show", "biomedclip"]

@@ -14,7 +14,6 @@ from meddistill.students.build import build_student
 from recipe_data import environment, hashes, write_yaml
 from recipe_data import recipe as small_recipe
 
-pytestmark = pytest.mark.xdist_group("small_world")
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 

@@ -15,7 +15,6 @@ from meddistill.cli import VERBS
 from meddistill.cli.console import LINE_WIDTH
 from recipe_data import TEACHERS, environment
 
-pytestmark = pytest.mark.xdist_group("small_world")
 Say = Callable[..., tuple[int, str, str]]
 WITH_RECIPE = ("run", "check", "extract", "train", "evaluate", "export", "report")
 

@@ -18,7 +18,6 @@ from meddistill.cli import main
 from meddistill.cli.exit_codes import TRAINING_LIBRARIES
 from recipe_data import CLASSES, environment
 
-pytestmark = pytest.mark.xdist_group("small_world")
 SITECUSTOMIZE = """
 import sys
 

@@ -28,8 +28,7 @@ from meddistill.recipes.schema import Recipe
 from meddistill.recipes.validate import validated
 from meddistill.teachers.load import load_teacher
 
-# One worker, for the run of `lab` is made once a worker.
-pytestmark = [pytest.mark.xdist_group("guides"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 NAMES = [str(page.relative_to(ROOT)) for page in GUIDES]
 SHOWN = {"": "a listing of files", "text": "the output of the block before it", "json": "part of a file"}

@@ -22,5 +22,6 @@ def world(tmp_path: Path) -> World:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> World:
     """A whole run of a world without faults, which no test changes."""
     world = World.make(tmp_path_factory.mktemp("finished") / "world")
+    world.recipe["bundle"] = {"formats": ["open_clip", "onnx"]}
     assert main(["run", str(world.write()), "--out", str(world.out), "--quiet"]) == 0
     return world

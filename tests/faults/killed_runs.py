@@ -40,7 +40,7 @@ KILLS = {
     "a judged shard is in no manifest": Kill("evaluate", "os.rename", f"{_JUDGED}/texts/*/manifest.json", 2),
     "judged rows have no shard": Kill("evaluate", "open", f"{_JUDGED}/images/*/.image-*.part"),
     "predictions are half written": Kill("evaluate", "os.rename", "*/predictions/*.parquet", 5),
-    "a tower is exported": Kill("export", "open", "*/.bundle.partial/onnx/text.onnx*"),
+    "a bundle is half written": Kill("export", "open", "*/.bundle.partial/preprocessing.json"),
 }
 BEFORE = {"evaluate": "train", "export": "evaluate"}
 

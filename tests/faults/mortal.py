@@ -96,7 +96,6 @@ def world_of_two_stages(folder: Path) -> World:
         {**alone, "name": "pretrain", "method": "contrastive"},
         {**stage, "objectives": objectives, "selection": {"kind": "random_draw"}},
     ]
-    world.recipe["bundle"] = {"formats": ["open_clip", "onnx"]}
     world.write()
     return world
 

@@ -1,6 +1,6 @@
-"""Takes all room away while a command writes, gives some again, and compares; run by test_full_disk.
+"""Takes all room away while commands write, gives some again, and compares; run by test_full_disk.
 
-`python no_room.py FOLDER MANNERS VERB TIMES SEED` prints, as JSON, what came of it. The manners take turns:
+`python no_room.py FOLDER MANNERS TIMES SEED` prints, as JSON, what came of each verb. The manners take turns:
 `disk`, where FOLDER is a small file system of its own that a file of ballast fills, and `limit`, where no
 file may grow any more (RLIMIT_FSIZE, which needs no rights). Room goes away just before a file is opened for
 writing or a folder is made; which one is drawn from the seed.
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from mortal import command, differing, do, prepare, whole_run, world_of_two_stages
 
+VERBS = ("extract", "train")
 BALLAST = "ballast"
 
 
@@ -102,6 +103,10 @@ def lose_room(
 
 if __name__ == "__main__":
     prepare()
-    place, names, verb, times, seed = sys.argv[1:]
-    found = lose_room(Path(place), names.split(","), verb, times=int(times), seed=int(seed))
-    sys.stdout.write(json.dumps(found))
+    place, names, times, seed = sys.argv[1:]
+    outcomes = {}
+    for verb in VERBS:
+        folder = Path(place) / verb
+        outcomes[verb] = lose_room(folder, names.split(","), verb, times=int(times), seed=int(seed))
+        shutil.rmtree(folder)
+    sys.stdout.write(json.dumps(outcomes))

@@ -1,7 +1,7 @@
-"""Kills a command at random moments, gives it again and again, and compares; run by test_kills.
+"""Kills commands at random moments, gives them again and again, and compares; run by test_kills.
 
-`python random_kills.py FOLDER VERB KILLS SEED` prints, as JSON, what came of it. Moments are shares of what a
-run without kills takes, drawn from the seed. A run that was faster than its kill is compared, and the next
+`python random_kills.py FOLDER KILLS SEED` prints, as JSON, what came of each verb. Moments are shares of what
+a run without kills takes, drawn from the seed. A run that was faster than its kill is compared, and the next
 one begins with an empty folder.
 """
 
@@ -25,6 +25,7 @@ from mortal import (
     world_of_two_stages,
 )
 
+VERBS = ("extract", "train")
 MORE_ROWS = 120
 PATIENCE = 20  # runs for each kill, on a machine that finishes most of them before
 
@@ -72,5 +73,5 @@ def kill_at_random(folder: Path, verb: str, kills: int, seed: int) -> dict[str, 
 
 if __name__ == "__main__":
     prepare()
-    found = kill_at_random(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
-    sys.stdout.write(json.dumps(found))
+    place, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    sys.stdout.write(json.dumps({verb: kill_at_random(place / verb, verb, kills, seed) for verb in VERBS}))

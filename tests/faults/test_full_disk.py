@@ -4,9 +4,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fault_counts import REPEATS, SEED
+from no_room import VERBS
 
 from recipe_data import environment
 
@@ -23,30 +25,37 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture
-def mounting(tmp_path: Path) -> list[str]:
-    """What a command begins with to see a small disk at `tmp_path`; empty where nobody may mount one.
+def _mounting(place: Path) -> list[str]:
+    """What a command begins with to see a small disk at `place`; empty where nobody may mount one.
 
     Without a disk the limit of file sizes is tried alone.
     """
-    prefix = [*ON_A_SMALL_DISK, MOUNT, "sh", str(tmp_path)]
+    prefix = [*ON_A_SMALL_DISK, MOUNT, "sh", str(place)]
     try:
         return [] if _run([*prefix, "true"]).returncode else prefix
     except FileNotFoundError:
         return []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("verb", ["extract", "train"])
-def test_a_command_without_room_goes_on_once_there_is_some(
-    verb: str, mounting: list[str], tmp_path: Path
-) -> None:
-    manners = "limit,disk" if mounting else "limit"
-    script = [sys.executable, str(SCRIPT), str(tmp_path), manners, verb, str(REPEATS), str(SEED)]
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], dict[str, list[dict[str, Any]]]]:
+    """The manners that could be tried, and what came of each verb."""
+    place = tmp_path_factory.mktemp("disk")
+    mounting = _mounting(place)
+    manners = ["limit", "disk"] if mounting else ["limit"]
+    script = [sys.executable, str(SCRIPT), str(place), ",".join(manners), str(REPEATS), str(SEED)]
     done = _run([*mounting, *script])
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert [each["manner"] for each in found[:2]] == (manners.split(",") * 2)[:2]
+    return manners, json.loads(done.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_command_without_room_goes_on_once_there_is_some(
+    verb: str, outcomes: tuple[list[str], dict[str, list[dict[str, Any]]]]
+) -> None:
+    manners, found = outcomes[0], outcomes[1][verb]
+    assert [each["manner"] for each in found[:2]] == (manners * 2)[:2]
     for each in found:
         told = f"seed {SEED}, place {each['place']}: {each['said']}"
         assert each["code"] == 2, told

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from fault_counts import REPEATS, SEED
 from killed_runs import KILLS
+from random_kills import VERBS
 
 from recipe_data import environment
 
@@ -26,10 +27,18 @@ def ask(script: str, *arguments: object) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.fixture(scope="module")
+def at_random(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = ask(
+        "random_kills.py", tmp_path_factory.mktemp("random"), REPEATS, SEED
+    )
+    return found
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("verb", ["extract", "train"])
-def test_kills_at_random_moments(verb: str, tmp_path: Path) -> None:
-    found = ask("random_kills.py", tmp_path, verb, REPEATS, SEED)
+@pytest.mark.parametrize("verb", VERBS)
+def test_kills_at_random_moments(at_random: dict[str, Any], verb: str) -> None:
+    found = at_random[verb]
     told = f"seed {SEED}; killed after {', '.join(found['killed'])}"
     assert len(found["killed"]) == REPEATS, told
     assert found["compared"] > 0, told
@@ -43,7 +52,6 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("killed_runs")
 @pytest.mark.parametrize("name", KILLS)
 def test_a_killed_run_ends_as_one_that_nobody_killed(outcomes: dict[str, Any], name: str) -> None:
     found = outcomes[name]
@@ -53,7 +61,6 @@ def test_a_killed_run_ends_as_one_that_nobody_killed(outcomes: dict[str, Any], n
     assert "Traceback" not in found["said"]
 
 
-@pytest.mark.xdist_group("killed_runs")
 @pytest.mark.parametrize(
     ("name", "line"),
     [
@@ -61,14 +68,13 @@ def test_a_killed_run_ends_as_one_that_nobody_killed(outcomes: dict[str, Any], n
         ("middle of the second epoch", "Going on after step 4 of "),
         ("a checkpoint is half written", "Going on after step 2 of "),
         ("a stage is no finished step", "features: done already"),
-        ("a tower is exported", "evaluate: done already"),
+        ("a bundle is half written", "evaluate: done already"),
     ],
 )
 def test_the_second_run_says_where_it_goes_on(outcomes: dict[str, Any], name: str, line: str) -> None:
     assert line in outcomes[name]["said"]
 
 
-@pytest.mark.xdist_group("killed_runs")
 def test_shards_that_were_finished_are_not_made_again(outcomes: dict[str, Any]) -> None:
     """Of two teachers, those before the third shard of either."""
     assert outcomes["a shard has no name"]["kept"] >= 4

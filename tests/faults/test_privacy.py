@@ -89,6 +89,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
     plant(world)
     world.skipping()
     world.recipe["stages"][0]["checkpoint_every"] = 1
+    world.recipe["bundle"] = {"formats": ["open_clip", "onnx"]}
     bad = {**world.rows[0], "image": f"{FOLDER}-bad/{PATIENT}-0.dcm", "id": f"{SAMPLE}-bad"}
     _dicom(world.folder / bad["image"], "red", 99)
     _damage(world.folder / bad["image"])

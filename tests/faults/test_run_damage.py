@@ -41,7 +41,6 @@ def _damages(content: bytes, numbers: random.Random) -> list[tuple[str, bytes]]:
     return found
 
 
-@pytest.mark.xdist_group("run_damage")
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_file_of_a_run(name: str, finished: World, tmp_path: Path, say: Say) -> None:
     """Where the user has to remove something, the message names it, and the same command then goes on."""

@@ -8,7 +8,6 @@ import pytest
 import recipe_data
 from recipe_data import TEACHERS, do_run, write_yaml
 
-pytestmark = pytest.mark.xdist_group("small_world")
 BALANCING = {
     "dropping": ({"kind": "teacher_dropping", "probability": 0.3}, {"kind": "uncertainty"}),
     "drawing": ({"kind": "batch_draw"}, {"kind": "torchjd", "method": "random"}),

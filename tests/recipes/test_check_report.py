@@ -17,8 +17,6 @@ from meddistill.recipes.load import load_recipe
 from recipe_data import CLASSES, TEACHERS, hashes, suite, write_yaml
 from tiny_teachers import save_dinov2
 
-pytestmark = pytest.mark.xdist_group("small_world")
-
 
 @pytest.fixture
 def content() -> dict[str, Any]:

@@ -25,7 +25,6 @@ from meddistill.runtime import Bundle, classify
 from meddistill.students.folder import load_student
 from recipe_data import CLASSES, SAMPLES, STAGES, TEACHERS, Diary, digests, do_run, hashes
 
-pytestmark = pytest.mark.xdist_group("small_world")
 TASKS = ("modality", "probe", "neighbours", "retrieval")
 MODELS = ("student", *TEACHERS, TEACHER_MEAN)
 

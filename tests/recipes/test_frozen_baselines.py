@@ -14,7 +14,6 @@ from meddistill.recipes.load import load_recipe
 from recipe_data import do_run, hashes, write_yaml
 from tiny_teachers import save_bert, save_timm
 
-pytestmark = pytest.mark.xdist_group("small_world")
 NEEDS_TEXT = ("modality", "retrieval")
 IMAGES_ALONE = ("probe", "neighbours")
 

@@ -25,7 +25,6 @@ from meddistill.students.folder import load_student, read_metadata
 from recipe_data import do_run, write_yaml
 from tiny_teachers import save_timm
 
-pytestmark = pytest.mark.xdist_group("small_world")
 FEATURES = {"feature_mse": 50.0, "cosine_smooth_l1": 1.0}
 
 

@@ -20,8 +20,6 @@ from meddistill.training.checkpoint import MANIFEST, Checkpoints
 from recipe_data import do_run, recipe, write_yaml
 from tiny_teachers import save_bert
 
-pytestmark = pytest.mark.xdist_group("small_world")
-
 TEXT = {"hf": "./bert", "hf_weights": "pretrained"}
 INHERITED = {
     "general": {

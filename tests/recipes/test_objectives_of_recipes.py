@@ -3,13 +3,9 @@
 import json
 from pathlib import Path
 
-import pytest
-
 import recipe_data
 from meddistill.objectives.config import EmbeddingObjectives
 from recipe_data import do_run, write_yaml
-
-pytestmark = pytest.mark.xdist_group("small_world")
 
 
 def test_a_stage_with_every_objective_is_trained(own_world: Path, tmp_path: Path) -> None:

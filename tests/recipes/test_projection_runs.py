@@ -15,7 +15,6 @@ from meddistill.recipes.load import load_recipe
 from meddistill.training.checkpoint import Checkpoints
 from recipe_data import TEACHERS, do_run, hashes, write_yaml
 
-pytestmark = pytest.mark.xdist_group("small_world")
 QUICK = {"hidden_dim": 16, "steps": 10, "batch_size": 16}
 PROJECTIONS = {
     "linear_autoencoder": {"kind": "linear_autoencoder", **QUICK},

@@ -14,7 +14,6 @@ from meddistill.recipes.run_folder import RunFolder
 from recipe_data import Diary, do_run, hashes
 from tiny_teachers import save_open_clip
 
-pytestmark = pytest.mark.xdist_group("small_world")
 Table = list[dict[str, str]]
 
 

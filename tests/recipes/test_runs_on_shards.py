@@ -16,8 +16,6 @@ from meddistill.cli import main
 from meddistill.data.dataset import SampleDataset
 from recipe_data import digests, do_run, hashes, write_yaml
 
-pytestmark = pytest.mark.xdist_group("small_world")
-
 ROWS_A_SHARD = 50
 WEIGHTS = "open_clip_model.safetensors"
 

@@ -114,7 +114,6 @@ def test_a_check_needs_no_weights(imported: Imported, tmp_path: Path) -> None:
     assert result.missing == ()
 
 
-@pytest.mark.xdist_group("small_world")
 def test_a_run_can_learn_from_the_store_of_another(
     small_world: Path, finished_run: Path, tmp_path: Path
 ) -> None:

@@ -15,8 +15,6 @@ from meddistill.students.metadata import read_metadata
 from recipe_data import RESNET, digests, do_run, recipe, suite, write_yaml
 from tiny_teachers import save_timm
 
-pytestmark = pytest.mark.xdist_group("small_world")
-
 TEXTS = ["Chest X-ray &amp; no effusion", "ÀÉ 12 mm", "lesion " * 40]
 
 

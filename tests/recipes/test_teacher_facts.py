@@ -17,8 +17,6 @@ from meddistill.recipes.steps import training
 from recipe_data import TEACHERS, do_run, write_yaml
 from tiny_teachers import save_dinov2, save_onnx
 
-pytestmark = pytest.mark.xdist_group("small_world")
-
 
 def _recipe(world: Path, **changed: Any) -> Path:
     content = recipe_data.recipe()

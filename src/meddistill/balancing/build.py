@@ -10,7 +10,6 @@ from meddistill.balancing.config import (
     UncertaintyConfig,
     WeightingConfig,
 )
-from meddistill.balancing.torchjd_rule import TorchJD
 from meddistill.balancing.uncertainty import Uncertainty
 from meddistill.balancing.weighting import Fixed, Uniform, Weighting
 from meddistill.errors import ConfigError
@@ -28,6 +27,8 @@ def build_weighting(config: WeightingConfig, *, teachers: Sequence[str]) -> Weig
     if isinstance(config, ConfidenceConfig):
         return Confidence(teacher_scale=config.teacher_scale)
     if isinstance(config, TorchJDConfig):
+        from meddistill.balancing.torchjd_rule import TorchJD  # solvers that are installed cost seconds
+
         return TorchJD(config.method, options=config.options)
     return Uniform()
 
