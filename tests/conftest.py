@@ -14,6 +14,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # Read when torch is imported, here and by the processes that tests start: two workers with two threads each
 # on two cores wait for one another most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tests kill processes, not machines: what a process wrote is there without a wait for the disk.
+os.fsync = lambda _: None
 # How often the faults of tests/faults are tried, and the seed of their moments and places: drawn anew for
 # each session and shown in its header; the same for all of its processes.
 os.environ.setdefault("MEDDISTILL_FAULT_REPEATS", "2")

@@ -1,5 +1,6 @@
 """Two processes on this machine that train together."""
 
+import multiprocessing
 import os
 import socket
 from collections.abc import Callable
@@ -12,11 +13,17 @@ from toy_training import ON_CPU
 
 
 def run_two(work: Callable[..., None], *arguments: Any) -> None:
-    """`work(rank, *arguments)` in two processes, each with one thread and a launcher's environment."""
+    """`work(rank, *arguments)` in two processes, each with one thread and a launcher's environment.
+
+    They are forked from one that has imported what all of them need and has no threads.
+    """
+    multiprocessing.set_forkserver_preload(["meddistill.recipes.pipeline"])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_join, args=(port, work, arguments), nprocs=2)
+    torch.multiprocessing.start_processes(
+        _join, args=(port, work, arguments), nprocs=2, start_method="forkserver"
+    )
 
 
 def _join(rank: int, port: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:

@@ -220,7 +220,7 @@ def test_an_interrupted_training_has_code_130_and_goes_on(
 ) -> None:
     """Ctrl-C in the middle of a training, as a terminal sends it."""
     out = tmp_path / "run"
-    stage = "{name: long, method: contrastive, epochs: 30, batch_size: 16, checkpoint_every: 2}"
+    stage = "{name: long, method: contrastive, epochs: 8, batch_size: 16, checkpoint_every: 2}"
     command = ["train", small_world, "--out", out, "--set", "teachers={}", "--set", f"stages=[{stage}]"]
     process = subprocess.Popen(
         _module(*command),

@@ -229,7 +229,7 @@ def _redone(before: dict[str, str], after: dict[str, str]) -> set[str]:
 
 def test_a_changed_stage_is_redone_with_all_that_follows(own_run: Path, small_world: Path) -> None:
     before = hashes(own_run)
-    diary = do_run(small_world, own_run, "stages.1.epochs=3")
+    diary = do_run(small_world, own_run, "stages.1.epochs=3", "bundle.formats=[open_clip]")
     assert _redone(before, hashes(own_run)) == {
         "recipe.yaml", "stages/distill", "student", "evaluation", "bundle", "report.html"
     }  # fmt: skip
@@ -296,9 +296,8 @@ def test_work_that_somebody_deleted_is_done_again(own_run: Path, small_world: Pa
     assert place.exists()
 
 
-@pytest.mark.parametrize("damaged", ["manifest.json", "onnx/text.onnx", "README.md"])
-def test_a_damaged_bundle_is_exported_again(own_run: Path, small_world: Path, damaged: str) -> None:
-    place = own_run / "bundle" / damaged
+def test_a_damaged_bundle_is_exported_again(own_run: Path, small_world: Path) -> None:
+    place = own_run / "bundle" / "onnx" / "text.onnx"
     place.write_bytes(place.read_bytes()[:-1] + b"?")
     do_run(small_world, own_run)
     Bundle.open(own_run / "bundle").verify()

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.multiprocessing import ProcessExitedException
 
 from meddistill.errors import CheckpointError, NonFiniteError
 from meddistill.methods.config import ContrastiveConfig
@@ -21,6 +20,7 @@ from meddistill.report.sections import stages
 from meddistill.training.loop import Stage, StageResult, train_stage
 from meddistill.training.processes import Processes
 from toy_training import ON_CPU, ToyData, toy_config, toy_method, toy_stage
+from two_processes import run_two
 
 STEPS = 8
 EXACT = ON_CPU  # a GPU's kernels may add in another order
@@ -137,46 +137,32 @@ def test_interrupted_twice_and_with_a_damaged_checkpoint(whole, tmp_path) -> Non
     assert same(folder, whole)
 
 
-def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-
-
-TORCHRUN = """
-import os, sys
-from dataclasses import replace
-from pathlib import Path
-from toy_training import ON_CPU, ToyData, toy_stage
-from meddistill.training.loop import train_stage
-from meddistill.training.processes import Processes
-
 class Fatal(ToyData):
-    def batches(self, *, epoch, start):
+    """Ends the process before the second batch of the second epoch."""
+
+    def batches(self, *, epoch: int, start: int):
         for number, batch in enumerate(super().batches(epoch=epoch, start=start), start):
             if (epoch, number) == (1, 1):
                 os._exit(7)
             yield batch
 
-processes = Processes(cpu=ON_CPU)
-place = {"processes": processes.count, "process": processes.index}
-folder = Path(sys.argv[1])
-stage = toy_stage(dropout=0.2, **place)
-first = sys.argv[2] == "first"
-data = Fatal(batch_size=12, **place) if first else stage.data
-train_stage(replace(stage, data=data), folder / "broken", processes=processes)
-train_stage(toy_stage(dropout=0.2, **place), folder / "whole", processes=processes)
-"""
+
+def _of_two(rank: int, folder: str, dies: bool) -> None:
+    processes = Processes(cpu=ON_CPU)
+    place = {"processes": processes.count, "process": processes.index}
+    stage = toy_stage(dropout=0.2, **place)
+    data = Fatal(batch_size=12, **place) if dies else stage.data
+    train_stage(replace(stage, data=data), Path(folder) / "broken", processes=processes)
+    train_stage(toy_stage(dropout=0.2, **place), Path(folder) / "whole", processes=processes)
 
 
 @pytest.mark.skipif(not ON_CPU, reason="two processes on one GPU")
-def test_two_processes_of_torchrun_go_on_where_they_were(tmp_path) -> None:
-    """The workers die after step 5; the same command goes on after step 3."""
-    script = tmp_path / "script.py"
-    script.write_text(TORCHRUN)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    for turn in ("first", "second"):
-        command = [*launch, str(script), str(tmp_path), turn]
-        done = subprocess.run(command, env=_environment(), check=False, capture_output=True, text=True)
-        assert (done.returncode == 0) == (turn == "second"), done.stderr
+def test_two_processes_go_on_where_they_were(tmp_path) -> None:
+    """Both die after step 5; the same call goes on after step 3."""
+    with pytest.raises(ProcessExitedException):
+        run_two(_of_two, str(tmp_path), True)
+    assert not (tmp_path / "broken" / "done.json").exists()
+    run_two(_of_two, str(tmp_path), False)
     assert weights(tmp_path / "broken") == weights(tmp_path / "whole")
     assert [line["step"] for line in lines(tmp_path / "broken")] == [2, 4, 6, 8]
 

@@ -123,7 +123,7 @@ def test_a_file_that_a_dead_writer_left_open_is_told_so(tmp_path: Path) -> None:
         file["features"] = FEATURES
         file.flush()
         shutil.copy(tmp_path / "open.h5", tmp_path / "a.h5")
-    with pytest.raises(UserError, match=r"left open.*h5clear"):
+    with pytest.raises(UserError, match=r"left open when it ended.*make it anew"):
         read_features(tmp_path / "a.h5")
 
 
