@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -167,17 +166,3 @@ def environment(**more: str) -> dict[str, str]:
         "CUDA_VISIBLE_DEVICES": "",
         **more,
     }
-
-
-@cache
-def small_world(folder: Path) -> Path:
-    """The recipe of a world that no test changes, made once a session in `folder`."""
-    return write_world(folder / "small" / "world")
-
-
-@cache
-def finished_run(folder: Path) -> Path:
-    """A whole run of `small_world` that no test changes; a test copies it to change it."""
-    out = folder / "small" / "run"
-    do_run(small_world(folder), out)
-    return out

@@ -5,19 +5,28 @@ from pathlib import Path
 
 import pytest
 
-import recipe_data
+from made_once import made_once
+from recipe_data import do_run, write_world
 
 
 @pytest.fixture(scope="session")
 def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The recipe of a world that no test changes."""
-    return recipe_data.small_world(tmp_path_factory.getbasetemp())
+    return made_once(tmp_path_factory, "small", _make_world) / "world" / "recipe.yaml"
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_run(small_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of `small_world` that no test changes."""
-    return recipe_data.finished_run(tmp_path_factory.getbasetemp())
+    return made_once(tmp_path_factory, "small-run", lambda folder: _run(small_world, folder)) / "run"
+
+
+def _make_world(folder: Path) -> None:
+    write_world(folder / "world")
+
+
+def _run(recipe: Path, folder: Path) -> None:
+    do_run(recipe, folder / "run")
 
 
 @pytest.fixture

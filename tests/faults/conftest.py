@@ -1,10 +1,12 @@
 """A world to damage, the command line to try it with, and one finished run."""
 
+import csv
 from pathlib import Path
 
 import pytest
 from faulty_world import Say, World, say_with
 
+from made_once import made_once
 from meddistill.cli import main
 
 
@@ -21,7 +23,16 @@ def world(tmp_path: Path) -> World:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> World:
     """A whole run of a world without faults, which no test changes."""
-    world = World.make(tmp_path_factory.mktemp("finished") / "world")
+    folder = made_once(tmp_path_factory, "finished", lambda folder: _run(folder / "world")) / "world"
+    with (folder / "pairs.csv").open(newline="") as file:
+        return _with_onnx(World(folder, list(csv.DictReader(file))))
+
+
+def _with_onnx(world: World) -> World:
     world.recipe["bundle"] = {"formats": ["open_clip", "onnx"]}
-    assert main(["run", str(world.write()), "--out", str(world.out), "--quiet"]) == 0
     return world
+
+
+def _run(folder: Path) -> None:
+    world = _with_onnx(World.make(folder))
+    assert main(["run", str(world.write()), "--out", str(world.out), "--quiet"]) == 0
