@@ -45,7 +45,7 @@ class EmbeddingConfig(BaseModel):
     method: Literal["embedding"]
     """The student against its teachers' embeddings."""
     objectives: EmbeddingObjectives = EmbeddingObjectives(
-        contrastive=ContrastiveOptions(), cosine_smooth_l1=CosineSmoothL1Options(weight=5.0)
+        contrastive=ContrastiveOptions(), cosine_smooth_l1=CosineSmoothL1Options(weight=20.0)
     )
     """Objective → weight, or its options."""
     selection: SelectionConfig = AvailableConfig()
