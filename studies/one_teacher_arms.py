@@ -9,7 +9,7 @@ IMAGE_SIZE: Final = 64
 # What the pretrained encoder sees: more than the student, and less than it was trained with, for the time.
 ENCODER_SIZE: Final = 96
 CONTEXT: Final = 40
-EPOCHS: Final = 8
+EPOCHS: Final = 16
 TRAINING: Final = {"batch_size": 64, "checkpoint_every": 200}
 RATES: Final = {"teacher": 1e-3, "student": 2e-3}
 # Teacher from scratch → epochs of its pool.

@@ -221,7 +221,9 @@ def toy_spaces(names: Iterable[str] = TEACHER_DIMS) -> dict[str, TeacherSpace]:
 def toy_statistics(dim: int) -> TowerStatistics:
     """Like those of a real teacher: no mean is 0, no two channels are alike."""
     channels = torch.arange(dim, dtype=torch.float32)
-    return TowerStatistics(mean=0.3 + 0.1 * channels.sin(), std=1.0 + 0.2 * channels.cos())
+    spread = torch.diag(1.0 + 0.2 * channels.cos())
+    mixed = spread + 0.1 * torch.outer(channels.sin(), channels.sin())
+    return TowerStatistics(mean=0.3 + 0.1 * channels.sin(), covariance=mixed @ mixed.T)
 
 
 def toy_method(

@@ -59,14 +59,14 @@ def test_the_default_is_for_any_teacher_and_without_its_mean() -> None:
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
-def test_features_are_standardised_unless_a_map_does_so() -> None:
+def test_features_are_whitened_unless_a_map_has_statistics() -> None:
     def features(**changes) -> str:
         config = EmbeddingConfig.model_validate(
             {"method": "embedding", "objectives": {"cosine_smooth_l1": 1.0}, **changes}
         )
         return config.chosen_objectives()["cosine_smooth_l1"].features
 
-    assert features() == "standardised"
+    assert features() == "whitened"
     assert features(projection={"kind": "phi_s"}) == "normalised"
     assert features(objectives={"cosine_smooth_l1": NORMALISED}) == "normalised"
 

@@ -170,7 +170,7 @@ def test_whole_teachers_keep_their_shares_where_objectives_count_other_rows(rule
 def test_a_tower_of_which_the_data_has_no_row_needs_no_statistics() -> None:
     space = toy_spaces(["alpha"])["alpha"]
     ones = torch.ones(TEACHER_DIMS["alpha"], device=DEVICE)
-    space = replace(space, statistics={"image": TowerStatistics(mean=0 * ones, std=ones)})
+    space = replace(space, statistics={"image": TowerStatistics(mean=0 * ones, covariance=torch.diag(ones))})
     options = EmbeddingConfig.model_validate(
         {"method": "embedding", "objectives": {"cosine_smooth_l1": {"features": "standardised"}},
          "projection": {"kind": "learned_head"}}

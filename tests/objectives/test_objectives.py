@@ -5,6 +5,7 @@ from dataclasses import replace
 import open_clip
 import pytest
 import torch
+from sklearn.decomposition import PCA
 from torch import Tensor
 from torch.nn import functional
 
@@ -35,9 +36,15 @@ ROWS, DIM = 7, 5
 
 def statistics() -> dict[str, TowerStatistics]:
     return {
-        "image": TowerStatistics(mean=torch.full((DIM,), 0.3), std=torch.full((DIM,), 1.7)),
-        "text": TowerStatistics(mean=torch.full((DIM,), -0.2), std=torch.full((DIM,), 0.6)),
+        "image": TowerStatistics(mean=torch.full((DIM,), 0.3), covariance=covariance(1.7)),
+        "text": TowerStatistics(mean=torch.full((DIM,), -0.2), covariance=covariance(0.6)),
     }
+
+
+def covariance(size: float) -> Tensor:
+    """Of channels that go together; no two directions have the same variance."""
+    mixing = torch.eye(DIM) + torch.arange(DIM * DIM).reshape(DIM, DIM).sin()
+    return size * mixing @ mixing.T
 
 
 CASES = {
@@ -47,6 +54,9 @@ CASES = {
     "feature_mse, targets as stored": FeatureMSE(normalise_targets=False),
     "cosine_smooth_l1": CosineSmoothL1(),
     "cosine_smooth_l1 standardised": CosineSmoothL1(features="standardised", statistics=statistics()),
+    "cosine_smooth_l1 whitened": CosineSmoothL1(
+        features="whitened", statistics=statistics(), components=DIM - 1
+    ),
     "similarity_kl": SimilarityKL(),
     "similarity_kl, own scale": SimilarityKL(teacher_scale=3.0),
     "interactive_contrastive": InteractiveContrastive(),
@@ -257,13 +267,41 @@ def test_cosine_smooth_l1_by_hand() -> None:
     available = torch.ones(1, device=DEVICE).bool()
     teacher = TeacherOutputs.of_rows(available, image=torch.tensor([[4.0, 5.0]], device=DEVICE))
     rows = RowContext(mask=available, positives=available[:, None])
-    two = {"image": TowerStatistics(mean=torch.tensor([1.0, 1.0]), std=torch.tensor([1.0, 2.0]))}
+    variances = torch.diag(torch.tensor([1.0, 4.0]))
+    two = {"image": TowerStatistics(mean=torch.tensor([1.0, 1.0]), covariance=variances)}
     objective = CosineSmoothL1(cosine=0.9, smooth_l1=0.1, features="standardised", statistics=two).to(DEVICE)
     # Target (3, 2): cosine 17 / (5 √13); errors 0 and 2, smooth L1 0 and 1.5.
     expected = 0.9 * (1 - 17 / (5 * 13**0.5)) + 0.1 * 0.75
     assert objective(student, teacher, rows).total.item() == pytest.approx(expected, rel=1e-5)
     same = replace(teacher, image=torch.tensor([[6.0, 8.0]], device=DEVICE))
     assert CosineSmoothL1()(student, same, rows).total.item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_whitened_features_are_those_of_scikit_learns_components() -> None:
+    numbers = torch.Generator().manual_seed(0)
+    rows = torch.randn(60, DIM, generator=numbers).double() @ covariance(1.0).double()
+    ours = torch.randn(60, DIM, generator=numbers).double()
+    moments = TowerStatistics(mean=rows.mean(0), covariance=rows.T.cov(correction=0))
+    objective = CosineSmoothL1(features="whitened", statistics={"image": moments}, components=3).double()
+    student = StudentOutputs(image=ours, text=ours, logit_scale=torch.tensor(1.0))
+    available = torch.ones(60).bool()
+    teacher = TeacherOutputs.of_rows(available, image=rows)
+    found = objective(student, teacher, RowContext(mask=available, positives=torch.eye(60).bool()))
+
+    oracle = PCA(3, whiten=True).fit(rows.numpy())
+    target = torch.from_numpy(oracle.transform(rows.numpy())) * (60 / 59) ** 0.5
+    mapped = ours @ torch.from_numpy(oracle.components_.T)
+    distance = 1 - functional.cosine_similarity(mapped, target)
+    error = functional.smooth_l1_loss(mapped, target, reduction="none").mean(1)
+    torch.testing.assert_close(found.total, (distance + error) / 2, rtol=1e-4, atol=1e-5)
+
+
+def test_whitening_keeps_no_direction_of_rounding() -> None:
+    """A channel that never varies, as of a dead unit, would be noise of unit variance."""
+    constant = torch.diag(torch.tensor([4.0, 1.0, 1e-12, 0.0, 0.0]))
+    moments = TowerStatistics(mean=torch.zeros(DIM), covariance=constant)
+    objective = CosineSmoothL1(features="whitened", statistics={"image": moments}, components=DIM)
+    assert objective.get_buffer("image_basis").shape == (DIM, 2)
 
 
 def test_similarity_kl_equals_torch_and_vanishes_for_the_teacher_itself() -> None:
@@ -354,9 +392,10 @@ def test_similarities_without_any_teacher_scale_are_refused(name) -> None:
         CASES[name](student, replace(teacher, logit_scale=None), context())
 
 
-def test_standardised_features_without_statistics_are_refused() -> None:
-    with pytest.raises(ConfigError, match="statistics"):
-        CosineSmoothL1(features="standardised")
+@pytest.mark.parametrize("features", ["standardised", "whitened"])
+def test_features_that_need_statistics_are_refused_without(features) -> None:
+    with pytest.raises(ConfigError, match=f"`features: {features}` must come with the teacher's statistics"):
+        CosineSmoothL1(features=features)
 
 
 def test_a_recipe_gives_a_weight_or_options() -> None:

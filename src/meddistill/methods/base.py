@@ -22,8 +22,8 @@ from meddistill.teachers.card import TeacherCard
 class TeacherSpace:
     """What a method must know of a teacher before it sees its outputs. A dim is None without that tower.
 
-    `logit_scale` as on its card; `statistics` per tower, for objectives that standardise; `target_map`, for
-    projections that are fitted before the stage.
+    `logit_scale` as on its card; `statistics` per tower, for objectives that standardise or whiten;
+    `target_map`, for projections that are fitted before the stage.
     """
 
     image_dim: int | None

@@ -45,7 +45,7 @@ class EmbeddingConfig(BaseModel):
     method: Literal["embedding"]
     """The student against its teachers' embeddings."""
     objectives: EmbeddingObjectives = EmbeddingObjectives(
-        contrastive=ContrastiveOptions(), cosine_smooth_l1=CosineSmoothL1Options()
+        contrastive=ContrastiveOptions(), cosine_smooth_l1=CosineSmoothL1Options(weight=20.0)
     )
     """Objective → weight, or its options."""
     selection: SelectionConfig = AvailableConfig()
@@ -75,16 +75,16 @@ class EmbeddingConfig(BaseModel):
         return isinstance(self.selection, RandomDrawConfig | BatchDrawConfig)
 
     @property
-    def standardises(self) -> bool:
-        """Whether `cosine_smooth_l1` compares standardised features, which takes the teachers' statistics."""
+    def needs_statistics(self) -> bool:
+        """Whether `cosine_smooth_l1` compares what takes the teachers' means and covariances."""
         options = self.objectives.cosine_smooth_l1
         if options is None:
             return False
-        return (options.features or self._default_features) == "standardised"
+        return (options.features or self._default_features) != "normalised"
 
     @property
-    def _default_features(self) -> Literal["normalised", "standardised"]:
-        return "standardised" if self.projection.kind == "learned_head" else "normalised"
+    def _default_features(self) -> Literal["normalised", "whitened"]:
+        return "whitened" if self.projection.kind == "learned_head" else "normalised"
 
     def chosen_objectives(self) -> dict[str, ObjectiveOptions]:
         """The objectives that the recipe names, with what they leave to the projection filled in."""
@@ -120,11 +120,12 @@ class EmbeddingConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _standardised_once(self) -> Self:
-        if self.standardises and self.projection.kind != "learned_head":
+    def _statistics_once(self) -> Self:
+        options = self.objectives.cosine_smooth_l1
+        if options is not None and self.needs_statistics and self.projection.kind != "learned_head":
             msg = (
                 "`cosine_smooth_l1.features` must be normalised with a projection other than learned_head, "
-                "since statistics are of the teachers' own spaces; got standardised with "
+                f"since statistics are of the teachers' own spaces; got {options.features} with "
                 f"{self.projection.kind}. phi_s standardises by itself"
             )
             raise ValueError(msg)

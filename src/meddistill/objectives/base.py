@@ -27,10 +27,10 @@ class RowContext:
 
 @dataclass(frozen=True, kw_only=True)
 class TowerStatistics:
-    """Mean and standard deviation per channel of what one tower of a teacher gives over the data."""
+    """Mean and covariance of what one tower of a teacher gives over the data."""
 
     mean: Float[Tensor, " teacher_dim"]
-    std: Float[Tensor, " teacher_dim"]
+    covariance: Float[Tensor, "teacher_dim teacher_dim"]
 
 
 class StudentObjective(nn.Module, ABC):

@@ -70,10 +70,11 @@ class CosineSmoothL1Options(ObjectiveOptions):
     """Weight of the cosine term."""
     smooth_l1: float = Field(default=0.5, ge=0)
     """Weight of the smooth L1 term."""
-    features: Literal["normalised", "standardised"] | None = None
-    """What is compared: vectors of unit length, or those less the teacher's mean and divided by its standard
-    deviation, channel by channel. By default standardised with the projection `learned_head`, normalised with
-    others, whose maps have statistics of their own. Of teachers that are asked online there are none.
+    features: Literal["normalised", "standardised", "whitened"] | None = None
+    """What is compared: vectors of unit length; those less the teacher's mean and divided by its standard
+    deviation, channel by channel; or its leading principal components, as many as the student has channels,
+    each with variance 1. By default whitened with the projection `learned_head`, normalised with others,
+    whose maps have statistics of their own. Of teachers that are asked online there are none.
     """
 
     @model_validator(mode="after")

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Literal, final
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
@@ -23,6 +24,8 @@ from meddistill.objectives.config import Tower
 from meddistill.records import RowLosses, StudentOutputs, TeacherOutputs
 
 _LEAST_STD = 1e-6
+_LEAST_SHARE = 1e-6  # of the largest variance; what is below is rounding
+Features = Literal["normalised", "standardised", "whitened"]
 
 
 @final
@@ -33,6 +36,11 @@ class CosineSmoothL1(Objective):
     |e| − ½ beyond. The form of UNIC (Sariyildiz et al. 2024); Theia has a = 0.9, b = 0.1.
 
     `features` says what x and y are:
+    - `whitened`: y = Λ_k^(-1/2) U_kᵀ (t − μ), x = U_kᵀ h, with h what the head gives, μ and U Λ Uᵀ the
+      teacher's exact mean and covariance over the data that it is asked about, and U_k the eigenvectors of
+      the k largest variances; k is the student's dim, for a linear head reaches no more directions. In a
+      pretrained encoder few directions hold most of the variance; here each counts alike. Needs
+      `statistics` and `components` = k.
     - `standardised` (UNIC): y = (t − μ)/σ with the teacher's exact mean and standard deviation over the data
       that it is asked about (UNIC estimates them by a moving average), x as the head gives it. Needs
       `statistics`.
@@ -47,45 +55,72 @@ class CosineSmoothL1(Objective):
         *,
         cosine: float = 0.5,
         smooth_l1: float = 0.5,
-        features: Literal["normalised", "standardised"] = "normalised",
+        features: Features = "normalised",
         statistics: Mapping[Tower, TowerStatistics] | None = None,
+        components: int | None = None,
     ) -> None:
+        """Raises ConfigError where `features` needs statistics and there are none."""
         super().__init__()
         self.cosine = cosine
         self.smooth_l1 = smooth_l1
         self.features = features
-        if features == "standardised":
-            self._keep(statistics)
-
-    def _keep(self, statistics: Mapping[Tower, TowerStatistics] | None) -> None:
+        if features == "normalised":
+            return
         if not statistics:
             mistake = (
-                "`features: standardised` must come with the teacher's statistics; got none. "
+                f"`features: {features}` must come with the teacher's statistics; got none. "
                 "Use `normalised`, or a feature store, which has them."
             )
             subject = "cosine_smooth_l1"
             raise ConfigError(subject, [mistake])
-        # Not persistent: they belong to the feature store and stay out of checkpoints.
         for tower, values in statistics.items():
-            self.register_buffer(f"{tower}_mean", full_precision(values.mean), persistent=False)
-            spread = full_precision(values.std).clamp_min(_LEAST_STD)
-            self.register_buffer(f"{tower}_std", spread, persistent=False)
+            self._keep(tower, values, components=components)
+
+    def _keep(self, tower: Tower, values: TowerStatistics, *, components: int | None) -> None:
+        # Not persistent: they belong to the feature store and stay out of checkpoints.
+        self.register_buffer(f"{tower}_mean", full_precision(values.mean), persistent=False)
+        if self.features == "whitened":
+            basis, variances = _leading(values.covariance, components)
+            self.register_buffer(f"{tower}_basis", basis, persistent=False)
+        else:
+            variances = values.covariance.diagonal()
+        spread = variances.clamp_min(0).sqrt().clamp_min(_LEAST_STD).float()
+        self.register_buffer(f"{tower}_std", spread, persistent=False)
 
     def forward(self, student: StudentOutputs, teacher: TeacherOutputs, context: RowContext) -> RowLosses:
         """Loss per row, from 0; count 1 for each row with a tower."""
         pairs = tower_pairs(student, teacher, context.mask)
-        if self.features == "standardised":
+        if self.features != "normalised":
             # A tower without statistics is one of which the teacher has no row of the data.
             pairs = [pair for pair in pairs if hasattr(self, f"{pair.tower}_mean")]
         return over_towers(pairs, self._distance)
 
     def _distance(self, pair: TowerPair) -> Float[Tensor, " batch"]:
-        if self.features == "standardised":
-            mean, std = self.get_buffer(f"{pair.tower}_mean"), self.get_buffer(f"{pair.tower}_std")
-            ours, target = full_precision(pair.ours), (pair.target - mean) / std
-        else:
-            scale = math.sqrt(pair.target.shape[-1])
-            ours, target = scale * normalised(pair.ours), scale * normalised(pair.target)
+        ours, target = self._compared(pair)
         distance = 1 - (normalised(ours) * normalised(target)).sum(dim=-1)
         error = functional.smooth_l1_loss(ours, target, reduction="none").mean(dim=-1)
         return self.cosine * distance + self.smooth_l1 * error
+
+    def _compared(
+        self, pair: TowerPair
+    ) -> tuple[Float[Tensor, "batch channels"], Float[Tensor, "batch channels"]]:
+        if self.features == "normalised":
+            scale = math.sqrt(pair.target.shape[-1])
+            return scale * normalised(pair.ours), scale * normalised(pair.target)
+        mean, std = self.get_buffer(f"{pair.tower}_mean"), self.get_buffer(f"{pair.tower}_std")
+        ours, centred = full_precision(pair.ours), pair.target - mean
+        if self.features == "whitened":
+            basis = self.get_buffer(f"{pair.tower}_basis").to(centred.dtype)
+            ours, centred = ours @ basis, centred @ basis
+        return ours, centred / std
+
+
+def _leading(
+    covariance: Float[Tensor, "dim dim"], components: int | None
+) -> tuple[Float[Tensor, "dim k"], Float[Tensor, " k"]]:
+    """The eigenvectors of the largest variances, at most `components`, and those; none that is rounding."""
+    values, vectors = torch.linalg.eigh(covariance.double())
+    values, vectors = values.flip(0), vectors.flip(1)
+    rank = max(int((values > _LEAST_SHARE * values[0]).sum()), 1)
+    kept = min(rank, components or rank)
+    return vectors[:, :kept].float().contiguous(), values[:kept]

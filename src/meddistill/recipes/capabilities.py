@@ -19,10 +19,10 @@ def lacking(recipe: Recipe, cards: Mapping[str, TeacherCard]) -> list[str]:
     if recipe.features.source == "online":
         lines += [
             f"stage {stage.name}: `objectives.cosine_smooth_l1.features` must be normalised for teachers "
-            "asked online, of which there are no statistics; got standardised, the default with learned "
-            "heads. Use `source: stored`, or set it."
+            "asked online, of which there are no statistics; got one that needs them, as the default with "
+            "learned heads does. Use `source: stored`, or set it."
             for stage in stages
-            if stage.standardises
+            if stage.needs_statistics
         ]
         lines += [
             f"stage {stage.name}: `projection` must be learned_head for teachers that are asked online; "

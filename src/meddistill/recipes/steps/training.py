@@ -104,7 +104,7 @@ def _teacher_spaces(
     session: Session, stage: EmbeddingStage, maps: Mapping[str, LinearMap], rows: StageRows
 ) -> dict[str, TeacherSpace]:
     """What the stage's method must know of each teacher; with statistics where an objective asks for them."""
-    statistics = _statistics(session, rows) if stage.standardises else {}
+    statistics = _statistics(session, rows) if stage.needs_statistics else {}
     return {
         name: TeacherSpace.of(teacher.card, statistics=statistics.get(name), target_map=maps.get(name))
         for name, teacher in session.teachers.items()
@@ -120,12 +120,11 @@ def _statistics(session: Session, rows: StageRows) -> dict[str, dict[Tower, Towe
 
 
 def _by_tower(found: Mapping[Output, Statistics]) -> dict[Tower, TowerStatistics]:
-    """Mean and standard deviation by channel."""
     towers: tuple[Tower, ...] = ("image", "text")
     return {
         tower: TowerStatistics(
             mean=torch.from_numpy(found[tower].mean).float(),
-            std=torch.from_numpy(found[tower].covariance.diagonal().clip(min=0) ** 0.5).float(),
+            covariance=torch.from_numpy(found[tower].covariance),
         )
         for tower in towers
         if tower in found
