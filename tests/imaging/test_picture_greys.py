@@ -203,6 +203,20 @@ def test_tiff_grey_of_any_type_is_windowed_or_refused(
     assert np.array_equal(_shown(path), _three(255 - expected if photometric == WHITE else expected))
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("name", DEEP)
+@pytest.mark.parametrize("predicted", [False, True])
+def test_tiff_grey_of_any_type_deflated(tmp_path: Path, order: str, name: str, *, predicted: bool) -> None:
+    if (name, order, BLACK) in UNREAD or (predicted and name == "f4"):
+        return
+    stored = DEEP[name].astype(order + name)
+    written = np.diff(stored, axis=1, prepend=np.zeros((HEIGHT, 1), stored.dtype)) if predicted else stored
+    content = zlib.compress(written.astype(stored.dtype).tobytes())
+    tags = _grey_tags(8 * int(name[1]), {"u": UNSIGNED, "i": INTEGER, "f": FLOAT}[name[0]])
+    path = _tiff(tmp_path, content, tags | {COMPRESSION: 8, PREDICTOR: 1 + predicted}, order=order)
+    assert np.array_equal(_shown(path), _three(_percentiles(stored.astype(float))))
+
+
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 @pytest.mark.parametrize("photometric", [BLACK, WHITE], ids=["black is zero", "white is zero"])
 def test_tiff_grey_of_few_bits(tmp_path: Path, bits: int, photometric: int) -> None:

@@ -11,6 +11,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from meddistill.imaging import file_part
+from meddistill.imaging.byte_order import in_native_order
 from meddistill.imaging.deep_colour import deep_values, is_deep, packing, upright
 from meddistill.imaging.intensity import Bytes, Grey, show_grey, stretch, three_channels
 from meddistill.imaging.options import DecodeOptions
@@ -61,6 +62,7 @@ def open_page(
     image = Image.open(file, formats=formats)
     if frame is not None:
         image.seek(within(path, "frame", frame, count=getattr(image, "n_frames", 1), default=0))
+    in_native_order(image)
     return image
 
 
