@@ -1,7 +1,7 @@
 """The order of bytes in samples that libtiff unpacked.
 
-libtiff gives compressed samples in the machine's own order. Pillow knows that of unsigned ones and takes signed
-ones and floats for the file's order.
+libtiff gives compressed samples in the machine's own order. Pillow knows that of unsigned ones and takes
+signed ones and floats for the file's order.
 """
 
 import sys

@@ -60,7 +60,8 @@ def show_frame(
 
     Modality LUT or rescale (see `rescaled`); then `options.window` (of values deeper than 8 bits), else the
     VOI LUT, else the first VOI window that makes sense, else the full range of values stored in 8 bits or
-    fewer (of a fractional segmentation up to its greatest fraction), else percentiles. MONOCHROME1 is inverted. Padding has no part in the percentiles and is black.
+    fewer (of a fractional segmentation up to its greatest fraction), else percentiles. MONOCHROME1 is
+    inverted. Padding has no part in the percentiles and is black.
     """
     stored, hidden = finite_values(path, stored, options, hidden=_padding(path, stored, header))
     modality = _modality(path, stored, header=header, layout=layout, index=index)
