@@ -51,3 +51,18 @@ def test_bare_words_are_found_where_a_truth_value_may_be_meant():
     assert bare_word_in(load_yaml("{a: 'no', b: {c: [x, true]}}")) is None
     assert [is_true(load_yaml(word)) for word in ("yes", "On", "true")] == [True, True, True]
     assert [is_true(load_yaml(word)) for word in ("no", "'yes'", "false")] == ["no", "yes", False]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: &a [*a]", "a: &a {b: *a}", "a: !!int abc", "a: !!float abc", "a: !!bool maybe", "a: !!timestamp x",
+     f"a: {'9' * 5000}", "a: " + "[" * 3000 + "]" * 3000],
+    ids=["list in itself", "mapping in itself", "int", "float", "bool", "timestamp", "long", "deep"],
+)  # fmt: skip
+def test_what_cannot_be_read_is_a_mistake_of_the_file(text):
+    with pytest.raises(yaml.YAMLError):
+        load_yaml(text)
+
+
+def test_two_arrows_that_merge_nothing_are_a_text():
+    assert load_yaml("a: [<<]") == {"a": ["<<"]}

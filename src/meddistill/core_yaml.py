@@ -54,6 +54,18 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.deep_construct = True  # or a value that holds itself would be made, and never be walked through
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002
+        """The value of a node; a tag that does not fit its text is a mistake in the file, with its place."""
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, KeyError, AttributeError, TypeError, OverflowError):
+            problem = f"this cannot be read as {node.tag.removeprefix(_TAG)}"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
         seen: set[Any] = set()
         for key_node, _ in node.value:
@@ -80,7 +92,10 @@ class _Dumper(yaml.SafeDumper):
 
 def load_yaml(text: str) -> Any:
     """The plain values that a YAML text holds; raises yaml.YAMLError for anything else."""
-    return yaml.load(text, Loader=_Loader)
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except RecursionError:
+        raise yaml.MarkedYAMLError(problem="it is nested too deeply") from None
 
 
 def dump_yaml(content: Any, *, width: int = _WIDTH) -> str:
@@ -144,6 +159,7 @@ for _name, _pattern, _first in (
     _Loader.add_implicit_resolver(f"{_TAG}{_name}", _whole, _first)
     _Dumper.add_implicit_resolver(f"{_TAG}{_name}", _whole, _first)
 _Loader.add_constructor(f"{_TAG}str", _text)
+_Loader.add_constructor(f"{_TAG}merge", _text)
 _Loader.add_constructor(f"{_TAG}int", _int)
 _Loader.add_constructor(f"{_TAG}float", _float)
 _Dumper.add_representer(WrittenInt, _written)

@@ -1,5 +1,6 @@
 """Links in tar shards: read where the tar holds what they lead to, else refused with what helps."""
 
+import io
 import os
 import tarfile
 
@@ -7,6 +8,7 @@ import pytest
 from shard_writing import picture, write_tar
 from table_files import read
 
+from meddistill.data.shard_index import shard_index
 from meddistill.errors import TableError
 from meddistill.imaging import decode
 
@@ -119,3 +121,17 @@ def test_another_kind_of_file_is_not_called_a_damaged_tar(tmp_path, content, met
     assert "must be a tar" in line
     assert met in line
     assert "damaged" not in line
+
+
+@pytest.mark.parametrize(("first", "second"), [("../a/1.png", "../2.png"), ("b/../a/1.png", "/2.png")])
+def test_names_that_lead_upwards_are_read_as_tar_unpacks_them(tmp_path, first, second):
+    content = picture(1)
+    shard = tmp_path / "s.tar"
+    with tarfile.open(shard, "w") as tar:
+        member = tarfile.TarInfo(first)
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    add(shard, second, kind=tarfile.LNKTYPE, target=first)
+    rows = shard_index(shard, None).to_pylist()
+    assert [row["key"] for row in rows] == [b"a/1", b"2"]
+    assert rows[0]["start"] == rows[1]["start"]

@@ -139,7 +139,7 @@ def test_records_that_are_too_long_are_named(tmp_path, rows):
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-@pytest.mark.parametrize("start", ["", "\ufeff"])
+@pytest.mark.parametrize("start", ["", "\ufeff", "\ufeff\ufeff"])
 @pytest.mark.parametrize("sign", [",", ";", "\t"])
 def test_tables_as_spreadsheet_programs_write_them(tmp_path, rows, sign, start, end):
     """Blank cells at the end left out or written too often, rows that were emptied, long and quoted cells."""

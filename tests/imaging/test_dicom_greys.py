@@ -82,6 +82,7 @@ def test_windows(
         ("1000,5", "700,25", (1000.5, 700.25)),
         ("1000,5\\3", "700,25\\4", (1000.5, 700.25)),
         ("1,000.5", "700", (1000.5, 700)),
+        ("1.000,5", "2.000,25", (1000.5, 2000.25)),
         (" 1.0005E+03 ", "+700", (1000.5, 700)),
         ("inf", "700", None),
         ("1000", "inf", None),
@@ -262,3 +263,12 @@ def test_modality_lut_without_entries_is_named(tmp_path: Path) -> None:
         decode(ImageRef(write(tmp_path, made)))
     del made.ModalityLUTSequence
     assert _grey(write(tmp_path, made)).max() == 255
+
+
+@pytest.mark.parametrize(("greatest", "divisor"), [(100, 100), (1, 1), (255, 255), (None, 255), (0, 255)])
+def test_fractions_of_a_segmentation(tmp_path: Path, greatest: int | None, divisor: int) -> None:
+    stored = np.tile(np.arange(divisor + 1, dtype=np.uint8), (4, 1))
+    made = dataset(stored, SegmentationType="FRACTIONAL")
+    if greatest is not None:
+        made.MaximumFractionalValue = greatest
+    assert np.array_equal(_grey(write(tmp_path, made)), _as_bytes(stored / divisor * 255))

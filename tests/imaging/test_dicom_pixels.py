@@ -1,11 +1,22 @@
 """DICOM: which bits of a file are pixels, in which order they lie, and what colours they are."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    RLELossless,
+)
 
 from dicom_files import dataset, write
 from meddistill.errors import ImageError
@@ -190,6 +201,17 @@ def test_palette(tmp_path: Path, *, syntax: str, bits: int, packed: bool, signed
     assert np.array_equal(_shown(tmp_path, made, syntax), expected)
 
 
+@pytest.mark.parametrize("factor", [1, 256, 257])
+def test_palette_that_claims_sixteen_bits(tmp_path: Path, factor: int) -> None:
+    stored = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    colours = RNG.integers(0, 256, (256, 3))
+    made = dataset(stored, PhotometricInterpretation="PALETTE COLOR")
+    for place in range(3):
+        made.add_new(0x00281101 + place, "US", [256, 0, 16])
+        made.add_new(0x00281201 + place, "OW", (colours[:, place] * factor).astype("<u2").tobytes())
+    assert np.array_equal(_shown(tmp_path, made), colours[stored])
+
+
 def test_palette_without_entries_is_refused(tmp_path: Path) -> None:
     made = dataset(COLOUR[:, :, 0], PhotometricInterpretation="PALETTE COLOR")
     with pytest.raises(ImageError, match="palette of its PALETTE COLOR"):
@@ -247,4 +269,63 @@ def test_more_compressed_frames_than_fragments(tmp_path: Path) -> None:
     made.compress(RLELossless)
     made.NumberOfFrames = 3
     with pytest.raises(ImageError, match="as many compressed frames as its header counts, 3"):
+        decode(ImageRef(write(tmp_path, made)))
+
+
+SMOOTH = np.add.outer(np.arange(32), np.arange(32)).astype(np.uint8) * 4
+TRIPLE = np.stack([SMOOTH, 255 - SMOOTH, SMOOTH // 2], axis=2)
+
+
+def _encoded(pixels: np.ndarray, kind: str) -> bytes:
+    stream, picture = io.BytesIO(), Image.fromarray(pixels)
+    if kind == "JPEG":
+        picture.save(stream, kind, quality=98, subsampling=0)
+    else:
+        picture.save(stream, kind, no_jp2=True, irreversible=False)
+    return stream.getvalue()
+
+
+def _compressed(made: Dataset, frames: list[bytes], syntax: UID) -> Dataset:
+    made.file_meta.TransferSyntaxUID = syntax
+    made.PixelData = encapsulate(frames)
+    made["PixelData"].is_undefined_length = True
+    made["PixelData"].VR = "OB"
+    return made
+
+
+@pytest.mark.parametrize("planar", [0, 1])
+@pytest.mark.parametrize(
+    ("kind", "syntax", "photometric", "off"),
+    [
+        ("JPEG", JPEGBaseline8Bit, "YBR_FULL_422", 12),
+        ("JPEG", JPEGBaseline8Bit, "RGB", 12),
+        ("JPEG2000", JPEG2000Lossless, "YBR_RCT", 0),
+        ("JPEG2000", JPEG2000Lossless, "RGB", 0),
+    ],
+)
+def test_compressed_colours_lie_pixel_by_pixel(
+    tmp_path: Path, *, planar: int, kind: str, syntax: UID, photometric: str, off: int
+) -> None:
+    made = dataset(TRIPLE, SamplesPerPixel=3, PlanarConfiguration=planar)
+    made.PhotometricInterpretation = photometric
+    _compressed(made, [_encoded(TRIPLE, kind)], syntax)
+    shown = decode(ImageRef(write(tmp_path, made))).astype(int)
+    assert np.abs(shown - TRIPLE).max() <= off
+
+
+@pytest.mark.parametrize("planar", [0, 1])
+def test_run_lengths_lie_in_planes(tmp_path: Path, planar: int) -> None:
+    made = dataset(TRIPLE, SamplesPerPixel=3)
+    made.compress(RLELossless)
+    made.PlanarConfiguration = planar
+    assert np.array_equal(decode(ImageRef(write(tmp_path, made))), TRIPLE)
+
+
+@pytest.mark.parametrize(("header", "frame"), [(SMOOTH, TRIPLE), (TRIPLE, SMOOTH), (SMOOTH[:16], SMOOTH)])
+def test_compressed_frames_of_another_size_are_named(
+    tmp_path: Path, header: np.ndarray, frame: np.ndarray
+) -> None:
+    made = dataset(header, SamplesPerPixel=3 if header.ndim == 3 else 1)
+    _compressed(made, [_encoded(frame, "JPEG")], JPEGBaseline8Bit)
+    with pytest.raises(ImageError, match=r"hold frames of .* like its header; .* another size or kind"):
         decode(ImageRef(write(tmp_path, made)))

@@ -1,5 +1,6 @@
 """NIfTI: tables of header fields, patched byte by byte, against the standard's formulas in numpy."""
 
+import gzip
 import struct
 from pathlib import Path
 from typing import Any
@@ -199,3 +200,36 @@ def test_type_that_nobody_reads_is_named(tmp_path: Path, code: int) -> None:
     with pytest.raises(ImageError, match=r"voxels of a type .* int16 or float32") as caught:
         _shown(path)
     assert "be a whole" not in str(caught.value)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    "extension",
+    [struct.pack("<ii", 7, 4) + b"x" * 8, struct.pack("<ii", 0, 0) + bytes(8),
+     struct.pack("<ii", 1 << 30, 4) + bytes(8), struct.pack("<ii", 16, 2) + b"\xff" * 8],
+    ids=["odd", "empty", "huge", "no DICOM"],
+)  # fmt: skip
+def test_broken_extensions_say_nothing_of_voxels(tmp_path: Path, extension: bytes, *, packed: bool) -> None:
+    offset = struct.pack("<f", 352 + len(extension))
+    path = _patched(tmp_path, VOLUME, {108: offset, 348: b"\1\0\0\0"}, codes=(0, 2))
+    content = path.read_bytes()
+    content = content[:352] + extension + content[352:]
+    path.write_bytes(gzip.compress(content) if packed else content)
+    assert np.array_equal(_shown(path), _grey(_upright(VOLUME, IDENTITY)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({40: struct.pack("<h", 8)}, "2, 3 or 4 dimensions"),
+        ({40: struct.pack("<h", -3)}, "2, 3 or 4 dimensions"),
+        ({40: struct.pack("<hhhh", 3, 6, 7, 0)}, "of a voxel at least"),
+        ({108: struct.pack("<f", INF)}, "Write 352 into vox_offset"),
+        ({108: struct.pack("<f", 0)}, "Write 352 into vox_offset"),
+    ],
+)
+def test_senseless_sizes_and_places_are_named(tmp_path: Path, fields: dict[int, bytes], named: str) -> None:
+    with pytest.raises(ImageError, match=named):
+        _shown(_patched(tmp_path, VOLUME, fields, codes=(0, 2)))
+    path = _patched(tmp_path, VOLUME, {108: struct.pack("<f", 352)}, codes=(0, 2))  # what the message advises
+    assert np.array_equal(_shown(path), _grey(_upright(VOLUME, IDENTITY)))

@@ -13,6 +13,7 @@ from PIL import Image
 
 from meddistill.errors import ImageError
 from meddistill.imaging import DecodeOptions, ImageRef, decode
+from meddistill.imaging.label_maps import decode_labels
 
 RNG = np.random.default_rng(5)
 HEIGHT, WIDTH = 12, 19
@@ -134,6 +135,27 @@ def test_png_palette(tmp_path: Path, bits: int, *, transparent: bool) -> None:
     assert np.array_equal(_shown(_png(tmp_path, stored, bits=bits, kind=3, **chunks)), colours[stored])
 
 
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        {"zTXt": b"k\0\0" + zlib.compress(b"x" * (3 << 20))},
+        {"iTXt": b"k\0\1\0\0\0" + zlib.compress(b"x" * (3 << 20))},
+        {"pHYs": b"\0"},
+        {"gAMA": b"\0"},
+        {"cHRM": b"\0\1"},
+        {"tRNS": b"\0"},
+    ],
+    ids=lambda chunk: next(iter(chunk)),
+)
+@pytest.mark.parametrize("bits", [8, 16])
+def test_png_with_a_broken_note_is_shown(tmp_path: Path, chunk: dict[str, bytes], bits: int) -> None:
+    stored = TWELVE if bits == 16 else TWELVE // 16
+    path = _png(tmp_path, stored, bits=bits, kind=0, **chunk)
+    assert np.array_equal(_shown(path), _three(_percentiles(stored) if bits == 16 else stored))
+    if bits == 8:
+        assert np.array_equal(decode_labels(ImageRef(path)), stored)
+
+
 @pytest.mark.parametrize("kind", [4, 6])
 def test_png_opacity_of_eight_bits_is_dropped(tmp_path: Path, kind: int) -> None:
     samples = RNG.integers(0, 256, (HEIGHT, WIDTH, {4: 2, 6: 4}[kind]))
@@ -201,6 +223,20 @@ def test_tiff_grey_of_any_type_is_windowed_or_refused(
             decode(ImageRef(path))
         return
     assert np.array_equal(_shown(path), _three(255 - expected if photometric == WHITE else expected))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("name", DEEP)
+@pytest.mark.parametrize("predicted", [False, True])
+def test_tiff_grey_of_any_type_deflated(tmp_path: Path, order: str, name: str, *, predicted: bool) -> None:
+    if (name, order, BLACK) in UNREAD or (predicted and name == "f4"):
+        return
+    stored = DEEP[name].astype(order + name)
+    written = np.diff(stored, axis=1, prepend=np.zeros((HEIGHT, 1), stored.dtype)) if predicted else stored
+    content = zlib.compress(written.astype(stored.dtype).tobytes())
+    tags = _grey_tags(8 * int(name[1]), {"u": UNSIGNED, "i": INTEGER, "f": FLOAT}[name[0]])
+    path = _tiff(tmp_path, content, tags | {COMPRESSION: 8, PREDICTOR: 1 + predicted}, order=order)
+    assert np.array_equal(_shown(path), _three(_percentiles(stored.astype(float))))
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
@@ -299,6 +335,43 @@ def test_tiff_of_a_kind_that_nobody_reads_is_named(
 ) -> None:
     path = _tiff(tmp_path, bytes(HEIGHT * WIDTH * bits // 8 * int(tags[SAMPLES])), tags)
     with pytest.raises(ImageError, match=f"of {bits} bits") as caught:
+        _shown(path)
+    assert "be a whole" not in str(caught.value)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("written", ["PNG", "TIFF", "white is zero"])
+def test_labels_of_few_bits_stay_what_was_written(tmp_path: Path, bits: int, written: str) -> None:
+    labels = RNG.integers(0, 2**bits, (HEIGHT, WIDTH))
+    if written == "PNG":
+        path = _png(tmp_path, labels, bits=bits, kind=0)
+    else:
+        tags = _grey_tags(bits, photometric=WHITE if written != "TIFF" else BLACK)
+        path = _tiff(tmp_path, b"".join(_packed_rows(labels, bits)), tags)
+    assert np.array_equal(decode_labels(ImageRef(path)), labels)
+
+
+@pytest.mark.parametrize("bits", [1, 8, 16])
+def test_tiff_that_does_not_say_what_is_black(tmp_path: Path, bits: int) -> None:
+    stored = TWELVE * (2**bits - 1) // 4095
+    path = _tiff(tmp_path, b"".join(_packed_rows(stored, bits)), {BITS: bits, SAMPLES: 1}, order=">")
+    grey = _percentiles(stored) if bits == 16 else stored * 255 // (2**bits - 1)
+    if bits == 16:
+        with pytest.raises(ImageError, match="1 samples of 16 bits"):  # Pillow takes it for white as zero
+            _shown(path)
+        return
+    assert np.array_equal(_shown(path), _three(grey))
+
+
+@pytest.mark.parametrize("shares", [(2, 1), (2, 2), None])
+def test_tiff_whose_neighbours_share_colour_is_not_called_damaged(
+    tmp_path: Path, shares: tuple[int, int] | None
+) -> None:
+    across, down = shares or (2, 2)
+    blocks = -(-WIDTH // across) * -(-HEIGHT // down)
+    tags = {BITS: [8] * 3, PHOTOMETRIC: 6, SAMPLES: 3} | ({530: list(shares)} if shares else {})
+    path = _tiff(tmp_path, bytes(blocks * (across * down + 2)), tags)
+    with pytest.raises(ImageError, match="3 samples of 8 bits, unsigned, YCbCr, in fewer bytes") as caught:
         _shown(path)
     assert "be a whole" not in str(caught.value)
 

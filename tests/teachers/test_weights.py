@@ -332,3 +332,42 @@ def test_a_text_model_without_its_tokenizer_is_not_sent_to_its_image_tower(tmp_p
         assert ("tower: image" in str(caught.value)) == helps
         if helps:
             load_teacher("x", config.model_copy(update={"tower": "image"}), base=folder)
+
+
+def test_a_plain_pickle_of_a_newer_protocol_is_not_called_code(tmp_path: Path) -> None:
+    path = tmp_path / "plain.bin"
+    path.write_bytes(pickle.dumps({"a": 1}, protocol=4))
+    with pytest.raises(TeacherError, match=r"pickle of a newer protocol .* torch\.save"):
+        check_weights(path)
+    path.write_bytes(pickle.dumps(Payload(tmp_path / "mark"), protocol=4))
+    with pytest.raises(TeacherError, match="would run code"):
+        check_weights(path)
+    torch.save({"a": torch.zeros(1)}, path)  # what the message advises
+    check_weights(path)
+
+
+@pytest.mark.parametrize(
+    "nests", [("model",), ("model_state_dict",), ("state_dict",), ("model", "state_dict")]
+)
+def test_the_model_inside_a_checkpoint_is_read(tmp_path: Path, nests: tuple[str, ...]) -> None:
+    content: dict[str, Any] = {"module.a": torch.ones(2)}
+    for name in nests[::-1]:
+        content = {name: content, "epoch": 3}
+    torch.save(content, tmp_path / "a.pt")
+    assert list(read_state(tmp_path / "a.pt")) == ["a"]
+
+
+def test_what_holds_no_tensors_by_name_is_named(tmp_path: Path) -> None:
+    torch.save({"teacher": {"a": torch.ones(2)}, "student": {}}, tmp_path / "a.pt")
+    with pytest.raises(TeacherError, match=r"got others under student, teacher\. Save the tensors alone"):
+        read_state(tmp_path / "a.pt")
+
+
+def test_a_shard_that_is_not_there_is_named_beside_its_index(tmp_path: Path) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}))
+    save_file({"a": torch.zeros(1)}, tmp_path / "one.safetensors")
+    with pytest.raises(TeacherError, match=r"`two\.safetensors` must lie beside .* Fetch or copy it too"):
+        weight_files(tmp_path, preferred=["*.index.json"])
+    save_file({"b": torch.zeros(1)}, tmp_path / "two.safetensors")  # what the message advises
+    assert len(weight_files(tmp_path, preferred=["*.index.json"])) == 2

@@ -64,6 +64,9 @@ def hdf5_array(file: Any, name: str) -> Any:
     if not isinstance(found, h5py.Dataset) or found.external or found.is_virtual:
         elsewhere = Met("a group, a link or numbers of another file", "Store the numbers in the file itself.")
         raise Hdf5RefusedError(rule, elsewhere)
+    if found.shape is None or not _has_numpy_type(found):
+        kind = Met("one without values, or of a type that numpy does not have", "Store it as float32.")
+        raise Hdf5RefusedError(rule, kind)
     properties = found.id.get_create_plist()
     filters = [properties.get_filter(number)[0] for number in range(properties.get_nfilters())]
     absent = [str(each) for each in filters if not h5py.h5z.filter_avail(each)]
@@ -74,6 +77,13 @@ def hdf5_array(file: Any, name: str) -> Any:
         )
         raise Hdf5RefusedError(rule, packed)
     return found
+
+
+def _has_numpy_type(array: Any) -> bool:
+    try:
+        return array.dtype is not None
+    except TypeError:
+        return False
 
 
 def _why(path: Path, error: Exception) -> Met:

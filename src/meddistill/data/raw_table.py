@@ -16,6 +16,8 @@ from meddistill.file_kinds import stand_in, unreadable, why_not_json
 
 _KINDS = "Save it as CSV (UTF-8), as Parquet, or with the `save_to_disk` of Hugging Face `datasets`."
 LIST_SEPARATOR = "|"
+# Spaces, and further marks of byte order, as tools leave that write one more.
+_AROUND_NAMES = " \t\r\n\v\f\u00a0\ufeff"
 _XLSX, _PARQUET = b"PK\x03\x04", b"PAR1"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -95,7 +97,7 @@ def _refuse_other_kinds(path: Path, head: bytes) -> None:
     elif head.startswith(_XLSX):
         got = "a spreadsheet or another zip archive"
     elif head.startswith(_UTF16):
-        got = "UTF-16"
+        got = "UTF-16 or UTF-32"
     elif b"\0" in head:
         got = "binary data"
     if got is not None:
@@ -112,7 +114,7 @@ def _read_csv(path: Path, wanted: Sequence[str]) -> RawTable:
         raise _refused(path, f"`table` must {rule}. Quote cells as a spreadsheet program does.") from None
     if not found.records:
         raise _refused(path, "`table` must have a header row; got no rows. Write the names of the columns.")
-    header = [name.strip() for name in found.records[0]]
+    header = [name.strip(_AROUND_NAMES) for name in found.records[0]]
     _refuse_repeated(path, header, wanted)
     return _from_records(header, found, wanted)
 

@@ -11,7 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from meddistill.data.arrow_files import parquet_file
-from meddistill.data.shard_links import DEVICE, SPARSE, Link, ShardRefusedError, members, places_of, refused
+from meddistill.data.shard_links import (
+    DEVICE,
+    SPARSE,
+    Link,
+    ShardRefusedError,
+    members,
+    places_of,
+    plain,
+    refused,
+)
 from meddistill.errors import one_line
 from meddistill.file_kinds import met, unreadable
 from meddistill.files import follow_umask
@@ -120,7 +129,7 @@ def _unreadable(path: Path, error: tarfile.TarError, *, files: int) -> ShardRefu
 
 
 def _split(name: str) -> tuple[str, str] | None:
-    parts = [part for part in name.split("/") if part not in {"", "."}]
+    parts = plain(name).split("/")
     if any(part.startswith(".") or part == "__MACOSX" or _META.fullmatch(part) for part in parts):
         return None
     key, _, kind = "/".join(parts[-1:]).partition(".")

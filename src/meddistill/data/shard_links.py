@@ -52,11 +52,11 @@ class _Tree:
     def of(cls, path: Path) -> "_Tree":
         tree = cls()
         for member, _ in members(path):
-            name = _plain(member.name)
+            name = plain(member.name)
             if member.issym():
                 tree.symbolic[name] = member.linkname
             elif member.islnk():
-                tree.hard[name] = member.linkname
+                tree.hard[name] = plain(member.linkname)
             elif member.issparse():
                 tree.sparse.add(name)
             elif member.isreg():
@@ -64,7 +64,7 @@ class _Tree:
         return tree
 
     def place(self, name: str) -> tuple[int, int]:
-        found, hops = self._real(name), 0
+        found, hops = self._real(plain(name)), 0
         while found not in self.files and found in self.hard and hops < _MOST_HOPS:
             found, hops = self._real(self.hard[found]), hops + 1
         if found in self.sparse:
@@ -110,5 +110,12 @@ def refused(why: tuple[str, str], name: str) -> ShardRefusedError:
     return ShardRefusedError(f"must hold plain files; got {what}, `{printable(name)}`. {do}")
 
 
-def _plain(name: str) -> str:
-    return "/".join(part for part in name.split("/") if part not in {"", "."})
+def plain(name: str) -> str:
+    """A member's name inside its tar: from the root, with `..` followed as far as that, as tar unpacks it."""
+    parts: list[str] = []
+    for part in name.split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in {"", "."}:
+            parts.append(part)
+    return "/".join(parts)

@@ -10,7 +10,7 @@ from meddistill.errors import ImageError
 from meddistill.imaging.file_part import ImageFile
 from meddistill.imaging.refusal import refusal
 
-_PNG: Final = b"\x89PNG\r\n\x1a\n"
+PNG_START: Final = b"\x89PNG\r\n\x1a\n"
 _JPEG_START: Final = b"\xff\xd8\xff"
 JPEG_END: Final = b"\xff\xd9"
 _STEP: Final = 1 << 20
@@ -38,8 +38,8 @@ def file_size(file: BinaryIO) -> int:
 def picture_damage(file: BinaryIO) -> str | None:
     """What is shown to be damaged in a PNG, JPEG, TIFF or BMP; None where nothing is."""
     file.seek(0)
-    head = file.read(len(_PNG))
-    if head == _PNG:
+    head = file.read(len(PNG_START))
+    if head == PNG_START:
         return _png_damage(file)
     if head.startswith(_JPEG_START):
         return _jpeg_damage(file)

@@ -66,6 +66,14 @@ def compressed_frame(
             raise damaged(path, "DICOM", shown="one whose compressed frame has no end marker") from None
         do = f"Try: pip install {missing}. Or save its frames as images." if missing else _ELSEWHERE
         raise _undecodable(path, syntax, do) from None
+    except ValueError:  # another number of bytes than the header asks for
+        raise refusal(
+            path,
+            must=f"hold frames of {layout.rows:,} x {layout.columns:,} pixels of {layout.samples} samples, "
+            "like its header",
+            got="compressed ones of another size or kind",
+            do=_ELSEWHERE,
+        ) from None
 
 
 def _decoded(decoder: Decoder, frame: bytes, element: PixelElement, layout: PixelLayout) -> Grey:
@@ -78,7 +86,9 @@ def _decoded(decoder: Decoder, frame: bytes, element: PixelElement, layout: Pixe
         number_of_frames=1,
         samples_per_pixel=layout.samples,
         photometric_interpretation=layout.photometric,
-        planar_configuration=int(layout.planar),
+        # Codecs give their samples pixel by pixel, whatever the header says; run lengths lie in planes, which
+        # their decoder knows.
+        planar_configuration=0,
         bits_allocated=layout.allocated,
         bits_stored=layout.bits,
         pixel_representation=int(layout.signed),

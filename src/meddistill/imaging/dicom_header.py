@@ -158,7 +158,8 @@ def _whole(path: ImageFile, header: Dataset, keyword: str) -> int | None:
 
 
 def _decimal(text: str) -> float:
-    """A number, NaN for a blank; commas before a point part thousands, others are the point."""
+    """A number, NaN for a blank; the last of commas and points is the point, those before part thousands."""
     if not text:
         return math.nan
-    return float(text.replace(",", "") if "." in text else text.replace(",", "."))
+    thousands, point = (".", ",") if text.rfind(",") > text.rfind(".") else (",", ".")
+    return float(text.replace(thousands, "").replace(point, "."))

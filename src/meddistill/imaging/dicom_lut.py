@@ -74,6 +74,8 @@ def palette(header: Dataset, domain: tuple[float, float]) -> tuple[Table, Table,
     if len(sound) < len(_COLOURS):
         return None
     bits = max(table.bits for table in sound)
+    if max(int(table.entries.max()) for table in sound) < 1 << 8:  # bytes, whatever depth is claimed
+        bits = 8
     red, green, blue = (table._replace(bits=bits) for table in sound)
     return red, green, blue
 

@@ -23,6 +23,7 @@ from meddistill.imaging.options import DecodeOptions
 from meddistill.imaging.refusal import refusal
 
 TAGS: Final = [
+    "MaximumFractionalValue",
     "ModalityLUTSequence",
     "PerFrameFunctionalGroupsSequence",
     "PixelPaddingRangeLimit",
@@ -59,7 +60,8 @@ def show_frame(
 
     Modality LUT or rescale (see `rescaled`); then `options.window` (of values deeper than 8 bits), else the
     VOI LUT, else the first VOI window that makes sense, else the full range of values stored in 8 bits or
-    fewer, else percentiles. MONOCHROME1 is inverted. Padding has no part in the percentiles and is black.
+    fewer (of a fractional segmentation up to its greatest fraction), else percentiles. MONOCHROME1 is
+    inverted. Padding has no part in the percentiles and is black.
     """
     stored, hidden = finite_values(path, stored, options, hidden=_padding(path, stored, header))
     modality = _modality(path, stored, header=header, layout=layout, index=index)
@@ -68,7 +70,9 @@ def show_frame(
     if options.window is None or shallow:
         grey = _voi(path, modality, _group(header, index, "FrameVOILUTSequence"))
         if grey is None and shallow:
-            grey = stretch(stored, *layout.stored_range)
+            # Of a fractional segmentation the value that stands for the whole (PS3.3 C.8.20.2).
+            top = number(path, header, "MaximumFractionalValue", 0)
+            grey = stretch(stored, 0, top) if top > 0 else stretch(stored, *layout.stored_range)
     if grey is None:
         grey = show_grey(path, modality.values, options, hidden=hidden)
     if layout.photometric == "MONOCHROME1":

@@ -1,7 +1,7 @@
 """Label maps: pictures whose values are names of structures, not brightness."""
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,11 +10,13 @@ from PIL.BmpImagePlugin import BmpImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from meddistill.imaging.deep_colour import packing
 from meddistill.imaging.file_part import ImageFile
 from meddistill.imaging.intensity import Bytes
 from meddistill.imaging.options import DEFAULT_OPTIONS, DecodeOptions, ImageRef
 from meddistill.imaging.pictures import open_page, stored_values, tiff_tags
 from meddistill.imaging.pillow_errors import reading_picture
+from meddistill.imaging.png_chunks import read_past_notes
 from meddistill.imaging.refusal import refusal, silence_libraries
 from meddistill.imaging.sniff import sniff
 
@@ -23,6 +25,7 @@ _FORMATS = [file.format for file in (PngImageFile, TiffImageFile, BmpImageFile)]
 _JPEG: Final = b"\xff\xd8\xff"
 _ONE_CHANNEL: Final = {"1", "L", "P", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 _MOST: Final = 255
+_SPREAD: Final = {"2": 85, "4": 17}
 
 
 def decode_labels(ref: ImageRef, options: DecodeOptions = DEFAULT_OPTIONS) -> Bytes:
@@ -52,14 +55,28 @@ def _picture(ref: ImageRef, options: DecodeOptions) -> NDArray[Any]:
     with path.open("rb") as file:
         if file.read(3) == _JPEG:
             raise refusal(path, must="keep labels exactly", got="a JPEG", do="Save it as PNG.")
-        with (
-            reading_picture(path, file, options),
-            open_page(path, file, ref.frame, formats=_FORMATS) as image,
-        ):
-            _check(path, image, options)
-            tags = tiff_tags(image)
-            image.load()
-            return stored_values(image, tags)
+        with reading_picture(path, file, options):
+            return read_past_notes(lambda content: _decoded(ref, content, options), file)
+
+
+def _decoded(ref: ImageRef, file: BinaryIO, options: DecodeOptions) -> NDArray[Any]:
+    with open_page(ref.path, file, ref.frame, formats=_FORMATS) as image:
+        _check(ref.path, image, options)
+        tags, packed = tiff_tags(image), packing(image)
+        image.load()
+        return _as_written(stored_values(image, tags), packed)
+
+
+def _as_written(values: NDArray[Any], packed: str) -> NDArray[Any]:
+    """Grey of few bits, which Pillow spreads to 0 to 255, and of white as zero, which it inverts, as written.
+
+    `packed` is how Pillow calls it: "L;4" for four bits, "L;4I" if they are inverted.
+    """
+    bands, _, how = packed.partition(";")
+    if bands not in {"1", "L"}:
+        return values
+    written = ~values if "I" in how else values
+    return written // _SPREAD[how[0]] if how[:1] in _SPREAD else written
 
 
 def _check(path: ImageFile, image: Image.Image, options: DecodeOptions) -> None:

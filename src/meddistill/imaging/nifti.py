@@ -22,6 +22,7 @@ from meddistill.imaging.refusal import refusal, silence_libraries, too_much_memo
 SAGITTAL, CORONAL, AXIAL = 0, 1, 2
 _STEP: Final = 1 << 20
 _HEADER_BYTES: Final = {False: 352, True: 544}  # of the second version: True
+_STRUCTURES: Final = {False: 348, True: 540}  # without the flag of extensions behind it
 _SOUND_ENDS: Final = ([13, 10, 26, 10], [0, 0, 0, 0])
 
 
@@ -93,12 +94,19 @@ def _slice(ref: ImageRef, options: DecodeOptions, *, compressed: bool) -> tuple[
 
 
 def _volume(path: ImageFile, stream: Any, options: DecodeOptions) -> _Volume:
-    second = stream.read(8)[4:7] == b"n+2"
-    stream.seek(0)
-    # Unchecked, for nibabel's check refuses fields that nobody needs here.
-    header = (nibabel.Nifti2Header if second else nibabel.Nifti1Header).from_fileobj(stream, check=False)
+    head = stream.read(_STRUCTURES[True])
+    second = head[4:7] == b"n+2"
+    size = _STRUCTURES[second]
+    if len(head) < size:
+        raise damaged(path, "NIfTI", shown="one that ends inside its header")
+    order = "<" if head[:4] == size.to_bytes(4, "little") else ">"
+    # Unchecked, for nibabel's check refuses fields that nobody needs here; without the extensions, which say
+    # nothing of voxels and may be broken; by the order of the header's size, for nibabel goes by `dim`.
+    kind = nibabel.Nifti2Header if second else nibabel.Nifti1Header
+    header = kind(head[:size], endianness=order, check=False)
     _check_header(path, header, second=second)
-    shape = tuple(int(size) for size in header.get_data_shape())
+    counted = 0 < header["dim"][0] < len(header["dim"])
+    shape = tuple(int(size) for size in header.get_data_shape()) if counted else ()
     sizes = _sizes(path, shape, options)
     turned = orientation(header, sizes)
     if turned is None:
@@ -122,11 +130,11 @@ def _check_header(path: ImageFile, header: Any, *, second: bool) -> None:
         shown = "one that was copied as text: the ends of lines in its magic number are changed"
         raise damaged(path, "NIfTI", shown=shown)
     least = _HEADER_BYTES[second]
-    if not header["vox_offset"] >= least:  # NaN as well
+    if not (header["vox_offset"] >= least and np.isfinite(header["vox_offset"])):  # NaN as well
         raise refusal(
             path,
             must=f"begin its voxels at byte {least} or later",
-            got="a vox_offset inside its header",
+            got="a vox_offset inside its header, or infinity",
             do=f"Write {least} into vox_offset if the voxels are there.",
         )
 
@@ -136,7 +144,10 @@ def _sizes(path: ImageFile, shape: tuple[int, ...], options: DecodeOptions) -> S
         shape = shape[:-1]
     if not 2 <= len(shape) <= 4 or min(shape) < 1:
         raise refusal(
-            path, must="have 2, 3 or 4 dimensions", got=f"shape {shape}", do="Save one volume alone."
+            path,
+            must="have 2, 3 or 4 dimensions of a voxel at least",
+            got=f"shape {shape}",
+            do="Save one volume alone.",
         )
     sizes = (shape[0], shape[1], shape[2] if len(shape) > 2 else 1)
     if math.prod(sizes) > options.max_voxels:

@@ -11,18 +11,21 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from meddistill.imaging import file_part
+from meddistill.imaging.byte_order import in_native_order
 from meddistill.imaging.deep_colour import deep_values, is_deep, packing, upright
 from meddistill.imaging.intensity import Bytes, Grey, show_grey, stretch, three_channels
 from meddistill.imaging.options import DecodeOptions
 from meddistill.imaging.picture import Picture
 from meddistill.imaging.pillow_errors import reading_picture
+from meddistill.imaging.png_chunks import read_past_notes
 from meddistill.imaging.refusal import refusal, silence_libraries, within
 
 # Formats are named, so that no other Pillow plug-in (EPS calls Ghostscript) is ever tried. Their plug-ins are
 # imported, because `Image.open` loads none for named formats.
 _FORMATS: Final = [file.format for file in (PngImageFile, JpegImageFile, TiffImageFile, BmpImageFile)]
 _DEEP_GREY: Final = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
-_BITS, _PHOTOMETRIC, _PLANES, _COLOUR_MAP, _SAMPLE_FORMAT = 258, 262, 284, 320, 339
+_BITS, _COMPRESSION, _PHOTOMETRIC, _PLANES, _COLOUR_MAP, _SAMPLE_FORMAT = 258, 259, 262, 284, 320, 339
+_FAX: Final = {2, 3, 4}
 _WHITE_IS_ZERO, _SEPARATE, _UNSIGNED, _SIGNED = 0, 2, 1, 2
 _FULL: Final = 65535
 
@@ -37,20 +40,24 @@ def decode_picture(path: file_part.ImageFile, frame: int | None, options: Decode
     """
     silence_libraries()
     with path.open("rb") as file, reading_picture(path, file, options):
-        with open_page(path, file, frame, formats=_FORMATS) as image:
-            width, height = image.size
-            if width * height > options.max_pixels:
-                raise refusal(
-                    path,
-                    must=f"have at most {options.max_pixels:,} pixels",
-                    got=f"{width:,} x {height:,}",
-                    do="Scale it down or raise `max_pixels`.",
-                )
-            _refuse_deep_planes(path, image)
-            if not is_deep(packing(image)):
-                return _picture(path, image, options)
-        values = deep_values(lambda: open_page(path, file, frame, formats=_FORMATS))
-        return Picture(_deep_picture(path, values, options), values)
+        return read_past_notes(lambda content: _decoded(path, content, frame, options), file)
+
+
+def _decoded(path: file_part.ImageFile, file: BinaryIO, frame: int | None, options: DecodeOptions) -> Picture:
+    with open_page(path, file, frame, formats=_FORMATS) as image:
+        width, height = image.size
+        if width * height > options.max_pixels:
+            raise refusal(
+                path,
+                must=f"have at most {options.max_pixels:,} pixels",
+                got=f"{width:,} x {height:,}",
+                do="Scale it down or raise `max_pixels`.",
+            )
+        _refuse_deep_planes(path, image)
+        if not is_deep(packing(image)):
+            return _picture(path, image, options)
+    values = deep_values(lambda: open_page(path, file, frame, formats=_FORMATS))
+    return Picture(_deep_picture(path, values, options), values)
 
 
 def open_page(
@@ -61,6 +68,7 @@ def open_page(
     image = Image.open(file, formats=formats)
     if frame is not None:
         image.seek(within(path, "frame", frame, count=getattr(image, "n_frames", 1), default=0))
+    in_native_order(image)
     return image
 
 
@@ -105,7 +113,10 @@ def _picture(path: file_part.ImageFile, image: ImageFile.ImageFile, options: Dec
     if turned.mode in {"P", "PA"} and _COLOUR_MAP in tags:
         return Picture(_mapped(stored, tags[_COLOUR_MAP]), stored)
     plain = turned.convert("LA") if turned.mode == "La" else turned
-    return Picture(np.array(plain.convert("RGB")), stored)
+    pixels = np.array(plain.convert("RGB"))
+    # Without the tag Pillow inverts grey up to 8 bits; fax codes alone have white as zero by nature.
+    unnamed = bool(tags) and _PHOTOMETRIC not in tags and tags.get(_COMPRESSION, 1) not in _FAX
+    return Picture(255 - pixels if unnamed and turned.mode in {"1", "L"} else pixels, stored)
 
 
 def _deep_picture(path: file_part.ImageFile, values: Grey, options: DecodeOptions) -> Bytes:

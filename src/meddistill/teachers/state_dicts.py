@@ -18,6 +18,8 @@ State = dict[str, Tensor]
 _SHOWN: Final = 3
 # What distributed training leaves before every name.
 _WRAPPER: Final = "module."
+# Where training programs keep the model beside what else they save.
+_NESTS: Final = ("state_dict", "model_state_dict", "model")
 
 
 def read_state(path: Path) -> State:
@@ -34,10 +36,17 @@ def read_state(path: Path) -> State:
     if weight_format(path) == "safetensors":
         return load_file(path)
     content = torch.load(path, map_location="cpu", weights_only=True)
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
+    while isinstance(content, dict) and (inner := next(filter(content.__contains__, _NESTS), None)):
+        if not isinstance(content[inner], dict):
+            break
+        content = content[inner]
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        msg = f"`{path.name}` must hold tensors by name; it holds something else. Compare it with its page."
+        held = ", ".join(sorted(map(str, content))[:_SHOWN]) if isinstance(content, dict) else ""
+        got = f"others under {held}" if held else type(content).__name__
+        msg = (
+            f"`{path.name}` must hold tensors by name, at the top or under one of {', '.join(_NESTS)}; got "
+            f"{got}. Save the tensors alone: torch.save(model.state_dict(), OTHER)."
+        )
         raise TeacherError(msg)
     return {str(name).removeprefix(_WRAPPER): value for name, value in content.items()}
 

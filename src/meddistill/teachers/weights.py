@@ -2,6 +2,7 @@
 
 import argparse
 import pickle
+import pickletools
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,9 @@ PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt")
 _SUFFIXES: Final = (".safetensors", *PICKLES)
 _SUFFIX_OF: Final[dict[Format, str]] = {"safetensors": ".safetensors"}
 _REFUSED_BY_TORCH: Final = re.compile(r"(Unsupported \w+: \S+ \S+|WeightsUnpickler error: [^.]+)")
+# The opcode that frames protocols 4 and 5, the default of `pickle.dump`.
+_NAMING: Final = {"GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID"}
+_NEWER_PICKLE: Final = re.compile(r"Unsupported operand 149\b")
 
 
 def weight_files(folder: Path, *, preferred: Sequence[str]) -> tuple[Path, ...]:
@@ -67,6 +71,12 @@ def checked_weights(path: Path) -> tuple[Path, ...]:
         msg = f"`{path.name}` {refused}"
         raise TeacherError(msg) from refused
     for part in parts:
+        if part != path and not part.exists() and not part.is_symlink():
+            msg = (
+                f"`{part.name}` must lie beside `{path.name}`, which lists it; got no such file. Fetch or "
+                "copy it too."
+            )
+            raise TeacherError(msg)
         check_weights(part)
     return parts
 
@@ -141,7 +151,14 @@ def _unpickled(path: Path, error: pickle.UnpicklingError) -> TeacherError:
     said = str(error)
     if "truncated" in said:
         return TeacherError(f"`{path.name}` {why_torch_cannot(path, error)}")
-    named = _REFUSED_BY_TORCH.search(said)
+    if _NEWER_PICKLE.search(said) and _builds_plain_values(path):
+        msg = (
+            f"`{path.name}` must hold weights as torch saves them; got a pickle of a newer protocol than "
+            "torch's reader of plain weights knows. It was not loaded. Save its tensors with torch.save, or "
+            "as safetensors, where you trust it."
+        )
+        return TeacherError(msg)
+    named = _REFUSED_BY_TORCH.search(" ".join(said.split()))
     reason = named[0] if named else "what torch's reader of plain weights refuses"
     msg = (
         f"`{path.name}` must hold plain weights; it holds Python objects that would run code when loaded "
@@ -149,6 +166,15 @@ def _unpickled(path: Path, error: pickle.UnpicklingError) -> TeacherError:
         "it."
     )
     return TeacherError(msg)
+
+
+def _builds_plain_values(path: Path) -> bool:
+    """Whether a pickle names no class and no function, by its opcodes; nothing of it is executed."""
+    try:
+        with path.open("rb") as file:
+            return not any(code.name in _NAMING for code, _, _ in pickletools.genops(file))
+    except Exception:  # whatever pickletools meets in what is no pickle
+        return False
 
 
 def _read_pickle(path: Path) -> None:

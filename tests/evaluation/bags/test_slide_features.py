@@ -160,3 +160,37 @@ def test_a_file_is_named_by_its_bag_and_never_by_a_path(tmp_path: Path) -> None:
     assert feature_file(tmp_path / "in", "s.1") == tmp_path / "in" / "s.1.h5"
     for name in ("s", "../out", "..", "", str(tmp_path / "out")):
         assert feature_file(tmp_path / "in", name) is None
+
+
+@pytest.mark.parametrize("name", ["features", "coords"])
+@pytest.mark.parametrize("kind", ["no values", "time"])
+def test_arrays_that_numpy_cannot_hold_are_named(tmp_path: Path, name: str, kind: str) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["features" if name == "coords" else "coords"] = np.ones((5, 2), np.float32)
+        if kind == "no values":
+            file[name] = h5py.Empty("f4")
+        else:
+            space = h5py.h5s.create_simple((5, 2))
+            h5py.h5d.create(file.id, name.encode(), h5py.h5t.UNIX_D32LE, space)
+    with pytest.raises(UserError, match=f"`{name}` that can be read; .* Store it as float32"):
+        read_features(path)
+
+
+def test_attributes_of_odd_types_are_passed_over(tmp_path: Path) -> None:
+    write_features(tmp_path / "a.h5", FEATURES)
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        del file["coords"].attrs["patch_size"]
+        h5py.h5a.create(file["coords"].id, b"patch_size", h5py.h5t.UNIX_D32LE, h5py.h5s.create_simple((1,)))
+    assert read_features(tmp_path / "a.h5").attributes == {"patch_level": 0}
+
+
+def test_what_float32_cannot_hold_is_named(tmp_path: Path) -> None:
+    for name, features, corners in (
+        ("features", FEATURES.astype(np.float64) * 1e300, np.zeros((5, 2))),
+        ("coords", FEATURES, np.full((5, 2), np.nan)),
+    ):
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file["features"], file["coords"] = features, corners
+        with pytest.raises(UserError, match=rf"finite.*{name}|{name}.*finite"):
+            read_features(tmp_path / "a.h5")

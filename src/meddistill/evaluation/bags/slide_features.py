@@ -60,10 +60,12 @@ def read_features(path: Path) -> SlideFeatures:
     if features.dtype.kind != "f" or features.ndim != 2 or 0 in features.shape:
         got = f"{features.dtype} {list(features.shape)}"
         raise _refusal(path, "hold `features` of floats [patches, width]", got)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is found below
+        features = features.astype(np.float32)
     _check_finite(features, path)
     if coordinates is not None:
         coordinates = _corners(coordinates, len(features), path)
-    return SlideFeatures(features=features.astype(np.float32), coordinates=coordinates, attributes=attributes)
+    return SlideFeatures(features=features, coordinates=coordinates, attributes=attributes)
 
 
 def _matrix(features: NDArray[Any]) -> NDArray[Any]:
@@ -78,7 +80,10 @@ def _attributes(file: Any) -> dict[str, float]:
     found: dict[str, float] = {}
     for attributes in places:
         for name in _ATTRIBUTES:
-            value = np.asarray(attributes.get(name, ""))
+            try:
+                value = np.asarray(attributes.get(name, ""))
+            except TypeError:  # of a type that numpy does not have, or without a value
+                continue
             if name not in found and value.size == 1 and value.dtype.kind in "iuf":
                 found[name] = float(value.reshape(()))
     return found
@@ -89,7 +94,9 @@ def _check_finite(features: NDArray[Any], path: Path) -> None:
     if len(bad):
         more = f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
         named = ", ".join(str(each) for each in bad[:_SHOWN])
-        raise _refusal(path, "hold finite `features`", f"NaN or infinity in patches {named}{more}")
+        raise _refusal(
+            path, "hold `features` that are finite in float32", f"NaN or infinity in patches {named}{more}"
+        )
 
 
 def _corners(coordinates: NDArray[Any], count: int, path: Path) -> NDArray[np.int64] | None:
@@ -100,6 +107,8 @@ def _corners(coordinates: NDArray[Any], count: int, path: Path) -> NDArray[np.in
     if coordinates.shape != (count, 2) or coordinates.dtype.kind not in "iuf":
         got = f"{coordinates.dtype} {list(coordinates.shape)} for {count} patches"
         raise _refusal(path, "hold `coords` of numbers [patches, 2]", got)
+    if not np.isfinite(coordinates).all():
+        raise _refusal(path, "hold finite `coords`", "NaN or infinity")
     return coordinates.astype(np.int64)
 
 
