@@ -82,7 +82,7 @@ class Study:
         self.lab.write_pairs()
         learnt = self.lab.write_labels()
         self.lab.write("suite.yaml", test_suite(self.lab, learnt, knn=False))
-        self.lab.write("validation.yaml", validation_suite(self.lab, learnt))
+        self.lab.write("validation.yaml", validation_suite(self.lab))
         for pool, student in (("teacher", "teacher"), ("transfer", "student")):
             captions = [row["text"] for row in self._rows() if row["pool"] == pool]
             write_bert(self._bert(student), captions, context=CONTEXT, **BERTS[student])

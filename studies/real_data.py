@@ -6,7 +6,7 @@ The folder holds `pairs.csv` (image, text, source, modality, patient_id, dataset
 
 import csv
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +121,11 @@ class Lab:
         kept = [row for row in rows if first[digest[row["image"]]] == _part(row)]
         self.progress.say(f"{len(rows) - len(kept)} labelled rows left out: their image is in another part")
         _write_csv(self.out / "classification.csv", kept)
-        learnt = {(row["task"], row["label"]) for row in kept if row["split"] == "train"}
-        return {task: sorted(label for name, label in learnt if name == task) for task in CLASSES}
+        return _labels(row for row in kept if row["split"] == "train")
+
+    def labels_of(self, pool: str) -> dict[str, list[str]]:
+        """The labels of each task that a pool of the train split has, once `write_labels` has written."""
+        return _labels(row for row in _read_csv(self.out / "classification.csv") if row["pool"] == pool)
 
     def pairs(self, where: dict[str, Any]) -> dict[str, Any]:
         """The `data` of a recipe: the pairs that `where` picks."""
@@ -131,6 +134,11 @@ class Lab:
 
 
 _PARTS = [("test", "none"), ("val", "none"), ("train", "transfer"), ("train", "teacher")]
+
+
+def _labels(rows: Iterable[dict[str, str]]) -> dict[str, list[str]]:
+    found = {(row["task"], row["label"]) for row in rows}
+    return {task: sorted(label for name, label in found if name == task) for task in CLASSES}
 
 
 def _part(row: dict[str, str]) -> tuple[str, str]:
@@ -171,15 +179,18 @@ def test_suite(lab: Lab, learnt: dict[str, list[str]], *, knn: bool) -> dict[str
     return {"name": "real_images", **suite}
 
 
-def validation_suite(lab: Lab, learnt: dict[str, list[str]]) -> dict[str, Any]:
-    """The same tasks on the validation split; probes choose C between the two pools of the train split."""
+def validation_suite(lab: Lab) -> dict[str, Any]:
+    """The same tasks on the validation split, of the labels that the students' pool has.
+
+    Probes learn from that pool and choose C on the teachers'.
+    """
     train = {"split": "train"}
     splits = {
         "train": {**train, "pool": "transfer"},
         "val": {**train, "pool": "teacher"},
         "test": {"split": "val"},
     }
-    return {"name": "validation", **_suite(lab, learnt, splits)}
+    return {"name": "validation", **_suite(lab, lab.labels_of("transfer"), splits)}
 
 
 def _suite(lab: Lab, learnt: dict[str, list[str]], splits: dict[str, dict[str, str]]) -> dict[str, Any]:
