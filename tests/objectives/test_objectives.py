@@ -5,7 +5,6 @@ from dataclasses import replace
 import open_clip
 import pytest
 import torch
-from sklearn.decomposition import PCA
 from torch import Tensor
 from torch.nn import functional
 
@@ -275,33 +274,6 @@ def test_cosine_smooth_l1_by_hand() -> None:
     assert objective(student, teacher, rows).total.item() == pytest.approx(expected, rel=1e-5)
     same = replace(teacher, image=torch.tensor([[6.0, 8.0]], device=DEVICE))
     assert CosineSmoothL1()(student, same, rows).total.item() == pytest.approx(0.0, abs=1e-6)
-
-
-def test_whitened_features_are_those_of_scikit_learns_components() -> None:
-    numbers = torch.Generator().manual_seed(0)
-    rows = torch.randn(60, DIM, generator=numbers).double() @ covariance(1.0).double()
-    ours = torch.randn(60, DIM, generator=numbers).double()
-    moments = TowerStatistics(mean=rows.mean(0), covariance=rows.T.cov(correction=0))
-    objective = CosineSmoothL1(features="whitened", statistics={"image": moments}, components=3).double()
-    student = StudentOutputs(image=ours, text=ours, logit_scale=torch.tensor(1.0))
-    available = torch.ones(60).bool()
-    teacher = TeacherOutputs.of_rows(available, image=rows)
-    found = objective(student, teacher, RowContext(mask=available, positives=torch.eye(60).bool()))
-
-    oracle = PCA(3, whiten=True).fit(rows.numpy())
-    target = torch.from_numpy(oracle.transform(rows.numpy())) * (60 / 59) ** 0.5
-    mapped = ours @ torch.from_numpy(oracle.components_.T)
-    distance = 1 - functional.cosine_similarity(mapped, target)
-    error = functional.smooth_l1_loss(mapped, target, reduction="none").mean(1)
-    torch.testing.assert_close(found.total, (distance + error) / 2, rtol=1e-4, atol=1e-5)
-
-
-def test_whitening_keeps_no_direction_of_rounding() -> None:
-    """A channel that never varies, as of a dead unit, would be noise of unit variance."""
-    constant = torch.diag(torch.tensor([4.0, 1.0, 1e-12, 0.0, 0.0]))
-    moments = TowerStatistics(mean=torch.zeros(DIM), covariance=constant)
-    objective = CosineSmoothL1(features="whitened", statistics={"image": moments}, components=DIM)
-    assert objective.get_buffer("image_basis").shape == (DIM, 2)
 
 
 def test_similarity_kl_equals_torch_and_vanishes_for_the_teacher_itself() -> None:
