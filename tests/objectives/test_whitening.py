@@ -1,9 +1,11 @@
 """Whitened leading components, against scikit-learn's."""
 
+import pytest
 import torch
 from sklearn.decomposition import PCA
 from torch.nn import functional
 
+from meddistill.errors import ConfigError
 from meddistill.objectives.base import RowContext, TowerStatistics
 from meddistill.objectives.cosine_smooth_l1 import CosineSmoothL1
 from meddistill.records import StudentOutputs, TeacherOutputs
@@ -13,10 +15,8 @@ DIM = 5
 
 def test_whitened_features_are_those_of_scikit_learns_components() -> None:
     numbers = torch.Generator().manual_seed(0)
-    rows = (
-        torch.randn(60, DIM, generator=numbers).double()
-        @ (torch.eye(DIM) + torch.arange(DIM * DIM).reshape(DIM, DIM).sin()).double()
-    )
+    mixing = torch.eye(DIM).double() + torch.arange(DIM * DIM).reshape(DIM, DIM).double().sin()
+    rows = torch.randn(60, DIM, generator=numbers).double() @ mixing
     ours = torch.randn(60, DIM, generator=numbers).double()
     moments = TowerStatistics(mean=rows.mean(0), covariance=rows.T.cov(correction=0))
     objective = CosineSmoothL1(features="whitened", statistics={"image": moments}, components=3).double()
@@ -39,3 +39,9 @@ def test_whitening_keeps_no_direction_of_rounding() -> None:
     moments = TowerStatistics(mean=torch.zeros(DIM), covariance=constant)
     objective = CosineSmoothL1(features="whitened", statistics={"image": moments}, components=DIM)
     assert objective.get_buffer("image_basis").shape == (DIM, 2)
+
+
+@pytest.mark.parametrize("features", ["standardised", "whitened"])
+def test_features_that_need_statistics_are_refused_without(features) -> None:
+    with pytest.raises(ConfigError, match=f"`features: {features}` must come with the teacher's statistics"):
+        CosineSmoothL1(features=features)
