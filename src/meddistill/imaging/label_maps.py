@@ -14,7 +14,7 @@ from meddistill.imaging.deep_colour import packing
 from meddistill.imaging.file_part import ImageFile
 from meddistill.imaging.intensity import Bytes
 from meddistill.imaging.options import DEFAULT_OPTIONS, DecodeOptions, ImageRef
-from meddistill.imaging.pictures import open_page, stored_values, tiff_tags
+from meddistill.imaging.pictures import open_page, refuse_too_large, stored_values, tiff_tags
 from meddistill.imaging.pillow_errors import reading_picture
 from meddistill.imaging.png_chunks import read_past_notes
 from meddistill.imaging.refusal import refusal, silence_libraries
@@ -80,14 +80,7 @@ def _as_written(values: NDArray[Any], packed: str) -> NDArray[Any]:
 
 
 def _check(path: ImageFile, image: Image.Image, options: DecodeOptions) -> None:
-    width, height = image.size
-    if width * height > options.max_pixels:
-        raise refusal(
-            path,
-            must=f"have at most {options.max_pixels:,} pixels",
-            got=f"{width:,} x {height:,}",
-            do="Scale it down or raise `max_pixels`.",
-        )
+    refuse_too_large(path, image, options)
     if image.mode not in _ONE_CHANNEL:
         raise refusal(
             path, must="hold labels in one channel", got=image.mode, do="Save it as a grey PNG, 0 outside."

@@ -45,14 +45,7 @@ def decode_picture(path: file_part.ImageFile, frame: int | None, options: Decode
 
 def _decoded(path: file_part.ImageFile, file: BinaryIO, frame: int | None, options: DecodeOptions) -> Picture:
     with open_page(path, file, frame, formats=_FORMATS) as image:
-        width, height = image.size
-        if width * height > options.max_pixels:
-            raise refusal(
-                path,
-                must=f"have at most {options.max_pixels:,} pixels",
-                got=f"{width:,} x {height:,}",
-                do="Scale it down or raise `max_pixels`.",
-            )
+        refuse_too_large(path, image, options)
         _refuse_deep_planes(path, image)
         if not is_deep(packing(image)):
             return _picture(path, image, options)
@@ -70,6 +63,18 @@ def open_page(
         image.seek(within(path, "frame", frame, count=getattr(image, "n_frames", 1), default=0))
     in_native_order(image)
     return image
+
+
+def refuse_too_large(path: file_part.ImageFile, image: Image.Image, options: DecodeOptions) -> None:
+    """Raises ImageError for an opened picture of more than `options.max_pixels`."""
+    width, height = image.size
+    if width * height > options.max_pixels:
+        raise refusal(
+            path,
+            must=f"have at most {options.max_pixels:,} pixels",
+            got=f"{width:,} x {height:,}",
+            do="Scale it down or raise `max_pixels`.",
+        )
 
 
 def stored_values(image: Image.Image, tags: Mapping[int, Any]) -> Grey:

@@ -22,8 +22,9 @@ PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt")
 _SUFFIXES: Final = (".safetensors", *PICKLES)
 _SUFFIX_OF: Final[dict[Format, str]] = {"safetensors": ".safetensors"}
 _REFUSED_BY_TORCH: Final = re.compile(r"(Unsupported \w+: \S+ \S+|WeightsUnpickler error: [^.]+)")
-# The opcode that frames protocols 4 and 5, the default of `pickle.dump`.
+# Opcodes that name a class, a function, or an object kept elsewhere.
 _NAMING: Final = {"GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID"}
+# The opcode that frames protocols 4 and 5, the default of `pickle.dump`.
 _NEWER_PICKLE: Final = re.compile(r"Unsupported operand 149\b")
 
 
