@@ -124,6 +124,34 @@ def test_a_teacher_without_texts_joins_with_its_images(store) -> None:
     np.testing.assert_allclose(image @ text.T, cosines / np.sqrt(2), atol=1e-5)
 
 
+def test_a_tower_counts_by_the_rows_that_a_teacher_is_asked_about(store) -> None:
+    """Captions of images that only a teacher without texts knows are no rows of zeros."""
+    pairs = store.tables.pairs
+    few, others = pairs[:6], pairs[6:]
+    maps = fit_maps(
+        JointPCAConfig(kind="joint_pca"),
+        store,
+        ("beta", "eye"),
+        student_dim=3,
+        pairs={"beta": few, "eye": others},
+    )
+    found = np.concatenate([maps[name].weight for name in ("beta", "eye")], axis=1).astype(np.float64)
+
+    def unit(name: str, tower: str, rows: np.ndarray) -> np.ndarray:
+        at = vectors(store, name, tower)[rows]
+        return at / np.linalg.norm(at, axis=1, keepdims=True)
+
+    images = np.zeros((len(pairs), DIMS["beta"] + DIMS["eye"]))
+    images[:6, : DIMS["beta"]] = unit("beta", "image", few[:, 0])
+    images[6:, DIMS["beta"] :] = unit("eye", "image", others[:, 0])
+    texts = np.pad(unit("beta", "text", few[:, 1]), ((0, 0), (0, DIMS["eye"])))
+    second = [rows.T @ rows / len(rows) for rows in (images, texts)]
+    assert [np.trace(each) for each in second] == pytest.approx([1, 1])
+    expected = np.linalg.eigh(sum(second) / 2)[1][:, ::-1][:, :3].T
+    signs = np.sign((found * expected).sum(axis=1))
+    np.testing.assert_allclose(found, expected * signs[:, None], atol=1e-4)
+
+
 def test_a_teacher_without_pairs_is_refused(store) -> None:
     pairs = {"alpha": store.tables.pairs, "beta": store.tables.pairs[:0]}
     with pytest.raises(StoreError, match="got none for beta"):

@@ -59,14 +59,15 @@ def test_the_default_is_for_any_teacher_and_without_its_mean() -> None:
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
-def test_features_are_whitened_unless_a_map_has_statistics() -> None:
-    def features(**changes) -> str:
+def test_features_are_whitened_where_the_teachers_own_spaces_have_statistics() -> None:
+    def features(*, statistics=True, **changes) -> str:
         config = EmbeddingConfig.model_validate(
             {"method": "embedding", "objectives": {"cosine_smooth_l1": 1.0}, **changes}
         )
-        return config.chosen_objectives()["cosine_smooth_l1"].features
+        return config.chosen_objectives(statistics=statistics)["cosine_smooth_l1"].features
 
     assert features() == "whitened"
+    assert features(statistics=False) == "normalised"
     assert features(projection={"kind": "phi_s"}) == "normalised"
     assert features(objectives={"cosine_smooth_l1": NORMALISED}) == "normalised"
 
@@ -115,6 +116,23 @@ def test_agreement_is_the_mean_cosine_over_available_rows() -> None:
         ]
         torch.testing.assert_close(found.agreement[column], torch.stack(cosines).mean())
         assert found.agreement_rows[column] == keep.sum()
+
+
+@pytest.mark.parametrize("weight", [0.5, 2.0])
+def test_agreement_is_of_what_the_objective_of_the_largest_weight_compares(weight) -> None:
+    statistics = toy_statistics(TEACHER_DIMS["alpha"])
+    space = replace(toy_spaces(["alpha"])["alpha"], statistics={"image": statistics, "text": statistics})
+    standardised = {"weight": weight, "features": "standardised"}
+    config = embedding(objectives={"feature_mse": 1.0, "cosine_smooth_l1": standardised})
+    method = build(config, {"alpha": space})
+    student, teacher = embeddings(), outputs(["alpha"])["alpha"]
+    found = step(method, student, {"alpha": teacher}).agreement[0]
+    mean, std = statistics.mean, statistics.covariance.diagonal().sqrt()
+    cosines = [
+        torch.cosine_similarity(method.heads["alpha"](ours), theirs if weight < 1 else (theirs - mean) / std)
+        for ours, theirs in ((student.image, teacher.image), (student.text, teacher.text))
+    ]
+    torch.testing.assert_close(found, torch.stack(cosines)[:, teacher.available].mean())
 
 
 OWN_SPACE = {"objectives": {"similarity_kl": 1.0, "augmented_feature_fusion": 1.0}}

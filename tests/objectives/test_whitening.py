@@ -1,11 +1,13 @@
 """Whitened leading components, against scikit-learn's."""
 
+import numpy as np
 import pytest
 import torch
 from sklearn.decomposition import PCA
 from torch.nn import functional
 
 from meddistill.errors import ConfigError
+from meddistill.methods.embedding import agreement
 from meddistill.objectives.base import RowContext, TowerStatistics
 from meddistill.objectives.cosine_smooth_l1 import CosineSmoothL1
 from meddistill.records import StudentOutputs, TeacherOutputs
@@ -39,6 +41,33 @@ def test_whitening_keeps_no_direction_of_rounding() -> None:
     moments = TowerStatistics(mean=torch.zeros(DIM), covariance=constant)
     objective = CosineSmoothL1(features="whitened", statistics={"image": moments}, components=DIM)
     assert objective.get_buffer("image_basis").shape == (DIM, 2)
+
+
+@pytest.mark.parametrize("features", ["normalised", "standardised", "whitened"])
+def test_a_student_with_nothing_left_to_learn_agrees_wholly(features) -> None:
+    """Far from the origin as a ReLU's outputs are, where raw cosines would say something else."""
+    numbers = torch.Generator().manual_seed(1)
+    rows = 5 + torch.randn(60, DIM, generator=numbers) * torch.tensor([9.0, 4.0, 1.0, 0.5, 0.1])
+    moments = TowerStatistics(mean=rows.mean(0), covariance=rows.double().T.cov(correction=0))
+    objective = CosineSmoothL1(features=features, statistics={"image": moments}, components=3)
+    perfect = {
+        "normalised": rows,
+        "standardised": (rows - rows.mean(0)) / rows.std(0, correction=0),
+        "whitened": torch.from_numpy(_whitened(rows)).float(),
+    }[features]
+    available = torch.ones(60).bool()
+    teacher = TeacherOutputs.of_rows(available, image=rows)
+    student = StudentOutputs(image=perfect, text=perfect, logit_scale=torch.tensor(1.0))
+    context = RowContext(mask=available, positives=torch.eye(60).bool())
+    torch.testing.assert_close(objective(student, teacher, context).total, torch.zeros(60), atol=1e-4, rtol=0)
+    found = agreement(student, teacher, objective=objective)
+    assert found.item() == pytest.approx(1, abs=1e-4)
+
+
+def _whitened(rows: torch.Tensor) -> np.ndarray:
+    """In the leading three components' channels, turned back into the teacher's."""
+    oracle = PCA(3, whiten=True).fit(rows.numpy())
+    return oracle.transform(rows.numpy()) * (60 / 59) ** 0.5 @ oracle.components_
 
 
 @pytest.mark.parametrize("features", ["standardised", "whitened"])

@@ -1,12 +1,15 @@
 """Folders that no student can start from: the message says why, and what can be done."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import timm
+import torch
 from safetensors.torch import load_file, save_file
 
 from meddistill.errors import CheckpointError
@@ -124,3 +127,24 @@ def test_what_cannot_be_a_start_says_why_and_what_can(
     make(tmp_path / "it")
     with pytest.raises(CheckpointError, match=rf"(?s)`init`.*{rule}.*{remedy}"):
         build_student(StudentConfig(init="it"), base=tmp_path, seed=0)
+
+
+def test_the_conversion_that_the_message_prints_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With tied and turned tensors, which safetensors refuses as they are."""
+    folder = tmp_path / "it"
+    save_timm(folder)
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    name = next(name for name, each in state.items() if each.ndim == 4)
+    state[name] = state[name].transpose(0, 1).contiguous().transpose(0, 1)
+    first, second = (f"blocks.{number}.norm1.bias" for number in range(2))
+    state[second] = state[first]
+    torch.save(state, folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError) as refused:
+        build_student(StudentConfig(init="it"), base=tmp_path, seed=0)
+    line = re.search(r"safetensors\.torch\.save_file\(.*safetensors\"\)", str(refused.value))[0]
+    monkeypatch.chdir(folder)
+    exec(line, {"torch": torch, "safetensors": safetensors})
+    build_student(StudentConfig(init="it"), base=tmp_path, seed=0)

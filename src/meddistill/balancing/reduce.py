@@ -19,8 +19,9 @@ def reduce(
     of 49. Where counts are 0 or 1 this is Σ_bt w_bt·total_bt / Σ_bt |w_bt|·count_bt; with weights that sum to
     1 in a row, the mean over the rows with a teacher of their weighted losses.
 
-    `whole_teachers`, for rules that weigh teachers and not rows: W_t = Σ_b |w_bt|, so that what a teacher
-    counts does not depend on how many of its rows a loss counts.
+    `whole_teachers`, for rules that weigh teachers and not rows, departs from that: W_t = Σ_b |w_bt|, also
+    over rows that a loss does not count, so that what a teacher counts does not depend on how many it does.
+    The two differ only where a loss counts some of a teacher's selected rows and not others.
     """
     amounts = weights.abs() if whole_teachers else weights.abs() * (counts > 0)
     of_teachers = amounts.sum(dim=0)

@@ -69,7 +69,7 @@ class TorchJD(Weighting):
         counts: Float[Tensor, "batch teachers"],
         weights: Float[Tensor, "batch teachers"],
     ) -> Float[Tensor, ""]:
-        """Σ_t α_t·ℓ̄_t, whichever of a teacher's rows the objective counts."""
+        """Σ_t α_t·ℓ̄_t, whichever of a teacher's rows the objective counts: `whole_teachers` of `reduce`."""
         return reduce(totals, counts, weights, whole_teachers=True)
 
     def _factors(self, numbers: Tensor) -> Vector:

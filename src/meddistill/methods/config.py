@@ -1,9 +1,9 @@
 """What a recipe may say of a method. Loads no torch."""
 
 from collections.abc import Mapping, Set
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from meddistill.balancing.config import (
     AvailableConfig,
@@ -76,22 +76,27 @@ class EmbeddingConfig(BaseModel):
 
     @property
     def needs_statistics(self) -> bool:
-        """Whether `cosine_smooth_l1` compares what takes the teachers' means and covariances."""
+        """Whether `cosine_smooth_l1` is told to compare what takes the teachers' means and covariances."""
         options = self.objectives.cosine_smooth_l1
-        if options is None:
-            return False
-        return (options.features or self._default_features) != "normalised"
+        return options is not None and options.features in {"standardised", "whitened"}
 
     @property
-    def _default_features(self) -> Literal["normalised", "whitened"]:
-        return "whitened" if self.projection.kind == "learned_head" else "normalised"
+    def uses_statistics(self) -> bool:
+        """Whether it compares that where there are statistics: told to, or by default."""
+        options = self.objectives.cosine_smooth_l1
+        own_spaces = self.projection.kind == "learned_head"
+        return self.needs_statistics or (options is not None and options.features is None and own_spaces)
 
-    def chosen_objectives(self) -> dict[str, ObjectiveOptions]:
-        """The objectives that the recipe names, with what they leave to the projection filled in."""
+    def chosen_objectives(self, *, statistics: bool) -> dict[str, ObjectiveOptions]:
+        """The objectives that the recipe names, with what they leave open filled in.
+
+        `statistics`: whether the teachers come with their means and covariances.
+        """
         chosen = self.objectives.chosen()
         options = chosen.get("cosine_smooth_l1")
         if isinstance(options, CosineSmoothL1Options) and options.features is None:
-            chosen["cosine_smooth_l1"] = options.model_copy(update={"features": self._default_features})
+            features = "whitened" if statistics and self.uses_statistics else "normalised"
+            chosen["cosine_smooth_l1"] = options.model_copy(update={"features": features})
         return chosen
 
     @field_validator("objectives")
@@ -135,9 +140,6 @@ class EmbeddingConfig(BaseModel):
 def only_captioned(config: ContrastiveConfig | EmbeddingConfig) -> bool:
     """Whether rows without a caption have no part in any of a stage's objectives."""
     return len(config.objectives.need_captions) == len(config.objectives.chosen())
-
-
-MethodConfig = Annotated[ContrastiveConfig | EmbeddingConfig, Field(discriminator="method")]
 
 
 def missing_towers(

@@ -24,7 +24,7 @@ from meddistill.methods.rescale import EqualGradient, rescaled
 from meddistill.methods.spaces import Spaces, has_one_dim
 from meddistill.methods.step import StepLoss
 from meddistill.methods.weighing import own_losses, weighting_lacks
-from meddistill.objectives.base import Objective, RowContext, normalised, tower_pairs
+from meddistill.objectives.base import Objective, RowContext, normalised
 from meddistill.objectives.config import TeacherScaleOptions
 from meddistill.objectives.registry import (
     STUDENT_OBJECTIVES,
@@ -47,7 +47,7 @@ class EmbeddingMethod(Method):
     Selection picks the teachers of each row; each objective o sees those rows of each teacher t alone and
     returns loss ℓ and denominator n, both 0 for rows of which the teacher lacks what it needs; weighting
     gives w, as a rule with Σ_t w_bt = 1 over the teachers of which an objective counts the row;
-    `balancing.reduce` is the one reduction.
+    `balancing.reduce` is the one reduction. Rules of torchjd weigh teachers and not rows: W_ot = Σ_b |w_bt|.
 
     With random draw, {contrastive: 1, feature_mse: 50, interactive_contrastive: 1} and the projection
     `linear_autoencoder` this is stage 2 of MMKD-CLIP, but for normalised targets, negatives from the same
@@ -66,7 +66,7 @@ class EmbeddingMethod(Method):
         self.weighting = build_weighting(config.weighting, teachers=tuple(teachers))
         teachers = {name: teachers[name] for name in with_weight(config.weighting, teachers)}
         self.teachers = tuple(teachers)
-        chosen = config.chosen_objectives()
+        chosen = config.chosen_objectives(statistics=any(each.statistics for each in teachers.values()))
         self.weights = {name: options.weight for name, options in chosen.items()}
         self.selection = build_selection(config.selection)
         self.masked_images = _masked_images(config)
@@ -150,7 +150,9 @@ class EmbeddingMethod(Method):
         if learnt is not None:
             parts["weighting"] = learnt
             total = total + learnt
-        agreements = [agreement(each, targets[name]) for name, each in projected.items()]
+        agreements = [
+            agreement(each, targets[name], objective=self.judge(name)) for name, each in projected.items()
+        ]
         nothing = losses.new_zeros(len(self.teachers))
         return StepLoss(
             total=total,
@@ -165,6 +167,15 @@ class EmbeddingMethod(Method):
     def heads(self) -> nn.ModuleDict:
         """What leads from the student's space to each teacher's; none where no objective compares there."""
         return self.spaces.heads
+
+    def judge(self, teacher: str) -> Objective:
+        """Of the objectives that compare in the teacher's space, the one of the largest weight."""
+        here = {
+            name: each
+            for name, of_teachers in self.objectives.items()
+            if (each := cast("Objective", cast("nn.ModuleDict", of_teachers)[teacher])).space == "teacher"
+        }
+        return here[max(here, key=self.weights.__getitem__)]
 
     def _measure(
         self,
@@ -307,9 +318,12 @@ def _mean(total: Tensor, count: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def agreement(student: StudentOutputs, teacher: TeacherOutputs) -> Float[Tensor, ""]:
-    """Mean over the available rows of the mean cosine over the towers that the teacher has of the row."""
-    pairs = tower_pairs(student, teacher, teacher.available)
-    cosines = [(normalised(pair.ours) * normalised(pair.target)).sum(dim=-1) for pair in pairs]
+def agreement(student: StudentOutputs, teacher: TeacherOutputs, *, objective: Objective) -> Float[Tensor, ""]:
+    """Mean over the available rows of the mean cosine over the towers that the teacher has of the row.
+
+    The cosine of what the `objective` compares: 1 where it has nothing left to teach.
+    """
+    pairs = objective.compared(student, teacher, teacher.available)
+    cosines = [(normalised(pair.ours) * normalised(pair.target)).sum(dim=-1) * pair.mask for pair in pairs]
     towers = torch.stack([pair.mask for pair in pairs]).sum(dim=0)
     return _mean(_mean(torch.stack(cosines).sum(dim=0), towers).sum(), teacher.available.sum())

@@ -97,7 +97,9 @@ class EnsembleMethod(Method):
             return nothing, nothing
         projected = self.method.spaces.student(NAME, student)
         rows = torch.stack([each.available.sum() for each in members])
-        agreements = torch.stack([agreement(projected, each) for each in members])
+        agreements = torch.stack(
+            [agreement(projected, each, objective=self.method.judge(NAME)) for each in members]
+        )
         return agreements, rows.to(agreements.dtype)
 
 

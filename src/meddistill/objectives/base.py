@@ -61,6 +61,12 @@ class Objective(nn.Module, ABC):
         row, any other leaves out that tower's term.
         """
 
+    def compared(
+        self, student: StudentOutputs, teacher: TeacherOutputs, mask: Bool[Tensor, " batch"]
+    ) -> list["TowerPair"]:
+        """What it brings together, tower by tower; rows without `mask` hold anything."""
+        return tower_pairs(student, teacher, mask)
+
     def after_update(self) -> None:
         """Bring parameters of its own back into their range; called after every update."""
 

@@ -74,7 +74,7 @@ class CosineSmoothL1Options(ObjectiveOptions):
     """What is compared: vectors of unit length; those less the teacher's mean and divided by its standard
     deviation, channel by channel; or its leading principal components, as many as the student has channels,
     each with variance 1. By default whitened with the projection `learned_head`, normalised with others,
-    whose maps have statistics of their own. Of teachers that are asked online there are none.
+    whose maps have statistics of their own, and for teachers that are asked online, of which there are none.
     """
 
     @model_validator(mode="after")

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -89,30 +90,33 @@ class CosineSmoothL1(Objective):
 
     def forward(self, student: StudentOutputs, teacher: TeacherOutputs, context: RowContext) -> RowLosses:
         """Loss per row, from 0; count 1 for each row with a tower."""
-        pairs = tower_pairs(student, teacher, context.mask)
+        return over_towers(self.compared(student, teacher, context.mask), self._distance)
+
+    def compared(
+        self, student: StudentOutputs, teacher: TeacherOutputs, mask: Bool[Tensor, " batch"]
+    ) -> list[TowerPair]:
+        """x and y, tower by tower."""
+        pairs = tower_pairs(student, teacher, mask)
         if self.features != "normalised":
             # A tower without statistics is one of which the teacher has no row of the data.
             pairs = [pair for pair in pairs if hasattr(self, f"{pair.tower}_mean")]
-        return over_towers(pairs, self._distance)
+        return [self._of(pair) for pair in pairs]
 
     def _distance(self, pair: TowerPair) -> Float[Tensor, " batch"]:
-        ours, target = self._compared(pair)
-        distance = 1 - (normalised(ours) * normalised(target)).sum(dim=-1)
-        error = functional.smooth_l1_loss(ours, target, reduction="none").mean(dim=-1)
+        distance = 1 - (normalised(pair.ours) * normalised(pair.target)).sum(dim=-1)
+        error = functional.smooth_l1_loss(pair.ours, pair.target, reduction="none").mean(dim=-1)
         return self.cosine * distance + self.smooth_l1 * error
 
-    def _compared(
-        self, pair: TowerPair
-    ) -> tuple[Float[Tensor, "batch channels"], Float[Tensor, "batch channels"]]:
+    def _of(self, pair: TowerPair) -> TowerPair:
         if self.features == "normalised":
             scale = math.sqrt(pair.target.shape[-1])
-            return scale * normalised(pair.ours), scale * normalised(pair.target)
+            return replace(pair, ours=scale * normalised(pair.ours), target=scale * normalised(pair.target))
         mean, std = self.get_buffer(f"{pair.tower}_mean"), self.get_buffer(f"{pair.tower}_std")
         ours, centred = full_precision(pair.ours), pair.target - mean
         if self.features == "whitened":
             basis = self.get_buffer(f"{pair.tower}_basis").to(centred.dtype)
             ours, centred = ours @ basis, centred @ basis
-        return ours, centred / std
+        return replace(pair, ours=ours, target=centred / std)
 
 
 def _leading(

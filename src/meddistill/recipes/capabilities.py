@@ -19,10 +19,10 @@ def lacking(recipe: Recipe, cards: Mapping[str, TeacherCard]) -> list[str]:
     if recipe.features.source == "online":
         lines += [
             f"stage {stage.name}: `objectives.cosine_smooth_l1.features` must be normalised for teachers "
-            "asked online, of which there are no statistics; got one that needs them, as the default with "
-            "learned heads does. Use `source: stored`, or set it."
+            "that are asked online, of which there are no statistics; got "
+            f"{stage.objectives.cosine_smooth_l1.features}. Use `source: stored`, or leave it out."
             for stage in stages
-            if stage.needs_statistics
+            if stage.needs_statistics and stage.objectives.cosine_smooth_l1 is not None
         ]
         lines += [
             f"stage {stage.name}: `projection` must be learned_head for teachers that are asked online; "

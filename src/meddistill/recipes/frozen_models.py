@@ -11,6 +11,7 @@ from meddistill.evaluation.embedders import image_input, load_student_as_teacher
 from meddistill.evaluation.predict import Role
 from meddistill.recipes.baselines import BaselineConfig, StudentFolder
 from meddistill.recipes.missing import Missing, missing_teacher
+from meddistill.students.paths import resolve_path
 from meddistill.teachers.config import TeacherConfig
 from meddistill.teachers.frozen import FrozenTeacher
 from meddistill.teachers.load import load_teacher
@@ -54,7 +55,7 @@ def load_baselines(configs: Mapping[str, BaselineConfig], *, base: Path) -> Froz
 def load_baseline(name: str, config: BaselineConfig, *, base: Path) -> FrozenTeacher:
     """One baseline. Raises MedDistillError where it cannot be loaded or embeds no images."""
     if isinstance(config, StudentFolder):
-        return load_student_as_teacher(base / config.folder)
+        return load_student_as_teacher(resolve_path(str(config.folder), base))
     model = load_teacher(name, config, base=base)
     image_input(model.card)  # or refused
     return model

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from meddistill.balancing.build import with_weight
 from meddistill.data.samples import Samples
 from meddistill.recipes.schema import EmbeddingStage, Recipe
 from meddistill.students.initial.start import Taken
@@ -25,8 +26,12 @@ def text_is_trained(
     """
     if taken is not None and not any(name.startswith(_TEXT) for name in taken.fresh):
         return True
-    reads = any(card.text_dim is not None for card in cards.values())
     return bool(samples.captioned.any()) and any(
-        stage.objectives.need_captions or (isinstance(stage, EmbeddingStage) and reads)
+        stage.objectives.need_captions or (isinstance(stage, EmbeddingStage) and _reads(stage, cards))
         for stage in recipe.stages
     )
+
+
+def _reads(stage: EmbeddingStage, cards: Mapping[str, TeacherCard]) -> bool:
+    """Whether a teacher that the stage gives a weight embeds texts."""
+    return any(cards[name].text_dim is not None for name in with_weight(stage.weighting, cards))

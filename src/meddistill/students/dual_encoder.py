@@ -7,9 +7,7 @@ from typing import Any, Final, final
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
-from open_clip.hf_model import HFTextEncoder
 from open_clip.model import CustomTextCLIP
-from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 
 from meddistill.imaging.geometry import InputSpec
@@ -136,17 +134,19 @@ class DualEncoder(nn.Module):
 
 def _columns_in_use(text_tower: nn.Module, ids: Int[Tensor, "batch context"]) -> int:
     """Columns that the tower's output depends on; all of them where padding is visible to it."""
-    if isinstance(text_tower, HFTextEncoder):
-        visible = (ids != text_tower.config.pad_token_id).any(dim=0)
+    padding = getattr(getattr(text_tower, "config", None), "pad_token_id", None)
+    if padding is not None:  # a tower of transformers, to which open_clip gives a mask of its padding
+        visible = (ids != padding).any(dim=0)
         return int(visible.nonzero().max()) + 1
-    if isinstance(text_tower, TextTransformer) and _ends_at_the_end_token(text_tower):
+    if _ends_at_the_end_token(text_tower):
         return int(ids.argmax(dim=-1).max()) + 1
     return ids.shape[1]
 
 
 def _ends_at_the_end_token(text_tower: Any) -> bool:
-    causal = text_tower.attn_mask is not None
-    return causal and text_tower.pool_type == "argmax" and text_tower.cls_emb is None
+    causal = getattr(text_tower, "attn_mask", None) is not None
+    pooled_there = getattr(text_tower, "pool_type", None) == "argmax"
+    return causal and pooled_there and getattr(text_tower, "cls_emb", None) is None
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from typing import Final
 
 import torch
 from jaxtyping import UInt8
-from open_clip.hf_model import HFTextEncoder
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
@@ -53,9 +52,8 @@ class VocabularySize(BaseModel):
 def vocabulary_size(student: DualEncoder) -> VocabularySize:
     """Size of a student's vocabulary."""
     text = student.model.text
-    inner = (
-        text.transformer.get_input_embeddings() if isinstance(text, HFTextEncoder) else text.token_embedding
-    )
+    own = getattr(text, "token_embedding", None)  # of a tower of transformers, its method knows
+    inner = text.transformer.get_input_embeddings() if own is None else own
     return VocabularySize(tokens=inner.num_embeddings, parameters=inner.weight.numel())
 
 

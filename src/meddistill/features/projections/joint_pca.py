@@ -47,8 +47,8 @@ def joint_pca_maps(
     Westerhuis et al. 1998; without the centring), with missing blocks at zero. It is not part of MMKD-CLIP.
 
     `pairs` `[n, 2]` are rows of the store's images and texts (-1 without a caption), by teacher; of more than
-    `config.rows` different ones, that many are drawn. E_texts runs over those with a caption. Beyond the
-    teachers' channels taken together y is zero.
+    `config.rows` different ones, that many are drawn. Each expectation runs over those of which a teacher is
+    asked about that tower. Beyond the teachers' channels taken together y is zero.
 
     Raises StoreError for a teacher without pairs among these.
     """
@@ -66,8 +66,7 @@ def joint_pca_maps(
         for start in range(0, len(rows), _CHUNK):
             chunk = slice(start, start + _CHUNK)
             for tower in blocks.towers:
-                there = has_row(rows[chunk], tower)
-                second[tower].add(blocks.joint(tower, rows[chunk], chunk)[torch.from_numpy(there)])
+                second[tower].add(blocks.joint(tower, rows[chunk], chunk))
             advance(len(rows[chunk]))
     known_moments = [each.mean for each in second.values() if each.rows]
     _, vectors = np.linalg.eigh(sum(known_moments) / len(known_moments))
@@ -116,8 +115,8 @@ class _Blocks:
             self.parts[name] = slice(self.width, self.width + dim)
             self.width += dim
 
-    def joint(self, tower: Output, rows: Indices, place: slice) -> Float[Tensor, "rows width"]:
-        """z of the pairs `rows`, which stand at `place` among all."""
+    def joint(self, tower: Output, rows: Indices, place: slice) -> Float[Tensor, "asked width"]:
+        """z of those of the pairs `rows`, which stand at `place` among all, that a teacher is asked about."""
         joint = torch.zeros(len(rows), self.width, device=self._device)
         asked = torch.zeros(len(rows), device=self._device)
         for name, part in self.parts.items():
@@ -126,7 +125,8 @@ class _Blocks:
                 at = torch.from_numpy(known).to(self._device)
                 joint[at, part] = unit_rows(self._store, name, tower, rows[known], device=self._device)
                 asked[at] += 1
-        return joint / asked.clamp(min=1).sqrt()[:, None]
+        there = asked > 0
+        return joint[there] / asked[there].sqrt()[:, None]
 
 
 def _codes(pairs: Indices) -> NDArray[np.int64]:

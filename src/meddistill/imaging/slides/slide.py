@@ -7,7 +7,7 @@ from typing import Any, Final, Self
 import numpy as np
 from PIL import Image
 
-from meddistill.errors import ImageError, MissingExtra
+from meddistill.errors import ImageError, MissingExtra, one_line
 from meddistill.imaging.damage import TIFF_STARTS, damaged, picture_damage
 from meddistill.imaging.intensity import Bytes
 from meddistill.imaging.refusal import refusal
@@ -72,12 +72,12 @@ class Slide:
         level = self._slide.get_best_level_for_downsample(factor * 1.005)
         downsample = self._slide.level_downsamples[level]
         pixels = tuple(max(1, round(length / downsample)) for length in extent)
+        import openslide  # an extra, which is there once a slide is open
+
         try:
             region = self._slide.read_region(corner, level, pixels)
-        except Exception as error:  # OpenSlideError; the library is not there to name it
-            if type(error).__name__ != "OpenSlideError":
-                raise
-            raise _unread(self.path, error) from error
+        except openslide.OpenSlideError as error:
+            raise _unread(self.path, one_line(error)) from error
         ground = Image.new("RGBA", region.size, _WHITE)
         ground.alpha_composite(region)
         picture = ground.convert("RGB")
@@ -97,20 +97,21 @@ def _opened(path: Path) -> Any:
         raise refusal(path, must="exist", got="no such file", do="Mend the path.")
     try:
         return openslide.OpenSlide(path)
+    except openslide.OpenSlideUnsupportedFormatError as error:
+        raise _unread(path, "another kind") from error
     except openslide.OpenSlideError as error:
-        raise _unread(path, error) from error
+        raise _unread(path, one_line(error)) from error
 
 
-def _unread(path: Path, error: Exception) -> ImageError:
-    """What the file shows of itself, else OpenSlide's own words; it has none for a file of another kind."""
+def _unread(path: Path, words: str) -> ImageError:
+    """What the file shows of itself, else OpenSlide's own `words`; it has none for a file of another kind."""
     with path.open("rb") as file:
         shown = picture_damage(file) if file.read(4).startswith(TIFF_STARTS) else None
     if shown is not None:
         return damaged(path, "TIFF", shown=shown)
-    words = " ".join(str(error).split())
     return refusal(
         path,
         must="be a slide that OpenSlide reads (.svs, .ndpi, .mrxs, tiled .tif, DICOM and others)",
-        got=words if type(error).__name__ == "OpenSlideError" else "another kind",
+        got=words,
         do="Convert it to a tiled TIFF.",
     )

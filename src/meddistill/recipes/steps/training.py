@@ -104,7 +104,8 @@ def _teacher_spaces(
     session: Session, stage: EmbeddingStage, maps: Mapping[str, LinearMap], rows: StageRows
 ) -> dict[str, TeacherSpace]:
     """What the stage's method must know of each teacher; with statistics where an objective asks for them."""
-    statistics = _statistics(session, rows) if stage.needs_statistics else {}
+    stored = session.recipe.features.source == "stored"
+    statistics = _statistics(session, rows) if stored and stage.uses_statistics else {}
     return {
         name: TeacherSpace.of(teacher.card, statistics=statistics.get(name), target_map=maps.get(name))
         for name, teacher in session.teachers.items()

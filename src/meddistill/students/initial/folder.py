@@ -18,6 +18,11 @@ _CONFIG: Final = "config.json"
 _PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _INDEX: Final = "model.safetensors.index.json"
 _SHOWN: Final = 5
+# Tied weights are one tensor under two names, which safetensors refuses.
+_CONVERSION: Final = (
+    'safetensors.torch.save_file({{name: each.clone().contiguous() for name, each in torch.load("{}", "cpu", '
+    'weights_only=True).items()}}, "{}")'
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +75,8 @@ class ModelFolder:
             raise CheckpointError(msg)
         msg = (
             f"`{self.key}` must hold safetensors; got {', '.join(pickles)} in {self.path}, which can run "
-            "code when read. Convert it where you trust it: safetensors.torch.save_file(torch.load(…, "
-            f'weights_only=True), "{preferred[0]}").'
+            f"code when read. Convert it where you trust it: {_CONVERSION.format(pickles[0], preferred[0])}; "
+            "a training checkpoint holds the weights under a key of its own, such as state_dict."
         )
         raise CheckpointError(msg)
 

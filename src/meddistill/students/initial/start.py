@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from meddistill.errors import CheckpointError
-from meddistill.students.initial.folder import reading
+from meddistill.students.initial.folder import reading, shown
 from meddistill.students.presets import ModelConfig
 
 State = dict[str, Tensor]
@@ -88,7 +88,7 @@ def take_weights(model: Any, start: Start, *, towers: Towers) -> Taken:
     }
     absent = sorted({name for origin in table.values() for name in origin.names} - set(tensors))
     if absent:
-        raise _others(start, f"{_named(absent)} of its own architecture are missing in it")
+        raise _others(start, f"{shown(absent)} of its own architecture are missing in it")
     state = {to: origin.make(*(tensors[name] for name in origin.names)) for to, origin in table.items()}
     _fit(state, model, image_only=image_only)
     fresh = _fill(model, state, start, image_only=image_only)
@@ -131,7 +131,7 @@ def _fill(model: Any, state: State, start: Start, *, image_only: bool) -> tuple[
         if name in own and tensor.shape != own[name].shape
     ]
     differences = [
-        f"{_named(names)} {what}" for names, what in ((missing, "missing"), (surplus, "too many")) if names
+        f"{shown(names)} {what}" for names, what in ((missing, "missing"), (surplus, "too many")) if names
     ]
     differences += shapes[:_SHOWN]
     if differences:
@@ -146,8 +146,3 @@ def _others(start: Start, differences: str) -> CheckpointError:
         "out `embed_dim` and keys of `text` that are not the folder's own, or copy the whole folder again."
     )
     return CheckpointError(msg)
-
-
-def _named(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{', '.join(names[:_SHOWN])}{more}"
