@@ -12,7 +12,7 @@ test: install lint
 
 # Every kill, full disk and damage many times over; takes a quarter of an hour.
 faults: install
-	MEDDISTILL_FAULT_REPEATS=20 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/faults tests/training/test_checkpoint.py
+	MEDDISTILL_FAULT_REPEATS=20 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/faults tests/features/test_feature_crash.py tests/training/test_checkpoint.py
 
 lint: install
 	$(BIN)/ruff check --no-cache src tests benchmarks studies

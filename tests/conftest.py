@@ -1,5 +1,7 @@
 """What every test can ask for."""
 
+import gc
+import multiprocessing
 import os
 import random
 from collections.abc import Callable
@@ -14,12 +16,31 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # Read when torch is imported, here and by the processes that tests start: two workers with two threads each
 # on two cores wait for one another most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The helpers beside this file, for the processes that tests start.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
+# The libraries' own objects are a million and live to the end: looking at them again and again for garbage
+# takes a sixth of the time.
+gc.set_threshold(100_000)
 # Tests kill processes, not machines: what a process wrote is there without a wait for the disk.
 os.fsync = lambda _: None
 # How often the faults of tests/faults are tried, and the seed of their moments and places: drawn anew for
 # each session and shown in its header; the same for all of its processes.
 os.environ.setdefault("MEDDISTILL_FAULT_REPEATS", "2")
 os.environ.setdefault("MEDDISTILL_FAULT_SEED", str(random.SystemRandom().randrange(2**31)))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # or libraries complain at the end
+
+
+multiprocessing.set_forkserver_preload(["warm"])
+
 
 REAL = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "real"
 

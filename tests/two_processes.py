@@ -1,6 +1,5 @@
 """Two processes on this machine that train together."""
 
-import multiprocessing
 import os
 import socket
 from collections.abc import Callable
@@ -15,9 +14,8 @@ from toy_training import ON_CPU
 def run_two(work: Callable[..., None], *arguments: Any) -> None:
     """`work(rank, *arguments)` in two processes, each with one thread and a launcher's environment.
 
-    They are forked from one that has imported what all of them need and has no threads.
+    They are forked as in `forked`.
     """
-    multiprocessing.set_forkserver_preload(["meddistill.recipes.pipeline"])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from meddistill.cli import VERBS
+from forked import Forked
+from meddistill.cli import VERBS, main
 from meddistill.cli.console import LINE_WIDTH
 from recipe_data import TEACHERS, environment
 
@@ -210,11 +211,6 @@ def test_on_a_pipe_there_are_plain_lines(small_world: Path, own_run: Path) -> No
     assert max(len(line) for line in lines) <= LINE_WIDTH
 
 
-def _heeds_interrupts() -> None:
-    """A background job of a shell without job control starts with SIGINT ignored, and so do its children."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def test_an_interrupted_training_has_code_130_and_goes_on(
     say: Say, small_world: Path, tmp_path: Path
 ) -> None:
@@ -222,21 +218,14 @@ def test_an_interrupted_training_has_code_130_and_goes_on(
     out = tmp_path / "run"
     stage = "{name: long, method: contrastive, epochs: 8, batch_size: 16, checkpoint_every: 2}"
     command = ["train", small_world, "--out", out, "--set", "teachers={}", "--set", f"stages=[{stage}]"]
-    process = subprocess.Popen(
-        _module(*command),
-        env=environment(),
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=_heeds_interrupts,
-    )
+    process = Forked(main, [*map(str, command)])
     deadline = time.monotonic() + 120
-    while not list(out.glob("stages/long/checkpoints/step-*")) and process.poll() is None:
+    while not list(out.glob("stages/long/checkpoints/step-*")) and process.running:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    told, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    process.send(signal.SIGINT)
+    code, told, err = process.ended()
+    assert code == 130, err
     assert told == ""
     assert err.splitlines()[-1] == "Interrupted. The same command goes on where this one stopped."
     assert "Traceback" not in err

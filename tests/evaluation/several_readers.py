@@ -1,4 +1,4 @@
-"""Several processes that want the same rows at once; `several_readers.py STORE COUNT` prints what each asked.
+"""Several processes that want the same rows at once; `main` prints, as JSON, how many each asked for.
 
 Forked from a process without threads.
 """
@@ -46,7 +46,7 @@ def read(rows: StoredRows, texts: Sequence[str], ask: Asked | None = None) -> tu
     return found.values[:, 0].tolist(), ask.counted
 
 
-def main(store: Path, count: int) -> list[int]:
+def main(store: Path, count: int) -> None:
     texts = [f"text {number}" for number in range(200)]
     children = []
     for _ in range(count):
@@ -63,8 +63,4 @@ def main(store: Path, count: int) -> list[int]:
     for pid, reading in children:
         assert os.waitpid(pid, 0)[1] == 0
         found.append(int(os.read(reading, 20)))
-    return found
-
-
-if __name__ == "__main__":
-    sys.stdout.write(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]))))
+    sys.stdout.write(json.dumps(found))

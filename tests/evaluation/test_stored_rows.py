@@ -1,21 +1,20 @@
 """One output of one model in a store: several at work, texts that come later, suites that change."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import several_readers
 from several_readers import CARD, Asked, read, rows_in
 
+from forked import Forked
 from meddistill.data.keys import text_key
 from meddistill.errors import StoreError
 from meddistill.evaluation.stored_rows import Answer, StoredRows
 from meddistill.features.reader import FeatureStore
 from meddistill.features.verify import verify
-from recipe_data import environment
 
 WORDS = [f"text {number}" for number in range(20)]
 
@@ -45,15 +44,9 @@ def test_a_dead_run_of_another_suite_is_in_nobodys_way(tmp_path: Path) -> None:
 
 
 def test_several_share_the_work(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        str(Path(__file__).with_name("several_readers.py")),
-        str(tmp_path / "store"),
-        "3",
-    ]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    counts = json.loads(done.stdout)
+    code, out, err = Forked(several_readers.main, tmp_path / "store", 3).ended()
+    assert code == 0, err
+    counts = json.loads(out)
     assert len(counts) == 3
     # Of a new store everybody looks at the first shard, to know its width.
     assert 200 <= sum(counts) <= 200 + 3 * 4

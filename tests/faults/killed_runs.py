@@ -1,6 +1,6 @@
 """Kills runs at chosen places, gives the same command again, and compares; run by test_kills.
 
-`python killed_runs.py FOLDER` prints, as JSON, what came of every kill.
+`main` prints, as JSON, what came of every kill.
 """
 
 import fnmatch
@@ -97,6 +97,6 @@ def run_all(folder: Path) -> dict[str, dict[str, object]]:
     return {name: kill_once(kill, recipe, whole) for name, kill in KILLS.items()}
 
 
-if __name__ == "__main__":
+def main(folder: Path) -> None:
     prepare()
-    sys.stdout.write(json.dumps(run_all(Path(sys.argv[1]))))
+    sys.stdout.write(json.dumps(run_all(folder)))

@@ -4,6 +4,7 @@ import fnmatch
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ from faulty_world import World
 from PIL import Image
 
 import meddistill.recipes.pipeline
+from forked import write_to
 from meddistill.cli import main
 from recipe_data import hashes
 
@@ -54,10 +56,13 @@ def begin(work: Callable[[], int]) -> Child:
         return Child(child, reading)
     code = 1
     try:
-        os.dup2(writing, 2)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        write_to(os.open(os.devnull, os.O_WRONLY), writing)
         code = work()
+    except BaseException:
+        traceback.print_exc()
+        raise
     finally:
+        sys.stderr.flush()
         os._exit(code)
 
 

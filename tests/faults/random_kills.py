@@ -1,7 +1,7 @@
 """Kills commands at random moments, gives them again and again, and compares; run by test_kills.
 
-`python random_kills.py FOLDER KILLS SEED` prints, as JSON, what came of each verb. Moments are shares of what
-a run without kills takes, drawn from the seed. A run that was faster than its kill is compared, and the next
+`main` prints, as JSON, what came of each verb. Moments are shares of what a run without kills takes, drawn
+from the seed. A run that was faster than its kill is compared, and the next
 one begins with an empty folder.
 """
 
@@ -26,7 +26,7 @@ from mortal import (
 )
 
 VERBS = ("extract", "train")
-MORE_ROWS = 120
+MORE_ROWS = 60
 PATIENCE = 20  # runs for each kill, on a machine that finishes most of them before
 
 
@@ -71,7 +71,6 @@ def kill_at_random(folder: Path, verb: str, kills: int, seed: int) -> dict[str, 
     return {"killed": moments, "compared": compared, "differing": wrong}
 
 
-if __name__ == "__main__":
+def main(place: Path, kills: int, seed: int) -> None:
     prepare()
-    place, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     sys.stdout.write(json.dumps({verb: kill_at_random(place / verb, verb, kills, seed) for verb in VERBS}))

@@ -1,10 +1,7 @@
 """Bad tables, recipes and suites through the whole product: everything wrong is told at once, with rows."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +10,8 @@ import pytest
 from bad_rows import BAD, WRONGLY_NAMED, Bad, add_bad_rows, rename_wrongly
 from faulty_world import COLUMNS, TESTED, TRAINED, Say, World, steps_done
 
+from forked import Forked
+from meddistill.cli import main
 from meddistill.features.reader import FeatureStore
 from toy_features import tree
 
@@ -54,12 +53,10 @@ def test_check_tells_the_rows_of_every_table(world: World, say: Say) -> None:
 
 def test_as_a_process(world: World) -> None:
     faults = add_bad_rows(world)
-    command = [sys.executable, "-m", "meddistill", "run", str(world.write()), "--out", str(world.out)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "Traceback" not in done.stderr
-    _every_row_is_named(done.stderr, faults)
+    code, out, err = Forked(main, ["run", str(world.write()), "--out", str(world.out)]).ended()
+    assert (code, out) == (2, "")
+    assert "Traceback" not in err
+    _every_row_is_named(err, faults)
 
 
 def test_skipped_rows_are_counted_and_change_nothing_else(finished: World, tmp_path: Path, say: Say) -> None:

@@ -1,18 +1,17 @@
 """Data and recipes that changed under an unfinished run, and two runs at once, through the commands."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 
 import pytest
 from faulty_world import Say, World
 
+from forked import Forked
+from meddistill.cli import main
 from meddistill.students.folder import load_student
 from meddistill.training.checkpoint import Checkpoints
-from recipe_data import environment, hashes
+from recipe_data import hashes
 
 Change = Callable[[World], None]
 
@@ -115,19 +114,14 @@ def test_rows_that_went_before_their_features_were_there(world: World, say: Say)
 def test_two_runs_at_once(world: World, say: Say) -> None:
     """The second is refused, whatever the first is at; the first goes on to its end."""
     recipe = world.write()
-    command = [sys.executable, "-m", "meddistill", "train", str(recipe), "--out", str(world.out), "--quiet"]
-    first = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 120
-        while not (world.out / "recipe.yaml").is_file() and first.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-        os.kill(first.pid, signal.SIGSTOP)
-        said = say("train", recipe, "--out", world.out)
-        os.kill(first.pid, signal.SIGCONT)
-        said.refused("must be used by one run at a time", "choose another folder with --out")
-        assert first.wait(120) == 0
-    finally:
-        first.kill()
-        first.wait()
+    first = Forked(main, ["train", str(recipe), "--out", str(world.out), "--quiet"])
+    deadline = time.monotonic() + 120
+    while not (world.out / "recipe.yaml").is_file() and first.running:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    first.send(signal.SIGSTOP)
+    said = say("train", recipe, "--out", world.out)
+    first.send(signal.SIGCONT)
+    said.refused("must be used by one run at a time", "choose another folder with --out")
+    assert first.ended()[0] == 0
     assert load_student(world.out / "student").embed_dim == world.recipe["student"]["embed_dim"]

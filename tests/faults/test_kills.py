@@ -2,35 +2,30 @@
 
 import json
 import signal
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
+import killed_runs
 import pytest
+import random_kills
 from fault_counts import REPEATS, SEED
 from killed_runs import KILLS
 from random_kills import VERBS
 
-from recipe_data import environment
-
-HERE = Path(__file__).parent
+from forked import Forked
 
 
-def ask(script: str, *arguments: object) -> Any:
-    """What a script of this folder prints, which forks and so wants a process without threads."""
-    command = [sys.executable, str(HERE / script), *map(str, arguments)]
-    done = subprocess.run(
-        command, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def ask(work: Callable[..., None], *arguments: object) -> Any:
+    """What `work` prints, which forks and so wants a process without threads."""
+    code, out, err = Forked(work, *arguments).ended(1800)
+    assert code == 0, err
+    return json.loads(out)
 
 
 @pytest.fixture(scope="module")
 def at_random(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = ask(
-        "random_kills.py", tmp_path_factory.mktemp("random"), REPEATS, SEED
+        random_kills.main, tmp_path_factory.mktemp("random"), REPEATS, SEED
     )
     return found
 
@@ -47,7 +42,7 @@ def test_kills_at_random_moments(at_random: dict[str, Any], verb: str) -> None:
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = ask("killed_runs.py", tmp_path_factory.mktemp("killed"))
+    found: dict[str, dict[str, Any]] = ask(killed_runs.main, tmp_path_factory.mktemp("killed"))
     return found
 
 

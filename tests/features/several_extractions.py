@@ -1,13 +1,11 @@
 """One of several extractions into one store; run by test_several_extractions.
 
-`python several_extractions.py IMAGES STORE GATE`: the teacher answers when there is a file GATE.
+The teacher answers when there is a file `gate`.
 """
 
-import sys
 import time
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from meddistill.features.extract import extract
@@ -29,11 +27,6 @@ class Gated(ToyClip):
 
 def main(folder: Path, store: Path, gate: Path) -> None:
     """Extract with all others that were started so."""
-    torch.set_num_threads(1)
     Gated.gate = gate
     teachers = {"a": toy_teacher("a", kind=Gated), "b": toy_teacher("b", kind=ToyImages, seed=1)}
     extract(store, toy_samples(folder, IMAGES, captions=CAPTIONS, there=True), teachers, SMALL)
-
-
-if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:4]))

@@ -2,32 +2,24 @@
 
 import errno
 import os
-import subprocess
-import sys
 from pathlib import Path
 
+import killed_extraction
 import numpy as np
 import pytest
 
+from forked import Forked
 from meddistill.errors import StoreError
 from meddistill.features.extract import extract
 from meddistill.features.files import part_of
 from meddistill.features.shards import ShardDraft
 from toy_features import SMALL, toy_samples, toy_teacher, tree
 
-HERE = Path(__file__).resolve().parent
-
 
 def test_kill_9(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(HERE / "killed_extraction.py"), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    files, every, chain, at_random = map(int, done.stdout.split())
+    code, out, err = Forked(killed_extraction.main, tmp_path).ended()
+    assert code == 0, err
+    files, every, chain, at_random = map(int, out.split())
     assert files > 10
     assert every > files
     assert chain > 3

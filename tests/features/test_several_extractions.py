@@ -4,14 +4,15 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
+import several_extractions
 from several_extractions import CAPTIONS, IMAGES, Gated
 
+from forked import Forked
 from meddistill.features import workers as module
 from meddistill.features.extract import extract
 from meddistill.features.identity import own_name, runs_here
@@ -19,7 +20,6 @@ from meddistill.features.verify import verify
 from meddistill.features.workers import WORKERS, Workers
 from toy_features import SMALL, ToyImages, toy_samples, toy_teacher, tree
 
-HERE = Path(__file__).resolve().parent
 PART = "images-00000000"
 ELSEWHERE = "0123456789abcdef-7-7-0"  # a worker of another machine
 
@@ -40,18 +40,9 @@ def whole(images: Path) -> dict[str, bytes]:
     return tree(images.parent / "whole")
 
 
-def start(images: Path, store: Path, gate: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, str(HERE / "several_extractions.py"), *map(str, (images, store, gate))],
-        env={**os.environ, "PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def ended(process: subprocess.Popen[str]) -> None:
-    _, told = process.communicate(timeout=120)
-    assert process.returncode == 0, told
+def ended(process: Forked) -> None:
+    code, _, told = process.ended()
+    assert code == 0, told
 
 
 def until(true) -> None:
@@ -76,11 +67,10 @@ def claims(store: Path) -> set[str]:
 def test_three_processes_one_killed(images: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
     store = tmp_path / "store"
     gate = tmp_path / "gate"
-    processes = [start(images, store, gate) for _ in range(3)]
+    processes = [Forked(several_extractions.main, images, store, gate) for _ in range(3)]
     until(lambda: len(claims(store)) == 3)  # each of them is in the middle of something
-    processes[0].kill()
-    processes[0].communicate(timeout=60)
-    assert processes[0].returncode == -signal.SIGKILL
+    processes[0].send(signal.SIGKILL)
+    assert processes[0].ended()[0] == -signal.SIGKILL
     gate.touch()
     for process in processes[1:]:
         ended(process)
@@ -92,7 +82,7 @@ def test_one_that_comes_late_finds_nothing_to_do(
     images: Path, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
     for _ in range(2):
-        ended(start(images, tmp_path / "store", images))
+        ended(Forked(several_extractions.main, images, tmp_path / "store", images))
     assert tree(tmp_path / "store") == whole
 
 

@@ -11,7 +11,7 @@ from meddistill.cli import main
 from meddistill.errors import ConfigError, TeacherError
 from meddistill.evaluation.results import MEAN_TASK, TEACHER_MEAN, Results
 from meddistill.recipes.load import load_recipe
-from recipe_data import do_run, hashes, write_yaml
+from recipe_data import LIGHT, do_run, hashes, write_yaml
 from tiny_teachers import save_bert, save_timm
 
 NEEDS_TEXT = ("modality", "retrieval")
@@ -34,7 +34,7 @@ def test_a_frozen_encoder_is_evaluated_and_nothing_else_is_done_again(own_world:
     """Under the policy `permissive` too: it is only compared, so that its terms bind nobody."""
     known, before = Results.load(own_run / "evaluation"), hashes(own_run)
     last_year = {"kind": "student", "folder": str(own_run / "student")}
-    diary = do_run(_with(own_world, {"last_year": last_year, "plain": _frozen(own_world)}), own_run)
+    diary = do_run(_with(own_world, {"last_year": last_year, "plain": _frozen(own_world)}), own_run, LIGHT)
     assert [line for line in diary.said if "anew" in line and "evaluate" not in line] == [
         line for line in diary.said if line.startswith(("export: done anew", "report: done anew"))
     ]

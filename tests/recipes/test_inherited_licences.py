@@ -17,7 +17,7 @@ from meddistill.students.config import StudentConfig
 from meddistill.students.folder import save_student
 from meddistill.students.metadata import Provenance, read_metadata
 from meddistill.training.checkpoint import MANIFEST, Checkpoints
-from recipe_data import do_run, recipe, write_yaml
+from recipe_data import LIGHT, do_run, recipe, write_yaml
 from tiny_teachers import save_bert
 
 TEXT = {"hf": "./bert", "hf_weights": "pretrained"}
@@ -112,7 +112,7 @@ def test_the_licences_of_initial_weights_reach_every_file(
         "evaluate": None,
         "licence_policy": "research",
     }
-    do_run(write_yaml(own_world, content), tmp_path / "out", until="export")
+    do_run(write_yaml(own_world, content), tmp_path / "out", LIGHT, until="export")
     joined = "Apache-2.0 AND CC-BY-NC-4.0 AND MIT"
     metadata = read_metadata(tmp_path / "out" / "student")
     assert metadata.provenance.initial_weights.name == "Apache-2.0 AND CC-BY-NC-4.0"

@@ -14,7 +14,7 @@ import pytest
 import recipe_data
 from meddistill.cli import main
 from meddistill.data.dataset import SampleDataset
-from recipe_data import digests, do_run, hashes, write_yaml
+from recipe_data import LIGHT, digests, do_run, hashes, write_yaml
 
 ROWS_A_SHARD = 50
 WEIGHTS = "open_clip_model.safetensors"
@@ -69,8 +69,8 @@ def test_a_run_on_shards_is_the_run_on_loose_files(
     with monkeypatch.context() as patch:
         _break_after(patch, batches=8)
         with pytest.raises(RuntimeError, match="planned"):
-            do_run(recipe, own_run)
-    diary = do_run(recipe, own_run)
+            do_run(recipe, own_run, LIGHT)
+    diary = do_run(recipe, own_run, LIGHT)
     assert any(line.startswith("Going on after step ") for line in diary.said), diary.said
 
     assert digests(own_run / "features" / "teachers") == before, "a teacher was asked again"

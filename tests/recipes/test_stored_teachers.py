@@ -19,7 +19,7 @@ from meddistill.recipes.load import load_recipe
 from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.session import Session
 from published_features import DIMS, Published, publish
-from recipe_data import RESNET, do_run, write_yaml
+from recipe_data import LIGHT, RESNET, do_run, write_yaml
 
 STAGE = {
     "name": "distill",
@@ -53,7 +53,7 @@ def test_a_student_is_trained_exported_and_reported(
     imported: Imported, published: Published, tmp_path: Path
 ) -> None:
     path, out = write_yaml(tmp_path / "recipe.yaml", recipe(imported)), tmp_path / "run"
-    diary = do_run(path, out)
+    diary = do_run(path, out, LIGHT)
     assert "features: read from store" in diary.said
     assert not (out / "features").exists()
     assert (out / "student" / "open_clip_model.safetensors").is_file()

@@ -1,0 +1,17 @@
+"""Imported by the process that others are forked from (`forked`): what would cost each of them seconds."""
+
+import atexit
+import gc
+
+gc.disable()
+
+import torch.utils.tensorboard  # noqa: E402
+
+import meddistill.recipes.pipeline  # noqa: E402, F401
+from meddistill.students.tokenisers import ClipTokeniser  # noqa: E402
+
+torch.set_num_threads(1)
+ClipTokeniser(77)
+gc.freeze()
+atexit.register(gc.unfreeze)  # or libraries complain at the end
+gc.enable()
