@@ -50,6 +50,15 @@ def test_signed_rank_is_scipys(size: int) -> None:
     assert signed_rank(values.tolist()).p_value == pytest.approx(stats.wilcoxon(values).pvalue)
 
 
+@pytest.mark.parametrize("size", [6, 9, 13])
+@pytest.mark.parametrize("decimals", [0, 1])
+def test_signed_rank_with_ties_and_zeros_is_scipys(size: int, decimals: int) -> None:
+    values = np.round(np.random.default_rng(size).normal(0.6, size=size), decimals)
+    assert len(np.unique(np.abs(values))) < size or not values.all()
+    found, oracle = signed_rank(values.tolist()), stats.wilcoxon(values)
+    assert (found.statistic, found.p_value) == pytest.approx((oracle.statistic, oracle.pvalue))
+
+
 def test_signed_rank_of_few_tasks_is_not_made() -> None:
     found = signed_rank([0.1] * 5)
     assert found.p_value is None
