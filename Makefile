@@ -17,7 +17,7 @@ faults: install
 lint: install
 	$(BIN)/ruff check --no-cache src tests benchmarks studies
 	$(BIN)/ruff format --check --no-cache src tests benchmarks studies
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 	$(BIN)/lint-imports
 
 bench: install

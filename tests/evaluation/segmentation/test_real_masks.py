@@ -36,7 +36,7 @@ def _suite(tasks: dict[str, list[int]]) -> SuiteConfig:
                     "where": {"task": name},
                     "foreground": labels,
                     "seeds": 1,
-                    "epochs": 6,
+                    "epochs": 12,
                     "learning_rate": 0.03,
                 }
                 for name, labels in tasks.items()
