@@ -26,7 +26,7 @@ class Arm:
     views: int = 1
 
 
-# What hurt: features that are not centred, and a weight taken from elsewhere.
+# What the question began with: features that are not centred, and a weight taken from elsewhere.
 UNCENTRED: Final = {
     "objectives": {"contrastive": 1.0, "feature_mse": 2000.0},
     "projection": {"kind": "learned_head"},

@@ -218,13 +218,13 @@ def test_an_interrupted_training_has_code_130_and_goes_on(
     out = tmp_path / "run"
     stage = "{name: long, method: contrastive, epochs: 8, batch_size: 16, checkpoint_every: 2}"
     command = ["train", small_world, "--out", out, "--set", "teachers={}", "--set", f"stages=[{stage}]"]
-    process = Forked(main, [*map(str, command)])
-    deadline = time.monotonic() + 120
-    while not list(out.glob("stages/long/checkpoints/step-*")) and process.running:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send(signal.SIGINT)
-    code, told, err = process.ended()
+    with Forked(main, [*map(str, command)]) as process:
+        deadline = time.monotonic() + 120
+        while not list(out.glob("stages/long/checkpoints/step-*")) and process.running:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send(signal.SIGINT)
+        code, told, err = process.ended()
     assert code == 130, err
     assert told == ""
     assert err.splitlines()[-1] == "Interrupted. The same command goes on where this one stopped."

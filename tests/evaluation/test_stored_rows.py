@@ -44,7 +44,8 @@ def test_a_dead_run_of_another_suite_is_in_nobodys_way(tmp_path: Path) -> None:
 
 
 def test_several_share_the_work(tmp_path: Path) -> None:
-    code, out, err = Forked(several_readers.main, tmp_path / "store", 3).ended()
+    with Forked(several_readers.main, tmp_path / "store", 3) as process:
+        code, out, err = process.ended()
     assert code == 0, err
     counts = json.loads(out)
     assert len(counts) == 3

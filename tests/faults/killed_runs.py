@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mortal import command, differing, do, prepare, whole_run, world_of_two_stages
+from mortal import command, differing, do, whole_run, world_of_two_stages
 
 
 @dataclass(frozen=True)
@@ -98,5 +98,4 @@ def run_all(folder: Path) -> dict[str, dict[str, object]]:
 
 
 def main(folder: Path) -> None:
-    prepare()
     sys.stdout.write(json.dumps(run_all(folder)))

@@ -119,7 +119,7 @@ def with_more_rows(world: World, count: int) -> World:
 
 
 def prepare() -> None:
-    """Once, before the first child."""
+    """Once, before the first child, where this is not a process of `forked`."""
     assert meddistill.recipes.pipeline  # imported for all children
     torch.set_num_threads(1)
     os.fsync = lambda _: None  # what a killed process wrote is not lost, so nobody has to wait for the disk

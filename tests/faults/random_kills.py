@@ -1,8 +1,7 @@
 """Kills commands at random moments, gives them again and again, and compares; run by test_kills.
 
 `main` prints, as JSON, what came of each verb. Moments are shares of what a run without kills takes, drawn
-from the seed. A run that was faster than its kill is compared, and the next
-one begins with an empty folder.
+from the seed. A run that was faster than its kill is compared, and the next one begins with an empty folder.
 """
 
 import json
@@ -19,7 +18,6 @@ from mortal import (
     command,
     differing,
     do,
-    prepare,
     whole_run,
     with_more_rows,
     world_of_two_stages,
@@ -72,5 +70,4 @@ def kill_at_random(folder: Path, verb: str, kills: int, seed: int) -> dict[str, 
 
 
 def main(place: Path, kills: int, seed: int) -> None:
-    prepare()
     sys.stdout.write(json.dumps({verb: kill_at_random(place / verb, verb, kills, seed) for verb in VERBS}))

@@ -53,7 +53,8 @@ def test_check_tells_the_rows_of_every_table(world: World, say: Say) -> None:
 
 def test_as_a_process(world: World) -> None:
     faults = add_bad_rows(world)
-    code, out, err = Forked(main, ["run", str(world.write()), "--out", str(world.out)]).ended()
+    with Forked(main, ["run", str(world.write()), "--out", str(world.out)]) as process:
+        code, out, err = process.ended()
     assert (code, out) == (2, "")
     assert "Traceback" not in err
     _every_row_is_named(err, faults)

@@ -114,14 +114,14 @@ def test_rows_that_went_before_their_features_were_there(world: World, say: Say)
 def test_two_runs_at_once(world: World, say: Say) -> None:
     """The second is refused, whatever the first is at; the first goes on to its end."""
     recipe = world.write()
-    first = Forked(main, ["train", str(recipe), "--out", str(world.out), "--quiet"])
-    deadline = time.monotonic() + 120
-    while not (world.out / "recipe.yaml").is_file() and first.running:
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    first.send(signal.SIGSTOP)
-    said = say("train", recipe, "--out", world.out)
-    first.send(signal.SIGCONT)
-    said.refused("must be used by one run at a time", "choose another folder with --out")
-    assert first.ended()[0] == 0
+    with Forked(main, ["train", str(recipe), "--out", str(world.out), "--quiet"]) as first:
+        deadline = time.monotonic() + 120
+        while not (world.out / "recipe.yaml").is_file() and first.running:
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        first.send(signal.SIGSTOP)
+        said = say("train", recipe, "--out", world.out)
+        first.send(signal.SIGCONT)
+        said.refused("must be used by one run at a time", "choose another folder with --out")
+        assert first.ended()[0] == 0
     assert load_student(world.out / "student").embed_dim == world.recipe["student"]["embed_dim"]

@@ -17,7 +17,8 @@ from forked import Forked
 
 def ask(work: Callable[..., None], *arguments: object) -> Any:
     """What `work` prints, which forks and so wants a process without threads."""
-    code, out, err = Forked(work, *arguments).ended(1800)
+    with Forked(work, *arguments) as process:
+        code, out, err = process.ended(3600)
     assert code == 0, err
     return json.loads(out)
 

@@ -69,10 +69,10 @@ def every(folder: Path, samples: Samples, expected: dict[str, bytes]) -> int:
     store = folder / "every"
     stride = 3 if int(os.environ["MEDDISTILL_FAULT_REPEATS"]) < 3 else 1
     first = 1 + int(os.environ["MEDDISTILL_FAULT_SEED"]) % stride
-    for point in range(first, MOST, stride):
+    for kills, point in enumerate(range(first, MOST, stride)):
         shutil.rmtree(store, ignore_errors=True)
         if outcome(in_child(partial(killed_at, point, samples, store))) == SURVIVED:
-            return point - 1
+            return kills
         run(samples, store)
         assert tree(store) == expected, point
     raise AssertionError

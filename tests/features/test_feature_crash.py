@@ -17,11 +17,12 @@ from toy_features import SMALL, toy_samples, toy_teacher, tree
 
 
 def test_kill_9(tmp_path: Path) -> None:
-    code, out, err = Forked(killed_extraction.main, tmp_path).ended()
+    with Forked(killed_extraction.main, tmp_path) as process:
+        code, out, err = process.ended()
     assert code == 0, err
     files, every, chain, at_random = map(int, out.split())
     assert files > 10
-    assert every > files
+    assert every > files / 3
     assert chain > 3
     assert at_random > 2
 

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -67,13 +68,16 @@ def claims(store: Path) -> set[str]:
 def test_three_processes_one_killed(images: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
     store = tmp_path / "store"
     gate = tmp_path / "gate"
-    processes = [Forked(several_extractions.main, images, store, gate) for _ in range(3)]
-    until(lambda: len(claims(store)) == 3)  # each of them is in the middle of something
-    processes[0].send(signal.SIGKILL)
-    assert processes[0].ended()[0] == -signal.SIGKILL
-    gate.touch()
-    for process in processes[1:]:
-        ended(process)
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(Forked(several_extractions.main, images, store, gate)) for _ in range(3)
+        ]
+        until(lambda: len(claims(store)) == 3)  # each of them is in the middle of something
+        processes[0].send(signal.SIGKILL)
+        assert processes[0].ended()[0] == -signal.SIGKILL
+        gate.touch()
+        for process in processes[1:]:
+            ended(process)
     assert tree(store) == whole
     assert verify(store).damages == ()
 
@@ -82,7 +86,8 @@ def test_one_that_comes_late_finds_nothing_to_do(
     images: Path, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
     for _ in range(2):
-        ended(Forked(several_extractions.main, images, tmp_path / "store", images))
+        with Forked(several_extractions.main, images, tmp_path / "store", images) as process:
+            ended(process)
     assert tree(tmp_path / "store") == whole
 
 

@@ -104,6 +104,19 @@ def test_a_part_is_the_mean_over_rows_of_their_weighted_teacher_losses() -> None
     assert found.teacher_weights.sum().item() == pytest.approx(1)
 
 
+def test_what_rules_look_at_has_the_mean_of_each_teachers_loss_for_any_counts() -> None:
+    """Rows of many tokens and of few: their mean over a teacher's rows is its loss, not a mean of means."""
+    method = toy_method(embedding(objectives={"feature_mse": 2.0, "cosine_smooth_l1": NORMALISED}))
+    draw = torch.Generator().manual_seed(0)
+    counts = torch.randint(0, 40, (len(ROWS), len(TEACHER_DIMS)), generator=draw).float().to(DEVICE)
+    totals = counts * torch.rand(counts.shape, generator=draw).to(DEVICE)
+    names = ("feature_mse", "cosine_smooth_l1")
+    found = method._combined(dict.fromkeys(names, totals), dict.fromkeys(names, counts))
+    rows = counts > 0
+    expected = 3.0 * totals.sum(dim=0) / counts.sum(dim=0)
+    torch.testing.assert_close((found * rows).sum(dim=0) / rows.sum(dim=0), expected)
+
+
 def test_agreement_is_the_mean_cosine_over_available_rows() -> None:
     method = toy_method(EmbeddingConfig.model_validate(EMBEDDING))
     student, teachers = embeddings(), outputs()

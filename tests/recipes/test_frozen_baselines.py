@@ -10,6 +10,7 @@ import yaml
 from meddistill.cli import main
 from meddistill.errors import ConfigError, TeacherError
 from meddistill.evaluation.results import MEAN_TASK, TEACHER_MEAN, Results
+from meddistill.recipes.frozen_models import load_baselines
 from meddistill.recipes.load import load_recipe
 from recipe_data import LIGHT, do_run, hashes, write_yaml
 from tiny_teachers import save_bert, save_timm
@@ -80,6 +81,15 @@ def test_a_changed_baseline_is_evaluated_again(own_world: Path, own_run: Path) -
     other = do_run(_with(own_world, {"plain": _frozen(own_world, "test_resnet")}), own_run, until="evaluate")
     assert [line for line in other.said if "anew" in line] == [other.said[-1]]
     assert "evaluate: done anew, since these changed: models.plain" in other.said[-1]
+
+
+def test_a_students_folder_may_lie_at_home(
+    own_world: Path, finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(finished_run))
+    recipe = load_recipe(_with(own_world, {"last_year": "~/student"})).recipe
+    found = load_baselines(recipe.evaluate.baselines, base=own_world.parent)
+    assert (found.refusals, list(found.models)) == ([], ["last_year"])
 
 
 def test_check_shows_the_baselines_apart(own_world: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -143,6 +144,18 @@ def test_initial_weights_of_the_text_tower_count(
     taken = start_student(loaded.recipe.student, base=loaded.base, seed=0).taken
     samples = read_table(loaded.recipe.data.train, base=loaded.base)
     assert text_is_trained(loaded.recipe, samples, cards={}, taken=taken) is trained
+
+
+@pytest.mark.parametrize(("weight", "trained"), [(0, False), (1, True)])
+def test_a_text_teacher_of_weight_0_trains_no_text_tower(
+    own_world: Path, weight: float, trained: bool
+) -> None:
+    weights = {"kind": "fixed", "weights": {"plain": 1, "clip": weight}}
+    content = _recipe(own_world, text="text", objectives={"feature_mse": 1.0}, weighting=weights)
+    loaded = load_recipe(write_yaml(own_world, content))
+    samples = read_table(loaded.recipe.data.train, base=loaded.base)
+    cards = {"plain": SimpleNamespace(text_dim=None), "clip": SimpleNamespace(text_dim=8)}
+    assert text_is_trained(loaded.recipe, samples, cards=cards, taken=None) is trained
 
 
 @pytest.mark.parametrize("text", [None, "text"])

@@ -142,6 +142,8 @@ def test_the_conversion_that_the_message_prints_works(
     first, second = (f"blocks.{number}.norm1.bias" for number in range(2))
     state[second] = state[first]
     torch.save(state, folder / "pytorch_model.bin")
+    torch.save({"state": {}}, folder / "a_scheduler.pt")
+    torch.save([*state.values(), *state.values()], folder / "optimizer.pt")
     with pytest.raises(CheckpointError) as refused:
         build_student(StudentConfig(init="it"), base=tmp_path, seed=0)
     line = re.search(r"safetensors\.torch\.save_file\(.*safetensors\"\)", str(refused.value))[0]

@@ -21,7 +21,7 @@ def reduce(
 
     `whole_teachers`, for rules that weigh teachers and not rows, departs from that: W_t = Σ_b |w_bt|, also
     over rows that a loss does not count, so that what a teacher counts does not depend on how many it does.
-    The two differ only where a loss counts some of a teacher's selected rows and not others.
+    They can differ only where a loss leaves out rows that a teacher is selected for, some or all.
     """
     amounts = weights.abs() if whole_teachers else weights.abs() * (counts > 0)
     of_teachers = amounts.sum(dim=0)

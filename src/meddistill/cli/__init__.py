@@ -4,18 +4,14 @@ Exit codes: 0 done; 1 our mistake; 2 the user's mistake, one message and no trac
 nobody reads the output any more.
 """
 
-import gc
 import io
 import sys
 from collections.abc import Sequence
-from typing import Final
 
 from cyclopts import App, CycloptsError
 
 from meddistill import __version__
 from meddistill.cli.exit_codes import guarded
-
-_NEW_OBJECTS: Final = 100_000  # before a look for garbage; Python has 700
 
 VERBS = {
     "demo": "Everything at once on procedural images: teachers, student, evaluation, bundle, report.",
@@ -71,8 +67,6 @@ def build_app() -> App:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    if arguments is None:
-        _collect_rarely()
     _print_any_name()
     app = build_app()
     tokens = list(sys.argv[1:] if arguments is None else arguments)
@@ -81,15 +75,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         app(tokens, exit_on_error=False, print_error=False)
 
     return guarded(call, usage_error=CycloptsError)
-
-
-def _collect_rarely() -> None:
-    """For a process that is one command: fewer looks for garbage.
-
-    torch and its kin bring a million objects that live as long as the process; looking at them again and
-    again takes a tenth of a command's time.
-    """
-    gc.set_threshold(_NEW_OBJECTS)
 
 
 def _print_any_name() -> None:

@@ -151,7 +151,8 @@ class EmbeddingMethod(Method):
             parts["weighting"] = learnt
             total = total + learnt
         agreements = [
-            agreement(each, targets[name], objective=self.judge(name)) for name, each in projected.items()
+            agreement(each, targets[name], objective=self.leading_objective(name))
+            for name, each in projected.items()
         ]
         nothing = losses.new_zeros(len(self.teachers))
         return StepLoss(
@@ -168,7 +169,7 @@ class EmbeddingMethod(Method):
         """What leads from the student's space to each teacher's; none where no objective compares there."""
         return self.spaces.heads
 
-    def judge(self, teacher: str) -> Objective:
+    def leading_objective(self, teacher: str) -> Objective:
         """Of the objectives that compare in the teacher's space, the one of the largest weight."""
         here = {
             name: each
@@ -321,7 +322,8 @@ def _mean(total: Tensor, count: Tensor) -> Tensor:
 def agreement(student: StudentOutputs, teacher: TeacherOutputs, *, objective: Objective) -> Float[Tensor, ""]:
     """Mean over the available rows of the mean cosine over the towers that the teacher has of the row.
 
-    The cosine of what the `objective` compares: 1 where it has nothing left to teach.
+    The cosine of what the `objective` compares, of whole images; where it measures a distance, 1 says that it
+    has nothing left to teach.
     """
     pairs = objective.compared(student, teacher, teacher.available)
     cosines = [(normalised(pair.ours) * normalised(pair.target)).sum(dim=-1) * pair.mask for pair in pairs]

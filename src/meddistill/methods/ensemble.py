@@ -98,7 +98,7 @@ class EnsembleMethod(Method):
         projected = self.method.spaces.student(NAME, student)
         rows = torch.stack([each.available.sum() for each in members])
         agreements = torch.stack(
-            [agreement(projected, each, objective=self.method.judge(NAME)) for each in members]
+            [agreement(projected, each, objective=self.method.leading_objective(NAME)) for each in members]
         )
         return agreements, rows.to(agreements.dtype)
 

@@ -132,6 +132,20 @@ def test_a_coarse_slide_is_not_enlarged(slide: Path) -> None:
         next(tiles_of(slide, TileOptions(mpp=0.1)))
 
 
+def test_a_slide_that_stops_being_readable_says_so_in_openslides_words(
+    slide: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import openslide
+
+    def fail(*_: object) -> None:
+        message = "cannot read\nthis tile"
+        raise openslide.OpenSlideError(message)
+
+    monkeypatch.setattr(openslide.OpenSlide, "read_region", fail)
+    with pytest.raises(ImageError, match="got cannot read this tile"):
+        Slide(slide).read((0, 0), (64, 64), (64, 64))
+
+
 def test_what_is_no_slide_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.svs").write_text("no slide")
     for name, words in {"text.svs": "be a slide that OpenSlide reads", "none.svs": "no such file"}.items():

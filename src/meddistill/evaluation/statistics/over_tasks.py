@@ -16,7 +16,7 @@ from meddistill.evaluation.statistics.bootstrap import DECIMALS
 
 LEAST_WILCOXON: Final = 6  # with five tasks the least two-sided p is 2 / 2^5 = 0.06
 LEAST_FRIEDMAN_TASKS: Final = 5
-_MOST_TIED: Final = 13
+_MOST_TIED: Final = 13  # tasks; beyond, scipy takes the normal distribution rather than all 2^n signs
 LEAST_FRIEDMAN_MODELS: Final = 3
 
 

@@ -75,10 +75,16 @@ class ModelFolder:
             raise CheckpointError(msg)
         msg = (
             f"`{self.key}` must hold safetensors; got {', '.join(pickles)} in {self.path}, which can run "
-            f"code when read. Convert it where you trust it: {_CONVERSION.format(pickles[0], preferred[0])}; "
-            "a training checkpoint holds the weights under a key of its own, such as state_dict."
+            f"code when read. Convert it where you trust it: "
+            f"{_CONVERSION.format(self._largest(pickles), preferred[0])}; where the weights are in several "
+            "files, join these first; take those of a training checkpoint from its key, such as state_dict."
         )
         raise CheckpointError(msg)
+
+    def _largest(self, names: Sequence[str]) -> str:
+        """The file that may be the weights: others of a training hold its settings or moments."""
+        weights = [name for name in names if "optim" not in name] or names
+        return max(weights, key=lambda name: (self.path / name).stat().st_size)
 
     def _parts(self, name: str) -> tuple[Path, ...] | None:
         """The file of that name, or the shards that it lists; None where it is of another format."""
