@@ -150,11 +150,12 @@ def test_initial_weights_of_the_text_tower_count(
 def test_a_text_teacher_of_weight_0_trains_no_text_tower(
     own_world: Path, weight: float, trained: bool
 ) -> None:
-    weights = {"kind": "fixed", "weights": {"plain": 1, "clip": weight}}
+    weights = {"kind": "fixed", "weights": {"eye": 1, "general": weight}}
     content = _recipe(own_world, text="text", objectives={"feature_mse": 1.0}, weighting=weights)
+    content["teachers"]["general"] = recipe_data.recipe()["teachers"]["general"]
     loaded = load_recipe(write_yaml(own_world, content))
     samples = read_table(loaded.recipe.data.train, base=loaded.base)
-    cards = {"plain": SimpleNamespace(text_dim=None), "clip": SimpleNamespace(text_dim=8)}
+    cards = {"eye": SimpleNamespace(text_dim=None), "general": SimpleNamespace(text_dim=8)}
     assert text_is_trained(loaded.recipe, samples, cards=cards, taken=None) is trained
 
 
