@@ -149,12 +149,8 @@ class EmbeddingMethod(Method):
         learnt = self.weighting.own_loss(evidence)
         if learnt is not None:
             parts["weighting"] = learnt
-            total = total + learnt
-        agreements = [
-            agreement(each, targets[name], objective=self.leading_objective(name))
-            for name, each in projected.items()
-        ]
-        nothing = losses.new_zeros(len(self.teachers))
+            total = total + learnt        agreements = self._agreements(projected, targets)
+nothing = losses.new_zeros(len(self.teachers))
         return StepLoss(
             total=total,
             parts={name: part.detach() for name, part in parts.items()},
@@ -168,6 +164,12 @@ class EmbeddingMethod(Method):
     def heads(self) -> nn.ModuleDict:
         """What leads from the student's space to each teacher's; none where no objective compares there."""
         return self.spaces.heads
+
+    def _agreements(self, projected: Mapping[str, StudentOutputs], targets: PerTeacher) -> list[Tensor]:
+        return [
+            agreement(each, targets[name], objective=self.leading_objective(name))
+            for name, each in projected.items()
+        ]
 
     def leading_objective(self, teacher: str) -> Objective:
         """Of the objectives that compare in the teacher's space, the one of the largest weight."""
