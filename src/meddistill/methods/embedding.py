@@ -149,8 +149,9 @@ class EmbeddingMethod(Method):
         learnt = self.weighting.own_loss(evidence)
         if learnt is not None:
             parts["weighting"] = learnt
-            total = total + learnt        agreements = self._agreements(projected, targets)
-nothing = losses.new_zeros(len(self.teachers))
+            total = total + learnt
+        agreements = self._agreements(projected, targets)
+        nothing = losses.new_zeros(len(self.teachers))
         return StepLoss(
             total=total,
             parts={name: part.detach() for name, part in parts.items()},
