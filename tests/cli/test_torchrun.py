@@ -20,7 +20,8 @@ LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--npro
 @pytest.fixture(scope="module")
 def recipe(small_world: Path) -> Path:
     """A student without batch statistics."""
-    content = {**small_recipe(), "name": "two", "student": {"open_clip": "vit.json"}}
+    stages = [{**stage, "epochs": 2} for stage in small_recipe()["stages"]]
+    content = {**small_recipe(), "name": "two", "student": {"open_clip": "vit.json"}, "stages": stages}
     return write_yaml(small_world.parent / "two.yaml", content)
 
 

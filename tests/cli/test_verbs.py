@@ -20,10 +20,6 @@ Say = Callable[..., tuple[int, str, str]]
 WITH_RECIPE = ("run", "check", "extract", "train", "evaluate", "export", "report")
 
 
-def _module(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "meddistill", *map(str, arguments)]
-
-
 @pytest.mark.parametrize("verb", WITH_RECIPE)
 def test_a_finished_run_is_left_alone_and_shown(
     say: Say, small_world: Path, own_run: Path, verb: str
@@ -65,14 +61,14 @@ def test_report_writes_the_report_again(say: Say, small_world: Path, own_run: Pa
 
 def test_overrides_reach_the_run_and_its_record(say: Say, small_world: Path, tmp_path: Path) -> None:
     second = "stages.1={name: distill, method: contrastive, epochs: 1, batch_size: 16}"
-    changes = ("--set", "stages.0.epochs=1", "--set", second, "--set", "teachers={}")
+    changes = ("--set", "stages.0.epochs=2", "--set", second, "--set", "teachers={}")
     code, _, err = say("train", small_world, "--out", tmp_path / "run", *changes)
     assert code == 0, err
     resolved = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
-    assert [stage["epochs"] for stage in resolved["stages"]] == [1, 1]
+    assert [stage["epochs"] for stage in resolved["stages"]] == [2, 1]
     assert not (tmp_path / "run" / "features").exists()
     done = json.loads((tmp_path / "run" / "stages" / "pretrain" / "done.json").read_text())
-    assert done["identity"]["config"]["epochs"] == 1
+    assert done["identity"]["config"]["epochs"] == 2
 
 
 def test_the_run_folder_is_named_after_the_recipe(
@@ -85,10 +81,10 @@ def test_the_run_folder_is_named_after_the_recipe(
 
 def test_smoke_turns_the_dial(say: Say, own_world: Path, tmp_path: Path) -> None:
     recipe = yaml.safe_load(own_world.read_text())
-    own_world.write_text(yaml.safe_dump({**recipe, "smoke": {"stages.0.epochs": 1, "stages.1.epochs": 1}}))
+    own_world.write_text(yaml.safe_dump({**recipe, "smoke": {"stages.0.epochs": 2, "stages.1.epochs": 2}}))
     assert say("train", own_world, "--out", tmp_path / "run", "--smoke")[0] == 0
     resolved = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
-    assert [stage["epochs"] for stage in resolved["stages"]] == [1, 1]
+    assert [stage["epochs"] for stage in resolved["stages"]] == [2, 2]
 
 
 @pytest.mark.parametrize(
@@ -198,15 +194,15 @@ def test_classify_and_embed_with_the_bundle_of_a_run(say: Say, small_world: Path
 
 
 def test_on_a_pipe_there_are_plain_lines(small_world: Path, own_run: Path) -> None:
-    """No bars, no colours, no cursor movements; and an exit code from the module."""
+    """No bars, no colours, no cursor movements."""
     (own_run / "report.html").unlink()
-    command = _module("run", small_world, "--out", own_run)
-    done = subprocess.run(command, env=environment(), capture_output=True, check=False, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "\x1b" not in done.stdout + done.stderr
-    assert "\r" not in done.stdout + done.stderr
-    assert "features: done already" in done.stderr
-    lines = [line for line in done.stdout.splitlines() if str(own_run) not in line]
+    with Forked(main, ["run", str(small_world), "--out", str(own_run)]) as process:
+        code, out, err = process.ended()
+    assert code == 0, err
+    assert "\x1b" not in out + err
+    assert "\r" not in out + err
+    assert "features: done already" in err
+    lines = [line for line in out.splitlines() if str(own_run) not in line]
     assert max(len(line) for line in lines if "│" in line) <= 110
     assert max(len(line) for line in lines) <= LINE_WIDTH
 

@@ -78,8 +78,8 @@ def test_all_mistakes_of_a_table_come_at_once_with_their_rows(tmp_path, bad):
         "row 3 (line 4): " + leaves.format("'../out/secret.png'"),
         "row 4 (line 5): "
         + leaves.format(repr(outside) if len(outside) < 79 else repr(outside)[:77] + "..."),
-        "row 5 (line 6): " + leaves.format("'images/link.png'"),
-        "row 7 (line 8): " + leaves.format("'elsewhere/secret.png'"),
+        "row 5 (line 6): " + leaves.format("'images/link.png', a link that leads outside of it"),
+        "row 7 (line 8): " + leaves.format("'elsewhere/secret.png', a link that leads outside of it"),
         "row 8 (line 9): `text` must hold a caption; got an empty one.",
         "row 9 (line 11): `text` must be UTF-8; got byte 0xE9. Save the table as UTF-8.",
         "row 10 (line 12): `id` must be unique; got 'id-0', which is also the id of row 1 (line 2).",

@@ -96,7 +96,7 @@ BAD = (
     _cell("no image", "image", " ", "`image` must name a file; got a blank"),
     Bad("outside", _outside, "`image` must stay inside `root`; got '../outside.png'"),
     Bad("absolute", _absolute, "`image` must stay inside `root`; got '/etc/hostname'"),
-    Bad("linked", _linked, "`image` must stay inside `root`; got 'images/link.png'"),
+    Bad("linked", _linked, "`image` must stay inside `root`; got 'images/link.png', a link that"),
     _cell("latin-1 caption", "text", "l\udce9sion", "`text` must be UTF-8; got byte 0xE9"),
     _cell("same id", "id", "sample-0", "`id` must be unique; got 'sample-0', which is also the id of row 1"),
     _cell("no patient", "patient", "", "`patient` must name a patient; got a blank"),

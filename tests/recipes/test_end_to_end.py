@@ -128,7 +128,7 @@ def test_student_teachers_and_their_mean_have_predictions_and_a_number_with_its_
 
 
 def test_the_student_has_learnt_something(results: Results) -> None:
-    """Two epochs on 82 images: modalities differ so much that a linear probe is far above chance."""
+    """An epoch a stage on 82 images: modalities differ so much that a linear probe is far above chance."""
     probe = results.main("student", "probe")
     assert probe is not None
     assert probe.value is not None
@@ -235,7 +235,7 @@ def test_a_changed_stage_is_redone_with_all_that_follows(own_run: Path, small_wo
     }  # fmt: skip
     assert diary.said[:2] == [
         "features: done already",
-        "stage distill: trained anew, since these changed: stage.epochs (2 → 3)",
+        "stage distill: trained anew, since these changed: stage.epochs (1 → 3)",
     ]
     assert "Training pretrain" not in diary.opened
     assert any(

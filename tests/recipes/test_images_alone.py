@@ -226,7 +226,9 @@ def test_teachers_are_asked_online_too(own_world: Path, tmp_path: Path) -> None:
     content = _recipe(own_world, text="text", log_every=1)
     del content["stages"][0]["objectives"]  # the default, less the statistics that online teachers lack
     content["teachers"]["general"] = recipe_data.recipe()["teachers"]["general"]
-    do_run(write_yaml(own_world, content), tmp_path / "out", "features.source=online", until="train")
+    diary = do_run(write_yaml(own_world, content), tmp_path / "out", "features.source=online", until="train")
+    told = [line for line in diary.said if "compares vectors of unit length" in line]
+    assert [line.partition(":")[0] for line in told] == ["stage distill"]
     lines = (tmp_path / "out" / "stages" / "distill" / "log.jsonl").read_text().splitlines()
     assert all(json.loads(line)["loss/contrastive"] > 0 for line in lines)
     assert read_metadata(tmp_path / "out" / "student").provenance.text_trained

@@ -1,5 +1,6 @@
 """Image paths of a table: inside the root, or refused."""
 
+import os
 from pathlib import Path
 
 from meddistill.files import printable
@@ -32,7 +33,10 @@ class ImageFolder:
             msg = f"must name a file; got {shown(cell)} ({type(error).__name__})"
             raise PathRefusedError(msg) from None
         if not path.is_relative_to(self.root):
-            msg = f"must stay inside `root`; got {shown(cell)}. Set `root` to a folder that holds all images"
+            got = shown(cell)
+            if Path(os.path.normpath(self.root / cell)).is_relative_to(self.root):
+                got = f"{got}, a link that leads outside of it"
+            msg = f"must stay inside `root`; got {got}. Set `root` to a folder that holds all images"
             raise PathRefusedError(msg)
         if not is_file:
             msg = f"must name a file; got {shown(cell)}, {_what(path, cell)}"

@@ -33,6 +33,18 @@ def lacking(recipe: Recipe, cards: Mapping[str, TeacherCard]) -> list[str]:
     return lines + _without_agreement(recipe, cards)
 
 
+def of_unit_length(recipe: Recipe) -> tuple[str, ...]:
+    """One line for every stage whose default is another for teachers that are asked online."""
+    if recipe.features.source == "stored":
+        return ()
+    return tuple(
+        f"stage {stage.name}: cosine_smooth_l1 compares vectors of unit length, since there are no "
+        "statistics of teachers that are asked online; with `source: stored` it compares whitened ones"
+        for stage in recipe.stages
+        if isinstance(stage, EmbeddingStage) and stage.uses_statistics and not stage.needs_statistics
+    )
+
+
 def _without_agreement(recipe: Recipe, cards: Mapping[str, TeacherCard]) -> list[str]:
     asked = recipe.features.availability.agreement_quantile
     return [

@@ -11,7 +11,7 @@ from meddistill.errors import ConfigError
 from meddistill.features.layouts import estimate
 from meddistill.licences import LicenceTerms, enforce
 from meddistill.progress import SilentProgress
-from meddistill.recipes.capabilities import lacking, never_asked
+from meddistill.recipes.capabilities import lacking, never_asked, of_unit_length
 from meddistill.recipes.frozen_models import FrozenModels, load_baselines, load_teachers
 from meddistill.recipes.load import LoadedRecipe
 from meddistill.recipes.missing import Missing, missing_initial_weights
@@ -108,6 +108,7 @@ def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResul
     row_notes = session.row_notes + (session.suite_tables.row_notes if session.suite_tables else ())
     if not missing and not text_is_trained(recipe, samples, cards=cards, taken=session.built.taken):
         row_notes += (UNTRAINED,)
+    row_notes += of_unit_length(recipe)
     cost = Estimate(
         rows=len(samples),
         store_bytes=_store_bytes(session, teachers),

@@ -8,7 +8,7 @@ from meddistill.errors import MOST_LINES, ConfigError, UserError
 from meddistill.files import printable, write_changed
 from meddistill.licences import enforce
 from meddistill.progress import Progress
-from meddistill.recipes.capabilities import lacking, never_asked
+from meddistill.recipes.capabilities import lacking, never_asked, of_unit_length
 from meddistill.recipes.load import LoadedRecipe
 from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.session import Session
@@ -93,7 +93,7 @@ def _look_at_data(session: Session, until: Step) -> None:
     """Refuse bad rows of every table before hours are spent; tell of those that are left out."""
     for row in session.samples.skipped[:MOST_LINES]:
         session.progress.say(f"left out: {row}")
-    for line in session.row_notes:
+    for line in (*session.row_notes, *of_unit_length(session.recipe)):
         session.progress.say(line)
     if mistakes := never_asked(session.recipe, session.samples):
         subject = "teachers"

@@ -20,8 +20,9 @@ _INDEX: Final = "model.safetensors.index.json"
 _SHOWN: Final = 5
 # Tied weights are one tensor under two names, which safetensors refuses.
 _CONVERSION: Final = (
-    'safetensors.torch.save_file({{name: each.clone().contiguous() for name, each in torch.load("{}", "cpu", '
-    'weights_only=True).items()}}, "{}")'
+    "python -c 'import torch, safetensors.torch as library; "
+    "library.save_file({{name: each.clone().contiguous() for name, each in "
+    'torch.load("{}", "cpu", weights_only=True).items()}}, "{}")\''
 )
 
 
@@ -73,11 +74,12 @@ class ModelFolder:
                 f"{preferred[0]} into it."
             )
             raise CheckpointError(msg)
+        paths = (self.path.absolute() / name for name in (self._largest(pickles), preferred[0]))
         msg = (
             f"`{self.key}` must hold safetensors; got {', '.join(pickles)} in {self.path}, which can run "
             f"code when read. Convert it where you trust it: "
-            f"{_CONVERSION.format(self._largest(pickles), preferred[0])}; where the weights are in several "
-            "files, join these first; take those of a training checkpoint from its key, such as state_dict."
+            f"{_CONVERSION.format(*paths)}; where the weights are in several files, "
+            "join these first; take those of a training checkpoint from its key, such as state_dict."
         )
         raise CheckpointError(msg)
 
