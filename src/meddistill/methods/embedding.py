@@ -1,6 +1,6 @@
 """Distillation of embeddings: the student against what its teachers say of the same rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import cast, final
 
@@ -174,12 +174,8 @@ class EmbeddingMethod(Method):
 
     def leading_objective(self, teacher: str) -> Objective:
         """Of the objectives that compare in the teacher's space, the one of the largest weight."""
-        here = {
-            name: each
-            for name, of_teachers in self.objectives.items()
-            if (each := cast("Objective", cast("nn.ModuleDict", of_teachers)[teacher])).space == "teacher"
-        }
-        return here[max(here, key=self.weights.__getitem__)]
+        name = max(_in_teachers_space(self.weights), key=self.weights.__getitem__)
+        return cast("Objective", cast("nn.ModuleDict", self.objectives[name])[teacher])
 
     def _measure(
         self,
@@ -290,8 +286,15 @@ def _unmixable(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) ->
 
 def _compared(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> Mapping[str, TeacherSpace]:
     """The teachers in whose space an objective looks at the student: heads to others would not be trained."""
-    chosen = (TEACHER_OBJECTIVES[name] for name in config.objectives.chosen() if name in TEACHER_OBJECTIVES)
-    return teachers if any(objective.space == "teacher" for objective in chosen) else {}
+    return teachers if _in_teachers_space(config.objectives.chosen()) else {}
+
+
+def _in_teachers_space(objectives: Iterable[str]) -> list[str]:
+    return [
+        name
+        for name in objectives
+        if name in TEACHER_OBJECTIVES and TEACHER_OBJECTIVES[name].space == "teacher"
+    ]
 
 
 def _masked_images(config: EmbeddingConfig) -> MaskedImages | None:

@@ -16,8 +16,8 @@ from meddistill.evaluation.statistics.bootstrap import DECIMALS
 
 LEAST_WILCOXON: Final = 6  # with five tasks the least two-sided p is 2 / 2^5 = 0.06
 LEAST_FRIEDMAN_TASKS: Final = 5
-_MOST_TIED: Final = 13  # tasks; beyond, scipy takes the normal distribution rather than all 2^n signs
 LEAST_FRIEDMAN_MODELS: Final = 3
+_MOST_TIED: Final = 13  # tasks; beyond, scipy takes the normal distribution rather than all 2^n signs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +82,8 @@ def signed_rank(differences: Sequence[float]) -> Outcome:
     ranks = stats.rankdata(np.abs(left))
     if len(np.unique(ranks)) < len(ranks) <= _MOST_TIED:
         return _with_ties(left, ranks)
-    found = stats.wilcoxon(left)
-    return Outcome(statistic=float(found.statistic), p_value=float(found.pvalue))
+    result = stats.wilcoxon(left)
+    return Outcome(statistic=float(result.statistic), p_value=float(result.pvalue))
 
 
 def _with_ties(differences: NDArray[np.float64], ranks: NDArray[np.float64]) -> Outcome:
@@ -93,11 +93,11 @@ def _with_ties(differences: NDArray[np.float64], ranks: NDArray[np.float64]) -> 
         total: NDArray[np.float64] = np.where(given > 0, ranks, 0.0).sum(axis=axis)
         return total
 
-    found = stats.permutation_test(
+    result = stats.permutation_test(
         (differences,), of_positive, permutation_type="samples", n_resamples=2**_MOST_TIED, vectorized=True
     )
-    least = min(float(found.statistic), float(ranks.sum() - found.statistic))
-    return Outcome(statistic=least, p_value=float(found.pvalue))
+    least = min(float(result.statistic), float(ranks.sum() - result.statistic))
+    return Outcome(statistic=least, p_value=float(result.pvalue))
 
 
 def mean_ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
