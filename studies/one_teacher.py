@@ -116,7 +116,8 @@ class Study:
 
     def summary(self, seeds: Sequence[int], *, split: str) -> str:
         """Evaluate everything that is there on a split; each arm's lead over `alone`, over seeds."""
-        frozen = {name: self._teacher(name) for name in ("cnn", *TEACHERS)}
+        made = [name for name in TEACHERS if (self.lab.out / f"teacher_{name}" / "bundle").is_dir()]
+        frozen = {name: self._teacher(name) for name in ("cnn", *made)}
         entries = self.lab.write("frozen.yaml", {"teachers": frozen})
         folders = []
         for seed in seeds:

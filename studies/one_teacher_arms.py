@@ -26,17 +26,28 @@ class Arm:
     views: int = 1
 
 
-# What the question began with: features that are not centred, and a weight taken from elsewhere.
-UNCENTRED: Final = {
-    "objectives": {"contrastive": 1.0, "feature_mse": 2000.0},
-    "projection": {"kind": "learned_head"},
-}
+
+def _learned_head(**objective: Any) -> dict[str, Any]:
+    return {"objectives": {"contrastive": 1.0, **objective}, "projection": {"kind": "learned_head"}}
+
+
+def _cosine(features: str) -> dict[str, Any]:
+    """The default, but for what is compared."""
+    return _learned_head(cosine_smooth_l1={"weight": 20.0, "features": features})
+
+
 ARMS: Final[Mapping[str, Arm]] = {
     ALONE: Arm(),
     "cnn": Arm(teacher="cnn"),
     "vit": Arm(teacher="vit"),
     "clip": Arm(teacher="clip"),
-    "cnn_uncentred": Arm(teacher="cnn", options=UNCENTRED),
+    # What the question began with: features that are not centred, and a weight taken from elsewhere.
+    "cnn_uncentred": Arm(teacher="cnn", options=_learned_head(feature_mse=2000.0)),
+    # One difference at a time: a hundredth of that weight; the default's objective and weight, first not
+    # centred, then centred and scaled but not turned.
+    "cnn_uncentred_light": Arm(teacher="cnn", options=_learned_head(feature_mse=20.0)),
+    "cnn_normalised": Arm(teacher="cnn", options=_cosine("normalised")),
+    "cnn_standardised": Arm(teacher="cnn", options=_cosine("standardised")),
 }
 
 

@@ -33,14 +33,19 @@ MOST_LINES = 20
 
 
 class _Collected(UserError):
-    """Several mistakes of one thing, reported together; the message lists the first twenty of them."""
+    """Several mistakes of one thing, reported together; the message lists the first twenty of them.
 
-    def __init__(self, subject: str, mistakes: Sequence[str]) -> None:
+    `remedy` is what helps against all of them at once, and ends the message.
+    """
+
+    def __init__(self, subject: str, mistakes: Sequence[str], *, remedy: str | None = None) -> None:
         self.subject = subject
         self.mistakes = tuple(mistakes)
         lines = [f"{subject}: {_count(len(self.mistakes))}", *self.mistakes[:MOST_LINES]]
         if len(self.mistakes) > MOST_LINES:
             lines.append(f"and {len(self.mistakes) - MOST_LINES:,} more")
+        if remedy is not None:
+            lines.append(remedy)
         super().__init__("\n  ".join(lines))
 
 

@@ -24,6 +24,7 @@ def check(recipe: Recipe, /, *, options: RunOptions = DEFAULT_RUN) -> None:
     from meddistill.cli.console import stdout_console
     from meddistill.recipes.check import check_recipe
     from meddistill.recipes.parts import load_for_check
+    from meddistill.report.words import plural
 
     loaded = load_for_check(recipe, overrides=options.overrides, smoke=options.smoke)
     out = options.out or Path("runs") / loaded.recipe.name
@@ -35,9 +36,9 @@ def check(recipe: Recipe, /, *, options: RunOptions = DEFAULT_RUN) -> None:
     ):
         if cards:
             console.print(_card_table(title, cards))
-    cost = result.estimate
+    cost, teachers = result.estimate, len(loaded.recipe.teachers)
     lines = (
-        f"The recipe is in order: {cost.rows:,} rows, {len(loaded.recipe.teachers)} teachers.",
+        f"The recipe is in order: {cost.rows:,} rows, {plural(teachers, 'teacher')}.",
         *_student_lines(result.student),
         f"The student would inherit: {result.licence.name} (policy {loaded.recipe.licence_policy}).",
         f"Feature store: {cost.store_bytes / 1e6:,.1f} MB; free on disk: {cost.free_bytes / 1e9:,.1f} GB.",

@@ -20,6 +20,7 @@ from meddistill.errors import TableError
 from meddistill.imaging import FilePart, ImageFile, ImageRef
 
 _MOST_VALUES = 8
+SKIPPING = "Mend these rows, or write `on_error: skip` beside this `table` to leave them out, counted."
 
 
 def read_table(
@@ -61,7 +62,7 @@ def read_table(
     lines = tuple(f"{raw.row_name(row.index)}: {mistake}" for row in rows for mistake in row.mistakes)
     good = [row for row in rows if not row.mistakes]
     if lines and (config.on_error == "raise" or not good):
-        raise TableError(str(path), lines)
+        raise TableError(str(path), lines, remedy=SKIPPING if good else None)
     samples = _samples(good, config, root=root.resolve(), columns=columns, images=images)
     return samples.skipping(lines, (row.index + 1 for row in rows if row.mistakes))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from meddistill.data.config import TableConfig
 from meddistill.data.decoded import DecodedImages
 from meddistill.data.samples import Samples, name_rows
-from meddistill.data.table import read_table
+from meddistill.data.table import SKIPPING, read_table
 from meddistill.data.threads import thread_map
 from meddistill.errors import ImageError, TableError
 from meddistill.imaging import ImageRef, decode_beside, image_key
@@ -37,7 +37,8 @@ def read_readable(
     rows = zip(samples.rows, samples.refs, strict=True)
     samples = replace(samples, flat_rows=tuple(row for row, ref in rows if ref in flat))
     if samples.skipped and (config.on_error == "raise" or not len(samples)):
-        raise TableError(str(base / config.table), samples.skipped)
+        remedy = SKIPPING if len(samples) else None
+        raise TableError(str(base / config.table), samples.skipped, remedy=remedy)
     return samples
 
 

@@ -123,7 +123,9 @@ class HuggingFaceTokeniser:
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """Tokens that each caption would need."""
-        encoded = self.tokenizer.tokenizer([normalise_text(text) for text in texts], truncation=False)
+        cleaned = [normalise_text(text) for text in texts]
+        # `verbose` would warn of the long ones that are counted here.
+        encoded = self.tokenizer.tokenizer(cleaned, truncation=False, verbose=False)
         return [len(ids) for ids in encoded["input_ids"]]
 
     def save(self, folder: Path) -> None:

@@ -74,6 +74,8 @@ def _train(session: Session, stage: AnyStage, student: DualEncoder, *, initial: 
             session.progress.say(f"{step}: trained anew, since these changed: {', '.join(state.changed)}")
             shutil.rmtree(folder, ignore_errors=True)
             session.folder.forget(step)  # or an interrupted run would begin anew each time
+        elif state.done and session.is_main_process:
+            session.progress.say(f"{step}: done already")
         session.processes.wait()
         work = Stage(
             student=student,
