@@ -2,12 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test faults lint bench install clean
+.PHONY: demo test pytest faults lint bench install clean
 
 demo: install
 	$(BIN)/meddistill demo
 
-test: install lint
+# Linters beside the tests, so that no core waits.
+test: install
+	$(MAKE) --no-print-directory --jobs 2 lint pytest
+
+pytest: install
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # Every kill, full disk and damage many times over; takes a quarter of an hour.
@@ -17,7 +21,7 @@ faults: install
 lint: install
 	$(BIN)/ruff check --no-cache src tests benchmarks studies
 	$(BIN)/ruff format --check --no-cache src tests benchmarks studies
-	$(BIN)/mypy --num-workers 2
+	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 bench: install

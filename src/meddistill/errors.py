@@ -41,6 +41,7 @@ class _Collected(UserError):
     def __init__(self, subject: str, mistakes: Sequence[str], *, remedy: str | None = None) -> None:
         self.subject = subject
         self.mistakes = tuple(mistakes)
+        self.remedy = remedy
         lines = [f"{subject}: {_count(len(self.mistakes))}", *self.mistakes[:MOST_LINES]]
         if len(self.mistakes) > MOST_LINES:
             lines.append(f"and {len(self.mistakes) - MOST_LINES:,} more")

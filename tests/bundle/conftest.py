@@ -8,6 +8,7 @@ import torch
 from bundle_data import SECRET_CAPTION, SECRET_PATIENT, card
 from PIL import Image
 
+from made_once import made_once
 from meddistill.bundle.config import BundleConfig, CardNotes
 from meddistill.bundle.export import Origin, export_bundle
 from meddistill.data.samples import Samples
@@ -124,14 +125,16 @@ def bundle(
     prompts: list[ZeroShotConfig],
     results: Results,
 ) -> Path:
-    folder = tmp_path_factory.mktemp("bundles") / "bundle"
-    options = BundleConfig(card=CardNotes(contact="someone@example.org", limitations="Only phantoms."))
-    before = torch.get_rng_state()
-    export_bundle(
-        student, folder, origin=origin, samples=samples, prompts=prompts, results=results, options=options
-    )
-    assert torch.equal(torch.get_rng_state(), before)
-    return folder
+    def make(folder: Path) -> None:
+        options = BundleConfig(card=CardNotes(contact="someone@example.org", limitations="Only phantoms."))
+        before = torch.get_rng_state()
+        place = folder / "bundle"
+        export_bundle(
+            student, place, origin=origin, samples=samples, prompts=prompts, results=results, options=options
+        )
+        assert torch.equal(torch.get_rng_state(), before)
+
+    return made_once(tmp_path_factory, "bundles", make) / "bundle"
 
 
 @pytest.fixture(scope="session")

@@ -47,6 +47,7 @@ def test_cells_and_images_are_reported_together(table):
     assert "pages.tif` must be asked for a `frame` in [0, 1]; got 2" in page
     assert picture.startswith("row 6: `")
     assert "must be a kind of file that has a `frame`" in picture
+    assert "`on_error: skip`" in str(caught.value).splitlines()[-1]
 
 
 def test_skip_drops_what_cannot_be_decoded(table):

@@ -36,6 +36,7 @@ def test_all_bad_rows_are_told_at_once(verb: str, world: World, say: Say) -> Non
     faults = add_bad_rows(world)
     told = say(verb, world.write(), "--out", world.out).refused(f"pairs.csv: {len(BAD)} mistakes")
     _every_row_is_named(told, faults)
+    assert told.splitlines()[-1].strip().startswith("Mend these rows, or write `on_error: skip`")
     assert WRONGLY_NAMED not in told
     assert list(world.out.rglob("*")) == []
 
@@ -48,6 +49,7 @@ def test_check_tells_the_rows_of_every_table(world: World, say: Say) -> None:
     last = f"table test ({world.folder / 'pairs.csv'}): row {len(world.rows)}: "
     told = said.refused(f"recipe.yaml: {len(BAD) + 1} mistakes", last)
     _every_row_is_named(told, {**faults, len(world.rows): BAD[0]})
+    assert "`on_error: skip`" in told.splitlines()[-1]
     assert not world.out.exists()
 
 

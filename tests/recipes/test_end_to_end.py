@@ -207,8 +207,8 @@ def test_running_again_does_nothing_and_says_so(
     assert changed == set()
     assert _work(diary) == []
     assert diary.said == [
-        "features: done already", "evaluate: done already", "export: done already", "audit: done already",
-        "report: done already",
+        "features: done already", "stage pretrain: done already", "stage distill: done already",
+        "evaluate: done already", "export: done already", "audit: done already", "report: done already",
     ]  # fmt: skip
     assert seconds < 8
 
@@ -233,8 +233,9 @@ def test_a_changed_stage_is_redone_with_all_that_follows(own_run: Path, small_wo
     assert _redone(before, hashes(own_run)) == {
         "recipe.yaml", "stages/distill", "student", "evaluation", "bundle", "report.html"
     }  # fmt: skip
-    assert diary.said[:2] == [
+    assert diary.said[:3] == [
         "features: done already",
+        "stage pretrain: done already",
         "stage distill: trained anew, since these changed: stage.epochs (1 → 3)",
     ]
     assert "Training pretrain" not in diary.opened

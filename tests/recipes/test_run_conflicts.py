@@ -133,7 +133,7 @@ def test_without_the_old_store_the_new_weights_train_their_stage_again(
     diary = do_run(own_world, own_run, until="train")
     (line,) = _lines(diary, "stage distill: trained anew")
     assert "teachers.microscopy.fingerprint (" in line
-    assert not _lines(diary, "stage pretrain")
+    assert _lines(diary, "stage pretrain") == ["stage pretrain: done already"]
 
 
 def test_other_views_are_refused_with_the_difference(own_world: Path, own_run: Path) -> None:

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_all_start_methods
 from typing import Any, Protocol, Self, TypeVar
 
 import torch
@@ -16,6 +17,7 @@ Request = TypeVar("Request", contravariant=True)
 Prepared = TypeVar("Prepared", covariant=True)
 
 _AHEAD = 2
+_CLEAN = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
 
 
 class Preparer(Protocol[Request, Prepared]):
@@ -34,8 +36,9 @@ class Ahead:
     """Answers of a `Preparer` in the order of the requests, two of them prepared while one is used.
 
     `workers` 0 prepares in a thread of this process, where decoding and resampling release the interpreter's
-    lock. More are processes of their own, started by `spawn`: forking a process with threads can deadlock,
-    and breaks CUDA. They stay for further requests until `close`. Both ways give the same answers.
+    lock. More are processes of their own, forked from one without threads (`forkserver`), or started by
+    `spawn` where a system has no forks: forking a process with threads can deadlock, and breaks CUDA. They
+    stay for further requests until `close`. Both ways give the same answers.
     """
 
     def __init__(self, preparer: Preparer[Any, Any], *, workers: int) -> None:
@@ -114,7 +117,7 @@ def _processes(preparer: Preparer[Any, Any], requests: _Requests, workers: int) 
         sampler=requests,
         num_workers=workers,
         collate_fn=_same,
-        multiprocessing_context="spawn",
+        multiprocessing_context=_CLEAN,
         persistent_workers=True,
         prefetch_factor=_AHEAD,
         worker_init_fn=_one_thread,

@@ -9,6 +9,7 @@ from meddistill.imaging.file_part import ImageFile
 
 _LIBRARIES = ("pydicom", "nibabel", "PIL")
 _MOST_WORDS = 200
+_SILENT = logging.CRITICAL + 1
 
 
 def refusal(path: ImageFile, *, must: str, got: str, do: str) -> ImageError:
@@ -56,12 +57,15 @@ def silence_libraries() -> None:
 
     They quote header values, and a header may hold a patient's name. `warnings.catch_warnings` would undo
     itself, but it swaps the filters of the whole process and so races between decoding threads; adding an
-    ignore rule that is already there changes nothing.
+    ignore rule that is already there changes nothing. A level that is there is not set again: each time one
+    is, all loggers of the process forget what they had worked out.
     """
     present = {entry[3].pattern for entry in warnings.filters if isinstance(entry[3], re.Pattern)}
     for library in _LIBRARIES:
         pattern = rf"{library}(\.|$)"
         if pattern not in present:
             warnings.filterwarnings("ignore", module=pattern)
-    for logger in (*_LIBRARIES, "nibabel.global"):
-        logging.getLogger(logger).setLevel(logging.CRITICAL + 1)
+    for name in (*_LIBRARIES, "nibabel.global"):
+        logger = logging.getLogger(name)
+        if logger.level != _SILENT:
+            logger.setLevel(_SILENT)

@@ -100,7 +100,8 @@ def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResul
         lambda: enforce(recipe.licence_policy, session.licence_components, gate="extract")
     )
     if mistakes.lines or samples is None or licence is None:
-        raise ConfigError(subject, list(dict.fromkeys([*mistakes.lines, *map(str, missing)])))
+        lines = list(dict.fromkeys([*mistakes.lines, *map(str, missing)]))
+        raise ConfigError(subject, lines, remedy=mistakes.remedy)
     per_image = sum(
         seconds_per_image_of_teacher(teacher) for teacher in teachers.values() if teacher.can_be_asked
     )

@@ -50,7 +50,7 @@ def judge(asked: Asked, *, out: Path | None, examples: bool, progress: Progress)
         learnt = judged_on_learnt(stores, suite, tables)
         mistakes.lines += learnt.refused
     if mistakes.lines or tables is None or models is None:
-        raise ConfigError(_SUBJECT, mistakes.lines)
+        raise ConfigError(_SUBJECT, mistakes.lines, remedy=mistakes.remedy)
     decoded.write()
     notes = [
         f"{each.embedder.name}: a bundle gives no patch tokens, and embeddings of length 1: probes, survival "

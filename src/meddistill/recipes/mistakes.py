@@ -9,10 +9,14 @@ Result = TypeVar("Result")
 
 
 class Mistakes:
-    """Collects what goes wrong and goes on. `lines` has one for each mistake."""
+    """Collects what goes wrong and goes on. `lines` has one for each mistake.
+
+    `remedy`, of the first that has one, helps against many of them.
+    """
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.remedy: str | None = None
 
     def catch(self, call: Callable[[], Result]) -> Result | None:
         """The result of `call`; None, and its mistakes in `lines`, where it refuses."""
@@ -21,6 +25,7 @@ class Mistakes:
         except (ConfigError, TableError) as error:
             place = f"{error.subject}: "
             self.lines.extend(line if line.startswith(place) else place + line for line in error.mistakes)
+            self.remedy = self.remedy or error.remedy
         except MedDistillError as error:
             self.lines.append(str(error))
         return None

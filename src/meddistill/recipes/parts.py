@@ -43,7 +43,8 @@ def load_for_check(path: Path, *, overrides: Sequence[str], smoke: bool) -> Load
         found.lines.clear()  # what cannot be read at all is in `error` already
         if content is not None:
             _look_at(content, base, found)
-        raise ConfigError(error.subject, list(dict.fromkeys([*error.mistakes, *found.lines]))) from None
+        lines = list(dict.fromkeys([*error.mistakes, *found.lines]))
+        raise ConfigError(error.subject, lines, remedy=found.remedy) from None
 
 
 def _look_at(content: Mapping[str, Any], base: Path, found: Mistakes) -> None:

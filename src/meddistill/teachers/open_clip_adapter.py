@@ -3,13 +3,15 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import open_clip
 import torch
 from jaxtyping import Bool, Float, Int
-from open_clip.tokenizer import HFTokenizer, SimpleTokenizer, default_bpe
+from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SimpleTokenizer, default_bpe
 from torch import Tensor, nn
 
 from meddistill.errors import TeacherError
@@ -147,7 +149,21 @@ def _from_folder(source: Source, config: OpenClipTeacher, *, base: Path) -> tupl
     model = open_clip.create_model(name, load_weights=False, pretrained_text=False, **overrides)
     with as_one_file(weights) as path:
         open_clip.load_checkpoint(model, str(path))
-    return model, open_clip.get_tokenizer(name), weights
+    return model, _tokenizer(name, text), weights
+
+
+def _tokenizer(name: str, text: Mapping[str, Any]) -> Any:
+    """What `open_clip.get_tokenizer` gives; CLIP's own, whose tables take a third of a second, built once."""
+    if not {"hf_tokenizer_name", "tokenizer_kwargs"}.isdisjoint(text):
+        return open_clip.get_tokenizer(name)
+    tokenizer = copy(_byte_pairs())
+    tokenizer.context_length = text.get("context_length", DEFAULT_CONTEXT_LENGTH)
+    return tokenizer
+
+
+@cache
+def _byte_pairs() -> Any:
+    return SimpleTokenizer()
 
 
 def _text_config(folder: Path, config: OpenClipTeacher, named: str, *, base: Path) -> str:

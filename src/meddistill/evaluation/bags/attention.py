@@ -4,11 +4,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from meddistill.evaluation.bags.config import BagClassificationConfig
 from meddistill.evaluation.bags.gated import AdamW, GatedAttention, Shape
 from meddistill.evaluation.bags.labelled import BagScores, LabelledBags, class_weights, judge
+from meddistill.evaluation.one_thread import one_thread
 from meddistill.evaluation.predict import Advance, Floats
 
 
@@ -38,7 +38,7 @@ def fit_attention(
     balanced = class_weights(train.truth, classes)
     best: tuple[tuple[float, float], Floats] | None = None
     # One thread: the products are small, and sums then have one order.
-    with threadpool_limits(1):
+    with one_thread():
         for epoch in range(config.epochs):
             rate = config.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / config.epochs))
             for number in random.permutation(len(train)):
@@ -60,7 +60,7 @@ def fit_attention(
 
 def attend(model: GatedAttention, bags: Sequence[Floats]) -> BagScores:
     """Class probabilities and attention of whole bags, one after the other, without dropout."""
-    with threadpool_limits(1):  # as in training
+    with one_thread():  # as in training
         found = [model(bag) for bag in bags]
     probabilities = np.stack([each for each, _ in found]).astype(np.float64)
     return BagScores(

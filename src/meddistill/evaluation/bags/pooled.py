@@ -7,11 +7,11 @@ from typing import Any, Literal
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits
 
 from meddistill.evaluation.bags.config import BagClassificationConfig
 from meddistill.evaluation.bags.labelled import BagScores, LabelledBags, Matrix, judge, scale_of
 from meddistill.evaluation.classification.config import DEFAULT_GRID
+from meddistill.evaluation.one_thread import one_thread
 from meddistill.evaluation.predict import Floats
 
 _MOST_ITERATIONS = 1000
@@ -76,7 +76,7 @@ def _fit(features: Floats, train: LabelledBags, *, c: float, config: BagClassifi
     model = LogisticRegression(
         C=c, max_iter=_MOST_ITERATIONS, class_weight="balanced" if config.balanced else None
     )
-    with warnings.catch_warnings(), threadpool_limits(1):
+    with warnings.catch_warnings(), one_thread():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a large C on separable bags
         return model.fit(features.astype(np.float64), train.truth)
 

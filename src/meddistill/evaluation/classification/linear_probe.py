@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits
 
 from meddistill.data.splits import label_fraction
 from meddistill.errors import ConfigError
@@ -20,6 +19,7 @@ from meddistill.evaluation.classification.predictions import ClassPredictions
 from meddistill.evaluation.classification.shots import few_shot, shortages, shots_setting
 from meddistill.evaluation.classification.task import Block, ProbeTask
 from meddistill.evaluation.embeddings import Embeddings
+from meddistill.evaluation.one_thread import one_thread
 from meddistill.evaluation.tables import Part
 
 Matrix = NDArray[np.float64]
@@ -174,7 +174,7 @@ def logistic(
         model.classes_ = np.unique(truth)
     # One thread: L-BFGS takes many small products, between which threads wait for one another. Two are
     # no faster on a free machine and up to fifty times slower on a busy one.
-    with warnings.catch_warnings(), threadpool_limits(1):
+    with warnings.catch_warnings(), one_thread():
         # The last C of the grid may not converge on separable data; validation decides whether it is good.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(features, truth)

@@ -6,8 +6,8 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
+from meddistill.evaluation.one_thread import one_thread
 from meddistill.evaluation.survival.config import SurvivalConfig
 from meddistill.evaluation.survival.cox import fit_cox
 from meddistill.evaluation.survival.discrete import fit_discrete
@@ -74,7 +74,7 @@ def out_of_fold(
     risks, survival = np.zeros(len(folds)), np.ones((len(folds), len(grid)))
     strata = outcomes.strata
     # One thread: the products are small (see `linear_probe.py`).
-    with threadpool_limits(1):
+    with one_thread():
         for fold in np.unique(folds):
             tested = folds == fold
             train = np.flatnonzero(~tested)

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits
 
 from meddistill.data.keys import group_ids
 from meddistill.errors import TeacherError
 from meddistill.evaluation.device import best_device
 from meddistill.evaluation.embeddings import Embeddings
+from meddistill.evaluation.one_thread import one_thread
 from meddistill.evaluation.predict import Floats, TunableEmbedder, normalised
 from meddistill.evaluation.tables import Part
 from meddistill.evaluation.vqa.config import VqaClosedSetConfig
@@ -190,7 +190,7 @@ def routed(features: Floats, types: Ints, learn: Ints) -> Ints:
         return np.full_like(types, types[learn[0]])
     centre = features[learn].mean(axis=0)
     scaled = (features - centre) / (features[learn].std() or 1.0)
-    with threadpool_limits(1):
+    with one_thread():
         found: Ints = LogisticRegression(max_iter=1000).fit(scaled[learn], types[learn]).predict(scaled)
     found[learn] = types[learn]
     return found
