@@ -3,15 +3,15 @@
 from typing import Final
 
 import numpy as np
+from meddistill.evaluation.statistics.config import BootstrapConfig
 from numpy.typing import NDArray
 
 from benchmarks.measure import Measurement, seconds
-from meddistill.evaluation.classification.config import OperatingPoint
-from meddistill.evaluation.classification.label_predictions import LabelPredictions
-from meddistill.evaluation.classification.predictions import ClassPredictions
-from meddistill.evaluation.predictions import Predictions
-from meddistill.evaluation.statistics.bootstrap import Resampler
-from meddistill.evaluation.statistics.config import BootstrapConfig
+from meddistill.evaluation.base.bootstrap import Resampler
+from meddistill.evaluation.base.predictions import Predictions
+from meddistill.evaluation.tasks.classification.config import OperatingPoint
+from meddistill.evaluation.tasks.classification.label_predictions import LabelPredictions
+from meddistill.evaluation.tasks.classification.predictions import ClassPredictions
 
 ROWS, CLASSES, LABELS = 5000, 10, 14
 ROUNDS: Final = 3

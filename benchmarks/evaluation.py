@@ -15,10 +15,10 @@ from meddistill.data.loader import ImageBatches
 from meddistill.data.phantom.config import PhantomConfig
 from meddistill.data.phantom.generate import generate
 from meddistill.data.table import read_table
-from meddistill.evaluation.config import SuiteConfig
-from meddistill.evaluation.embedders import ModelEmbedder
-from meddistill.evaluation.evaluate import evaluate
-from meddistill.evaluation.tables import SuiteTables
+from meddistill.evaluation.engine.evaluate import evaluate
+from meddistill.evaluation.engine.suite_config import SuiteConfig
+from meddistill.evaluation.engine.suite_tables import SuiteTables
+from meddistill.evaluation.models.torch_models import ModelEmbedder
 from meddistill.progress import SilentProgress
 from meddistill.teachers.config import PythonTeacher
 from meddistill.teachers.load import load_teacher

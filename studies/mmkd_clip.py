@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from meddistill.evaluation.results import MEAN_TASK, Results
+from meddistill.evaluation.base.results import MEAN_TASK, Results
 from studies.mmkd_arms import (
     BERTS,
     CONTEXT,

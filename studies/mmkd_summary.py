@@ -7,13 +7,13 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from meddistill.evaluation.classification.predictions import ClassPredictions
-from meddistill.evaluation.config import SuiteConfig
-from meddistill.evaluation.dumps import read_predictions
-from meddistill.evaluation.predictions import Predictions
-from meddistill.evaluation.results import Results
-from meddistill.evaluation.retrieval.metrics import chance_of
-from meddistill.evaluation.statistics.bootstrap import Resampler, estimate
+from meddistill.evaluation.base.bootstrap import Resampler, estimate
+from meddistill.evaluation.base.predictions import Predictions
+from meddistill.evaluation.base.results import Results
+from meddistill.evaluation.engine.prediction_files import read_predictions
+from meddistill.evaluation.engine.suite_config import SuiteConfig
+from meddistill.evaluation.tasks.classification.predictions import ClassPredictions
+from meddistill.evaluation.tasks.retrieval.metrics import chance_of
 from studies.mmkd_arms import LONGER, TEACHERS
 from studies.tables import table
 

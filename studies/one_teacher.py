@@ -18,10 +18,10 @@ from typing import Any, Final
 
 import yaml
 
-from meddistill.evaluation.config import SuiteConfig
+from meddistill.evaluation.engine.suite_config import SuiteConfig
 from meddistill.progress import SilentProgress
-from meddistill.recipes.asked import asked
-from meddistill.recipes.judge import judge
+from meddistill.standalone.evaluate import judge
+from meddistill.standalone.request import asked
 from studies.one_teacher_arms import (
     ALONE,
     ARMS,

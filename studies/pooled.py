@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meddistill.errors import UserError
-from meddistill.evaluation.config import SuiteConfig
-from meddistill.evaluation.dumps import read_predictions
-from meddistill.evaluation.results import TEACHER_MEAN
-from meddistill.evaluation.statistics.bootstrap import Estimate, Resampler, estimate, mean_replicates
+from meddistill.evaluation.base.bootstrap import Estimate, Resampler, estimate, mean_replicates
+from meddistill.evaluation.base.results import TEACHER_MEAN
+from meddistill.evaluation.engine.prediction_files import read_predictions
+from meddistill.evaluation.engine.suite_config import SuiteConfig
 from studies.tables import table
 
 Replicates = NDArray[np.float64]

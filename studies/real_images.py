@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-from meddistill.evaluation.config import SuiteConfig
-from meddistill.evaluation.results import Results
+from meddistill.evaluation.base.results import Results
+from meddistill.evaluation.engine.suite_config import SuiteConfig
 from studies.pooled import pooled
 from studies.real_data import Lab, test_suite
 from studies.tables import by_task, overview

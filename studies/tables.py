@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Callable, Sequence
 
-from meddistill.evaluation.results import MEAN_TASK, Difference, Result, Results
+from meddistill.evaluation.base.results import MEAN_TASK, Difference, Result, Results
 
 
 def overview(runs: Sequence[Results]) -> str:

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from meddistill.evaluation.results import Result, Results
+from meddistill.evaluation.base.results import Result, Results
 from meddistill.progress import SilentProgress
-from meddistill.recipes.asked import asked
-from meddistill.recipes.judge import judge
+from meddistill.standalone.evaluate import judge
+from meddistill.standalone.request import asked
 from studies.mmkd_arms import TEACHERS, teacher_entry
 from studies.real_data import CLASSES, COLUMNS, Lab
 from studies.tables import table

@@ -12,8 +12,7 @@ from made_once import made_once
 from meddistill.bundle.config import BundleConfig, CardNotes
 from meddistill.bundle.export import Origin, export_bundle
 from meddistill.data.samples import Samples
-from meddistill.evaluation.classification.config import ZeroShotConfig
-from meddistill.evaluation.results import (
+from meddistill.evaluation.base.results import (
     MEAN_TASK,
     TEACHER_MEAN,
     AnyRole,
@@ -22,6 +21,7 @@ from meddistill.evaluation.results import (
     Results,
     TaskFacts,
 )
+from meddistill.evaluation.tasks.classification.config import ZeroShotConfig
 from meddistill.imaging import ImageRef
 from meddistill.licences import KNOWN
 from meddistill.students.build import build_student

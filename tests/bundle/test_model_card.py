@@ -11,7 +11,7 @@ from meddistill.bundle.card import CardFacts, front_matter, model_card
 from meddistill.bundle.config import CardNotes
 from meddistill.bundle.licence_files import write_licences
 from meddistill.bundle.manifest import Preprocessing, TextPreprocessing
-from meddistill.evaluation.results import ModelFacts, Result, Results, TaskFacts
+from meddistill.evaluation.base.results import ModelFacts, Result, Results, TaskFacts
 from meddistill.imaging import DecodeOptions
 from meddistill.licences import KNOWN, LicenceTerms
 from meddistill.students.metadata import Provenance, TeacherCredit

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from meddistill.cli import main
-from meddistill.evaluation.results import Results
+from meddistill.evaluation.base.results import Results
 from meddistill.runtime.embed import Embedder
 from meddistill.teachers.frozen import FrozenTeacher
 from recipe_data import recipe, write_yaml

@@ -21,11 +21,11 @@ from guide_lab import PAIRS, quick
 from PIL import Image
 
 from meddistill.cli import build_app, main
-from meddistill.evaluation.config import SuiteConfig
+from meddistill.evaluation.engine.suite_config import SuiteConfig
 from meddistill.imaging import Geometry, rasterise
-from meddistill.recipes.reference import MARKER, reference
 from meddistill.recipes.schema import Recipe
 from meddistill.recipes.validate import validated
+from meddistill.reference.keys import MARKER, reference
 from meddistill.teachers.load import load_teacher
 
 pytestmark = pytest.mark.slow
@@ -148,7 +148,7 @@ def _check_csv(block: Block) -> None:
 def test_the_guides_agree_with_the_schema() -> None:
     page = (ROOT / "docs" / "recipes.md").read_text()
     assert page.partition(MARKER)[2].strip() == reference().strip(), (
-        "write it again: python -m meddistill.recipes.reference docs/recipes.md"
+        "write it again: python -m meddistill.reference.keys docs/recipes.md"
     )
 
 

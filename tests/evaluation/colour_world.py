@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from meddistill.data.samples import Samples
-from meddistill.evaluation.config import SuiteConfig
+from meddistill.evaluation.engine.suite_config import SuiteConfig
 from meddistill.imaging import decode
 
 COLOURS = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200)}

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from meddistill.data.keys import text_key
-from meddistill.evaluation.stored_rows import Answer, StoredRows
+from meddistill.evaluation.models.cached_output import Answer, StoredRows
 from meddistill.licences import KNOWN
 from meddistill.teachers.card import TeacherCard
 

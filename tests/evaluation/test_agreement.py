@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from meddistill.evaluation.agreement import linear_cka, neighbour_overlap, space_agreement
+from meddistill.evaluation.engine.agreement import linear_cka, neighbour_overlap, space_agreement
 
 
 def _space(n: int, dim: int, seed: int) -> np.ndarray:

@@ -12,10 +12,10 @@ from meddistill.data.config import TableConfig
 from meddistill.data.samples import Samples
 from meddistill.data.table import read_table
 from meddistill.errors import NonFiniteError, TeacherError
-from meddistill.evaluation import embeddings as embeddings_module
-from meddistill.evaluation.embedders import ModelEmbedder
-from meddistill.evaluation.embeddings import Embeddings
-from meddistill.evaluation.predict import normalised
+from meddistill.evaluation.models import cache as embeddings_module
+from meddistill.evaluation.models.cache import Embeddings
+from meddistill.evaluation.models.protocols import normalised
+from meddistill.evaluation.models.torch_models import ModelEmbedder
 from meddistill.imaging import InputSpec, decode
 from meddistill.licences import KNOWN
 from meddistill.progress import SilentProgress

@@ -10,10 +10,10 @@ from colour_world import ColourModel, suite, write_world
 from scipy import stats
 
 from meddistill.errors import ConfigError, UserError
-from meddistill.evaluation.classification.predictions import ClassPredictions
-from meddistill.evaluation.dumps import read_predictions
-from meddistill.evaluation.evaluate import evaluate
-from meddistill.evaluation.results import MEAN_TASK, TEACHER_MEAN, Results
+from meddistill.evaluation.base.results import MEAN_TASK, TEACHER_MEAN, Results
+from meddistill.evaluation.engine.evaluate import evaluate
+from meddistill.evaluation.engine.prediction_files import read_predictions
+from meddistill.evaluation.tasks.classification.predictions import ClassPredictions
 from meddistill.progress import SilentProgress
 
 TASKS = ("zero", "probe", "near", "search")

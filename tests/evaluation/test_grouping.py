@@ -7,15 +7,21 @@ import pytest
 
 from meddistill.data.samples import Samples
 from meddistill.errors import TableError
-from meddistill.evaluation.grouping import MOST_LABELS, band_labels, check_groups, group_columns, in_order
-from meddistill.evaluation.tables import Part
-from meddistill.evaluation.task_config import GroupConfig
+from meddistill.evaluation.base.grouping import (
+    MOST_LABELS,
+    band_labels,
+    check_groups,
+    group_columns,
+    in_order,
+)
+from meddistill.evaluation.base.split import EvalSplit
+from meddistill.evaluation.base.task_config import GroupConfig
 from meddistill.imaging import ImageRef
 
 
-def _part(name: str, cells: tuple[str, ...], **more: Any) -> Part:
+def _part(name: str, cells: tuple[str, ...], **more: Any) -> EvalSplit:
     refs = tuple(ImageRef(path=f"{index}.png") for index in range(len(cells)))
-    return Part(
+    return EvalSplit(
         table="t",
         samples=Samples(refs=refs, columns={name: cells}, **more),
         keys=tuple(map(str, range(len(cells)))),

@@ -12,13 +12,13 @@ from colour_world import ColourModel, suite, write_world
 from statsmodels.stats.multitest import multipletests
 
 from meddistill.errors import ConfigError, TableError
-from meddistill.evaluation.config import SuiteConfig
-from meddistill.evaluation.dumps import read_predictions
-from meddistill.evaluation.evaluate import evaluate
-from meddistill.evaluation.predictions import SampleNames
-from meddistill.evaluation.results import MEAN_TASK, TEACHER_MEAN, Results
-from meddistill.evaluation.suite_check import check_tasks
-from meddistill.evaluation.tables import SuiteTables
+from meddistill.evaluation.base.predictions import SampleNames
+from meddistill.evaluation.base.results import MEAN_TASK, TEACHER_MEAN, Results
+from meddistill.evaluation.engine.evaluate import evaluate
+from meddistill.evaluation.engine.prediction_files import read_predictions
+from meddistill.evaluation.engine.suite_check import check_tasks
+from meddistill.evaluation.engine.suite_config import SuiteConfig
+from meddistill.evaluation.engine.suite_tables import SuiteTables
 from meddistill.progress import SilentProgress
 
 GROUPS: dict[str, Any] = {"sex": {}, "age": {"bands": [18, 65]}, "modality": {}}

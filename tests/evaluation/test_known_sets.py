@@ -8,8 +8,8 @@ import yaml
 from colour_world import COLOURS, ColourModel
 
 from meddistill.data.known.prepare import prepare
-from meddistill.evaluation.config import SuiteConfig
-from meddistill.evaluation.evaluate import evaluate
+from meddistill.evaluation.engine.evaluate import evaluate
+from meddistill.evaluation.engine.suite_config import SuiteConfig
 from meddistill.progress import SilentProgress
 
 COUNTS = {"train": 60, "val": 8, "test": 12}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from meddistill.evaluation.lazily import Lazily
+from meddistill.evaluation.base.lazily import Lazily
 
 
 def test_a_value_is_made_once_and_only_when_looked_up() -> None:

@@ -19,12 +19,12 @@ from PIL import Image
 from sklearn.metrics import balanced_accuracy_score
 from torch import nn
 
-from meddistill.evaluation.classification.predictions import ClassPredictions
-from meddistill.evaluation.config import SuiteConfig
-from meddistill.evaluation.dumps import read_predictions
-from meddistill.evaluation.embedders import ModelEmbedder, load_student_as_teacher
-from meddistill.evaluation.evaluate import evaluate
-from meddistill.evaluation.results import Results
+from meddistill.evaluation.base.results import Results
+from meddistill.evaluation.engine.evaluate import evaluate
+from meddistill.evaluation.engine.prediction_files import read_predictions
+from meddistill.evaluation.engine.suite_config import SuiteConfig
+from meddistill.evaluation.models.torch_models import ModelEmbedder, load_student_as_teacher
+from meddistill.evaluation.tasks.classification.predictions import ClassPredictions
 from meddistill.imaging import ImageRef, decode, rasterise
 from meddistill.progress import SilentProgress
 from meddistill.students.build import build_student

@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from meddistill.errors import UserError
-from meddistill.evaluation.classification.metrics import class_metrics
-from meddistill.evaluation.classification.predictions import ClassPredictions
-from meddistill.evaluation.dumps import read_predictions, write_predictions
-from meddistill.evaluation.predictions import Predictions, SampleNames
-from meddistill.evaluation.retrieval.predictions import RankPredictions
+from meddistill.evaluation.base.predictions import Predictions, SampleNames
+from meddistill.evaluation.engine.prediction_files import read_predictions, write_predictions
+from meddistill.evaluation.tasks.classification.metrics import class_metrics
+from meddistill.evaluation.tasks.classification.predictions import ClassPredictions
+from meddistill.evaluation.tasks.retrieval.predictions import RankPredictions
 
 CLASSES = ClassPredictions(
     classes=("no finding", 'a "quoted", label', "never"),

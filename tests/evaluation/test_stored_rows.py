@@ -12,7 +12,7 @@ from several_readers import CARD, Asked, read, rows_in
 from forked import Forked
 from meddistill.data.keys import text_key
 from meddistill.errors import StoreError
-from meddistill.evaluation.stored_rows import Answer, StoredRows
+from meddistill.evaluation.models.cached_output import Answer, StoredRows
 from meddistill.features.reader import FeatureStore
 from meddistill.features.verify import verify
 

@@ -14,9 +14,9 @@ from meddistill.data.config import TableConfig
 from meddistill.data.samples import Samples
 from meddistill.data.table import read_table
 from meddistill.errors import CheckpointError
-from meddistill.evaluation.embedders import ModelEmbedder, load_student_as_teacher
-from meddistill.evaluation.embeddings import Embeddings
-from meddistill.evaluation.predict import Embedder, TokenEmbedder
+from meddistill.evaluation.models.cache import Embeddings
+from meddistill.evaluation.models.protocols import Embedder, TokenEmbedder
+from meddistill.evaluation.models.torch_models import ModelEmbedder, load_student_as_teacher
 from meddistill.imaging import decode, rasterise
 from meddistill.progress import SilentProgress
 from meddistill.students.build import build_student

@@ -10,8 +10,8 @@ from meddistill.data.config import TableConfig
 from meddistill.data.keys import image_keys
 from meddistill.data.table import read_table
 from meddistill.errors import ConfigError
-from meddistill.evaluation.suite_check import TrainingRows, check_tasks
-from meddistill.evaluation.tables import SuiteTables
+from meddistill.evaluation.engine.suite_check import TrainingRows, check_tasks
+from meddistill.evaluation.engine.suite_tables import SuiteTables
 
 
 def training(world: Path, config: dict) -> TrainingRows:

@@ -6,8 +6,8 @@ import pytest
 from colour_world import suite, table
 from pydantic import TypeAdapter, ValidationError
 
-from meddistill.evaluation.classification.config import ZeroShotConfig
-from meddistill.evaluation.config import AnyTaskConfig, SuiteConfig
+from meddistill.evaluation.engine.suite_config import AnyTaskConfig, SuiteConfig
+from meddistill.evaluation.tasks.classification.config import ZeroShotConfig
 
 ZERO = {"name": "a", "kind": "zero_shot", "table": "test", "classes": {"ct": "CT", "mri": "MRI"}}
 

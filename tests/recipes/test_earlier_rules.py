@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from meddistill.recipes import learnt
+from meddistill.standalone import train_overlap as learnt
 from planted_store import Planted, planted_store
 
 

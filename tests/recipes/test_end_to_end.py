@@ -15,8 +15,8 @@ import yaml
 from PIL import Image
 
 from meddistill.data import unreadable
-from meddistill.evaluation.dumps import read_predictions
-from meddistill.evaluation.results import MEAN_TASK, TEACHER_MEAN, Results
+from meddistill.evaluation.base.results import MEAN_TASK, TEACHER_MEAN, Results
+from meddistill.evaluation.engine.prediction_files import read_predictions
 from meddistill.features.reader import FeatureStore
 from meddistill.features.verify import verify
 from meddistill.imaging import ImageRef

@@ -9,7 +9,7 @@ import yaml
 
 from meddistill.cli import main
 from meddistill.errors import ConfigError, TeacherError
-from meddistill.evaluation.results import MEAN_TASK, TEACHER_MEAN, Results
+from meddistill.evaluation.base.results import MEAN_TASK, TEACHER_MEAN, Results
 from meddistill.recipes.frozen_models import load_baselines
 from meddistill.recipes.load import load_recipe
 from recipe_data import LIGHT, do_run, hashes, write_yaml

@@ -13,7 +13,7 @@ import recipe_data
 from meddistill.cli import main
 from meddistill.data.table import read_table
 from meddistill.errors import BundleError
-from meddistill.evaluation.results import MEAN_TASK, Results
+from meddistill.evaluation.base.results import MEAN_TASK, Results
 from meddistill.features.reader import FeatureStore
 from meddistill.recipes.capabilities import without_captions
 from meddistill.recipes.load import load_recipe

@@ -9,7 +9,7 @@ import yaml
 from meddistill.cli import main
 from meddistill.data.phantom.config import PhantomConfig
 from meddistill.data.phantom.generate import generate
-from meddistill.evaluation.results import Results
+from meddistill.evaluation.base.results import Results
 from meddistill.recipes.load import PACKAGED, load_recipe, located
 from meddistill.recipes.pipeline import run_recipe
 from meddistill.students.metadata import read_metadata

@@ -10,7 +10,7 @@ import torch
 
 import recipe_data
 from meddistill.errors import ConfigError
-from meddistill.evaluation.dumps import read_predictions
+from meddistill.evaluation.engine.prediction_files import read_predictions
 from meddistill.features.reader import FeatureStore
 from meddistill.methods.embedding import EmbeddingMethod
 from meddistill.recipes.steps import training

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from meddistill.errors import ConfigError
-from meddistill.evaluation.config import SuiteConfig
+from meddistill.evaluation.engine.suite_config import SuiteConfig
 from meddistill.objectives.config import PUBLISHED_GRADIENT_WEIGHT, GradientDistillationOptions
-from meddistill.recipes.named_models import ModelList
 from meddistill.recipes.validate import validated
 from meddistill.recipes.yaml_file import apply_overrides, read_yaml
+from meddistill.standalone.named_models import ModelList
 
 HEAD = "name: s\ntables:\n  train: {table: a.csv}\n  test: {table: b.csv}\ntasks:\n  - "
 

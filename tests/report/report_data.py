@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from meddistill.evaluation.results import (
+from meddistill.evaluation.base.results import (
     MEAN_TASK,
     TEACHER_MEAN,
     Agreement,

@@ -14,10 +14,10 @@ sys.path += [str(Path(__file__).parents[1] / "evaluation" / each) for each in ("
 from bag_world import bag_suite, write_bags, write_features
 from colour_world import ColourModel
 
-from meddistill.evaluation.config import SuiteConfig
-from meddistill.evaluation.evaluate import evaluate
-from meddistill.evaluation.exhibits import AttentionMap, BagAttention
-from meddistill.evaluation.results import Results
+from meddistill.evaluation.base.exhibits import AttentionMap, BagAttention
+from meddistill.evaluation.base.results import Results
+from meddistill.evaluation.engine.evaluate import evaluate
+from meddistill.evaluation.engine.suite_config import SuiteConfig
 from meddistill.progress import SilentProgress
 from meddistill.recipes.steps.report_examples import examples_from
 from meddistill.report.attention_maps import BOUNDS, SCALE, drawn, shade

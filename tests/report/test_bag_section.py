@@ -11,9 +11,9 @@ sys.path += [str(Path(__file__).parents[1] / "evaluation" / each) for each in ("
 from bag_world import bag_suite, write_bags
 from colour_world import ColourModel
 
-from meddistill.evaluation.evaluate import evaluate
-from meddistill.evaluation.exhibits import BagAttention
-from meddistill.evaluation.results import Results
+from meddistill.evaluation.base.exhibits import BagAttention
+from meddistill.evaluation.base.results import Results
+from meddistill.evaluation.engine.evaluate import evaluate
 from meddistill.progress import SilentProgress
 from meddistill.report.bags import attended, bag_sections
 from meddistill.report.data import Examples, ReportData

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from report_data import report_data, results, score
 
-from meddistill.evaluation.exhibits import AnyExhibit, CalibrationCurve, Confusion, RocCurve
-from meddistill.evaluation.results import Results
+from meddistill.evaluation.base.exhibits import AnyExhibit, CalibrationCurve, Confusion, RocCurve
+from meddistill.evaluation.base.results import Results
 from meddistill.report.classification import classification_details
 from meddistill.report.classification_charts import (
     Bins,

@@ -3,8 +3,8 @@
 import pytest
 from report_data import report_data, results
 
-from meddistill.evaluation.results import MEAN_TASK, TEACHER_MEAN, Results
-from meddistill.evaluation.statistics.records import Comparison, GroupGap, GroupScore, Place, Ranking
+from meddistill.evaluation.base.records import Comparison, GroupGap, GroupScore, Place, Ranking
+from meddistill.evaluation.base.results import MEAN_TASK, TEACHER_MEAN, Results
 from meddistill.report.differences import differences, equals, probability
 from meddistill.report.groups import panels, single_labels
 from meddistill.report.models import looks

@@ -3,8 +3,8 @@
 from report_data import report_data, results
 from test_report import Page
 
-from meddistill.evaluation.results import MEAN_TASK, ModelFacts, Results
-from meddistill.evaluation.statistics.records import Comparison
+from meddistill.evaluation.base.records import Comparison
+from meddistill.evaluation.base.results import MEAN_TASK, ModelFacts, Results
 from meddistill.evaluation.statistics.stability import stability
 from meddistill.licences import resolve
 from meddistill.report.data import ModelCard

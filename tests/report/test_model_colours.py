@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from report_data import report_data, results
 
-from meddistill.evaluation.results import ModelFacts, Results
+from meddistill.evaluation.base.results import ModelFacts, Results
 from meddistill.report.markers import line_key, marker
 from meddistill.report.models import COLOURS, REFERENCE_CSS, looks, references
 from meddistill.report.write import render

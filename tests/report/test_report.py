@@ -9,7 +9,7 @@ from typing import ClassVar
 import pytest
 from report_data import report_data, results
 
-from meddistill.evaluation.results import MEAN_TASK
+from meddistill.evaluation.base.results import MEAN_TASK
 from meddistill.report.curves import read_curves
 from meddistill.report.data import Examples, ModelCard, ReportData
 from meddistill.report.headline import headline

@@ -4,7 +4,7 @@ import pytest
 from report_data import report_data, results
 from test_report import Page
 
-from meddistill.evaluation.results import MEAN_TASK, TEACHER_MEAN, Results
+from meddistill.evaluation.base.results import MEAN_TASK, TEACHER_MEAN, Results
 from meddistill.report.headline import headline
 from meddistill.report.models import looks
 from meddistill.report.scores import task_columns, task_rows

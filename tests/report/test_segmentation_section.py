@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from report_data import report_data, results, with_reference
 
-from meddistill.evaluation.exhibits import MaskExample
-from meddistill.evaluation.results import Result, Results, TaskFacts
+from meddistill.evaluation.base.exhibits import MaskExample
+from meddistill.evaluation.base.results import Result, Results, TaskFacts
 from meddistill.report.data import Examples
 from meddistill.report.models import looks
 from meddistill.report.segmentation import segmentation

@@ -5,8 +5,8 @@ import re
 import pytest
 from report_data import report_data, results, score
 
-from meddistill.evaluation.exhibits import SurvivalCurve
-from meddistill.evaluation.results import ModelFacts, Results, TaskFacts
+from meddistill.evaluation.base.exhibits import SurvivalCurve
+from meddistill.evaluation.base.results import ModelFacts, Results, TaskFacts
 from meddistill.report.models import looks
 from meddistill.report.survival import survival_tasks
 from meddistill.report.survival_chart import kaplan_meier_chart, shown_until

@@ -7,9 +7,9 @@ from PIL import Image
 from report_data import report_data, results, with_reference
 from test_report import PIXEL, Page
 
-from meddistill.evaluation.config import SuiteConfig
-from meddistill.evaluation.exhibits import AnsweredQuestion
-from meddistill.evaluation.results import Result, Results, TaskFacts
+from meddistill.evaluation.base.exhibits import AnsweredQuestion
+from meddistill.evaluation.base.results import Result, Results, TaskFacts
+from meddistill.evaluation.engine.suite_config import SuiteConfig
 from meddistill.recipes.steps.report_questions import questions_from
 from meddistill.recipes.summary import table_of
 from meddistill.report.data import Examples

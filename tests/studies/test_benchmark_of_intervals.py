@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from benchmarks.bootstrap import _classes, _labels
 
-from meddistill.evaluation.predictions import Predictions
-from meddistill.evaluation.statistics.bootstrap import Resampler
-from meddistill.evaluation.statistics.config import BootstrapConfig
+from meddistill.evaluation.base.bootstrap import Resampler
+from meddistill.evaluation.base.bootstrap_config import BootstrapConfig
+from meddistill.evaluation.base.predictions import Predictions
 
 
 @pytest.mark.parametrize("predictions", [_classes(), _labels()], ids=["classes", "labels"])

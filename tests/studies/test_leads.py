@@ -5,8 +5,8 @@ from pathlib import Path
 from studies.pooled import leads
 from test_mmkd_summary import TASKS, predictions
 
-from meddistill.evaluation.config import SuiteConfig
-from meddistill.evaluation.dumps import write_predictions
+from meddistill.evaluation.engine.prediction_files import write_predictions
+from meddistill.evaluation.engine.suite_config import SuiteConfig
 
 # Share of right answers on both tasks, by seed; the encoder has the first task alone.
 SHARES = {

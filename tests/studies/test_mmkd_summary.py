@@ -6,8 +6,8 @@ import yaml
 from studies.mmkd_arms import TEACHERS
 from studies.mmkd_summary import BEST, STUDENT, Scores
 
-from meddistill.evaluation.classification.predictions import ClassPredictions
-from meddistill.evaluation.dumps import write_predictions
+from meddistill.evaluation.engine.prediction_files import write_predictions
+from meddistill.evaluation.tasks.classification.predictions import ClassPredictions
 
 SEEDS = (0, 1)
 TASKS = ("first", "second")

@@ -14,7 +14,7 @@ from meddistill.bundle.config import CardNotes
 from meddistill.bundle.manifest import CARD, LICENCES, Preprocessing
 from meddistill.bundle.parity import Parity
 from meddistill.bundle.truncation import CaptionLengths
-from meddistill.evaluation.results import Results
+from meddistill.evaluation.base.results import Results
 from meddistill.licences import LicenceTerms, Policy
 from meddistill.students.metadata import Provenance
 from meddistill.students.size import ModelSize

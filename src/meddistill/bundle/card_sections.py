@@ -8,7 +8,7 @@ from meddistill.bundle.licence_files import described
 from meddistill.bundle.manifest import LICENCES, Preprocessing
 from meddistill.bundle.parity import Parity
 from meddistill.bundle.truncation import CaptionLengths
-from meddistill.evaluation.results import MEAN_TASK, TEACHER_MEAN, Result, Results
+from meddistill.evaluation.base.results import MEAN_TASK, TEACHER_MEAN, Result, Results
 from meddistill.licences import NOT_LEGAL_ADVICE, Policy
 from meddistill.students.metadata import Provenance
 from meddistill.students.size import ModelSize

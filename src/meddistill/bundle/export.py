@@ -34,8 +34,8 @@ from meddistill.bundle.tokenizer import write_tokenizer
 from meddistill.bundle.truncation import caption_lengths
 from meddistill.data.samples import Samples
 from meddistill.errors import BundleError
-from meddistill.evaluation.classification.config import ZeroShotConfig
-from meddistill.evaluation.results import Result, Results
+from meddistill.evaluation.base.results import Result, Results
+from meddistill.evaluation.tasks.classification.config import ZeroShotConfig
 from meddistill.files import needing_room
 from meddistill.licences import LicenceTerms, Policy, enforce
 from meddistill.students.config import StudentConfig

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from meddistill.bundle.manifest import PROMPTS, write_json
-from meddistill.evaluation.classification.config import PLACEHOLDERS, ZeroShotConfig
+from meddistill.evaluation.tasks.classification.config import PLACEHOLDERS, ZeroShotConfig
 from meddistill.students.dual_encoder import DualEncoder
 
 _PLACE: Final = "{}"

@@ -23,8 +23,8 @@ def compare(
     """How far scores and the order of models depend on the seed."""
     from meddistill.cli.compare_tables import print_stability
     from meddistill.errors import ConfigError
-    from meddistill.evaluation.export import write_stability
-    from meddistill.evaluation.results import RESULTS_FILE, Results
+    from meddistill.evaluation.base.results import RESULTS_FILE, Results
+    from meddistill.evaluation.engine.export import write_stability
     from meddistill.evaluation.statistics.stability import stability
 
     runs: dict[str, Results] = {}

@@ -44,14 +44,14 @@ def evaluate(
     if options.overrides or options.smoke:
         rule = "`--set` and `--smoke` must be left out with `--suite`: they change recipes. Change the suite."
         raise ConfigError(_SUBJECT, [rule])
-    from meddistill.recipes.asked import asked
+    from meddistill.standalone.request import asked
 
     question = asked(models, suite, student=student)  # before seconds are spent on libraries of models
     from meddistill.cli.console import stdout_console
     from meddistill.cli.running import print_scores
-    from meddistill.evaluation.results import RESULTS_FILE
-    from meddistill.recipes.judge import REPORT_FILE, judge
+    from meddistill.evaluation.base.results import RESULTS_FILE
     from meddistill.recipes.summary import table_of
+    from meddistill.standalone.evaluate import REPORT_FILE, judge
 
     results, folder = judge(question, out=options.out, examples=examples, progress=options.progress())
     print_scores(table_of(results, with_intervals=True))

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from meddistill.errors import MedDistillError, MissingWeights
-from meddistill.evaluation.embedders import image_input, load_student_as_teacher
-from meddistill.evaluation.predict import Role
+from meddistill.evaluation.models.protocols import Role
+from meddistill.evaluation.models.torch_models import image_input, load_student_as_teacher
 from meddistill.recipes.baselines import BaselineConfig, StudentFolder
 from meddistill.recipes.missing import Missing, missing_teacher
 from meddistill.students.paths import resolve_path

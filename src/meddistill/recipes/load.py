@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from meddistill.core_yaml import dump_yaml
 from meddistill.errors import ConfigError
-from meddistill.evaluation.config import SuiteConfig
+from meddistill.evaluation.engine.suite_config import SuiteConfig
 from meddistill.recipes.schema import Recipe
 from meddistill.recipes.validate import validated
 from meddistill.recipes.yaml_file import Plain, apply_overrides, apply_smoke, read_yaml

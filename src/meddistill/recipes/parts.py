@@ -11,9 +11,9 @@ from meddistill.data.config import TrainingTableConfig
 from meddistill.data.samples import Samples
 from meddistill.data.unreadable import read_readable
 from meddistill.errors import ConfigError
-from meddistill.evaluation.config import SuiteConfig
-from meddistill.evaluation.suite_check import check_tasks
-from meddistill.evaluation.tables import SuiteTables
+from meddistill.evaluation.engine.suite_check import check_tasks
+from meddistill.evaluation.engine.suite_config import SuiteConfig
+from meddistill.evaluation.engine.suite_tables import SuiteTables
 from meddistill.licences import Policy, enforce
 from meddistill.recipes.baselines import BaselineConfig
 from meddistill.recipes.frozen_models import load_baselines, load_teachers

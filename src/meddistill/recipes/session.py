@@ -13,8 +13,8 @@ from meddistill.data.keys import image_keys
 from meddistill.data.samples import Samples, row_notes
 from meddistill.data.unreadable import read_readable
 from meddistill.errors import TeacherError
-from meddistill.evaluation.suite_check import TrainingRows, check_tasks
-from meddistill.evaluation.tables import SuiteTables
+from meddistill.evaluation.engine.suite_check import TrainingRows, check_tasks
+from meddistill.evaluation.engine.suite_tables import SuiteTables
 from meddistill.features.availability import Availability, availability
 from meddistill.features.reader import FeatureStore
 from meddistill.licences import LicenceTerms

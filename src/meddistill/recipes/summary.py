@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from meddistill.evaluation.results import MEAN_TASK, RESULTS_FILE, Result, Results
+from meddistill.evaluation.base.results import MEAN_TASK, RESULTS_FILE, Result, Results
 from meddistill.recipes.run_folder import RunFolder
 from meddistill.report.vqa import FAMILIES, coverage
 from meddistill.report.words import SEEN

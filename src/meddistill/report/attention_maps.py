@@ -4,7 +4,7 @@ from typing import Final
 
 from markupsafe import Markup
 
-from meddistill.evaluation.exhibits import AttentionMap
+from meddistill.evaluation.base.exhibits import AttentionMap
 from meddistill.report.svg import element
 
 # Bounds of the shades, in multiples of equal attention. Doublings, and the same in all maps: so the few tiles

@@ -6,8 +6,8 @@ from typing import Final
 
 from markupsafe import Markup
 
-from meddistill.evaluation.exhibits import AnyExhibit, BagAttention
-from meddistill.evaluation.results import Results, TaskFacts
+from meddistill.evaluation.base.exhibits import AnyExhibit, BagAttention
+from meddistill.evaluation.base.results import Results, TaskFacts
 from meddistill.report.attention_maps import drawn, over_picture
 from meddistill.report.data import Examples
 from meddistill.report.models import Look, references

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from meddistill.evaluation.results import AnyRole
+from meddistill.evaluation.base.results import AnyRole
 from meddistill.report.svg import Axis, drawing, element, line, polyline, span, text, tick_label, ticks
 from meddistill.report.words import between, number, signed, signed_between
 

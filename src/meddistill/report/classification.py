@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from meddistill.evaluation.classification.shots import shots_of
-from meddistill.evaluation.exhibits import CalibrationCurve, Confusion, RocCurve
-from meddistill.evaluation.results import Result, Results, TaskFacts
+from meddistill.evaluation.base.exhibits import CalibrationCurve, Confusion, RocCurve
+from meddistill.evaluation.base.results import Result, Results, TaskFacts
+from meddistill.evaluation.tasks.classification.shots import shots_of
 from meddistill.report.classification_charts import (
     Bins,
     Line,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from meddistill.evaluation.exhibits import CALIBRATION_BINS
+from meddistill.evaluation.base.exhibits import CALIBRATION_BINS
 from meddistill.report.markers import marker
 from meddistill.report.svg import Axis, drawing, element, line, polyline, span, text, tick_label, ticks
 from meddistill.report.words import number

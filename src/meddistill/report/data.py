@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from meddistill.evaluation.audit.record import Audit
-from meddistill.evaluation.predict import Role
-from meddistill.evaluation.results import Results
+from meddistill.evaluation.base.results import Results
+from meddistill.evaluation.models.protocols import Role
 from meddistill.licences import LicenceTerms, Policy
 
 

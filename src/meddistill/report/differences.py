@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from meddistill.evaluation.results import MEAN_TASK, Difference, Results
+from meddistill.evaluation.base.records import Comparison
+from meddistill.evaluation.base.results import MEAN_TASK, Difference, Results
 from meddistill.evaluation.statistics.paired import least_p
-from meddistill.evaluation.statistics.records import Comparison
 from meddistill.report.models import Look
 from meddistill.report.svg import Axis, drawing, element, line, span, text, tick_label, ticks
 from meddistill.report.words import DASH, SEEN, number, plain_name, plural, signed, signed_between

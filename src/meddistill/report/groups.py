@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from meddistill.evaluation.results import Results
-from meddistill.evaluation.statistics.records import GroupGap, GroupScore
+from meddistill.evaluation.base.records import GroupGap, GroupScore
+from meddistill.evaluation.base.results import Results
 from meddistill.report.charts import Group, Mark, grouped_bars
 from meddistill.report.models import Look
 from meddistill.report.words import DASH, between, judged_of, metric, number, plain_name, plural

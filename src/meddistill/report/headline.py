@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from meddistill.evaluation.results import MEAN_TASK, TEACHER_MEAN, Difference, Result, Results
-from meddistill.evaluation.statistics.records import Comparison
+from meddistill.evaluation.base.records import Comparison
+from meddistill.evaluation.base.results import MEAN_TASK, TEACHER_MEAN, Difference, Result, Results
 from meddistill.report.data import ModelCard, ReportData
 from meddistill.report.models import looks
 from meddistill.report.wording import wording

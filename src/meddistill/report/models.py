@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from meddistill.evaluation.results import AnyRole, Results
+from meddistill.evaluation.base.results import AnyRole, Results
 from meddistill.report.data import ModelCard
 
 COLOURS: Final = 9  # before they begin again, with other dashes

@@ -5,7 +5,14 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from meddistill.evaluation.results import MEAN_TASK, NOT_APPLICABLE, Difference, Result, Results, TaskFacts
+from meddistill.evaluation.base.results import (
+    MEAN_TASK,
+    NOT_APPLICABLE,
+    Difference,
+    Result,
+    Results,
+    TaskFacts,
+)
 from meddistill.report.charts import Group, Mark, forest, grouped_bars
 from meddistill.report.models import Look
 from meddistill.report.wording import wording

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from meddistill.evaluation.results import Results, RetrievalExample
+from meddistill.evaluation.base.results import Results, RetrievalExample
 from meddistill.licences import LicenceTerms
 from meddistill.report.charts import Series, lines
 from meddistill.report.data import Curves, Examples, ModelCard, ReportData

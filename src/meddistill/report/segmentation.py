@@ -11,8 +11,8 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from meddistill.evaluation.exhibits import MaskExample
-from meddistill.evaluation.results import Result, Results, TaskFacts
+from meddistill.evaluation.base.exhibits import MaskExample
+from meddistill.evaluation.base.results import Result, Results, TaskFacts
 from meddistill.imaging import Geometry, seen_box
 from meddistill.report.data import Examples
 from meddistill.report.models import Look, references

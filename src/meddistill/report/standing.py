@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from meddistill.evaluation.results import MEAN_TASK, Results
-from meddistill.evaluation.statistics.records import Comparison
+from meddistill.evaluation.base.records import Comparison
+from meddistill.evaluation.base.results import MEAN_TASK, Results
 from meddistill.report.models import Look
 from meddistill.report.scores import Cell, lack, verdict_cell
 from meddistill.report.wording import wording

@@ -6,8 +6,8 @@ from typing import Final
 
 from markupsafe import Markup
 
-from meddistill.evaluation.exhibits import SurvivalCurve
-from meddistill.evaluation.results import Result, Results, TaskFacts
+from meddistill.evaluation.base.exhibits import SurvivalCurve
+from meddistill.evaluation.base.results import Result, Results, TaskFacts
 from meddistill.report.models import Look, references
 from meddistill.report.scores import Cell
 from meddistill.report.survival_chart import css, kaplan_meier_chart

@@ -6,7 +6,7 @@ from typing import Final
 
 from markupsafe import Markup
 
-from meddistill.evaluation.exhibits import SurvivalCurve
+from meddistill.evaluation.base.exhibits import SurvivalCurve
 from meddistill.report.svg import Axis, drawing, element, line, polyline, text, tick_label, ticks
 from meddistill.report.words import number
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from meddistill.evaluation.exhibits import AnsweredQuestion
-from meddistill.evaluation.results import Result, Results, TaskFacts
-from meddistill.evaluation.vqa.metrics import MACRO, MAIN
+from meddistill.evaluation.base.exhibits import AnsweredQuestion
+from meddistill.evaluation.base.results import Result, Results, TaskFacts
+from meddistill.evaluation.tasks.vqa.metrics import MACRO, MAIN
 from meddistill.report.data import Examples
 from meddistill.report.models import REFERENCE_CSS, Look, references
 from meddistill.report.scores import SHADES, Cell, Matrix, Title

@@ -10,7 +10,7 @@ from PIL import Image
 
 from meddistill.data.config import TableConfig
 from meddistill.data.table import read_table
-from meddistill.evaluation.config import SuiteConfig
+from meddistill.evaluation.engine.suite_config import SuiteConfig
 
 
 def picture(path: Path, seed: int = 0, size: int = 8) -> Path:

@@ -8,12 +8,12 @@ import pytest
 import yaml
 from known_checks import picture
 
-from meddistill.evaluation.config import SuiteConfig
-from meddistill.evaluation.families import build_task
-from meddistill.evaluation.predictions import SampleNames
-from meddistill.evaluation.suite_check import check_tasks
-from meddistill.evaluation.tables import SuiteTables
-from meddistill.evaluation.vqa.zero_shot import VqaZeroShot
+from meddistill.evaluation.base.predictions import SampleNames
+from meddistill.evaluation.engine.registry import build_task
+from meddistill.evaluation.engine.suite_check import check_tasks
+from meddistill.evaluation.engine.suite_config import SuiteConfig
+from meddistill.evaluation.engine.suite_tables import SuiteTables
+from meddistill.evaluation.tasks.vqa.zero_shot import VqaZeroShot
 from meddistill.recipes.load import PACKAGED
 
 # Questions of the published test splits, and answers: these make the prompts. There are as many questions to

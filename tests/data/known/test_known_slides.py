@@ -13,9 +13,9 @@ from PIL import Image
 from meddistill.data.known.outcomes import patient_of, read_outcomes
 from meddistill.data.known.prepare import prepare
 from meddistill.errors import ConfigError, TableError
-from meddistill.evaluation.config import SuiteConfig
-from meddistill.evaluation.suite_check import check_tasks
-from meddistill.evaluation.tables import SuiteTables
+from meddistill.evaluation.engine.suite_check import check_tasks
+from meddistill.evaluation.engine.suite_config import SuiteConfig
+from meddistill.evaluation.engine.suite_tables import SuiteTables
 
 PATIENTS = [f"TCGA-AB-{number:04d}" for number in range(40)]
 SLIDES = [f"{patient}-01Z-00-DX1.6F1A" for patient in PATIENTS] + [f"{PATIENTS[0]}-01Z-00-DX2.77B0"]

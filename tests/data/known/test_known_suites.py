@@ -13,7 +13,7 @@ from meddistill.data.known.catalogue import known_sets
 from meddistill.data.known.join import join
 from meddistill.data.known.prepare import prepare
 from meddistill.errors import ConfigError
-from meddistill.evaluation.config import SuiteConfig
+from meddistill.evaluation.engine.suite_config import SuiteConfig
 from meddistill.recipes.load import PACKAGED
 
 PACKAGED_SUITE = PACKAGED / "suites" / "mmkd_clip_families.yaml"

@@ -13,7 +13,7 @@ from meddistill.evaluation.audit.audit import audit_store
 from meddistill.evaluation.audit.likeness import explained
 from meddistill.evaluation.audit.record import Audit
 from meddistill.evaluation.audit.sample import choose
-from meddistill.evaluation.retrieval.task import best_ranks
+from meddistill.evaluation.tasks.retrieval.task import best_ranks
 from meddistill.features.files import MANIFEST
 from meddistill.features.reader import FeatureStore
 from planted_store import Planted, clip_like, planted_store

@@ -10,7 +10,7 @@ import numpy as np
 from colour_world import COLOURS
 from PIL import Image
 
-from meddistill.evaluation.config import SuiteConfig
+from meddistill.evaluation.engine.suite_config import SuiteConfig
 
 FIELDS = ("image", "label", "grade", "patient", "split", "modality", "slide")
 TABLE = {"table": "bags.csv", "patient": "patient", "modality": "modality"}

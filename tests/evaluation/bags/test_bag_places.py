@@ -11,15 +11,15 @@ from bag_world import bag_suite, write_bags, write_features
 from colour_world import ColourModel
 
 from meddistill.errors import ConfigError
-from meddistill.evaluation.absent import absent_classes
-from meddistill.evaluation.bags.places import MOST_CELLS, attention_map
-from meddistill.evaluation.bags.predictions import BagPredictions
-from meddistill.evaluation.dumps import read_predictions
-from meddistill.evaluation.evaluate import evaluate
-from meddistill.evaluation.exhibits import BagAttention
-from meddistill.evaluation.results import Results
-from meddistill.evaluation.suite_check import check_tasks
-from meddistill.evaluation.tables import SuiteTables
+from meddistill.evaluation.base.absent import absent_classes
+from meddistill.evaluation.base.exhibits import BagAttention
+from meddistill.evaluation.base.results import Results
+from meddistill.evaluation.engine.evaluate import evaluate
+from meddistill.evaluation.engine.prediction_files import read_predictions
+from meddistill.evaluation.engine.suite_check import check_tasks
+from meddistill.evaluation.engine.suite_tables import SuiteTables
+from meddistill.evaluation.tasks.bags.places import MOST_CELLS, attention_map
+from meddistill.evaluation.tasks.bags.predictions import BagPredictions
 from meddistill.progress import SilentProgress
 from told_progress import ToldProgress
 

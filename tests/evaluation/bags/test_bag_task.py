@@ -11,17 +11,17 @@ from colour_world import ColourModel
 from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score
 
 from meddistill.errors import ConfigError, TableError, UserError
-from meddistill.evaluation.bags.predictions import BagPredictions
-from meddistill.evaluation.bags.task import BagClassification
-from meddistill.evaluation.dumps import read_predictions, write_predictions
-from meddistill.evaluation.embeddings import Embeddings
-from meddistill.evaluation.evaluate import evaluate
-from meddistill.evaluation.exhibits import BagAttention
-from meddistill.evaluation.families import build_task
-from meddistill.evaluation.predictions import SampleNames
-from meddistill.evaluation.results import TEACHER_MEAN, Results
-from meddistill.evaluation.suite_check import check_tasks
-from meddistill.evaluation.tables import SuiteTables
+from meddistill.evaluation.base.exhibits import BagAttention
+from meddistill.evaluation.base.predictions import SampleNames
+from meddistill.evaluation.base.results import TEACHER_MEAN, Results
+from meddistill.evaluation.engine.evaluate import evaluate
+from meddistill.evaluation.engine.prediction_files import read_predictions, write_predictions
+from meddistill.evaluation.engine.registry import build_task
+from meddistill.evaluation.engine.suite_check import check_tasks
+from meddistill.evaluation.engine.suite_tables import SuiteTables
+from meddistill.evaluation.models.cache import Embeddings
+from meddistill.evaluation.tasks.bags.predictions import BagPredictions
+from meddistill.evaluation.tasks.bags.task import BagClassification
 from meddistill.progress import SilentProgress
 
 

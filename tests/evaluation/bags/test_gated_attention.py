@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from meddistill.evaluation.bags.attention import attend, fit_attention
-from meddistill.evaluation.bags.config import BagClassificationConfig
-from meddistill.evaluation.bags.gated import AdamW, GatedAttention, Shape
-from meddistill.evaluation.bags.labelled import LabelledBags
+from meddistill.evaluation.tasks.bags.attention import attend, fit_attention
+from meddistill.evaluation.tasks.bags.config import BagClassificationConfig
+from meddistill.evaluation.tasks.bags.gated import AdamW, GatedAttention, Shape
+from meddistill.evaluation.tasks.bags.labelled import LabelledBags
 
 SHAPE = Shape(width=6, hidden=5, classes=3)
 RANDOM = np.random.default_rng(0)

@@ -11,7 +11,7 @@ import pytest
 from bag_world import write_features
 
 from meddistill.errors import UserError
-from meddistill.evaluation.bags.slide_features import feature_file, read_features
+from meddistill.evaluation.tasks.bags.slide_features import feature_file, read_features
 
 FEATURES = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
 

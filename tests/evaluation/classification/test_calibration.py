@@ -6,7 +6,7 @@ import torch
 from sklearn import metrics
 from torchmetrics.classification import MulticlassCalibrationError
 
-from meddistill.evaluation.classification.calibration import (
+from meddistill.evaluation.tasks.classification.calibration import (
     BINS,
     LEAST_TEMPERATURE,
     calibration_curve,
@@ -15,7 +15,7 @@ from meddistill.evaluation.classification.calibration import (
     fit_temperature,
     tempered,
 )
-from meddistill.evaluation.classification.metrics import class_metrics
+from meddistill.evaluation.tasks.classification.metrics import class_metrics
 
 
 def _drawn(classes: int, n: int = 500, *, sharpness: float = 1.0) -> tuple[np.ndarray, np.ndarray]:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from meddistill.evaluation.classification.calibration import calibration_metrics
-from meddistill.evaluation.classification.metrics import class_metrics, main_metric
-from meddistill.evaluation.statistics.bootstrap import Resampler
-from meddistill.evaluation.statistics.config import BootstrapConfig
+from meddistill.evaluation.base.bootstrap import Resampler
+from meddistill.evaluation.base.bootstrap_config import BootstrapConfig
+from meddistill.evaluation.tasks.classification.calibration import calibration_metrics
+from meddistill.evaluation.tasks.classification.metrics import class_metrics, main_metric
 
 ONES = np.ones((1, 1), dtype=np.float32)
 
@@ -109,7 +109,7 @@ def test_chunks_of_resamples_change_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     truth, scores = _rows(3, n=50)
     weights = Resampler(BootstrapConfig(resamples=20)).weights(np.arange(50))
     whole = class_metrics(truth, scores, weights, np.arange(50))
-    monkeypatch.setattr("meddistill.evaluation.classification.metrics._MOST_CELLS", 150)
+    monkeypatch.setattr("meddistill.evaluation.tasks.classification.metrics._MOST_CELLS", 150)
     parts = class_metrics(truth, scores, weights, np.arange(50))
     for name, values in whole.items():
         np.testing.assert_array_equal(values, parts[name])

@@ -16,17 +16,17 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
 from meddistill.errors import ConfigError, TableError
-from meddistill.evaluation.classification.knn import votes
-from meddistill.evaluation.classification.predictions import BARE, ClassPredictions
-from meddistill.evaluation.classification.zero_shot import class_vectors
-from meddistill.evaluation.config import AnyTaskConfig
-from meddistill.evaluation.embeddings import Embeddings
-from meddistill.evaluation.families import TASKS, AnyTask, build_task
-from meddistill.evaluation.predict import normalised
-from meddistill.evaluation.predictions import SampleNames
-from meddistill.evaluation.statistics.bootstrap import Resampler
-from meddistill.evaluation.statistics.config import BootstrapConfig
-from meddistill.evaluation.tables import SuiteTables
+from meddistill.evaluation.base.bootstrap import Resampler
+from meddistill.evaluation.base.bootstrap_config import BootstrapConfig
+from meddistill.evaluation.base.predictions import SampleNames
+from meddistill.evaluation.engine.registry import TASKS, AnyTask, build_task
+from meddistill.evaluation.engine.suite_config import AnyTaskConfig
+from meddistill.evaluation.engine.suite_tables import SuiteTables
+from meddistill.evaluation.models.cache import Embeddings
+from meddistill.evaluation.models.protocols import normalised
+from meddistill.evaluation.tasks.classification.knn import votes
+from meddistill.evaluation.tasks.classification.predictions import BARE, ClassPredictions
+from meddistill.evaluation.tasks.classification.zero_shot import class_vectors
 from meddistill.progress import SilentProgress
 
 

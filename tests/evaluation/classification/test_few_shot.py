@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 
 from meddistill.data.samples import Samples
-from meddistill.evaluation.classification.shots import few_shot, shortages, shots_of, shots_setting
+from meddistill.evaluation.tasks.classification.shots import few_shot, shortages, shots_of, shots_setting
 from meddistill.imaging.options import ImageRef
 
 LABELS = ["a"] * 12 + ["b"] * 6 + ["c"] * 2

@@ -8,18 +8,18 @@ import torch
 from sklearn.metrics import brier_score_loss, roc_auc_score
 from torchmetrics.classification import BinaryCalibrationError
 
-from meddistill.evaluation.classification.calibration import BINS
-from meddistill.evaluation.classification.label_calibration import (
+from meddistill.evaluation.base.bootstrap import Resampler
+from meddistill.evaluation.base.bootstrap_config import BootstrapConfig
+from meddistill.evaluation.base.score import Score
+from meddistill.evaluation.tasks.classification.calibration import BINS
+from meddistill.evaluation.tasks.classification.label_calibration import (
     cooled,
     label_calibration,
     label_temperatures,
 )
-from meddistill.evaluation.classification.label_metrics import label_auc, label_metrics
-from meddistill.evaluation.classification.label_predictions import LabelPredictions
-from meddistill.evaluation.classification.predictions import VALIDATION
-from meddistill.evaluation.score import Score
-from meddistill.evaluation.statistics.bootstrap import Resampler
-from meddistill.evaluation.statistics.config import BootstrapConfig
+from meddistill.evaluation.tasks.classification.label_metrics import label_auc, label_metrics
+from meddistill.evaluation.tasks.classification.label_predictions import LabelPredictions
+from meddistill.evaluation.tasks.classification.predictions import VALIDATION
 
 LABELS = ("a", "b", "c")
 TEMPERED = "temperature on validation"
@@ -181,7 +181,7 @@ def test_the_main_metric_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError(msg)
 
     for name in ("label_metrics", "label_calibration", "label_temperatures"):
-        monkeypatch.setattr(f"meddistill.evaluation.classification.label_predictions.{name}", never)
+        monkeypatch.setattr(f"meddistill.evaluation.tasks.classification.label_predictions.{name}", never)
     found = dump.main_score(RESAMPLER)
     assert found is not None
     np.testing.assert_allclose(found.replicates, wanted.replicates, atol=1e-9)

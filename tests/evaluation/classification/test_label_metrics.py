@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from meddistill.evaluation.classification.label_metrics import label_metrics
-from meddistill.evaluation.statistics.bootstrap import mean_of_defined
+from meddistill.evaluation.base.bootstrap import mean_of_defined
+from meddistill.evaluation.tasks.classification.label_metrics import label_metrics
 
 
 def _rows(n: int = 300) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -65,7 +65,7 @@ def test_labels_and_chunks_of_resamples_change_nothing(monkeypatch: pytest.Monke
     truth, scores = random.integers(-1, 2, (40, 3)), random.normal(size=(40, 3))
     weights = random.poisson(1, size=(9, 40)).astype(np.float32)
     whole = label_metrics(truth, scores, weights, np.arange(40))
-    monkeypatch.setattr("meddistill.evaluation.classification.metrics._MOST_CELLS", 80)
+    monkeypatch.setattr("meddistill.evaluation.tasks.classification.metrics._MOST_CELLS", 80)
     parts = label_metrics(truth, scores, weights, np.arange(40))
     for name, values in whole.items():
         np.testing.assert_array_equal(values, parts[name])

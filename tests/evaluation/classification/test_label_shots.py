@@ -12,15 +12,15 @@ from pydantic import ValidationError
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from meddistill.evaluation.classification.label_predictions import LabelPredictions
-from meddistill.evaluation.classification.predictions import VALIDATION
-from meddistill.evaluation.classification.shots import one_row_a_label, shots_of, shots_setting
-from meddistill.evaluation.embeddings import Embeddings
-from meddistill.evaluation.evaluate import evaluate
-from meddistill.evaluation.families import AnyTask, build_task
-from meddistill.evaluation.predictions import SampleNames
-from meddistill.evaluation.results import Results
-from meddistill.evaluation.tables import SuiteTables
+from meddistill.evaluation.base.predictions import SampleNames
+from meddistill.evaluation.base.results import Results
+from meddistill.evaluation.engine.evaluate import evaluate
+from meddistill.evaluation.engine.registry import AnyTask, build_task
+from meddistill.evaluation.engine.suite_tables import SuiteTables
+from meddistill.evaluation.models.cache import Embeddings
+from meddistill.evaluation.tasks.classification.label_predictions import LabelPredictions
+from meddistill.evaluation.tasks.classification.predictions import VALIDATION
+from meddistill.evaluation.tasks.classification.shots import one_row_a_label, shots_of, shots_setting
 from meddistill.progress import SilentProgress
 
 NAMES = ["red", "green", "warm"]

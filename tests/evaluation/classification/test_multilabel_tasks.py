@@ -12,18 +12,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from meddistill.errors import ConfigError, TableError
-from meddistill.evaluation.classification.label_predictions import LabelPredictions
-from meddistill.evaluation.classification.predictions import VALIDATION, ClassPredictions
-from meddistill.evaluation.dumps import read_predictions, write_predictions
-from meddistill.evaluation.embeddings import Embeddings
-from meddistill.evaluation.evaluate import evaluate
-from meddistill.evaluation.families import AnyTask, build_task
-from meddistill.evaluation.predict import normalised
-from meddistill.evaluation.predictions import SampleNames
-from meddistill.evaluation.results import MEAN_TASK, TEACHER_MEAN, Results
-from meddistill.evaluation.score import Score
-from meddistill.evaluation.statistics.bootstrap import Resampler
-from meddistill.evaluation.tables import SuiteTables
+from meddistill.evaluation.base.bootstrap import Resampler
+from meddistill.evaluation.base.predictions import SampleNames
+from meddistill.evaluation.base.results import MEAN_TASK, TEACHER_MEAN, Results
+from meddistill.evaluation.base.score import Score
+from meddistill.evaluation.engine.evaluate import evaluate
+from meddistill.evaluation.engine.prediction_files import read_predictions, write_predictions
+from meddistill.evaluation.engine.registry import AnyTask, build_task
+from meddistill.evaluation.engine.suite_tables import SuiteTables
+from meddistill.evaluation.models.cache import Embeddings
+from meddistill.evaluation.models.protocols import normalised
+from meddistill.evaluation.tasks.classification.label_predictions import LabelPredictions
+from meddistill.evaluation.tasks.classification.predictions import VALIDATION, ClassPredictions
 from meddistill.progress import SilentProgress
 
 NAMES = ["red", "green", "warm", "violet"]

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from colour_world import COLOURS, ColourModel, suite, table, write_world
 
-from meddistill.evaluation.absent import absent_classes
-from meddistill.evaluation.classification.calibration import at_bound
-from meddistill.evaluation.classification.label_predictions import LabelPredictions
-from meddistill.evaluation.classification.operating_points import MEASURES
-from meddistill.evaluation.classification.predictions import ClassPredictions
-from meddistill.evaluation.evaluate import evaluate
-from meddistill.evaluation.results import Result, Results
+from meddistill.evaluation.base.absent import absent_classes
+from meddistill.evaluation.base.results import Result, Results
+from meddistill.evaluation.engine.evaluate import evaluate
+from meddistill.evaluation.tasks.classification.calibration import at_bound
+from meddistill.evaluation.tasks.classification.label_predictions import LabelPredictions
+from meddistill.evaluation.tasks.classification.operating_points import MEASURES
+from meddistill.evaluation.tasks.classification.predictions import ClassPredictions
 from meddistill.progress import SilentProgress
 
 POINTS = [{"sensitivity": 0.9}, {"youden": True}]

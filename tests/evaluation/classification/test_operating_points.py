@@ -5,8 +5,8 @@ import pytest
 from pydantic import ValidationError
 from sklearn.metrics import roc_curve
 
-from meddistill.evaluation.classification.config import OperatingPoint
-from meddistill.evaluation.classification.operating_points import at_threshold, setting_of, threshold
+from meddistill.evaluation.tasks.classification.config import OperatingPoint
+from meddistill.evaluation.tasks.classification.operating_points import at_threshold, setting_of, threshold
 
 
 def _point(**rule: object) -> OperatingPoint:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from meddistill.evaluation.classification.roc import MOST_POINTS, mean_roc, roc, thinned
+from meddistill.evaluation.tasks.classification.roc import MOST_POINTS, mean_roc, roc, thinned
 
 
 def _rows(n: int, digits: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

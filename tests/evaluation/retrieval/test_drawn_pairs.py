@@ -10,12 +10,12 @@ from colour_world import ColourModel, suite, table, write_world
 from pydantic import ValidationError
 
 from meddistill.data.keys import text_keys
-from meddistill.evaluation.embeddings import Embeddings
-from meddistill.evaluation.evaluate import evaluate
-from meddistill.evaluation.families import build_task
-from meddistill.evaluation.predictions import SampleNames
-from meddistill.evaluation.retrieval.task import Retrieval
-from meddistill.evaluation.tables import SuiteTables
+from meddistill.evaluation.base.predictions import SampleNames
+from meddistill.evaluation.engine.evaluate import evaluate
+from meddistill.evaluation.engine.registry import build_task
+from meddistill.evaluation.engine.suite_tables import SuiteTables
+from meddistill.evaluation.models.cache import Embeddings
+from meddistill.evaluation.tasks.retrieval.task import Retrieval
 from meddistill.progress import SilentProgress
 
 N = 5

@@ -5,7 +5,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from meddistill.evaluation.retrieval.metrics import chance_of, rank_metrics, weighted_median
+from meddistill.evaluation.tasks.retrieval.metrics import chance_of, rank_metrics, weighted_median
 
 
 def test_by_hand() -> None:

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torchmetrics.retrieval import RetrievalHitRate
 
-from meddistill.evaluation.predict import normalised
-from meddistill.evaluation.retrieval.task import Gallery, best_ranks, joint
+from meddistill.evaluation.models.protocols import normalised
+from meddistill.evaluation.tasks.retrieval.task import Gallery, best_ranks, joint
 
 
 def _space(rows: int, dim: int, seed: int) -> np.ndarray:

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from meddistill.data.samples import Samples
-from meddistill.evaluation.config import SuiteConfig
-from meddistill.evaluation.predict import Tokens
+from meddistill.evaluation.engine.suite_config import SuiteConfig
+from meddistill.evaluation.models.protocols import Tokens
 from meddistill.imaging import Geometry, decode, rasterise
 
 FIELDS = ("image", "mask", "patient", "modality", "split", "spacing")

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from meddistill.evaluation.predict import Tokens
-from meddistill.evaluation.segmentation.grids import at_pixels, coverage
+from meddistill.evaluation.models.protocols import Tokens
+from meddistill.evaluation.tasks.segmentation.grids import at_pixels, coverage
 from meddistill.imaging import Geometry
 
 WHOLE = (0.0, 0.0, 24.0, 36.0)

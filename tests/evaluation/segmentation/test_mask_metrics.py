@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import binary_erosion
 from torchmetrics.functional.segmentation import dice_score, mean_iou
 
-from meddistill.evaluation.segmentation.metrics import mask_metrics, metric_names
+from meddistill.evaluation.tasks.segmentation.metrics import mask_metrics, metric_names
 
 
 def _edges(mask: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from meddistill.evaluation.dumps import read_predictions, write_predictions
-from meddistill.evaluation.segmentation.predictions import MaskPredictions, mask_png
-from meddistill.evaluation.statistics.bootstrap import Resampler
-from meddistill.evaluation.statistics.config import BootstrapConfig
+from meddistill.evaluation.base.bootstrap import Resampler
+from meddistill.evaluation.base.bootstrap_config import BootstrapConfig
+from meddistill.evaluation.engine.prediction_files import read_predictions, write_predictions
+from meddistill.evaluation.tasks.segmentation.predictions import MaskPredictions, mask_png
 
 NAN = float("nan")
 

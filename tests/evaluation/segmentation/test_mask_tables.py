@@ -14,11 +14,11 @@ from PIL import Image
 from meddistill.data.config import TableConfig
 from meddistill.data.table import read_table
 from meddistill.errors import ConfigError, TableError
-from meddistill.evaluation.families import build_task
-from meddistill.evaluation.predictions import SampleNames
-from meddistill.evaluation.segmentation.task import SegmentationProbe
-from meddistill.evaluation.suite_check import check_tasks
-from meddistill.evaluation.tables import SuiteTables
+from meddistill.evaluation.base.predictions import SampleNames
+from meddistill.evaluation.engine.registry import build_task
+from meddistill.evaluation.engine.suite_check import check_tasks
+from meddistill.evaluation.engine.suite_tables import SuiteTables
+from meddistill.evaluation.tasks.segmentation.task import SegmentationProbe
 
 NAMES = SampleNames(None, examples=True)
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from meddistill.evaluation.segmentation.config import SegmentationProbeConfig
-from meddistill.evaluation.segmentation.decoder import DETAIL, Targets, TokenGrids, fit
+from meddistill.evaluation.tasks.segmentation.config import SegmentationProbeConfig
+from meddistill.evaluation.tasks.segmentation.decoder import DETAIL, Targets, TokenGrids, fit
 
 
 def _config(**more: object) -> SegmentationProbeConfig:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from disc_world import PatchModel
 
-from meddistill.evaluation.config import SuiteConfig
-from meddistill.evaluation.evaluate import evaluate
-from meddistill.evaluation.results import TEACHER_MEAN
-from meddistill.evaluation.segmentation.masks import read_masks
-from meddistill.evaluation.tables import SuiteTables
+from meddistill.evaluation.base.results import TEACHER_MEAN
+from meddistill.evaluation.engine.evaluate import evaluate
+from meddistill.evaluation.engine.suite_config import SuiteConfig
+from meddistill.evaluation.engine.suite_tables import SuiteTables
+from meddistill.evaluation.tasks.segmentation.masks import read_masks
 from meddistill.imaging import Geometry
 from meddistill.progress import SilentProgress
 

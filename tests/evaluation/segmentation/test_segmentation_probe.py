@@ -13,18 +13,18 @@ from PIL import Image
 
 from meddistill.data.samples import Samples
 from meddistill.errors import NonFiniteError, UserError
-from meddistill.evaluation import embeddings as embeddings_module
-from meddistill.evaluation.dumps import read_predictions
-from meddistill.evaluation.embeddings import Embeddings
-from meddistill.evaluation.evaluate import evaluate
-from meddistill.evaluation.families import build_task
-from meddistill.evaluation.predict import Tokens
-from meddistill.evaluation.predictions import SampleNames
-from meddistill.evaluation.results import MEAN_TASK, TEACHER_MEAN, Results
-from meddistill.evaluation.segmentation.metrics import mask_metrics
-from meddistill.evaluation.segmentation.predictions import MaskPredictions
-from meddistill.evaluation.segmentation.task import ALL_BACKGROUND, MEAN_MASK, SegmentationProbe
-from meddistill.evaluation.tables import SuiteTables
+from meddistill.evaluation.base.predictions import SampleNames
+from meddistill.evaluation.base.results import MEAN_TASK, TEACHER_MEAN, Results
+from meddistill.evaluation.engine.evaluate import evaluate
+from meddistill.evaluation.engine.prediction_files import read_predictions
+from meddistill.evaluation.engine.registry import build_task
+from meddistill.evaluation.engine.suite_tables import SuiteTables
+from meddistill.evaluation.models import cache as embeddings_module
+from meddistill.evaluation.models.cache import Embeddings
+from meddistill.evaluation.models.protocols import Tokens
+from meddistill.evaluation.tasks.segmentation.metrics import mask_metrics
+from meddistill.evaluation.tasks.segmentation.predictions import MaskPredictions
+from meddistill.evaluation.tasks.segmentation.task import ALL_BACKGROUND, MEAN_MASK, SegmentationProbe
 from meddistill.imaging import Geometry
 from meddistill.progress import SilentProgress
 from told_progress import ToldProgress

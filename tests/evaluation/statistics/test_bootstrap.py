@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from meddistill.evaluation.classification.metrics import class_metrics
-from meddistill.evaluation.statistics.bootstrap import Resampler, estimate, mean_replicates
-from meddistill.evaluation.statistics.config import BootstrapConfig
+from meddistill.evaluation.base.bootstrap import Resampler, estimate, mean_replicates
+from meddistill.evaluation.base.bootstrap_config import BootstrapConfig
+from meddistill.evaluation.tasks.classification.metrics import class_metrics
 
 CONFIG = BootstrapConfig(resamples=2000, seed=3)
 

@@ -9,13 +9,13 @@ import pytest
 from fairlearn.metrics import MetricFrame
 from sklearn.metrics import balanced_accuracy_score, recall_score, roc_curve
 
-from meddistill.evaluation.classification.predictions import ClassPredictions
-from meddistill.evaluation.predictions import Predictions
-from meddistill.evaluation.retrieval.predictions import RankPredictions
-from meddistill.evaluation.statistics.bootstrap import Resampler
-from meddistill.evaluation.statistics.config import BootstrapConfig
+from meddistill.evaluation.base.bootstrap import Resampler
+from meddistill.evaluation.base.bootstrap_config import BootstrapConfig
+from meddistill.evaluation.base.predictions import Predictions
+from meddistill.evaluation.base.records import GroupGap, GroupScore
 from meddistill.evaluation.statistics.groups import Judge, spread
-from meddistill.evaluation.statistics.records import GroupGap, GroupScore
+from meddistill.evaluation.tasks.classification.predictions import ClassPredictions
+from meddistill.evaluation.tasks.retrieval.predictions import RankPredictions
 
 SEXES = ("female", "male")
 

@@ -10,8 +10,8 @@ import pytest
 from meddistill.cli import main
 from meddistill.cli.compare_tables import print_stability
 from meddistill.errors import ConfigError
-from meddistill.evaluation.results import MEAN_TASK, TEACHER_MEAN, ModelFacts, Result, Results, TaskFacts
-from meddistill.evaluation.statistics.records import Place
+from meddistill.evaluation.base.records import Place
+from meddistill.evaluation.base.results import MEAN_TASK, TEACHER_MEAN, ModelFacts, Result, Results, TaskFacts
 from meddistill.evaluation.statistics.stability import stability
 
 MODELS = ("student", "radiology", "skin", TEACHER_MEAN)

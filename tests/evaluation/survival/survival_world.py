@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from meddistill.evaluation.config import SuiteConfig
+from meddistill.evaluation.engine.suite_config import SuiteConfig
 
 
 def write_patients(folder: Path, *, patients: int = 40, images: int = 2, seed: int = 0) -> Path:

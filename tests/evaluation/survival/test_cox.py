@@ -5,7 +5,7 @@ import pytest
 import torch
 from cohorts import cohort, outcome
 
-from meddistill.evaluation.survival.cox import PartialLikelihood, Ties, fit_cox
+from meddistill.evaluation.tasks.survival.cox import PartialLikelihood, Ties, fit_cox
 
 phreg = pytest.importorskip("statsmodels.duration.hazard_regression")
 linear_model = pytest.importorskip("sksurv.linear_model")

@@ -5,7 +5,7 @@ import pytest
 from cohorts import cohort
 from sklearn.linear_model import LogisticRegression
 
-from meddistill.evaluation.survival.discrete import DiscreteModel, fit_discrete
+from meddistill.evaluation.tasks.survival.discrete import DiscreteModel, fit_discrete
 
 
 def test_every_stretch_is_the_logistic_regression_of_those_at_risk() -> None:

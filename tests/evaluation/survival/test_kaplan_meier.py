@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from cohorts import cohort
 
-from meddistill.evaluation.survival.kaplan_meier import censoring, kaplan_meier, log_rank, median_follow_up
+from meddistill.evaluation.tasks.survival.kaplan_meier import (
+    censoring,
+    kaplan_meier,
+    log_rank,
+    median_follow_up,
+)
 
 survfunc = pytest.importorskip("statsmodels.duration.survfunc")
 nonparametric = pytest.importorskip("sksurv.nonparametric")

@@ -10,18 +10,18 @@ from colour_world import ColourModel
 from survival_world import suite, write_patients
 
 from meddistill.errors import TableError, UserError
-from meddistill.evaluation.config import SuiteConfig
-from meddistill.evaluation.dumps import read_predictions
-from meddistill.evaluation.evaluate import evaluate
-from meddistill.evaluation.families import build_task
-from meddistill.evaluation.predictions import SampleNames
-from meddistill.evaluation.results import Results
-from meddistill.evaluation.statistics.bootstrap import Resampler
-from meddistill.evaluation.survival import predictions as survival_predictions
-from meddistill.evaluation.survival.predictions import SurvivalPredictions
-from meddistill.evaluation.survival.slides import mean_features
-from meddistill.evaluation.survival.task import RANDOM_FEATURES, WITH_CLINICAL, Survival
-from meddistill.evaluation.tables import SuiteTables
+from meddistill.evaluation.base.bootstrap import Resampler
+from meddistill.evaluation.base.predictions import SampleNames
+from meddistill.evaluation.base.results import Results
+from meddistill.evaluation.engine.evaluate import evaluate
+from meddistill.evaluation.engine.prediction_files import read_predictions
+from meddistill.evaluation.engine.registry import build_task
+from meddistill.evaluation.engine.suite_config import SuiteConfig
+from meddistill.evaluation.engine.suite_tables import SuiteTables
+from meddistill.evaluation.tasks.survival import predictions as survival_predictions
+from meddistill.evaluation.tasks.survival.predictions import SurvivalPredictions
+from meddistill.evaluation.tasks.survival.slides import mean_features
+from meddistill.evaluation.tasks.survival.task import RANDOM_FEATURES, WITH_CLINICAL, Survival
 from meddistill.progress import SilentProgress
 
 

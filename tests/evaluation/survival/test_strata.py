@@ -12,24 +12,24 @@ from colour_world import ColourModel
 from PIL import Image
 
 from meddistill.errors import TableError
-from meddistill.evaluation.config import SuiteConfig
-from meddistill.evaluation.dumps import read_predictions
-from meddistill.evaluation.evaluate import evaluate
-from meddistill.evaluation.families import build_task
-from meddistill.evaluation.predictions import SampleNames
-from meddistill.evaluation.results import TEACHER_MEAN, Results
-from meddistill.evaluation.survival import task as survival_task
-from meddistill.evaluation.survival.cox import StratifiedLikelihood, Ties, fit_cox
-from meddistill.evaluation.survival.curves import risk_group_curves, split_at_median
-from meddistill.evaluation.survival.discrete import fit_discrete
-from meddistill.evaluation.survival.features import image_block
-from meddistill.evaluation.survival.fitting import Outcomes, OutOfFold
-from meddistill.evaluation.survival.folds import assign_folds
-from meddistill.evaluation.survival.kaplan_meier import censoring, log_rank
-from meddistill.evaluation.survival.metrics import Judged, concordance, survival_metrics
-from meddistill.evaluation.survival.predictions import SurvivalPredictions
-from meddistill.evaluation.survival.task import Survival
-from meddistill.evaluation.tables import SuiteTables
+from meddistill.evaluation.base.predictions import SampleNames
+from meddistill.evaluation.base.results import TEACHER_MEAN, Results
+from meddistill.evaluation.engine.evaluate import evaluate
+from meddistill.evaluation.engine.prediction_files import read_predictions
+from meddistill.evaluation.engine.registry import build_task
+from meddistill.evaluation.engine.suite_config import SuiteConfig
+from meddistill.evaluation.engine.suite_tables import SuiteTables
+from meddistill.evaluation.tasks.survival import task as survival_task
+from meddistill.evaluation.tasks.survival.cox import StratifiedLikelihood, Ties, fit_cox
+from meddistill.evaluation.tasks.survival.curves import risk_group_curves, split_at_median
+from meddistill.evaluation.tasks.survival.discrete import fit_discrete
+from meddistill.evaluation.tasks.survival.features import image_block
+from meddistill.evaluation.tasks.survival.fitting import Outcomes, OutOfFold
+from meddistill.evaluation.tasks.survival.folds import assign_folds
+from meddistill.evaluation.tasks.survival.kaplan_meier import censoring, log_rank
+from meddistill.evaluation.tasks.survival.metrics import Judged, concordance, survival_metrics
+from meddistill.evaluation.tasks.survival.predictions import SurvivalPredictions
+from meddistill.evaluation.tasks.survival.task import Survival
 from meddistill.progress import SilentProgress
 
 TIES: tuple[Ties, ...] = ("efron", "breslow")

@@ -5,11 +5,11 @@ import pytest
 from cohorts import cohort
 from sklearn.decomposition import PCA
 
-from meddistill.evaluation.survival.clinical import read_clinical
-from meddistill.evaluation.survival.config import SurvivalConfig
-from meddistill.evaluation.survival.features import clinical_block, image_block, pooled, side_by_side
-from meddistill.evaluation.survival.fitting import Outcomes, choose_penalty, inner_folds
-from meddistill.evaluation.survival.folds import assign_folds
+from meddistill.evaluation.tasks.survival.clinical import read_clinical
+from meddistill.evaluation.tasks.survival.config import SurvivalConfig
+from meddistill.evaluation.tasks.survival.features import clinical_block, image_block, pooled, side_by_side
+from meddistill.evaluation.tasks.survival.fitting import Outcomes, choose_penalty, inner_folds
+from meddistill.evaluation.tasks.survival.folds import assign_folds
 
 
 def _known(times: np.ndarray, events: np.ndarray, sites: list[str] | None = None) -> Outcomes:

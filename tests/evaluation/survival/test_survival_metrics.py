@@ -7,8 +7,8 @@ import pytest
 import torch
 from cohorts import cohort, outcome
 
-from meddistill.evaluation.survival.kaplan_meier import censoring
-from meddistill.evaluation.survival.metrics import (
+from meddistill.evaluation.tasks.survival.kaplan_meier import censoring
+from meddistill.evaluation.tasks.survival.metrics import (
     LEAST_OBSERVED,
     Judged,
     concordance,

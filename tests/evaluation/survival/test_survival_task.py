@@ -10,17 +10,17 @@ from colour_world import ColourModel
 from survival_world import suite, write_patients
 
 from meddistill.errors import ConfigError, TableError
-from meddistill.evaluation.config import SuiteConfig
-from meddistill.evaluation.dumps import read_predictions, write_predictions
-from meddistill.evaluation.evaluate import evaluate
-from meddistill.evaluation.families import build_task
-from meddistill.evaluation.predictions import SampleNames
-from meddistill.evaluation.results import MEAN_TASK, TEACHER_MEAN, Results
-from meddistill.evaluation.suite_check import check_tasks
-from meddistill.evaluation.survival.fitting import Outcomes, out_of_fold
-from meddistill.evaluation.survival.predictions import SurvivalPredictions
-from meddistill.evaluation.survival.task import CLINICAL_ONLY, RANDOM_FEATURES, WITH_CLINICAL, Survival
-from meddistill.evaluation.tables import SuiteTables
+from meddistill.evaluation.base.predictions import SampleNames
+from meddistill.evaluation.base.results import MEAN_TASK, TEACHER_MEAN, Results
+from meddistill.evaluation.engine.evaluate import evaluate
+from meddistill.evaluation.engine.prediction_files import read_predictions, write_predictions
+from meddistill.evaluation.engine.registry import build_task
+from meddistill.evaluation.engine.suite_check import check_tasks
+from meddistill.evaluation.engine.suite_config import SuiteConfig
+from meddistill.evaluation.engine.suite_tables import SuiteTables
+from meddistill.evaluation.tasks.survival.fitting import Outcomes, out_of_fold
+from meddistill.evaluation.tasks.survival.predictions import SurvivalPredictions
+from meddistill.evaluation.tasks.survival.task import CLINICAL_ONLY, RANDOM_FEATURES, WITH_CLINICAL, Survival
 from meddistill.progress import SilentProgress
 
 BASELINES = (CLINICAL_ONLY, RANDOM_FEATURES)

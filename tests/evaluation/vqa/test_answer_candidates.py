@@ -12,12 +12,12 @@ from colour_world import ColourModel
 from vqa_world import ZERO_SHOT, TokenModel, accuracy, predict, suite, table, task_of, write_questions
 
 from meddistill.errors import ConfigError
-from meddistill.evaluation.classification.zero_shot import softmax
-from meddistill.evaluation.predict import normalised
-from meddistill.evaluation.statistics.bootstrap import Resampler
-from meddistill.evaluation.statistics.config import BootstrapConfig
-from meddistill.evaluation.suite_check import check_tasks
-from meddistill.evaluation.tables import SuiteTables
+from meddistill.evaluation.base.bootstrap import Resampler
+from meddistill.evaluation.base.bootstrap_config import BootstrapConfig
+from meddistill.evaluation.engine.suite_check import check_tasks
+from meddistill.evaluation.engine.suite_tables import SuiteTables
+from meddistill.evaluation.models.protocols import normalised
+from meddistill.evaluation.tasks.classification.zero_shot import softmax
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from meddistill.errors import NonFiniteError
-from meddistill.evaluation.vqa.config import VqaClosedSetConfig
-from meddistill.evaluation.vqa.head import AnswerHead
-from meddistill.evaluation.vqa.inputs import Inputs, Seen
-from meddistill.evaluation.vqa.training import Lesson, _Answerer, _Rise, answer_probabilities
+from meddistill.evaluation.tasks.vqa.config import VqaClosedSetConfig
+from meddistill.evaluation.tasks.vqa.head import AnswerHead
+from meddistill.evaluation.tasks.vqa.inputs import Inputs, Seen
+from meddistill.evaluation.tasks.vqa.training import Lesson, _Answerer, _Rise, answer_probabilities
 
 
 def _config(**more: object) -> VqaClosedSetConfig:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from meddistill.evaluation.vqa.normaliser import normalise_answer
+from meddistill.evaluation.tasks.vqa.normaliser import normalise_answer
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from vqa_world import CLOSED_SET, TokenModel, accuracy, predict, suite, task_of, write_questions
 
-from meddistill.evaluation import embeddings as embeddings_module
-from meddistill.evaluation.embeddings import Embeddings
-from meddistill.evaluation.vqa.config import VqaClosedSetConfig
+from meddistill.evaluation.models import cache as embeddings_module
+from meddistill.evaluation.models.cache import Embeddings
+from meddistill.evaluation.tasks.vqa.config import VqaClosedSetConfig
 from meddistill.progress import SilentProgress
 from told_progress import ToldProgress
 

@@ -11,15 +11,15 @@ from vqa_world import CLOSED_SET, ZERO_SHOT, TokenModel, suite, write_questions
 
 from meddistill.data.samples import Samples
 from meddistill.errors import TeacherError
-from meddistill.evaluation.config import SuiteConfig
-from meddistill.evaluation.embedders import ModelEmbedder
-from meddistill.evaluation.embeddings import Embeddings
-from meddistill.evaluation.evaluate import evaluate
-from meddistill.evaluation.families import build_task
-from meddistill.evaluation.predict import TunableEmbedder
-from meddistill.evaluation.predictions import SampleNames
-from meddistill.evaluation.results import TEACHER_MEAN, Results
-from meddistill.evaluation.tables import SuiteTables
+from meddistill.evaluation.base.predictions import SampleNames
+from meddistill.evaluation.base.results import TEACHER_MEAN, Results
+from meddistill.evaluation.engine.evaluate import evaluate
+from meddistill.evaluation.engine.registry import build_task
+from meddistill.evaluation.engine.suite_config import SuiteConfig
+from meddistill.evaluation.engine.suite_tables import SuiteTables
+from meddistill.evaluation.models.cache import Embeddings
+from meddistill.evaluation.models.protocols import TunableEmbedder
+from meddistill.evaluation.models.torch_models import ModelEmbedder
 from meddistill.imaging import ImageRef
 from meddistill.progress import SilentProgress
 from meddistill.teachers.frozen import FrozenTeacher

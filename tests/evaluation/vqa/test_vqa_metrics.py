@@ -8,9 +8,9 @@ import torch
 from sklearn.metrics import accuracy_score
 from torchmetrics.functional.classification import multiclass_accuracy
 
-from meddistill.evaluation.statistics.bootstrap import Resampler, mean_of_defined, weighted_mean
-from meddistill.evaluation.statistics.config import BootstrapConfig
-from meddistill.evaluation.vqa.metrics import rightness
+from meddistill.evaluation.base.bootstrap import Resampler, mean_of_defined, weighted_mean
+from meddistill.evaluation.base.bootstrap_config import BootstrapConfig
+from meddistill.evaluation.tasks.vqa.metrics import rightness
 
 
 def test_every_resample_equals_scikit_learns() -> None:

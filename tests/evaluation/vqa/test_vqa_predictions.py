@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from meddistill.evaluation.dumps import read_predictions, write_predictions
-from meddistill.evaluation.score import Score
-from meddistill.evaluation.statistics.bootstrap import Resampler
-from meddistill.evaluation.statistics.config import BootstrapConfig
-from meddistill.evaluation.vqa.predictions import KEPT, VqaPredictions, best_answers
+from meddistill.evaluation.base.bootstrap import Resampler
+from meddistill.evaluation.base.bootstrap_config import BootstrapConfig
+from meddistill.evaluation.base.score import Score
+from meddistill.evaluation.engine.prediction_files import read_predictions, write_predictions
+from meddistill.evaluation.tasks.vqa.predictions import KEPT, VqaPredictions, best_answers
 
 # Four questions of three patients, two fits; the last question's answer is not among the three, and that of
 # the second was not allowed for it.

@@ -10,10 +10,10 @@ from colour_world import ColourModel
 from vqa_world import CLOSED_SET, TokenModel, accuracy, predict, suite, table, task_of, write_questions
 
 from meddistill.errors import ConfigError, TableError
-from meddistill.evaluation.suite_check import check_tasks
-from meddistill.evaluation.tables import SuiteTables
-from meddistill.evaluation.vqa.closed_set import carved_out, routed
-from meddistill.evaluation.vqa.inputs import rows_of
+from meddistill.evaluation.engine.suite_check import check_tasks
+from meddistill.evaluation.engine.suite_tables import SuiteTables
+from meddistill.evaluation.tasks.vqa.closed_set import carved_out, routed
+from meddistill.evaluation.tasks.vqa.inputs import rows_of
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ import numpy as np
 from colour_world import COLOURS, ColourModel, write_world
 
 from meddistill.data.samples import Samples
-from meddistill.evaluation.config import SuiteConfig
-from meddistill.evaluation.embeddings import Embeddings
-from meddistill.evaluation.families import build_task
-from meddistill.evaluation.predict import Tokens
-from meddistill.evaluation.predictions import SampleNames
-from meddistill.evaluation.tables import SuiteTables
-from meddistill.evaluation.vqa.predictions import VqaPredictions
+from meddistill.evaluation.base.predictions import SampleNames
+from meddistill.evaluation.engine.registry import build_task
+from meddistill.evaluation.engine.suite_config import SuiteConfig
+from meddistill.evaluation.engine.suite_tables import SuiteTables
+from meddistill.evaluation.models.cache import Embeddings
+from meddistill.evaluation.models.protocols import Tokens
+from meddistill.evaluation.tasks.vqa.predictions import VqaPredictions
 from meddistill.imaging import decode
 from meddistill.progress import Progress, SilentProgress
 

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from meddistill.errors import StoreError
+from meddistill.evaluation.audit.checks import AuditCheck, main_of, parts_of
 from meddistill.evaluation.audit.likeness import TOWERS, likenesses, redundancies
 from meddistill.evaluation.audit.order import Ensembles, Referee
-from meddistill.evaluation.audit.parts import Part, main_of, parts_of
 from meddistill.evaluation.audit.record import ENSEMBLE, Audit, Score
 from meddistill.evaluation.audit.sample import choose
 from meddistill.evaluation.audit.spaces import Space, complete_teachers, read_spaces
-from meddistill.evaluation.predict import Floats
-from meddistill.evaluation.statistics.bootstrap import Resampler, Weights, estimate
-from meddistill.evaluation.statistics.config import BootstrapConfig
+from meddistill.evaluation.base.bootstrap import Resampler, Weights, estimate
+from meddistill.evaluation.base.bootstrap_config import BootstrapConfig
+from meddistill.evaluation.models.protocols import Floats
 from meddistill.features.format import Table
 from meddistill.features.reader import FeatureStore
 from meddistill.progress import Progress, SilentProgress
@@ -105,7 +105,7 @@ def fingerprint(store: FeatureStore, teachers: Sequence[str]) -> str:
 
 
 def _scores(
-    spaces: Sequence[Space], parts: Sequence[Part], weights: Weights, *, level: float
+    spaces: Sequence[Space], parts: Sequence[AuditCheck], weights: Weights, *, level: float
 ) -> Iterator[Score]:
     for space in spaces:
         if not space.is_dual:
@@ -117,7 +117,7 @@ def _scores(
 
 
 def _together(
-    ensembles: Ensembles, parts: Sequence[Part], weights: Weights, *, level: float
+    ensembles: Ensembles, parts: Sequence[AuditCheck], weights: Weights, *, level: float
 ) -> Iterator[Score]:
     """The whole ensemble on the parts that its quality is the mean of, and on those of all images."""
     if len(ensembles.members) < 2:
@@ -126,7 +126,7 @@ def _together(
         yield _score(ENSEMBLE, part, ensembles.similarities(part), weights, level=level)
 
 
-def _score(name: str, part: Part, similarity: Floats, weights: Weights, *, level: float) -> Score:
+def _score(name: str, part: AuditCheck, similarity: Floats, weights: Weights, *, level: float) -> Score:
     metrics = part.replicates(similarity, weights)
     found = estimate(main_of(metrics), patients=len(part.images), level=level)
     return Score(
@@ -143,7 +143,7 @@ def _score(name: str, part: Part, similarity: Floats, weights: Weights, *, level
     )
 
 
-def _notes(spaces: Sequence[Space], parts: Sequence[Part], judged: Sequence[str]) -> Iterator[str]:
+def _notes(spaces: Sequence[Space], parts: Sequence[AuditCheck], judged: Sequence[str]) -> Iterator[str]:
     for space in spaces:
         if not space.is_dual:
             held = " and ".join(space.vectors)

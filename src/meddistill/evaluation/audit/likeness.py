@@ -7,7 +7,10 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from meddistill.evaluation.agreement import (
+from meddistill.evaluation.audit.record import Likeness, Redundancy, Tower
+from meddistill.evaluation.audit.sample import AuditSample
+from meddistill.evaluation.audit.spaces import Mask, Space
+from meddistill.evaluation.engine.agreement import (
     LEAST,
     Matrix,
     centred_gram,
@@ -15,10 +18,7 @@ from meddistill.evaluation.agreement import (
     cosine,
     neighbours,
 )
-from meddistill.evaluation.audit.record import Likeness, Redundancy, Tower
-from meddistill.evaluation.audit.sample import AuditSample
-from meddistill.evaluation.audit.spaces import Mask, Space
-from meddistill.evaluation.predict import Floats
+from meddistill.evaluation.models.protocols import Floats
 from meddistill.progress import Advance
 
 Places = NDArray[np.intp]

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from meddistill.evaluation.audit.checks import AuditCheck, main_of
 from meddistill.evaluation.audit.likeness import Mixtures
-from meddistill.evaluation.audit.parts import Part, main_of
 from meddistill.evaluation.audit.record import Family, LeaveOut, Redundancy, Tower
 from meddistill.evaluation.audit.spaces import Space
-from meddistill.evaluation.predict import Floats
-from meddistill.evaluation.statistics.bootstrap import Replicates, Weights, estimate, mean_replicates
+from meddistill.evaluation.base.bootstrap import Replicates, Weights, estimate, mean_replicates
+from meddistill.evaluation.models.protocols import Floats
 from meddistill.progress import Advance
 
 _SMALL = 1e-12
@@ -32,7 +32,7 @@ _SMALL = 1e-12
 class Joint:
     """One part with every teacher's standardised similarities (0 where it is not available) and where."""
 
-    part: Part
+    part: AuditCheck
     similarities: Mapping[str, Floats]
     there: Mapping[str, NDArray[np.bool_]]
 
@@ -46,14 +46,14 @@ class Joint:
 class Ensembles:
     """Quality of any set of the dual teachers, for the sample and every resample."""
 
-    def __init__(self, spaces: Sequence[Space], parts: Sequence[Part], weights: Weights) -> None:
+    def __init__(self, spaces: Sequence[Space], parts: Sequence[AuditCheck], weights: Weights) -> None:
         self._weights = weights
         self._dual = [space for space in spaces if space.is_dual]
         self.members = tuple(space.name for space in self._dual)
         self._joints = [joint(part, self._dual) for part in _judged(parts)]
         self._known: dict[frozenset[str], Replicates | None] = {}
 
-    def similarities(self, part: Part) -> Floats:
+    def similarities(self, part: AuditCheck) -> Floats:
         """Those of all members together in one part."""
         return joint(part, self._dual).ensemble(self.members)
 
@@ -73,13 +73,13 @@ class Ensembles:
         return mean_replicates([mean_replicates(found) for found in families.values()])
 
 
-def _judged(parts: Sequence[Part]) -> list[Part]:
+def _judged(parts: Sequence[AuditCheck]) -> list[AuditCheck]:
     """Of each family the parts of single modalities; where it has none, the one of all images."""
     single = {part.family for part in parts if part.modality}
     return [part for part in parts if bool(part.modality) == (part.family in single)]
 
 
-def joint(part: Part, spaces: Sequence[Space]) -> Joint:
+def joint(part: AuditCheck, spaces: Sequence[Space]) -> Joint:
     """The similarities of all `spaces` in one part, standardised."""
     similarities, there = {}, {}
     for space in spaces:

@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from meddistill.evaluation.written import read_record
+from meddistill.evaluation.base.written import read_record
 from meddistill.files import write_whole
 
 AUDIT_FILE: Final = "audit.json"

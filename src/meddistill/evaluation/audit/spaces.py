@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from meddistill.evaluation.audit.record import TeacherFacts, Tower
 from meddistill.evaluation.audit.sample import AuditSample
-from meddistill.evaluation.predict import Floats, normalised
+from meddistill.evaluation.models.protocols import Floats, normalised
 from meddistill.features.reader import FeatureStore
 from meddistill.progress import Progress
 

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from meddistill.evaluation.predictions import Predictions, Rate
-from meddistill.evaluation.score import UNDEFINED, Mask, Score
-from meddistill.evaluation.statistics.bootstrap import (
+from meddistill.evaluation.base.bootstrap import (
     DECIMALS,
     Replicates,
     Resampler,
     estimate,
     weighted_mean,
 )
-from meddistill.evaluation.statistics.records import GroupGap, GroupScore
+from meddistill.evaluation.base.predictions import Predictions, Rate
+from meddistill.evaluation.base.records import GroupGap, GroupScore
+from meddistill.evaluation.base.score import UNDEFINED, Mask, Score
 
 BLANK = "rows whose group is not known"
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from meddistill.evaluation.statistics.bootstrap import DECIMALS
+from meddistill.evaluation.base.bootstrap import DECIMALS
 
 LEAST_WILCOXON: Final = 6  # with five tasks the least two-sided p is 2 / 2^5 = 0.06
 LEAST_FRIEDMAN_TASKS: Final = 5

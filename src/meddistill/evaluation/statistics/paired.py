@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from meddistill.evaluation.statistics.bootstrap import Replicates
+from meddistill.evaluation.base.bootstrap import Replicates
 
 
 def bootstrap_p(replicates: Replicates) -> float | None:

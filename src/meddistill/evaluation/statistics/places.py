@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import stats
 
-from meddistill.evaluation.statistics.bootstrap import DECIMALS, Replicates
-from meddistill.evaluation.statistics.records import Place
+from meddistill.evaluation.base.bootstrap import DECIMALS, Replicates
+from meddistill.evaluation.base.records import Place
 
 
 def places(task: str, replicates: Mapping[str, Replicates], *, level: float) -> list[Place]:

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
 from meddistill.errors import ConfigError
-from meddistill.evaluation.results import MEAN_TASK, Results
-from meddistill.evaluation.statistics.bootstrap import DECIMALS
+from meddistill.evaluation.base.bootstrap import DECIMALS
+from meddistill.evaluation.base.results import MEAN_TASK, Results
 
 _LEAST_MODELS = 3  # two models have one order or the other: a correlation of 1 or -1 by chance
 

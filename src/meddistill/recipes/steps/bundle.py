@@ -2,8 +2,8 @@
 
 from meddistill.bundle.export import Origin, export_bundle
 from meddistill.bundle.manifest import MANIFEST, is_whole
-from meddistill.evaluation.classification.config import ZeroShotConfig
-from meddistill.evaluation.results import RESULTS_FILE, Results
+from meddistill.evaluation.base.results import RESULTS_FILE, Results
+from meddistill.evaluation.tasks.classification.config import ZeroShotConfig
 from meddistill.recipes.run_folder import digest
 from meddistill.recipes.session import Session
 from meddistill.students.fingerprint import student_fingerprint

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from meddistill.evaluation.embedders import ModelEmbedder, load_student_as_teacher
-from meddistill.evaluation.evaluate import evaluate
-from meddistill.evaluation.predict import Embedder
-from meddistill.evaluation.results import RESULTS_FILE
+from meddistill.evaluation.base.results import RESULTS_FILE
+from meddistill.evaluation.engine.evaluate import evaluate
+from meddistill.evaluation.models.protocols import Embedder
+from meddistill.evaluation.models.torch_models import ModelEmbedder, load_student_as_teacher
 from meddistill.recipes.frozen_models import role_of
 from meddistill.recipes.run_folder import digest
 from meddistill.recipes.session import Session, stated_scale

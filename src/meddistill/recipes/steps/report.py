@@ -7,8 +7,8 @@ import torch
 from meddistill import __version__
 from meddistill.bundle.truncation import caption_lengths
 from meddistill.evaluation.audit.record import Audit
-from meddistill.evaluation.predict import Role
-from meddistill.evaluation.results import RESULTS_FILE, Results
+from meddistill.evaluation.base.results import RESULTS_FILE, Results
+from meddistill.evaluation.models.protocols import Role
 from meddistill.features.reader import FeatureStore
 from meddistill.features.summary import summarise
 from meddistill.licences import join

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from meddistill.data.table import read_table
-from meddistill.evaluation.config import SuiteConfig
-from meddistill.evaluation.exhibits import MaskExample
-from meddistill.evaluation.results import Results
+from meddistill.evaluation.base.exhibits import MaskExample
+from meddistill.evaluation.base.results import Results
+from meddistill.evaluation.engine.suite_config import SuiteConfig
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.report_pictures import OUTLINED, THUMBNAIL, picture
 from meddistill.recipes.steps.report_questions import questions_from

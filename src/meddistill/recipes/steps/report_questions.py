@@ -4,10 +4,10 @@ from collections import defaultdict
 from pathlib import Path
 
 from meddistill.data.table import read_table
-from meddistill.evaluation.config import SuiteConfig
-from meddistill.evaluation.exhibits import AnsweredQuestion
-from meddistill.evaluation.results import Results
-from meddistill.evaluation.vqa.config import VqaConfig
+from meddistill.evaluation.base.exhibits import AnsweredQuestion
+from meddistill.evaluation.base.results import Results
+from meddistill.evaluation.engine.suite_config import SuiteConfig
+from meddistill.evaluation.tasks.vqa.config import VqaConfig
 from meddistill.recipes.steps.report_pictures import picture
 from meddistill.report.data import Examples
 

@@ -9,9 +9,9 @@ from PIL import Image
 
 from meddistill.data.samples import Samples
 from meddistill.data.table import read_table
-from meddistill.evaluation.config import SuiteConfig
-from meddistill.evaluation.exhibits import AttentionMap
-from meddistill.evaluation.results import Results
+from meddistill.evaluation.base.exhibits import AttentionMap
+from meddistill.evaluation.base.results import Results
+from meddistill.evaluation.engine.suite_config import SuiteConfig
 from meddistill.imaging import Geometry, decode, rasterise
 from meddistill.report.bags import mapped
 

@@ -1,0 +1,1 @@
+"""A suite over models: predictions, metrics, comparison, export."""

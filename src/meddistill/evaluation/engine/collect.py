@@ -1,0 +1,184 @@
+"""Tidy rows from scores: intervals, the mean over tasks."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meddistill import __version__
+from meddistill.evaluation.base.bootstrap import estimate, mean_replicates
+from meddistill.evaluation.base.bootstrap_config import BootstrapConfig
+from meddistill.evaluation.base.results import (
+    ALL_ROWS,
+    MEAN_FAMILY,
+    MEAN_TASK,
+    NOT_APPLICABLE,
+    AnyRole,
+    Result,
+)
+from meddistill.evaluation.base.score import Score, undefined_note
+from meddistill.evaluation.engine.registry import AnyTask
+
+_FEW_MEMBERS: Final = "too few members"  # of an ensemble; anything else says what it lacks itself
+MEAN_METRIC: Final = "mean of main metrics"
+_LIBRARIES: Final = ("numpy", "scipy", "scikit-learn", "pyarrow", "torch", "monai", "open_clip_torch")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers were made with."""
+    found = {"meddistill": __version__, "python": platform.python_version()}
+    for library in _LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def library(fitted: Sequence[str] = ()) -> str:
+    """What computed a number, with versions; `fitted` are distributions that a task itself works with."""
+    parts = [f"meddistill {__version__}", f"numpy {np.__version__}"]
+    return "; ".join([*parts, *(f"{name} {version(name)}" for name in fitted)])
+
+
+class Rows:
+    """Collects scores of all models and tasks and makes rows of them."""
+
+    def __init__(self, config: BootstrapConfig, tasks: Sequence[AnyTask]) -> None:
+        self._config, self._tasks = config, tasks
+        self._results: list[Result] = []
+        self._main: dict[tuple[str, str], Score] = {}
+        self._modal: dict[tuple[str, str, str], Score] = {}
+        self._roles: dict[str, AnyRole] = {}
+        self._lacking: dict[str, dict[str, None]] = {}
+        self._libraries = {task.name: library(task.libraries) for task in tasks}
+        self._patients = {task.name: np.unique(task.tested.patients) for task in tasks}
+
+    @property
+    def main(self) -> Mapping[tuple[str, str], Score]:
+        """Main metrics on all rows by (model, task), with MEAN_TASK among the tasks."""
+        return self._main
+
+    @property
+    def roles(self) -> Mapping[str, AnyRole]:
+        """The role of every model."""
+        return self._roles
+
+    @property
+    def results(self) -> tuple[Result, ...]:
+        """All rows so far."""
+        return tuple(self._results)
+
+    def add(
+        self, model: str, role: AnyRole, task: AnyTask, scores: Sequence[Score] | None, *, lacking: str = ""
+    ) -> None:
+        """Enter the scores of one model on one task; None where it does not apply, for what is `lacking`."""
+        self._roles[model] = role
+        family = task.config.kind
+        if scores is None:
+            lack = lacking or _FEW_MEMBERS
+            self._lacking.setdefault(model, {})[lack] = None
+            self._results.append(self._absent(model, task.name, family, task.main, lack=lack))
+            return
+        for score in scores:
+            if score.main:
+                self._main[model, task.name] = score
+            if score.modality != ALL_ROWS:
+                self._modal[model, task.name, score.modality] = score
+            self._results.append(self._row(model, task.name, family, score))
+
+    def add_mean(self, model: str, role: AnyRole) -> None:
+        """Enter the unweighted mean of the main metrics of all tasks that count, on all rows and by modality.
+
+        Resample by resample, so that tasks which share patients are not taken for independent evidence. The
+        mean of a modality runs over the tasks that have rows of it.
+        """
+        counted = [task.name for task in self._tasks if task.config.in_mean]
+        if not counted:
+            return
+        self._roles[model] = role
+        for modality, tasks in self._tasks_by_modality().items():
+            self._add_modal_mean(model, modality, tasks)
+        metric = MEAN_METRIC
+        scores = [self._main[model, task] for task in counted if (model, task) in self._main]
+        if len(scores) < len(counted):
+            lack = " and ".join(self._lacking.get(model, {}))
+            self._results.append(self._absent(model, MEAN_TASK, MEAN_FAMILY, metric, lack=lack))
+            return
+        score = Score(
+            metric=metric,
+            replicates=mean_replicates([each.replicates for each in scores]),
+            n=sum(each.n for each in scores),
+            patients=len(np.unique(np.concatenate([self._patients[task] for task in counted]))),
+            main=True,
+        )
+        self._main[model, MEAN_TASK] = score
+        self._results.append(self._row(model, MEAN_TASK, MEAN_FAMILY, score))
+
+    def _tasks_by_modality(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for task in [each for each in self._tasks if each.config.in_mean]:
+            for modality in sorted(set(task.tested.samples.modalities) - {ALL_ROWS}):
+                found.setdefault(modality, []).append(task.name)
+        return found
+
+    def _add_modal_mean(self, model: str, modality: str, tasks: Sequence[str]) -> None:
+        scores = [
+            self._modal[model, task, modality] for task in tasks if (model, task, modality) in self._modal
+        ]
+        if len(scores) == len(tasks):
+            patients = [self._patients_of(task, modality) for task in tasks]
+            score = Score(
+                metric=MEAN_METRIC,
+                replicates=mean_replicates([each.replicates for each in scores]),
+                n=sum(each.n for each in scores),
+                patients=len(np.unique(np.concatenate(patients))),
+                modality=modality,
+            )
+            self._results.append(self._row(model, MEAN_TASK, MEAN_FAMILY, score))
+
+    def _patients_of(self, name: str, modality: str) -> NDArray[np.int64]:
+        part = next(task.tested for task in self._tasks if task.name == name)
+        mask = np.array(part.samples.modalities, dtype=object) == modality
+        return part.patients[mask]
+
+    def _row(self, model: str, task: str, family: str, score: Score) -> Result:
+        found = estimate(score.replicates, patients=score.patients, level=self._config.level)
+        return Result(
+            model=model,
+            role=self._roles[model],
+            task=task,
+            family=family,
+            metric=score.metric,
+            modality=score.modality,
+            setting=score.setting,
+            value=found.value,
+            low=found.low,
+            high=found.high,
+            n=score.n,
+            patients=score.patients,
+            failed=found.failed,
+            seed=self._config.seed,
+            seeds=score.seeds,
+            spread=score.spread,
+            main=score.main,
+            note=score.note if found.value is not None else undefined_note(score.note),
+            library=self._libraries.get(task, library()),
+        )
+
+    def _absent(self, model: str, task: str, family: str, metric: str, *, lack: str) -> Result:
+        return Result(
+            model=model,
+            role=self._roles[model],
+            task=task,
+            family=family,
+            metric=metric,
+            value=None,
+            seed=self._config.seed,
+            main=True,
+            note=NOT_APPLICABLE + lack,
+            library=self._libraries.get(task, library()),
+        )

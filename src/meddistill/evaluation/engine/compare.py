@@ -1,0 +1,323 @@
+"""Models against one another: paired differences with tests, tallies over tasks, ranks."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from meddistill.data.datasets import shared_datasets
+from meddistill.evaluation.base.bootstrap import Replicates, Resampler, estimate, mean_replicates
+from meddistill.evaluation.base.bootstrap_config import BootstrapConfig
+from meddistill.evaluation.base.grouping import in_order
+from meddistill.evaluation.base.predictions import Predictions
+from meddistill.evaluation.base.records import Comparison, GroupGap, GroupScore, Place, Ranking
+from meddistill.evaluation.base.results import MEAN_FAMILY, MEAN_TASK, AnyRole, Difference
+from meddistill.evaluation.base.score import Score
+from meddistill.evaluation.engine.collect import library
+from meddistill.evaluation.engine.registry import AnyTask
+from meddistill.evaluation.statistics.groups import Judge
+from meddistill.evaluation.statistics.over_tasks import (
+    Gap,
+    complete,
+    critical_difference,
+    friedman,
+    mean_ranks,
+    signed_rank,
+    tally,
+)
+from meddistill.evaluation.statistics.paired import bootstrap_p, holm, least_p, mcnemar_p
+from meddistill.evaluation.statistics.places import places
+
+_LIBRARIES: Final = ("scipy",)  # its tests
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What comparisons start from.
+
+    `scores` are the main metrics on all rows by (model, task), those of MEAN_TASK among them; `dumps` the
+    predictions by the same; `pretraining` names the data sets that a model was trained on before.
+    """
+
+    scores: Mapping[tuple[str, str], Score]
+    dumps: Mapping[tuple[str, str], Predictions]
+    roles: Mapping[str, AnyRole]
+    pretraining: Mapping[str, tuple[str, ...]]
+    tasks: Sequence[AnyTask]
+    config: BootstrapConfig
+
+    @property
+    def references(self) -> list[str]:
+        """Whom all others are compared with: the students, or the first model where there is none."""
+        alone = self.alone
+        return [name for name in alone if self.roles[name] == "student"] or alone[:1]
+
+    @property
+    def alone(self) -> list[str]:
+        """All models that are one model."""
+        return [name for name, role in self.roles.items() if role != "ensemble"]
+
+    @property
+    def counted(self) -> list[str]:
+        """The tasks that the mean counts."""
+        return [task.name for task in self.tasks if task.config.in_mean]
+
+    def mean_over(self, model: str, tasks: Sequence[str]) -> Replicates:
+        """Mean of the model's main metrics over some tasks, resample by resample."""
+        return mean_replicates([self.scores[model, task].replicates for task in tasks])
+
+    def patients(self, tasks: Sequence[str]) -> int:
+        """How many patients some tasks are judged on together."""
+        parts = [each.tested.patients for each in self.tasks if each.name in tasks]
+        return len(np.unique(np.concatenate(parts)))
+
+    def seen(self, task: str, *models: str) -> tuple[str, ...]:
+        """Data sets of the task (of MEAN_TASK: of all in it) that one of the models was pretrained on."""
+        judged = [
+            name
+            for each in self.tasks
+            if each.name == task or (task == MEAN_TASK and each.config.in_mean)
+            for name in each.config.dataset
+        ]
+        return shared_datasets(judged, [name for model in models for name in self.pretraining.get(model, ())])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """All that comparisons found, under the names of the fields of `Results`."""
+
+    differences: tuple[Difference, ...]
+    comparisons: tuple[Comparison, ...]
+    ranking: Ranking | None
+    places: tuple[Place, ...]
+    groups: tuple[GroupScore, ...]
+    gaps: tuple[GroupGap, ...]
+
+
+def compared(judged: Judged, resampler: Resampler, *, least: int) -> Compared:
+    """Models against one another, and each on groups of at least `least` patients."""
+    found = differences(judged)
+    groups, gaps = score_groups(judged, resampler, least=least)
+    return Compared(
+        differences=found,
+        comparisons=comparisons(judged, found),
+        ranking=ranking(judged),
+        places=all_places(judged),
+        groups=groups,
+        gaps=gaps,
+    )
+
+
+def differences(judged: Judged) -> tuple[Difference, ...]:
+    """Every reference against every other model, on every task and on the mean, with p values.
+
+    Holm's correction runs over all tasks x others of one reference, and over all others on the mean, which
+    sums the tasks up and is a question of its own.
+    """
+    found: list[Difference] = []
+    for model in judged.references:
+        rows = list(_differences_of(judged, model))
+        for family in (
+            [row for row in rows if row.task != MEAN_TASK],
+            [row for row in rows if row.task == MEAN_TASK],
+        ):
+            corrected = holm([row.p_value for row in family])
+            found += [row.model_copy(update={"p_holm": p}) for row, p in zip(family, corrected, strict=True)]
+    return tuple(found)
+
+
+def _differences_of(judged: Judged, model: str) -> Iterator[Difference]:
+    named = [(task.name, task.config.kind) for task in judged.tasks] + [(MEAN_TASK, MEAN_FAMILY)]
+    for other in [name for name in judged.roles if name != model]:
+        for task, family in named:
+            row = _difference(judged, (model, other), task, family)
+            if row is not None:
+                yield row
+
+
+def _difference(judged: Judged, pair: tuple[str, str], task: str, family: str) -> Difference | None:
+    model, other = pair
+    mine, theirs = judged.scores.get((model, task)), judged.scores.get((other, task))
+    if mine is None or theirs is None:
+        return None
+    replicates = mine.replicates - theirs.replicates
+    found = estimate(replicates, patients=mine.patients, level=judged.config.level)
+    if found.value is None:
+        return None
+    resampled = replicates[1:][np.isfinite(replicates[1:])]
+    return Difference(
+        model=model,
+        other=other,
+        other_role=judged.roles[other],
+        task=task,
+        family=family,
+        metric=mine.metric,
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        failed=found.failed,
+        better=float((resampled > 0).mean()) if len(resampled) else float(found.value > 0),
+        p_value=None if found.low is None else bootstrap_p(replicates),
+        p_mcnemar=_mcnemar(judged.dumps.get((model, task)), judged.dumps.get((other, task))),
+        seen=judged.seen(task, model, other),
+        n=mine.n,
+        patients=mine.patients,
+        seed=judged.config.seed,
+        library=library(_LIBRARIES),
+    )
+
+
+def _mcnemar(mine: Predictions | None, theirs: Predictions | None) -> float | None:
+    """The test on all decisions; None where there are none, or where patients have several rows."""
+    if mine is None or theirs is None:
+        return None
+    first, second = mine.decisions(), theirs.decisions()
+    if first is None or second is None or not np.array_equal(first.rows, second.rows):
+        return None
+    if len(np.unique(first.patients)) < len(first.patients):
+        return None
+    return mcnemar_p(first.right, second.right)
+
+
+def comparisons(judged: Judged, found: Sequence[Difference]) -> tuple[Comparison, ...]:
+    """Every reference against every other model over the tasks that the mean counts."""
+    rows = [
+        _comparison(judged, model, other, [row for row in found if (row.model, row.other) == (model, other)])
+        for model in judged.references
+        for other in judged.roles
+        if other != model
+    ]
+    known = [row for row in rows if row is not None]
+    corrected: list[Comparison] = []
+    for model in judged.references:
+        mine = [row for row in known if row.model == model]
+        for row, p in zip(mine, holm([row.p_value for row in mine]), strict=True):
+            corrected.append(row.model_copy(update={"p_holm": p}))
+    return tuple(corrected)
+
+
+def _comparison(judged: Judged, model: str, other: str, rows: Sequence[Difference]) -> Comparison | None:
+    counted = [row for row in rows if row.task in judged.counted]
+    if not counted:
+        return None
+    counts = tally([Gap(value=row.value, low=row.low, high=row.high) for row in counted])
+    test = signed_rank([row.value for row in counted])
+    tasks = [row.task for row in counted]
+    notes = [test.note] if test.note else [_shared(judged, tasks)]
+    mine, theirs = judged.mean_over(model, tasks), judged.mean_over(other, tasks)
+    gap = estimate(mine - theirs, patients=judged.patients(tasks), level=judged.config.level)
+    return Comparison(
+        model=model,
+        other=other,
+        tasks=len(counted),
+        **vars(counts),
+        mean_difference=float(np.mean([row.value for row in counted])),
+        mean=float(mine[0]),
+        other_mean=float(theirs[0]),
+        low=gap.low,
+        high=gap.high,
+        statistic=test.statistic,
+        p_value=test.p_value,
+        seen_tasks=tuple(row.task for row in counted if row.seen),
+        note="; ".join(note for note in notes if note),
+        seed=judged.config.seed,
+        library=library(_LIBRARIES),
+    )
+
+
+def _shared(judged: Judged, tasks: Sequence[str]) -> str:
+    """A caution where several of the tasks are judged on the rows of one table."""
+    tables = {task.tested.table for task in judged.tasks if task.name in tasks}
+    if len(tables) == len(tasks):
+        return ""
+    plural = "" if len(tables) == 1 else "s"
+    return f"{len(tasks)} tasks on {len(tables)} table{plural} are not independent: p is too small"
+
+
+def ranking(judged: Judged) -> Ranking | None:
+    """Mean ranks of all single models over the tasks that the mean counts; None below two models or tasks."""
+    values = {
+        key: float(score.replicates[0])
+        for key, score in judged.scores.items()
+        if np.isfinite(score.replicates[0])
+    }
+    tasks = [task for task in judged.counted if any((model, task) in values for model in judged.alone)]
+    models, scores = complete(values, judged.alone, tasks)
+    if len(models) < 2 or len(tasks) < 2:
+        return None
+    test = friedman(scores)
+    alpha = round(1 - judged.config.level, 12)
+    apart = None if test.p_value is None else critical_difference(len(tasks), len(models), alpha)
+    return Ranking(
+        tasks=tuple(tasks),
+        mean_ranks=dict(zip(models, mean_ranks(scores).tolist(), strict=True)),
+        statistic=test.statistic,
+        p_value=test.p_value,
+        critical_difference=apart,
+        alpha=alpha,
+        left_out=tuple(model for model in judged.alone if model not in models),
+        note=test.note or _shared(judged, tasks),
+    )
+
+
+def all_places(judged: Judged) -> tuple[Place, ...]:
+    """The place of every single model on every task and on the mean."""
+    found: list[Place] = []
+    for task in (*(each.name for each in judged.tasks), MEAN_TASK):
+        replicates = {
+            model: judged.scores[model, task].replicates
+            for model in judged.alone
+            if (model, task) in judged.scores
+        }
+        found += places(task, replicates, level=judged.config.level)
+    return tuple(found)
+
+
+def too_few_resamples(judged: Judged, found: Sequence[Difference]) -> tuple[str, ...]:
+    """A warning where so many tests are made that no corrected p value could come below 1 - level."""
+    alpha = 1 - judged.config.level
+    counts = [
+        sum(row.model == model and row.task != MEAN_TASK and row.p_value is not None for row in found)
+        for model in judged.references
+    ]
+    tests = max(counts, default=0)
+    if tests * least_p(judged.config.resamples) <= alpha:
+        return ()
+    wanted = int(np.ceil(2 * tests / alpha))
+    return (
+        f"with {judged.config.resamples:,} resamples and {tests} tests no corrected p value can come below "
+        f"{alpha:.2g}: set `bootstrap.resamples` to {wanted:,} or more, or read the intervals",
+    )
+
+
+def score_groups(
+    judged: Judged, resampler: Resampler, *, least: int
+) -> tuple[tuple[GroupScore, ...], tuple[GroupGap, ...]]:
+    """Every model on the groups of every task that has some."""
+    scores: list[GroupScore] = []
+    gaps: list[GroupGap] = []
+    for task in [each for each in judged.tasks if each.config.groups]:
+        for model in judged.roles:
+            dump = judged.dumps.get((model, task.name))
+            if dump is None:
+                continue
+            judge = Judge(
+                model=model,
+                task=task.name,
+                family=task.config.kind,
+                metric=task.main,
+                library=library(task.libraries),
+                resampler=resampler,
+                least=least,
+            )
+            orders = {name: in_order(_tested(dump, name), each) for name, each in task.config.groups.items()}
+            rows, apart = judge.score(dump, orders)
+            scores += rows
+            gaps += apart
+    return tuple(scores), tuple(gaps)
+
+
+def _tested(dump: Predictions, group: str) -> tuple[str, ...]:
+    """The group of every row of the tested table."""
+    return tuple(label for label, tested in zip(dump.groups[group], dump.tested, strict=True) if tested)

@@ -1,0 +1,59 @@
+"""What is wrong with a suite that only its tables can tell, all of it, before any model is judged."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from meddistill.data.samples import Samples
+from meddistill.data.splits import check_leakage
+from meddistill.errors import ConfigError, TableError
+from meddistill.evaluation.base.predictions import SampleNames
+from meddistill.evaluation.engine.registry import build_task
+from meddistill.evaluation.engine.suite_config import SuiteConfig
+from meddistill.evaluation.engine.suite_tables import SuiteTables
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRows:
+    """The rows that the student learns from, with the content keys of their images."""
+
+    samples: Samples
+    keys: Sequence[str]
+
+
+def check_tasks(suite: SuiteConfig, tables: SuiteTables, training: TrainingRows | None = None) -> None:
+    """Raise ConfigError with the mistakes of every task: rows, labels, splits that leak.
+
+    With `training` rows that are judged must share neither a patient nor an image with those, unless the task
+    reports that (`learnt_images`).
+    """
+    mistakes = []
+    judged: dict[str, set[int]] = {}
+    nothing_written = SampleNames(None, examples=False)
+    for config in suite.tasks:
+        try:
+            task = build_task(config, tables.parts(config), nothing_written)
+            if config.learnt_images == "refuse":
+                judged.setdefault(task.tested.table, set()).update(task.tested.samples.rows)
+            task.check()
+            task.check_groups()
+        except (ConfigError, TableError) as error:
+            own = f"task {config.name}"
+            place = own if error.subject == own else f"{own}: {error.subject}"
+            mistakes += [f"{place}: {line}" for line in error.mistakes]
+    if training is not None:
+        for table, rows in judged.items():
+            mistakes += _leaks(tables, table, rows, training)
+    if mistakes:
+        subject = f"suite {suite.name}"
+        raise ConfigError(subject, mistakes)
+
+
+def _leaks(tables: SuiteTables, table: str, rows: set[int], training: TrainingRows) -> tuple[str, ...]:
+    part = tables.rows(table, rows)
+    names = "the training table", f"table {table}"
+    samples = dict(zip(names, (training.samples, part.samples), strict=True))
+    try:
+        check_leakage(samples, image_keys=dict(zip(names, (training.keys, part.keys), strict=True)))
+    except TableError as error:
+        return tuple(error.mistakes)
+    return ()

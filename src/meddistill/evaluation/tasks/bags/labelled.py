@@ -1,0 +1,70 @@
+"""Bags of features with their classes, and what is said of bags: the records that the learners share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meddistill.evaluation.base.predictions import Ints
+from meddistill.evaluation.models.protocols import Floats
+from meddistill.evaluation.tasks.classification.metrics import main_metric
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledBags:
+    """Features [instances, d] of every bag, and its class number."""
+
+    features: tuple[Floats, ...]
+    truth: Ints
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BagScores:
+    """Class probabilities [b, C], and for every bag the weights of its instances, which sum to one."""
+
+    probabilities: Matrix
+    attention: tuple[Floats, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """Mean and standard deviation [d] of every feature over all instances of the training bags."""
+
+    mean: Floats
+    deviation: Floats
+
+    def __call__(self, bags: Sequence[Floats]) -> tuple[Floats, ...]:
+        """Bags whose features have mean 0 and deviation 1 in training; what is constant there becomes 0."""
+        return tuple(((bag - self.mean) / self.deviation).astype(np.float32) for bag in bags)
+
+
+def scale_of(bags: Sequence[Floats]) -> Scale:
+    """The scale of training bags."""
+    count = sum(len(bag) for bag in bags)
+    mean = np.sum([bag.sum(axis=0, dtype=np.float64) for bag in bags], axis=0) / count
+    squares = np.sum([np.square(bag - mean).sum(axis=0) for bag in bags], axis=0)
+    deviation = np.sqrt(squares / count)
+    # A feature that is constant but for rounding would be blown up to noise.
+    flat = deviation <= 1e-6 * np.maximum(np.abs(mean), 1e-30)
+    return Scale(mean=mean.astype(np.float32), deviation=np.where(flat, np.inf, deviation).astype(np.float32))
+
+
+def class_weights(truth: Ints, classes: int) -> Matrix:
+    """n / (C' n_c) of every class, C' the classes present; 0 for a class without bags."""
+    counts = np.bincount(truth, minlength=classes).astype(np.float64)
+    present = counts > 0
+    return np.where(present, len(truth) / (present.sum() * np.maximum(counts, 1)), 0.0)
+
+
+def judge(probabilities: Matrix, truth: Ints) -> tuple[float, float]:
+    """Balanced accuracy, and mean log likelihood to tell equal ones apart."""
+    rows = np.arange(len(truth))
+    balanced = main_metric(truth, probabilities, np.ones((1, len(rows)), dtype=np.float32), rows)[0]
+    likelihood = np.log(np.maximum(probabilities[rows, truth], 1e-15)).mean()
+    return float(balanced), float(likelihood)

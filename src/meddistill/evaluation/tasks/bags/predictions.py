@@ -1,0 +1,106 @@
+"""A score of every class for every bag, and how much each instance of it counted."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Final, Self
+
+import numpy as np
+import pyarrow as pa
+
+from meddistill.evaluation.base.exhibits import AnyExhibit, BagAttention
+from meddistill.evaluation.base.predictions import Ints, by_hash
+from meddistill.evaluation.models.protocols import Floats
+from meddistill.evaluation.tasks.bags.places import attention_map
+from meddistill.evaluation.tasks.classification.predictions import ClassPredictions
+
+SHOWN_BAGS: Final = 6
+SHOWN_INSTANCES: Final = 24
+_PLACE: Final = ("x", "y")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BagPredictions(ClassPredictions):
+    """Class scores a bag, a setting and a seed; `rows` and `samples` are those of the bag's first row.
+
+    `table` is the suite's table that `instances` (rows from 1, for every bag) count in, "" where they count
+    in a file of stored features. `attention` goes with them and sums to one in every bag. `places` [n, 2] of
+    every bag are its instances' corners (x, y), None where they are not known.
+    """
+
+    kind: ClassVar[str] = "bags"
+
+    table: str
+    instances: tuple[Ints, ...]
+    attention: tuple[Floats, ...]
+    places: tuple[Ints, ...] | None = None
+
+    def exhibits(self, model: str, task: str) -> tuple[AnyExhibit, ...]:
+        """Attention in a few bags, right and wrong ones in turn, each kind in an order without meaning."""
+        return (*super().exhibits(model, task), *self._attention_of(model, task))
+
+    def facts(self) -> Mapping[str, Any]:
+        """Those of classes, and the table of the instances."""
+        return {**super().facts(), "table": self.table}
+
+    def columns(self) -> Mapping[str, pa.Array]:
+        """Those of classes, and the lists of instances, attention and, where known, places."""
+        ends = np.cumsum([0, *(len(each) for each in self.instances)]).astype(np.int32)
+        instances = np.concatenate([np.zeros(0, dtype=np.int64), *self.instances])
+        attention = np.concatenate([np.zeros(0, dtype=np.float32), *self.attention])
+        lists = {}
+        if self.places is not None:
+            corners = np.concatenate([np.zeros((0, 2), dtype=np.int64), *self.places])
+            for axis, name in enumerate(_PLACE):
+                lists[name] = pa.ListArray.from_arrays(ends, pa.array(corners[:, axis], pa.int64()))
+        return {
+            **super().columns(),
+            **lists,
+            "instances": pa.ListArray.from_arrays(ends, pa.array(instances, pa.int64())),
+            "attention": pa.ListArray.from_arrays(ends, pa.array(attention, pa.float32())),
+        }
+
+    @classmethod
+    def from_columns(cls, table: pa.Table, facts: Mapping[str, Any], identity: Mapping[str, Any]) -> Self:
+        """The record again."""
+        places = None
+        if set(_PLACE) <= set(table.column_names):
+            lists = zip(*(table[name] for name in _PLACE), strict=True)
+            places = tuple(np.stack([each.values.to_numpy() for each in pair], axis=1) for pair in lists)
+        plain = ClassPredictions.from_columns(table, facts, identity)
+        return cls(
+            **{each.name: getattr(plain, each.name) for each in fields(plain)},
+            table=facts["table"],
+            instances=tuple(each.values.to_numpy() for each in table["instances"]),
+            attention=tuple(each.values.to_numpy() for each in table["attention"]),
+            places=places,
+        )
+
+    def _attention_of(self, model: str, task: str) -> Iterator[BagAttention]:
+        """Of the main setting; scores and attention are averaged over its seeds."""
+        main = np.array([setting == "" for setting in self.settings])
+        fits = [np.flatnonzero(main & (self.seeds == seed)) for seed in np.unique(self.seeds[main])]
+        given = np.mean([self.scores[fit] for fit in fits], axis=0).argmax(axis=1)
+        bags = fits[0]
+        order = sorted(range(len(bags)), key=lambda bag: by_hash(task, int(self.rows[bags[bag]])))
+        turns: dict[bool, int] = {}
+        ranked: list[tuple[int, int, int]] = []
+        for bag in order:
+            right = bool(given[bag] == self.truth[bags[bag]])
+            turns[right] = turns.get(right, 0) + 1
+            ranked.append((turns[right], len(ranked), bag))
+        for _, _, bag in sorted(ranked)[:SHOWN_BAGS]:
+            weights = np.stack([self.attention[fit[bag]] for fit in fits]).astype(np.float64).mean(axis=0)
+            shown = np.argsort(-weights, kind="stable")[:SHOWN_INSTANCES]
+            numbers = self.instances[bags[bag]]
+            lie = None if self.places is None else self.places[bags[bag]]
+            yield BagAttention(
+                model=model,
+                task=task,
+                table=self.table,
+                truth=self.classes[self.truth[bags[bag]]],
+                given=self.classes[given[bag]],
+                rows=tuple(numbers[shown].tolist()),
+                weights=tuple(weights[shown].tolist()),
+                instances=len(weights),
+                places=None if lie is None else attention_map(lie, weights, numbers),
+            )

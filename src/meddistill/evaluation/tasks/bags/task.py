@@ -1,0 +1,269 @@
+"""One label for a bag of images, learnt on frozen embeddings."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Final, final
+
+import numpy as np
+
+from meddistill.errors import TableError
+from meddistill.evaluation.base.absent import absent_classes
+from meddistill.evaluation.base.grouping import agreed
+from meddistill.evaluation.base.lazily import Lazily
+from meddistill.evaluation.base.predictions import Ints
+from meddistill.evaluation.base.split import EvalSplit
+from meddistill.evaluation.base.task import Task
+from meddistill.evaluation.models.cache import Embeddings
+from meddistill.evaluation.models.protocols import Advance, Floats
+from meddistill.evaluation.tasks.bags.attention import attend, fit_attention, untold
+from meddistill.evaluation.tasks.bags.bags import Bags, bags_of
+from meddistill.evaluation.tasks.bags.config import BagClassificationConfig, Pooling
+from meddistill.evaluation.tasks.bags.labelled import BagScores, LabelledBags, scale_of
+from meddistill.evaluation.tasks.bags.places import Instances, table_places
+from meddistill.evaluation.tasks.bags.pooled import pooled_scores
+from meddistill.evaluation.tasks.bags.predictions import BagPredictions
+from meddistill.evaluation.tasks.bags.slide_features import SlideFeatures, read_features
+from meddistill.evaluation.tasks.bags.stored import check_width, file_facts, other_inputs, stored_files
+from meddistill.evaluation.tasks.classification.metrics import MAIN
+from meddistill.progress import SilentProgress
+
+FEW_PATIENTS: Final = 5
+Features = Mapping[str, tuple[Floats, ...]]
+
+
+@final
+class BagClassification(Task[BagClassificationConfig, BagPredictions]):
+    """Embeddings of a bag's images → one vector → one of several classes.
+
+    Multiple-instance learning on frozen features, as slides are judged (Ilse et al., 2018): gated attention
+    (`attention.py`), or the mean or maximum of the embeddings with logistic regression (`pooled.py`).
+    Embeddings are taken as the model gives them; every feature is standardised over the training instances.
+    A prediction's modality and groups are those that all rows of its bag state, "" where they differ.
+    """
+
+    libraries = ("scikit-learn",)
+    beside = frozenset({"stored"})
+    needs_text = False
+    main = MAIN
+
+    @property
+    def tested(self) -> EvalSplit:
+        """The rows of the tested bags."""
+        return self.parts["test"]
+
+    @cached_property
+    def bags(self) -> Mapping[str, Bags]:
+        """Role → its bags. Raises TableError where labels or patients of a bag disagree."""
+        config = self.config
+        return {role: bags_of(part, bag=config.bag, label=config.label) for role, part in self.parts.items()}
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Those of the config, or of the training table. Raises TableError for fewer than two in training."""
+        learnt = set(self.bags["train"].labels)
+        if len(learnt) < 2:
+            rule = (
+                f"`{self.config.label}` must have two classes at least for task `{self.name}`; got "
+                f"{learnt.pop()!r} alone. Widen `where`."
+            )
+            raise TableError(self.parts["train"].subject, [rule])
+        return tuple(self.config.classes) or tuple(sorted(learnt))
+
+    @cached_property
+    def places(self) -> Ints | None:
+        """Corners [n, 2] of the tested rows, None where no columns are named. Raises TableError."""
+        return None if self.config.place is None else table_places(self.tested, self.config.place)
+
+    @cached_property
+    def judged_together(self) -> Ints:
+        """The bag of every tested row."""
+        found = np.zeros(len(self.tested), dtype=np.int64)
+        for number, places in enumerate(self.bags["test"].instances):
+            found[places] = number
+        return found
+
+    @cached_property
+    def _modalities(self) -> tuple[str, ...]:
+        return agreed(self.tested.samples.modalities, self.judged_together)
+
+    def predict(self, embeddings: Embeddings) -> BagPredictions:
+        """Class probabilities of every tested bag, by every way of pooling and seed."""
+        features: dict[str, tuple[Floats, ...]] = {}
+        for role, bags in self.bags.items():
+            images = embeddings.images(bags.part.samples, bags.part.keys)
+            features[role] = tuple(images[places] for places in bags.instances)
+        rows = np.array(self.tested.samples.rows, dtype=np.int64)
+        own = self.bags["test"].instances
+        where = Instances(
+            table=self.tested.table,
+            numbers=tuple(rows[places] for places in own),
+            places=None if self.places is None else tuple(self.places[places] for places in own),
+        )
+        config = self.config
+        progress = embeddings.progress if "attention" in config.pooling else SilentProgress()
+        label, epochs = f"{embeddings.model.name}: {self.name}", config.seeds * config.epochs
+        with progress.track(label, epochs, unit="epochs") as advance:
+            return self._judged(features, where, advance)
+
+    def baselines(self) -> Mapping[str, BagPredictions]:
+        """What the stored features of each folder of `stored` say of the same bags."""
+        return Lazily({name: partial(self._of_stored, name) for name in self.config.stored})
+
+    def _of_stored(self, name: str) -> BagPredictions:
+        read = {role: self._stored(name, bags) for role, bags in self.bags.items()}
+        features = {role: tuple(each.features for each in found) for role, found in read.items()}
+        check_width(name, (each.shape[1] for part in features.values() for each in part))
+        places = [each.coordinates for each in read["test"] if each.coordinates is not None]
+        where = Instances(
+            table="",
+            numbers=tuple(np.arange(1, len(each) + 1) for each in features["test"]),
+            places=tuple(places) if len(places) == len(features["test"]) else None,
+        )
+        return self._judged(features, where)
+
+    def of_baseline(self, name: str) -> Sequence[str]:
+        """The name, and size and time of every file of stored features."""
+        return (name, *file_facts(path for bags in self.bags.values() for path in self._files(name, bags)))
+
+    def combine(
+        self,
+        members: Sequence[Embeddings],  # noqa: ARG002
+        predictions: Sequence[BagPredictions],
+    ) -> BagPredictions:
+        """The means of the members' class probabilities and of their attention."""
+        scores = np.mean([each.scores for each in predictions], axis=0)
+        lines = zip(*(each.attention for each in predictions), strict=True)
+        attention = tuple(np.asarray(np.mean(line, axis=0), dtype=np.float32) for line in lines)
+        first = predictions[0]
+        found = BagScores(probabilities=scores, attention=attention)
+        where = Instances(table=first.table, numbers=first.instances, places=first.places)
+        return self._predictions(found, first.settings, first.seeds, where)
+
+    def check(self) -> None:
+        """Raise TableError for bags that disagree in themselves, unknown labels and places, absent files."""
+        _ = self.places
+        for bags in self.bags.values():
+            self._truth(bags)
+            for name in self.config.stored:
+                self._files(name, bags)
+
+    def facts(self) -> dict[str, Any]:
+        """Bags and patients of each class among the tested ones, and the sizes of bags."""
+        tested, train = self.bags["test"], self.bags["train"]
+        patients: dict[str, set[int]] = {}
+        for label, place in zip(tested.labels, tested.first, strict=True):
+            patients.setdefault(label, set()).add(int(self.tested.patients[place]))
+        few = [name for name in sorted(patients) if len(patients[name]) < FEW_PATIENTS]
+        warnings = absent_classes(self.classes, self._truth(tested).tolist())
+        if few:
+            warnings.append(
+                f"fewer than {FEW_PATIENTS} test patients of {', '.join(few)}: read its intervals with care"
+            )
+        warnings += other_inputs(self.config.stored, pictures=len(self.tested), bags=len(tested))
+        counts = Counter(tested.labels)
+        return {
+            "classes": {
+                name: {"n": counts[name], "patients": len(patients[name])} for name in sorted(counts)
+            },
+            "bags": len(tested),
+            "instances": len(self.tested),
+            "pooling": self.config.pooling[0],
+            "median_instances": float(np.median([len(each) for each in tested.instances])),
+            "train_bags": len(train),
+            "train_patients": len(np.unique(train.part.patients)),
+            "warnings": warnings,
+        }
+
+    def _files(self, name: str, bags: Bags) -> list[Path]:
+        """The stored features of every bag. Raises TableError with the rows of bags that have none."""
+        rows = [bags.part.samples.rows[place] for place in bags.first]
+        return stored_files(bags.part, name, self.config.stored[name], bags=bags.names, rows=rows)
+
+    def _stored(self, name: str, bags: Bags) -> tuple[SlideFeatures, ...]:
+        return tuple(read_features(path) for path in self._files(name, bags))
+
+    def _judged(self, features: Features, where: Instances, advance: Advance = untold) -> BagPredictions:
+        scale = scale_of(features["train"])
+        bags = {
+            role: LabelledBags(features=scale(own), truth=self._truth(self.bags[role]))
+            for role, own in features.items()
+        }
+        scores: list[BagScores] = []
+        settings: list[str] = []
+        seeds: list[int] = []
+        for place, pooling in enumerate(self.config.pooling):
+            for seed, found in enumerate(self._fits(bags, pooling, advance)):
+                scores.append(found)
+                settings += [f"{pooling} pooling" if place else ""] * len(where.numbers)
+                seeds += [seed] * len(where.numbers)
+        together = BagScores(
+            probabilities=np.concatenate([each.probabilities for each in scores]),
+            attention=tuple(weights for each in scores for weights in each.attention),
+        )
+        times = len(scores)
+        repeated = Instances(
+            table=where.table,
+            numbers=where.numbers * times,
+            places=None if where.places is None else where.places * times,
+        )
+        return self._predictions(together, settings, np.array(seeds, dtype=np.int64), repeated)
+
+    def _fits(
+        self, bags: Mapping[str, LabelledBags], pooling: Pooling, advance: Advance
+    ) -> Iterator[BagScores]:
+        train, validation, config = bags["train"], bags.get("validation"), self.config
+        classes, test = len(self.classes), bags["test"].features
+        if pooling != "attention":
+            yield pooled_scores(train, validation, test, pooling=pooling, classes=classes, config=config)
+            return
+        for seed in range(config.seeds):
+            model = fit_attention(
+                train, validation, classes=classes, seed=seed, config=config, advance=advance
+            )
+            yield attend(model, test)
+
+    def _predictions(
+        self,
+        found: BagScores,
+        settings: Sequence[str],
+        seeds: Ints,
+        where: Instances,
+    ) -> BagPredictions:
+        """`found` of the tested bags, once or several times one after the other."""
+        bags, samples = self.bags["test"], self.tested.samples
+        first = bags.first
+        repeats = len(found.probabilities) // len(bags)
+        # A patient is named by no file of an evaluation, even where ids may be: the first row's id stands.
+        ids = bags.names if self.config.bag is not None else [samples.ids[place] for place in first]
+        return BagPredictions(
+            classes=self.classes,
+            truth=np.tile(self._truth(bags), repeats),
+            scores=np.asarray(found.probabilities, dtype=np.float64),
+            rows=np.tile(np.array(samples.rows, dtype=np.int64)[first], repeats),
+            samples=self.names(ids) * repeats,
+            patients=np.tile(self.tested.patients[first], repeats),
+            modalities=tuple(self._modalities[place] for place in first) * repeats,
+            settings=tuple(settings),
+            seeds=seeds,
+            ordinal=self.config.ordinal,
+            probabilities=True,
+            table=where.table,
+            instances=where.numbers,
+            attention=found.attention,
+            places=where.places,
+        )
+
+    def _truth(self, bags: Bags) -> Ints:
+        """Class number of every bag. Raises TableError where a label is none of the classes."""
+        index = {name: number for number, name in enumerate(self.classes)}
+        unknown = Counter(label for label in bags.labels if label not in index)
+        if unknown:
+            counted = ", ".join(f"{name!r} ({count} bags)" for name, count in unknown.most_common(5))
+            rule = (
+                f"`{self.config.label}` must be a class of task `{self.name}` ({', '.join(self.classes)}); "
+                f"got {counted}. Add the classes, or leave these rows out by `where`."
+            )
+            raise TableError(bags.part.subject, [rule])
+        return np.array([index[label] for label in bags.labels], dtype=np.int64)

@@ -1,0 +1,95 @@
+"""Metrics of several labels, each by itself, over weighted rows and for all resamples at once.
+
+Rows whose truth of a label is unknown (-1) do not count for it. A label is undefined where its rows are all
+positive or all negative, in the sample or in a resample; means run over the labels that are defined.
+
+- `auc`: area under the ROC curve of a label, ties ½.
+- `average_precision`: Σ over thresholds of (recall gained) x precision, rows of equal score being one
+  threshold; no interpolation (as scikit-learn's `average_precision_score`).
+- macro AUC and mAP: unweighted means of the two.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meddistill.evaluation.base.bootstrap import Replicates, Weights
+from meddistill.evaluation.tasks.classification.metrics import (
+    Matrix,
+    area_under_roc,
+    row_weights,
+    rows_first,
+    running_sums,
+)
+
+UNKNOWN: Final = -1
+AUC: Final = "auc"
+PRECISION: Final = "average_precision"
+
+
+def label_metrics(
+    truth: NDArray[np.int64], scores: Matrix, weights: Weights, groups: NDArray[np.int64]
+) -> Mapping[str, Matrix]:
+    """`auc` and `average_precision` of every label for all resamples, [L, R] each; NaN where undefined.
+
+    `truth` [n, L] in {1, 0, -1}, `scores` [n, L]; `weights` and `groups` as in `class_metrics`.
+    """
+    known = [np.flatnonzero(column != UNKNOWN) for column in truth.T]
+    parts = []
+    for part in row_weights(weights, groups):
+        by_row = rows_first(part)
+        parts.append(
+            [
+                _one_label(truth[rows, column] == 1, scores[rows, column], by_row, rows)
+                for column, rows in enumerate(known)
+            ]
+        )
+    joined = np.concatenate([np.array(part) for part in parts], axis=2)
+    return {AUC: joined[:, 0], PRECISION: joined[:, 1]}
+
+
+def label_auc(
+    truth: NDArray[np.int64], scores: Matrix, weights: Weights, groups: NDArray[np.int64]
+) -> Matrix:
+    """`auc` alone of every label for all resamples, [L, R]; as in `label_metrics`."""
+    known = [np.flatnonzero(column != UNKNOWN) for column in truth.T]
+    parts = []
+    for part in row_weights(weights, groups):
+        by_row = rows_first(part)
+        parts.append(
+            [
+                area_under_roc(truth[rows, column] == 1, scores[rows, column], by_row[rows])
+                for column, rows in enumerate(known)
+            ]
+        )
+    return np.concatenate([np.array(part) for part in parts], axis=1)
+
+
+def _one_label(
+    positive: NDArray[np.bool_], scores: Matrix, weights: Weights, rows: NDArray[np.intp]
+) -> tuple[Replicates, Replicates]:
+    """Both metrics of one label under `weights` [m, R], of which its n known `rows` count.
+
+    Rows stand from the highest score down. Of every positive row `first` and `last` are how many rows stand
+    above it, and above or level with it: AUC is one less the share of negatives there (half of the level
+    ones), precision the share of positives among the latter.
+    """
+    order = np.argsort(-scores, kind="stable")
+    falling, own = -scores[order], np.flatnonzero(positive[order])
+    total, hits = running_sums(weights, rows[order]), running_sums(weights, rows[order[own]])
+    mine = weights[rows[order[own]]]
+    first, last = (np.searchsorted(falling, falling[own], side=side) for side in ("left", "right"))
+    above, upto = (np.searchsorted(own, ends, side="left") for ends in (first, last))
+    all_upto, hits_upto = total[last], hits[upto]
+    positives, everything = hits[-1].astype(np.float64), total[-1].astype(np.float64)
+    negatives = everything - positives
+    beaten = total[first] - hits[above] + all_upto - hits_upto
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lost = np.einsum("nr,nr->r", mine, beaten, dtype=np.float64)
+        area = 1 - lost / 2 / (positives * negatives)
+        precision = np.nan_to_num(hits_upto / all_upto)
+        mean = np.einsum("nr,nr->r", mine, precision, dtype=np.float64) / positives
+    defined = (positives > 0) & (negatives > 0)
+    return np.where(defined, area, np.nan), np.where(defined, mean, np.nan)

@@ -1,0 +1,315 @@
+"""A probability of every label for every row."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Final, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from meddistill.evaluation.base.bootstrap import Replicates, Resampler, Weights, mean_of_defined
+from meddistill.evaluation.base.exhibits import AnyExhibit
+from meddistill.evaluation.base.predictions import Ints, Predictions, lists, matrix, numbers, words
+from meddistill.evaluation.base.score import Score, by_modality
+from meddistill.evaluation.tasks.classification.calibration import TEMPERED
+from meddistill.evaluation.tasks.classification.config import OperatingPoint
+from meddistill.evaluation.tasks.classification.label_calibration import (
+    LABEL_CALIBRATION,
+    Cooling,
+    cooled,
+    label_calibration,
+    label_temperatures,
+)
+from meddistill.evaluation.tasks.classification.label_metrics import (
+    AUC,
+    PRECISION,
+    UNKNOWN,
+    label_auc,
+    label_metrics,
+)
+from meddistill.evaluation.tasks.classification.metrics import Matrix
+from meddistill.evaluation.tasks.classification.operating_points import (
+    MEASURES,
+    at_threshold,
+    setting_of,
+    threshold,
+)
+from meddistill.evaluation.tasks.classification.pictures import label_exhibits
+from meddistill.evaluation.tasks.classification.predictions import VALIDATION, undefined, unresampled
+
+MAIN: Final = AUC
+MEAN_PRECISION: Final = "mean_average_precision"
+_MEANS: Final = {PRECISION: MEAN_PRECISION}  # the others keep their names
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelPredictions(Predictions):
+    """Scores [n, L] float64 of every label, and its truth [n, L]: 1 present, 0 absent, -1 unknown.
+
+    A task that predicts the same rows several times tells them apart by `settings` ("" for the main one) and
+    `seeds`. Rows of the setting `VALIDATION` are those of the validation table, on which thresholds and
+    temperatures of the main setting (of the same seed) are fitted; they are not judged, and their `rows` are
+    negative. `probabilities` says that scores are meant as such, so that calibration can be judged.
+    """
+
+    kind: ClassVar[str] = "labels"
+
+    labels: tuple[str, ...]
+    truth: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    settings: tuple[str, ...]
+    seeds: Ints
+    probabilities: bool = False
+    operating_points: tuple[OperatingPoint, ...] = ()
+
+    @property
+    def main(self) -> "LabelPredictions":
+        """The rows of the main setting alone."""
+        return self._of("")
+
+    @property
+    def validation(self) -> "LabelPredictions | None":
+        """The rows of the validation table; None without one."""
+        return self._of(VALIDATION) if VALIDATION in self.settings else None
+
+    def metrics(self, resampler: Resampler) -> list[Score]:
+        """Macro AUC and mAP of every setting; of the main one all of every label (setting `label <name>`),
+        calibration, operating points, and macro AUC by modality.
+        """
+        found: list[Score] = []
+        for setting in dict.fromkeys(self.settings):
+            if setting != VALIDATION:
+                found += self._setting(resampler, setting)
+        found += [*self._temperature(resampler), *self._operating(resampler)]
+        main = self.main
+        for modality, mask in by_modality(main.modalities).items():
+            part = main._take(np.flatnonzero(mask))
+            found.append(replace(part._macro_auc(resampler), modality=modality, spread=None, main=False))
+        return found
+
+    def main_score(self, resampler: Resampler) -> Score | None:
+        """Macro AUC of the main setting alone."""
+        return self.main._macro_auc(resampler) if "" in self.settings else None
+
+    def warnings(self) -> tuple[str, ...]:
+        """Labels whose temperature is no result."""
+        left_out = {label: why for label, why in self._uncooled().items() if why}
+        said = ", ".join(f"{label} ({why})" for label, why in left_out.items())
+        return (f"not calibrated: {said}",) if said else ()
+
+    def exhibits(self, model: str, task: str) -> tuple[AnyExhibit, ...]:
+        """ROC curves."""
+        return label_exhibits(self, model=model, task=task)
+
+    def facts(self) -> Mapping[str, Any]:
+        """The labels, and what is computed from the scores."""
+        points = [each.model_dump(exclude_none=True) for each in self.operating_points]
+        return {
+            "labels": list(self.labels),
+            "probabilities": self.probabilities,
+            "operating_points": points,
+        }
+
+    def columns(self) -> Mapping[str, pa.Array]:
+        """Setting, seed, and truth and scores as lists in the order of the labels."""
+        return {
+            "setting": words(self.settings),
+            "seed": pa.array(self.seeds, pa.int64()),
+            "truth": lists(self.truth.astype(np.int8)),
+            "scores": lists(self.scores.astype(np.float64)),
+        }
+
+    @classmethod
+    def from_columns(cls, table: pa.Table, facts: Mapping[str, Any], identity: Mapping[str, Any]) -> Self:
+        """The record again."""
+        labels = tuple(facts["labels"])
+        return cls(
+            labels=labels,
+            truth=matrix(table, "truth").astype(np.int64),
+            scores=matrix(table, "scores"),
+            settings=tuple(table["setting"].to_pylist()),
+            seeds=numbers(table, "seed"),
+            probabilities=facts["probabilities"],
+            operating_points=tuple(OperatingPoint(**each) for each in facts["operating_points"]),
+            **identity,
+        )
+
+    def _fits(self) -> list["LabelPredictions"]:
+        """The rows of each seed; rows and truth are the same in all."""
+        return [self._take(np.flatnonzero(self.seeds == seed)) for seed in np.unique(self.seeds)]
+
+    def _weights(self, resampler: Resampler) -> tuple[Weights, Ints]:
+        patients, groups = np.unique(self.patients, return_inverse=True)
+        return resampler.weights(patients), groups
+
+    def _setting(self, resampler: Resampler, setting: str) -> list[Score]:
+        """Means over labels, and for the main setting every label."""
+        fits = self._of(setting)._fits()
+        found = []
+        for fit in fits:
+            weights, groups = fit._weights(resampler)
+            values = dict(label_metrics(fit.truth, fit.scores, weights, groups))
+            if self.probabilities and not setting:
+                values |= label_calibration(fit.truth, fit.scores, weights, groups)
+            found.append(values)
+        scores = [
+            fits[0]._score(name, [mean_of_defined(each[metric]) for each in found], setting=setting)
+            for metric, name in ((each, _MEANS.get(each, each)) for each in found[0])
+        ]
+        scores = [replace(each, main=each.metric == MAIN and not setting) for each in scores]
+        if not setting:
+            named = {column: f"label {label}" for column, label in enumerate(self.labels)}
+            scores += fits[0]._label_scores(found, named)
+        return scores
+
+    def _macro_auc(self, resampler: Resampler) -> Score:
+        fits = self._fits()
+        found = [mean_of_defined(label_auc(fit.truth, fit.scores, *fit._weights(resampler))) for fit in fits]
+        return replace(fits[0]._score(MAIN, found), main=True)
+
+    def _score(self, metric: str, found: Sequence[Replicates], *, setting: str = "", note: str = "") -> Score:
+        """The mean of `found` over fits, told of these rows."""
+        return Score(
+            metric=metric,
+            replicates=np.mean(found, axis=0),
+            n=len(self.rows),
+            patients=len(np.unique(self.patients)),
+            setting=setting,
+            seeds=len(found),
+            spread=float(np.std([each[0] for each in found], ddof=1)) if len(found) > 1 else None,
+            note=note,
+        )
+
+    def _label_scores(self, found: Sequence[Mapping[str, Matrix]], named: Mapping[int, str]) -> list[Score]:
+        """All metrics of the labels that are `named` (column → setting), on the rows where each is known.
+
+        `found` has for each fit and metric [L, R], the labels in the order of `named`.
+        """
+        return [
+            self._known(column)._score(metric, [fit[metric][place] for fit in found], setting=setting)
+            for place, (column, setting) in enumerate(named.items())
+            for metric in found[0]
+        ]
+
+    def _coolings(self) -> list[list[Cooling]]:
+        """The temperatures of the labels, fit by fit; [] where none can be fitted."""
+        validation = self.validation
+        if validation is None or not self.probabilities:
+            return []
+        return [label_temperatures(fit.truth, fit.scores) for fit in validation._fits()]
+
+    def _uncooled(self) -> dict[str, str]:
+        """Label → why it has no temperature, "" where it has one."""
+        columns = zip(*self._coolings(), strict=True)
+        return {
+            label: next((each.why for each in column if each.why), "")
+            for label, column in zip(self.labels, columns, strict=False)
+        }
+
+    def _temperature(self, resampler: Resampler) -> list[Score]:
+        """Calibration after a temperature for each label; the means run over the labels that have one."""
+        coolings, lacking = self._coolings(), self._uncooled()
+        if not coolings:
+            return []
+        main = self.main._fits()
+        named = {column: f"label {label}, {TEMPERED}" for column, label in enumerate(self.labels)}
+        kept = {column: named[column] for column, label in enumerate(self.labels) if not lacking[label]}
+        scores = self._cooled_scores(resampler, coolings, kept) if kept else []
+        for column, label in enumerate(self.labels):
+            if lacking[label]:
+                names = (*LABEL_CALIBRATION, "temperature")
+                judged, why = main[0]._known(column), lacking[label]
+                scores += undefined(names, judged, setting=named[column], why=why)
+        if not kept:
+            why = "no label has a temperature"
+            scores += undefined(LABEL_CALIBRATION, main[0], setting=TEMPERED, why=why)
+        return scores
+
+    def _cooled_scores(
+        self, resampler: Resampler, coolings: Sequence[Sequence[Cooling]], named: Mapping[int, str]
+    ) -> list[Score]:
+        """Those of the labels that are `named`, which have a temperature, and their means."""
+        main, columns = self.main._fits(), list(named)
+        found = []
+        for fit, fitted in zip(main, coolings, strict=True):
+            changed = cooled(fit.scores[:, columns], [fitted[column] for column in columns])
+            found.append(label_calibration(fit.truth[:, columns], changed, *fit._weights(resampler)))
+        without = [label for column, label in enumerate(self.labels) if column not in named]
+        note = f"without {', '.join(without)}" if without else ""
+        scores = [
+            main[0]._score(name, [mean_of_defined(fit[name]) for fit in found], setting=TEMPERED, note=note)
+            for name in LABEL_CALIBRATION
+        ]
+        scores += main[0]._label_scores(found, named)
+        validation = self._of(VALIDATION)
+        for column, setting in named.items():
+            values = [fitted[column].temperature for fitted in coolings]
+            patients = validation._known(column).patients
+            scores.append(unresampled("temperature", values, patients, setting=setting))
+        return scores
+
+    def _operating(self, resampler: Resampler) -> list[Score]:
+        on_validation = self.validation is not None
+        fitted, main = (self.validation or self.main)._fits(), self.main._fits()
+        found: list[Score] = []
+        for column, label in enumerate(self.labels):
+            known = [fit._known(column) for fit in fitted]
+            present = [fit.truth[:, column] == 1 for fit in known]
+            why = one_value_only(present[0], role="validation" if on_validation else "tested")
+            for point in self.operating_points:
+                setting = setting_of(point, on_validation=on_validation, label=label)
+                if why:
+                    judged = main[0]._known(column)
+                    found += undefined(("threshold", *MEASURES), judged, setting=setting, why=why)
+                    continue
+                held = [
+                    threshold(truth, fit.scores[:, column], point)
+                    for truth, fit in zip(present, known, strict=True)
+                ]
+                values = [each for each in held if each is not None]
+                patients = np.concatenate([fit.patients for fit in known])
+                found.append(unresampled("threshold", values, patients, setting=setting))
+                reached = [
+                    fit._held(resampler, column, value) for fit, value in zip(main, values, strict=True)
+                ]
+                found += main[0]._label_scores(reached, {column: setting})
+        return found
+
+    def _held(self, resampler: Resampler, column: int, value: float) -> Mapping[str, Matrix]:
+        """What the threshold `value` of one label leads to, [1, R] each."""
+        known = self._known(column)
+        truth, called = known.truth[:, column] == 1, known.scores[:, column] >= value
+        metrics = at_threshold(truth, called, *known._weights(resampler))
+        return {name: values[None] for name, values in metrics.items()}
+
+    def _known(self, column: int) -> "LabelPredictions":
+        return self._take(np.flatnonzero(self.truth[:, column] != UNKNOWN))
+
+    def _of(self, setting: str) -> "LabelPredictions":
+        kept = np.flatnonzero(np.array(self.settings, dtype=object) == setting)
+        return self if len(kept) == len(self.rows) else self._take(kept)
+
+    def _take(self, kept: NDArray[np.intp]) -> "LabelPredictions":
+        return LabelPredictions(
+            labels=self.labels,
+            rows=self.rows[kept],
+            samples=tuple(self.samples[row] for row in kept),
+            patients=self.patients[kept],
+            modalities=tuple(self.modalities[row] for row in kept),
+            truth=self.truth[kept],
+            scores=self.scores[kept],
+            settings=tuple(self.settings[row] for row in kept),
+            seeds=self.seeds[kept],
+            probabilities=self.probabilities,
+            operating_points=self.operating_points,
+        )
+
+
+def one_value_only(present: NDArray[np.bool_], *, role: str) -> str:
+    """Words for the known rows (of `role`) of a label that are all alike; "" where they differ."""
+    if not len(present):
+        return f"no {role} row where it is known"
+    if present.all():
+        return f"no negative {role} row"
+    return "" if present.any() else f"no positive {role} row"

@@ -1,0 +1,338 @@
+"""A score of every class for every row."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Final, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from meddistill.evaluation.base.bootstrap import Replicates, Resampler, Weights
+from meddistill.evaluation.base.exhibits import AnyExhibit
+from meddistill.evaluation.base.predictions import (
+    Decisions,
+    Ints,
+    Predictions,
+    Rate,
+    lists,
+    matrix,
+    numbers,
+    words,
+)
+from meddistill.evaluation.base.results import ALL_ROWS
+from meddistill.evaluation.base.score import NOT_DEFINED, Mask, Score, by_modality
+from meddistill.evaluation.tasks.classification.calibration import (
+    CALIBRATION,
+    TEMPERED,
+    at_bound,
+    calibration_metrics,
+    fit_temperature,
+    tempered,
+)
+from meddistill.evaluation.tasks.classification.config import OperatingPoint
+from meddistill.evaluation.tasks.classification.metrics import (
+    MAIN,
+    auc_metric,
+    class_metrics,
+    main_metric,
+    predicted_share,
+)
+from meddistill.evaluation.tasks.classification.operating import at_youden_point
+from meddistill.evaluation.tasks.classification.operating_points import (
+    MEASURES,
+    at_threshold,
+    setting_of,
+    threshold,
+)
+from meddistill.evaluation.tasks.classification.pictures import class_exhibits
+
+VALIDATION: Final = "validation rows"
+BARE: Final = "bare cosines"  # of zero-shot classes: probabilities without the logit scale
+
+Places = NDArray[np.intp]
+Measure = Callable[[Places, Weights, Ints], Mapping[str, Replicates]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassPredictions(Predictions):
+    """Scores of every class for every row.
+
+    `scores` [n, C] float64 (float32 rounds sure probabilities to 1 and so makes ties), `truth` [n] index into
+    `classes`. A task that predicts the same rows several times tells them apart by `settings` ("" for the
+    main one) and `seeds`; under `BARE` only the area under the curves is told. Rows of the setting
+    `VALIDATION` are those of the validation table, with negative `rows`: they are not judged, but
+    temperature and thresholds of the main setting (of the same seed) are fitted on them.
+
+    `probabilities` says that scores are meant as such, so that calibration can be judged; `ordinal` that the
+    order of the classes means something; `positive` which class `operating_points` are about.
+    """
+
+    kind: ClassVar[str] = "classes"
+
+    classes: tuple[str, ...]
+    truth: Ints
+    scores: NDArray[np.float64]
+    settings: tuple[str, ...]
+    seeds: Ints
+    probabilities: bool = False
+    ordinal: bool = False
+    positive: str | None = None
+    operating_points: tuple[OperatingPoint, ...] = ()
+
+    @property
+    def main(self) -> "ClassPredictions":
+        """The rows of the main setting alone."""
+        return self.of_setting("")
+
+    @property
+    def validation(self) -> "ClassPredictions | None":
+        """The rows of the validation table; None without one."""
+        return self.of_setting(VALIDATION) if VALIDATION in self.settings else None
+
+    def of_setting(self, setting: str) -> "ClassPredictions":
+        """The rows of one setting alone."""
+        kept = np.flatnonzero(self._mask(setting))
+        return self if len(kept) == len(self.rows) else self._take(kept)
+
+    def metrics(self, resampler: Resampler) -> list[Score]:
+        """All metrics of every setting, and the main metric by modality."""
+        found: list[Score] = []
+        for setting in dict.fromkeys(self.settings):
+            if setting != VALIDATION:
+                found += self._setting(resampler, setting)
+        found += [*self._temperature(resampler), *self._operating(resampler)]
+        main = self._mask("")
+        return found + [
+            self._modality(resampler, mask & main, modality)
+            for modality, mask in by_modality(self.modalities).items()
+            if (mask & main).any()
+        ]
+
+    def temperatures(self) -> dict[int, float]:
+        """Seed of the main setting → the temperature fitted on validation; empty without one."""
+        validation = self.validation
+        if validation is None or not self.probabilities:
+            return {}
+        return {
+            int(seed): fit_temperature(validation.truth[rows], validation.scores[rows])
+            for seed in np.unique(validation.seeds)
+            for rows in [validation.seeds == seed]
+        }
+
+    def warnings(self) -> tuple[str, ...]:
+        """Whether the temperature is a bound of its search."""
+        bound = at_bound(self.temperatures().values())
+        return (f"not calibrated: {bound}",) if bound else ()
+
+    def exhibits(self, model: str, task: str) -> tuple[AnyExhibit, ...]:
+        """ROC curves, calibration before and after temperature, and the confusion matrix."""
+        return class_exhibits(self, model=model, task=task)
+
+    def main_score(self, resampler: Resampler) -> Score | None:
+        """Balanced accuracy of the main setting alone."""
+        main = self._mask("")
+        return replace(self._modality(resampler, main, ALL_ROWS), main=True) if main.any() else None
+
+    def rates(self) -> Mapping[str, Rate]:
+        """Recall of both classes of a two-class task at the Youden point of all rows; see `operating.py`."""
+        if len(self.classes) != 2:
+            return {}
+        main = self._mask("")
+        second = at_youden_point(self.truth, self.scores[:, 1], main, self.seeds)
+        return {
+            f"recall of {name} at the Youden point": Rate(
+                relevant=main & (self.truth == index), hit=second == bool(index)
+            )
+            for index, name in enumerate(self.classes)
+        }
+
+    def lacks(self, mask: Mask) -> str:
+        """Classes that other rows have: balanced accuracy is then a mean over fewer classes."""
+        main = self._mask("")
+        lacking = sorted(set(self.truth[main].tolist()) - set(self.truth[main & mask].tolist()))
+        return f"no rows of {', '.join(self.classes[index] for index in lacking)}" if lacking else ""
+
+    def decisions(self) -> Decisions | None:
+        """Rows of the main setting whose one highest score is the true class's; None with several seeds."""
+        main = self._mask("")
+        if not main.any() or len(np.unique(self.seeds[main])) > 1:
+            return None
+        right = predicted_share(self.scores[main])[np.arange(main.sum()), self.truth[main]] == 1
+        return Decisions(rows=self.rows[main], patients=self.patients[main], right=right)
+
+    def facts(self) -> Mapping[str, Any]:
+        """The classes, and what is computed from the scores."""
+        return {
+            "classes": list(self.classes),
+            "probabilities": self.probabilities,
+            "ordinal": self.ordinal,
+            "positive": self.positive,
+            "operating_points": [each.model_dump(exclude_none=True) for each in self.operating_points],
+        }
+
+    def columns(self) -> Mapping[str, pa.Array]:
+        """Setting, seed, true class and scores."""
+        return {
+            "setting": words(self.settings),
+            "seed": pa.array(self.seeds, pa.int64()),
+            "truth": words([self.classes[index] for index in self.truth]),
+            "scores": lists(self.scores.astype(np.float64)),
+        }
+
+    @classmethod
+    def from_columns(cls, table: pa.Table, facts: Mapping[str, Any], identity: Mapping[str, Any]) -> Self:
+        """The record again."""
+        classes = tuple(facts["classes"])
+        index = {name: number for number, name in enumerate(classes)}
+        return cls(
+            classes=classes,
+            truth=np.array([index[name] for name in table["truth"].to_pylist()], dtype=np.int64),
+            scores=matrix(table, "scores"),
+            settings=tuple(table["setting"].to_pylist()),
+            seeds=numbers(table, "seed"),
+            probabilities=facts["probabilities"],
+            ordinal=facts["ordinal"],
+            positive=facts["positive"],
+            operating_points=tuple(OperatingPoint(**each) for each in facts["operating_points"]),
+            **identity,
+        )
+
+    def _setting(self, resampler: Resampler, setting: str) -> list[Score]:
+        """Metrics of one setting; calibration is judged for the main one alone."""
+        calibrated = self.probabilities and not setting
+
+        def measure(rows: Places, weights: Weights, groups: Ints) -> Mapping[str, Replicates]:
+            truth, scores = self.truth[rows], self.scores[rows]
+            if setting == BARE:  # nothing else depends on the scale, or is meant to be read without it
+                return {"auc": auc_metric(truth, scores, weights, groups)}
+            found = class_metrics(truth, scores, weights, groups, ordinal=self.ordinal)
+            return found | calibration_metrics(truth, scores, weights, groups) if calibrated else found
+
+        return self._measured(resampler, self._mask(setting), measure, setting)
+
+    def _temperature(self, resampler: Resampler) -> list[Score]:
+        """What the temperature changes: calibration, and the area under the curves of several classes."""
+        found = self.temperatures()
+        if not found:
+            return []
+
+        def measure(rows: Places, weights: Weights, groups: Ints) -> Mapping[str, Replicates]:
+            truth = self.truth[rows]
+            scores = tempered(self.scores[rows], found[int(self.seeds[rows[0]])])
+            auc = auc_metric(truth, scores, weights, groups)
+            return {"auc": auc, **calibration_metrics(truth, scores, weights, groups)}
+
+        bound = at_bound(found.values())
+        if bound:
+            names = ("auc", *CALIBRATION, "temperature")
+            return undefined(names, self.main, setting=TEMPERED, why=bound)
+        patients = self.patients[self._mask(VALIDATION)]
+        fitted = unresampled("temperature", list(found.values()), patients, setting=TEMPERED)
+        return [*self._measured(resampler, self._mask(""), measure, TEMPERED), fitted]
+
+    def _operating(self, resampler: Resampler) -> list[Score]:
+        if self.positive is None:
+            return []
+        column = self.classes.index(self.positive)
+        fitted = self.validation or self.main
+        scores: list[Score] = []
+        for point in self.operating_points:
+            setting = setting_of(point, on_validation=self.validation is not None)
+            chosen = {
+                int(seed): threshold(fitted.truth[rows] == column, fitted.scores[rows, column], point)
+                for seed in np.unique(fitted.seeds)
+                for rows in [fitted.seeds == seed]
+            }
+            held = {seed: value for seed, value in chosen.items() if value is not None}
+            if len(held) < len(chosen):
+                role = "validation" if self.validation is not None else ""
+                why = one_class_only(fitted.truth, self.classes, role=role)
+                scores += undefined(("threshold", *MEASURES), self.main, setting=setting, why=why)
+                continue
+
+            def measure(
+                rows: Places, weights: Weights, groups: Ints, held: Mapping[int, float] = held
+            ) -> Mapping[str, Replicates]:
+                called = self.scores[rows, column] >= held[int(self.seeds[rows[0]])]
+                return at_threshold(self.truth[rows] == column, called, weights, groups)
+
+            scores.append(unresampled("threshold", list(held.values()), fitted.patients, setting=setting))
+            scores += self._measured(resampler, self._mask(""), measure, setting)
+        return scores
+
+    def _modality(self, resampler: Resampler, mask: Mask, modality: str) -> Score:
+        def measure(rows: Places, weights: Weights, groups: Ints) -> Mapping[str, Replicates]:
+            return {MAIN: main_metric(self.truth[rows], self.scores[rows], weights, groups)}
+
+        (found,) = self._measured(resampler, mask, measure, "")
+        return replace(found, modality=modality, spread=None, main=False)
+
+    def _measured(self, resampler: Resampler, mask: Mask, measure: Measure, setting: str) -> list[Score]:
+        """What `measure` finds, averaged over the seeds of the rows in `mask`, resample by resample."""
+        fits = [np.flatnonzero(mask & (self.seeds == seed)) for seed in np.unique(self.seeds[mask])]
+        patients, groups = np.unique(self.patients[fits[0]], return_inverse=True)
+        weights = resampler.weights(patients)
+        found = [measure(rows, weights, groups) for rows in fits]
+        return [
+            Score(
+                metric=metric,
+                replicates=np.mean([fit[metric] for fit in found], axis=0),
+                n=len(fits[0]),
+                patients=len(patients),
+                setting=setting,
+                seeds=len(fits),
+                spread=float(np.std([fit[metric][0] for fit in found], ddof=1)) if len(fits) > 1 else None,
+                main=metric == MAIN and not setting,
+            )
+            for metric in found[0]
+        ]
+
+    def _mask(self, setting: str) -> Mask:
+        return np.array(self.settings, dtype=object) == setting
+
+    def _take(self, kept: Places) -> "ClassPredictions":
+        # Not `replace`: what a subclass adds row by row would keep its length.
+        return ClassPredictions(
+            classes=self.classes,
+            rows=self.rows[kept],
+            samples=tuple(self.samples[row] for row in kept),
+            patients=self.patients[kept],
+            modalities=tuple(self.modalities[row] for row in kept),
+            truth=self.truth[kept],
+            scores=self.scores[kept],
+            settings=tuple(self.settings[row] for row in kept),
+            seeds=self.seeds[kept],
+            probabilities=self.probabilities,
+            ordinal=self.ordinal,
+            positive=self.positive,
+            operating_points=self.operating_points,
+        )
+
+
+def unresampled(metric: str, values: Sequence[float], patients: Ints, *, setting: str) -> Score:
+    """A number fitted on rows of `patients`, once a value; held in all resamples, so without an interval."""
+    mean = np.array([float(np.mean(values))])
+    n, people = len(patients) // len(values), len(np.unique(patients))
+    return Score(metric=metric, replicates=mean, n=n, patients=people, setting=setting, seeds=len(values))
+
+
+def undefined(metrics: Iterable[str], judged: Predictions, *, setting: str, why: str) -> list[Score]:
+    """Scores without a value on the `judged` rows, which say why."""
+    return [
+        Score(
+            metric=metric,
+            replicates=np.array([np.nan]),
+            n=len(np.unique(judged.rows)),
+            patients=len(np.unique(judged.patients)),
+            setting=setting,
+            note=NOT_DEFINED + why,
+        )
+        for metric in metrics
+    ]
+
+
+def one_class_only(truth: Ints, classes: Sequence[str], *, role: str = "") -> str:
+    """Words for rows (of `role`, "" for the tested ones) that are all of one class; "" where they are not."""
+    there = np.unique(truth)
+    return f"all {role or 'tested'} rows are of {classes[int(there[0])]}" if len(there) == 1 else ""

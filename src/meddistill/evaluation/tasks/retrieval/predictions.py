@@ -1,0 +1,98 @@
+"""The rank of the best right answer to every query."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from meddistill.evaluation.base.bootstrap import Resampler
+from meddistill.evaluation.base.predictions import Ints, Predictions, numbers, words
+from meddistill.evaluation.base.results import ALL_ROWS
+from meddistill.evaluation.base.score import Mask, Score, by_modality
+from meddistill.evaluation.tasks.retrieval.metrics import DIRECTIONS, MAIN, rank_metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankPredictions(Predictions):
+    """The rank of the best right answer to every query.
+
+    A query that belongs to several patients (a caption that they share) stands once for each of them, with
+    `shares` that add up to one. `rows` is the first row of the table that holds the query. `positives`
+    counts its right answers. `images` and `texts` are the sizes of the two galleries.
+    """
+
+    kind: ClassVar[str] = "ranks"
+
+    images: int
+    texts: int
+    directions: Ints
+    ranks: NDArray[np.float64]
+    shares: NDArray[np.float64]
+    positives: Ints
+
+    def metrics(self, resampler: Resampler) -> list[Score]:
+        """All metrics on all queries, and the main metric by modality."""
+        found = self._masked(resampler, np.ones(len(self.ranks), dtype=bool), ALL_ROWS)
+        for modality, mask in by_modality(self.modalities).items():
+            found += [score for score in self._masked(resampler, mask, modality) if score.metric == MAIN]
+        return found
+
+    def facts(self) -> Mapping[str, Any]:
+        """The sizes of the galleries."""
+        return {"images": self.images, "texts": self.texts}
+
+    def columns(self) -> Mapping[str, pa.Array]:
+        """Direction, share, rank and number of right answers."""
+        return {
+            "direction": words([DIRECTIONS[index] for index in self.directions]),
+            "share": pa.array(self.shares, pa.float64()),
+            "rank": pa.array(self.ranks, pa.float64()),
+            "positives": pa.array(self.positives, pa.int64()),
+        }
+
+    @classmethod
+    def from_columns(cls, table: pa.Table, facts: Mapping[str, Any], identity: Mapping[str, Any]) -> Self:
+        """The record again."""
+        directions = [DIRECTIONS.index(name) for name in table["direction"].to_pylist()]
+        return cls(
+            images=facts["images"],
+            texts=facts["texts"],
+            directions=np.array(directions, dtype=np.int64),
+            shares=numbers(table, "share"),
+            ranks=numbers(table, "rank"),
+            positives=numbers(table, "positives"),
+            **identity,
+        )
+
+    def _masked(self, resampler: Resampler, mask: Mask, modality: str) -> list[Score]:
+        patients, groups = np.unique(self.patients[mask], return_inverse=True)
+        found = rank_metrics(
+            directions=self.directions[mask],
+            ranks=self.ranks[mask],
+            shares=self.shares[mask],
+            weights=resampler.weights(patients),
+            groups=groups,
+        )
+        queries = self._queries(mask)
+        return [
+            Score(
+                metric=metric,
+                replicates=replicates,
+                n=next(
+                    (queries[name] for name in DIRECTIONS if metric.startswith(name)), sum(queries.values())
+                ),
+                patients=len(patients),
+                modality=modality,
+                main=metric == MAIN and modality == ALL_ROWS,
+            )
+            for metric, replicates in found.items()
+        ]
+
+    def _queries(self, mask: Mask) -> dict[str, int]:
+        return {
+            name: len(np.unique(self.rows[mask & (self.directions == index)]))
+            for index, name in enumerate(DIRECTIONS)
+        }

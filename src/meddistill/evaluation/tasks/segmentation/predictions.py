@@ -1,0 +1,174 @@
+"""How well each image was outlined."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from PIL import Image
+
+from meddistill.evaluation.base.bootstrap import Resampler, weighted_mean
+from meddistill.evaluation.base.exhibits import AnyExhibit, MaskExample
+from meddistill.evaluation.base.predictions import Ints, Predictions, numbers
+from meddistill.evaluation.base.score import Score, by_modality
+from meddistill.evaluation.tasks.segmentation.metrics import MAIN, Mask
+
+MISSED: Final = "missed"
+INVENTED: Final = "invented"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskPredictions(Predictions):
+    """The metrics of every image under every seed, and how much was and should be marked.
+
+    `values` [n, m] float64 of `names` [m] (see `segmentation/metrics.py`), NaN for an image that the task
+    leaves out; `truth_pixels` and `given_pixels` [n]; `seeds` [n] tell the fits apart. `table` is the one
+    judged. `truths` and `givens` hold the masks of the first seed as PNG of one bit, "" else; they are empty
+    unless examples may be kept.
+
+    Besides the means of `names` over images there are `missed`, the share of images with the structure on
+    which nothing was marked, and `invented`, the share of images without it on which something was.
+    """
+
+    kind: ClassVar[str] = "masks"
+
+    table: str
+    names: tuple[str, ...]
+    values: NDArray[np.float64]
+    truth_pixels: Ints
+    given_pixels: Ints
+    seeds: Ints
+    truths: tuple[bytes, ...] = ()
+    givens: tuple[bytes, ...] = ()
+
+    def metrics(self, resampler: Resampler) -> list[Score]:
+        """All metrics on all images, and the main metric by modality."""
+        found = self._scores(resampler, np.ones(len(self.rows), dtype=bool))
+        for modality, mask in by_modality(self.modalities).items():
+            found += self._scores(resampler, mask, modality)
+        return found
+
+    def main_score(self, resampler: Resampler) -> Score | None:
+        """Dice alone."""
+        fits = self._fits(np.ones(len(self.rows), dtype=bool))
+        if not fits:
+            return None
+        return self._score(resampler, MAIN, self.values[:, self.names.index(MAIN)], fits=fits, modality="")
+
+    def exhibits(self, model: str, task: str) -> tuple[AnyExhibit, ...]:
+        """The best, the median and the worst outline of the first seed, among images with the structure."""
+        dice = self.values[:, self.names.index(MAIN)]
+        shown = np.flatnonzero((self.seeds == self.seeds[:1]) & (self.truth_pixels > 0) & np.isfinite(dice))
+        order = shown[np.lexsort((self.rows[shown], -dice[shown]))]
+        places: dict[int, Literal["best", "median", "worst"]] = {}
+        for place, name in ((0, "best"), (len(order) - 1, "worst"), (len(order) // 2, "median")):
+            if len(order):
+                places.setdefault(int(order[place]), name)  # type: ignore[arg-type]
+        return tuple(
+            MaskExample(
+                model=model,
+                task=task,
+                table=self.table,
+                row=int(self.rows[place]),
+                place=name,
+                dice=float(dice[place]),
+                empty=bool(self.given_pixels[place] == 0),
+                truth=_text(self.truths, place),
+                given=_text(self.givens, place),
+            )
+            for place, name in sorted(places.items(), key=lambda each: -dice[each[0]])
+        )
+
+    def facts(self) -> Mapping[str, Any]:
+        """The table and the names of the metrics."""
+        return {"table": self.table, "metrics": list(self.names)}
+
+    def columns(self) -> Mapping[str, pa.Array]:
+        """Seed, pixels, metrics, and the masks where they are kept."""
+        found = {
+            "seed": pa.array(self.seeds, pa.int64()),
+            "truth_pixels": pa.array(self.truth_pixels, pa.int64()),
+            "given_pixels": pa.array(self.given_pixels, pa.int64()),
+        }
+        for place, name in enumerate(self.names):
+            found[name] = pa.array(self.values[:, place], pa.float64())
+        if self.truths:
+            found["truth_mask"] = pa.array(self.truths, pa.binary())
+            found["given_mask"] = pa.array(self.givens, pa.binary())
+        return found
+
+    @classmethod
+    def from_columns(cls, table: pa.Table, facts: Mapping[str, Any], identity: Mapping[str, Any]) -> Self:
+        """The record again."""
+        names = tuple(facts["metrics"])
+        masks = "truth_mask" in table.column_names
+        return cls(
+            table=facts["table"],
+            names=names,
+            values=np.stack([numbers(table, name) for name in names], axis=1),
+            truth_pixels=numbers(table, "truth_pixels"),
+            given_pixels=numbers(table, "given_pixels"),
+            seeds=numbers(table, "seed"),
+            truths=tuple(table["truth_mask"].to_pylist()) if masks else (),
+            givens=tuple(table["given_mask"].to_pylist()) if masks else (),
+            **identity,
+        )
+
+    def _scores(self, resampler: Resampler, mask: Mask, modality: str = "") -> list[Score]:
+        """Means over images, averaged over seeds resample by resample."""
+        values = {name: self.values[:, place] for place, name in enumerate(self.names)}
+        if modality:
+            values = {MAIN: values[MAIN]}
+        else:
+            marked, truth = self.given_pixels > 0, self.truth_pixels > 0
+            values[MISSED] = np.where(truth, (~marked).astype(np.float64), np.nan)
+            values[INVENTED] = np.where(truth, np.nan, marked.astype(np.float64))
+        fits = self._fits(mask)
+        return [
+            self._score(resampler, name, each, fits=fits, modality=modality) for name, each in values.items()
+        ]
+
+    def _fits(self, mask: Mask) -> list[NDArray[np.intp]]:
+        return [np.flatnonzero(mask & (self.seeds == seed)) for seed in np.unique(self.seeds[mask])]
+
+    def _score(
+        self,
+        resampler: Resampler,
+        name: str,
+        values: NDArray[np.float64],
+        *,
+        fits: Sequence[NDArray[np.intp]],
+        modality: str,
+    ) -> Score:
+        counted = [rows[np.isfinite(values[rows])] for rows in fits]
+        patients = np.unique(self.patients[counted[0]])
+        weights = resampler.weights(patients)
+        groups = [np.searchsorted(patients, self.patients[rows]) for rows in counted]
+        found = [
+            weighted_mean(values[rows], weights, group) for rows, group in zip(counted, groups, strict=True)
+        ]
+        return Score(
+            metric=name,
+            replicates=np.mean(found, axis=0),
+            n=len(counted[0]),
+            patients=len(patients),
+            modality=modality,
+            seeds=len(fits),
+            spread=float(np.std([fit[0] for fit in found], ddof=1)) if len(fits) > 1 else None,
+            main=name == MAIN and not modality,
+        )
+
+
+def mask_png(mask: Mask) -> bytes:
+    """A mask as PNG of one bit."""
+    buffer = io.BytesIO()
+    Image.fromarray(mask.astype(np.uint8) * 255).convert("1").save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _text(masks: Sequence[bytes], place: int) -> str:
+    return base64.b64encode(masks[place]).decode() if masks else ""

@@ -1,0 +1,216 @@
+"""The answer that a model gives to every question."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from typing import Any, ClassVar, Final, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from meddistill.evaluation.base.bootstrap import Replicates, Resampler, mean_of_defined, weighted_mean
+from meddistill.evaluation.base.exhibits import AnsweredQuestion
+from meddistill.evaluation.base.predictions import Ints, Predictions, by_hash, lists, matrix, numbers, words
+from meddistill.evaluation.base.results import ALL_ROWS
+from meddistill.evaluation.base.score import Mask, Score, by_modality
+from meddistill.evaluation.tasks.vqa.metrics import MACRO, MAIN, rightness
+from meddistill.evaluation.tasks.vqa.questions import CLOSED, OPEN
+
+# Answers kept for every question. The rest would make the dump of a large vocabulary hundreds of times as
+# large, and has next to no probability.
+KEPT: Final = 100
+_EXHIBITED: Final = 12
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VqaPredictions(Predictions):
+    """The answer that a model gives to every question, by seed, and the best of the others.
+
+    Answers are numbers into the task's vocabulary of `answers` entries; their words are in `vocabulary` only
+    where examples may be shown (`SampleNames.examples`). `truth` [n] is OUTSIDE where the right answer is
+    none of them; `answerable` [n] says whether it is one of those that were allowed for the question. `right`
+    [n] is 1 / m where m answers share the highest score and the right one is among them.
+    `best` [n, k] are the answers with the highest probabilities `scores` [n, k], the highest first; `chosen`
+    is the first of them. `answer_tables` and `answer_rows` [n] name where the chosen answer is found first,
+    "" and 0 where no table has it. `note` says what the model was asked with, "" for the usual.
+    """
+
+    kind: ClassVar[str] = "answers"
+
+    table: str
+    answers: int
+    vocabulary: tuple[str, ...] | None
+    note: str
+    seeds: Ints
+    answer_types: tuple[str, ...]
+    question_types: tuple[str, ...]
+    truth: Ints
+    answerable: Mask
+    right: Floats
+    best: Ints
+    scores: Floats
+    answer_tables: tuple[str, ...]
+    answer_rows: Ints
+
+    @property
+    def chosen(self) -> Ints:
+        """The answer given to every row, [n]."""
+        return self.best[:, 0]
+
+    def metrics(self, resampler: Resampler) -> list[Score]:
+        """Accuracy overall, by answer type and by kind of question, and overall by modality."""
+        first = self._by_seed()[0]
+        right = np.stack([self.right[rows] for rows in self._by_seed()])
+        judge = _Judge(resampler, right, self.patients[first], self.note)
+        types = np.array(self.answer_types, dtype=object)[first]
+        kinds = np.array(self.question_types, dtype=object)[first]
+        everything = np.ones(len(first), dtype=bool)
+        found = [judge.score(MAIN, everything, main=True)]
+        found += [judge.score(f"{MAIN}_{name}", types == name) for name in (OPEN, CLOSED)]
+        found.append(judge.score(f"{MAIN}_answerable", self.answerable[first]))
+        by_kind = {kind: kinds == kind for kind in sorted({*kinds.tolist()} - {""})}
+        if by_kind:
+            found.append(judge.macro(list(by_kind.values())))
+        found += [judge.score(MAIN, mask, setting=setting_of(kind)) for kind, mask in by_kind.items()]
+        modalities = [self.modalities[row] for row in first]
+        return found + [
+            judge.score(MAIN, mask, modality=name) for name, mask in by_modality(modalities).items()
+        ]
+
+    def exhibits(self, model: str, task: str) -> tuple[AnsweredQuestion, ...]:
+        """Right and wrong answers of the first seed in turn, within each in the order of a hash."""
+        rows = self._by_seed()[0].tolist()
+        ordered = sorted(rows, key=lambda row: by_hash(task, int(self.rows[row])))
+        right = [row for row in ordered if self.chosen[row] == self.truth[row]]
+        wrong = [row for row in ordered if self.chosen[row] != self.truth[row]]
+        turns = [row for row in chain(*zip_longest(right, wrong)) if row is not None]
+        return tuple(
+            AnsweredQuestion(
+                model=model,
+                task=task,
+                table=self.table,
+                row=int(self.rows[row]),
+                right=bool(self.chosen[row] == self.truth[row]),
+                question_type=self.question_types[row],
+                answer_table=self.answer_tables[row],
+                answer_row=int(self.answer_rows[row]) if self.answer_tables[row] else None,
+            )
+            for row in turns[:_EXHIBITED]
+        )
+
+    def facts(self) -> Mapping[str, Any]:
+        """The table, the size of the vocabulary, and its words where they may be written."""
+        return {
+            "table": self.table,
+            "answers": self.answers,
+            "vocabulary": None if self.vocabulary is None else list(self.vocabulary),
+            "note": self.note,
+        }
+
+    def columns(self) -> Mapping[str, pa.Array]:
+        """Seed, types, truth, how right the answer is, the best answers and where the first stands."""
+        return {
+            "seed": pa.array(self.seeds, pa.int64()),
+            "answer_type": words(self.answer_types),
+            "question_type": words(self.question_types),
+            "truth": pa.array(self.truth, pa.int64()),
+            "answerable": pa.array(self.answerable, pa.bool_()),
+            "chosen": pa.array(self.chosen, pa.int64()),
+            "right": pa.array(self.right, pa.float64()),
+            "best": lists(self.best.astype(np.int32)),
+            "scores": lists(self.scores),
+            "answer_table": words(self.answer_tables),
+            "answer_row": pa.array(self.answer_rows, pa.int64()),
+        }
+
+    @classmethod
+    def from_columns(cls, table: pa.Table, facts: Mapping[str, Any], identity: Mapping[str, Any]) -> Self:
+        """The record again."""
+        vocabulary = facts["vocabulary"]
+        return cls(
+            table=facts["table"],
+            answers=facts["answers"],
+            vocabulary=None if vocabulary is None else tuple(vocabulary),
+            note=facts["note"],
+            seeds=numbers(table, "seed"),
+            answer_types=tuple(table["answer_type"].to_pylist()),
+            question_types=tuple(table["question_type"].to_pylist()),
+            truth=numbers(table, "truth"),
+            answerable=np.array(table["answerable"].to_pylist(), dtype=bool),
+            right=numbers(table, "right"),
+            best=matrix(table, "best").astype(np.int64),
+            scores=matrix(table, "scores"),
+            answer_tables=tuple(table["answer_table"].to_pylist()),
+            answer_rows=numbers(table, "answer_row"),
+            **identity,
+        )
+
+    def probabilities(self, seed: int) -> Floats:
+        """Of all answers for the rows of a seed, [n, V]; zero for those that were not kept."""
+        rows = np.flatnonzero(self.seeds == seed)
+        found = np.zeros((len(rows), self.answers))
+        np.put_along_axis(found, self.best[rows], self.scores[rows], axis=1)
+        return found
+
+    def _by_seed(self) -> list[NDArray[np.intp]]:
+        return [np.flatnonzero(self.seeds == seed) for seed in np.unique(self.seeds)]
+
+
+class _Judge:
+    """Scores of subsets of the questions; `right` [s, n] by seed."""
+
+    def __init__(self, resampler: Resampler, right: Floats, patients: Ints, note: str) -> None:
+        self._resampler, self._right, self._patients, self._note = resampler, right, patients, note
+
+    def score(
+        self, metric: str, mask: Mask, *, setting: str = "", modality: str = ALL_ROWS, main: bool = False
+    ) -> Score:
+        """Accuracy on the questions of `mask`, the mean over seeds."""
+        replicates, patients = self._replicates(mask)
+        fits = len(self._right)
+        spread = None
+        if fits > 1 and mask.any():
+            spread = float(np.std(self._right[:, mask].mean(axis=1), ddof=1))
+        return Score(
+            metric=metric,
+            replicates=replicates,
+            n=int(mask.sum()),
+            patients=patients,
+            modality=modality,
+            setting=setting,
+            seeds=fits,
+            spread=spread,
+            main=main,
+            note=self._note,
+        )
+
+    def macro(self, masks: Sequence[Mask]) -> Score:
+        """The mean over kinds of questions."""
+        union = np.any(masks, axis=0)
+        return Score(
+            metric=MACRO,
+            replicates=mean_of_defined([self._replicates(mask)[0] for mask in masks]),
+            n=int(union.sum()),
+            patients=len(np.unique(self._patients[union])),
+            seeds=len(self._right),
+            note=self._note,
+        )
+
+    def _replicates(self, mask: Mask) -> tuple[Replicates, int]:
+        patients, groups = np.unique(self._patients[mask], return_inverse=True)
+        weights = self._resampler.weights(patients)
+        return weighted_mean(self._right.mean(axis=0)[mask], weights, groups), len(patients)
+
+
+def setting_of(kind: str) -> str:
+    """The setting under which results have the accuracy of one kind of question."""
+    return f"question type: {kind}"
+
+
+def best_answers(scores: Floats, truth: Ints) -> tuple[Ints, Floats, Floats]:
+    """Of scores [n, V] the best answers [n, k] and their scores, and how right the highest is [n]."""
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :KEPT]
+    return best, np.take_along_axis(scores, best, axis=1), rightness(scores, truth)

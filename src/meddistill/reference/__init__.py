@@ -1,0 +1,1 @@
+"""The reference of the keys of recipes, from their schema."""

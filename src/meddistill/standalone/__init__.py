@@ -1,0 +1,1 @@
+"""Models on disk on a suite, without a recipe."""

@@ -1,0 +1,53 @@
+"""Whether a model of a run folder is judged on images that it learnt from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from meddistill.data.samples import name_rows
+from meddistill.evaluation.engine.suite_config import SuiteConfig
+from meddistill.evaluation.engine.suite_tables import SuiteTables
+from meddistill.features.reader import FeatureStore
+from meddistill.imaging.options import RULES_VERSION
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learnt:
+    """What was found: `refused` are rules that were broken, `reported` facts of tasks that only report."""
+
+    refused: tuple[str, ...] = ()
+    reported: tuple[str, ...] = ()
+
+
+def judged_on_learnt(stores: Mapping[str, Path], suite: SuiteConfig, tables: SuiteTables) -> Learnt:
+    """Every model (name → store) and task whose tested rows have images of the store.
+
+    Images are compared by content and by how the table reads them; a store knows no patients.
+    """
+    refused, reported = [], []
+    for model, store in stores.items():
+        known = FeatureStore.open(store)
+        if known.manifest.settings.decode.get("rules") != RULES_VERSION:
+            reported.append(
+                f"`{model}` learnt from images that an earlier version read by other rules; whether tested "
+                "ones are among them is not known"
+            )
+        for task in suite.tasks:
+            part = tables.parts(task)[task.tested_role()]
+            found = np.flatnonzero(known.image_rows(part.keys) >= 0)
+            if not len(found):
+                continue
+            rows = name_rows([part.samples.rows[place] for place in found.tolist()])
+            if task.learnt_images == "report":
+                reported.append(
+                    f"{task.name}: `{model}` learnt from {len(found)} of {len(part)} tested images"
+                )
+            else:
+                refused.append(
+                    f"task {task.name}: table {part.table}: the tested images must be new to the models; "
+                    f"`{model}` learnt from those in {rows}. Leave out these rows, or the model, or say "
+                    "`learnt_images: report`."
+                )
+    return Learnt(refused=tuple(refused), reported=tuple(reported))
