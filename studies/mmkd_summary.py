@@ -27,7 +27,7 @@ class Scores:
 
     def __init__(self, out: Path, seeds: Sequence[int]) -> None:
         self.suite = SuiteConfig.model_validate(yaml.safe_load((out / "suite.yaml").read_text()))
-        self.tasks = [task for task in self.suite.tasks if task.in_mean]
+        self.tasks = [task for task in self.suite.tasks if task.include_in_mean]
         self._resampler = Resampler(self.suite.bootstrap)
         self._found: dict[str, dict[int, Replicates]] = {}
         self._chance: dict[str, float] = {}

@@ -20,8 +20,8 @@ import yaml
 
 from meddistill.evaluation.engine.suite_config import SuiteConfig
 from meddistill.progress import SilentProgress
-from meddistill.standalone.evaluate import judge
-from meddistill.standalone.request import asked
+from meddistill.standalone.evaluate import evaluate_models
+from meddistill.standalone.request import parse_request
 from studies.one_teacher_arms import (
     ALONE,
     ARMS,
@@ -89,7 +89,7 @@ class Study:
         }
         for path, suite in suites.items():
             # One image stands in train and validation under two patients: reported, the same for all arms.
-            told = {"learnt_images": "report"}
+            told = {"train_overlap": "report"}
             suite["tasks"] = [{**task, **told} for task in suite["tasks"] if task["name"] in COUNTED]
             self.lab.write(path, suite)
         with (self.lab.out / "pairs.csv").open(newline="") as file:
@@ -123,9 +123,9 @@ class Study:
         for seed in seeds:
             there = [arm for arm in ARMS if (self.lab.out / f"{arm}_{seed}" / "student").is_dir()]
             models = [f"{arm}_student={self.lab.out / f'{arm}_{seed}' / 'student'}" for arm in there]
-            question = asked([*models, str(entries)], self.lab.out / SUITES[split])
+            question = parse_request([*models, str(entries)], self.lab.out / SUITES[split])
             folder = self.lab.out / f"{split}_{seed}"
-            judge(question, out=folder, examples=False, progress=SilentProgress())
+            evaluate_models(question, out=folder, examples=False, progress=SilentProgress())
             folders.append(folder)
         suite = SuiteConfig.model_validate(yaml.safe_load((self.lab.out / SUITES[split]).read_text()))
         text = leads(folders, suite, over=f"{ALONE}_student")

@@ -22,7 +22,7 @@ Replicates = NDArray[np.float64]
 
 def pooled(evaluations: Sequence[Path], suite: SuiteConfig, *, student: str = "student") -> str:
     """A Markdown table: each model's mean over tasks and seeds, and the student's lead over it."""
-    tasks = [task.name for task in suite.tasks if task.in_mean]
+    tasks = [task.name for task in suite.tasks if task.include_in_mean]
     models = sorted(path.stem for path in (evaluations[0] / "predictions" / tasks[0]).iterdir())
     found = {model: _mean(evaluations, tasks, model, suite) for model in models}
     rows = []
@@ -38,7 +38,7 @@ def leads(evaluations: Sequence[Path], suite: SuiteConfig, *, over: str) -> str:
 
     A model that lacks a task (an encoder without texts lacks retrieval) is compared on the others.
     """
-    names = [task.name for task in suite.tasks if task.in_mean]
+    names = [task.name for task in suite.tasks if task.include_in_mean]
     folder = evaluations[0] / "predictions"
     models = sorted({path.stem.partition("-")[0] for name in names for path in (folder / name).iterdir()})
     rows = []

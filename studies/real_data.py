@@ -211,4 +211,4 @@ def _suite(lab: Lab, learnt: dict[str, list[str]], splits: dict[str, dict[str, s
 
 def _knn(task: str, labels: list[str]) -> dict[str, Any]:
     rows = {"train": "train", "test": "test", "where": {"task": task, "label": labels}, "label": "label"}
-    return {"name": f"{task}_knn", "kind": "knn", **rows, "in_mean": False}
+    return {"name": f"{task}_knn", "kind": "knn", **rows, "include_in_mean": False}

@@ -29,7 +29,7 @@ def by_task(runs: Sequence[Results]) -> str:
             found = [run.main(name, task.name) for run in runs]
             values = [row.value for row in found if row is not None and row.value is not None]
             cells.append(f"{statistics.mean(values):.3f}" if values else "–")
-        title = task.name if task.in_mean else f"{task.name} (not in the mean)"
+        title = task.name if task.include_in_mean else f"{task.name} (not in the mean)"
         rows.append([title, str(task.n), str(task.patients), *cells])
     return table(["task", "rows", "patients", *names], rows)
 

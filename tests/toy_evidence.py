@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from meddistill.balancing.evidence import Evidence
+from meddistill.balancing.context import BalancingContext
 from toy_training import DEVICE
 
 
@@ -24,7 +24,7 @@ def toy_evidence(
     jacobian: Tensor | None = None,
     own: Tensor | None = None,
     seed: int = 0,
-) -> Evidence:
+) -> BalancingContext:
     """Teacher t's loss is the mean of its column of `losses`, its gradient row t of `jacobian`.
 
     Both are zero for teachers without a selected row, as they are in training.
@@ -42,7 +42,7 @@ def toy_evidence(
         means = (losses * selected).sum(dim=0) / selected.sum(dim=0).clamp_min(1)
         return means + jacobian @ torch.cat([image, text])[:, 0]
 
-    return Evidence(
+    return BalancingContext(
         losses=losses * selected,
         selected=selected,
         generator=generator(seed),

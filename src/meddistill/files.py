@@ -27,12 +27,12 @@ _NOT_FOR_FOLDERS: Final = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.
 _QUOTED: Final = re.compile(r"\(os error (\d+)\)")
 
 
-def lacks_room(refusal: OSError) -> bool:
+def is_disk_full(refusal: OSError) -> bool:
     """Whether the operating system refused for want of room: a full disk, a quota, a limit of file sizes."""
     return refusal.errno in _NO_ROOM
 
 
-def in_words(place: Path, refusal: OSError) -> str:
+def describe_os_error(place: Path, refusal: OSError) -> str:
     """What the operating system refused at `place`, and what to do."""
     # By the number: pyarrow puts words of its own before those of the system.
     got = os.strerror(refusal.errno) if refusal.errno else refusal
@@ -52,7 +52,7 @@ def writing(place: Path, error: type[UserError] = UserError) -> Iterator[None]:
     try:
         yield
     except OSError as refusal:
-        raise error(in_words(place, refusal)) from refusal
+        raise error(describe_os_error(place, refusal)) from refusal
 
 
 @contextmanager
@@ -61,13 +61,13 @@ def needing_room(place: Path, error: type[UserError] = UserError) -> Iterator[No
     try:
         yield
     except OSError as refusal:
-        if not lacks_room(refusal):
+        if not is_disk_full(refusal):
             raise
-        raise error(in_words(place, refusal)) from refusal
+        raise error(describe_os_error(place, refusal)) from refusal
 
 
 @contextmanager
-def unwrapped(library_error: type[Exception]) -> Iterator[None]:
+def reraise_os_error(library_error: type[Exception]) -> Iterator[None]:
     """Raise the operating system's own refusal where a library hides it in a `library_error`."""
     try:
         yield

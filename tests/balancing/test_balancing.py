@@ -58,7 +58,7 @@ def test_random_draw_depends_on_its_generator_alone() -> None:
 @pytest.mark.parametrize("rule", [Available(), RandomDraw(), BatchDraw()])
 def test_what_was_selected_stays_where_losses_do_not_matter(rule) -> None:
     selected = rule.select(mask([[1, 1, 1], [1, 0, 1], [0, 1, 0], [0, 0, 0]]), generator())
-    assert rule.thin(torch.rand(4, 3, device=DEVICE), selected, generator()).equal(selected)
+    assert rule.drop_by_loss(torch.rand(4, 3, device=DEVICE), selected, generator()).equal(selected)
 
 
 def test_batch_draw_takes_one_teacher_for_all_rows_that_have_it() -> None:
@@ -93,18 +93,18 @@ def test_teacher_dropping_always_keeps_the_highest_loss() -> None:
     selected = mask([[1, 1, 1], [0, 1, 1], [1, 0, 0], [0, 0, 0]])
     highest = mask([[0, 1, 0], [0, 0, 1], [1, 0, 0], [0, 0, 0]])
     for seed in range(20):
-        kept = TeacherDropping().thin(losses, selected, generator(seed))
+        kept = TeacherDropping().drop_by_loss(losses, selected, generator(seed))
         assert (kept & ~selected).sum() == 0
         assert (highest & ~kept).sum() == 0
-    assert TeacherDropping(1.0).thin(losses, selected, generator()).equal(highest)
-    assert TeacherDropping(0.0).thin(losses, selected, generator()).equal(selected)
+    assert TeacherDropping(1.0).drop_by_loss(losses, selected, generator()).equal(highest)
+    assert TeacherDropping(0.0).drop_by_loss(losses, selected, generator()).equal(selected)
 
 
 @pytest.mark.parametrize("probability", [0.5, 0.2])
 def test_teacher_dropping_drops_each_other_teacher_by_itself(probability) -> None:
     rows = 20_000
     losses = torch.tensor([[1.0, 3.0, 2.0]], device=DEVICE).repeat(rows, 1)
-    kept = TeacherDropping(probability).thin(losses, mask([[1, 1, 1]]).repeat(rows, 1), generator(4))
+    kept = TeacherDropping(probability).drop_by_loss(losses, mask([[1, 1, 1]]).repeat(rows, 1), generator(4))
     first, third = kept[:, 0].double(), kept[:, 2].double()
     tolerance = 5 * 0.5 / rows**0.5
     assert abs(first.mean() - (1 - probability)) < tolerance
@@ -114,7 +114,7 @@ def test_teacher_dropping_drops_each_other_teacher_by_itself(probability) -> Non
 
 def test_dropping_depends_on_its_generator_alone() -> None:
     losses, selected = torch.rand(64, 3, device=DEVICE), mask([[1, 1, 1]]).repeat(64, 1)
-    kept = [TeacherDropping().thin(losses, selected, generator(seed)) for seed in (1, 1, 2)]
+    kept = [TeacherDropping().drop_by_loss(losses, selected, generator(seed)) for seed in (1, 1, 2)]
     assert kept[0].equal(kept[1])
     assert not kept[0].equal(kept[2])
 

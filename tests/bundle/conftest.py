@@ -109,7 +109,7 @@ def results() -> Results:
         tasks=(
             TaskFacts(
                 name="findings", family="zero_shot", main_metric="balanced_accuracy", n=40, patients=20,
-                modalities={}, in_mean=True, sha256="",
+                modalities={}, include_in_mean=True, sha256="",
             ),
         ),
         results=(*rows, row("student", "student", "findings", 0.5, main=False)),

@@ -117,7 +117,7 @@ def test_every_task_is_an_entry_of_its_own_in_the_front_matter() -> None:
                 n=1,
                 patients=1,
                 modalities={},
-                in_mean=True,
+                include_in_mean=True,
                 sha256="",
             )
             for name in tasks

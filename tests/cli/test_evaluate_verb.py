@@ -189,7 +189,7 @@ def test_images_that_a_run_learnt_from_are_not_judged(
     assert "`copy`" not in err
     told = write_yaml(
         base / "told.yaml",
-        {"name": "told", "tables": tables, "tasks": [{**task, "learnt_images": "report"}]},
+        {"name": "told", "tables": tables, "tasks": [{**task, "train_overlap": "report"}]},
     )
     assert say("evaluate", finished_run, "--suite", told, "--out", tmp_path / "told", "--quiet")[0] == 0
     n = Results.load(tmp_path / "told").tasks[0].n

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from meddistill.data.keys import text_key
-from meddistill.evaluation.models.cached_output import Answer, StoredRows
+from meddistill.evaluation.models.cached_output import CachedOutput, ComputedRows
 from meddistill.licences import KNOWN
 from meddistill.teachers.card import TeacherCard
 
@@ -28,19 +28,19 @@ class Asked:
     def __init__(self, texts: Sequence[str], *, dies_after: int | None = None) -> None:
         self.texts, self.counted, self._dies_after = texts, 0, dies_after
 
-    def __call__(self, positions: Sequence[int]) -> Answer:
+    def __call__(self, positions: Sequence[int]) -> ComputedRows:
         if self._dies_after is not None and self.counted >= self._dies_after:
             raise KeyboardInterrupt
         self.counted += len(positions)
         numbers = [float(self.texts[position].split()[1]) for position in positions]
-        return Answer(values=np.array([[number, 1.0] for number in numbers], dtype=np.float32))
+        return ComputedRows(values=np.array([[number, 1.0] for number in numbers], dtype=np.float32))
 
 
-def rows_in(folder: Path, shard_rows: int = 4) -> StoredRows:
-    return StoredRows(folder, "text", card=CARD, dtype="float32", shard_rows=shard_rows)
+def rows_in(folder: Path, shard_rows: int = 4) -> CachedOutput:
+    return CachedOutput(folder, "text", card=CARD, dtype="float32", shard_rows=shard_rows)
 
 
-def read(rows: StoredRows, texts: Sequence[str], ask: Asked | None = None) -> tuple[list[float], int]:
+def read(rows: CachedOutput, texts: Sequence[str], ask: Asked | None = None) -> tuple[list[float], int]:
     ask = ask or Asked(texts)
     found = rows.read([text_key(text) for text in texts], ask)
     return found.values[:, 0].tolist(), ask.counted

@@ -42,7 +42,7 @@ def grouped_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _suite(**more: Any) -> SuiteConfig:
-    return suite(**({"groups": GROUPS, "least_group": 4} | more))
+    return suite(**({"groups": GROUPS, "min_group_size": 4} | more))
 
 
 def _evaluate(world: Path, folder: Path, config: SuiteConfig, models: list[Any] | None = None) -> Results:

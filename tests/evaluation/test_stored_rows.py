@@ -12,7 +12,7 @@ from several_readers import CARD, Asked, read, rows_in
 from forked import Forked
 from meddistill.data.keys import text_key
 from meddistill.errors import StoreError
-from meddistill.evaluation.models.cached_output import Answer, StoredRows
+from meddistill.evaluation.models.cached_output import CachedOutput, ComputedRows
 from meddistill.features.reader import FeatureStore
 from meddistill.features.verify import verify
 
@@ -74,13 +74,13 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_rows_of_different_lengths_come_back(tmp_path: Path) -> None:
-    rows = StoredRows(tmp_path, "text_tokens", card=CARD, dtype="float16", shard_rows=4)
+    rows = CachedOutput(tmp_path, "text_tokens", card=CARD, dtype="float16", shard_rows=4)
     lengths = np.array([2, 1, 3, 1, 2, 2], dtype=np.int64)
 
-    def ask(positions: Sequence[int]) -> Answer:
+    def ask(positions: Sequence[int]) -> ComputedRows:
         chosen = lengths[list(positions)]
         values = np.concatenate([np.full((lengths[each], 3), each, np.float16) for each in positions])
-        return Answer(values=values, lengths=chosen)
+        return ComputedRows(values=values, lengths=chosen)
 
     keys = [text_key(text) for text in WORDS[:6]]
     rows.read(keys, ask)

@@ -115,7 +115,7 @@ def test_names_in_the_column_are_held_against_the_recipe(tmp_path: Path) -> None
     assert "got 'plip' in row 4" in told[0]
     assert "got 'sone' in rows 2, 3. Did you mean `some`?" in told[1]
     assert "must name the teacher some in one row at least" in told[2]
-    told = column_mistakes(samples, known, AvailabilityConfig(column="clips", others="ignore"))
+    told = column_mistakes(samples, known, AvailabilityConfig(column="clips", unknown_names="ignore"))
     assert [line.partition(";")[0] for line in told] == [
         "`clips` must name the teacher some in one row at least"
     ]

@@ -11,7 +11,7 @@ from meddistill.errors import ConfigError, TeacherError
 from meddistill.features.projections.maps import LinearMap
 from meddistill.methods.build import build_method
 from meddistill.methods.config import EmbeddingConfig
-from meddistill.methods.ensemble import EnsembleMethod, together
+from meddistill.methods.ensemble import EnsembleMethod, combine_members
 from toy_projections import projected, toy_maps
 from toy_rows import ROWS, available_everywhere, available_where, embeddings, outputs, step
 from toy_training import DEVICE, STUDENT_DIM, TEACHER_DIMS, toy_spaces
@@ -79,7 +79,7 @@ def test_its_cosines_are_the_mean_of_its_members() -> None:
     teachers = available_everywhere()
     method = projected(config(projection={"kind": "joint_pca", "dim": WIDTH}), beside()).to(DEVICE)
     everyone = torch.ones(len(ROWS), len(TEACHER_DIMS), device=DEVICE).bool()
-    ensemble = together([method.maps[name](teachers[name]) for name in TEACHER_DIMS], everyone)
+    ensemble = combine_members([method.maps[name](teachers[name]) for name in TEACHER_DIMS], everyone)
     unit = torch.nn.functional.normalize
     mean = torch.stack(
         [unit(each.image, dim=-1) @ unit(each.text, dim=-1).T for each in teachers.values()]
@@ -189,7 +189,7 @@ def test_members_without_a_tower_add_nothing_to_it() -> None:
     teachers = available_everywhere()
     members = [replace(teachers["alpha"], text=None), teachers["gamma"]]
     everyone = torch.ones(len(ROWS), 2, device=DEVICE).bool()
-    found = together(members, everyone)
+    found = combine_members(members, everyone)
     torch.testing.assert_close(found.text, teachers["gamma"].text)
     torch.testing.assert_close(found.image, (teachers["alpha"].image + teachers["gamma"].image) / 2**0.5)
 

@@ -9,7 +9,7 @@ from meddistill.methods.base import TeacherSpace
 from meddistill.methods.build import build_method
 from meddistill.methods.config import EmbeddingConfig
 from meddistill.methods.mixing import mixed_rows
-from meddistill.methods.weighing import own_losses
+from meddistill.methods.teacher_losses import own_losses
 from meddistill.objectives.base import TowerStatistics
 from meddistill.objectives.registry import TEACHER_OBJECTIVES
 from meddistill.records import StudentOutputs, TeacherOutputs

@@ -40,7 +40,7 @@ def test_a_second_run_in_the_same_folder_is_refused(
     own_run: Path, small_world: Path, together: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = hashes(own_run)
-    with RunFolder(own_run).locked(together=together):
+    with RunFolder(own_run).locked(shared=together):
         code = main(["run", str(small_world), "--out", str(own_run)])
     captured = capsys.readouterr()
     assert (code, captured.out) == (2, "")

@@ -93,7 +93,7 @@ def results(*, half: float = 0.02) -> Results:
     by_modality = [
         score(model, MEAN_TASK, modality="ct", main=False) for model in ROLES if SCORES[model, MEAN_TASK]
     ]
-    task = {"n": 40, "patients": 20, "modalities": {"ct": 40}, "in_mean": True, "sha256": ""}
+    task = {"n": 40, "patients": 20, "modalities": {"ct": 40}, "include_in_mean": True, "sha256": ""}
     return Results(
         suite="tiny",
         suite_sha256="0" * 64,

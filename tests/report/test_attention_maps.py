@@ -23,7 +23,7 @@ from meddistill.recipes.steps.report_examples import examples_from
 from meddistill.report.attention_maps import BOUNDS, SCALE, drawn, shade
 from meddistill.report.bags import bag_sections, mapped
 from meddistill.report.data import Examples, ReportData
-from meddistill.report.models import looks
+from meddistill.report.models import model_styles
 from meddistill.report.write import render
 
 PLACES = AttentionMap(columns=3, rows=2, cells=(0, 2, 4), attention=(0.3, 1.0, 40.0), instances=(7, 8, 9))
@@ -75,7 +75,7 @@ def results(world: Path, suite: SuiteConfig, tmp_path_factory: pytest.TempPathFa
 
 
 def test_stored_features_stand_in_the_table_and_have_maps(results: Results) -> None:
-    (task,) = bag_sections(results, None, looks(results, []))
+    (task,) = bag_sections(results, None, model_styles(results, []))
     assert list(dict.fromkeys(row.model for row in task.rows)) == ["student", "sharp", "uni"]
     assert [(looked.who, looked.mapped) for looked in task.looked] == [("the student", True), ("uni", True)]
     assert {each.model for each in mapped(results)} == {"student", "uni"}
@@ -142,7 +142,7 @@ def test_a_profile_with_a_map_tells_its_highest(
         places=PLACES,
     )
     changed = results.model_copy(update={"exhibits": (one,)})
-    (task,) = bag_sections(changed, None, looks(changed, []))
+    (task,) = bag_sections(changed, None, model_styles(changed, []))
     (profile,) = task.looked[0].profiles
     assert profile.note == f"{instances} images; the highest attention is {times} an equal share{more}"
     assert profile.slide is None

@@ -9,10 +9,10 @@ from report_data import report_data
 from meddistill.evaluation.audit.record import Audit, LeaveOut, Likeness, Score, TeacherFacts
 from meddistill.report.audit import teachers_before
 from meddistill.report.charts import Tile, tiles
-from meddistill.report.models import Look
+from meddistill.report.models import ModelStyle
 from meddistill.report.write import render
 
-LOOKS = tuple(Look(name=name, role="teacher", css=f"c-t{place}") for place, name in enumerate("abc"))
+LOOKS = tuple(ModelStyle(name=name, role="teacher", css=f"c-t{place}") for place, name in enumerate("abc"))
 
 
 def score(teacher: str, value: float, **changes: Any) -> Score:

@@ -17,7 +17,7 @@ from meddistill.evaluation.engine.evaluate import evaluate
 from meddistill.progress import SilentProgress
 from meddistill.report.bags import attended, bag_sections
 from meddistill.report.data import Examples, ReportData
-from meddistill.report.models import looks
+from meddistill.report.models import model_styles
 from meddistill.report.svg import span
 from meddistill.report.write import render
 
@@ -32,7 +32,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 
 def test_scores_stand_by_model_and_pooling(results: Results) -> None:
-    (task,) = bag_sections(results, None, looks(results, []))
+    (task,) = bag_sections(results, None, model_styles(results, []))
     assert task.columns == ("balanced accuracy", "macro AUC", "macro F1", "quadratic κ")
     rows = [(row.model, row.pooling) for row in task.rows]
     assert rows == [(model, way) for model in ("student", "sharp") for way in ("attention", "mean")]
@@ -68,7 +68,7 @@ def test_a_profile_says_what_it_leaves_out(results: Results) -> None:
         instances=900,
     )
     changed = results.model_copy(update={"exhibits": (large,)})
-    (task,) = bag_sections(changed, None, looks(changed, []))
+    (task,) = bag_sections(changed, None, model_styles(changed, []))
     (profile,) = task.looked[0].profiles
     assert (profile.title, profile.right) == ("0, taken for 1", False)
     assert profile.note == "900 images, 898 with less attention"

@@ -18,7 +18,7 @@ from meddistill.report.classification_charts import (
     roc_chart,
     shots_chart,
 )
-from meddistill.report.models import looks
+from meddistill.report.models import model_styles
 from meddistill.report.write import render
 
 RULE = "sensitivity ≥ 0.95, threshold from test rows, optimistic"
@@ -63,7 +63,7 @@ def _results(**changes: Any) -> Results:
 
 def test_the_student_stands_beside_the_best_teacher_of_the_task() -> None:
     found = _results()
-    (detail,) = classification_details(found, looks(found))
+    (detail,) = classification_details(found, model_styles(found))
     assert [panel.title for panel in detail.panels] == [
         "ROC, mean over classes",
         "Reliability of student",
@@ -93,7 +93,7 @@ def test_what_is_not_defined_is_dashes_and_a_reason() -> None:
         for row in found.results
     )
     found = found.model_copy(update={"results": rows})
-    (detail,) = classification_details(found, looks(found))
+    (detail,) = classification_details(found, model_styles(found))
     assert detail.panels[1].note.startswith("Temperature not defined: it ran to its bound 100. 40 decisions")
     (row,) = detail.operating
     assert (row.threshold, row.cells[0], row.prevalence) == ("–", ("–", ""), "–")
@@ -115,17 +115,17 @@ def test_labels_are_shown_at_once_and_without_teachers_too() -> None:
         task.model_copy(update={"facts": facts, "family": "zero_shot_multilabel"}) for task in known.tasks[:1]
     )
     alone = _results(tasks=tasks, exhibits=_exhibits("student", 0.9)[:3])
-    (detail,) = classification_details(alone, looks(alone))
+    (detail,) = classification_details(alone, model_styles(alone))
     assert [panel.title for panel in detail.each] == ["Mean over labels", "cyst <b> (n = 7)", "none"]
     assert detail.unfold
     assert [panel.title for panel in detail.panels] == ["Balanced accuracy over labelled images"]
     nobody = _results(exhibits=(), results=())
-    assert classification_details(nobody, looks(nobody)) == ()
+    assert classification_details(nobody, model_styles(nobody)) == ()
 
 
 def test_shared_images_and_few_decisions_are_explained() -> None:
     found = _results()
-    (detail,) = classification_details(found, looks(found))
+    (detail,) = classification_details(found, model_styles(found))
     reliability, decisions = detail.panels[1], detail.panels[2]
     assert "40 decisions: too few to read the curve" in reliability.note
     assert "shared equally between them" in decisions.note
@@ -137,7 +137,7 @@ def test_shared_images_and_few_decisions_are_explained() -> None:
         else each
         for each in found.exhibits
     ]
-    (detail,) = classification_details(_results(exhibits=tuple(whole)), looks(found))
+    (detail,) = classification_details(_results(exhibits=tuple(whole)), model_styles(found))
     assert "too few" not in detail.panels[1].note
     assert "shared" not in detail.panels[2].note
     drawn = ET.fromstring(detail.panels[2].chart)

@@ -7,7 +7,7 @@ from meddistill.evaluation.base.records import Comparison, GroupGap, GroupScore,
 from meddistill.evaluation.base.results import MEAN_TASK, TEACHER_MEAN, Results
 from meddistill.report.differences import differences, equals, probability
 from meddistill.report.groups import panels, single_labels
-from meddistill.report.models import looks
+from meddistill.report.models import model_styles
 from meddistill.report.write import render
 
 COMMON = {"task": "findings", "family": "zero_shot", "metric": "balanced_accuracy", "group": "sex", "seed": 0}
@@ -82,7 +82,7 @@ def test_the_page_holds_both_sections() -> None:
 
 def test_differences_in_words() -> None:
     whole = _results()
-    found = differences(whole, looks(whole))
+    found = differences(whole, model_styles(whole))
     assert found.reference == "student"
     # Of skin there is one single task; its corrected p value alone is below 5 %.
     assert "Of 5 differences on single tasks 1 stand" in found.sentence
@@ -100,7 +100,7 @@ def test_differences_in_words() -> None:
 
 def test_the_forest_marks_what_stands_and_what_was_seen() -> None:
     whole = _results()
-    drawn = str(differences(whole, looks(whole)).forest)
+    drawn = str(differences(whole, model_styles(whole)).forest)
     rows = len(whole.differences)
     assert drawn.count('class="dot"') == sum(row.other == "skin" for row in whole.differences)
     assert drawn.count('class="dot"') + drawn.count('class="ring"') == rows
@@ -110,21 +110,21 @@ def test_the_forest_marks_what_stands_and_what_was_seen() -> None:
 
 def test_too_few_resamples_are_said() -> None:
     whole = _results().model_copy(update={"resamples": 100})
-    assert "none on a single task could stand" in differences(whole, looks(whole)).sentence
+    assert "none on a single task could stand" in differences(whole, model_styles(whole)).sentence
 
 
 def test_differences_without_intervals_or_tests_are_drawn() -> None:
     whole = results()
     bare = tuple(row.model_copy(update={"low": None, "high": None}) for row in whole.differences)
-    found = differences(whole.model_copy(update={"differences": bare}), looks(whole))
+    found = differences(whole.model_copy(update={"differences": bare}), model_styles(whole))
     assert 'class="whisker"' not in found.forest
     assert found.tallies == ()
-    assert differences(whole.model_copy(update={"differences": ()}), looks(whole)) is None
+    assert differences(whole.model_copy(update={"differences": ()}), model_styles(whole)) is None
 
 
 def test_groups_in_words() -> None:
     whole = _results()
-    (panel,) = panels(whole, looks(whole))
+    (panel,) = panels(whole, model_styles(whole))
     assert panel.title == "findings, balanced accuracy, by sex"
     mine, theirs = panel.rows
     assert (mine.worst, mine.lowest, mine.gap) == ("female", "0.611 (0.56 to 0.66)", "0.133")
@@ -137,7 +137,7 @@ def test_groups_in_words() -> None:
 def test_groups_that_are_all_hidden_have_no_chart() -> None:
     whole = _results()
     hidden = tuple(row.model_copy(update={"value": None, "note": "hidden"}) for row in whole.groups)
-    (panel,) = panels(whole.model_copy(update={"groups": hidden}), looks(whole))
+    (panel,) = panels(whole.model_copy(update={"groups": hidden}), model_styles(whole))
     assert panel.chart is None
     assert panel.rows == ()
     assert "female: 30 images of 25 patients, hidden" in panel.hidden
@@ -151,16 +151,16 @@ def _groups_of(**changes: object) -> Results:
 
 
 def test_the_worst_group_is_marked_where_intervals_are_apart() -> None:
-    assert "▼" in str(panels(_results(), looks(_results()))[0].chart)
+    assert "▼" in str(panels(_results(), model_styles(_results()))[0].chart)
     near = _groups_of(high=0.7)  # the best one begins at 0.694
-    assert "▼" not in str(panels(near, looks(near))[0].chart)
+    assert "▼" not in str(panels(near, model_styles(near))[0].chart)
     unknown = _groups_of(low=None, high=None)
-    assert "▼" not in str(panels(unknown, looks(unknown))[0].chart)
+    assert "▼" not in str(panels(unknown, model_styles(unknown))[0].chart)
 
 
 def test_one_scored_group_has_nothing_to_be_compared_with() -> None:
     found = _groups_of(value=None, low=None, high=None, worst=False, note="hidden: fewer than 20 patients")
-    (panel,) = panels(found, looks(found))
+    (panel,) = panels(found, model_styles(found))
     assert (panel.chart, panel.rows) == (None, ())
     assert panel.hidden.startswith("male alone is large enough and has nothing beside it (student 0.744")
     assert "female: 30 images of 25 patients, hidden" in panel.hidden
@@ -169,7 +169,7 @@ def test_one_scored_group_has_nothing_to_be_compared_with() -> None:
 def test_a_column_with_one_label_is_no_group() -> None:
     whole = _results()
     found = whole.model_copy(update={"groups": tuple(row for row in whole.groups if row.label != "female")})
-    assert panels(found, looks(found)) == ()
+    assert panels(found, model_styles(found)) == ()
     assert single_labels(found) == "findings by sex (male)"
     page = render(report_data(results=found))
     assert "one label alone: findings by sex (male)." in page
@@ -184,12 +184,12 @@ def test_a_column_with_one_label_is_no_group() -> None:
 )  # fmt: skip
 def test_groups_say_what_they_count(family: str, words: str) -> None:
     found = _groups_of(family=family)
-    assert f"n = {words}" in str(panels(found, looks(found))[0].chart)
+    assert f"n = {words}" in str(panels(found, model_styles(found))[0].chart)
 
 
 def test_patients_are_not_said_to_be_of_patients() -> None:
     found = _groups_of(family="survival", value=None, n=13, patients=13, note="hidden")
-    assert "female: 13 patients, hidden" in panels(found, looks(found))[0].hidden
+    assert "female: 13 patients, hidden" in panels(found, model_styles(found))[0].hidden
 
 
 def test_references_are_not_said_to_fail_at_other_tasks() -> None:
@@ -197,7 +197,9 @@ def test_references_are_not_said_to_fail_at_other_tasks() -> None:
     own = whole.models[0].model_copy(update={"name": "random features", "tasks": ("death",)})
     ranking = whole.ranking.model_copy(update={"left_out": ("skin", "random features")})
     found = whole.model_copy(update={"models": (*whole.models, own), "ranking": ranking})
-    assert differences(found, looks(found)).rank_words.endswith("Without skin, which cannot do all of them.")
+    assert differences(found, model_styles(found)).rank_words.endswith(
+        "Without skin, which cannot do all of them."
+    )
 
 
 @pytest.mark.parametrize(

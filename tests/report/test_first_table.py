@@ -9,7 +9,7 @@ from meddistill.evaluation.statistics.stability import stability
 from meddistill.licences import resolve
 from meddistill.report.data import ModelCard
 from meddistill.report.headline import headline
-from meddistill.report.models import looks
+from meddistill.report.models import model_styles
 from meddistill.report.standing import standing
 from meddistill.report.write import render
 
@@ -55,7 +55,7 @@ def _with_frozen() -> Results:
 
 def test_a_frozen_encoder_stands_directly_under_the_student() -> None:
     found = _with_frozen()
-    table = standing(found, looks(found))
+    table = standing(found, model_styles(found))
     assert table is not None
     assert [row.name for row in table.rows] == ["student", "plain", "radiology"]
     student, plain, teacher = table.rows
@@ -93,7 +93,7 @@ def test_an_entry_as_the_remark_has_it_is_valid() -> None:
     from meddistill.recipes.schema import EvaluateConfig
 
     found = results()
-    table = standing(found, looks(found))
+    table = standing(found, model_styles(found))
     assert table is not None
     entry = re.search(r"frozen: \{.*\}", table.remark)
     assert entry is not None
@@ -111,10 +111,10 @@ def test_its_terms_are_shown_and_said_not_to_be_inherited() -> None:
 
 def test_the_table_is_left_out_where_no_task_counts() -> None:
     found = results()
-    tasks = tuple(task.model_copy(update={"in_mean": False}) for task in found.tasks)
+    tasks = tuple(task.model_copy(update={"include_in_mean": False}) for task in found.tasks)
     kept = tuple(row for row in found.results if row.task != MEAN_TASK)
     bare = found.model_copy(update={"tasks": tasks, "results": kept})
-    assert standing(bare, looks(bare)) is None
+    assert standing(bare, model_styles(bare)) is None
 
 
 def test_runs_of_several_seeds_are_compared_with_it() -> None:

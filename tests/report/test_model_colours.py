@@ -12,7 +12,7 @@ from report_data import report_data, results
 
 from meddistill.evaluation.base.results import ModelFacts, Results
 from meddistill.report.markers import line_key, marker
-from meddistill.report.models import COLOURS, REFERENCE_CSS, looks, references
+from meddistill.report.models import COLOURS, REFERENCE_CSS, model_styles, references
 from meddistill.report.write import render
 
 STYLE = (files("meddistill.report") / "templates" / "report.css").read_text(encoding="utf-8")
@@ -46,34 +46,37 @@ def _judged(*roles: str, own: bool = False) -> Results:
     "roles", [["baseline"] * 9, ["student"] + ["teacher"] * 9, ["student"] + ["baseline"] * 3]
 )
 def test_no_two_models_have_one_colour(roles: list[str]) -> None:
-    found = looks(_judged(*roles))
+    found = model_styles(_judged(*roles))
     assert len({look.css for look in found}) == len(roles)
     defined = set(re.findall(r"\.(c-\w+) \{ --c:", STYLE))
     assert {look.css.split()[0] for look in found} <= defined
 
 
 def test_roles_can_be_read() -> None:
-    found = {look.name: look.css for look in looks(_judged("student", "baseline", "ensemble", "teacher"))}
+    found = {
+        look.name: look.css for look in model_styles(_judged("student", "baseline", "ensemble", "teacher"))
+    }
     assert found == {"m0": "c-student", "m3": "c-t0", "m1": "c-t1 c-baseline", "m2": "c-ensemble"}
     # Where all are there for comparison, none is set apart.
-    assert [look.css for look in looks(_judged("baseline", "baseline"))] == ["c-student", "c-t0"]
+    assert [look.css for look in model_styles(_judged("baseline", "baseline"))] == ["c-student", "c-t0"]
     (own,) = references(_judged("student", own=True), "findings")
     assert (own.name, own.css) == ("own", REFERENCE_CSS)
     assert references(_judged("student", own=True), "retrieval") == ()
 
 
 def test_more_models_than_colours_differ_in_their_dashes() -> None:
-    found = looks(_judged(*["teacher"] * (COLOURS + 2)))
+    found = model_styles(_judged(*["teacher"] * (COLOURS + 2)))
     assert [look.css for look in found[:2]] == ["c-student", "c-t0"]
     assert found[COLOURS + 1].css == "c-t0 c-again"
 
 
 def test_the_lead_is_the_student_or_the_first_model() -> None:
-    assert [(look.name, look.lead) for look in looks(_judged("teacher", "baseline", "student"))] == [
+    assert [(look.name, look.lead) for look in model_styles(_judged("teacher", "baseline", "student"))] == [
         ("m2", True), ("m1", False), ("m0", False),
     ]  # fmt: skip
-    assert [look.name for look in looks(_judged("teacher", "baseline", "ensemble")) if look.lead] == ["m0"]
-    assert looks(_judged("teacher", "baseline"))[0].name == "m0"
+    styles = model_styles(_judged("teacher", "baseline", "ensemble"))
+    assert [style.name for style in styles if style.lead] == ["m0"]
+    assert model_styles(_judged("teacher", "baseline"))[0].name == "m0"
 
 
 def _lab(linear: NDArray[np.float64]) -> NDArray[np.float64]:

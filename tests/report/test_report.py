@@ -12,10 +12,10 @@ from report_data import report_data, results
 from meddistill.evaluation.base.results import MEAN_TASK
 from meddistill.report.curves import read_curves
 from meddistill.report.data import Examples, ModelCard, ReportData
+from meddistill.report.formatting import signed_between
 from meddistill.report.headline import headline
-from meddistill.report.models import looks
+from meddistill.report.models import model_styles
 from meddistill.report.scores import SHADES, heat_map, task_rows
-from meddistill.report.words import signed_between
 from meddistill.report.write import render, write_report
 
 PIXEL = b"\x89PNG\r\n\x1a\n" + bytes(20)
@@ -129,7 +129,7 @@ def test_a_bound_beside_zero_shows_its_side() -> None:
 
 def test_heat_runs_from_chance_to_the_best_model() -> None:
     found = results()
-    table = heat_map(found, looks(found))
+    table = heat_map(found, model_styles(found))
     assert [title.name for title, _ in table.rows] == ["findings", "retrieval", MEAN_TASK]
     by_name = {title.name: cells for title, cells in table.rows}
     names = [title.name for title in table.columns]
@@ -144,7 +144,7 @@ def test_heat_runs_from_chance_to_the_best_model() -> None:
 
 def test_best_teacher_of_each_task_stands_beside_the_student() -> None:
     found = results()
-    rows = {row.task: row for row in task_rows(found, looks(found))}
+    rows = {row.task: row for row in task_rows(found, model_styles(found))}
     assert [cell.value for cell in rows["findings"].cells] == ["0.820", "0.720", "0.700", "+0.120"]
     assert rows["findings"].cells[2].name == "radiology"
     assert rows["findings"].cells[3].verdict == "better"
@@ -184,7 +184,7 @@ def pretrained(**data_sets: tuple[str, ...]) -> ReportData:
 
 def test_scores_on_what_a_model_was_pretrained_on_are_marked() -> None:
     data = pretrained(radiology=("mimic-cxr", "chexpert"), student=("CheXpert",))
-    looked = looks(data.results)
+    looked = model_styles(data.results)
     heat = {title.name: cells for title, cells in heat_map(data.results, looked).rows}
     marked = {task: [look.name for look, cell in zip(looked, cells, strict=True) if cell.seen]
               for task, cells in heat.items()}  # fmt: skip

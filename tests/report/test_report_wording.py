@@ -6,9 +6,9 @@ from test_report import Page
 
 from meddistill.evaluation.base.results import MEAN_TASK, TEACHER_MEAN, Results
 from meddistill.report.headline import headline
-from meddistill.report.models import looks
+from meddistill.report.models import model_styles
+from meddistill.report.phrases import wording
 from meddistill.report.scores import task_columns, task_rows
-from meddistill.report.wording import wording
 from meddistill.report.write import render
 
 STUDENT_ALONE = {"student": "student", "radiology": "baseline", "skin": "baseline"}
@@ -59,8 +59,8 @@ def test_without_teachers_nobody_is_student_or_teacher(roles: dict[str, str]) ->
     ):
         assert said in text
     assert "▲" not in text
-    assert task_columns(looks(found)) == ("house", "radiology", "skin")
-    rows = {row.task: [cell.value for cell in row.cells] for row in task_rows(found, looks(found))}
+    assert task_columns(model_styles(found)) == ("house", "radiology", "skin")
+    rows = {row.task: [cell.value for cell in row.cells] for row in task_rows(found, model_styles(found))}
     assert rows["findings"] == ["0.820", "0.700", "0.250"]
 
 
@@ -81,7 +81,7 @@ def test_the_headline_names_the_model_and_the_others(half: float, told: str) -> 
 
 def test_one_model_alone_has_no_others() -> None:
     found = _renamed(NO_STUDENT, drop=(TEACHER_MEAN, "radiology", "skin"))
-    assert wording(looks(found)).scores == "Scores of house"
+    assert wording(model_styles(found)).scores == "Scores of house"
     told = headline(report_data(results=found, models=()))
     assert told is not None
     assert told.sentence == "On the mean over 2 tasks house scores 0.66 (0.61 to 0.71)."
@@ -102,7 +102,7 @@ def test_with_teachers_the_student_stands_beside_them() -> None:
 def test_teachers_without_a_student() -> None:
     roles = {"student": "teacher", "radiology": "teacher", "skin": "teacher", TEACHER_MEAN: "ensemble"}
     found = _renamed(roles, drop=())
-    assert task_columns(looks(found)) == ("house", "teacher mean", "best teacher")
+    assert task_columns(model_styles(found)) == ("house", "teacher mean", "best teacher")
     assert "the student" not in _text(found)
 
 

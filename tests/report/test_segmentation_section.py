@@ -13,7 +13,7 @@ from report_data import report_data, results, with_reference
 from meddistill.evaluation.base.exhibits import MaskExample
 from meddistill.evaluation.base.results import Result, Results, TaskFacts
 from meddistill.report.data import Examples
-from meddistill.report.models import looks
+from meddistill.report.models import model_styles
 from meddistill.report.segmentation import segmentation
 from meddistill.report.write import render
 
@@ -42,7 +42,7 @@ def _results(*, masks: bool, nothing: tuple[str, ...] = (), **facts: Any) -> Res
         n=40,
         patients=20,
         modalities={},
-        in_mean=True,
+        include_in_mean=True,
         sha256="",
         facts={**known, "surfaces": "monai 9.9", **facts},
     )
@@ -77,7 +77,7 @@ def _results(*, masks: bool, nothing: tuple[str, ...] = (), **facts: Any) -> Res
 
 def test_every_metric_with_its_own_best() -> None:
     found = _results(masks=False)
-    (part,) = segmentation(found, None, looks(found))
+    (part,) = segmentation(found, None, model_styles(found))
     assert part.title == "polyp outline"
     assert [column.name for column in part.matrix.columns] == [
         "Dice",
@@ -91,7 +91,7 @@ def test_every_metric_with_its_own_best() -> None:
     assert [cell.best for cell in cells["student"]] == [False, False, True, True]
     assert "3 of them lack the structure: there an empty answer counts as right" in part.note
     assert "surfaces by monai 9.9" in part.note
-    (left_out,) = segmentation(_results(masks=False, empty="skip"), None, looks(found))
+    (left_out,) = segmentation(_results(masks=False, empty="skip"), None, model_styles(found))
     assert "in no other metric" in left_out.note
 
 
@@ -103,14 +103,14 @@ def test_only_the_student_s_outlines_and_pictures_where_all_is_there() -> None:
         (False, pictures, [False, False]),
     ):
         found = _results(masks=masks)
-        (part,) = segmentation(found, examples, looks(found))
+        (part,) = segmentation(found, examples, model_styles(found))
         assert [(each.place, each.dice) for each in part.outlines] == [("best", "0.950"), ("worst", "0.250")]
         assert [each.drawing is not None for each in part.outlines] == drawn
 
 
 def test_outlines_run_along_the_pixels_of_the_mask() -> None:
     found = _results(masks=True)
-    (part,) = segmentation(found, Examples(pictures={("t", 5): _picture()}), looks(found))
+    (part,) = segmentation(found, Examples(pictures={("t", 5): _picture()}), model_styles(found))
     drawing = str(part.outlines[0].drawing)
     truth = re.search(r'd="([^"]+)" class="truth"', drawing)
     assert truth is not None
@@ -137,7 +137,7 @@ def test_the_whole_report() -> None:
 
 def test_the_tasks_own_baselines_stand_below_the_models_and_are_never_the_best() -> None:
     found = with_reference(_results(masks=False), "mean training mask", "polyp_outline", dice=0.99)
-    (part,) = segmentation(found, None, looks(found))
+    (part,) = segmentation(found, None, model_styles(found))
     assert [(title.name, title.muted) for title, _ in part.matrix.rows] == [
         ("student", False), ("skin", False), ("mean training mask", True),
     ]  # fmt: skip
@@ -151,7 +151,9 @@ def test_a_model_without_a_number_says_why() -> None:
     row = next(row for row in found.results if row.model == "student" and row.metric == "dice")
     lacking = row.model_copy(update={"model": "skin", "value": None, "note": note})
     others = [each for each in found.results if (each.model, each.task) != ("skin", "polyp_outline")]
-    (part,) = segmentation(found.model_copy(update={"results": (*others, lacking)}), None, looks(found))
+    (part,) = segmentation(
+        found.model_copy(update={"results": (*others, lacking)}), None, model_styles(found)
+    )
     cells = {title.name: row for title, row in part.matrix.rows}
     assert (cells["skin"][0].value, cells["skin"][0].interval) == ("–", "no patch tokens")
 
@@ -174,4 +176,5 @@ def test_figures_of_models_are_not_pale() -> None:
 
 def test_what_a_missed_structure_costs_is_said() -> None:
     found = _results(masks=False)
-    assert "the image's diagonal as its surface distance" in segmentation(found, None, looks(found))[0].note
+    (part,) = segmentation(found, None, model_styles(found))
+    assert "the image's diagonal as its surface distance" in part.note

@@ -7,7 +7,7 @@ from report_data import report_data, results, score
 
 from meddistill.evaluation.base.exhibits import SurvivalCurve
 from meddistill.evaluation.base.results import ModelFacts, Results, TaskFacts
-from meddistill.report.models import looks
+from meddistill.report.models import model_styles
 from meddistill.report.survival import survival_tasks
 from meddistill.report.survival_chart import kaplan_meier_chart, shown_until
 from meddistill.report.write import render
@@ -39,7 +39,7 @@ def _results(**facts: object) -> Results:
         n=20,
         patients=12,
         modalities={},
-        in_mean=False,
+        include_in_mean=False,
         sha256="",
         facts={"cohort": 12, "events": 6, "unit": "months", "folds": 5, "repeats": 3, "chance": 0.5, **facts},
     )
@@ -67,7 +67,7 @@ def _results(**facts: object) -> Results:
 
 def test_the_section_shows_models_beside_the_baselines() -> None:
     found = _results(median_follow_up=22.8, horizons=[6.0, 12.0], sites=3)
-    (task,) = survival_tasks(found, looks(found))
+    (task,) = survival_tasks(found, model_styles(found))
     assert [(row.name, row.setting) for row in task.rows] == [
         ("student", "images"),
         ("student", "images with clinical columns"),
@@ -91,7 +91,7 @@ def test_the_section_shows_models_beside_the_baselines() -> None:
 
 def test_a_tasks_baseline_stands_in_its_section_alone() -> None:
     found = _results()
-    assert "clinical only" not in {look.name for look in looks(found)}
+    assert "clinical only" not in {look.name for look in model_styles(found)}
     page = render(report_data(results=found))
     scores = page[page.index('<section id="scores">') : page.index('<section id="survival">')]
     assert "clinical only" not in scores

@@ -13,7 +13,7 @@ from meddistill.evaluation.engine.suite_config import SuiteConfig
 from meddistill.recipes.steps.report_questions import questions_from
 from meddistill.recipes.summary import table_of
 from meddistill.report.data import Examples
-from meddistill.report.models import looks
+from meddistill.report.models import model_styles
 from meddistill.report.vqa import vqa_tables
 from meddistill.report.write import render
 
@@ -38,7 +38,8 @@ def _answered(*, row: int, right: bool, answer_row: int | None) -> AnsweredQuest
 def found() -> Results:
     task = TaskFacts(
         name="asked", family="vqa_closed_set", main_metric="accuracy", n=40, patients=20, modalities={},
-        in_mean=True, sha256="", facts={"answers": 1042, "answer_vocabulary": "trainval", "coverage": 0.875},
+        include_in_mean=True, sha256="",
+        facts={"answers": 1042, "answer_vocabulary": "trainval", "coverage": 0.875},
     )  # fmt: skip
     rows = (
         _row("student", "accuracy", 0.625, low=0.5, high=0.75, main=True),
@@ -61,7 +62,7 @@ def found() -> Results:
 
 
 def test_models_by_kinds_of_questions(found: Results) -> None:
-    (table,) = vqa_tables(found, None, looks(found))
+    (table,) = vqa_tables(found, None, model_styles(found))
     columns = [(title.name, title.note) for title in table.matrix.columns]
     assert columns == [("overall", "n = 40"), ("open", "n = 30"), ("closed", "n = 0"), ("organ", "n = 16")]
     rows = {title.name: [cell.value for cell in cells] for title, cells in table.matrix.rows}
@@ -144,7 +145,7 @@ def test_a_recipe_gathers_what_exhibits_name_with_every_tasks_own_columns(
 
 def test_the_terminal_tells_the_coverage_too(found: Results) -> None:
     (note,) = [each for each in table_of(found).notes if each.startswith("asked: ")]
-    assert note == f"asked: {vqa_tables(found, None, looks(found))[0].coverage}"
+    assert note == f"asked: {vqa_tables(found, None, model_styles(found))[0].coverage}"
     assert "87.5 % of the test questions have theirs among them" in note
 
 
@@ -152,13 +153,13 @@ def test_narrowed_candidates_are_told(found: Results) -> None:
     task = found.tasks[-1].model_copy(
         update={"facts": {"answers": 1042, "answer_vocabulary": "train", "coverage": 0.5, "candidates": 90}}
     )
-    (table,) = vqa_tables(found.model_copy(update={"tasks": (task,)}), None, looks(found))
+    (table,) = vqa_tables(found.model_copy(update={"tasks": (task,)}), None, model_styles(found))
     assert "), at most 90 to a question; 50.0 % of the test questions" in table.coverage
 
 
 def test_the_tasks_own_baselines_stand_below_the_models(found: Results) -> None:
     whole = with_reference(found, "most frequent answer", "asked", accuracy=0.75)
-    (table,) = vqa_tables(whole, None, looks(whole))
+    (table,) = vqa_tables(whole, None, model_styles(whole))
     names = [(title.name, title.muted) for title, _ in table.matrix.rows]
     assert names == [
         ("student", False), ("radiology", False), ("skin", False), ("most frequent answer", True),

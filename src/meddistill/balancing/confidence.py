@@ -5,7 +5,7 @@ from typing import final
 from jaxtyping import Float
 from torch import Tensor
 
-from meddistill.balancing.evidence import Evidence
+from meddistill.balancing.context import BalancingContext
 from meddistill.balancing.weighting import Weighting, masked_softmax
 
 
@@ -28,7 +28,7 @@ class Confidence(Weighting):
         super().__init__()
         self.teacher_scale = teacher_scale
 
-    def weights(self, evidence: Evidence) -> Float[Tensor, "batch teachers"]:
+    def weights(self, evidence: BalancingContext) -> Float[Tensor, "batch teachers"]:
         """From the teachers' own losses."""
         doubts = masked_softmax(evidence.own_losses(self.teacher_scale), evidence.selected)
         selected = evidence.selected.to(doubts.dtype)

@@ -29,7 +29,7 @@ class Selection(ABC):
         so the draw is the same for any number of processes, any micro-batch and any device.
         """
 
-    def thin(
+    def drop_by_loss(
         self,
         losses: Float[Tensor, "batch teachers"],  # noqa: ARG002
         selected: Bool[Tensor, "batch teachers"],
@@ -107,7 +107,7 @@ class TeacherDropping(Available):
     def __init__(self, probability: float = 0.5) -> None:
         self.probability = probability
 
-    def thin(
+    def drop_by_loss(
         self,
         losses: Float[Tensor, "batch teachers"],
         selected: Bool[Tensor, "batch teachers"],

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchjd import aggregation, scalarization
 from torchjd.linalg import DualConeProjector
 
-from meddistill.balancing.evidence import Evidence
+from meddistill.balancing.context import BalancingContext
 from meddistill.balancing.reduce import reduce
 from meddistill.balancing.torchjd_methods import METHODS, MethodName
 from meddistill.balancing.weighting import Weighting
@@ -25,8 +25,8 @@ Square = Float[Tensor, "present present"]
 class TorchJD(Weighting):
     """One weight α_t for each teacher with selected rows, by a rule of torchjd; then Σ_t |α_t| = 1.
 
-    Rules over gradients get G = J·Jᵀ of `Evidence.gramian`, scaled to a mean diagonal of 1: they do not
-    depend on its scale, but have thresholds that gradients at embeddings fall below. Rules over losses
+    Rules over gradients get G = J·Jᵀ of `BalancingContext.gramian`, scaled to a mean diagonal of 1: they do
+    not depend on its scale, but have thresholds that gradients at embeddings fall below. Rules over losses
     (scalarizers S) get the teachers' mean losses ℓ̄, and α = ∂S/∂ℓ̄, so that the final gradient is that of S.
 
     A row's weight is w_bt = α_t·R/n_t over the n_t rows that teacher t is selected for, with R the number of
@@ -48,7 +48,7 @@ class TorchJD(Weighting):
         defaults = {name: option.default for name, option in METHODS[method].options.items()}
         self._rule = _RULES[method]({**defaults, **(options or {})})
 
-    def weights(self, evidence: Evidence) -> Float[Tensor, "batch teachers"]:
+    def weights(self, evidence: BalancingContext) -> Float[Tensor, "batch teachers"]:
         """The same weight for each of a teacher's selected rows."""
         rows = evidence.selected.sum(dim=0)
         looked_at = evidence.gramian() if self._on_gradients else evidence.teacher_losses().detach()

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from meddistill.balancing.evidence import Evidence
+from meddistill.balancing.context import BalancingContext
 from meddistill.balancing.weighting import Weighting, masked_softmax
 
 # AdamW's steps do not depend on the size of a loss; the clipped norm of the whole gradient does, and with
@@ -38,12 +38,12 @@ class Uncertainty(Weighting):
         """s, in log units of the loss; 0 at the start, which is equal weights."""
         return self.rate * self.scaled
 
-    def weights(self, evidence: Evidence) -> Float[Tensor, "batch teachers"]:
+    def weights(self, evidence: BalancingContext) -> Float[Tensor, "batch teachers"]:
         """Softmax of −s over the selected teachers."""
         logits = -self.log_variances.detach().to(evidence.losses.dtype)
         return masked_softmax(logits.expand_as(evidence.losses), evidence.selected)
 
-    def own_loss(self, evidence: Evidence) -> Float[Tensor, ""]:
+    def own_loss(self, evidence: BalancingContext) -> Float[Tensor, ""]:
         """Kendall's sum over the teachers with rows in the batch, made small; gradient for s alone."""
         losses = evidence.teacher_losses().detach()
         terms = (-self.log_variances).exp() * losses + self.log_variances

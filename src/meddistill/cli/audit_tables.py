@@ -6,7 +6,7 @@ from rich.table import Table
 
 from meddistill.cli.console import stdout_console
 from meddistill.evaluation.audit.record import ENSEMBLE, Audit, Family, LeaveOut, Score, Tower
-from meddistill.report.words import between, number, signed, signed_between
+from meddistill.report.formatting import between, number, signed, signed_between
 
 _FAMILIES: tuple[tuple[Family, str], ...] = (
     ("retrieval", "mean recall"),

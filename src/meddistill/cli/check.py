@@ -24,7 +24,7 @@ def check(recipe: Recipe, /, *, options: RunOptions = DEFAULT_RUN) -> None:
     from meddistill.cli.console import stdout_console
     from meddistill.recipes.check import check_recipe
     from meddistill.recipes.parts import load_for_check
-    from meddistill.report.words import plural
+    from meddistill.report.formatting import plural
 
     loaded = load_for_check(recipe, overrides=options.overrides, smoke=options.smoke)
     out = options.out or Path("runs") / loaded.recipe.name

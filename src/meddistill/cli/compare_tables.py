@@ -4,7 +4,7 @@ from rich.table import Table
 
 from meddistill.cli.console import stdout_console
 from meddistill.evaluation.statistics.stability import Spread, Stability
-from meddistill.report.words import DASH, SEEN, number, plain_name, plural
+from meddistill.report.formatting import DASH, SEEN, number, plain_name, plural
 
 
 def print_stability(found: Stability) -> None:

@@ -67,7 +67,7 @@ def demo(
 
 def _print_sizes(session: "Session") -> None:
     """The student's parameters beside each teacher's."""
-    from meddistill.report.words import large
+    from meddistill.report.formatting import large
     from meddistill.students.size import model_size
 
     mine = model_size(session.student).parameters

@@ -44,16 +44,20 @@ def evaluate(
     if options.overrides or options.smoke:
         rule = "`--set` and `--smoke` must be left out with `--suite`: they change recipes. Change the suite."
         raise ConfigError(_SUBJECT, [rule])
-    from meddistill.standalone.request import asked
+    from meddistill.standalone.request import parse_request
 
-    question = asked(models, suite, student=student)  # before seconds are spent on libraries of models
+    question = parse_request(
+        models, suite, student=student
+    )  # before seconds are spent on libraries of models
     from meddistill.cli.console import stdout_console
     from meddistill.cli.running import print_scores
     from meddistill.evaluation.base.results import RESULTS_FILE
     from meddistill.recipes.summary import table_of
-    from meddistill.standalone.evaluate import REPORT_FILE, judge
+    from meddistill.standalone.evaluate import REPORT_FILE, evaluate_models
 
-    results, folder = judge(question, out=options.out, examples=examples, progress=options.progress())
+    results, folder = evaluate_models(
+        question, out=options.out, examples=examples, progress=options.progress()
+    )
     print_scores(table_of(results, with_intervals=True))
     console = stdout_console()
     for label, path in (("results", folder / RESULTS_FILE), ("report", folder / REPORT_FILE)):

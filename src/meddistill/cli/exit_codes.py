@@ -10,7 +10,7 @@ from typing import Final
 
 from meddistill.errors import MedDistillError, MissingExtra, UserError
 from meddistill.file_kinds import unreadable
-from meddistill.files import in_words, lacks_room
+from meddistill.files import describe_os_error, is_disk_full
 
 DONE, OURS, USERS, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
 # What `meddistill[train]` adds, by the names that are imported; running a bundle needs none of them.
@@ -68,8 +68,8 @@ def _mended_by_user(error: Exception) -> str | None:
         return str(MissingExtra(library, "train")) if library in TRAINING_LIBRARIES else None
     if not isinstance(error, OSError):
         return None
-    if lacks_room(error):
-        return in_words(Path(error.filename or "."), error)
+    if is_disk_full(error):
+        return describe_os_error(Path(error.filename or "."), error)
     if error.errno in _OF_THE_SYSTEM:
         return f"`{error.filename or 'a file'}` must be accessible; got {unreadable(error)}"
     return None

@@ -24,7 +24,7 @@ def verify(
     from meddistill.errors import StoreError
     from meddistill.features import verify as checking
     from meddistill.recipes.run_folder import store_of
-    from meddistill.report.words import plural
+    from meddistill.report.formatting import plural
 
     store = store_of(store)
     progress = RunOptions(quiet=quiet).progress()
@@ -50,7 +50,7 @@ def stats(store: StoreFolder, /) -> None:
     from meddistill.features.reader import FeatureStore
     from meddistill.features.summary import summarise
     from meddistill.recipes.run_folder import store_of
-    from meddistill.report.words import plural
+    from meddistill.report.formatting import plural
 
     opened = FeatureStore.open(store_of(store))
     found = summarise(opened)

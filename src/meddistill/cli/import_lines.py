@@ -35,5 +35,5 @@ def recipe_lines(found: Imported) -> dict[str, object]:
     return {
         "data": {"train": train},
         "teachers": teachers,
-        "features": {"availability": {"column": "teachers", "others": "ignore"}},
+        "features": {"availability": {"column": "teachers", "unknown_names": "ignore"}},
     }

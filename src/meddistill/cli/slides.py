@@ -53,7 +53,7 @@ def tile(
     from meddistill.cli.options import RunOptions
     from meddistill.files import write_changed
     from meddistill.imaging.slides import TABLE, TileOptions, cut_slides, known_slides, tiles_table
-    from meddistill.report.words import plural
+    from meddistill.report.formatting import plural
 
     options = _checked(TileOptions, **asdict(which))
     known = known_slides(slides, table)

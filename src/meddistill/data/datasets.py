@@ -46,7 +46,7 @@ def shared_datasets(names: Iterable[str], others: Iterable[str]) -> tuple[str, .
     return tuple(sorted(found.values()))
 
 
-def together(lists: Iterable[Iterable[str]]) -> tuple[str, ...]:
+def union_names(lists: Iterable[Iterable[str]]) -> tuple[str, ...]:
     """The names of all lists, each data set once, as it is spelt first."""
     found: dict[str, str] = {}
     for names in lists:

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from meddistill.data.ahead import Ahead
 from meddistill.data.dataset import SampleDataset
 from meddistill.data.keys import image_keys
 from meddistill.data.plan import EpochPlan
+from meddistill.data.prefetch import Prefetcher
 from meddistill.data.rasters import ImageRasters
 from meddistill.data.samples import Samples
 from meddistill.data.threads import Threads
@@ -32,7 +32,7 @@ class BatchLoader:
             raise ValueError(msg)
         self.dataset = dataset
         self.plan = plan
-        self._ahead = Ahead(dataset, workers=workers)
+        self._ahead = Prefetcher(dataset, workers=workers)
 
     @property
     def ids(self) -> Sequence[str]:
@@ -59,7 +59,7 @@ class BatchLoader:
             (rows, self.dataset.student_views(rows, seed=self.plan.seed, epoch=epoch))
             for rows in self.plan.batches(epoch, start)
         ]
-        return self._ahead.answers(requests)
+        return self._ahead.results(requests)
 
     def close(self) -> None:
         """End the worker processes, if there are any."""
@@ -107,9 +107,9 @@ class ImageBatches:
     def __iter__(self) -> Iterator[tuple[Rows, dict[Geometry, Tensor]]]:
         starts = range(0, self._rows, self._batch_size)
         requests = [range(start, min(start + self._batch_size, self._rows)) for start in starts]
-        ahead = Ahead(self._preparer, workers=min(self._workers, len(requests)))
+        ahead = Prefetcher(self._preparer, workers=min(self._workers, len(requests)))
         try:
-            yield from ahead.answers(requests)
+            yield from ahead.results(requests)
         finally:
             ahead.close()
 

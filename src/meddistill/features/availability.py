@@ -108,13 +108,13 @@ def column_mistakes(samples: Samples, teachers: Collection[str], config: Availab
         for name in _names(cell):
             rows.setdefault(name, []).extend(samples.rows[place] for place in places)
     lines = []
-    for name in sorted(set(rows).difference(teachers) if config.others == "refuse" else ()):
+    for name in sorted(set(rows).difference(teachers) if config.unknown_names == "refuse" else ()):
         guess = difflib.get_close_matches(name, sorted(teachers), n=1)
         hint = f" Did you mean `{guess[0]}`?" if guess else ""
         lines.append(
             f"`{config.column}` must list teachers of the recipe ({', '.join(teachers)}); got {name!r} in "
-            f"{name_rows(sorted(rows[name]))}.{hint} `features: {{availability: {{others: ignore}}}}` passes "
-            "over other names."
+            f"{name_rows(sorted(rows[name]))}.{hint} `features: {{availability: {{unknown_names: ignore}}}}` "
+            "passes over other names."
         )
     lines += [
         f"`{config.column}` must name the teacher {name} in one row at least; it never does. Leave it "

@@ -24,7 +24,7 @@ class AvailabilityConfig(BaseModel):
     """Column of the training table with the ids of each row's teachers, separated by `|` or `;` (in Parquet
     also a list); blank: none of them.
     """
-    others: Literal["refuse", "ignore"] = "refuse"
+    unknown_names: Literal["refuse", "ignore"] = "refuse"
     """What becomes of names in `column` that are no teacher of the recipe."""
     agreement_quantile: Quantile | Mapping[str, Quantile] | None = None
     """A pair is left to a teacher when the cosine of its image and text embeddings is at least the teacher's

@@ -24,7 +24,7 @@ from meddistill.features.planning import (
 from meddistill.features.reader import FeatureStore, covered
 from meddistill.features.rows import DistinctRows, Indices, distinct_rows
 from meddistill.features.tables import Tables
-from meddistill.features.work import ImageWork, Question, TextWork, Work
+from meddistill.features.work import ExtractionBatch, ExtractionTask, ImageWork, TextWork
 from meddistill.features.workers import POLL
 from meddistill.features.writer import StoreWriter
 from meddistill.imaging.options import RULES_VERSION, DecodeOptions
@@ -97,8 +97,8 @@ def extract(
 
 
 def _planned(
-    writer: StoreWriter, works: Sequence[Work], asked: Mapping[str, Mapping[Output, OutputManifest]]
-) -> Sequence[tuple[Work, Sequence[Run]]]:
+    writer: StoreWriter, works: Sequence[ExtractionTask], asked: Mapping[str, Mapping[Output, OutputManifest]]
+) -> Sequence[tuple[ExtractionTask, Sequence[Run]]]:
     """What is left to do, once it is sure that all its rows are known and that it fits the disk."""
     planned = [(work, runs(writer, asked, work.outputs)) for work in works]
     for work, found in planned:
@@ -130,7 +130,12 @@ def _sources(writer: StoreWriter, rows: DistinctRows) -> tuple[Indices, Indices]
 
 
 def _do(
-    writer: StoreWriter, work: Work, found: Sequence[Run], *, teachers: Sequence[str], progress: Progress
+    writer: StoreWriter,
+    work: ExtractionTask,
+    found: Sequence[Run],
+    *,
+    teachers: Sequence[str],
+    progress: Progress,
 ) -> None:
     """Make the shards that no other process is making, until none is missing."""
     if not found:
@@ -154,11 +159,11 @@ def _do(
 
 def _span(
     writer: StoreWriter,
-    work: Work,
+    work: ExtractionTask,
     run: Run,
     *,
-    first: Question,
-    questions: Iterator[Question],
+    first: ExtractionBatch,
+    questions: Iterator[ExtractionBatch],
     advance: Advance,
 ) -> int:
     """Fill and enter the shards of one span, whose first batch is `first`; returns its rows."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from meddistill.data.ahead import Ahead
+from meddistill.data.prefetch import Prefetcher
 from meddistill.data.rasters import ImageRasters, Pixels
 from meddistill.data.samples import Samples
 from meddistill.data.threads import Threads
@@ -28,7 +28,7 @@ Views = list[dict[Geometry, Tensor]]
 
 
 @dataclass(frozen=True)
-class Question:
+class ExtractionBatch:
     """One batch of a span: `inputs` as the work's own `ask` takes them, and the table rows they stand on."""
 
     inputs: Any
@@ -39,7 +39,7 @@ class Question:
         return len(self.table_rows)
 
 
-class Work(ABC):
+class ExtractionTask(ABC):
     """One table's share of an extraction.
 
     `source_of_row` is where `rows` has each row of the store; -1 for rows that are not at hand.
@@ -66,7 +66,7 @@ class Work(ABC):
         self._options = options
 
     @abstractmethod
-    def questions(self, run: Run, spans: Iterable[Span]) -> Generator[Question, None, None]:
+    def questions(self, run: Run, spans: Iterable[Span]) -> Generator[ExtractionBatch, None, None]:
         """The batches of those spans of a run that `spans` gives, each drawn ahead of its use."""
 
     @abstractmethod
@@ -82,7 +82,7 @@ class Work(ABC):
     def _views(self) -> int:
         """How many views an answer holds."""
 
-    def answer(self, ask: Ask, question: Question) -> Encoded:
+    def run(self, ask: Ask, question: ExtractionBatch) -> Encoded:
         """One teacher's answer in the stored precision; an error names the table's rows that cause it."""
         try:
             values = self._ask(ask, question.inputs)
@@ -104,7 +104,7 @@ class Work(ABC):
             rows=question.table_rows,
         )
 
-    def _culprits(self, ask: Ask, question: Question) -> list[int]:
+    def _failing_rows(self, ask: Ask, question: ExtractionBatch) -> list[int]:
         rows = []
         for place, row in enumerate(question.table_rows):
             try:
@@ -119,7 +119,7 @@ class Work(ABC):
 
 
 @final
-class ImageWork(Work):
+class ImageWork(ExtractionTask):
     """Images through every teacher that sees: each is decoded once for all teachers and all views."""
 
     table: Table = "images"
@@ -131,7 +131,7 @@ class ImageWork(Work):
     def _views(self) -> int:
         return self._options.views
 
-    def questions(self, run: Run, spans: Iterable[Span]) -> Generator[Question, None, None]:
+    def questions(self, run: Run, spans: Iterable[Span]) -> Generator[ExtractionBatch, None, None]:
         """Batches of `[{geometry: uint8 [b, h, w, 3]}]`, one entry a view."""
         sources = self.source_of_row[run.start : run.stop]
         samples = self._samples.take(self._rows.image_samples[sources])
@@ -154,14 +154,14 @@ class ImageWork(Work):
                     yield asked[-1][0]
 
         workers = min(self._options.workers, -(-run.rows // self._options.batch_size))
-        ahead = Ahead(_ViewPreparer(rasters, wanted, Threads()), workers=workers)
+        ahead = Prefetcher(_ViewPreparer(rasters, wanted, Threads()), workers=workers)
         try:
-            for tensors in ahead.answers(requests()):
+            for tensors in ahead.results(requests()):
                 request, span = asked.popleft()
                 views: Views = [{} for _ in range(self._views)]
                 for (view, geometry), tensor in zip(wanted, tensors, strict=True):
                     views[view][geometry] = tensor
-                yield Question(views, tuple(samples.rows[place] for place in request), span)
+                yield ExtractionBatch(views, tuple(samples.rows[place] for place in request), span)
         finally:
             ahead.close()
 
@@ -184,7 +184,7 @@ class ImageWork(Work):
 
 
 @final
-class TextWork(Work):
+class TextWork(ExtractionTask):
     """Distinct texts through every teacher that reads."""
 
     table: Table = "texts"
@@ -196,13 +196,13 @@ class TextWork(Work):
     def _views(self) -> int:
         return 1
 
-    def questions(self, run: Run, spans: Iterable[Span]) -> Generator[Question, None, None]:  # noqa: ARG002
+    def questions(self, run: Run, spans: Iterable[Span]) -> Generator[ExtractionBatch, None, None]:  # noqa: ARG002
         """Batches of texts."""
         for span in spans:
             for batch in self._batches(span):
                 sources = self.source_of_row[batch.start : batch.stop].tolist()
                 texts = [self._rows.texts[source] for source in sources]
-                yield Question(texts, tuple(self._table_row(source) for source in sources), span)
+                yield ExtractionBatch(texts, tuple(self._table_row(source) for source in sources), span)
 
     def _ask(self, ask: Ask, inputs: list[str]) -> Tensor:
         return self._teachers[ask[0]].text_embeddings(inputs)

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from meddistill.balancing.build import build_weighting, with_weight
-from meddistill.balancing.evidence import Evidence
+from meddistill.balancing.context import BalancingContext
 from meddistill.balancing.reduce import by_row, reduce_each
 from meddistill.balancing.selection import build_selection
 from meddistill.data.draws import derive_seed
@@ -23,7 +23,7 @@ from meddistill.methods.mixing import mixed_rows
 from meddistill.methods.rescale import EqualGradient, rescaled
 from meddistill.methods.spaces import Spaces, has_one_dim
 from meddistill.methods.step import StepLoss
-from meddistill.methods.weighing import own_losses, weighting_lacks
+from meddistill.methods.teacher_losses import own_losses, weighting_lacks
 from meddistill.objectives.base import Objective, RowContext, normalised
 from meddistill.objectives.config import TeacherScaleOptions
 from meddistill.objectives.registry import (
@@ -133,8 +133,8 @@ class EmbeddingMethod(Method):
             counts[name] = torch.stack([row.count for row in rows], dim=1)
         losses = self._combined(totals, counts)
         counted = selected & torch.stack(list(counts.values())).gt(0).any(dim=0)
-        kept = self.selection.thin(losses, counted, generator)
-        evidence = Evidence(
+        kept = self.selection.drop_by_loss(losses, counted, generator)
+        evidence = BalancingContext(
             losses=losses,
             selected=kept,
             generator=generator,
@@ -243,7 +243,7 @@ class EmbeddingMethod(Method):
         return torch.stack(terms).sum(dim=0)
 
 
-def what_lacks(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> list[str]:
+def unmet_requirements(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> list[str]:
     """One line for everything that the teachers, looked at without their outputs, lack for `config`."""
     mistakes = missing_towers(config, {name: space.towers for name, space in teachers.items()})
     mistakes += [
@@ -305,7 +305,7 @@ def _masked_images(config: EmbeddingConfig) -> MaskedImages | None:
 def check(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> None:
     """Raise ConfigError with everything that the teachers lack for `config`."""
     mistakes = [] if teachers else ["`teachers` must name at least one for method embedding; got none."]
-    mistakes += what_lacks(config, teachers)
+    mistakes += unmet_requirements(config, teachers)
     if mistakes:
         subject = "method embedding"
         raise ConfigError(subject, mistakes)

@@ -74,7 +74,7 @@ class EnsembleMethod(Method):
         members = [self.maps[name](teachers[name]) for name in self.teachers]
         available = torch.stack([each.available for each in members], dim=1)
         selected = self.selection.select(available, generator)
-        ensemble = together(members, selected, logit_scale=self.logit_scale)
+        ensemble = combine_members(members, selected, logit_scale=self.logit_scale)
         found = self.method.loss(student, {NAME: ensemble}, positives=positives, generator=generator)
         with torch.no_grad():
             agreements, rows_of_members = self._agreement(student, members)
@@ -103,7 +103,7 @@ class EnsembleMethod(Method):
         return agreements, rows.to(agreements.dtype)
 
 
-def together(
+def combine_members(
     members: Sequence[TeacherOutputs],
     selected: Bool[Tensor, "batch teachers"],
     *,

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from meddistill.balancing.reduce import reduce
-from meddistill.balancing.weighting import shares
+from meddistill.balancing.weighting import normalize_rows
 from meddistill.features.projections.config import LearnedHeadConfig
 from meddistill.methods.config import EmbeddingConfig
 from meddistill.methods.spaces import Spaces
@@ -124,7 +124,7 @@ class _Batch:
         ]
         totals = torch.stack([row.total for row in rows], dim=1)
         counts = torch.stack([row.count for row in rows], dim=1)
-        loss = reduce(totals, counts, shares(self.selected.to(totals.dtype)))
+        loss = reduce(totals, counts, normalize_rows(self.selected.to(totals.dtype)))
         found = torch.autograd.grad(loss, self.leaves, allow_unused=True, materialize_grads=True)
         return torch.cat([gradient.flatten() for gradient in found]).norm()
 

@@ -6,16 +6,16 @@ from meddistill.data.samples import Samples
 from meddistill.features.availability import column_mistakes, has_agreement
 from meddistill.methods.base import TeacherSpace
 from meddistill.methods.config import only_captioned
-from meddistill.methods.embedding import what_lacks
+from meddistill.methods.embedding import unmet_requirements
 from meddistill.recipes.schema import ContrastiveStage, EmbeddingStage, Recipe
 from meddistill.teachers.card import TeacherCard
 
 
-def lacking(recipe: Recipe, cards: Mapping[str, TeacherCard]) -> list[str]:
+def unmet_by_teachers(recipe: Recipe, cards: Mapping[str, TeacherCard]) -> list[str]:
     """One line for everything that an objective of a stage needs and a teacher does not have."""
     spaces = {name: TeacherSpace.of(card) for name, card in cards.items()}
     stages = [stage for stage in recipe.stages if isinstance(stage, EmbeddingStage)]
-    lines = [f"stage {stage.name}: {line}" for stage in stages for line in what_lacks(stage, spaces)]
+    lines = [f"stage {stage.name}: {line}" for stage in stages for line in unmet_requirements(stage, spaces)]
     if recipe.features.source == "online":
         lines += [
             f"stage {stage.name}: `objectives.cosine_smooth_l1.features` must be normalised for teachers "
@@ -55,7 +55,7 @@ def _without_agreement(recipe: Recipe, cards: Mapping[str, TeacherCard]) -> list
     ]
 
 
-def never_asked(recipe: Recipe, samples: Samples) -> list[str]:
+def unused_teachers(recipe: Recipe, samples: Samples) -> list[str]:
     """One line for every teacher whose rules no row of the training table can meet, and for unknown teachers.
 
     A row without a modality counts as known to everybody.

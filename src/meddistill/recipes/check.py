@@ -11,7 +11,7 @@ from meddistill.errors import ConfigError
 from meddistill.features.layouts import estimate
 from meddistill.licences import LicenceTerms, enforce
 from meddistill.progress import SilentProgress
-from meddistill.recipes.capabilities import lacking, never_asked, of_unit_length
+from meddistill.recipes.capabilities import of_unit_length, unmet_by_teachers, unused_teachers
 from meddistill.recipes.frozen_models import FrozenModels, load_baselines, load_teachers
 from meddistill.recipes.load import LoadedRecipe
 from meddistill.recipes.missing import Missing, missing_initial_weights
@@ -88,9 +88,9 @@ def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResul
     compared = load_baselines(recipe.evaluate.baselines if recipe.evaluate else {}, base=loaded.base)
     mistakes.lines += [*found.mistakes, *compared.mistakes]
     teachers, cards = found.models, _cards(found)
-    mistakes.lines.extend(lacking(recipe, cards))
+    mistakes.lines.extend(unmet_by_teachers(recipe, cards))
     if samples is not None:
-        mistakes.lines.extend(never_asked(recipe, samples))
+        mistakes.lines.extend(unused_teachers(recipe, samples))
         mistakes.catch(lambda: check_batches(session, None if found.missing else cards))
     initial = missing_initial_weights(recipe.student, base=loaded.base)
     untrained = recipe.student.text.vocabulary is not None and samples is None

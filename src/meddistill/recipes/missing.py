@@ -41,7 +41,7 @@ def missing_teacher(name: str, config: TeacherConfig, *, section: str = "teacher
     return _missing(f"{section}.{name}.model", entry, folder=model, licence=config.terms.name)
 
 
-def told(name: str, config: TeacherConfig, error: MissingWeights) -> str:
+def missing_weights_message(name: str, config: TeacherConfig, error: MissingWeights) -> str:
     """Why a teacher cannot be loaded: what is missing and how to get it, where that is known."""
     return str(missing_teacher(name, config) or error)
 

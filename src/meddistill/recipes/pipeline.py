@@ -8,7 +8,7 @@ from meddistill.errors import MOST_LINES, ConfigError, UserError
 from meddistill.files import printable, write_changed
 from meddistill.licences import enforce
 from meddistill.progress import Progress
-from meddistill.recipes.capabilities import lacking, never_asked, of_unit_length
+from meddistill.recipes.capabilities import of_unit_length, unmet_by_teachers, unused_teachers
 from meddistill.recipes.load import LoadedRecipe
 from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.session import Session
@@ -52,7 +52,7 @@ def run_recipe(
         raise UserError(msg)
     session = Session(loaded, RunFolder(out), progress=progress)
     enforce(loaded.recipe.licence_policy, session.licence_components, gate="extract")
-    with session.processes_folder(together=until == "features"):
+    with session.processes_folder(shared=until == "features"):
         if session.is_main_process:
             _look_at_models(session, until)
             _look_at_data(session, until)
@@ -71,7 +71,7 @@ def run_recipe(
 
 def _look_at_models(session: Session, until: Step) -> None:
     """Refuse teachers that lack what is needed, and a student that cannot be, before an image is read."""
-    mistakes = lacking(session.recipe, {name: each.card for name, each in session.teachers.items()})
+    mistakes = unmet_by_teachers(session.recipe, {name: each.card for name, each in session.teachers.items()})
     if mistakes:
         subject = "teachers"
         raise ConfigError(subject, mistakes)
@@ -95,7 +95,7 @@ def _look_at_data(session: Session, until: Step) -> None:
         session.progress.say(f"left out: {row}")
     for line in (*session.row_notes, *of_unit_length(session.recipe)):
         session.progress.say(line)
-    if mistakes := never_asked(session.recipe, session.samples):
+    if mistakes := unused_teachers(session.recipe, session.samples):
         subject = "teachers"
         raise ConfigError(subject, mistakes)
     if STEPS.index(until) >= STEPS.index("train"):

@@ -110,15 +110,15 @@ class RunFolder:
         return entry["facts"] if entry else {}
 
     @contextmanager
-    def locked(self, *, together: bool = False) -> Iterator[None]:
-        """Hold the folder for one run, or, `together`, for any number of extractions into its one store.
+    def locked(self, *, shared: bool = False) -> Iterator[None]:
+        """Hold the folder for one run, or, `shared`, for any number of extractions into its one store.
 
         Raises UserError where others at work there do not allow it, or nobody can write there.
         """
         with writing_in(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         with Workers.join(self.path) as workers:
-            if not workers.admit("together" if together else "alone"):
+            if not workers.admit("together" if shared else "alone"):
                 msg = (
                     f"`{self.path}` must be used by one run at a time; another one is at work there. "
                     "Only `meddistill extract` may be started several times. Wait for it, or choose another "

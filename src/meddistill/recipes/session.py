@@ -73,9 +73,9 @@ class Session:
         return self.processes.is_main
 
     @contextmanager
-    def processes_folder(self, *, together: bool) -> Iterator[None]:
-        """Hold the run folder, `together` with others or alone; the main process does for all of this run."""
-        with self.folder.locked(together=together) if self.is_main_process else nullcontext():
+    def processes_folder(self, *, shared: bool) -> Iterator[None]:
+        """Hold the run folder, `shared` with others or alone; the main process does for all of this run."""
+        with self.folder.locked(shared=shared) if self.is_main_process else nullcontext():
             yield
 
     @cached_property

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from meddistill.evaluation.base.results import MEAN_TASK, RESULTS_FILE, Result, Results
 from meddistill.recipes.run_folder import RunFolder
+from meddistill.report.formatting import SEEN
 from meddistill.report.vqa import FAMILIES, coverage
-from meddistill.report.words import SEEN
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,9 @@ from markupsafe import Markup
 
 from meddistill.evaluation.audit.record import ENSEMBLE, Audit, Family, LeaveOut, Likeness, Score, Tower
 from meddistill.report.charts import Tile, tiles
-from meddistill.report.models import Look
+from meddistill.report.formatting import DASH, between, count, number, plural, signed, signed_between
+from meddistill.report.models import ModelStyle
 from meddistill.report.scores import SHADES, Cell, Matrix, Title
-from meddistill.report.words import DASH, between, count, number, plural, signed, signed_between
 
 FAMILIES: Final[Mapping[Family, str]] = MappingProxyType(
     {
@@ -58,7 +58,7 @@ class TeachersBefore:
     notes: tuple[str, ...]
 
 
-def teachers_before(audit: Audit, looks: Sequence[Look]) -> TeachersBefore:
+def teachers_before(audit: Audit, looks: Sequence[ModelStyle]) -> TeachersBefore:
     """The section's content; colours are those of the teachers elsewhere in the report."""
     css = {look.name: look.css for look in looks}
     return TeachersBefore(

@@ -10,13 +10,13 @@ from meddistill.evaluation.base.exhibits import AnyExhibit, BagAttention
 from meddistill.evaluation.base.results import Results, TaskFacts
 from meddistill.report.attention_maps import drawn, over_picture
 from meddistill.report.data import Examples
-from meddistill.report.models import Look, references
-from meddistill.report.models import looks as looks_of
+from meddistill.report.formatting import between, count, metric, number, plain_name, plural
+from meddistill.report.models import ModelStyle, references
+from meddistill.report.models import model_styles as looks_of
+from meddistill.report.phrases import wording
 from meddistill.report.scores import Cell
 from meddistill.report.sections import data_address
 from meddistill.report.svg import drawing, element, line, text
-from meddistill.report.wording import wording
-from meddistill.report.words import between, count, metric, number, plain_name, plural
 
 FAMILY: Final = "bag_classification"
 _METRICS: Final = ("balanced_accuracy", "auc", "f1", "quadratic_kappa")
@@ -71,12 +71,16 @@ class BagTask:
     looked: tuple[Looked, ...]
 
 
-def bag_sections(results: Results, examples: Examples | None, looks: Sequence[Look]) -> tuple[BagTask, ...]:
+def bag_sections(
+    results: Results, examples: Examples | None, model_styles: Sequence[ModelStyle]
+) -> tuple[BagTask, ...]:
     """Every task over bags.
 
     Attention is that of the student, or of the first model, and of stored features whose places are known.
     """
-    return tuple(_task(results, task, examples, looks) for task in results.tasks if task.family == FAMILY)
+    return tuple(
+        _task(results, task, examples, model_styles) for task in results.tasks if task.family == FAMILY
+    )
 
 
 def attended(exhibits: Sequence[AnyExhibit]) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -93,10 +97,12 @@ def mapped(results: Results) -> Iterator[BagAttention]:
             yield from (each for each in _attention(results, task.name, look) if each.places is not None)
 
 
-def _task(results: Results, task: TaskFacts, examples: Examples | None, looks: Sequence[Look]) -> BagTask:
+def _task(
+    results: Results, task: TaskFacts, examples: Examples | None, model_styles: Sequence[ModelStyle]
+) -> BagTask:
     there = {row.metric for row in results.of(task=task.name)}
     metrics = [name for name in _METRICS if name in there]
-    everyone = (*looks, *references(results, task.name))
+    everyone = (*model_styles, *references(results, task.name))
     facts = task.facts
     return BagTask(
         name=plain_name(task.name),
@@ -109,25 +115,25 @@ def _task(results: Results, task: TaskFacts, examples: Examples | None, looks: S
         rows=tuple(row for each in everyone for row in _rows(results, task, each, metrics)),
         looked=tuple(
             Looked(
-                who=wording(looks).who if look.lead else look.name,
+                who=wording(model_styles).who if look.lead else look.name,
                 mapped=any(each.places for each in found),
                 profiles=tuple(_profile(each, look.css, examples) for each in found),
             )
-            for look in _shown(results, task.name, looks)
+            for look in _shown(results, task.name, model_styles)
             if (found := _attention(results, task.name, look))
         ),
     )
 
 
-def _shown(results: Results, task: str, looks: Sequence[Look]) -> Iterator[Look]:
+def _shown(results: Results, task: str, model_styles: Sequence[ModelStyle]) -> Iterator[ModelStyle]:
     """The lead, and the task's own baselines whose attention has a map."""
-    yield from (look for look in looks if look.lead)
+    yield from (look for look in model_styles if look.lead)
     for look in references(results, task):
         if any(each.places for each in _attention(results, task, look)):
             yield look
 
 
-def _attention(results: Results, task: str, look: Look) -> list[BagAttention]:
+def _attention(results: Results, task: str, look: ModelStyle) -> list[BagAttention]:
     return [
         each
         for each in results.exhibits
@@ -135,7 +141,7 @@ def _attention(results: Results, task: str, look: Look) -> list[BagAttention]:
     ]
 
 
-def _rows(results: Results, task: TaskFacts, look: Look, metrics: Sequence[str]) -> Iterator[BagRow]:
+def _rows(results: Results, task: TaskFacts, look: ModelStyle, metrics: Sequence[str]) -> Iterator[BagRow]:
     found = {
         (row.setting, row.metric): row
         for row in results.of(model=look.name, task=task.name)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from meddistill.evaluation.base.results import AnyRole
+from meddistill.report.formatting import between, number, signed, signed_between
 from meddistill.report.svg import Axis, drawing, element, line, polyline, span, text, tick_label, ticks
-from meddistill.report.words import between, number, signed, signed_between
 
 WIDTH = 1040.0
 _ROW = 34.0

@@ -17,8 +17,7 @@ from meddistill.report.classification_charts import (
     roc_chart,
     shots_chart,
 )
-from meddistill.report.models import REFERENCE_CSS, Look
-from meddistill.report.words import (
+from meddistill.report.formatting import (
     DASH,
     FAMILIES,
     between,
@@ -29,6 +28,7 @@ from meddistill.report.words import (
     plural,
     rows_of,
 )
+from meddistill.report.models import REFERENCE_CSS, ModelStyle
 
 MACRO = "macro"
 _MOST_DRAWN = 16
@@ -78,13 +78,13 @@ class TaskDetail:
     operating: tuple[OperatingRow, ...]
 
 
-def classification_details(results: Results, looks: Sequence[Look]) -> tuple[TaskDetail, ...]:
+def classification_details(results: Results, looks: Sequence[ModelStyle]) -> tuple[TaskDetail, ...]:
     """A record for every task that has something to show."""
     found = (_detail(results, task, looks) for task in results.tasks)
     return tuple(each for each in found if each.panels or each.each or each.operating)
 
 
-def _detail(results: Results, task: TaskFacts, looks: Sequence[Look]) -> TaskDetail:
+def _detail(results: Results, task: TaskFacts, looks: Sequence[ModelStyle]) -> TaskDetail:
     shown = _shown(results, task.name, looks)
     curves = [each for each in results.exhibits if isinstance(each, RocCurve) and each.task == task.name]
     panels = [_roc(task, curves, shown), _reliability(results, task, shown), _confusion(results, task, shown)]
@@ -99,7 +99,7 @@ def _detail(results: Results, task: TaskFacts, looks: Sequence[Look]) -> TaskDet
     )
 
 
-def _shown(results: Results, task: str, looks: Sequence[Look]) -> list[Look]:
+def _shown(results: Results, task: str, looks: Sequence[ModelStyle]) -> list[ModelStyle]:
     """The lead and the best teacher of the task."""
     named = list(looks[:1])
     best = results.best_teacher(task)
@@ -107,7 +107,7 @@ def _shown(results: Results, task: str, looks: Sequence[Look]) -> list[Look]:
     return [*named, *(look for look in teacher if look not in named)]
 
 
-def _roc(task: TaskFacts, curves: Sequence[RocCurve], shown: Sequence[Look]) -> Panel | None:
+def _roc(task: TaskFacts, curves: Sequence[RocCurve], shown: Sequence[ModelStyle]) -> Panel | None:
     """One curve for each model: the mean over classes, of two that of the positive one.
 
     Of several labels the mean stands among the labels' own curves, unless there are too many of them.
@@ -121,7 +121,7 @@ def _roc(task: TaskFacts, curves: Sequence[RocCurve], shown: Sequence[Look]) -> 
     return _roc_panel(title, [each for each in curves if each.label == chosen], shown, small=False)
 
 
-def _one_each(task: TaskFacts, curves: Sequence[RocCurve], shown: Sequence[Look]) -> tuple[Panel, ...]:
+def _one_each(task: TaskFacts, curves: Sequence[RocCurve], shown: Sequence[ModelStyle]) -> tuple[Panel, ...]:
     """The curves of each class or label by itself, where there are several."""
     several = "labels" in task.facts
     labels = [label for label in dict.fromkeys(each.label for each in curves) if several or label != MACRO]
@@ -140,7 +140,9 @@ def _one_each(task: TaskFacts, curves: Sequence[RocCurve], shown: Sequence[Look]
     return tuple(found)
 
 
-def _roc_panel(title: str, curves: Sequence[RocCurve], shown: Sequence[Look], *, small: bool) -> Panel | None:
+def _roc_panel(
+    title: str, curves: Sequence[RocCurve], shown: Sequence[ModelStyle], *, small: bool
+) -> Panel | None:
     by_model = {each.model: each for each in curves}
     drawn = [(look, by_model[look.name]) for look in shown if look.name in by_model]
     if not drawn:
@@ -153,7 +155,7 @@ def _roc_panel(title: str, curves: Sequence[RocCurve], shown: Sequence[Look], *,
     return Panel(title=title, chart=roc_chart(lines, label=title, small=small), legend=legend)
 
 
-def _reliability(results: Results, task: TaskFacts, shown: Sequence[Look]) -> Panel | None:
+def _reliability(results: Results, task: TaskFacts, shown: Sequence[ModelStyle]) -> Panel | None:
     """The first shown model, as it is and after its temperature."""
     name, css = shown[0].name, shown[0].css
     curves = [
@@ -190,7 +192,7 @@ def _reliability(results: Results, task: TaskFacts, shown: Sequence[Look]) -> Pa
     return Panel(title=title, chart=reliability_chart(bins, label=title), legend=legend, note=" ".join(notes))
 
 
-def _confusion(results: Results, task: TaskFacts, shown: Sequence[Look]) -> Panel | None:
+def _confusion(results: Results, task: TaskFacts, shown: Sequence[ModelStyle]) -> Panel | None:
     name = shown[0].name
     found = next(
         (
@@ -217,7 +219,7 @@ def _decisions_note(found: Confusion) -> str:
     return words
 
 
-def _shots(results: Results, task: TaskFacts, looks: Sequence[Look]) -> Panel | None:
+def _shots(results: Results, task: TaskFacts, looks: Sequence[ModelStyle]) -> Panel | None:
     series = []
     for look in looks:
         rows = [
@@ -247,7 +249,7 @@ def _shot_point(row: Result) -> ShotPoint:
     return ShotPoint(shots=shots_of(row.setting), value=row.value or 0.0, low=row.low, high=row.high)
 
 
-def _operating(results: Results, task: TaskFacts, shown: Sequence[Look]) -> tuple[OperatingRow, ...]:
+def _operating(results: Results, task: TaskFacts, shown: Sequence[ModelStyle]) -> tuple[OperatingRow, ...]:
     rows: dict[str, dict[str, dict[str, Result]]] = {}
     for row in results.of(task=task.name):
         if ", threshold from " in row.setting:
@@ -260,7 +262,7 @@ def _operating(results: Results, task: TaskFacts, shown: Sequence[Look]) -> tupl
     )
 
 
-def _operating_row(setting: str, rows: dict[str, Result], look: Look) -> OperatingRow:
+def _operating_row(setting: str, rows: dict[str, Result], look: ModelStyle) -> OperatingRow:
     rule, _, source = setting.rpartition(", threshold from ")
     threshold = rows.get("threshold")
     prevalence = rows.get("prevalence")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from meddistill.evaluation.base.exhibits import CALIBRATION_BINS
+from meddistill.report.formatting import number
 from meddistill.report.markers import marker
 from meddistill.report.svg import Axis, drawing, element, line, polyline, span, text, tick_label, ticks
-from meddistill.report.words import number
 
 _SIDE, _LEFT, _TOP = 330.0, 46.0, 10.0
 _QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)

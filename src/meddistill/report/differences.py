@@ -8,9 +8,9 @@ from markupsafe import Markup
 from meddistill.evaluation.base.records import Comparison
 from meddistill.evaluation.base.results import MEAN_TASK, Difference, Results
 from meddistill.evaluation.statistics.paired import least_p
-from meddistill.report.models import Look
+from meddistill.report.formatting import DASH, SEEN, number, plain_name, plural, signed, signed_between
+from meddistill.report.models import ModelStyle
 from meddistill.report.svg import Axis, drawing, element, line, span, text, tick_label, ticks
-from meddistill.report.words import DASH, SEEN, number, plain_name, plural, signed, signed_between
 
 _WIDTH, _HEAD, _ROW, _BETWEEN = 1040.0, 30.0, 19.0, 13.0
 _LONGEST = 26
@@ -55,7 +55,7 @@ class DifferencesSection:
     is_mcnemar: bool
 
 
-def differences(results: Results, looks: Sequence[Look]) -> DifferencesSection | None:
+def differences(results: Results, looks: Sequence[ModelStyle]) -> DifferencesSection | None:
     """The first student (or first model) against all others; None where nothing is compared."""
     if not results.differences:
         return None
@@ -180,7 +180,7 @@ def _tally(row: Comparison, css: Mapping[str, str]) -> TallyRow:
     )
 
 
-def _ranks(results: Results, looks: Sequence[Look]) -> tuple[RankRow, ...]:
+def _ranks(results: Results, looks: Sequence[ModelStyle]) -> tuple[RankRow, ...]:
     means = results.ranking.mean_ranks if results.ranking else {}
     first = {place.model: place.first for place in results.places if place.task == MEAN_TASK}
     rows = [

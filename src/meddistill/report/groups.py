@@ -8,8 +8,8 @@ from markupsafe import Markup
 from meddistill.evaluation.base.records import GroupGap, GroupScore
 from meddistill.evaluation.base.results import Results
 from meddistill.report.charts import Group, Mark, grouped_bars
-from meddistill.report.models import Look
-from meddistill.report.words import DASH, between, judged_of, metric, number, plain_name, plural
+from meddistill.report.formatting import DASH, between, judged_of, metric, number, plain_name, plural
+from meddistill.report.models import ModelStyle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class GroupPanel:
     hidden: str
 
 
-def panels(results: Results, looks: Sequence[Look]) -> tuple[GroupPanel, ...]:
+def panels(results: Results, looks: Sequence[ModelStyle]) -> tuple[GroupPanel, ...]:
     """A panel for every group with several labels, in the order of the results."""
     return tuple(
         _panel(results, looks, task, group)
@@ -68,7 +68,7 @@ def _labels(results: Results, task: str, group: str) -> list[str]:
     return [label for label in dict.fromkeys(found) if label]
 
 
-def _panel(results: Results, looks: Sequence[Look], task: str, group: str) -> GroupPanel:
+def _panel(results: Results, looks: Sequence[ModelStyle], task: str, group: str) -> GroupPanel:
     scores = [row for row in results.groups if (row.task, row.group) == (task, group)]
     gaps = [row for row in results.gaps if (row.task, row.group) == (task, group)]
     main = [row for row in scores if row.main]
@@ -87,7 +87,7 @@ def _panel(results: Results, looks: Sequence[Look], task: str, group: str) -> Gr
     )
 
 
-def _alone(rows: Sequence[GroupScore], scored: Sequence[str], looks: Sequence[Look]) -> str:
+def _alone(rows: Sequence[GroupScore], scored: Sequence[str], looks: Sequence[ModelStyle]) -> str:
     """What the models score on the only label that can be scored."""
     if len(scored) != 1:
         return ""
@@ -96,7 +96,7 @@ def _alone(rows: Sequence[GroupScore], scored: Sequence[str], looks: Sequence[Lo
     return f"{scored[0]} alone is large enough and has nothing beside it ({', '.join(told)})"
 
 
-def _bars(rows: Sequence[GroupScore], looks: Sequence[Look], group: str) -> Markup:
+def _bars(rows: Sequence[GroupScore], looks: Sequence[ModelStyle], group: str) -> Markup:
     labels = dict.fromkeys(row.label for row in rows if row.value is not None)
     found = {(row.model, row.label): row for row in rows}
     worst = _clearly_worst(rows, looks)
@@ -110,7 +110,7 @@ def _bars(rows: Sequence[GroupScore], looks: Sequence[Look], group: str) -> Mark
     return grouped_bars(groups, label=f"Main metric by {group}, one bar for each model")
 
 
-def _clearly_worst(rows: Sequence[GroupScore], looks: Sequence[Look]) -> str | None:
+def _clearly_worst(rows: Sequence[GroupScore], looks: Sequence[ModelStyle]) -> str | None:
     """The worst label of the first model, where its interval ends below that of the best one."""
     first = next((look.name for look in looks if any(row.model == look.name for row in rows)), "")
     mine = [row for row in rows if row.model == first and row.value is not None]
@@ -121,7 +121,7 @@ def _clearly_worst(rows: Sequence[GroupScore], looks: Sequence[Look]) -> str | N
     return worst.label if worst.high < best.low else None
 
 
-def _mark(look: Look, row: GroupScore) -> Mark:
+def _mark(look: ModelStyle, row: GroupScore) -> Mark:
     return Mark(
         label=look.name,
         css=look.css,
@@ -133,7 +133,7 @@ def _mark(look: Look, row: GroupScore) -> Mark:
     )
 
 
-def _gap(results: Results, scores: Sequence[GroupScore], gap: GroupGap, look: Look) -> GapRow:
+def _gap(results: Results, scores: Sequence[GroupScore], gap: GroupGap, look: ModelStyle) -> GapRow:
     mine = {row.label: row for row in scores if (row.model, row.metric) == (gap.model, gap.metric)}
     worst = mine.get(gap.worst) if gap.value else None
     lowest = DASH
@@ -153,7 +153,7 @@ def _gap(results: Results, scores: Sequence[GroupScore], gap: GroupGap, look: Lo
     )
 
 
-def _hidden(rows: Sequence[GroupScore], looks: Sequence[Look]) -> str:
+def _hidden(rows: Sequence[GroupScore], looks: Sequence[ModelStyle]) -> str:
     """Labels that are counted and not scored, as the first model has them."""
     first = next((look.name for look in looks if any(row.model == look.name for row in rows)), "")
     mine = [row for row in rows if row.model == first]

@@ -7,9 +7,7 @@ from typing import Final, Literal
 from meddistill.evaluation.base.records import Comparison
 from meddistill.evaluation.base.results import MEAN_TASK, TEACHER_MEAN, Difference, Result, Results
 from meddistill.report.data import ModelCard, ReportData
-from meddistill.report.models import looks
-from meddistill.report.wording import wording
-from meddistill.report.words import (
+from meddistill.report.formatting import (
     between,
     large,
     metric,
@@ -20,6 +18,8 @@ from meddistill.report.words import (
     signed_between,
     times,
 )
+from meddistill.report.models import model_styles
+from meddistill.report.phrases import wording
 
 Verdict = Literal["better", "unclear", "worse", "alone"]
 
@@ -54,7 +54,7 @@ _MOST_TILES: Final = 4
 def headline(data: ReportData) -> Headline | None:
     """The lead on the mean over tasks, a student against its best teacher; None where nothing was scored."""
     results = data.results
-    found = looks(results, data.models)
+    found = model_styles(results, data.models)
     lead = next((look.name for look in found if look.lead), "")
     task = _headline_task(results, lead) if results is not None else None
     score = results.main(lead, task) if results is not None and task else None
@@ -127,7 +127,7 @@ def _headline_task(results: Results, lead: str) -> str | None:
 
 
 def _where(results: Results, task: str) -> str:
-    counted = sum(each.in_mean for each in results.tasks)
+    counted = sum(each.include_in_mean for each in results.tasks)
     return f"the mean over {plural(counted, 'task')}" if task == MEAN_TASK else f"the task {plain_name(task)}"
 
 
@@ -169,7 +169,7 @@ def _score_tile(score: Result, who: str, level: float) -> Tile:
 
 def _frozen_tile(results: Results, row: Comparison) -> Tile:
     """Over the tasks that both have: a plain encoder has no text tower."""
-    counted = sum(task.in_mean for task in results.tasks)
+    counted = sum(task.include_in_mean for task in results.tasks)
     interval = signed_between(row.low, row.high, 2)
     over = f"over {row.tasks} of {plural(counted, 'task')}"
     return Tile(

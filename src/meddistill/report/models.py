@@ -21,7 +21,7 @@ _WORDS: Final[Mapping[AnyRole, str]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class ModelStyle:
     """A model's name, role and CSS classes (`c-student`, `c-t0`, `c-t3 c-baseline`, ...): colour and dash.
 
     `lead` marks the one that all others are compared with: the student, or the first model.
@@ -38,7 +38,7 @@ class Look:
         return _WORDS.get(self.role, self.role)
 
 
-def looks(results: Results | None, cards: Sequence[ModelCard] = ()) -> tuple[Look, ...]:
+def model_styles(results: Results | None, cards: Sequence[ModelCard] = ()) -> tuple[ModelStyle, ...]:
     """All models: the lead, frozen models, baselines, teacher mean, teachers in their own order.
 
     The lead has the student's colour and an ensemble grey; of the others, teachers first, each has one of its
@@ -58,7 +58,7 @@ def looks(results: Results | None, cards: Sequence[ModelCard] = ()) -> tuple[Loo
     css |= {name: f"{css[name]} c-again" for name, _ in coloured[COLOURS:]}
     css |= {name: f"{css[name]} c-baseline" for name, role in coloured if role in COMPARED and not peers}
     found = [
-        Look(
+        ModelStyle(
             name=name,
             role=role,
             css="c-student" if name == lead else css.get(name, "c-ensemble"),
@@ -74,10 +74,10 @@ def _lead(named: Sequence[tuple[str, AnyRole]]) -> str:
     return next(iter([*students, *(name for name, role in named if role != "ensemble")]), "")
 
 
-def references(results: Results, task: str) -> tuple[Look, ...]:
+def references(results: Results, task: str) -> tuple[ModelStyle, ...]:
     """The task's own baselines, which no other task is judged by; all in one grey."""
     return tuple(
-        Look(name=model.name, role=model.role, css=REFERENCE_CSS)
+        ModelStyle(name=model.name, role=model.role, css=REFERENCE_CSS)
         for model in results.models
         if task in model.tasks
     )

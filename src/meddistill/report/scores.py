@@ -14,9 +14,7 @@ from meddistill.evaluation.base.results import (
     TaskFacts,
 )
 from meddistill.report.charts import Group, Mark, forest, grouped_bars
-from meddistill.report.models import Look
-from meddistill.report.wording import wording
-from meddistill.report.words import (
+from meddistill.report.formatting import (
     DASH,
     FAMILIES,
     between,
@@ -27,6 +25,8 @@ from meddistill.report.words import (
     signed,
     signed_between,
 )
+from meddistill.report.models import ModelStyle
+from meddistill.report.phrases import wording
 
 SHADES = 7
 
@@ -81,7 +81,7 @@ class Matrix:
     rows: tuple[tuple[Title, tuple[Cell, ...]], ...]
 
 
-def task_columns(looks: Sequence[Look]) -> tuple[str, ...]:
+def task_columns(looks: Sequence[ModelStyle]) -> tuple[str, ...]:
     """Titles of the cells of `task_rows`."""
     words = wording(looks)
     alone = tuple(words.short if look.lead else look.name for look in _alone(looks))
@@ -89,12 +89,12 @@ def task_columns(looks: Sequence[Look]) -> tuple[str, ...]:
     return (*alone, *best, *(("student − best teacher",) if words.distilled else ()))
 
 
-def _alone(looks: Sequence[Look]) -> list[Look]:
+def _alone(looks: Sequence[ModelStyle]) -> list[ModelStyle]:
     """The models with a column of their own: all but teachers."""
     return [look for look in looks if look.lead or look.role != "teacher"]
 
 
-def task_rows(results: Results, looks: Sequence[Look]) -> tuple[TaskRow, ...]:
+def task_rows(results: Results, looks: Sequence[ModelStyle]) -> tuple[TaskRow, ...]:
     """All tasks, then their mean."""
     rows = [_task_row(results, task.name, looks, task) for task in results.tasks]
     if any(row.task == MEAN_TASK for row in results.results):
@@ -102,7 +102,7 @@ def task_rows(results: Results, looks: Sequence[Look]) -> tuple[TaskRow, ...]:
     return tuple(rows)
 
 
-def _task_row(results: Results, task: str, looks: Sequence[Look], facts: TaskFacts | None) -> TaskRow:
+def _task_row(results: Results, task: str, looks: Sequence[ModelStyle], facts: TaskFacts | None) -> TaskRow:
     lead = next((look.name for look in looks if look.lead), "")
     best = results.best_teacher(task)
     alone = [look.name for look in _alone(looks)]
@@ -142,21 +142,23 @@ def verdict_cell(value: float, low: float | None, high: float | None) -> Cell:
     return Cell(value=signed(value), interval=signed_between(low, high), verdict=verdict)
 
 
-def heat_map(results: Results, looks: Sequence[Look]) -> Matrix:
+def heat_map(results: Results, looks: Sequence[ModelStyle]) -> Matrix:
     """Tasks by models. Shade: from chance (pale) to the best model of the task (dark)."""
     rows = []
     for task in results.tasks:
         title = Title(name=plain_name(task.name), note=FAMILIES.get(task.family, task.family))
         rows.append((title, _heat_cells(results, looks, task.name, chance=_chance(task))))
     if any(row.task == MEAN_TASK for row in results.results):
-        chances = [_chance(task) for task in results.tasks if task.in_mean]
+        chances = [_chance(task) for task in results.tasks if task.include_in_mean]
         chance = sum(chances) / len(chances) if chances else 0.0
         rows.append((Title(name=MEAN_TASK), _heat_cells(results, looks, MEAN_TASK, chance=chance)))
     columns = tuple(Title(name=look.name, css=look.css) for look in looks)
     return Matrix(columns=columns, rows=tuple(rows))
 
 
-def _heat_cells(results: Results, looks: Sequence[Look], task: str, *, chance: float) -> tuple[Cell, ...]:
+def _heat_cells(
+    results: Results, looks: Sequence[ModelStyle], task: str, *, chance: float
+) -> tuple[Cell, ...]:
     best = max((_value(results, look, task) for look in looks), default=0.0)
     return tuple(
         _heat_cell(
@@ -166,7 +168,7 @@ def _heat_cells(results: Results, looks: Sequence[Look], task: str, *, chance: f
     )
 
 
-def _value(results: Results, look: Look, task: str) -> float:
+def _value(results: Results, look: ModelStyle, task: str) -> float:
     row = results.main(look.name, task)
     return row.value if row is not None and row.value is not None else 0.0
 
@@ -194,7 +196,7 @@ def lack(row: Result) -> str:
     return row.note.removeprefix(NOT_APPLICABLE)
 
 
-def seen_lines(results: Results, looks: Sequence[Look]) -> tuple[str, ...]:
+def seen_lines(results: Results, looks: Sequence[ModelStyle]) -> tuple[str, ...]:
     """One line for every task whose data set a model was pretrained on: which models, which data sets."""
     lines = []
     for task in results.tasks:
@@ -205,7 +207,7 @@ def seen_lines(results: Results, looks: Sequence[Look]) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def overview(results: Results, looks: Sequence[Look]) -> Markup | None:
+def overview(results: Results, looks: Sequence[ModelStyle]) -> Markup | None:
     """All models on the mean over tasks, and the lead's difference from each."""
     marks = [_mark(look, results.main(look.name, MEAN_TASK)) for look in looks]
     lead = next((look.name for look in looks if look.lead), "")
@@ -224,14 +226,14 @@ def overview(results: Results, looks: Sequence[Look]) -> Markup | None:
     return forest(marks, differences, label=label, title=title)
 
 
-def _mark(look: Look, row: Result | None) -> Mark:
+def _mark(look: ModelStyle, row: Result | None) -> Mark:
     value, low, high = (row.value, row.low, row.high) if row is not None else (None, None, None)
     return Mark(
         label=look.name, css=look.css, role=look.role, value=value, low=low, high=high, lead=look.lead
     )
 
 
-def by_modality(results: Results, looks: Sequence[Look]) -> Markup | None:
+def by_modality(results: Results, looks: Sequence[ModelStyle]) -> Markup | None:
     """Mean over tasks on the rows of each modality; None where modalities are not known."""
     rows = {
         (row.model, row.modality): row

@@ -10,9 +10,7 @@ from meddistill.evaluation.base.results import Results, RetrievalExample
 from meddistill.licences import LicenceTerms
 from meddistill.report.charts import Series, lines
 from meddistill.report.data import Curves, Examples, ModelCard, ReportData
-from meddistill.report.models import Look
-from meddistill.report.scores import SHADES, Cell, Matrix, Title
-from meddistill.report.words import (
+from meddistill.report.formatting import (
     DASH,
     DIRECTIONS,
     FAMILIES,
@@ -25,6 +23,8 @@ from meddistill.report.words import (
     rate,
     rows_of,
 )
+from meddistill.report.models import ModelStyle
+from meddistill.report.scores import SHADES, Cell, Matrix, Title
 
 _MOST_POINTS = 240
 _SHOWN_QUERIES = 6
@@ -44,7 +44,7 @@ class AgreementTable:
     matrix: Matrix
 
 
-def agreement_tables(results: Results, looks: Sequence[Look]) -> tuple[AgreementTable, ...]:
+def agreement_tables(results: Results, looks: Sequence[ModelStyle]) -> tuple[AgreementTable, ...]:
     """A table for every measure; shades run from 0 to 1."""
     students = results.named("student")
     rows = [row for row in results.agreement if students and row.student == students[0]]
@@ -101,7 +101,7 @@ class Query:
     ranks: tuple[tuple[str, str, str], ...]
 
 
-def queries(results: Results, examples: Examples | None, looks: Sequence[Look]) -> tuple[Query, ...]:
+def queries(results: Results, examples: Examples | None, looks: Sequence[ModelStyle]) -> tuple[Query, ...]:
     """Some queries of every direction; without `examples` neither pictures nor captions, ranks alone."""
     leads = [look.name for look in looks if look.lead]
     mine = [row for row in results.examples if row.model in leads]
@@ -119,7 +119,7 @@ def queries(results: Results, examples: Examples | None, looks: Sequence[Look]) 
 
 
 def _query(
-    row: RetrievalExample, ranks: Mapping[str, float], examples: Examples, looks: Sequence[Look]
+    row: RetrievalExample, ranks: Mapping[str, float], examples: Examples, looks: Sequence[ModelStyle]
 ) -> Query:
     from_image = row.direction == "image_to_text"
     key = (row.table, row.query)
@@ -167,7 +167,7 @@ class Stage:
     plots: tuple[Plot, ...]
 
 
-def stages(curves: Sequence[Curves], looks: Sequence[Look]) -> tuple[Stage, ...]:
+def stages(curves: Sequence[Curves], looks: Sequence[ModelStyle]) -> tuple[Stage, ...]:
     """Loss and its parts, teachers' weights and agreement, for every stage that left a log."""
     css = {look.name: look.css for look in looks if look.role == "teacher"}
     found = []
@@ -260,7 +260,7 @@ class SizeTable:
         return any(row.share is not None for row in self.rows)
 
 
-def size_table(cards: Sequence[ModelCard], looks: Sequence[Look]) -> SizeTable | None:
+def size_table(cards: Sequence[ModelCard], looks: Sequence[ModelStyle]) -> SizeTable | None:
     """A row for every model in the report's order; None where nothing is known of any."""
     batches = sorted({batch for card in cards for batch in card.images_per_second or {}})
     titles = [("Stored, MB", ""), ("Input, px", ""), ("Embedding", ""), ("Context, tokens", "")]

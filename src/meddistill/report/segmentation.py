@@ -15,10 +15,10 @@ from meddistill.evaluation.base.exhibits import MaskExample
 from meddistill.evaluation.base.results import Result, Results, TaskFacts
 from meddistill.imaging import Geometry, seen_box
 from meddistill.report.data import Examples
-from meddistill.report.models import Look, references
+from meddistill.report.formatting import DASH, between, count, metric, number, plain_name
+from meddistill.report.models import ModelStyle, references
 from meddistill.report.scores import Cell, Matrix, Title, lack
 from meddistill.report.svg import element
-from meddistill.report.words import DASH, between, count, metric, number, plain_name
 
 KIND: Final = "segmentation_probe"
 # Lower is better; all other metrics are shares of one.
@@ -49,7 +49,7 @@ class Segmentation:
 
 
 def segmentation(
-    results: Results, examples: Examples | None, looks: Sequence[Look]
+    results: Results, examples: Examples | None, looks: Sequence[ModelStyle]
 ) -> tuple[Segmentation, ...]:
     """A part for every segmentation task."""
     return tuple(
@@ -83,7 +83,7 @@ def _note(task: TaskFacts) -> str:
     return f"{'; '.join(parts)}. {penalty}"
 
 
-def _matrix(results: Results, task: TaskFacts, looks: Sequence[Look]) -> Matrix:
+def _matrix(results: Results, task: TaskFacts, looks: Sequence[ModelStyle]) -> Matrix:
     """Models, the best of each metric underlined, then what the task's own baselines score."""
     rows: dict[tuple[str, str], Result] = {
         (row.model, row.metric): row for row in results.of(task=task.name) if not row.modality
@@ -140,7 +140,7 @@ def metric_words(name: str) -> str:
 
 
 def _outlines(
-    results: Results, task: TaskFacts, examples: Examples | None, looks: Sequence[Look]
+    results: Results, task: TaskFacts, examples: Examples | None, looks: Sequence[ModelStyle]
 ) -> tuple[Outline, ...]:
     lead = next((look.name for look in looks if look.lead), None)
     pictures: Mapping[tuple[str, int], bytes] = examples.pictures if examples is not None else {}

@@ -6,10 +6,10 @@ from typing import Final
 
 from meddistill.evaluation.base.records import Comparison
 from meddistill.evaluation.base.results import MEAN_TASK, Results
-from meddistill.report.models import Look
+from meddistill.report.formatting import DASH, between, number, plain_name
+from meddistill.report.models import ModelStyle
+from meddistill.report.phrases import wording
 from meddistill.report.scores import Cell, lack, verdict_cell
-from meddistill.report.wording import wording
-from meddistill.report.words import DASH, between, number, plain_name
 
 _HOW: Final = (
     "To see whether a plain encoder would do, name one under `baselines` (`evaluate.baselines` of a recipe, "
@@ -41,10 +41,10 @@ class Standing:
     remark: str
 
 
-def standing(results: Results, looks: Sequence[Look]) -> Standing | None:
+def standing(results: Results, looks: Sequence[ModelStyle]) -> Standing | None:
     """The lead, then every model that it is compared with; None where no task counts in the mean."""
     lead = next((look for look in looks if look.lead), None)
-    counted = [task.name for task in results.tasks if task.in_mean]
+    counted = [task.name for task in results.tasks if task.include_in_mean]
     if lead is None or not counted:
         return None
     compared = {row.other: row for row in results.comparisons if row.model == lead.name}
@@ -55,7 +55,7 @@ def standing(results: Results, looks: Sequence[Look]) -> Standing | None:
     return Standing(rows=tuple(rows), remark=remark if lead.role == "student" else "")
 
 
-def _lead_row(results: Results, look: Look, counted: Sequence[str]) -> StandingRow:
+def _lead_row(results: Results, look: ModelStyle, counted: Sequence[str]) -> StandingRow:
     mean = results.main(look.name, MEAN_TASK)
     done = [task for task in counted if _has(results, look.name, task)]
     cell = Cell(value=DASH)
@@ -72,7 +72,7 @@ def _lead_row(results: Results, look: Look, counted: Sequence[str]) -> StandingR
     )
 
 
-def _row(results: Results, look: Look, row: Comparison, counted: Sequence[str]) -> StandingRow:
+def _row(results: Results, look: ModelStyle, row: Comparison, counted: Sequence[str]) -> StandingRow:
     return StandingRow(
         name=look.name,
         css=look.css,

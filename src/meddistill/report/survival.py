@@ -8,10 +8,10 @@ from markupsafe import Markup
 
 from meddistill.evaluation.base.exhibits import SurvivalCurve
 from meddistill.evaluation.base.results import Result, Results, TaskFacts
-from meddistill.report.models import Look, references
+from meddistill.report.formatting import DASH, between, number, plain_name, plural
+from meddistill.report.models import ModelStyle, references
 from meddistill.report.scores import Cell
 from meddistill.report.survival_chart import css, kaplan_meier_chart
-from meddistill.report.words import DASH, between, number, plain_name, plural
 
 _FAMILY: Final = "survival"
 _METRICS: Final = ("c_index", "uno_c", "mean_auc", "integrated_brier")
@@ -56,12 +56,12 @@ class SurvivalTask:
     within: str
 
 
-def survival_tasks(results: Results, looks: Sequence[Look]) -> tuple[SurvivalTask, ...]:
+def survival_tasks(results: Results, looks: Sequence[ModelStyle]) -> tuple[SurvivalTask, ...]:
     """All survival tasks, each with all models that were judged on it."""
     return tuple(_task(results, task, looks) for task in results.tasks if task.family == _FAMILY)
 
 
-def _task(results: Results, task: TaskFacts, looks: Sequence[Look]) -> SurvivalTask:
+def _task(results: Results, task: TaskFacts, looks: Sequence[ModelStyle]) -> SurvivalTask:
     named = [(look.name, look.css) for look in looks]
     own = [(look.name, look.css) for look in references(results, task.name)]
     rows = [row for name, style in named for row in _rows(results, task.name, name, style)]

@@ -7,8 +7,8 @@ from typing import Final
 from markupsafe import Markup
 
 from meddistill.evaluation.base.exhibits import SurvivalCurve
+from meddistill.report.formatting import number
 from meddistill.report.svg import Axis, drawing, element, line, polyline, text, tick_label, ticks
-from meddistill.report.words import number
 
 # Colour and dash of the two groups; `report.css` draws the second one's curve dashed.
 GROUP_CSS: Final[Mapping[str, str]] = MappingProxyType({"lower risk": "c-p0", "higher risk": "c-p1"})

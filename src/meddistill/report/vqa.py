@@ -9,10 +9,10 @@ from meddistill.evaluation.base.exhibits import AnsweredQuestion
 from meddistill.evaluation.base.results import Result, Results, TaskFacts
 from meddistill.evaluation.tasks.vqa.metrics import MACRO, MAIN
 from meddistill.report.data import Examples
-from meddistill.report.models import REFERENCE_CSS, Look, references
+from meddistill.report.formatting import DASH, between, count, number, plain_name, plural
+from meddistill.report.models import REFERENCE_CSS, ModelStyle, references
 from meddistill.report.scores import SHADES, Cell, Matrix, Title
 from meddistill.report.sections import data_address
-from meddistill.report.words import DASH, between, count, number, plain_name, plural
 
 FAMILIES: Final = ("vqa_closed_set", "vqa_zero_shot")
 _COLUMNS: Final = (
@@ -57,12 +57,16 @@ class VqaTable:
     questions: tuple[AnsweredExample, ...]
 
 
-def vqa_tables(results: Results, examples: Examples | None, looks: Sequence[Look]) -> tuple[VqaTable, ...]:
+def vqa_tables(
+    results: Results, examples: Examples | None, looks: Sequence[ModelStyle]
+) -> tuple[VqaTable, ...]:
     """A table for every task of question answering; without `examples` no words and pictures."""
     return tuple(_table(results, task, examples, looks) for task in results.tasks if task.family in FAMILIES)
 
 
-def _table(results: Results, task: TaskFacts, examples: Examples | None, looks: Sequence[Look]) -> VqaTable:
+def _table(
+    results: Results, task: TaskFacts, examples: Examples | None, looks: Sequence[ModelStyle]
+) -> VqaTable:
     rows = {
         (row.model, row.metric, row.setting): row for row in results.of(task=task.name) if not row.modality
     }

@@ -22,16 +22,16 @@ from meddistill.report.bags import bag_sections
 from meddistill.report.classification import classification_details
 from meddistill.report.data import ReportData
 from meddistill.report.differences import differences
+from meddistill.report.formatting import count, plain_name, plural
 from meddistill.report.groups import panels, single_labels
 from meddistill.report.headline import headline
 from meddistill.report.markers import line_key
-from meddistill.report.models import COMPARED, Look, looks
+from meddistill.report.models import COMPARED, ModelStyle, model_styles
+from meddistill.report.phrases import wording
 from meddistill.report.segmentation import segmentation
 from meddistill.report.standing import standing
 from meddistill.report.survival import survival_tasks
 from meddistill.report.vqa import vqa_tables
-from meddistill.report.wording import wording
-from meddistill.report.words import count, plain_name, plural
 
 _TEMPLATE = "report.html"
 _STYLE = "report.css"
@@ -86,7 +86,7 @@ def render(data: ReportData) -> str:
 
 
 def _content(data: ReportData) -> dict[str, Any]:
-    models = looks(data.results, data.models)
+    models = model_styles(data.results, data.models)
     content: dict[str, Any] = {
         "looks": models,
         "words": wording(models),
@@ -115,7 +115,7 @@ def _plain_warnings(results: Results) -> list[str]:
     return found
 
 
-def _evaluated(results: Results, data: ReportData, models: Sequence[Look]) -> dict[str, Any]:
+def _evaluated(results: Results, data: ReportData, models: Sequence[ModelStyle]) -> dict[str, Any]:
     return {
         "standing": standing(results, models),
         "overview": scores.overview(results, models),

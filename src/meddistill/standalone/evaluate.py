@@ -20,15 +20,17 @@ from meddistill.report.data import ReportData
 from meddistill.report.write import write_report
 from meddistill.standalone.bundle_embedder import BundleEmbedder
 from meddistill.standalone.load_models import load_models
-from meddistill.standalone.request import Asked
-from meddistill.standalone.train_overlap import Learnt, judged_on_learnt
+from meddistill.standalone.request import EvaluationRequest
+from meddistill.standalone.train_overlap import TrainOverlap, find_train_overlap
 from meddistill.training.processes import Processes
 
 REPORT_FILE: Final = "report.html"
 _SUBJECT: Final = "evaluate"
 
 
-def judge(asked: Asked, *, out: Path | None, examples: bool, progress: Progress) -> tuple[Results, Path]:
+def evaluate_models(
+    asked: EvaluationRequest, *, out: Path | None, examples: bool, progress: Progress
+) -> tuple[Results, Path]:
     """Evaluate models on a suite.
 
     Writes `results.json`, the predictions, the features and `report.html` to `out`, by default
@@ -44,10 +46,10 @@ def judge(asked: Asked, *, out: Path | None, examples: bool, progress: Progress)
     device = Processes().device
     tables = mistakes.catch(partial(_checked_tables, suite, base, decoded, progress))
     models = mistakes.catch(lambda: load_models(asked.models, student=asked.student, device=device))
-    learnt = Learnt()
+    learnt = TrainOverlap()
     if tables is not None:
-        stores = {each.name: each.learnt_images for each in asked.models if each.learnt_images is not None}
-        learnt = judged_on_learnt(stores, suite, tables)
+        stores = {each.name: each.train_overlap for each in asked.models if each.train_overlap is not None}
+        learnt = find_train_overlap(stores, suite, tables)
         mistakes.lines += learnt.refused
     if mistakes.lines or tables is None or models is None:
         raise ConfigError(_SUBJECT, mistakes.lines, remedy=mistakes.remedy)

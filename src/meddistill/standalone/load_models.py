@@ -11,7 +11,7 @@ import torch
 from meddistill.errors import ConfigError, MissingWeights, TeacherError
 from meddistill.evaluation.models.protocols import Embedder, Role
 from meddistill.evaluation.models.torch_models import ModelEmbedder, load_student_as_teacher
-from meddistill.recipes.missing import told
+from meddistill.recipes.missing import missing_weights_message
 from meddistill.recipes.mistakes import Mistakes
 from meddistill.report.data import ModelCard
 from meddistill.standalone.bundle_embedder import BundleEmbedder
@@ -26,14 +26,14 @@ _NOT_ID: Final = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class LoadedModel:
     """A model that is ready to be evaluated, and what the report says of it."""
 
     embedder: Embedder
     card: ModelCard
 
 
-def load_models(models: Sequence[NamedModel], *, student: str, device: torch.device) -> list[Judged]:
+def load_models(models: Sequence[NamedModel], *, student: str, device: torch.device) -> list[LoadedModel]:
     """All models, `student` as the one that the others are compared with.
 
     Other students and bundles are baselines, listed models frozen or teachers, as listed.
@@ -56,7 +56,7 @@ def _role(model: Bundle | Student | Listed) -> Role:
     return "frozen" if model.frozen else "teacher"
 
 
-def _load(named: NamedModel, role: Role, device: torch.device) -> Judged:
+def _load(named: NamedModel, role: Role, device: torch.device) -> LoadedModel:
     match named.model:
         case Bundle():
             return _bundle(named.name, named.model, role)
@@ -70,10 +70,10 @@ def _listed(name: str, model: Listed) -> FrozenTeacher:
     try:
         return load_teacher(_NOT_ID.sub("_", name), model.config, base=model.base)
     except MissingWeights as error:
-        raise TeacherError(told(name, model.config, error)) from None
+        raise TeacherError(missing_weights_message(name, model.config, error)) from None
 
 
-def _bundle(name: str, model: Bundle, role: Role) -> Judged:
+def _bundle(name: str, model: Bundle, role: Role) -> LoadedModel:
     embedder = BundleEmbedder(model.folder, name=name, role=role, batch_size=_BATCH)
     manifest, spec = embedder.bundle.manifest, embedder.bundle.preprocessing.input
     card = ModelCard(
@@ -86,13 +86,13 @@ def _bundle(name: str, model: Bundle, role: Role) -> Judged:
         context_length=manifest.context_length,
         pretraining_data=embedder.pretraining_data,
     )
-    return Judged(embedder=embedder, card=card)
+    return LoadedModel(embedder=embedder, card=card)
 
 
-def _shown(name: str, role: Role, teacher: FrozenTeacher) -> Judged:
+def _shown(name: str, role: Role, teacher: FrozenTeacher) -> LoadedModel:
     card = teacher.card
     embedder = ModelEmbedder(teacher, name=name, role=role, batch_size=_BATCH)
-    return Judged(embedder=embedder, card=_card(name, role, card))
+    return LoadedModel(embedder=embedder, card=_card(name, role, card))
 
 
 def _card(name: str, role: Role, card: TeacherCard) -> ModelCard:

@@ -57,13 +57,13 @@ class Listed:
 
 @dataclass(frozen=True, kw_only=True)
 class NamedModel:
-    """A model that was found under its name; `learnt_images` is the feature store that it learnt from, where
+    """A model that was found under its name; `train_overlap` is the feature store that it learnt from, where
     that is known.
     """
 
     name: str
     model: Bundle | Student | Listed
-    learnt_images: Path | None = None
+    train_overlap: Path | None = None
 
 
 class ModelList(BaseModel):
@@ -119,10 +119,10 @@ def _models_of(word: str) -> list[NamedModel]:
 def _in_folder(name: str, folder: Path) -> NamedModel:
     learnt = _learnt_images(folder)
     if _is_bundle(folder):
-        return NamedModel(name=name, model=Bundle(folder=folder), learnt_images=learnt)
+        return NamedModel(name=name, model=Bundle(folder=folder), train_overlap=learnt)
     for place in (folder, RunFolder(folder).student):
         if (place / METADATA_FILE).is_file():
-            return NamedModel(name=name, model=Student(folder=place), learnt_images=learnt)
+            return NamedModel(name=name, model=Student(folder=place), train_overlap=learnt)
     if (folder / _OPEN_CLIP).is_file():
         config = OpenClipTeacher(kind="open_clip", model=f"local-dir:{folder.resolve()}")
         return NamedModel(name=name, model=Listed(config=config))

@@ -17,7 +17,7 @@ _SUBJECT: Final = "evaluate"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class EvaluationRequest:
     """Models and the suite that they are judged on; its paths start at `base`, `student` is one of them."""
 
     models: tuple[NamedModel, ...]
@@ -26,7 +26,7 @@ class Asked:
     base: Path
 
 
-def asked(words: Sequence[str], suite: Path, *, student: str | None = None) -> Asked:
+def parse_request(words: Sequence[str], suite: Path, *, student: str | None = None) -> EvaluationRequest:
     """What `words` and the file `suite` name; without `student` the first model is the one.
 
     Raises ConfigError with all that is wrong with them; tables and weights are not looked at.
@@ -39,4 +39,6 @@ def asked(words: Sequence[str], suite: Path, *, student: str | None = None) -> A
         mistakes.lines.append(f"`--student` must be one of {', '.join(names)}; got {student!r}.")
     if mistakes.lines or found is None:
         raise ConfigError(_SUBJECT, mistakes.lines)
-    return Asked(models=tuple(models), student=student or names[0], suite=found, base=suite.parent)
+    return EvaluationRequest(
+        models=tuple(models), student=student or names[0], suite=found, base=suite.parent
+    )

@@ -14,14 +14,14 @@ from meddistill.imaging.options import RULES_VERSION
 
 
 @dataclass(frozen=True, kw_only=True)
-class Learnt:
+class TrainOverlap:
     """What was found: `refused` are rules that were broken, `reported` facts of tasks that only report."""
 
     refused: tuple[str, ...] = ()
     reported: tuple[str, ...] = ()
 
 
-def judged_on_learnt(stores: Mapping[str, Path], suite: SuiteConfig, tables: SuiteTables) -> Learnt:
+def find_train_overlap(stores: Mapping[str, Path], suite: SuiteConfig, tables: SuiteTables) -> TrainOverlap:
     """Every model (name → store) and task whose tested rows have images of the store.
 
     Images are compared by content and by how the table reads them; a store knows no patients.
@@ -40,7 +40,7 @@ def judged_on_learnt(stores: Mapping[str, Path], suite: SuiteConfig, tables: Sui
             if not len(found):
                 continue
             rows = name_rows([part.samples.rows[place] for place in found.tolist()])
-            if task.learnt_images == "report":
+            if task.train_overlap == "report":
                 reported.append(
                     f"{task.name}: `{model}` learnt from {len(found)} of {len(part)} tested images"
                 )
@@ -48,6 +48,6 @@ def judged_on_learnt(stores: Mapping[str, Path], suite: SuiteConfig, tables: Sui
                 refused.append(
                     f"task {task.name}: table {part.table}: the tested images must be new to the models; "
                     f"`{model}` learnt from those in {rows}. Leave out these rows, or the model, or say "
-                    "`learnt_images: report`."
+                    "`train_overlap: report`."
                 )
-    return Learnt(refused=tuple(refused), reported=tuple(reported))
+    return TrainOverlap(refused=tuple(refused), reported=tuple(reported))

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 import meddistill
 from meddistill.errors import CheckpointError
 from meddistill.file_kinds import stand_in
-from meddistill.files import follow_umask, sha256_of, unwrapped, writing
+from meddistill.files import follow_umask, reraise_os_error, sha256_of, writing
 from meddistill.students.architecture import TEXT_FOLDER, Architecture, preprocessing_of
 from meddistill.students.build import assemble, construct
 from meddistill.students.config import StudentConfig
@@ -87,7 +87,7 @@ def _write(
 ) -> StudentMetadata:
     _write_weights(student, folder)
     _write_config(student, folder)
-    with unwrapped(Exception):  # the class that the Rust of `tokenizers` raises
+    with reraise_os_error(Exception):  # the class that the Rust of `tokenizers` raises
         student.tokeniser.save(folder)
     metadata = StudentMetadata(
         created_with=f"meddistill {meddistill.__version__}",
@@ -157,7 +157,7 @@ def _write_weights(student: DualEncoder, folder: Path) -> None:
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in student.model.state_dict().items()
     }
-    with unwrapped(SafetensorError):
+    with reraise_os_error(SafetensorError):
         safetensors.torch.save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     follow_umask(folder / WEIGHTS_FILE)
 

@@ -6,7 +6,7 @@ from typing import Final, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from meddistill.data.datasets import together
+from meddistill.data.datasets import union_names
 from meddistill.errors import CheckpointError
 from meddistill.imaging.geometry import InputSpec
 from meddistill.licences import LicenceTerms, join
@@ -88,7 +88,7 @@ class Provenance(_Frozen):
     @property
     def pretraining_data(self) -> tuple[str, ...]:
         """The data sets that the student learnt from, by itself or through a teacher."""
-        return together([self.data, *(credit.pretraining_data for credit in self.teachers)])
+        return union_names([self.data, *(credit.pretraining_data for credit in self.teachers)])
 
     @property
     def licence(self) -> LicenceTerms:

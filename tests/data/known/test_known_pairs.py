@@ -32,7 +32,7 @@ def test_rocov2(tmp_path: Path, form: str) -> None:
     suite = check_suite(tmp_path / "out")
     assert kinds(suite) == {"rocov2_retrieval": "retrieval", "rocov2_retrieval_2000": "retrieval"}
     assert suite["tasks"][1]["pairs"] == {"n": 2000, "seed": 42}
-    assert suite["tasks"][1]["in_mean"] is False
+    assert suite["tasks"][1]["include_in_mean"] is False
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from meddistill.evaluation.base.bootstrap_config import BootstrapConfig
 from meddistill.evaluation.base.score import Score
 from meddistill.evaluation.tasks.classification.calibration import BINS
 from meddistill.evaluation.tasks.classification.label_calibration import (
-    cooled,
+    apply_temperature,
     label_calibration,
     label_temperatures,
 )
@@ -68,7 +68,7 @@ def test_temperatures_undo_what_was_overdone_label_by_label() -> None:
     found = label_temperatures(truth, scores)
     assert [each.temperature for each in found] == pytest.approx([3.0] * 3, rel=0.15)
     assert {each.why for each in found} == {""}
-    after = cooled(scores, found)
+    after = apply_temperature(scores, found)
     z = np.log(scores / (1 - scores)) / np.array([each.temperature for each in found])
     np.testing.assert_allclose(after, 1 / (1 + np.exp(-z)), atol=1e-12)
     for column in range(3):

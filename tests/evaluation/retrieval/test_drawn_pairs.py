@@ -94,7 +94,7 @@ def test_the_whole_way_with_groups(world: Path, tmp_path: Path) -> None:
     """Rows, patients and groups are those of the drawn pairs; a small gallery is easier."""
     drawn = {"kind": "retrieval", "table": "test", "pairs": {"n": N}, "groups": {"modality": {}}}
     tasks = [{"name": "whole", "kind": "retrieval", "table": "test"}, {"name": "drawn", **drawn}]
-    config = suite(tasks=tasks, least_group=1)
+    config = suite(tasks=tasks, min_group_size=1)
     found = evaluate([ColourModel(noise=0.5)], config, base=world, folder=tmp_path, progress=SilentProgress())
     facts = {each.name: each for each in found.tasks}
     assert (facts["whole"].n, facts["drawn"].facts["images"]) == (13, N)

@@ -233,7 +233,7 @@ def test_the_grid_lies_where_the_model_looks(discs: Path, tmp_path: Path) -> Non
 def test_too_many_tokens_are_refused_before_they_are_made(discs: Path, tmp_path: Path) -> None:
     model = PatchModel()
     with pytest.raises(UserError, match=r"of student, 0\.0 GB \(40 rows of 64 x 12\); got 1e-06"):
-        _evaluate(discs, tmp_path, model, suite=suite(task(most_gigabytes=1e-6)))
+        _evaluate(discs, tmp_path, model, suite=suite(task(max_gigabytes=1e-6)))
     assert model.asked == 1
 
 

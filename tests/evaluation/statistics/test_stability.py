@@ -36,7 +36,8 @@ def _run(values: dict[str, float], *, suite: str = "0" * 64, asked: str = "0" * 
             ModelFacts(name=name, role="teacher", fingerprint=prints[name], has_text=True) for name in MODELS
         ),
         tasks=tuple(
-            TaskFacts(name=name, in_mean=True, sha256=asked, **task) for name in ("findings", "retrieval")
+            TaskFacts(name=name, include_in_mean=True, sha256=asked, **task)
+            for name in ("findings", "retrieval")
         ),
         results=tuple(rows),
         places=(Place(model="student", task="findings", first=values["student"], rank=1.0, models=4),),

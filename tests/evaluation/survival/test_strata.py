@@ -27,7 +27,7 @@ from meddistill.evaluation.tasks.survival.features import image_block
 from meddistill.evaluation.tasks.survival.fitting import Outcomes, OutOfFold
 from meddistill.evaluation.tasks.survival.folds import assign_folds
 from meddistill.evaluation.tasks.survival.kaplan_meier import censoring, log_rank
-from meddistill.evaluation.tasks.survival.metrics import Judged, concordance, survival_metrics
+from meddistill.evaluation.tasks.survival.metrics import RiskScores, concordance, survival_metrics
 from meddistill.evaluation.tasks.survival.predictions import SurvivalPredictions
 from meddistill.evaluation.tasks.survival.task import Survival
 from meddistill.progress import SilentProgress
@@ -151,12 +151,12 @@ def _by_hand(times: np.ndarray, events: np.ndarray, risks: np.ndarray, cells: np
     return top / bottom
 
 
-def _judged(n: int = 60) -> Judged:
+def _judged(n: int = 60) -> RiskScores:
     features, times, events = cohort(n=n, ties=True)
     strata, folds = _strata(n), np.arange(n) % 2
     grid = np.array([2.0, 3.0, 4.0])
     curve = censoring(times, events)
-    return Judged(
+    return RiskScores(
         times=times,
         events=events,
         risks=np.round(features[:, 0], 1),
@@ -176,7 +176,7 @@ def test_pairs_stay_inside_their_stratum_and_fold() -> None:
     cells = judged.folds + 10 * judged.strata
     assert found == pytest.approx(_by_hand(judged.times, judged.events, judged.risks, cells), abs=1e-12)
     weights = np.random.default_rng(0).poisson(1.0, size=(5, 60)).astype(float)
-    shifted = Judged(**{**judged.__dict__, "risks": judged.risks + 50 * cells})
+    shifted = RiskScores(**{**judged.__dict__, "risks": judged.risks + 50 * cells})
     horizons = np.array([2.0, 4.0])
     first, second = (survival_metrics(each, weights, horizons) for each in (judged, shifted))
     for metric, replicates in first.items():
@@ -186,7 +186,7 @@ def test_pairs_stay_inside_their_stratum_and_fold() -> None:
 def test_a_hand_sized_concordance_within_strata() -> None:
     """Pooled 4 of 6 pairs agree; inside the two strata one of two."""
     judged = _judged(4)
-    four = Judged(
+    four = RiskScores(
         **{
             **judged.__dict__,
             "times": np.array([1.0, 2.0, 3.0, 4.0]),
@@ -197,14 +197,14 @@ def test_a_hand_sized_concordance_within_strata() -> None:
         }
     )
     assert concordance(four, np.ones((1, 4)))["c_index"][0] == 0.5
-    pooled = Judged(**{**four.__dict__, "strata": np.zeros(4, dtype=np.int64)})
+    pooled = RiskScores(**{**four.__dict__, "strata": np.zeros(4, dtype=np.int64)})
     assert concordance(pooled, np.ones((1, 4)))["c_index"][0] == pytest.approx(5 / 6)
 
 
 def test_strata_whose_follow_up_ends_before_a_time_are_left_out_of_it() -> None:
     judged = _judged()
     ones, horizons = np.ones((1, 60)), np.array([2.0, 4.0])
-    short = Judged(**{**judged.__dict__, "reach": np.where(judged.strata == 0, 3.5, judged.reach)})
+    short = RiskScores(**{**judged.__dict__, "reach": np.where(judged.strata == 0, 3.5, judged.reach)})
     found = survival_metrics(short, ones, horizons)
     others = judged.take(judged.strata != 0)
     expected = survival_metrics(others, np.ones((1, len(others.times))), horizons)
@@ -225,7 +225,7 @@ def test_the_stratified_log_rank_test_is_that_of_statsmodels() -> None:
 
 def test_risk_groups_have_every_stratums_share() -> None:
     judged = _judged()
-    higher = split_at_median(Judged(**{**judged.__dict__, "risks": judged.risks + 50.0 * judged.strata}))
+    higher = split_at_median(RiskScores(**{**judged.__dict__, "risks": judged.risks + 50.0 * judged.strata}))
     np.testing.assert_array_equal(higher, split_at_median(judged))
     curves = risk_group_curves(judged)
     assert curves[0]["p_value"] == log_rank(judged.times, judged.events, higher, judged.strata)

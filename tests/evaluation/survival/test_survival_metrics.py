@@ -10,7 +10,7 @@ from cohorts import cohort, outcome
 from meddistill.evaluation.tasks.survival.kaplan_meier import censoring
 from meddistill.evaluation.tasks.survival.metrics import (
     LEAST_OBSERVED,
-    Judged,
+    RiskScores,
     concordance,
     horizon_auc,
     integrated_brier,
@@ -22,7 +22,7 @@ oracles = pytest.importorskip("sksurv.metrics")
 
 def _judged(
     n: int = 70, *, seed: int = 0, ties: bool = False, folds: np.ndarray | None = None
-) -> tuple[Judged, tuple[np.ndarray, np.ndarray]]:
+) -> tuple[RiskScores, tuple[np.ndarray, np.ndarray]]:
     """Patients with risks that say something, and the training patients for the censoring."""
     features, times, events = cohort(n, ties=ties, seed=seed)
     _, *train = cohort(200, ties=ties, seed=seed + 100)
@@ -31,7 +31,7 @@ def _judged(
     grid = np.linspace(2.0, 8.0, 9)
     curve = censoring(*train)
     inside = times < train[0].max()
-    judged = Judged(
+    judged = RiskScores(
         times=times,
         events=events,
         risks=risks,
@@ -78,7 +78,7 @@ def test_unos_c_ends_where_few_are_observed() -> None:
     risks[-1] = risks.max() + 1  # the last of all, called the first
     curve = censoring(times, events)
     n = len(times)
-    judged = Judged(
+    judged = RiskScores(
         times=times,
         events=events,
         risks=risks,
@@ -131,7 +131,7 @@ def test_whole_weights_are_repeated_patients() -> None:
 def test_pairs_stay_inside_their_fold() -> None:
     folds = np.arange(70) % 3
     judged, _ = _judged(folds=folds)
-    shifted = Judged(**{**judged.__dict__, "risks": judged.risks + 100 * folds})
+    shifted = RiskScores(**{**judged.__dict__, "risks": judged.risks + 100 * folds})
     weights = np.random.default_rng(0).poisson(1.0, size=(5, 70)).astype(float)
     horizons = np.array([3.0, 6.0])
     first, second = (survival_metrics(each, weights, horizons) for each in (judged, shifted))
@@ -150,7 +150,7 @@ def test_pairs_stay_inside_their_fold() -> None:
 
 def test_a_hand_sized_case() -> None:
     """Events at 1 and 3, censored at 2: pairs (1,2), (1,3) count; the second has equal risks."""
-    judged = Judged(
+    judged = RiskScores(
         times=np.array([1.0, 2.0, 3.0]),
         events=np.array([True, False, True]),
         risks=np.array([2.0, 1.0, 2.0]),
@@ -172,11 +172,13 @@ def test_undefined_is_nan_and_no_error(case: str) -> None:
     judged, _ = _judged(n=12)
     weights = _ones(12)
     if case == "all censored":
-        judged = Judged(**{**judged.__dict__, "events": np.zeros(12, dtype=bool)})
+        judged = RiskScores(**{**judged.__dict__, "events": np.zeros(12, dtype=bool)})
     elif case == "one patient":
         judged, weights = judged.take(np.array([0])), _ones(1)
     elif case == "equal times":
-        judged = Judged(**{**judged.__dict__, "times": np.full(12, 4.0), "events": np.ones(12, dtype=bool)})
+        judged = RiskScores(
+            **{**judged.__dict__, "times": np.full(12, 4.0), "events": np.ones(12, dtype=bool)}
+        )
     else:
         weights = np.zeros((1, 12))
     found = survival_metrics(judged, weights, np.array([3.0]))
@@ -185,7 +187,7 @@ def test_undefined_is_nan_and_no_error(case: str) -> None:
 
 def test_equal_risks_are_a_coin_toss() -> None:
     judged, _ = _judged(n=30)
-    level = Judged(**{**judged.__dict__, "risks": np.zeros(30)})
+    level = RiskScores(**{**judged.__dict__, "risks": np.zeros(30)})
     found = survival_metrics(level, _ones(30), np.array([3.0]))
     assert [found[name][0] for name in ("c_index", "uno_c", "auc_at_3")] == pytest.approx([0.5, 0.5, 0.5])
 

@@ -12,7 +12,12 @@ from meddistill.errors import NonFiniteError
 from meddistill.evaluation.tasks.vqa.config import VqaClosedSetConfig
 from meddistill.evaluation.tasks.vqa.head import AnswerHead
 from meddistill.evaluation.tasks.vqa.inputs import Inputs, Seen
-from meddistill.evaluation.tasks.vqa.training import Lesson, _Answerer, _Rise, answer_probabilities
+from meddistill.evaluation.tasks.vqa.training import (
+    TrainingSplit,
+    _Answerer,
+    _WarmupSchedule,
+    answer_probabilities,
+)
 
 
 def _config(**more: object) -> VqaClosedSetConfig:
@@ -35,9 +40,9 @@ class Points(Inputs):
         return Seen(part, everything, part[:, :1], everything[:, :1])
 
 
-def _lesson(sets: list[list[bool]] | None = None, set_of: np.ndarray | None = None) -> Lesson:
+def _lesson(sets: list[list[bool]] | None = None, set_of: np.ndarray | None = None) -> TrainingSplit:
     targets = np.arange(40) % 3
-    return Lesson(
+    return TrainingSplit(
         learn=np.arange(20),
         choose=np.arange(20, 30),
         judge=np.arange(30, 40),
@@ -122,7 +127,7 @@ def test_the_epoch_with_the_best_validation_counts() -> None:
     """Rows that choose have the learnt answers, so that what is kept must answer them at least as well."""
     kept = answer_probabilities(Points(), _lesson(), _config(epochs=25, learning_rate=0.05), seed=0)
     lesson = _lesson()
-    last = Lesson(
+    last = TrainingSplit(
         learn=lesson.learn, choose=lesson.choose[:0], judge=lesson.judge, targets=lesson.targets,
         sets=lesson.sets, set_of=lesson.set_of,
     )  # fmt: skip
@@ -132,12 +137,12 @@ def test_the_epoch_with_the_best_validation_counts() -> None:
 
 
 def test_the_rate_rises_and_falls() -> None:
-    rise = _Rise(100)
+    rise = _WarmupSchedule(100)
     assert rise(0) == pytest.approx(0.1)
     assert rise(9) == rise(10) == pytest.approx(1)
     assert 0 < rise(99) < 0.01
-    assert _Rise(1)(0) == 1
-    line = _Rise(100, fall="linear")
+    assert _WarmupSchedule(1)(0) == 1
+    line = _WarmupSchedule(100, fall="linear")
     assert [line(step) for step in (0, 9, 10, 55, 100)] == pytest.approx([0.1, 1, 1, 0.5, 0])
 
 

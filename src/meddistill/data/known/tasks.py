@@ -45,7 +45,7 @@ def probes(name: str, views: Mapping[str, Mapping[str, str]], *, dataset: Sequen
     ends = {role: roles[role] for role in ("train", "test")}
     return [
         {"name": f"{name}_linear_probe", "kind": "linear_probe", **common, **roles},
-        {"name": f"{name}_knn", "kind": "knn", **common, **ends, "in_mean": False},
+        {"name": f"{name}_knn", "kind": "knn", **common, **ends, "include_in_mean": False},
     ]
 
 
@@ -76,7 +76,7 @@ def retrieval(name: str, table: str, *, dataset: Sequence[str]) -> Entry:
 def drawn_retrieval(name: str, table: str, *, dataset: Sequence[str], pairs: int) -> Entry:
     """The same among `pairs` drawn pairs, as others report it; beside the whole one, so not in means."""
     whole = retrieval(name, table, dataset=dataset)
-    drawn = {"name": f"{whole['name']}_{pairs}", "pairs": {"n": pairs, "seed": 42}, "in_mean": False}
+    drawn = {"name": f"{whole['name']}_{pairs}", "pairs": {"n": pairs, "seed": 42}, "include_in_mean": False}
     return {**whole, **drawn}
 
 

@@ -77,4 +77,4 @@ def _task(rows: Sequence[Row], stored: Mapping[str, str], *, project: str = "", 
     entry |= {"clinical": clinical, "stored": dict(stored), "slide": "slide"}
     if len({row["site"] for row in rows}) >= _LEAST_SITES:
         entry["site"] = "site"
-    return {**entry, "in_mean": False}
+    return {**entry, "include_in_mean": False}

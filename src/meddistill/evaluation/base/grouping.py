@@ -22,32 +22,32 @@ def group_columns(
     part: EvalSplit,
     groups: Mapping[str, GroupConfig],
     positions: Sequence[int],
-    together: NDArray[np.int64] | None = None,
+    unit_ids: NDArray[np.int64] | None = None,
 ) -> dict[str, tuple[str, ...]]:
     """Group → the label of the rows at these positions (from 0) of `part`; "" where not known.
 
-    A position below 0 stands for no row. `together` [rows] numbers rows that are judged as one (`agreed`).
+    A position below 0 stands for no row. `unit_ids` [rows] numbers rows that are judged as one (`agreed`).
     Raises TableError for a cell that no band can hold, and for a column
     of more than `MOST_LABELS` values.
     """
     found = {}
     for name, config in groups.items():
         own = _labels(part, name, config)
-        labels = own if together is None else agreed(own, together)
+        labels = own if unit_ids is None else agreed(own, unit_ids)
         found[name] = tuple(labels[position] if position >= 0 else "" for position in positions)
     return found
 
 
-def agreed(labels: Sequence[str], together: NDArray[np.int64]) -> tuple[str, ...]:
+def agreed(labels: Sequence[str], unit_ids: NDArray[np.int64]) -> tuple[str, ...]:
     """For every row the one label that the rows judged together with it state; "" where they state several.
 
     Rows that state nothing ("") contradict no others. A patient or bag whose rows disagree is of no group,
     rather than of that of whichever row stands first.
     """
     stated: dict[int, set[str]] = {}
-    for label, unit in zip(labels, together.tolist(), strict=True):
+    for label, unit in zip(labels, unit_ids.tolist(), strict=True):
         stated.setdefault(unit, set()).update({label} - {""})
-    return tuple(next(iter(stated[unit])) if len(stated[unit]) == 1 else "" for unit in together.tolist())
+    return tuple(next(iter(stated[unit])) if len(stated[unit]) == 1 else "" for unit in unit_ids.tolist())
 
 
 def check_groups(part: EvalSplit, groups: Mapping[str, GroupConfig]) -> None:

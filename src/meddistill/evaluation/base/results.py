@@ -116,7 +116,7 @@ class TaskFacts(_Record):
     n: int
     patients: int
     modalities: Mapping[str, int]
-    in_mean: bool
+    include_in_mean: bool
     sha256: str
     prompts_sha256: str | None = None
     datasets: tuple[str, ...] = ()
@@ -209,7 +209,7 @@ class Results(_Record):
         judged = [
             name
             for facts in self.tasks
-            if facts.name == task or (task == MEAN_TASK and facts.in_mean)
+            if facts.name == task or (task == MEAN_TASK and facts.include_in_mean)
             for name in facts.datasets
         ]
         return shared_datasets(judged, trained)

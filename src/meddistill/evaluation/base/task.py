@@ -20,7 +20,7 @@ from meddistill.evaluation.models.cache import Embeddings
 # Part of every fingerprint: raise it when the same task and model give other predictions than before.
 RULES_VERSION: Final = 5
 # Of the config: what no prediction depends on.
-_NOT_PREDICTED: Final = ("in_mean", "dataset", "learnt_images", "groups")
+_NOT_PREDICTED: Final = ("include_in_mean", "dataset", "train_overlap", "groups")
 
 Config = TypeVar("Config", bound=TaskConfig)
 Kind = TypeVar("Kind", bound=Predictions)
@@ -52,7 +52,7 @@ class Task(ABC, Generic[Config, Kind]):
         """The rows that the task is judged on."""
 
     @property
-    def judged_together(self) -> NDArray[np.int64] | None:
+    def unit_ids(self) -> NDArray[np.int64] | None:
         """The number of every tested row's patient or bag, where these get one prediction; else None."""
         return None
 
@@ -83,7 +83,7 @@ class Task(ABC, Generic[Config, Kind]):
         return self._at(predictions, positions)
 
     def _at(self, predictions: Kind, positions: Sequence[int]) -> Kind:
-        groups = group_columns(self.tested, self.config.groups or {}, positions, self.judged_together)
+        groups = group_columns(self.tested, self.config.groups or {}, positions, self.unit_ids)
         return replace(predictions, groups=groups)
 
     def check_groups(self) -> None:

@@ -54,14 +54,14 @@ class TaskConfig(Strict):
     """Names the task in tables and its folder of predictions."""
     where: Where = {}
     """Column → value(s): the rows of every table of the task that count."""
-    in_mean: bool = True
+    include_in_mean: bool = True
     """Whether the suite's mean counts the task."""
     dataset: tuple[DatasetName, ...] = ()
     """The public data set(s) that the images come from, a name or several. Scores of models that were
     pretrained on one of them, by themselves or through a teacher, are marked in the report.
     """
 
-    learnt_images: Literal["refuse", "report"] = "refuse"
+    train_overlap: Literal["refuse", "report"] = "refuse"
     """Tested images, and inside a recipe patients, that a student learnt from are refused, or counted in a
     warning; what a student knows of images without the task's labels is still more than it knows of new ones.
     """

@@ -44,7 +44,7 @@ def library(fitted: Sequence[str] = ()) -> str:
     return "; ".join([*parts, *(f"{name} {version(name)}" for name in fitted)])
 
 
-class Rows:
+class ResultCollector:
     """Collects scores of all models and tasks and makes rows of them."""
 
     def __init__(self, config: BootstrapConfig, tasks: Sequence[AnyTask]) -> None:
@@ -96,7 +96,7 @@ class Rows:
         Resample by resample, so that tasks which share patients are not taken for independent evidence. The
         mean of a modality runs over the tasks that have rows of it.
         """
-        counted = [task.name for task in self._tasks if task.config.in_mean]
+        counted = [task.name for task in self._tasks if task.config.include_in_mean]
         if not counted:
             return
         self._roles[model] = role
@@ -120,7 +120,7 @@ class Rows:
 
     def _tasks_by_modality(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
-        for task in [each for each in self._tasks if each.config.in_mean]:
+        for task in [each for each in self._tasks if each.config.include_in_mean]:
             for modality in sorted(set(task.tested.samples.modalities) - {ALL_ROWS}):
                 found.setdefault(modality, []).append(task.name)
         return found

@@ -33,7 +33,7 @@ _LIBRARIES: Final = ("scipy",)  # its tests
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class ComparisonInputs:
     """What comparisons start from.
 
     `scores` are the main metrics on all rows by (model, task), those of MEAN_TASK among them; `dumps` the
@@ -61,7 +61,7 @@ class Judged:
     @property
     def counted(self) -> list[str]:
         """The tasks that the mean counts."""
-        return [task.name for task in self.tasks if task.config.in_mean]
+        return [task.name for task in self.tasks if task.config.include_in_mean]
 
     def mean_over(self, model: str, tasks: Sequence[str]) -> Replicates:
         """Mean of the model's main metrics over some tasks, resample by resample."""
@@ -77,7 +77,7 @@ class Judged:
         judged = [
             name
             for each in self.tasks
-            if each.name == task or (task == MEAN_TASK and each.config.in_mean)
+            if each.name == task or (task == MEAN_TASK and each.config.include_in_mean)
             for name in each.config.dataset
         ]
         return shared_datasets(judged, [name for model in models for name in self.pretraining.get(model, ())])
@@ -95,7 +95,7 @@ class Compared:
     gaps: tuple[GroupGap, ...]
 
 
-def compared(judged: Judged, resampler: Resampler, *, least: int) -> Compared:
+def compare_models(judged: ComparisonInputs, resampler: Resampler, *, least: int) -> Compared:
     """Models against one another, and each on groups of at least `least` patients."""
     found = differences(judged)
     groups, gaps = score_groups(judged, resampler, least=least)
@@ -109,7 +109,7 @@ def compared(judged: Judged, resampler: Resampler, *, least: int) -> Compared:
     )
 
 
-def differences(judged: Judged) -> tuple[Difference, ...]:
+def differences(judged: ComparisonInputs) -> tuple[Difference, ...]:
     """Every reference against every other model, on every task and on the mean, with p values.
 
     Holm's correction runs over all tasks x others of one reference, and over all others on the mean, which
@@ -127,7 +127,7 @@ def differences(judged: Judged) -> tuple[Difference, ...]:
     return tuple(found)
 
 
-def _differences_of(judged: Judged, model: str) -> Iterator[Difference]:
+def _differences_of(judged: ComparisonInputs, model: str) -> Iterator[Difference]:
     named = [(task.name, task.config.kind) for task in judged.tasks] + [(MEAN_TASK, MEAN_FAMILY)]
     for other in [name for name in judged.roles if name != model]:
         for task, family in named:
@@ -136,7 +136,7 @@ def _differences_of(judged: Judged, model: str) -> Iterator[Difference]:
                 yield row
 
 
-def _difference(judged: Judged, pair: tuple[str, str], task: str, family: str) -> Difference | None:
+def _difference(judged: ComparisonInputs, pair: tuple[str, str], task: str, family: str) -> Difference | None:
     model, other = pair
     mine, theirs = judged.scores.get((model, task)), judged.scores.get((other, task))
     if mine is None or theirs is None:
@@ -180,7 +180,7 @@ def _mcnemar(mine: Predictions | None, theirs: Predictions | None) -> float | No
     return mcnemar_p(first.right, second.right)
 
 
-def comparisons(judged: Judged, found: Sequence[Difference]) -> tuple[Comparison, ...]:
+def comparisons(judged: ComparisonInputs, found: Sequence[Difference]) -> tuple[Comparison, ...]:
     """Every reference against every other model over the tasks that the mean counts."""
     rows = [
         _comparison(judged, model, other, [row for row in found if (row.model, row.other) == (model, other)])
@@ -197,7 +197,9 @@ def comparisons(judged: Judged, found: Sequence[Difference]) -> tuple[Comparison
     return tuple(corrected)
 
 
-def _comparison(judged: Judged, model: str, other: str, rows: Sequence[Difference]) -> Comparison | None:
+def _comparison(
+    judged: ComparisonInputs, model: str, other: str, rows: Sequence[Difference]
+) -> Comparison | None:
     counted = [row for row in rows if row.task in judged.counted]
     if not counted:
         return None
@@ -226,7 +228,7 @@ def _comparison(judged: Judged, model: str, other: str, rows: Sequence[Differenc
     )
 
 
-def _shared(judged: Judged, tasks: Sequence[str]) -> str:
+def _shared(judged: ComparisonInputs, tasks: Sequence[str]) -> str:
     """A caution where several of the tasks are judged on the rows of one table."""
     tables = {task.tested.table for task in judged.tasks if task.name in tasks}
     if len(tables) == len(tasks):
@@ -235,7 +237,7 @@ def _shared(judged: Judged, tasks: Sequence[str]) -> str:
     return f"{len(tasks)} tasks on {len(tables)} table{plural} are not independent: p is too small"
 
 
-def ranking(judged: Judged) -> Ranking | None:
+def ranking(judged: ComparisonInputs) -> Ranking | None:
     """Mean ranks of all single models over the tasks that the mean counts; None below two models or tasks."""
     values = {
         key: float(score.replicates[0])
@@ -261,7 +263,7 @@ def ranking(judged: Judged) -> Ranking | None:
     )
 
 
-def all_places(judged: Judged) -> tuple[Place, ...]:
+def all_places(judged: ComparisonInputs) -> tuple[Place, ...]:
     """The place of every single model on every task and on the mean."""
     found: list[Place] = []
     for task in (*(each.name for each in judged.tasks), MEAN_TASK):
@@ -274,7 +276,7 @@ def all_places(judged: Judged) -> tuple[Place, ...]:
     return tuple(found)
 
 
-def too_few_resamples(judged: Judged, found: Sequence[Difference]) -> tuple[str, ...]:
+def too_few_resamples(judged: ComparisonInputs, found: Sequence[Difference]) -> tuple[str, ...]:
     """A warning where so many tests are made that no corrected p value could come below 1 - level."""
     alpha = 1 - judged.config.level
     counts = [
@@ -292,7 +294,7 @@ def too_few_resamples(judged: Judged, found: Sequence[Difference]) -> tuple[str,
 
 
 def score_groups(
-    judged: Judged, resampler: Resampler, *, least: int
+    judged: ComparisonInputs, resampler: Resampler, *, least: int
 ) -> tuple[tuple[GroupScore, ...], tuple[GroupGap, ...]]:
     """Every model on the groups of every task that has some."""
     scores: list[GroupScore] = []

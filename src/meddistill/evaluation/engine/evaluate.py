@@ -13,8 +13,8 @@ from meddistill.evaluation.base.predictions import SampleNames
 from meddistill.evaluation.base.results import TEACHER_MEAN, Results, RetrievalExample
 from meddistill.evaluation.base.score import Score
 from meddistill.evaluation.engine.agreement import agreement_of
-from meddistill.evaluation.engine.collect import Rows, versions
-from meddistill.evaluation.engine.compare import Judged, compared, too_few_resamples
+from meddistill.evaluation.engine.collect import ResultCollector, versions
+from meddistill.evaluation.engine.compare import ComparisonInputs, compare_models, too_few_resamples
 from meddistill.evaluation.engine.export import write_exports
 from meddistill.evaluation.engine.facts import (
     baseline_facts,
@@ -24,7 +24,7 @@ from meddistill.evaluation.engine.facts import (
     task_warnings,
 )
 from meddistill.evaluation.engine.registry import build_task
-from meddistill.evaluation.engine.run_predictions import Said, Setting, predict_all
+from meddistill.evaluation.engine.run_predictions import PredictionSet, Setting, predict_all
 from meddistill.evaluation.engine.suite_config import SuiteConfig
 from meddistill.evaluation.engine.suite_tables import SuiteTables
 from meddistill.evaluation.models.cache import Embeddings
@@ -89,12 +89,14 @@ def evaluate(
     return results
 
 
-def _results(setting: Setting, suite: SuiteConfig, said: Said, *, row_notes: Sequence[str]) -> Results:
+def _results(
+    setting: Setting, suite: SuiteConfig, said: PredictionSet, *, row_notes: Sequence[str]
+) -> Results:
     rows = _score_all(setting, suite, said)
     facts = [task.facts() for task in setting.tasks]
     agreement = agreement_of(setting, said.dumps)  # embeds all images, so that the models' facts are known
     models = model_facts(setting)
-    judged = Judged(
+    judged = ComparisonInputs(
         scores=rows.main,
         dumps=said.dumps,
         roles=rows.roles,
@@ -102,7 +104,7 @@ def _results(setting: Setting, suite: SuiteConfig, said: Said, *, row_notes: Seq
         tasks=setting.tasks,
         config=suite.bootstrap,
     )
-    pairs = compared(judged, Resampler(suite.bootstrap), least=suite.least_group)
+    pairs = compare_models(judged, Resampler(suite.bootstrap), least=suite.min_group_size)
     everything = {**said.dumps, **said.baselines}
     return Results(
         suite=suite.name,
@@ -146,10 +148,10 @@ def _check_names(models: Sequence[Embedder]) -> None:
         raise ConfigError(subject, [rule])
 
 
-def _score_all(setting: Setting, suite: SuiteConfig, said: Said) -> Rows:
+def _score_all(setting: Setting, suite: SuiteConfig, said: PredictionSet) -> ResultCollector:
     dumps, lacking = said.dumps, said.lacking
     resampler = Resampler(suite.bootstrap)
-    rows = Rows(suite.bootstrap, setting.tasks)
+    rows = ResultCollector(suite.bootstrap, setting.tasks)
     named: list[tuple[str, Any]] = [(each.model.name, each.model.role) for each in setting.models]
     if any(model == TEACHER_MEAN for model, _ in dumps):
         named.append((TEACHER_MEAN, "ensemble"))

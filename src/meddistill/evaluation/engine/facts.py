@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from meddistill.data.datasets import together
+from meddistill.data.datasets import union_names
 from meddistill.data.samples import UNKNOWN_PATIENT
 from meddistill.evaluation.base.results import TEACHER_MEAN, ModelFacts, TaskFacts
 from meddistill.evaluation.engine.registry import AnyTask
@@ -36,7 +36,7 @@ def model_facts(setting: Setting) -> tuple[ModelFacts, ...]:
                 fingerprint=fingerprint_of(*(each.model.fingerprint for each in members)),
                 has_text=any(each.has_text for each in members),
                 members=tuple(each.model.name for each in members),
-                pretraining_data=together(each.model.pretraining_data for each in members),
+                pretraining_data=union_names(each.model.pretraining_data for each in members),
             )
         )
     return tuple(facts)
@@ -64,7 +64,7 @@ def task_facts(task: AnyTask, facts: Mapping[str, Any]) -> TaskFacts:
         n=len(tested),
         patients=len(np.unique(tested.patients)),
         modalities={name: count for name, count in Counter(tested.samples.modalities).items() if name},
-        in_mean=task.config.in_mean,
+        include_in_mean=task.config.include_in_mean,
         sha256=task.sha256(),
         datasets=task.config.dataset,
         prompts_sha256=facts.get("prompts_sha256"),
@@ -80,9 +80,9 @@ def task_warnings(tasks: Sequence[AnyTask], facts: Sequence[Mapping[str, Any]]) 
         for warning in found.get("warnings", ())
     ]
     own += [
-        f"{task.name}: tested images that a student learnt from were not refused (`learnt_images: report`)"
+        f"{task.name}: tested images that a student learnt from were not refused (`train_overlap: report`)"
         for task in tasks
-        if task.config.learnt_images == "report"
+        if task.config.train_overlap == "report"
     ]
     nameless = dict.fromkeys(
         task.tested.table

@@ -38,7 +38,7 @@ class Setting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Said:
+class PredictionSet:
     """Predictions by (model, task): of models and the teacher mean, and of the tasks' own baselines.
 
     `lacking` says, by the same keys, what a model lacks for a task that it has no predictions of.
@@ -49,7 +49,7 @@ class Said:
     lacking: Mapping[tuple[str, str], str]
 
 
-def predict_all(setting: Setting) -> Said:
+def predict_all(setting: Setting) -> PredictionSet:
     """Predictions of all models on all tasks. Raises ConfigError for a model with the name of a baseline."""
     baselines = {task.name: task.baselines() for task in setting.tasks}
     _check_names(setting, baselines)
@@ -68,7 +68,7 @@ def predict_all(setting: Setting) -> Said:
                     dumps[key] = found
                 advance(1)
     dumps |= _combine_all(setting, dumps)
-    return Said(dumps=dumps, baselines=_baselines(setting, baselines), lacking=lacking)
+    return PredictionSet(dumps=dumps, baselines=_baselines(setting, baselines), lacking=lacking)
 
 
 def _predict(setting: Setting, task: AnyTask, embeddings: Embeddings, digest: str) -> Predictions | str:

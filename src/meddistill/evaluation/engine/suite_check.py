@@ -24,7 +24,7 @@ def check_tasks(suite: SuiteConfig, tables: SuiteTables, training: TrainingRows 
     """Raise ConfigError with the mistakes of every task: rows, labels, splits that leak.
 
     With `training` rows that are judged must share neither a patient nor an image with those, unless the task
-    reports that (`learnt_images`).
+    reports that (`train_overlap`).
     """
     mistakes = []
     judged: dict[str, set[int]] = {}
@@ -32,7 +32,7 @@ def check_tasks(suite: SuiteConfig, tables: SuiteTables, training: TrainingRows 
     for config in suite.tasks:
         try:
             task = build_task(config, tables.parts(config), nothing_written)
-            if config.learnt_images == "refuse":
+            if config.train_overlap == "refuse":
                 judged.setdefault(task.tested.table, set()).update(task.tested.samples.rows)
             task.check()
             task.check_groups()

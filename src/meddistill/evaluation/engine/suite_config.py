@@ -49,7 +49,7 @@ class SuiteConfig(Strict):
     """How intervals are made."""
     groups: Groups = Field(default={})
     """`groups` of every task that has none of its own; `groups: {}` of a task keeps it out."""
-    least_group: int = Field(default=20, ge=1)
+    min_group_size: int = Field(default=20, ge=1)
     """Patients that a group must have to be scored; smaller ones are counted and hidden."""
 
     @model_validator(mode="before")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from meddistill.data.keys import image_keys, text_key
 from meddistill.data.samples import Samples
 from meddistill.errors import NonFiniteError, UserError
-from meddistill.evaluation.models.cached_output import Answer, StoredRows
+from meddistill.evaluation.models.cached_output import CachedOutput, ComputedRows
 from meddistill.evaluation.models.protocols import NO_TEXT, Advance, Embedder, Floats, TokenEmbedder, Tokens
 from meddistill.features.config import Precision
 from meddistill.features.format import Output
@@ -71,7 +71,7 @@ class Embeddings:
         keys = image_keys(samples) if keys is None else keys
         with self._bar("images", self._images, keys) as advance:
 
-            def ask(positions: Sequence[int]) -> Answer:
+            def ask(positions: Sequence[int]) -> ComputedRows:
                 chosen = samples.take(list(positions))
                 found = self.model.embed_images(chosen, advance=advance)
                 return self._answer(found, [f"row {row}" for row in chosen.rows])
@@ -81,7 +81,7 @@ class Embeddings:
     def texts(self, texts: Sequence[str]) -> Floats:
         """Embeddings [m, d] of texts. The model must have a text tower (`has_text`)."""
 
-        def ask(positions: Sequence[int]) -> Answer:
+        def ask(positions: Sequence[int]) -> ComputedRows:
             found = self.model.embed_texts([texts[position] for position in positions])
             if found is None:
                 msg = f"`texts` must go to a model with a text tower; {self.model.name} has none."
@@ -98,13 +98,13 @@ class Embeddings:
         keys = image_keys(samples) if keys is None else keys
         with self._bar("patches", self._patches, keys) as advance:
 
-            def ask(positions: Sequence[int]) -> Answer:
+            def ask(positions: Sequence[int]) -> ComputedRows:
                 chosen = samples.take(list(positions))
                 found = model.image_tokens(chosen, advance=advance)
                 if found is None:
                     raise _NoTokens
                 names = [f"row {row}" for row in chosen.rows]
-                return Answer(values=_checked(found.values, names, model.name), grid=found.grid)
+                return ComputedRows(values=_checked(found.values, names, model.name), grid=found.grid)
 
             try:
                 read = self._patches.read(keys, ask)
@@ -119,12 +119,12 @@ class Embeddings:
         if not isinstance(model, TokenEmbedder):
             return None
 
-        def ask(positions: Sequence[int]) -> Answer:
+        def ask(positions: Sequence[int]) -> ComputedRows:
             found = model.text_tokens([texts[position] for position in positions])
             if found is None:
                 raise _NoTokens
             values = _checked(found.values, _numbered(positions), model.name)
-            return Answer(values=values[found.mask], lengths=found.mask.sum(axis=1, dtype=np.int64))
+            return ComputedRows(values=values[found.mask], lengths=found.mask.sum(axis=1, dtype=np.int64))
 
         try:
             return _padded(self._words.read([text_key(text) for text in texts], ask))
@@ -132,7 +132,7 @@ class Embeddings:
             return None
 
     @contextmanager
-    def _bar(self, what: str, rows: StoredRows, keys: Sequence[str]) -> Iterator[Advance]:
+    def _bar(self, what: str, rows: CachedOutput, keys: Sequence[str]) -> Iterator[Advance]:
         """Progress over the distinct `keys` that is shown once something is asked for."""
         lacking, total = len(rows.lacking(keys)), len(set(keys))
         shown: list[Advance] = []
@@ -146,14 +146,14 @@ class Embeddings:
 
             yield advance
 
-    def _rows(self, name: str, output: Output, shard_rows: int) -> StoredRows:
+    def _rows(self, name: str, output: Output, shard_rows: int) -> CachedOutput:
         dtype: Precision = "float32" if output in ("image", "text") else "float16"
         card = getattr(self.model, "card", None) or _card_of(self.model)
-        return StoredRows(self._folder / name, output, card=card, dtype=dtype, shard_rows=shard_rows)
+        return CachedOutput(self._folder / name, output, card=card, dtype=dtype, shard_rows=shard_rows)
 
-    def _answer(self, found: Floats, names: Sequence[str]) -> Answer:
+    def _answer(self, found: Floats, names: Sequence[str]) -> ComputedRows:
         whole = np.ascontiguousarray(found, dtype=np.float32)
-        return Answer(values=_checked(whole, names, self.model.name))
+        return ComputedRows(values=_checked(whole, names, self.model.name))
 
 
 def _card_of(model: Embedder) -> TeacherCard:
@@ -172,7 +172,7 @@ def _card_of(model: Embedder) -> TeacherCard:
     )
 
 
-def _padded(read: Answer) -> Tokens:
+def _padded(read: ComputedRows) -> Tokens:
     lengths = np.zeros(0, np.int64) if read.lengths is None else read.lengths
     mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
     values = np.zeros((*mask.shape, read.values.shape[-1]), dtype=np.float16)

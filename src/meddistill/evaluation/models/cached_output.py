@@ -38,7 +38,7 @@ _SETTINGS: Final = Settings(decode={})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class ComputedRows:
     """What a model said of some rows: `values` `[rows, ...]`; of rows of different `lengths` `[sum, ...]`."""
 
     values: NDArray[Any]
@@ -46,11 +46,11 @@ class Answer:
     grid: tuple[int, int] | None = None
 
 
-Ask = Callable[[Sequence[int]], Answer]
+ComputeFn = Callable[[Sequence[int]], ComputedRows]
 Result = TypeVar("Result")
 
 
-class StoredRows:
+class CachedOutput:
     """Reads and completes one store. Several processes may at once."""
 
     def __init__(
@@ -82,13 +82,13 @@ class StoredRows:
         there = (rows >= 0) & (rows < store.output(_ID, self._output).rows)
         return [position for position, found in zip(first.values(), there.tolist(), strict=True) if not found]
 
-    def read(self, keys: Sequence[str], ask: Ask) -> Answer:
+    def read(self, keys: Sequence[str], ask: ComputeFn) -> ComputedRows:
         """The rows of `keys`, in their order; `ask` answers for positions in `keys` that are not there yet.
 
         What is damaged is found by its hash and asked for again.
         """
 
-        def whole() -> Answer:
+        def whole() -> ComputedRows:
             self._complete(keys, ask)
             return self._read(keys)
 
@@ -103,26 +103,26 @@ class StoredRows:
                 raise
         return work()
 
-    def _read(self, keys: Sequence[str]) -> Answer:
+    def _read(self, keys: Sequence[str]) -> ComputedRows:
         store, layout = self._store(), self.layout
         if store is None or layout is None:
-            return Answer(values=np.zeros((0, 0), dtype=self._dtype))
+            return ComputedRows(values=np.zeros((0, 0), dtype=self._dtype))
         rows = self._rows_of(store, keys)
         if layout.ragged:
             ragged = store.read_ragged(_ID, self._output, rows)
-            return Answer(values=ragged.values, lengths=np.diff(ragged.offsets))
-        return Answer(values=store.read(_ID, self._output, rows), grid=layout.grid)
+            return ComputedRows(values=ragged.values, lengths=np.diff(ragged.offsets))
+        return ComputedRows(values=store.read(_ID, self._output, rows), grid=layout.grid)
 
-    def _complete(self, keys: Sequence[str], ask: Ask) -> None:
+    def _complete(self, keys: Sequence[str], ask: ComputeFn) -> None:
         while lacking := self._lacking(keys):
             filled = self._fill(keys, lacking, ask)
             self._found = None
             if not filled:
                 self._forget_unfinished()
 
-    def _fill(self, keys: Sequence[str], lacking: Sequence[int], ask: Ask) -> bool:
+    def _fill(self, keys: Sequence[str], lacking: Sequence[int], ask: ComputeFn) -> bool:
         """Add what is lacking; False where shards are left that these rows do not fill."""
-        answers: dict[tuple[int, ...], Answer] = {}
+        answers: dict[tuple[int, ...], ComputedRows] = {}
         layout = self.layout
         if layout is None:
             head = tuple(lacking[: self._options.shard_rows])
@@ -148,7 +148,7 @@ class StoredRows:
                     time.sleep(POLL)  # another process has them
         return True
 
-    def _write(self, writer: StoreWriter, span: Span, answer: Answer) -> None:
+    def _write(self, writer: StoreWriter, span: Span, answer: ComputedRows) -> None:
         with writer.draft(_ID, self._output, span) as draft:
             draft.append(answer.values, lengths=answer.lengths)
             writer.enter(TABLE_OF[self._output], span, {(_ID, self._output): draft})
@@ -163,7 +163,7 @@ class StoredRows:
         known = np.flatnonzero(found >= 0)[::-1]  # of copies the first counts
         return sources_of_rows(writer.manifest.rows(table), found[known], known)
 
-    def _layout_of(self, answer: Answer) -> OutputManifest:
+    def _layout_of(self, answer: ComputedRows) -> OutputManifest:
         return OutputManifest(
             shape=answer.values.shape[1:],
             dtype=self._dtype,

@@ -23,7 +23,7 @@ from meddistill.recipes.steps.training_data import AnyStage
 from meddistill.recipes.text_tower import UNTRAINED
 from meddistill.report.curves import read_curves
 from meddistill.report.data import Captions, Curves, ModelCard, ReportData
-from meddistill.report.words import plural
+from meddistill.report.formatting import plural
 from meddistill.report.write import write_report
 from meddistill.students.dual_encoder import DualEncoder
 from meddistill.students.folder import load_student

@@ -77,7 +77,7 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
         return None if self.config.place is None else table_places(self.tested, self.config.place)
 
     @cached_property
-    def judged_together(self) -> Ints:
+    def unit_ids(self) -> Ints:
         """The bag of every tested row."""
         found = np.zeros(len(self.tested), dtype=np.int64)
         for number, places in enumerate(self.bags["test"].instances):
@@ -86,7 +86,7 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
 
     @cached_property
     def _modalities(self) -> tuple[str, ...]:
-        return agreed(self.tested.samples.modalities, self.judged_together)
+        return agreed(self.tested.samples.modalities, self.unit_ids)
 
     def predict(self, embeddings: Embeddings) -> BagPredictions:
         """Class probabilities of every tested bag, by every way of pooling and seed."""

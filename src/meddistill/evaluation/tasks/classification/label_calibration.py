@@ -32,7 +32,7 @@ _COLUMNS: Final = BINS + 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cooling:
+class LabelTemperature:
     """The temperature of one label; where it is no result, `why` says so."""
 
     temperature: float
@@ -54,20 +54,20 @@ def label_calibration(
     return dict(zip(LABEL_CALIBRATION, (ece.T, brier.T), strict=True))
 
 
-def label_temperatures(truth: NDArray[np.int64], scores: Matrix) -> list[Cooling]:
+def label_temperatures(truth: NDArray[np.int64], scores: Matrix) -> list[LabelTemperature]:
     """The temperature of every label on rows with `truth` and `scores` [n, L]; see `fit_temperature`."""
     found = []
     for column, own in zip(truth.T, scores.T, strict=True):
         known = column != UNKNOWN
         if not known.any():
-            found.append(Cooling(temperature=1.0, why="no validation row where it is known"))
+            found.append(LabelTemperature(temperature=1.0, why="no validation row where it is known"))
             continue
         temperature = fit_temperature(column[known], _both(own[known]))
-        found.append(Cooling(temperature=temperature, why=at_bound([temperature])))
+        found.append(LabelTemperature(temperature=temperature, why=at_bound([temperature])))
     return found
 
 
-def cooled(scores: Matrix, coolings: list[Cooling]) -> Matrix:
+def apply_temperature(scores: Matrix, coolings: list[LabelTemperature]) -> Matrix:
     """`scores` [n, L] under the temperature of each label."""
     columns = [
         tempered(_both(own), each.temperature)[:, 1] for own, each in zip(scores.T, coolings, strict=True)

@@ -16,8 +16,8 @@ from meddistill.evaluation.tasks.classification.calibration import TEMPERED
 from meddistill.evaluation.tasks.classification.config import OperatingPoint
 from meddistill.evaluation.tasks.classification.label_calibration import (
     LABEL_CALIBRATION,
-    Cooling,
-    cooled,
+    LabelTemperature,
+    apply_temperature,
     label_calibration,
     label_temperatures,
 )
@@ -94,7 +94,7 @@ class LabelPredictions(Predictions):
 
     def warnings(self) -> tuple[str, ...]:
         """Labels whose temperature is no result."""
-        left_out = {label: why for label, why in self._uncooled().items() if why}
+        left_out = {label: why for label, why in self._labels_without_temperature().items() if why}
         said = ", ".join(f"{label} ({why})" for label, why in left_out.items())
         return (f"not calibrated: {said}",) if said else ()
 
@@ -192,14 +192,14 @@ class LabelPredictions(Predictions):
             for metric in found[0]
         ]
 
-    def _coolings(self) -> list[list[Cooling]]:
+    def _coolings(self) -> list[list[LabelTemperature]]:
         """The temperatures of the labels, fit by fit; [] where none can be fitted."""
         validation = self.validation
         if validation is None or not self.probabilities:
             return []
         return [label_temperatures(fit.truth, fit.scores) for fit in validation._fits()]
 
-    def _uncooled(self) -> dict[str, str]:
+    def _labels_without_temperature(self) -> dict[str, str]:
         """Label → why it has no temperature, "" where it has one."""
         columns = zip(*self._coolings(), strict=True)
         return {
@@ -209,7 +209,7 @@ class LabelPredictions(Predictions):
 
     def _temperature(self, resampler: Resampler) -> list[Score]:
         """Calibration after a temperature for each label; the means run over the labels that have one."""
-        coolings, lacking = self._coolings(), self._uncooled()
+        coolings, lacking = self._coolings(), self._labels_without_temperature()
         if not coolings:
             return []
         main = self.main._fits()
@@ -227,13 +227,13 @@ class LabelPredictions(Predictions):
         return scores
 
     def _cooled_scores(
-        self, resampler: Resampler, coolings: Sequence[Sequence[Cooling]], named: Mapping[int, str]
+        self, resampler: Resampler, coolings: Sequence[Sequence[LabelTemperature]], named: Mapping[int, str]
     ) -> list[Score]:
         """Those of the labels that are `named`, which have a temperature, and their means."""
         main, columns = self.main._fits(), list(named)
         found = []
         for fit, fitted in zip(main, coolings, strict=True):
-            changed = cooled(fit.scores[:, columns], [fitted[column] for column in columns])
+            changed = apply_temperature(fit.scores[:, columns], [fitted[column] for column in columns])
             found.append(label_calibration(fit.truth[:, columns], changed, *fit._weights(resampler)))
         without = [label for column, label in enumerate(self.labels) if column not in named]
         note = f"without {', '.join(without)}" if without else ""

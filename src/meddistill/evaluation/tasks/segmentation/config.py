@@ -57,7 +57,7 @@ class SegmentationProbeConfig(TaskConfig):
     wrong (0, the image's diagonal); `skip` leaves them out of these metrics. An empty answer to an image with
     the structure is wrong either way.
     """
-    most_gigabytes: Positive = 8.0
+    max_gigabytes: Positive = 8.0
     """The most memory that the patch tokens of all rows may take, 10^9 bytes in float16."""
 
     @model_validator(mode="after")

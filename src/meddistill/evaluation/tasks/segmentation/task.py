@@ -93,7 +93,7 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
     def predict(self, embeddings: Embeddings) -> MaskPredictions:
         """Outlines of the tested images by every seed's decoder, judged.
 
-        Raises UserError where the tokens would take more memory than `most_gigabytes`; NonFiniteError where
+        Raises UserError where the tokens would take more memory than `max_gigabytes`; NonFiniteError where
         they are not finite.
         """
         maps = self._maps(embeddings)
@@ -191,11 +191,11 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
         one = _some(embeddings.image_tokens(self.tested.samples.take([0]), self.tested.keys[:1]))
         rows = sum(len(part) for part in self.parts.values())
         size = rows * one.values[0].size * 2 / 1e9
-        if size > self.config.most_gigabytes:
+        if size > self.config.max_gigabytes:
             shape = f"{rows:,} rows of {one.values.shape[1]:,} x {one.values.shape[2]:,}"
             msg = (
-                f"`most_gigabytes` of task `{self.name}` must hold the patch tokens of "
-                f"{embeddings.model.name}, {size:.1f} GB ({shape}); got {self.config.most_gigabytes:g}. "
+                f"`max_gigabytes` of task `{self.name}` must hold the patch tokens of "
+                f"{embeddings.model.name}, {size:.1f} GB ({shape}); got {self.config.max_gigabytes:g}. "
                 "Raise it, or judge fewer rows by `where`."
             )
             raise UserError(msg)

@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meddistill.evaluation.tasks.survival.kaplan_meier import Curve, kaplan_meier, log_rank
-from meddistill.evaluation.tasks.survival.metrics import TIED, Judged
+from meddistill.evaluation.tasks.survival.metrics import TIED, RiskScores
 
 HIGHER: Final = "higher risk"
 LOWER: Final = "lower risk"
 _MOST_POINTS: Final = 400
 
 
-def risk_group_curves(judged: Judged) -> list[dict[str, Any]]:
+def risk_group_curves(judged: RiskScores) -> list[dict[str, Any]]:
     """Fields of a `SurvivalCurve` for both groups, lower risk first; a group without patients is left out.
 
     Higher risk is above the median risk of the patient's own test fold: risks of two folds have no common
@@ -31,7 +31,7 @@ def risk_group_curves(judged: Judged) -> list[dict[str, Any]]:
     ]
 
 
-def split_at_median(judged: Judged) -> NDArray[np.bool_]:
+def split_at_median(judged: RiskScores) -> NDArray[np.bool_]:
     """Whether a patient's risk is above the median of its fold and stratum, [n]."""
     higher = np.zeros(len(judged.risks), dtype=bool)
     cells = judged.cells

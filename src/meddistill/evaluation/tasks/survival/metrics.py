@@ -27,7 +27,7 @@ _CHUNK: Final = 512
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class RiskScores:
     """One prediction for each of n patients.
 
     `risks` (higher: earlier event) are compared within `folds` and `strata`, numbers without meaning.
@@ -48,9 +48,9 @@ class Judged:
     censoring_at: Floats
     grid: Floats
 
-    def take(self, rows: Flags | Ints) -> "Judged":
+    def take(self, rows: Flags | Ints) -> "RiskScores":
         """Some of the patients."""
-        return Judged(
+        return RiskScores(
             times=self.times[rows],
             events=self.events[rows],
             risks=self.risks[rows],
@@ -76,7 +76,7 @@ class Judged:
         return np.where(counts, 1 / np.where(counts, self.censoring, 1.0), 0.0)
 
 
-def survival_metrics(judged: Judged, weights: Floats, horizons: Floats) -> dict[str, Replicates]:
+def survival_metrics(judged: RiskScores, weights: Floats, horizons: Floats) -> dict[str, Replicates]:
     """Every metric under every row of `weights` [R, n]; NaN where one is not defined.
 
     `c_index` (Harrell 1982), `uno_c` (Uno et al. 2011), `auc_at_<t>` for every horizon (cumulative cases,
@@ -91,7 +91,7 @@ def survival_metrics(judged: Judged, weights: Floats, horizons: Floats) -> dict[
     return found | {"integrated_brier": integrated_brier(judged, weights)}
 
 
-def concordance(judged: Judged, weights: Floats) -> dict[str, Replicates]:
+def concordance(judged: RiskScores, weights: Floats) -> dict[str, Replicates]:
     """Harrell's and Uno's C.
 
     A pair (i, j) is comparable when i's event comes before time_j, or at time_j where j was censored; it is
@@ -117,7 +117,7 @@ def concordance(judged: Judged, weights: Floats) -> dict[str, Replicates]:
     return {MAIN: _ratio(tops[0], bottoms[0]), "uno_c": _ratio(tops[1], bottoms[1])}
 
 
-def _pairs(judged: Judged, died: Ints) -> tuple[Floats, Floats]:
+def _pairs(judged: RiskScores, died: Ints) -> tuple[Floats, Floats]:
     """Whether (i, j) is comparable, and how concordant it is, [died, n]."""
     later = judged.times[None] > judged.times[died, None]
     level = (judged.times[None] == judged.times[died, None]) & ~judged.events[None]
@@ -127,7 +127,7 @@ def _pairs(judged: Judged, died: Ints) -> tuple[Floats, Floats]:
     return comparable, comparable * np.where(tied, 0.5, gap > 0)
 
 
-def horizon_auc(judged: Judged, weights: Floats, time: float) -> Replicates:
+def horizon_auc(judged: RiskScores, weights: Floats, time: float) -> Replicates:
     """AUC of those with an event until `time`, each weighted by 1 / G(time_i), against those beyond it.
 
     Strata whose training follow-up ends before `time` have no G there and are left out.
@@ -150,7 +150,7 @@ def horizon_auc(judged: Judged, weights: Floats, time: float) -> Replicates:
     return _ratio(top, bottom)
 
 
-def integrated_brier(judged: Judged, weights: Floats) -> Replicates:
+def integrated_brier(judged: RiskScores, weights: Floats) -> Replicates:
     """Mean Brier score over the time between the ends of `grid`, by the trapezoidal rule.
 
     BS(t) = mean of S_i(t)² / G(time_i) for an event until t, (1 - S_i(t))² / G(t) for those beyond t, and 0

@@ -13,7 +13,7 @@ from meddistill.evaluation.base.exhibits import SurvivalCurve
 from meddistill.evaluation.base.predictions import Ints, Predictions, lists, matrix, numbers, words
 from meddistill.evaluation.base.score import Mask, Score, by_modality
 from meddistill.evaluation.tasks.survival.curves import risk_group_curves
-from meddistill.evaluation.tasks.survival.metrics import MAIN, Judged, concordance, survival_metrics
+from meddistill.evaluation.tasks.survival.metrics import MAIN, RiskScores, concordance, survival_metrics
 
 Floats = NDArray[np.float64]
 
@@ -27,7 +27,7 @@ class SurvivalPredictions(Predictions):
 
     `rows` is the first row of the table that has the patient. `times` are in `unit`s; `folds` number the test
     folds of a division, `strata` the cohorts (0 in a task without them); `grid` holds the times of `survival`
-    and `censoring_at` [n, g], among them `horizons`. For the other columns see `Judged` in `metrics.py`.
+    and `censoring_at` [n, g], among them `horizons`. For the other columns see `RiskScores` in `metrics.py`.
     """
 
     kind: ClassVar[str] = "survival"
@@ -79,9 +79,9 @@ class SurvivalPredictions(Predictions):
         return tuple(SurvivalCurve(model=model, task=task, unit=self.unit, **curve) for curve in curves)
 
     @property
-    def judged(self) -> Judged:
+    def judged(self) -> RiskScores:
         """All rows, as the metrics take them."""
-        return Judged(
+        return RiskScores(
             times=self.times,
             events=self.events,
             risks=self.risks,

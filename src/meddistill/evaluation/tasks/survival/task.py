@@ -84,7 +84,7 @@ class Survival(Task[SurvivalConfig, SurvivalPredictions]):
         return read_slides(self.tested, self.cohort.of_row, self.config.slide)
 
     @property
-    def judged_together(self) -> Ints:
+    def unit_ids(self) -> Ints:
         """The patient of every row."""
         return self.cohort.of_row
 

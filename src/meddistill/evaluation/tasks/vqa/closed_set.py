@@ -24,7 +24,7 @@ from meddistill.evaluation.tasks.vqa.inputs import FrozenInputs, Inputs, Rows, T
 from meddistill.evaluation.tasks.vqa.predictions import VqaPredictions
 from meddistill.evaluation.tasks.vqa.questions import CLOSED, OPEN, OUTSIDE, Questions, answers_by_type
 from meddistill.evaluation.tasks.vqa.task import VqaTask
-from meddistill.evaluation.tasks.vqa.training import Lesson, answer_probabilities
+from meddistill.evaluation.tasks.vqa.training import TrainingSplit, answer_probabilities
 
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -125,7 +125,7 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
         rasters = torch.cat([towers.rasters(samples) for samples, _ in rows.images])
         return lambda: TunedInputs(model.trainable().to(device), rows, rasters), ""
 
-    def _lesson(self, rows: Rows, embeddings: Embeddings) -> tuple[Lesson, str]:
+    def _lesson(self, rows: Rows, embeddings: Embeddings) -> tuple[TrainingSplit, str]:
         """What is to be learnt, and a note on how questions were routed to sets of answers."""
         learn, choose = self._split
         judge = np.array(rows.spans["test"], dtype=np.int64)
@@ -141,7 +141,9 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
             share = 100 * float((set_of[judge] == truth[judge]).mean())
             note = f"the set of answers was the right one for {share:.1f} % of the test questions"
         targets = np.concatenate([self.truth(role) for role in rows.spans])
-        lesson = Lesson(learn=learn, choose=choose, judge=judge, targets=targets, sets=sets, set_of=set_of)
+        lesson = TrainingSplit(
+            learn=learn, choose=choose, judge=judge, targets=targets, sets=sets, set_of=set_of
+        )
         return lesson, note
 
     def _sets_by_type(self) -> Mask:

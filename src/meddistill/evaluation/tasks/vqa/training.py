@@ -28,7 +28,7 @@ _WARM_UP: Final = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lesson:
+class TrainingSplit:
     """Which rows teach, which choose the epoch, which are judged; and what is right.
 
     `targets` [N] are numbers of right answers, OUTSIDE where there is none in the set. `sets` [S, V] are the
@@ -44,7 +44,12 @@ class Lesson:
 
 
 def answer_probabilities(
-    inputs: Inputs, lesson: Lesson, config: VqaClosedSetConfig, *, seed: int, advance: Advance | None = None
+    inputs: Inputs,
+    lesson: TrainingSplit,
+    config: VqaClosedSetConfig,
+    *,
+    seed: int,
+    advance: Advance | None = None,
 ) -> Floats:
     """Fit on `learn`, keep the epoch that answers `choose` best, answer `judge`: [judge, V].
 
@@ -64,7 +69,7 @@ def answer_probabilities(
 class _Answerer(nn.Module):
     """Towers or memory, and the head."""
 
-    def __init__(self, inputs: Inputs, lesson: Lesson, config: VqaClosedSetConfig) -> None:
+    def __init__(self, inputs: Inputs, lesson: TrainingSplit, config: VqaClosedSetConfig) -> None:
         super().__init__()
         self.inputs = inputs
         self.lesson = lesson
@@ -128,7 +133,7 @@ class _Answerer(nn.Module):
 
 def _fit(
     answerer: _Answerer,
-    lesson: Lesson,
+    lesson: TrainingSplit,
     config: VqaClosedSetConfig,
     *,
     order: np.random.Generator,
@@ -138,7 +143,7 @@ def _fit(
     steps = -(-len(learn) // config.batch_size)
     betas = (0.9, config.second_moment)
     optimiser = torch.optim.AdamW(_groups(answerer, config), betas=betas, weight_decay=config.weight_decay)
-    rise = _Rise(steps * config.epochs, fall=config.schedule)
+    rise = _WarmupSchedule(steps * config.epochs, fall=config.schedule)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rise)
     best: tuple[tuple[float, float], dict[str, Any]] | None = None
     for _ in range(config.epochs):
@@ -171,7 +176,7 @@ def _groups(answerer: _Answerer, config: VqaClosedSetConfig) -> list[dict[str, A
 
 
 @dataclass(frozen=True)
-class _Rise:
+class _WarmupSchedule:
     """Factor of the learning rate at a step."""
 
     steps: int
@@ -185,7 +190,7 @@ class _Rise:
         return 1 - gone if self.fall == "linear" else 0.5 * (1 + math.cos(math.pi * gone))
 
 
-def _judged(answerer: _Answerer, lesson: Lesson, config: VqaClosedSetConfig) -> tuple[float, float]:
+def _judged(answerer: _Answerer, lesson: TrainingSplit, config: VqaClosedSetConfig) -> tuple[float, float]:
     """Accuracy on the rows that choose, and the log probability of their answers."""
     parts = list(answerer.answered(lesson.choose, config.batch_size))
     scores, targets = np.concatenate(parts), lesson.targets[lesson.choose]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from meddistill.report.models import Look
+from meddistill.report.models import ModelStyle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Wording:
         return f"{self.who}’s"
 
 
-def wording(looks: Sequence[Look]) -> Wording:
+def wording(looks: Sequence[ModelStyle]) -> Wording:
     """The words for these models."""
     lead = next((look for look in looks if look.lead), None)
     teachers = any(look.role == "teacher" for look in looks)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class BalancingContext:
     """What is known of one global batch once its losses are, and what can be asked for at a cost.
 
     `losses`: each row's weighted sum of objectives against each teacher, without gradient; 0 where not

@@ -32,7 +32,7 @@ class Preparer(Protocol[Request, Prepared]):
         ...
 
 
-class Ahead:
+class Prefetcher:
     """Answers of a `Preparer` in the order of the requests, two of them prepared while one is used.
 
     `workers` 0 prepares in a thread of this process, where decoding and resampling release the interpreter's
@@ -46,7 +46,7 @@ class Ahead:
         self._requests = _Requests()
         self._loader = None if workers == 0 else _processes(preparer, self._requests, workers)
 
-    def answers(self, requests: Iterable[Any]) -> Iterator[Any]:
+    def results(self, requests: Iterable[Any]) -> Iterator[Any]:
         """The answer to each request, which is drawn when its turn to be prepared comes.
 
         A new call ends an earlier one that was not finished.
