@@ -38,7 +38,7 @@ from meddistill.training.batches import on_device
 from meddistill.training.config import TrainingConfig
 from meddistill.training.gradients import GradientStep, StepSettings
 from meddistill.training.log import Meter
-from meddistill.training.optimiser import Optimiser
+from meddistill.training.optimizer import Optimizer
 from meddistill.training.precision import autocast, autocast_dtype
 from meddistill.training.processes import Processes
 from meddistill.training.watch import NonFiniteWatch
@@ -85,7 +85,7 @@ class World:
         dataset = SampleDataset(
             self.samples,
             student=student.input.geometry,
-            tokens=token_table(self.samples.texts or (), student.tokenise),
+            tokens=token_table(self.samples.texts or (), student.tokenize),
             cache_bytes=0,
         )
         plan = EpochPlan(rows=len(self.samples), batch_size=BATCH, seed=0, processes=1, process=0)
@@ -138,11 +138,11 @@ def _bare(student: DualEncoder, loader: BatchLoader) -> Callable[[], None]:
     """An epoch of contrastive training as one would write it in plain torch."""
     device = PROCESSES.device
     student.to(device).train()
-    optimiser = torch.optim.AdamW(student.parameters(), lr=1e-4, fused=True)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-4, fused=True)
 
     def epoch() -> None:
         for batch in loader.batches(epoch=0):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             moved = on_device(batch, device)
             with autocast(device, autocast_dtype("auto", device)):
                 found = student(moved.rasters, moved.tokens)
@@ -151,7 +151,7 @@ def _bare(student: DualEncoder, loader: BatchLoader) -> Callable[[], None]:
             diagonal = torch.arange(len(logits), device=device)
             loss = functional.cross_entropy(logits, diagonal) + functional.cross_entropy(logits.T, diagonal)
             loss.backward()
-            optimiser.step()
+            optimizer.step()
 
     return epoch
 
@@ -164,20 +164,20 @@ def _distilled(student: DualEncoder, loader: BatchLoader, source: TeacherSource)
     method = build_method(METHOD, student_dim=student.embed_dim, teachers=spaces, seed=0)
     method.to(PROCESSES.device)
     config = TrainingConfig(epochs=1, batch_size=BATCH, learning_rate=1e-4)
-    optimiser = Optimiser(student=student, method=method, config=config)
+    optimizer = Optimizer(student=student, method=method, config=config)
     settings = StepSettings()
     step = GradientStep(student=student, method=method, source=source, processes=PROCESSES, settings=settings)
     watch, meter = NonFiniteWatch(ids=loader.ids, processes=PROCESSES), Meter(names)
 
     def epoch() -> None:
         for number, batch in enumerate(loader.batches(epoch=0)):
-            optimiser.clear()
+            optimizer.clear()
             report = step(batch, step=number)
-            norm = optimiser.gradient_norm()
+            norm = optimizer.gradient_norm()
             finite = watch.record(report, step=number, gradient_norm=norm)
             if PROCESSES.device.type == "cpu":
                 watch.look()
-            optimiser.update(rate=1e-4, gradient_norm=norm, finite=finite)
+            optimizer.update(rate=1e-4, gradient_norm=norm, finite=finite)
             student.after_update()
             meter.add(report, norm)
         watch.look()

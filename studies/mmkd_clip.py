@@ -37,7 +37,7 @@ from studies.mmkd_arms import (
     embedding,
     teacher_entry,
 )
-from studies.mmkd_summary import Scores, summarise
+from studies.mmkd_summary import Scores, summarize
 from studies.real_data import Lab, seen_classes, test_suite, validation_suite
 from studies.wordpiece import write_bert
 
@@ -131,7 +131,7 @@ class Study:
         self._evaluate(seeds)
         seen = seen_classes(self.lab.data)
         scores = Scores(self.lab.out, seeds)
-        text = summarise(scores, self.validation(), seen=seen)
+        text = summarize(scores, self.validation(), seen=seen)
         (self.lab.out / "summary.md").write_text(f"{text}\n")
         return text
 

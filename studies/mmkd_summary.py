@@ -97,7 +97,7 @@ class Scores:
         return np.stack(rows)
 
 
-def summarise(scores: Scores, validation: Results, *, seen: frozenset[str]) -> str:
+def summarize(scores: Scores, validation: Results, *, seen: frozenset[str]) -> str:
     """The tables as Markdown, once for each number of steps, the largest first."""
     choice = {task.name: _best_on(validation, task.name) for task in scores.tasks}
     scores.add_best(choice)

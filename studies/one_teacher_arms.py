@@ -45,8 +45,8 @@ ARMS: Final[Mapping[str, Arm]] = {
     # One difference at a time: a hundredth of that weight; the default's objective and weight, first not
     # centred, then centred and scaled but not turned.
     "cnn_uncentred_light": Arm(teacher="cnn", options=_learned_head(feature_mse=20.0)),
-    "cnn_normalised": Arm(teacher="cnn", options=_cosine("normalised")),
-    "cnn_standardised": Arm(teacher="cnn", options=_cosine("standardised")),
+    "cnn_normalized": Arm(teacher="cnn", options=_cosine("normalized")),
+    "cnn_standardized": Arm(teacher="cnn", options=_cosine("standardized")),
 }
 
 

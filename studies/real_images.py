@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for seed in options.seeds:
         lab.run(f"alone_{seed}", study.student(seed, arm="alone"), until="train")
         lab.run(study.distilled_folder(seed), study.student(seed, arm="distilled"), until="report")
-    study.summarise(options.seeds)
+    study.summarize(options.seeds)
 
 
 class Study:
@@ -83,7 +83,7 @@ class Study:
         """The run folder of a distilled student."""
         return f"distilled_{seed}" if self.teachers == "short" else f"distilled_{self.teachers}_{seed}"
 
-    def summarise(self, seeds: Sequence[int]) -> None:
+    def summarize(self, seeds: Sequence[int]) -> None:
         """Print the tables over seeds and keep them in `summary_*.md`."""
         folders = [self.lab.out / self.distilled_folder(seed) / "evaluation" for seed in seeds]
         runs = [Results.load(folder) for folder in folders]

@@ -51,7 +51,7 @@ def planted_store(
         for name, planted in teachers.items():
             for output, values in _values(planted).items():
                 _fill(writer, (name, output), values)
-            writer.summarise(name)
+            writer.summarize(name)
     return FeatureStore.open(path)
 
 

@@ -141,7 +141,7 @@ def test_weights_sum_to_one_over_the_selected(weighting) -> None:
     assert weights[~selected].abs().sum() == 0
 
 
-def test_a_missing_teacher_changes_only_the_normalisation_of_the_others() -> None:
+def test_a_missing_teacher_changes_only_the_normalization_of_the_others() -> None:
     weighting = Fixed([1.0, 3.0, 2.0]).to(DEVICE)
     whole = weighting.weights(toy_evidence(mask([[1, 1, 1]])))[0]
     without = weighting.weights(toy_evidence(mask([[1, 0, 1]])))[0]

@@ -64,11 +64,11 @@ def test_log_variances_learn_from_their_own_teachers_mean_loss_alone() -> None:
 def test_log_variances_go_to_the_logarithms_of_the_losses() -> None:
     evidence = toy_evidence(mask([[1, 1]]), losses=torch.tensor([[0.5, 30.0]]))
     weighting = Uncertainty(2).to(DEVICE)
-    optimiser = torch.optim.AdamW(weighting.parameters(), lr=5e-3, betas=(0.9, 0.98), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(weighting.parameters(), lr=5e-3, betas=(0.9, 0.98), weight_decay=0.0)
     for _ in range(400):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         weighting.own_loss(evidence).backward()
-        optimiser.step()
+        optimizer.step()
     assert weighting.log_variances.tolist() == pytest.approx([math.log(0.5), math.log(30)], abs=0.02)
     assert weighting.weights(evidence)[0].tolist() == pytest.approx([60 / 61, 1 / 61], rel=0.03)
 
@@ -76,9 +76,9 @@ def test_log_variances_go_to_the_logarithms_of_the_losses() -> None:
 def test_the_rate_moves_log_variances_by_so_many_learning_rates() -> None:
     for rate in (1.0, 50.0):
         weighting = Uncertainty(1, rate=rate).to(DEVICE)
-        optimiser = torch.optim.AdamW(weighting.parameters(), lr=1e-4, weight_decay=0.0)
+        optimizer = torch.optim.AdamW(weighting.parameters(), lr=1e-4, weight_decay=0.0)
         weighting.own_loss(toy_evidence(mask([[1]]), losses=torch.tensor([[20.0]]))).backward()
-        optimiser.step()
+        optimizer.step()
         assert weighting.log_variances.item() == pytest.approx(rate * 1e-4, rel=1e-3)
 
 

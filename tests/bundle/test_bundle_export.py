@@ -95,7 +95,7 @@ def test_stock_open_clip_loads_it(bundle: Path, student: DualEncoder) -> None:
     with torch.no_grad():
         ids = open_clip.get_tokenizer(f"local-dir:{bundle / 'open_clip'}")(["CT of the chest"])
         assert torch.equal(
-            model.encode_text(ids), student.embed_tokens(student.tokenise(["CT of the chest"]))
+            model.encode_text(ids), student.embed_tokens(student.tokenize(["CT of the chest"]))
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from meddistill.data.samples import Samples
-from meddistill.imaging import decode, normalise_text, rasterise
+from meddistill.imaging import decode, normalize_text, rasterize
 from meddistill.students.dual_encoder import DualEncoder
 
 PROGRAM = """
@@ -38,16 +38,16 @@ json.dump({
 def test_stock_onnxruntime_gives_the_students_embeddings(
     bundle: Path, student: DualEncoder, samples: Samples, tmp_path: Path
 ) -> None:
-    rasters = np.stack([rasterise(decode(ref), student.input.geometry) for ref in samples.refs[:5]])
+    rasters = np.stack([rasterize(decode(ref), student.input.geometry) for ref in samples.refs[:5]])
     captions = ["CT of the chest", "It’s &lt; 5 mm", "word " * 99]
     np.save(tmp_path / "rasters.npy", rasters)
-    (tmp_path / "texts.json").write_text(json.dumps([normalise_text(caption) for caption in captions]))
+    (tmp_path / "texts.json").write_text(json.dumps([normalize_text(caption) for caption in captions]))
     subprocess.run([sys.executable, "-c", PROGRAM, str(bundle), str(tmp_path)], check=True)
     student.eval()
     with torch.no_grad():
         expected = {
             "image": student.embed_images(torch.from_numpy(rasters)),
-            "text": student.embed_tokens(student.tokenise(captions)),
+            "text": student.embed_tokens(student.tokenize(captions)),
         }
     for name, embeddings in expected.items():
         found = torch.from_numpy(np.load(tmp_path / f"{name}.npy"))

@@ -11,8 +11,8 @@ from tokenizers import Tokenizer
 from meddistill.bundle.tokenizer import write_tokenizer
 from meddistill.bundle.truncation import caption_lengths
 from meddistill.errors import BundleError
-from meddistill.imaging import normalise_text
-from meddistill.students.tokenisers import ClipTokeniser, HuggingFaceTokeniser, Tokeniser
+from meddistill.imaging import normalize_text
+from meddistill.students.tokenizers import CaptionTokenizer, ClipTokenizer, HuggingFaceTokenizer
 
 NASTY = [
     "", "   ", "Chest X-ray: “no” eﬃusion, it’s CLEAR", "&amp;amp;amp;lt; 5 &lt; 6 mm&nbsp;",
@@ -23,11 +23,11 @@ NASTY = [
 ]  # fmt: skip
 
 
-def identical(tokeniser: Tokeniser, texts: list[str], path: Path) -> None:
-    write_tokenizer(tokeniser, path)
-    encoded = Tokenizer.from_file(str(path)).encode_batch([normalise_text(text) for text in texts])
+def identical(tokenizer: CaptionTokenizer, texts: list[str], path: Path) -> None:
+    write_tokenizer(tokenizer, path)
+    encoded = Tokenizer.from_file(str(path)).encode_batch([normalize_text(text) for text in texts])
     found = np.array([each.ids for each in encoded])
-    expected = tokeniser(texts).numpy()
+    expected = tokenizer(texts).numpy()
     wrong = [
         text for text, row, want in zip(texts, found, expected, strict=True) if row.tolist() != want.tolist()
     ]
@@ -47,22 +47,22 @@ def random_strings(count: int) -> list[str]:
 
 @pytest.mark.parametrize("context_length", [77, 16])
 def test_ids_are_identical_for_nasty_strings(context_length: int, tmp_path: Path) -> None:
-    identical(ClipTokeniser(context_length), [*NASTY, *random_strings(2000)], tmp_path / "tokenizer.json")
+    identical(ClipTokenizer(context_length), [*NASTY, *random_strings(2000)], tmp_path / "tokenizer.json")
 
 
 def test_ids_are_identical_for_all_real_captions(real_data: Path, tmp_path: Path) -> None:
     with (real_data / "pairs.csv").open(encoding="utf-8") as file:
         captions = sorted({row["text"] for row in csv.DictReader(file)})
     assert len(captions) > 1000
-    identical(ClipTokeniser(77), captions, tmp_path / "tokenizer.json")
+    identical(ClipTokenizer(77), captions, tmp_path / "tokenizer.json")
 
 
 def test_a_hugging_face_tokenizer_is_taken_with_its_context(bert_files: Path, tmp_path: Path) -> None:
-    tokeniser = HuggingFaceTokeniser(str(bert_files), 12)
-    identical(tokeniser, ["Chest X-RAY", "", "abc " * 30, "ÀÉ chest"], tmp_path / "tokenizer.json")
+    tokenizer = HuggingFaceTokenizer(str(bert_files), 12)
+    identical(tokenizer, ["Chest X-RAY", "", "abc " * 30, "ÀÉ chest"], tmp_path / "tokenizer.json")
 
 
-def test_another_tokeniser_is_refused(tmp_path: Path) -> None:
+def test_another_tokenizer_is_refused(tmp_path: Path) -> None:
     class Other:
         kind = "clip"
         context_length = 4
@@ -72,8 +72,8 @@ def test_another_tokeniser_is_refused(tmp_path: Path) -> None:
 
 
 def test_truncation_counts_distinct_captions() -> None:
-    lengths = caption_lengths(ClipTokeniser(10), ["a b", "a b", "word " * 8, "word " * 9])
+    lengths = caption_lengths(ClipTokenizer(10), ["a b", "a b", "word " * 8, "word " * 9])
     assert lengths is not None
     assert (lengths.captions, lengths.cut, lengths.longest, lengths.median) == (3, 1, 11, 10)
     assert lengths.rate == pytest.approx(1 / 3)
-    assert caption_lengths(ClipTokeniser(10), []) is None
+    assert caption_lengths(ClipTokenizer(10), []) is None

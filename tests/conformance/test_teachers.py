@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from meddistill.imaging import rasterise
+from meddistill.imaging import rasterize
 from meddistill.teachers.card import TeacherCard
 from meddistill.teachers.config import StoredTeacher, TeacherConfig
 from meddistill.teachers.frozen import FrozenTeacher
@@ -64,7 +64,7 @@ def pictures(count: int = 3, *, height: int = 64, width: int = 96) -> list[np.nd
 def rasters_for(teacher: FrozenTeacher, images: list[np.ndarray]) -> Tensor:
     spec = teacher.card.input
     assert spec is not None
-    return torch.from_numpy(np.stack([rasterise(image, spec.geometry) for image in images]))
+    return torch.from_numpy(np.stack([rasterize(image, spec.geometry) for image in images]))
 
 
 @pytest.mark.parametrize("name", SAVERS)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from meddistill.data.dataset import SampleDataset
-from meddistill.imaging import Geometry, ViewPolicy, decode, rasterise, view
+from meddistill.imaging import Geometry, ViewPolicy, decode, rasterize, view
 from meddistill.records import Batch
 
 STUDENT = Geometry(16, 16, "squash", "bilinear")
@@ -18,7 +18,7 @@ def by_hand(dataset: SampleDataset, row: int, index: int, geometry: Geometry) ->
     """The raster of one sample, from the file."""
     picture = decode(dataset.samples.refs[row], dataset.samples.options)
     policy = dataset.views.policy or ViewPolicy()
-    return rasterise(view(picture, image_id=dataset.keys[row], index=index, policy=policy), geometry)
+    return rasterize(view(picture, image_id=dataset.keys[row], index=index, policy=policy), geometry)
 
 
 def assert_same(one: Batch, other: Batch) -> None:

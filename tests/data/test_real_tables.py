@@ -12,7 +12,7 @@ from meddistill.data.keys import group_ids, image_keys, text_keys
 from meddistill.data.splits import check_leakage, split_by_patient
 from meddistill.data.table import read_table
 from meddistill.errors import TableError
-from meddistill.imaging import Geometry, normalise_text
+from meddistill.imaging import Geometry, normalize_text
 
 PATIENT = {"patient": "patient_id"}
 TABLES = {
@@ -49,7 +49,7 @@ def test_pairs_have_keys_groups_splits_and_batches(real_data):
     keys = image_keys(samples)
     contents = {ref.path.read_bytes() for ref in samples.refs}
     assert len(set(keys)) == len(contents), "as many keys as contents"
-    assert len(set(text_keys(samples))) == len({normalise_text(text) for text in samples.texts})
+    assert len(set(text_keys(samples))) == len({normalize_text(text) for text in samples.texts})
     assert group_ids(keys).max() == len(contents) - 1
 
     found = split_by_patient(samples, {"train": 0.8, "test": 0.2}, seed=0)

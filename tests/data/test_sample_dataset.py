@@ -23,7 +23,7 @@ FRESH = ViewRule(policy=ViewPolicy())
 CONSISTENT = ViewRule(policy=ViewPolicy(), teacher="consistent")
 
 
-def tokenise(texts):
+def tokenize(texts):
     """Bytes of the text, padded: a tokenizer whose rows can be checked by eye."""
     return torch.stack([torch.tensor([*text.encode()[:12].ljust(12, b"\0")]) for text in texts])
 
@@ -63,7 +63,7 @@ def repeated(pairs):
 
 
 def test_a_batch_is_what_the_table_says(pairs):
-    tokens = token_table(pairs.texts, tokenise)
+    tokens = token_table(pairs.texts, tokenize)
     data = SampleDataset(pairs, student=STUDENT, tokens=tokens, teacher_geometries=TEACHERS)
     rows = [13, 0, 6]
     batch = data.batch(rows, [0, 0, 0])
@@ -72,7 +72,7 @@ def test_a_batch_is_what_the_table_says(pairs):
     assert batch.samples.dtype == batch.views.dtype == batch.image_group.dtype == torch.int64
     assert batch.texts == tuple(pairs.texts[row] for row in rows)
     assert batch.modalities == tuple(pairs.modalities[row] for row in rows)
-    assert torch.equal(batch.tokens, tokenise(batch.texts).to(torch.int32))
+    assert torch.equal(batch.tokens, tokenize(batch.texts).to(torch.int32))
     assert set(batch.teacher_rasters) == TEACHERS
     for shape, stack in {STUDENT: batch.rasters, **batch.teacher_rasters}.items():
         assert stack.dtype == torch.uint8
@@ -162,22 +162,22 @@ def test_equal_images_and_captions_share_groups_in_every_batch(repeated):
     assert (elsewhere.image_group.tolist(), elsewhere.text_group.tolist()) == ([0, 3], [3, 1])
 
 
-def test_tokens_are_those_of_each_caption_and_each_is_tokenised_once():
+def test_tokens_are_those_of_each_caption_and_each_is_tokenized_once():
     texts = ["b", "a", "b", "c", "a", "d", "a "]
     asked = []
 
     def listening(chunk):
         asked.append(list(chunk))
-        return tokenise(chunk)
+        return tokenize(chunk)
 
     table = token_table(texts, listening, chunk=2)
     assert table.dtype == torch.int32
-    assert torch.equal(table, tokenise(texts).to(torch.int32))
+    assert torch.equal(table, tokenize(texts).to(torch.int32))
     assert asked == [["b", "a"], ["c", "d"], ["a "]]
 
 
-def test_nothing_is_hashed_or_tokenised_for_a_batch(pairs, monkeypatch, decodes):
-    tokens = token_table(pairs.texts, tokenise)
+def test_nothing_is_hashed_or_tokenized_for_a_batch(pairs, monkeypatch, decodes):
+    tokens = token_table(pairs.texts, tokenize)
     data = SampleDataset(pairs, student=STUDENT, tokens=tokens, teacher_geometries=TEACHERS)
     rows = list(range(20))
     first = data.batch(rows, [0] * 20)
@@ -188,7 +188,7 @@ def test_nothing_is_hashed_or_tokenised_for_a_batch(pairs, monkeypatch, decodes)
         raise AssertionError(msg)
 
     for module in (keys_module, dataset_module):
-        for name in ("text_key", "image_key", "text_keys", "image_keys", "group_ids", "normalise_text"):
+        for name in ("text_key", "image_key", "text_keys", "image_keys", "group_ids", "normalize_text"):
             monkeypatch.setattr(module, name, never, raising=False)
     assert_same(data.batch(rows, [0] * 20), first)
     assert decodes.taken() == []
@@ -220,7 +220,7 @@ def test_copies_for_processes_share_the_cache_size_and_start_empty(pairs, decode
 
 
 def test_the_fingerprint_knows_everything_that_decides_a_batch(pairs):
-    tokens = token_table(pairs.texts, tokenise)
+    tokens = token_table(pairs.texts, tokenize)
     plain = {"student": STUDENT, "tokens": tokens, "views": FRESH, "teacher_geometries": TEACHERS}
 
     def fingerprint(samples=pairs, **changed):

@@ -22,7 +22,7 @@ from PIL import Image
 
 from meddistill.cli import build_app, main
 from meddistill.evaluation.engine.suite_config import SuiteConfig
-from meddistill.imaging import Geometry, rasterise
+from meddistill.imaging import Geometry, rasterize
 from meddistill.recipes.schema import Recipe
 from meddistill.recipes.validate import validated
 from meddistill.reference.keys import MARKER, reference
@@ -194,7 +194,7 @@ def test_the_integrators_raster_is_ours(
     exec(snippet.content, namespace)
     namespace["contract"]["input"] |= {"resize": resize, "height": 48, "width": 48}
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    expected = rasterise(pixels, Geometry(48, 48, resize, "bicubic"))
+    expected = rasterize(pixels, Geometry(48, 48, resize, "bicubic"))
     assert (namespace["raster"](Image.fromarray(pixels)) == expected).all()
 
 

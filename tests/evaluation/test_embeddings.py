@@ -14,7 +14,7 @@ from meddistill.data.table import read_table
 from meddistill.errors import NonFiniteError, TeacherError
 from meddistill.evaluation.models import cache as embeddings_module
 from meddistill.evaluation.models.cache import Embeddings
-from meddistill.evaluation.models.protocols import normalised
+from meddistill.evaluation.models.protocols import normalized
 from meddistill.evaluation.models.torch_models import ModelEmbedder
 from meddistill.imaging import InputSpec, decode
 from meddistill.licences import KNOWN
@@ -115,7 +115,7 @@ def test_texts_are_known_by_what_the_tokenizer_sees(tmp_path: Path) -> None:
 
 
 def test_a_row_of_zeros_stays_so() -> None:
-    np.testing.assert_allclose(normalised(np.array([[3.0, 4.0], [0, 0]])), [[0.6, 0.8], [0, 0]])
+    np.testing.assert_allclose(normalized(np.array([[3.0, 4.0], [0, 0]])), [[0.6, 0.8], [0, 0]])
 
 
 class _MeanColour(torch.nn.Module):

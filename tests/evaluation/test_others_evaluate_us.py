@@ -25,7 +25,7 @@ from meddistill.evaluation.engine.prediction_files import read_predictions
 from meddistill.evaluation.engine.suite_config import SuiteConfig
 from meddistill.evaluation.models.torch_models import ModelEmbedder, load_student_as_teacher
 from meddistill.evaluation.tasks.classification.predictions import ClassPredictions
-from meddistill.imaging import ImageRef, decode, rasterise
+from meddistill.imaging import ImageRef, decode, rasterize
 from meddistill.progress import SilentProgress
 from meddistill.students.build import build_student
 from meddistill.students.config import StudentConfig
@@ -64,7 +64,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _tell_apart(student: DualEncoder, images: list[Path]) -> None:
     """An untrained tower gives all inputs one direction: centre the images, let words outweigh positions."""
     student.eval()
-    rasters = np.stack([rasterise(decode(ImageRef(path)), student.input.geometry) for path in images])
+    rasters = np.stack([rasterize(decode(ImageRef(path)), student.input.geometry) for path in images])
     with torch.no_grad():
         student.model.visual.trunk.fc.bias -= student.embed_images(torch.from_numpy(rasters)).mean(dim=0)
         student.model.text.token_embedding.weight *= 50

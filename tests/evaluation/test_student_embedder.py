@@ -17,7 +17,7 @@ from meddistill.errors import CheckpointError
 from meddistill.evaluation.models.cache import Embeddings
 from meddistill.evaluation.models.protocols import Embedder, TokenEmbedder
 from meddistill.evaluation.models.torch_models import ModelEmbedder, load_student_as_teacher
-from meddistill.imaging import decode, rasterise
+from meddistill.imaging import decode, rasterize
 from meddistill.progress import SilentProgress
 from meddistill.students.build import build_student
 from meddistill.students.config import StudentConfig
@@ -71,11 +71,11 @@ def test_the_saved_folder_gives_the_students_own_embeddings(
     seen: list[int] = []
     found = embedder.embed_images(samples, advance=seen.append)
     rasters = np.stack(
-        [rasterise(decode(ref, samples.options), student.input.geometry) for ref in samples.refs]
+        [rasterize(decode(ref, samples.options), student.input.geometry) for ref in samples.refs]
     )
     with torch.no_grad():
         oracle = student.embed_images(torch.from_numpy(rasters)).numpy()
-        texts = student.embed_tokens(student.tokenise(TEXTS)).numpy()
+        texts = student.embed_tokens(student.tokenize(TEXTS)).numpy()
     np.testing.assert_allclose(found, oracle, atol=1e-5)
     np.testing.assert_allclose(embedder.embed_texts(TEXTS), texts, atol=1e-6)
     assert sum(seen) == len(samples)
@@ -97,7 +97,7 @@ def test_a_student_with_words_of_its_own_is_the_same_too(tmp_path: Path) -> None
     judged = load_student_as_teacher(tmp_path / "student")
     texts = ["a chest X-ray", "the left lesion and the right"]
     with torch.no_grad():
-        oracle = student.embed_tokens(student.tokenise(texts))
+        oracle = student.embed_tokens(student.tokenize(texts))
     torch.testing.assert_close(judged.text_embeddings(texts), oracle, rtol=0, atol=1e-6)
 
 
@@ -114,7 +114,7 @@ def test_tokens_have_the_shapes_that_they_claim(
     assert patches.mask.all()
     words = embedder.text_tokens(TEXTS)
     assert words is not None
-    assert words.mask.sum(axis=1).tolist() == [min(77, count) for count in student.tokeniser.lengths(TEXTS)]
+    assert words.mask.sum(axis=1).tolist() == [min(77, count) for count in student.tokenizer.lengths(TEXTS)]
     alone = embedder.text_tokens(TEXTS[:1])
     assert alone is not None
     np.testing.assert_allclose(words.values[0, :5], alone.values[0, :5], atol=2e-3)

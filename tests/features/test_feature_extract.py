@@ -16,9 +16,9 @@ from meddistill.features.format import OutputManifest, StoreManifest
 from meddistill.features.layouts import estimate
 from meddistill.features.reader import FeatureStore
 from meddistill.features.statistics import QUANTILES
-from meddistill.features.summary import summarise
+from meddistill.features.summary import summarize
 from meddistill.features.workers import Workers
-from meddistill.imaging import ViewPolicy, decode, rasterise, view
+from meddistill.imaging import ViewPolicy, decode, rasterize, view
 from meddistill.imaging.options import DecodeOptions
 from meddistill.progress import SilentProgress
 from toy_features import OF_ALL_ROWS, SMALL, ToyClip, ToyImages, ToyTokens, toy_samples, toy_teacher, tree
@@ -43,7 +43,7 @@ def rasters_of(samples, rows, teacher, index=0, policy=None):
             for row, picture in zip(rows, pictures, strict=True)
         ]
     geometry = teacher.card.input.geometry
-    return torch.from_numpy(np.stack([rasterise(picture, geometry) for picture in pictures]))
+    return torch.from_numpy(np.stack([rasterize(picture, geometry) for picture in pictures]))
 
 
 def test_every_row_is_what_the_teacher_says(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_banks_are_texts_without_an_image(tmp_path: Path) -> None:
     samples, teacher = toy_samples(tmp_path / "images", 5), toy_teacher()
     banks = {"prompt": ["a photo of a cat", samples.texts[0]], "bank": ["a photo of a cat", "a dog"]}
     store = extract(tmp_path / "store", samples, {"toy": teacher}, SMALL, banks=banks)
-    assert summarise(store).roles == {"caption": 5, "prompt": 1, "bank": 1}
+    assert summarize(store).roles == {"caption": 5, "prompt": 1, "bank": 1}
     row = store.text_rows([text_key("A  DOG")])
     said = teacher.text_embeddings(["a dog"]).numpy().astype(np.float16)
     assert np.array_equal(store.read("toy", "text", row), said)
@@ -345,7 +345,7 @@ def test_the_estimate_is_close(tmp_path: Path, precision: str) -> None:
     store = extract(tmp_path / "store", samples, teachers, options)
     assert "tokens" in store.outputs("b")
     asked = estimate(40, 40, teachers.values(), options)
-    assert asked == pytest.approx(summarise(store).bytes, rel=0.05)
+    assert asked == pytest.approx(summarize(store).bytes, rel=0.05)
 
 
 def test_worker_processes_give_the_same_store(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from meddistill.errors import StoreError, UserError
 from meddistill.features.extract import extract
 from meddistill.features.reader import FeatureStore
-from meddistill.features.summary import summarise
+from meddistill.features.summary import summarize
 from meddistill.features.verify import repair, verify
 from meddistill.features.workers import Workers
 from toy_features import OF_ALL_ROWS, SMALL, ToyTokens, toy_samples, toy_teacher, tree
@@ -55,7 +55,7 @@ def files(store: Path, suffix: str) -> list[Path]:
 def test_a_whole_store_has_no_damage(store: Path) -> None:
     found = verify(store)
     assert found.damages == ()
-    assert found.bytes == summarise(FeatureStore.open(store)).bytes
+    assert found.bytes == summarize(FeatureStore.open(store)).bytes
     assert found.files == len(files(store, ".safetensors")) + len(files(store, ".parquet"))
 
 

@@ -9,7 +9,7 @@ import torch
 from meddistill.errors import NonFiniteError
 from meddistill.methods.config import EmbeddingConfig
 from meddistill.training.loop import train_stage
-from meddistill.training.optimiser import Optimiser
+from meddistill.training.optimizer import Optimizer
 from meddistill.training.processes import Processes
 from toy_training import (
     EMBEDDING,
@@ -41,17 +41,17 @@ def three_steps(
     gaps = content is EVERY_OBJECTIVE
     source = ToyTeachers(gaps=gaps)
     step = toy_step(student, method, processes=processes, micro_batch=micro_batch, source=source)
-    optimiser = Optimiser(student=student, method=method, config=toy_config())
+    optimizer = Optimizer(student=student, method=method, config=toy_config())
     first = {}
     for number, rows in enumerate(BATCHES):
         share = len(rows) // processes.count
         own = rows[processes.index * share :][:share]
-        optimiser.clear()
+        optimizer.clear()
         report = step(toy_batch(own, gaps=gaps), step=number)
         if number == 0:
             first = {"loss": report.loss.total.item(), "gradients": gradients_of(student, method)}
-        norm = optimiser.gradient_norm()
-        optimiser.update(rate=3e-3, gradient_norm=norm, finite=norm.isfinite())
+        norm = optimizer.gradient_norm()
+        optimizer.update(rate=3e-3, gradient_norm=norm, finite=norm.isfinite())
     weights = {name: each.detach().cpu() for name, each in student.named_parameters()}
     heads = {name: each.detach().cpu() for name, each in method.named_parameters()}
     return {**first, "weights": weights, "heads": heads}

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from meddistill.errors import ImageError
-from meddistill.imaging import Geometry, ImageRef, decode, rasterise, seen_box
+from meddistill.imaging import Geometry, ImageRef, decode, rasterize, seen_box
 from meddistill.imaging.label_maps import decode_labels
 from meddistill.imaging.options import DecodeOptions
 
@@ -94,7 +94,7 @@ def test_the_box_that_a_raster_shows(resize: str, shape: tuple[int, int], target
     ramps = np.zeros((*shape, 3), dtype=np.uint8)
     ramps[..., 0] = 2 * np.arange(shape[0])[:, None] + 20
     ramps[..., 1] = 2 * np.arange(shape[1])[None] + 20
-    raster = rasterise(ramps, geometry).astype(float)
+    raster = rasterize(ramps, geometry).astype(float)
     rows = top + (np.arange(target[0]) + 0.5) * (bottom - top) / target[0]
     columns = left + (np.arange(target[1]) + 0.5) * (right - left) / target[1]
     inner_rows = np.flatnonzero((rows > 4) & (rows < shape[0] - 4))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from meddistill.imaging import Geometry, InputSpec, normalise, rasterise
+from meddistill.imaging import Geometry, InputSpec, normalize, rasterize
 
 SIZES = [(224, 224), (60, 91), (91, 60), (300, 41), (64, 65), (7, 5), (1, 9), (225, 223)]
 TARGETS = [(64, 64), (63, 63), (48, 64), (65, 33)]
@@ -35,10 +35,10 @@ def test_equals_open_clip_bit_for_bit(target: tuple[int, int], resize: str, inte
     for size in SIZES:
         picture = _picture(size)
         expected = theirs(Image.fromarray(picture)).numpy()
-        raster = rasterise(picture, geometry)
+        raster = rasterize(picture, geometry)
         assert raster.dtype == np.uint8
         assert raster.shape == (*target, 3)
-        assert np.array_equal(normalise(raster[None], spec)[0], expected), size
+        assert np.array_equal(normalize(raster[None], spec)[0], expected), size
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
@@ -49,26 +49,26 @@ def test_equals_torchvision_bit_for_bit(interpolation: str) -> None:
         picture = _picture(size)
         image = Image.fromarray(picture)
         squash = transforms.Resize((40, 52), mode)(image)
-        assert np.array_equal(rasterise(picture, Geometry(40, 52, "squash", interpolation)), squash)
+        assert np.array_equal(rasterize(picture, Geometry(40, 52, "squash", interpolation)), squash)
         crop = transforms.Compose([transforms.Resize(48, mode), transforms.CenterCrop(48)])(image)
-        assert np.array_equal(rasterise(picture, Geometry(48, 48, "crop", interpolation)), crop)
+        assert np.array_equal(rasterize(picture, Geometry(48, 48, "crop", interpolation)), crop)
 
 
 def test_downscaling_is_antialiased() -> None:
     stripes = np.zeros((256, 256, 3), np.uint8)
     stripes[:, ::2] = 255
-    raster = rasterise(stripes, Geometry(32, 32, "squash", "bilinear")).astype(int)
+    raster = rasterize(stripes, Geometry(32, 32, "squash", "bilinear")).astype(int)
     assert np.abs(raster[:, 1:-1] - 127.5).max() < 3
 
 
 def test_a_picture_of_the_right_size_is_left_alone() -> None:
     picture = _picture((64, 64))
     for resize in ("squash", "crop", "pad"):
-        assert np.array_equal(rasterise(picture, Geometry(64, 64, resize, "bicubic")), picture)
+        assert np.array_equal(rasterize(picture, Geometry(64, 64, resize, "bicubic")), picture)
 
 
 def test_pad_keeps_the_aspect_ratio_and_fills_with_black() -> None:
-    raster = rasterise(np.full((20, 40, 3), 200, np.uint8), Geometry(40, 40, "pad", "bilinear"))
+    raster = rasterize(np.full((20, 40, 3), 200, np.uint8), Geometry(40, 40, "pad", "bilinear"))
     assert np.all(raster[10:30] == 200)
     assert not raster[:10].any()
     assert not raster[30:].any()
@@ -76,15 +76,15 @@ def test_pad_keeps_the_aspect_ratio_and_fills_with_black() -> None:
 
 def test_rasters_do_not_share_memory_with_the_picture() -> None:
     picture = _picture((64, 64))
-    rasterise(picture, Geometry(64, 64, "crop", "bicubic"))
+    rasterize(picture, Geometry(64, 64, "crop", "bicubic"))
     strided = picture[::-1, ::-1]  # views and flips hand over arrays that are not contiguous
-    assert np.array_equal(rasterise(strided, Geometry(64, 64, "crop", "bicubic")), strided)
+    assert np.array_equal(rasterize(strided, Geometry(64, 64, "crop", "bicubic")), strided)
 
 
-def test_normalise_shape_and_formula() -> None:
+def test_normalize_shape_and_formula() -> None:
     spec = _spec(Geometry(4, 6, "squash", "bicubic"))
     rasters = np.stack([_picture((4, 6)), _picture((4, 6)) // 2])
-    out = normalise(rasters, spec)
+    out = normalize(rasters, spec)
     assert out.shape == (2, 3, 4, 6)
     assert out.dtype == np.float32
     assert out.flags.c_contiguous

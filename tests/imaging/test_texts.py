@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from meddistill.imaging import normalise_text
+from meddistill.imaging import normalize_text
 
 NASTY = [
     "",
@@ -36,7 +36,7 @@ def _theirs(text: str) -> str:
 
 @pytest.mark.parametrize("text", NASTY)
 def test_equals_open_clip(text: str) -> None:
-    assert normalise_text(text) == _theirs(text)
+    assert normalize_text(text) == _theirs(text)
 
 
 def test_equals_open_clip_on_real_captions_and_settles_at_once(real_data: Path) -> None:
@@ -44,10 +44,10 @@ def test_equals_open_clip_on_real_captions_and_settles_at_once(real_data: Path) 
         captions = {row["text"] for row in csv.DictReader(file)}
     assert len(captions) > 1000
     for caption in captions:
-        mended = normalise_text(caption)
+        mended = normalize_text(caption)
         assert mended == _theirs(caption)
-        assert normalise_text(mended) == mended
+        assert normalize_text(mended) == mended
 
 
 def test_by_hand() -> None:
-    assert normalise_text("  The “ﬁrst”\n&amp;lt;CT&amp;gt; ΤΕΛΟΣ ") == 'the "first" <ct> τελος'
+    assert normalize_text("  The “ﬁrst”\n&amp;lt;CT&amp;gt; ΤΕΛΟΣ ") == 'the "first" <ct> τελος'

@@ -50,12 +50,12 @@ def target(maps, teachers, row: int, tower: str) -> torch.Tensor:
     return total / len(present) ** 0.5
 
 
-@pytest.mark.parametrize("normalise", [True, False])
-def test_the_student_is_compared_with_the_sum_of_its_teachers(normalise) -> None:
+@pytest.mark.parametrize("normalize", [True, False])
+def test_the_student_is_compared_with_the_sum_of_its_teachers(normalize) -> None:
     """feature_mse by hand, over the rows that have a teacher; each row counts once."""
     maps = toy_maps(dim=STUDENT_DIM, unit_inputs=True)
     method = projected(
-        config(objectives={"feature_mse": {"weight": 1, "normalise_targets": normalise}}), maps
+        config(objectives={"feature_mse": {"weight": 1, "normalize_targets": normalize}}), maps
     )
     assert isinstance(method, EnsembleMethod)
     assert not list(method.parameters())
@@ -68,7 +68,7 @@ def test_the_student_is_compared_with_the_sum_of_its_teachers(normalise) -> None
         rows += 1
         for tower in ("image", "text"):
             wanted = target(maps, teachers, row, tower)
-            wanted = wanted / wanted.norm() if normalise else wanted
+            wanted = wanted / wanted.norm() if normalize else wanted
             mine = getattr(student, tower)[row].detach().cpu()
             total = total + (mine / mine.norm() - wanted).square().mean()
     assert rows < len(ROWS)

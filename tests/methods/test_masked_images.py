@@ -56,7 +56,7 @@ def test_patches_are_kept_equally_often_and_independently() -> None:
     assert (off - 0.05).abs().max() < 4.5 * math.sqrt(0.05 * 0.95 / len(samples))
 
 
-def test_masked_pixels_show_the_mean_colour_of_the_students_normalisation(tmp_path) -> None:
+def test_masked_pixels_show_the_mean_colour_of_the_students_normalization(tmp_path) -> None:
     student = build_student(StudentConfig(preset="tiny"), base=tmp_path, seed=0).to(DEVICE)
     seen = []
     student.model.visual.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))

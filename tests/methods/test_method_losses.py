@@ -25,7 +25,7 @@ from toy_training import (
     toy_statistics,
 )
 
-NORMALISED = {"features": "normalised"}
+NORMALIZED = {"features": "normalized"}
 FEATURES_ALONE = {"method": "embedding", "objectives": {"feature_mse": 1.0}}
 
 
@@ -67,9 +67,9 @@ def test_features_are_whitened_where_the_teachers_own_spaces_have_statistics() -
         return config.chosen_objectives(statistics=statistics)["cosine_smooth_l1"].features
 
     assert features() == "whitened"
-    assert features(statistics=False) == "normalised"
-    assert features(projection={"kind": "phi_s"}) == "normalised"
-    assert features(objectives={"cosine_smooth_l1": NORMALISED}) == "normalised"
+    assert features(statistics=False) == "normalized"
+    assert features(projection={"kind": "phi_s"}) == "normalized"
+    assert features(objectives={"cosine_smooth_l1": NORMALIZED}) == "normalized"
 
 
 def test_the_total_is_the_weighted_sum_of_the_parts() -> None:
@@ -106,7 +106,7 @@ def test_a_part_is_the_mean_over_rows_of_their_weighted_teacher_losses() -> None
 
 def test_what_rules_look_at_has_the_mean_of_each_teachers_loss_for_any_counts() -> None:
     """Rows of many tokens and of few: their mean over a teacher's rows is its loss, not a mean of means."""
-    method = toy_method(embedding(objectives={"feature_mse": 2.0, "cosine_smooth_l1": NORMALISED}))
+    method = toy_method(embedding(objectives={"feature_mse": 2.0, "cosine_smooth_l1": NORMALIZED}))
     draw = torch.Generator().manual_seed(0)
     counts = torch.randint(0, 40, (len(ROWS), len(TEACHER_DIMS)), generator=draw).float().to(DEVICE)
     totals = counts * torch.rand(counts.shape, generator=draw).to(DEVICE)
@@ -135,8 +135,8 @@ def test_agreement_is_the_mean_cosine_over_available_rows() -> None:
 def test_agreement_is_of_what_the_objective_of_the_largest_weight_compares(weight) -> None:
     statistics = toy_statistics(TEACHER_DIMS["alpha"])
     space = replace(toy_spaces(["alpha"])["alpha"], statistics={"image": statistics, "text": statistics})
-    standardised = {"weight": weight, "features": "standardised"}
-    config = embedding(objectives={"feature_mse": 1.0, "cosine_smooth_l1": standardised})
+    standardized = {"weight": weight, "features": "standardized"}
+    config = embedding(objectives={"feature_mse": 1.0, "cosine_smooth_l1": standardized})
     method = build(config, {"alpha": space})
     student, teacher = embeddings(), outputs(["alpha"])["alpha"]
     found = step(method, student, {"alpha": teacher}).agreement[0]
@@ -297,7 +297,7 @@ def test_everything_that_teachers_lack_is_told_at_once() -> None:
 
 def test_an_image_teacher_can_give_what_images_give() -> None:
     config = EmbeddingConfig.model_validate(
-        {"method": "embedding", "objectives": {"feature_mse": 1.0, "cosine_smooth_l1": NORMALISED}}
+        {"method": "embedding", "objectives": {"feature_mse": 1.0, "cosine_smooth_l1": NORMALIZED}}
     )
     method = build(config, {"alpha": TeacherSpace(image_dim=TEACHER_DIMS["alpha"], text_dim=None)})
     student = embeddings()

@@ -29,7 +29,7 @@ AVAILABLE = {
 }
 PUBLISHED = {
     "contrastive": {"as_published": True},
-    "feature_mse": {"weight": 50.0, "normalise_targets": False},
+    "feature_mse": {"weight": 50.0, "normalize_targets": False},
     "interactive_contrastive": {"as_published": True},
 }
 CORRECTED = {"contrastive": 1.0, "feature_mse": 50.0, "interactive_contrastive": 1.0}

@@ -23,7 +23,7 @@ from toy_training import (
 FIXED = ("linear_autoencoder", "pca", "phi_s")
 FEATURES = {
     "feature_mse": 50.0,
-    "cosine_smooth_l1": {"weight": 2.0, "features": "normalised"},
+    "cosine_smooth_l1": {"weight": 2.0, "features": "normalized"},
     "gradient_distillation": 1e3,
 }
 
@@ -39,12 +39,12 @@ def config(kind: str, **changes) -> EmbeddingConfig:
 
 
 @pytest.mark.parametrize("kind", ["linear_autoencoder", "pca"])
-@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("unit", [True, False])
-def test_the_student_is_compared_with_the_mapped_teachers(kind, normalise, unit) -> None:
+def test_the_student_is_compared_with_the_mapped_teachers(kind, normalize, unit) -> None:
     """feature_mse by hand; one map for images and texts, no head."""
     maps = toy_maps(dim=STUDENT_DIM, unit_inputs=unit)
-    options = config(kind, objectives={"feature_mse": {"weight": 1, "normalise_targets": normalise}})
+    options = config(kind, objectives={"feature_mse": {"weight": 1, "normalize_targets": normalize}})
     method = projected(options, maps)
     assert not list(method.parameters())
     student, teachers = embeddings(), outputs()
@@ -58,7 +58,7 @@ def test_the_student_is_compared_with_the_mapped_teachers(kind, normalise, unit)
             for ours, theirs in ((student.image, teachers[name].image), (student.text, teachers[name].text)):
                 vector = theirs[row].cpu()
                 target = weight @ (vector / vector.norm() if unit else vector) + bias
-                target = target / target.norm() if normalise else target
+                target = target / target.norm() if normalize else target
                 mine = ours[row].cpu()
                 total = total + (mine / mine.norm() - target).square().mean() / len(present)
     torch.testing.assert_close(found.total.cpu(), total / rows)
@@ -242,9 +242,9 @@ def test_every_missing_map_is_told_at_once(kind) -> None:
 
 
 @pytest.mark.parametrize("kind", FIXED)
-def test_two_standardisations_are_refused(kind) -> None:
+def test_two_standardizations_are_refused(kind) -> None:
     with pytest.raises(ValueError, match=r"features` must be normalised with a projection other than"):
-        config(kind, objectives={"cosine_smooth_l1": {"features": "standardised"}})
+        config(kind, objectives={"cosine_smooth_l1": {"features": "standardized"}})
 
 
 @pytest.mark.parametrize("kind", ["linear_autoencoder", "pca"])

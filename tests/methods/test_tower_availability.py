@@ -172,7 +172,7 @@ def test_a_tower_of_which_the_data_has_no_row_needs_no_statistics() -> None:
     ones = torch.ones(TEACHER_DIMS["alpha"], device=DEVICE)
     space = replace(space, statistics={"image": TowerStatistics(mean=0 * ones, covariance=torch.diag(ones))})
     options = EmbeddingConfig.model_validate(
-        {"method": "embedding", "objectives": {"cosine_smooth_l1": {"features": "standardised"}},
+        {"method": "embedding", "objectives": {"cosine_smooth_l1": {"features": "standardized"}},
          "projection": {"kind": "learned_head"}}
     )  # fmt: skip
     method = build_method(options, student_dim=STUDENT_DIM, teachers={"alpha": space}, seed=0)

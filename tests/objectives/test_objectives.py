@@ -45,9 +45,9 @@ CASES = {
     "contrastive": Contrastive(),
     "contrastive as published": Contrastive(as_published=True),
     "feature_mse": FeatureMSE(),
-    "feature_mse, targets as stored": FeatureMSE(normalise_targets=False),
+    "feature_mse, targets as stored": FeatureMSE(normalize_targets=False),
     "cosine_smooth_l1": CosineSmoothL1(),
-    "cosine_smooth_l1 standardised": CosineSmoothL1(features="standardised", statistics=statistics()),
+    "cosine_smooth_l1 standardised": CosineSmoothL1(features="standardized", statistics=statistics()),
     "cosine_smooth_l1 whitened": CosineSmoothL1(
         features="whitened", statistics=statistics(), components=DIM - 1
     ),
@@ -246,7 +246,7 @@ def test_feature_mse_by_hand() -> None:
     # (0.6, 0.8) against (0, 1): (0.36 + 0.04) / 2; the text agrees.
     assert FeatureMSE()(student, teacher, rows).total.item() == pytest.approx(0.2)
     # Against (0, 5) and (0, 7) as stored: (0.36 + 17.64) / 2 + 36 / 2.
-    raw = FeatureMSE(normalise_targets=False)(student, teacher, rows)
+    raw = FeatureMSE(normalize_targets=False)(student, teacher, rows)
     assert raw.total.item() == pytest.approx(27.0)
     image_only = replace(teacher, text=None)
     assert FeatureMSE()(student, image_only, rows).total.item() == pytest.approx(0.2)
@@ -263,7 +263,7 @@ def test_cosine_smooth_l1_by_hand() -> None:
     rows = RowContext(mask=available, positives=available[:, None])
     variances = torch.diag(torch.tensor([1.0, 4.0]))
     two = {"image": TowerStatistics(mean=torch.tensor([1.0, 1.0]), covariance=variances)}
-    objective = CosineSmoothL1(cosine=0.9, smooth_l1=0.1, features="standardised", statistics=two).to(DEVICE)
+    objective = CosineSmoothL1(cosine=0.9, smooth_l1=0.1, features="standardized", statistics=two).to(DEVICE)
     # Target (3, 2): cosine 17 / (5 √13); errors 0 and 2, smooth L1 0 and 1.5.
     expected = 0.9 * (1 - 17 / (5 * 13**0.5)) + 0.1 * 0.75
     assert objective(student, teacher, rows).total.item() == pytest.approx(expected, rel=1e-5)

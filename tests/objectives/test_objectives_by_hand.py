@@ -118,19 +118,19 @@ def test_contrastive(as_published) -> None:
     torch.testing.assert_close(found, by_row(loss), **EXACT)
 
 
-@pytest.mark.parametrize("normalise_targets", [True, False])
-def test_feature_mse(normalise_targets) -> None:
+@pytest.mark.parametrize("normalize_targets", [True, False])
+def test_feature_mse(normalize_targets) -> None:
     """Un-normalised targets are what MMKD-CLIP's code has."""
     example = Example()
     image, text = unit(example.image), unit(example.text)
     targets = [example.their_image, example.their_text]
-    their_image, their_text = (unit(each) if normalise_targets else each for each in targets)
+    their_image, their_text = (unit(each) if normalize_targets else each for each in targets)
 
     def loss(row: int) -> float:
         errors = [*(image[row] - their_image[row]), *(text[row] - their_text[row])]
         return sum(error**2 for error in errors) / DIM
 
-    found = run(FeatureMSE(normalise_targets=normalise_targets), example)
+    found = run(FeatureMSE(normalize_targets=normalize_targets), example)
     torch.testing.assert_close(found, by_row(loss), **EXACT)
 
 

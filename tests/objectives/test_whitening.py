@@ -43,7 +43,7 @@ def test_whitening_keeps_no_direction_of_rounding() -> None:
     assert objective.get_buffer("image_basis").shape == (DIM, 2)
 
 
-@pytest.mark.parametrize("features", ["normalised", "standardised", "whitened"])
+@pytest.mark.parametrize("features", ["normalized", "standardized", "whitened"])
 def test_a_student_with_nothing_left_to_learn_agrees_wholly(features) -> None:
     """Far from the origin as a ReLU's outputs are, where raw cosines would say something else."""
     numbers = torch.Generator().manual_seed(1)
@@ -51,8 +51,8 @@ def test_a_student_with_nothing_left_to_learn_agrees_wholly(features) -> None:
     moments = TowerStatistics(mean=rows.mean(0), covariance=rows.double().T.cov(correction=0))
     objective = CosineSmoothL1(features=features, statistics={"image": moments}, components=3)
     perfect = {
-        "normalised": rows,
-        "standardised": (rows - rows.mean(0)) / rows.std(0, correction=0),
+        "normalized": rows,
+        "standardized": (rows - rows.mean(0)) / rows.std(0, correction=0),
         "whitened": torch.from_numpy(_whitened(rows)).float(),
     }[features]
     available = torch.ones(60).bool()
@@ -70,7 +70,7 @@ def _whitened(rows: torch.Tensor) -> np.ndarray:
     return oracle.transform(rows.numpy()) * (60 / 59) ** 0.5 @ oracle.components_
 
 
-@pytest.mark.parametrize("features", ["standardised", "whitened"])
+@pytest.mark.parametrize("features", ["standardized", "whitened"])
 def test_features_that_need_statistics_are_refused_without(features) -> None:
     with pytest.raises(ConfigError, match=f"`features: {features}` must come with the teacher's statistics"):
         CosineSmoothL1(features=features)

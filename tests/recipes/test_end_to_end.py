@@ -101,7 +101,7 @@ def test_the_student_loads_in_stock_open_clip_and_says_the_same(finished_run: Pa
     raster = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(1, 32, 32, 3)
     tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(["chest radiograph"])
     with torch.inference_mode():
-        ours = own(raster, own.tokenise(["chest radiograph"]))
+        ours = own(raster, own.tokenize(["chest radiograph"]))
         torch.testing.assert_close(stock.encode_image(preprocess(image)[None]), ours.image)
         torch.testing.assert_close(stock.encode_text(tokens), ours.text)
 

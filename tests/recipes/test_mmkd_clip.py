@@ -101,7 +101,7 @@ def test_the_published_variant_of_its_header_parses() -> None:
     stages = load_recipe(Path("mmkd_clip"), overrides=given).recipe.stages
     objectives = stages[1].objectives
     assert objectives.interactive_contrastive.as_published
-    assert not objectives.feature_mse.normalise_targets
+    assert not objectives.feature_mse.normalize_targets
     assert objectives.feature_mse.weight == 50
     assert stages[0].objectives.contrastive.as_published
     assert stages[1].projection.kind == "linear_autoencoder"

@@ -44,7 +44,7 @@ def test_student_bundle_and_runtime_have_the_ids_of_the_run(run: Path) -> None:
     saved = json.loads((run / "student" / "tokenizer.json").read_text())
     assert saved["model"] == own["model"]
     embedder = Embedder(Bundle.open(run / "bundle"))
-    assert embedder.tokenise(TEXTS).tolist() == student.tokenise(TEXTS).tolist()
+    assert embedder.tokenize(TEXTS).tolist() == student.tokenize(TEXTS).tolist()
     facts = json.loads((run / "evaluation" / "results.json").read_text())
     assert any(row["main"] and row["value"] is not None for row in facts["results"])
 

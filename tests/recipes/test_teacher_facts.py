@@ -30,7 +30,7 @@ def test_similarity_kl_takes_every_teachers_own_scale(own_world: Path, tmp_path:
     assert all(json.loads(line)["loss/similarity_kl"] > 0 for line in lines)
 
 
-def test_standardised_targets_use_statistics_of_what_the_teacher_is_asked_about(
+def test_standardized_targets_use_statistics_of_what_the_teacher_is_asked_about(
     own_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built: list[EmbeddingMethod] = []
@@ -41,7 +41,7 @@ def test_standardised_targets_use_statistics_of_what_the_teacher_is_asked_about(
 
     original = training.build_method
     monkeypatch.setattr(training, "build_method", build)
-    objectives = {"cosine_smooth_l1": {"features": "standardised"}}
+    objectives = {"cosine_smooth_l1": {"features": "standardized"}}
     do_run(_recipe(own_world, objectives=objectives), tmp_path / "out", until="train")
     store = FeatureStore.open(tmp_path / "out" / "features")
     for teacher in TEACHERS:
@@ -57,7 +57,7 @@ def test_standardised_targets_use_statistics_of_what_the_teacher_is_asked_about(
 
 
 def test_statistics_are_not_promised_for_teachers_asked_online(own_world: Path, tmp_path: Path) -> None:
-    recipe = _recipe(own_world, objectives={"cosine_smooth_l1": {"features": "standardised"}})
+    recipe = _recipe(own_world, objectives={"cosine_smooth_l1": {"features": "standardized"}})
     with pytest.raises(ConfigError, match="must be normalised for teachers that are asked online"):
         do_run(recipe, tmp_path / "out", "features.source=online", until="train")
 

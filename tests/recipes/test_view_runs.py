@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from meddistill.features.reader import FeatureStore
-from meddistill.features.summary import summarise
+from meddistill.features.summary import summarize
 from recipe_data import do_run
 
 VIEWS = 3
@@ -62,7 +62,7 @@ def test_the_student_is_the_same_as_online(small_world: Path, stored, tmp_path: 
 def test_the_store_holds_every_view_once(stored) -> None:
     out, _ = stored
     store = FeatureStore.open(out / "features")
-    found = summarise(store)
+    found = summarize(store)
     assert found.views == store.views == VIEWS
     for teacher in store.teachers:
         rows = store.manifest.rows("images")

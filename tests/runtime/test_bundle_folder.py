@@ -126,7 +126,7 @@ def test_verify_names_what_changed(bundle_folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "changed",
-    [{"text": {"normaliser": "other", "context_length": 6}}, {"decode": {"window": 3}}, {"input": None}],
+    [{"text": {"normalizer": "other", "context_length": 6}}, {"decode": {"window": 3}}, {"input": None}],
 )
 def test_preprocessing_that_is_not_known_here(bundle_folder: Path, changed: dict[str, object]) -> None:
     write_preprocessing(bundle_folder, **changed)

@@ -9,7 +9,7 @@ import pytest
 from tiny_bundle import CONTEXT, DIM, SPEC, word_vectors, write_manifest
 
 from meddistill.errors import BundleError, ConfigError, ImageError
-from meddistill.imaging import ImageRef, decode, rasterise
+from meddistill.imaging import ImageRef, decode, rasterize
 from meddistill.runtime import Bundle, Embedder
 
 
@@ -25,7 +25,7 @@ def refs(paint: Callable[..., Path]) -> list[ImageRef]:
 
 
 def _expected(ref: ImageRef) -> np.ndarray:
-    means = rasterise(decode(ref), SPEC.geometry).mean(axis=(0, 1)) / 255
+    means = rasterize(decode(ref), SPEC.geometry).mean(axis=(0, 1)) / 255
     return means / np.linalg.norm(means)
 
 
@@ -39,13 +39,13 @@ def test_images_in_order_for_every_batch_size(
     assert np.allclose(vectors, [_expected(ref) for ref in refs], atol=1e-5)
 
 
-def test_texts_are_normalised_padded_and_cut(embedder: Embedder) -> None:
+def test_texts_are_normalized_padded_and_cut(embedder: Embedder) -> None:
     words = word_vectors()
     texts = ["red", "  RED &amp;\n blue ", "a " * 20 + "green"]
     expected = [words[2], words[2] + words[1] + words[4], words[5] * CONTEXT]
     vectors = embedder.embed_texts(texts, batch_size=2)
     assert np.allclose(vectors, [each / np.linalg.norm(each) for each in expected], atol=1e-6)
-    assert embedder.tokenise(texts).tolist()[1] == [2, 1, 4, 0, 0, 0]
+    assert embedder.tokenize(texts).tolist()[1] == [2, 1, 4, 0, 0, 0]
 
 
 def test_nothing_in_nothing_out(embedder: Embedder) -> None:

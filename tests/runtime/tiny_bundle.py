@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from meddistill import licences
-from meddistill.imaging import TEXT_NORMALISER, DecodeOptions, InputSpec
+from meddistill.imaging import TEXT_NORMALIZER, DecodeOptions, InputSpec
 
 CONTEXT, DIM, SIDE = 6, 3, 8
 WORDS = {"[PAD]": 0, "[UNK]": 1, "red": 2, "green": 3, "blue": 4, "a": 5, "medical": 6, "image": 7}
@@ -108,7 +108,7 @@ def write_preprocessing(folder: Path, **changed: object) -> None:
     content = {
         "input": SPEC.model_dump(mode="json"),
         "decode": DecodeOptions().model_dump(mode="json"),
-        "text": {"normaliser": TEXT_NORMALISER, "context_length": CONTEXT},
+        "text": {"normalizer": TEXT_NORMALIZER, "context_length": CONTEXT},
     }
     (folder / "preprocessing.json").write_text(json.dumps(content | changed))
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 
-from meddistill.imaging import normalise
+from meddistill.imaging import normalize
 from meddistill.students.build import build_student
 from meddistill.students.config import StudentConfig, TextTower
 from meddistill.students.dual_encoder import DualEncoder
@@ -25,22 +25,22 @@ NASTY = [
 ]
 
 
-def test_pixels_are_normalised_as_the_runtime_does(tiny: DualEncoder, rasters: torch.Tensor) -> None:
-    expected = torch.from_numpy(normalise(rasters.numpy(), tiny.input))
+def test_pixels_are_normalized_as_the_runtime_does(tiny: DualEncoder, rasters: torch.Tensor) -> None:
+    expected = torch.from_numpy(normalize(rasters.numpy(), tiny.input))
     torch.testing.assert_close(tiny.pixels(rasters), expected, rtol=0, atol=1e-6)
 
 
 def test_ids_are_those_of_open_clip(tiny: DualEncoder) -> None:
-    ids = tiny.tokenise(NASTY)
+    ids = tiny.tokenize(NASTY)
     assert ids.dtype == torch.int32
     assert torch.equal(ids.long(), SimpleTokenizer(context_length=77)(NASTY))
-    assert tiny.tokeniser.lengths(["", "word " * 200]) == [2, 202]
+    assert tiny.tokenizer.lengths(["", "word " * 200]) == [2, 202]
 
 
 def test_training_mode_gives_the_same_embeddings_up_to_rounding(rasters: torch.Tensor) -> None:
     tower = StudentConfig(open_clip="ViT-S-32-alt", image_size=64, text=TextTower(layers=2))
     student = build_student(tower, base=Path(), seed=0)
-    tokens = student.tokenise(["a short one", "a chest radiograph without effusion", "x"])
+    tokens = student.tokenize(["a short one", "a chest radiograph without effusion", "x"])
     trained = student.train()(rasters, tokens)
     evaluated = student.eval()(rasters, tokens)
     torch.testing.assert_close(trained.text, evaluated.text, rtol=1e-4, atol=1e-5)
@@ -50,7 +50,7 @@ def test_training_mode_gives_the_same_embeddings_up_to_rounding(rasters: torch.T
 def test_training_leaves_out_padding_that_no_caption_needs(tiny: DualEncoder) -> None:
     seen = []
     tiny.model.text.transformer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
-    tokens = tiny.tokenise(["chest x-ray", "a much longer caption of a chest x-ray with effusion"])
+    tokens = tiny.tokenize(["chest x-ray", "a much longer caption of a chest x-ray with effusion"])
     tiny.train().embed_tokens(tokens)
     tiny.eval().embed_tokens(tokens)
     assert seen == [16, 77]
@@ -61,7 +61,7 @@ def test_a_text_tower_that_sees_padding_keeps_it() -> None:
         {"open_clip": "MobileCLIP2-S0", "image_size": 64, "text": {"width": 32, "heads": 1, "layers": 1}}
     )
     student = build_student(config, base=Path(), seed=0)
-    tokens = student.tokenise(["a"])
+    tokens = student.tokenize(["a"])
     student.train()
     torch.testing.assert_close(
         student.embed_tokens(tokens), student.eval().embed_tokens(tokens), rtol=1e-4, atol=1e-6
@@ -77,7 +77,7 @@ def test_padding_of_a_hugging_face_tower_is_left_out(bert_folder: Path) -> None:
     student.model.text.transformer.embeddings.register_forward_pre_hook(
         lambda *call: seen.append(call[2]["input_ids"].shape[1]), with_kwargs=True
     )
-    tokens = student.tokenise(["chest x-ray", "abc"])
+    tokens = student.tokenize(["chest x-ray", "abc"])
     whole = student.embed_tokens(tokens)
     # Dropout would hide the comparison; only the cutting belongs to training here.
     student.training = True
@@ -93,7 +93,7 @@ def test_logit_scale_is_clamped_to_1_and_100(tiny: DualEncoder) -> None:
 
 
 def test_gradients_reach_both_towers_and_the_scale(tiny: DualEncoder, rasters: torch.Tensor) -> None:
-    outputs = tiny.train()(rasters, tiny.tokenise(["a", "b", "c"]))
+    outputs = tiny.train()(rasters, tiny.tokenize(["a", "b", "c"]))
     (outputs.logit_scale * (outputs.image * outputs.text).sum()).backward()
     assert [name for name, parameter in tiny.named_parameters() if parameter.grad is None] == []
 

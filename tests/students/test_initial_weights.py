@@ -172,18 +172,18 @@ def test_a_clip_gives_the_outputs_of_transformers(clip: Path) -> None:
     pixels = pixels_of(student)
     with torch.no_grad():
         expected = reference(pixel_values=pixels, **words)
-        image, text = student.model.encode_image(pixels), student.embed_tokens(student.tokenise(captions))
+        image, text = student.model.encode_image(pixels), student.embed_tokens(student.tokenize(captions))
         normal = torch.nn.functional.normalize
         torch.testing.assert_close(normal(image), expected.image_embeds, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(normal(text), expected.text_embeds, rtol=1e-5, atol=1e-6)
         assert student.logit_scale.item() == pytest.approx(reference.logit_scale.exp().item())
-    assert torch.equal(student.tokenise(captions).long(), words.input_ids)
+    assert torch.equal(student.tokenize(captions).long(), words.input_ids)
     assert (taken.left, taken.fresh) == ((), ())
     save_student(student, clip.parent / "student", provenance=Provenance())
     with torch.no_grad():
         again = load_student(clip.parent / "student")
-        assert torch.equal(again.embed_tokens(again.tokenise(captions)), text)
-        trained = student.train().embed_tokens(student.tokenise(captions))
+        assert torch.equal(again.embed_tokens(again.tokenize(captions)), text)
+        trained = student.train().embed_tokens(student.tokenize(captions))
     torch.testing.assert_close(trained, text, rtol=1e-4, atol=1e-5)
 
 
@@ -193,7 +193,7 @@ def test_a_named_clip_takes_the_weights_and_the_tokenizer_of_its_equal(tmp_path:
     save_student(whole, tmp_path / "student", provenance=Provenance())
     named = {"open_clip": "student/open_clip_config.json", "text": {}, "image_size": 48}
     student, _ = started(tmp_path / "clip", **named)
-    assert torch.equal(student.tokenise(["a chest ct"]), whole.tokenise(["a chest ct"]))
+    assert torch.equal(student.tokenize(["a chest ct"]), whole.tokenize(["a chest ct"]))
     assert (student.input.height, whole.input.height) == (48, 32)
     with pytest.raises(CheckpointError, match=r"layers \(1 against 2\)"):
         started(tmp_path / "clip", **{**named, "text": {"layers": 1}})
@@ -208,7 +208,7 @@ def test_the_image_tower_of_a_clip_alone(tmp_path: Path) -> None:
         assert torch.equal(student.model.encode_image(pixels), whole.model.encode_image(pixels))
     assert all(name.startswith(("text_", "logit_scale")) for name in taken.left)
     assert student.logit_scale.item() == pytest.approx(1 / 0.07)
-    assert student.tokenise(["a"]).shape == (1, 16)
+    assert student.tokenize(["a"]).shape == (1, 16)
 
 
 def _vision_model(folder: Path, kind: str) -> Any:

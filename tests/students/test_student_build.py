@@ -45,7 +45,7 @@ def test_presets_run_and_have_the_size_that_is_documented(
     table = student.model.text.token_embedding
     rest = sum(each.numel() for each in student.model.text.parameters()) - table.weight.numel()
     assert round((rest + 4000 * table.embedding_dim) / 1e6, 1) == trained
-    outputs = student(torch.zeros(2, size, size, 3, dtype=torch.uint8), student.tokenise(["a", "b"]))
+    outputs = student(torch.zeros(2, size, size, 3, dtype=torch.uint8), student.tokenize(["a", "b"]))
     assert outputs.image.shape == outputs.text.shape == (2, dim)
     assert outputs.logit_scale.item() == pytest.approx(1 / 0.07)
 
@@ -59,7 +59,7 @@ def test_base_is_vit_b_16_beside_a_bert_of_256_tokens(bert_folder: Path) -> None
     student = build(
         StudentConfig(preset="base", image_size=32, text=TextTower(hf=bert_folder.name)), bert_folder.parent
     )
-    tokens = student.tokenise(["Chest X-ray"])
+    tokens = student.tokenize(["Chest X-ray"])
     assert tokens.shape == (1, 256)
     assert (tokens != 0).sum() == 6  # [CLS] chest x - ray [SEP]
     assert student.embed_tokens(tokens).shape == (1, 512)
@@ -97,7 +97,7 @@ def test_timm_towers_run(tower: str) -> None:
     student = build(StudentConfig(image_tower=tower, text=SMALL_TEXT))
     spec = student.input
     rasters = torch.zeros(2, spec.height, spec.width, 3, dtype=torch.uint8)
-    assert student(rasters, student.tokenise(["a", "b"])).image.shape == (2, 512)
+    assert student(rasters, student.tokenize(["a", "b"])).image.shape == (2, 512)
 
 
 def test_an_open_clip_name_and_a_json_file_give_the_same_student(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_configuration_without_towers_is_refused(tmp_path: Path) -> None:
         build(StudentConfig(open_clip="half.json"), tmp_path)
 
 
-def test_initial_weights_bring_architecture_normalisation_and_licence(
+def test_initial_weights_bring_architecture_normalization_and_licence(
     tmp_path: Path, tiny: DualEncoder
 ) -> None:
     save_student(tiny, tmp_path / "first", provenance=Provenance(initial_weights=KNOWN["CC-BY-NC-4.0"]))
@@ -189,7 +189,7 @@ def test_the_image_tower_alone_can_start_from_weights(tmp_path: Path, bert_folde
     images = torch.rand(2, 3, 32, 32)
     expected = first.eval().model.encode_image(images)
     torch.testing.assert_close(student.eval().model.encode_image(images), expected)
-    assert student.tokenise(["chest x-ray"]).shape == (1, 24)
+    assert student.tokenize(["chest x-ray"]).shape == (1, 24)
     assert student.model.text.transformer.config.hidden_size == 32
     assert student.model.logit_scale.exp().item() == pytest.approx(1 / 0.07)
     larger = config.model_copy(update={"image_size": 48})

@@ -7,7 +7,7 @@ import torch
 from meddistill.students.build import build_student
 from meddistill.students.config import StudentConfig
 from meddistill.students.fingerprint import student_fingerprint
-from meddistill.students.tokenisers import ClipTokeniser
+from meddistill.students.tokenizers import ClipTokenizer
 
 
 def test_a_students_fingerprint_follows_its_weights() -> None:
@@ -23,14 +23,14 @@ def test_it_follows_what_the_tokenizer_makes_of_captions_and_not_the_name_of_its
     student = build_student(StudentConfig(preset="tiny"), base=Path(), seed=0)
     before = student_fingerprint(student)
 
-    class Renamed(ClipTokeniser):
+    class Renamed(ClipTokenizer):
         pass
 
-    class Other(ClipTokeniser):
+    class Other(ClipTokenizer):
         def __call__(self, texts):
             return super().__call__([text.replace("histology", "pathology").lower()[::-1] for text in texts])
 
-    student.tokeniser = Renamed(student.context_length)
+    student.tokenizer = Renamed(student.context_length)
     assert student_fingerprint(student) == before
-    student.tokeniser = Other(student.context_length)
+    student.tokenizer = Other(student.context_length)
     assert student_fingerprint(student) != before

@@ -11,7 +11,7 @@ from PIL import Image
 
 from file_modes import of_others
 from meddistill.errors import CheckpointError
-from meddistill.imaging import rasterise
+from meddistill.imaging import rasterize
 from meddistill.licences import KNOWN, join
 from meddistill.students.build import build_student
 from meddistill.students.config import StudentConfig, TextTower
@@ -48,11 +48,11 @@ def test_stock_open_clip_gives_the_same_numbers(
     model.eval()
     loaded = load_student(folder)
     ids = tokenizer(CAPTIONS)
-    assert torch.equal(ids, student.tokenise(CAPTIONS).long())
+    assert torch.equal(ids, student.tokenize(CAPTIONS).long())
     pixels = torch.stack([preprocess(Image.fromarray(raster.numpy())) for raster in rasters])
     with torch.no_grad():
         for ours in (student, loaded):
-            assert torch.equal(ours.embed_tokens(ours.tokenise(CAPTIONS)), model.encode_text(ids))
+            assert torch.equal(ours.embed_tokens(ours.tokenize(CAPTIONS)), model.encode_text(ids))
             assert torch.equal(ours.embed_images(rasters), model.encode_image(ours.pixels(rasters)))
             torch.testing.assert_close(
                 ours.embed_images(rasters), model.encode_image(pixels), rtol=0, atol=1e-5
@@ -77,7 +77,7 @@ def test_stock_preprocessing_gives_the_same_raster(resize: str, tmp_path: Path) 
     _, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{save(student, tmp_path / 's')}")
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (90, 150, 3), dtype=torch.uint8, generator=generator).numpy()
-    ours = student.pixels(torch.tensor(rasterise(image, student.input.geometry))[None])[0]
+    ours = student.pixels(torch.tensor(rasterize(image, student.input.geometry))[None])[0]
     # One grey level: libraries may round a resampled value differently.
     torch.testing.assert_close(preprocess(Image.fromarray(image)), ours, rtol=0, atol=1.01 / 255 / 0.26)
 
@@ -94,14 +94,14 @@ def test_a_hugging_face_text_tower_travels_in_the_folder(
     monkeypatch.chdir(folder)
     model = open_clip.create_model("local-dir:.").eval()
     ids = open_clip.get_tokenizer("local-dir:.")(captions)
-    assert torch.equal(ids, student.tokenise(captions).long())
+    assert torch.equal(ids, student.tokenize(captions).long())
     with torch.no_grad():
         stock = model.encode_text(ids)
-        assert torch.equal(student.embed_tokens(student.tokenise(captions)), stock)
-        assert torch.equal(loaded.embed_tokens(loaded.tokenise(captions)), stock)
+        assert torch.equal(student.embed_tokens(student.tokenize(captions)), stock)
+        assert torch.equal(loaded.embed_tokens(loaded.tokenize(captions)), stock)
     again = build_student(StudentConfig(init="student"), base=tmp_path, seed=4).eval()
     with torch.no_grad():
-        assert torch.equal(again.embed_tokens(again.tokenise(captions)), stock)
+        assert torch.equal(again.embed_tokens(again.tokenize(captions)), stock)
 
 
 @pytest.mark.parametrize("text", ["clip", "hf"])
@@ -116,7 +116,7 @@ def test_a_student_becomes_a_teacher_offline(text: str, bert_folder: Path, tmp_p
         "earlier", OpenClipTeacher(kind="open_clip", model="local-dir:student"), base=tmp_path
     )
     with torch.no_grad():
-        own = student.embed_tokens(student.tokenise(CAPTIONS))
+        own = student.embed_tokens(student.tokenize(CAPTIONS))
     torch.testing.assert_close(teacher.text_embeddings(CAPTIONS), own, rtol=0, atol=1e-5)
 
 

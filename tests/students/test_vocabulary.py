@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from meddistill.bundle.tokenizer import write_tokenizer
 from meddistill.errors import ConfigError
-from meddistill.imaging import normalise_text
+from meddistill.imaging import normalize_text
 from meddistill.students.build import build_student
 from meddistill.students.config import StudentConfig, TextTower
 from meddistill.students.dual_encoder import DualEncoder
@@ -96,14 +96,14 @@ def test_ids_are_the_same_everywhere_for_odd_texts(
     student: DualEncoder, folder: Path, tmp_path: Path
 ) -> None:
     texts = [*ODD, *CAPTIONS]
-    ids = student.tokenise(texts)
+    ids = student.tokenize(texts)
     assert ids.shape == (len(texts), 24)
-    write_tokenizer(student.tokeniser, tmp_path / "tokenizer.json")
+    write_tokenizer(student.tokenizer, tmp_path / "tokenizer.json")
     runtime = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
-    rows = [each.ids for each in runtime.encode_batch([normalise_text(text) for text in texts])]
+    rows = [each.ids for each in runtime.encode_batch([normalize_text(text) for text in texts])]
     assert np.array_equal(np.array(rows), ids.numpy())
     assert torch.equal(open_clip.get_tokenizer(f"local-dir:{folder}")(texts), ids.long())
-    assert torch.equal(load_student(folder).tokenise(texts), ids)
+    assert torch.equal(load_student(folder).tokenize(texts), ids)
     # One start, one end that pooling at the highest id finds, padding behind it.
     end, padding = SIZE - 1, SIZE - 3
     for row in ids.tolist():
@@ -112,7 +112,7 @@ def test_ids_are_the_same_everywhere_for_odd_texts(
         assert set(row[last + 1 :]) <= {padding}
         assert not {end, padding} & set(row[:last])
     assert ids[ODD.index("nodule " * 200), -1] == end
-    assert student.tokeniser.lengths(["", "nodule " * 200])[0] == 2
+    assert student.tokenizer.lengths(["", "nodule " * 200])[0] == 2
 
 
 def test_the_folder_gives_the_same_embeddings_in_stock_open_clip_and_as_a_teacher(
@@ -120,12 +120,12 @@ def test_the_folder_gives_the_same_embeddings_in_stock_open_clip_and_as_a_teache
 ) -> None:
     model = open_clip.create_model(f"local-dir:{folder}").eval()
     with torch.no_grad():
-        own = student.embed_tokens(student.tokenise(ODD))
+        own = student.embed_tokens(student.tokenize(ODD))
         assert torch.equal(model.encode_text(open_clip.get_tokenizer(f"local-dir:{folder}")(ODD)), own)
     teacher = load_teacher("own", OpenClipTeacher(kind="open_clip", model=f"local-dir:{folder}"), base=folder)
     torch.testing.assert_close(teacher.text_embeddings(ODD), own, rtol=0, atol=1e-5)
     mask = teacher.text_tokens(["left lung", "nodule " * 200]).mask
-    assert mask.sum(1).tolist() == [student.tokeniser.lengths(["left lung"])[0], 24]
+    assert mask.sum(1).tolist() == [student.tokenizer.lengths(["left lung"])[0], 24]
 
 
 def test_training_leaves_out_the_padding(student: DualEncoder) -> None:
@@ -133,7 +133,7 @@ def test_training_leaves_out_the_padding(student: DualEncoder) -> None:
     hook = student.model.text.transformer.register_forward_pre_hook(
         lambda _, given: seen.append(given[0].shape[1])
     )
-    tokens = student.tokenise(["left lung", "right kidney: normal"])
+    tokens = student.tokenize(["left lung", "right kidney: normal"])
     trained, whole = student.train().embed_tokens(tokens), student.eval().embed_tokens(tokens)
     hook.remove()
     torch.testing.assert_close(trained, whole, rtol=1e-4, atol=1e-5)
@@ -142,10 +142,10 @@ def test_training_leaves_out_the_padding(student: DualEncoder) -> None:
 
 def test_a_student_starts_from_a_folder_with_its_vocabulary(student: DualEncoder, folder: Path) -> None:
     again = build_student(StudentConfig(init=str(folder)), base=Path(), seed=5).eval()
-    assert torch.equal(again.tokenise(ODD), student.tokenise(ODD))
+    assert torch.equal(again.tokenize(ODD), student.tokenize(ODD))
     with torch.no_grad():
-        own = student.embed_tokens(student.tokenise(ODD))
-        assert torch.equal(again.embed_tokens(again.tokenise(ODD)), own)
+        own = student.embed_tokens(student.tokenize(ODD))
+        assert torch.equal(again.embed_tokens(again.tokenize(ODD)), own)
 
 
 def test_the_table_has_a_row_for_each_token(student: DualEncoder, tiny: DualEncoder) -> None:
@@ -160,7 +160,7 @@ def test_what_brings_tokens_of_its_own_takes_no_vocabulary(
         ConfigError, match=r"`text\.vocabulary` must be absent where `init` brings a text tower"
     ):
         built(tokenizer, init=str(folder))
-    assert built(tokenizer, init=str(folder), init_towers="image").tokenise(["a"]).shape == (1, 24)
+    assert built(tokenizer, init=str(folder), init_towers="image").tokenize(["a"]).shape == (1, 24)
     with pytest.raises(ConfigError, match=r"must be absent for a Hugging Face text tower"):
         built(tokenizer, preset="base", text=TextTower(vocabulary=SIZE))
     with pytest.raises(ValueError, match=r"`text\.vocabulary` must be absent where `text\.hf`"):

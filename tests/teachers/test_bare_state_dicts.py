@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision import transforms
 
 from meddistill.errors import TeacherError
-from meddistill.imaging import InputSpec, rasterise
+from meddistill.imaging import InputSpec, rasterize
 from meddistill.teachers.config import TeacherConfig
 from meddistill.teachers.frozen import FrozenTeacher
 from meddistill.teachers.load import load_teacher
@@ -36,7 +36,7 @@ def loaded(folder: Path, config: TeacherConfig) -> FrozenTeacher:
 
 def embedding(teacher: FrozenTeacher, image: np.ndarray) -> Tensor:
     assert teacher.card.input is not None
-    return teacher.image_embeddings(torch.from_numpy(rasterise(image, teacher.card.input.geometry))[None])
+    return teacher.image_embeddings(torch.from_numpy(rasterize(image, teacher.card.input.geometry))[None])
 
 
 def bert_tokens(folder: Path, texts: Any, **options: Any) -> dict[str, Tensor]:
@@ -133,7 +133,7 @@ def test_medclip_averages_three_layers_over_the_text(tmp_path: Path) -> None:
 def test_medclips_map_is_the_last_feature_map(tmp_path: Path) -> None:
     teacher = loaded(tmp_path, save_medclip(tmp_path))
     parts = medclip_parts(tmp_path)
-    rasters = torch.from_numpy(rasterise(picture(), teacher.card.input.geometry))[None]
+    rasters = torch.from_numpy(rasterize(picture(), teacher.card.input.geometry))[None]
     found = teacher.patch_tokens(rasters)
     red, green, blue = teacher.pixels(rasters).unbind(1)
     grey = (0.299 * red + 0.587 * green + 0.114 * blue)[:, None].repeat(1, 3, 1, 1)

@@ -11,7 +11,7 @@ from torch import nn
 
 import tiny_teachers as tiny
 from meddistill.errors import TeacherError
-from meddistill.imaging import InputSpec, normalise, rasterise
+from meddistill.imaging import InputSpec, normalize, rasterize
 from meddistill.licences import KNOWN
 from meddistill.teachers.card import TeacherCard
 from meddistill.teachers.frozen import FrozenTeacher
@@ -63,9 +63,9 @@ def rasters() -> torch.Tensor:
     return torch.randint(0, 200, (4, 6, 8, 3), dtype=torch.uint8)
 
 
-def test_normalises_as_imaging_does(rasters: torch.Tensor) -> None:
+def test_normalizes_as_imaging_does(rasters: torch.Tensor) -> None:
     frozen = teacher(Corners())
-    expected = torch.from_numpy(normalise(rasters.numpy(), SPEC))
+    expected = torch.from_numpy(normalize(rasters.numpy(), SPEC))
     assert torch.equal(frozen.pixels(rasters), expected)
     assert torch.equal(frozen.image_embeddings(rasters)[:, :3], expected[:, :, 0, 0])
 
@@ -80,13 +80,13 @@ def test_cuts_the_centre_where_timm_cuts_it(crop_pct: float) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
     spec = InputSpec(height=scaled, width=scaled, resize="crop", interpolation="bicubic", mean=mean, std=std)
     frozen = teacher(Corners(), kind="timm", input=spec, centre_crop=(size, size))
-    seen = frozen.pixels(torch.from_numpy(rasterise(picture, spec.geometry).copy())[None])
+    seen = frozen.pixels(torch.from_numpy(rasterize(picture, spec.geometry).copy())[None])
     torch.testing.assert_close(seen[0], transform(Image.fromarray(picture)))
 
 
 def test_cuts_the_centre(rasters: torch.Tensor) -> None:
     frozen = teacher(Corners(), centre_crop=(4, 4))
-    expected = torch.from_numpy(normalise(rasters.numpy(), SPEC))[:, :, 1:5, 2:6]
+    expected = torch.from_numpy(normalize(rasters.numpy(), SPEC))[:, :, 1:5, 2:6]
     assert torch.equal(frozen.pixels(rasters), expected)
 
 

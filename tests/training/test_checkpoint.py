@@ -14,7 +14,7 @@ from file_modes import of_others
 from meddistill.errors import CheckpointError
 from meddistill.files import sealed, sha256_of, unsealed
 from meddistill.training.checkpoint import Checkpoints, Progressed
-from meddistill.training.optimiser import Optimiser
+from meddistill.training.optimizer import Optimizer
 from toy_training import DEVICE, ToyStudent, gradients_of, toy_batch, toy_config, toy_method, toy_step
 
 REPEATS, SEED = (int(os.environ[f"MEDDISTILL_FAULT_{name}"]) for name in ("REPEATS", "SEED"))
@@ -25,24 +25,24 @@ class Run:
     def __init__(self, folder: Path, *, seed: int = 0, **identity) -> None:
         self.student, self.method = ToyStudent(seed=seed), toy_method()
         self.step = toy_step(self.student, self.method)
-        self.optimiser = Optimiser(student=self.student, method=self.method, config=toy_config())
+        self.optimizer = Optimizer(student=self.student, method=self.method, config=toy_config())
         self.checkpoints = Checkpoints(
             folder,
             identity={"config": {"learning_rate": 0.1, "betas": (0.9, 0.98)}, "data": "d", **identity},
             student=self.student,
             method=self.method,
-            optimiser=self.optimiser,
+            optimizer=self.optimizer,
         )
         self.said: list[str] = []
 
     def update(self, number: int) -> None:
-        self.optimiser.clear()
+        self.optimizer.clear()
         self.step(toy_batch(range(8)), step=number)
-        norm = self.optimiser.gradient_norm()
-        self.optimiser.update(rate=0.01, gradient_norm=norm, finite=norm.isfinite())
+        norm = self.optimizer.gradient_norm()
+        self.optimizer.update(rate=0.01, gradient_norm=norm, finite=norm.isfinite())
 
     def state(self) -> list[torch.Tensor]:
-        moments = [value for each in self.optimiser.state_dict()["state"].values() for value in each.values()]
+        moments = [value for each in self.optimizer.state_dict()["state"].values() for value in each.values()]
         tensors = [*self.student.state_dict().values(), *self.method.state_dict().values(), *moments]
         return [tensor.detach().clone() for tensor in tensors]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from meddistill.training.checkpoint import MANIFEST, Checkpoints, Progressed
 from meddistill.training.loop import DONE, train_stage
-from meddistill.training.optimiser import Optimiser
+from meddistill.training.optimizer import Optimizer
 from meddistill.training.processes import Processes
 from toy_training import ON_CPU, ToyStudent, toy_config, toy_method, toy_stage
 
@@ -15,9 +15,9 @@ TERMS = {"alpha": {"name": "CC-BY-NC-4.0", "commercial": False}}
 
 def _checkpoints(folder: Path) -> Checkpoints:
     student, method = ToyStudent(), toy_method()
-    optimiser = Optimiser(student=student, method=method, config=toy_config())
+    optimizer = Optimizer(student=student, method=method, config=toy_config())
     return Checkpoints(
-        folder, identity={}, student=student, method=method, optimiser=optimiser, licences=TERMS
+        folder, identity={}, student=student, method=method, optimizer=optimizer, licences=TERMS
     )
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from meddistill.methods.config import EmbeddingConfig
 from meddistill.training.loop import train_stage
-from meddistill.training.optimiser import Optimiser
+from meddistill.training.optimizer import Optimizer
 from meddistill.training.processes import Processes
 from toy_training import (
     EVERY_OBJECTIVE,
@@ -33,12 +33,12 @@ def fusing(names=TEACHER_DIMS):
     return toy_method(config, names=names)
 
 
-def test_they_are_in_the_optimiser() -> None:
+def test_they_are_in_the_optimizer() -> None:
     method = fusing()
     named = dict(method.named_parameters())
     assert named.keys() >= FUSION
-    optimiser = Optimiser(student=ToyStudent(), method=method, config=toy_config())
-    trained = {id(each) for each in optimiser.parameters}
+    optimizer = Optimizer(student=ToyStudent(), method=method, config=toy_config())
+    trained = {id(each) for each in optimizer.parameters}
     assert all(id(named[name]) in trained for name in FUSION)
 
 

@@ -4,59 +4,59 @@ import pytest
 import torch
 
 from meddistill.errors import NonFiniteError
-from meddistill.training.optimiser import Optimiser
+from meddistill.training.optimizer import Optimizer
 from meddistill.training.processes import Processes
 from meddistill.training.watch import NonFiniteWatch
 from toy_training import DEVICE, ToyStudent, toy_batch, toy_config, toy_method, toy_step
 
 
-def make(**settings) -> tuple[ToyStudent, Optimiser]:
+def make(**settings) -> tuple[ToyStudent, Optimizer]:
     student = ToyStudent().to(DEVICE)
     method = toy_method().to(DEVICE)
-    return student, Optimiser(student=student, method=method, config=toy_config(**settings))
+    return student, Optimizer(student=student, method=method, config=toy_config(**settings))
 
 
-def fill(optimiser: Optimiser, value: float) -> None:
-    for parameter in optimiser.parameters:
+def fill(optimizer: Optimizer, value: float) -> None:
+    for parameter in optimizer.parameters:
         parameter.grad = torch.full_like(parameter, value)
 
 
-def update(optimiser: Optimiser, *, rate: float = 0.1) -> None:
-    norm = optimiser.gradient_norm()
-    optimiser.update(rate=rate, gradient_norm=norm, finite=norm.isfinite())
+def update(optimizer: Optimizer, *, rate: float = 0.1) -> None:
+    norm = optimizer.gradient_norm()
+    optimizer.update(rate=rate, gradient_norm=norm, finite=norm.isfinite())
 
 
-def snapshot(optimiser: Optimiser) -> list[torch.Tensor]:
-    state = optimiser.state_dict()["state"].values()
-    tensors = [*optimiser.parameters, *(value for each in state for value in each.values())]
+def snapshot(optimizer: Optimizer) -> list[torch.Tensor]:
+    state = optimizer.state_dict()["state"].values()
+    tensors = [*optimizer.parameters, *(value for each in state for value in each.values())]
     return [tensor.detach().clone() for tensor in tensors]
 
 
 def test_decay_spares_biases_norms_and_the_logit_scale() -> None:
-    student, optimiser = make(weight_decay=0.5)
+    student, optimizer = make(weight_decay=0.5)
     before = {name: each.detach().clone() for name, each in student.named_parameters()}
-    fill(optimiser, 0.0)
-    update(optimiser)
+    fill(optimizer, 0.0)
+    update(optimizer)
     for name, parameter in student.named_parameters():
         expected = before[name] * (1 - 0.1 * 0.5) if parameter.ndim >= 2 else before[name]
         torch.testing.assert_close(parameter.detach(), expected)
 
 
 def test_the_first_update_has_the_size_of_the_rate() -> None:
-    student, optimiser = make(weight_decay=0.0, clip_norm=None, eps=1e-12)
+    student, optimizer = make(weight_decay=0.0, clip_norm=None, eps=1e-12)
     before = student.words.weight.detach().clone()
-    fill(optimiser, -3.0)
-    update(optimiser, rate=0.01)
+    fill(optimizer, -3.0)
+    update(optimizer, rate=0.01)
     torch.testing.assert_close(student.words.weight.detach(), before + 0.01)
 
 
 def test_the_whole_gradient_is_clipped_by_its_norm() -> None:
-    _, optimiser = make(clip_norm=0.5)
-    fill(optimiser, 2.0)
-    number = sum(parameter.numel() for parameter in optimiser.parameters)
-    assert optimiser.gradient_norm().item() == pytest.approx(2.0 * number**0.5, rel=1e-5)
-    update(optimiser)
-    assert optimiser.gradient_norm().item() == pytest.approx(0.5, rel=1e-4)
+    _, optimizer = make(clip_norm=0.5)
+    fill(optimizer, 2.0)
+    number = sum(parameter.numel() for parameter in optimizer.parameters)
+    assert optimizer.gradient_norm().item() == pytest.approx(2.0 * number**0.5, rel=1e-5)
+    update(optimizer)
+    assert optimizer.gradient_norm().item() == pytest.approx(0.5, rel=1e-4)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
@@ -64,17 +64,17 @@ def test_a_gradient_that_is_not_finite_changes_nothing(value) -> None:
     """Neither weights nor moments nor step counts, and the next update is as if it had not been there."""
     _, spoilt = make()
     _, clean = make()
-    for optimiser in (spoilt, clean):
-        fill(optimiser, 1.0)
-        update(optimiser)
+    for optimizer in (spoilt, clean):
+        fill(optimizer, 1.0)
+        update(optimizer)
     before = snapshot(spoilt)
     fill(spoilt, 1.0)
     spoilt.parameters[0].grad.view(-1)[0] = value
     update(spoilt)
     assert all(old.equal(new) for old, new in zip(before, snapshot(spoilt), strict=True))
-    for optimiser in (spoilt, clean):
-        fill(optimiser, 0.5)
-        update(optimiser)
+    for optimizer in (spoilt, clean):
+        fill(optimizer, 0.5)
+        update(optimizer)
     assert all(one.equal(other) for one, other in zip(snapshot(spoilt), snapshot(clean), strict=True))
 
 

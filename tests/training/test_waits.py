@@ -122,7 +122,7 @@ class Captioned(Counted):
         for batch in super().batches(epoch=epoch, start=start):
             spec = self.student.input
             rasters = torch.full((len(batch), spec.height, spec.width, 3), 9, dtype=torch.uint8)
-            tokens = self.student.tokenise([self.texts[row] for row in batch.samples.tolist()])
+            tokens = self.student.tokenize([self.texts[row] for row in batch.samples.tolist()])
             yield replace(batch, rasters=rasters, tokens=tokens.as_subclass(OnHost))
 
 

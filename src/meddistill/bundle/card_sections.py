@@ -134,7 +134,7 @@ def preprocessing(contract: Preprocessing, lengths: CaptionLengths | None) -> st
             f"{window}, else percentiles {decode.percentiles[0]:g} to {decode.percentiles[1]:g}",
         ),
         ("pixel spacing", "not used: images are resized without regard to millimetres"),
-        ("texts", f"`{contract.text.normaliser}`, at most {contract.text.context_length} tokens"),
+        ("texts", f"`{contract.text.normalizer}`, at most {contract.text.context_length} tokens"),
         ("training captions cut at that length", _truncation(lengths)),
     ]
     return "## Preprocessing contract\n\n" + table(("what", "how"), rows)

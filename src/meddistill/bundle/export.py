@@ -135,7 +135,7 @@ def export_bundle(
             preprocessing=preprocessing,
             size=model_size(exported),
             embed_dim=exported.embed_dim,
-            lengths=caption_lengths(exported.tokeniser, samples.captions),
+            lengths=caption_lengths(exported.tokenizer, samples.captions),
             parity=parity,
             results=results,
             notes=options.card,
@@ -174,7 +174,7 @@ def _write_contract(student: DualEncoder, folder: Path, samples: Samples) -> Pre
         text=TextPreprocessing(context_length=student.context_length),
     )
     write_json(contract, folder / PREPROCESSING)
-    write_tokenizer(student.tokeniser, folder / TOKENIZER)
+    write_tokenizer(student.tokenizer, folder / TOKENIZER)
     return contract
 
 

@@ -6,7 +6,7 @@ preprocessing.json   from a file to the raster, from a text to its tokens
 open_clip/           the student for stock open_clip
 onnx/image.onnx      "pixels" float32 [batch, 3, h, w], normalised -> "image_embeds" [batch, d], unit length
 onnx/text.onnx       "tokens" int64 [batch, context] -> "text_embeds" [batch, d], unit length
-tokenizer.json       takes texts that `imaging.normalise_text` cleaned; cuts and pads to the context length
+tokenizer.json       takes texts that `imaging.normalize_text` cleaned; cuts and pads to the context length
 prompts/*.json       class vectors
 evaluation/          metrics.json, the main metrics of student and teachers; parity.json
 README.md            the model card
@@ -43,9 +43,9 @@ class _Part(BaseModel):
 
 
 class TextPreprocessing(_Part):
-    """`open_clip_lower` is `imaging.normalise_text`; `context_length` in tokens."""
+    """`open_clip_lower` is `imaging.normalize_text`; `context_length` in tokens."""
 
-    normaliser: Literal["open_clip_lower"] = "open_clip_lower"
+    normalizer: Literal["open_clip_lower"] = "open_clip_lower"
     context_length: int
 
 

@@ -73,7 +73,7 @@ def export_towers(student: DualEncoder, folder: Path, *, metadata: Mapping[str, 
         example=pixels,
         metadata=metadata,
     )
-    tokens = student.tokenise(["a chest radiograph", "b"]).to(torch.int64)
+    tokens = student.tokenize(["a chest radiograph", "b"]).to(torch.int64)
     _export(
         TextTower(student),
         folder / TEXT_MODEL,

@@ -23,7 +23,7 @@ from meddistill.bundle.manifest import IMAGE_MODEL, PREPROCESSING, TEXT_MODEL, T
 from meddistill.data.loader import ImageBatches
 from meddistill.data.samples import Samples
 from meddistill.errors import ParityError
-from meddistill.imaging import decode, normalise, normalise_text, rasterise
+from meddistill.imaging import decode, normalize, normalize_text, rasterize
 from meddistill.students.dual_encoder import DualEncoder
 
 MIN_COSINE: Final = 0.99999
@@ -80,7 +80,7 @@ def check_parity(student: DualEncoder, folder: Path, *, samples: Samples) -> Par
     rasters = _training_rasters(student, chosen)
     image = _session(folder / IMAGE_MODEL)
     expected = _unit(_numpy(student.embed_images(torch.from_numpy(rasters))))
-    pixels = normalise(rasters, student.input)
+    pixels = normalize(rasters, student.input)
     image_cosine = min(
         _cosine("image tower", expected[rows], _run(image, pixels[rows])) for rows in _batches(len(pixels))
     )
@@ -97,9 +97,9 @@ def check_parity(student: DualEncoder, folder: Path, *, samples: Samples) -> Par
 
 
 def _check_text(student: DualEncoder, folder: Path, captions: Sequence[str]) -> float:
-    expected_ids = student.tokenise(captions).to(torch.int64)
+    expected_ids = student.tokenize(captions).to(torch.int64)
     tokenizer = Tokenizer.from_buffer((folder / TOKENIZER).read_bytes())
-    encoded = tokenizer.encode_batch([normalise_text(caption) for caption in captions])
+    encoded = tokenizer.encode_batch([normalize_text(caption) for caption in captions])
     ids = np.array([each.ids for each in encoded], dtype=np.int64)
     if ids.shape != tuple(expected_ids.shape) or not np.array_equal(ids, expected_ids.numpy()):
         different = sum(row.ids != want.tolist() for row, want in zip(encoded, expected_ids, strict=True))
@@ -125,8 +125,8 @@ def _training_rasters(student: DualEncoder, samples: Samples) -> NDArray[np.uint
 def _from_files(folder: Path, samples: Samples) -> Array:
     """Pixels as the runtime makes them, by the written file alone."""
     written = Preprocessing.model_validate_json((folder / PREPROCESSING).read_bytes())
-    rasters = [rasterise(decode(ref, written.decode), written.input.geometry) for ref in samples.refs]
-    return normalise(np.stack(rasters), written.input)
+    rasters = [rasterize(decode(ref, written.decode), written.input.geometry) for ref in samples.refs]
+    return normalize(np.stack(rasters), written.input)
 
 
 def _batches(rows: int) -> Iterator[slice]:

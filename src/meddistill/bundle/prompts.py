@@ -54,7 +54,7 @@ def write_prompts(student: DualEncoder, folder: Path, *, tasks: Sequence[ZeroSho
 @torch.no_grad()
 def _class_vector(student: DualEncoder, texts: Sequence[str]) -> Float[Tensor, " dim"]:
     """v / |v| with v the mean of the prompts' embeddings of unit length (Radford et al. 2021, 3.1.4)."""
-    embeddings = student.embed_tokens(student.tokenise(texts))
+    embeddings = student.embed_tokens(student.tokenize(texts))
     mean = _unit(embeddings).mean(dim=0)
     return _unit(mean[None])[0]
 

@@ -1,6 +1,6 @@
 """The student's tokenizer as one `tokenizer.json` for the tokenizers library, without torch or open_clip.
 
-It takes texts that `imaging.normalise_text` has cleaned, and gives the ids that the student was trained on:
+It takes texts that `imaging.normalize_text` has cleaned, and gives the ids that the student was trained on:
 a row of exactly `context_length` ids, longer captions cut so that the end token stays.
 """
 
@@ -12,7 +12,7 @@ from typing import Any, Final
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 
 from meddistill.errors import BundleError
-from meddistill.students.tokenisers import ClipTokeniser, HuggingFaceTokeniser, Tokeniser
+from meddistill.students.tokenizers import CaptionTokenizer, ClipTokenizer, HuggingFaceTokenizer
 
 _START: Final = "<start_of_text>"
 _END: Final = "<end_of_text>"
@@ -25,7 +25,7 @@ _CONTRACTIONS: Final = "'[sſ]|'t|'re|'ve|'m|'ll|'d"
 _NOT_QUITE_SPECIAL: Final = "<[sſ]tart_of_text>"
 
 
-def write_tokenizer(tokeniser: Tokeniser, path: Path) -> None:
+def write_tokenizer(tokenizer: CaptionTokenizer, path: Path) -> None:
     """Write `tokenizer.json`.
 
     Raises
@@ -33,18 +33,18 @@ def write_tokenizer(tokeniser: Tokeniser, path: Path) -> None:
     BundleError
         If a Hugging Face tokenizer has no fast version, which alone can be written as one file.
     """
-    if isinstance(tokeniser, ClipTokeniser):
-        tokenizer = _byte_pairs(tokeniser)
-    elif isinstance(tokeniser, HuggingFaceTokeniser):
-        tokenizer = _hugging_face(tokeniser)
+    if isinstance(tokenizer, ClipTokenizer):
+        tokenizer = _byte_pairs(tokenizer)
+    elif isinstance(tokenizer, HuggingFaceTokenizer):
+        tokenizer = _hugging_face(tokenizer)
     else:
-        msg = f"`tokeniser` must be CLIP's or a Hugging Face one; got {type(tokeniser).__name__}."
+        msg = f"`tokenizer` must be CLIP's or a Hugging Face one; got {type(tokenizer).__name__}."
         raise BundleError(msg)
     path.write_text(tokenizer.to_str(), encoding="utf-8")
 
 
-def _byte_pairs(tokeniser: ClipTokeniser) -> Tokenizer:
-    source: Any = tokeniser.tokenizer
+def _byte_pairs(tokenizer: ClipTokenizer) -> Tokenizer:
+    source: Any = tokenizer.tokenizer
     vocabulary, merges = dict(source.encoder), list(source.bpe_ranks)
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix=_END_OF_WORD))
     split = pre_tokenizers.Split(Regex(_pattern(source)), behavior="removed", invert=True)
@@ -58,15 +58,15 @@ def _byte_pairs(tokeniser: ClipTokeniser) -> Tokenizer:
         single=f"{_START} $A {_END}", special_tokens=[(_START, vocabulary[_START]), (_END, vocabulary[_END])]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.enable_truncation(tokeniser.context_length)
+    tokenizer.enable_truncation(tokenizer.context_length)
     tokenizer.enable_padding(
-        length=tokeniser.context_length, pad_id=_PADDING, pad_token=source.decoder[_PADDING]
+        length=tokenizer.context_length, pad_id=_PADDING, pad_token=source.decoder[_PADDING]
     )
     return tokenizer
 
 
-def _hugging_face(tokeniser: HuggingFaceTokeniser) -> Tokenizer:
-    source: Any = tokeniser.tokenizer.tokenizer
+def _hugging_face(tokenizer: HuggingFaceTokenizer) -> Tokenizer:
+    source: Any = tokenizer.tokenizer.tokenizer
     fast = getattr(source, "backend_tokenizer", None)
     if fast is None:
         msg = (
@@ -75,10 +75,10 @@ def _hugging_face(tokeniser: HuggingFaceTokeniser) -> Tokenizer:
         )
         raise BundleError(msg)
     tokenizer = Tokenizer.from_str(fast.to_str())
-    tokenizer.enable_truncation(tokeniser.context_length)
+    tokenizer.enable_truncation(tokenizer.context_length)
     tokenizer.enable_padding(
         direction=source.padding_side,
-        length=tokeniser.context_length,
+        length=tokenizer.context_length,
         pad_id=source.pad_token_id,
         pad_token=source.pad_token,
         pad_type_id=source.pad_token_type_id,

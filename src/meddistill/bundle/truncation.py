@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from meddistill.students.tokenisers import Tokeniser
+from meddistill.students.tokenizers import CaptionTokenizer
 
 
 class CaptionLengths(BaseModel):
@@ -21,16 +21,16 @@ class CaptionLengths(BaseModel):
     longest: int
 
 
-def caption_lengths(tokeniser: Tokeniser, captions: Sequence[str]) -> CaptionLengths | None:
+def caption_lengths(tokenizer: CaptionTokenizer, captions: Sequence[str]) -> CaptionLengths | None:
     """Lengths of the distinct captions; None where there is none."""
     distinct = sorted(set(captions))
     if not distinct:
         return None
-    lengths = tokeniser.lengths(distinct)
-    cut = sum(length > tokeniser.context_length for length in lengths)
+    lengths = tokenizer.lengths(distinct)
+    cut = sum(length > tokenizer.context_length for length in lengths)
     return CaptionLengths(
         captions=len(distinct),
-        context_length=tokeniser.context_length,
+        context_length=tokenizer.context_length,
         cut=cut,
         rate=cut / len(distinct),
         median=statistics.median(lengths),

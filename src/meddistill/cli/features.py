@@ -48,12 +48,12 @@ def stats(store: StoreFolder, /) -> None:
 
     from meddistill.cli.console import stdout_console
     from meddistill.features.reader import FeatureStore
-    from meddistill.features.summary import summarise
+    from meddistill.features.summary import summarize
     from meddistill.recipes.run_folder import store_of
     from meddistill.report.formatting import plural
 
     opened = FeatureStore.open(store_of(store))
-    found = summarise(opened)
+    found = summarize(opened)
     rows = f"{found.images:,} images of {plural(found.views, 'view')}, {found.texts:,} texts"
     size = f"{found.bytes / 1e6:,.1f} MB with tables and statistics"
     stored = {output.dtype for teacher in opened.teachers for output in opened.outputs(teacher).values()}

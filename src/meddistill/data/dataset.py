@@ -140,11 +140,11 @@ def _text_groups(samples: Samples) -> NDArray[np.int64]:
 
 
 def token_table(
-    texts: Sequence[str], tokenise: Callable[[list[str]], Tensor], *, chunk: int = 4096
+    texts: Sequence[str], tokenize: Callable[[list[str]], Tensor], *, chunk: int = 4096
 ) -> Int[Tensor, "texts context"]:
     """Token rows of all texts, int32; each distinct text is tokenised once."""
     places: dict[str, int] = {}
     index = torch.tensor([places.setdefault(text, len(places)) for text in texts], dtype=torch.int64)
     distinct = list(places)
-    parts = [tokenise(distinct[start : start + chunk]) for start in range(0, len(distinct), chunk)]
+    parts = [tokenize(distinct[start : start + chunk]) for start in range(0, len(distinct), chunk)]
     return torch.cat(parts).to(torch.int32)[index]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from meddistill.data.samples import Samples
 from meddistill.data.threads import thread_map
-from meddistill.imaging import ImageRef, image_key, normalise_text
+from meddistill.imaging import ImageRef, image_key, normalize_text
 
 
 def image_keys(samples: Samples) -> tuple[str, ...]:
@@ -24,7 +24,7 @@ def image_keys(samples: Samples) -> tuple[str, ...]:
 
 def text_key(text: str) -> str:
     """sha256 hex of the normalised text: captions that a model cannot tell apart have one key."""
-    return hashlib.sha256(normalise_text(text).encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(normalize_text(text).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def text_keys(samples: Samples) -> tuple[str, ...]:

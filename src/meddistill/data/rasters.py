@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from meddistill.data.samples import Samples
 from meddistill.errors import ImageError
-from meddistill.imaging import Geometry, ViewPolicy, decode, rasterise, view
+from meddistill.imaging import Geometry, ViewPolicy, decode, rasterize, view
 
 Pixels = NDArray[np.uint8]
 
@@ -84,7 +84,7 @@ class ImageRasters:
         for (index, geometry), cached in zip(wanted, found, strict=True):
             if index not in views:
                 views[index] = self._view(row, image, index)
-            raster = rasterise(views[index], geometry) if cached is None else cached
+            raster = rasterize(views[index], geometry) if cached is None else cached
             if cached is None and index == 0:
                 self._cache.put((self._keys[row], geometry), raster)
             rasters.append(raster)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from meddistill.data.paths import PathRefusedError, shown
 from meddistill.data.raw_table import RawTable
-from meddistill.imaging import ImageFile, ImageRef, normalise_text
+from meddistill.imaging import ImageFile, ImageRef, normalize_text
 
 _SELECTORS = ("frame", "axis", "slice")
 _LONGEST_NUMBER = 9
@@ -98,7 +98,7 @@ class RowChecks:
 
     def check(self, row: Row) -> None:
         """Add every mistake of the row to `row.mistakes`; set `row.ref` and `row.others` when found."""
-        if row.readable("text") and not normalise_text(row.cell("text")):
+        if row.readable("text") and not normalize_text(row.cell("text")):
             row.clear("text")
             if not self._blank_captions:
                 row.refuse("text", "must hold a caption; got an empty one")

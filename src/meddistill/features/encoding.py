@@ -50,7 +50,7 @@ def encode(
         If a finite number is beyond float16.
     """
     if precision == "int8":
-        whole, scale = _quantised(values.float(), leading)
+        whole, scale = _quantized(values.float(), leading)
         encoded, judged = Encoded(whole, scale), scale
     else:
         judged = (values.half() if precision == "float16" else values.float()).cpu().numpy()
@@ -68,7 +68,7 @@ def decoded(values: NDArray[np.generic], scale: NDArray[np.float32] | None) -> N
     return values.astype(np.float32) * scale.reshape(*scale.shape, *axes)
 
 
-def _quantised(values: Tensor, leading: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def _quantized(values: Tensor, leading: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     scale = values.abs().flatten(leading).amax(dim=-1) / _INT8_MAX
     divisor = torch.where(scale > 0, scale, 1.0).reshape(*scale.shape, *(1,) * (values.ndim - leading))
     whole = (values / divisor).round().clamp(-_INT8_MAX, _INT8_MAX).to(torch.int8)

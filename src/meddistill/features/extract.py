@@ -92,7 +92,7 @@ def extract(
         for work, found in _planned(writer, works, asked):
             _do(writer, work, found, teachers=tuple(asked), progress=progress)
         for name in teachers:
-            writer.summarise(name)
+            writer.summarize(name)
     return FeatureStore.open(path)
 
 

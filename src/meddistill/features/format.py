@@ -39,7 +39,7 @@ Role = Literal["caption", "prompt", "question", "bank"]
 Span = tuple[int, int]
 
 # What a teacher's manifest says of all its rows, and loses with any of them.
-UNSUMMARISED: Final[Mapping[str, None]] = {"statistics": None, "availability": None}
+UNSUMMARIZED: Final[Mapping[str, None]] = {"statistics": None, "availability": None}
 
 TeacherId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=100)]
 

@@ -18,7 +18,7 @@ class DistinctRows:
     """Distinct images and texts in the order of their first appearance.
 
     `image_samples` is the first sample that shows each image, `texts` the first form in which each caption
-    occurs: captions that are equal after `normalise_text` are one caption. `text_places` is where that is:
+    occurs: captions that are equal after `normalize_text` are one caption. `text_places` is where that is:
     a sample, or, from the number of samples on, a text of the banks. `pairs` `[pairs, 2]` holds positions in
     `image_keys` and `text_keys`; a sample without a caption is in none.
     """

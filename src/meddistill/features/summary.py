@@ -62,7 +62,7 @@ class StoreSummary:
     teachers: tuple[TeacherSummary, ...]
 
 
-def summarise(store: FeatureStore) -> StoreSummary:
+def summarize(store: FeatureStore) -> StoreSummary:
     """Figures of a store, from its manifests, tables and statistics; no features are read."""
     manifest = store.manifest
     tables = sum(2 * piece.bytes for pieces in manifest.segments.values() for piece in pieces)

@@ -20,7 +20,7 @@ from meddistill.features.files import (
 from meddistill.features.format import (
     TABLES,
     TEACHERS,
-    UNSUMMARISED,
+    UNSUMMARIZED,
     AnyManifest,
     Piece,
     StoreManifest,
@@ -220,7 +220,7 @@ def _drop(path: Path, folder: Path, damaged: set[str]) -> None:
         )
         for name, output in manifest.outputs.items()
     }
-    kept = manifest.model_copy(update={"outputs": outputs, **UNSUMMARISED})
+    kept = manifest.model_copy(update={"outputs": outputs, **UNSUMMARIZED})
     write_manifest(folder, kept.model_dump_json(indent=1))
 
 

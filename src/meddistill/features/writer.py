@@ -24,7 +24,7 @@ from meddistill.features.format import (
     STATISTICS,
     TABLES,
     TEACHERS,
-    UNSUMMARISED,
+    UNSUMMARIZED,
     Output,
     OutputManifest,
     Piece,
@@ -161,25 +161,25 @@ class StoreWriter:
                         drafts[teacher, output].place()
                         outputs[output] = outputs[output].with_shard(shard)
                 if outputs != manifest.outputs:
-                    self._enter(teacher, manifest.model_copy(update={"outputs": outputs, **UNSUMMARISED}))
+                    self._enter(teacher, manifest.model_copy(update={"outputs": outputs, **UNSUMMARIZED}))
         self.workers.release(_part(table, span))
 
-    def summarise(self, teacher: str) -> None:
+    def summarize(self, teacher: str) -> None:
         """Compute what all rows of a teacher tell, once they are there: its statistics and its agreement.
 
         One process does, the others wait for it.
         """
         part = f"summary-{teacher}"
-        while not self._is_summarised(teacher):
+        while not self._is_summarized(teacher):
             if self.workers.take(part):
                 try:
-                    self._summarise(teacher)
+                    self._summarize(teacher)
                 finally:
                     self.workers.release(part)
             else:
                 time.sleep(POLL)
 
-    def _is_summarised(self, teacher: str) -> bool:
+    def _is_summarized(self, teacher: str) -> bool:
         """Also while rows are missing that another process brought."""
         store, manifest = load_manifest(self.path, StoreManifest), self._teacher(teacher)
         if any(each.missing(store.spans(TABLE_OF[output])) for output, each in manifest.outputs.items()):
@@ -187,7 +187,7 @@ class StoreWriter:
         compared = not manifest.has_agreement or covers_pairs(manifest, store)
         return manifest.statistics is not None and compared
 
-    def _summarise(self, teacher: str) -> None:
+    def _summarize(self, teacher: str) -> None:
         store, manifest = load_manifest(self.path, StoreManifest), self._teacher(teacher)
         folder = self.path / TEACHERS / teacher
         readers = {

@@ -5,12 +5,12 @@ from meddistill.imaging.file_part import FilePart, ImageFile
 from meddistill.imaging.geometry import Geometry, InputSpec
 from meddistill.imaging.options import DecodeOptions, ImageRef
 from meddistill.imaging.picture import Picture
-from meddistill.imaging.rasterise import normalise, rasterise, seen_box
-from meddistill.imaging.texts import TEXT_NORMALISER, normalise_text
+from meddistill.imaging.rasterize import normalize, rasterize, seen_box
+from meddistill.imaging.texts import TEXT_NORMALIZER, normalize_text
 from meddistill.imaging.views import ViewPolicy, view
 
 __all__ = [
-    "TEXT_NORMALISER",
+    "TEXT_NORMALIZER",
     "DecodeOptions",
     "FilePart",
     "Geometry",
@@ -22,9 +22,9 @@ __all__ = [
     "decode",
     "decode_beside",
     "image_key",
-    "normalise",
-    "normalise_text",
-    "rasterise",
+    "normalize",
+    "normalize_text",
+    "rasterize",
     "seen_box",
     "view",
 ]

@@ -4,11 +4,11 @@ import html
 
 import ftfy
 
-# The name of `normalise_text` in files; a change of what it does takes another name.
-TEXT_NORMALISER = "open_clip_lower"
+# The name of `normalize_text` in files; a change of what it does takes another name.
+TEXT_NORMALIZER = "open_clip_lower"
 
 
-def normalise_text(text: str) -> str:
+def normalize_text(text: str) -> str:
     """A text as open_clip's SimpleTokenizer sees it before byte-pair encoding.
 
     Mojibake, curly quotes, ligatures and control characters are mended (ftfy), HTML entities resolved twice,

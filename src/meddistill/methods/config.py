@@ -78,7 +78,7 @@ class EmbeddingConfig(BaseModel):
     def needs_statistics(self) -> bool:
         """Whether `cosine_smooth_l1` is told to compare what takes the teachers' means and covariances."""
         options = self.objectives.cosine_smooth_l1
-        return options is not None and options.features in {"standardised", "whitened"}
+        return options is not None and options.features in {"standardized", "whitened"}
 
     @property
     def uses_statistics(self) -> bool:
@@ -95,7 +95,7 @@ class EmbeddingConfig(BaseModel):
         chosen = self.objectives.chosen()
         options = chosen.get("cosine_smooth_l1")
         if isinstance(options, CosineSmoothL1Options) and options.features is None:
-            features = "whitened" if statistics and self.uses_statistics else "normalised"
+            features = "whitened" if statistics and self.uses_statistics else "normalized"
             chosen["cosine_smooth_l1"] = options.model_copy(update={"features": features})
         return chosen
 

@@ -24,7 +24,7 @@ from meddistill.methods.rescale import EqualGradient, rescaled
 from meddistill.methods.spaces import Spaces, has_one_dim
 from meddistill.methods.step import StepLoss
 from meddistill.methods.teacher_losses import own_losses, weighting_lacks
-from meddistill.objectives.base import Objective, RowContext, normalised
+from meddistill.objectives.base import Objective, RowContext, normalized
 from meddistill.objectives.config import TeacherScaleOptions
 from meddistill.objectives.registry import (
     STUDENT_OBJECTIVES,
@@ -332,6 +332,6 @@ def agreement(student: StudentOutputs, teacher: TeacherOutputs, *, objective: Ob
     has nothing left to teach.
     """
     pairs = objective.compared(student, teacher, teacher.available)
-    cosines = [(normalised(pair.ours) * normalised(pair.target)).sum(dim=-1) * pair.mask for pair in pairs]
+    cosines = [(normalized(pair.ours) * normalized(pair.target)).sum(dim=-1) * pair.mask for pair in pairs]
     towers = torch.stack([pair.mask for pair in pairs]).sum(dim=0)
     return _mean(_mean(torch.stack(cosines).sum(dim=0), towers).sum(), teacher.available.sum())

@@ -14,7 +14,7 @@ from meddistill.objectives.base import (
     RowContext,
     both_towers,
     multi_positive_cross_entropy,
-    normalised,
+    normalized,
     row_losses,
 )
 from meddistill.records import RowLosses, StudentOutputs, TeacherOutputs
@@ -73,6 +73,6 @@ class AugmentedFeatureFusion(Objective):
 def _fused(
     layer: nn.Linear, ours: Float[Tensor, "batch student_dim"], theirs: Float[Tensor, "batch teacher_dim"]
 ) -> Float[Tensor, "batch student_dim"]:
-    both = torch.cat([normalised(ours), normalised(theirs)], dim=-1)
+    both = torch.cat([normalized(ours), normalized(theirs)], dim=-1)
     weight, bias = layer.weight.to(both.dtype), layer.bias.to(both.dtype)
-    return normalised(functional.linear(both, weight, bias))
+    return normalized(functional.linear(both, weight, bias))

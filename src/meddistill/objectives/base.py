@@ -76,7 +76,7 @@ def full_precision(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     return values if values.dtype == torch.float64 else values.float()
 
 
-def normalised(rows: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
+def normalized(rows: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
     """Rows divided by their L2 norm, in float32 or better; zero rows stay zero."""
     return functional.normalize(full_precision(rows), dim=-1)
 

@@ -55,7 +55,7 @@ class FeatureMSEOptions(ObjectiveOptions):
     requires: ClassVar[frozenset[Tower]] = _IMAGE
     needs_captions: ClassVar[bool] = False
 
-    normalise_targets: bool = True
+    normalize_targets: bool = True
     """Whether the teacher's embeddings are brought to unit length; the published code of MMKD-CLIP does not.
     """
 
@@ -70,7 +70,7 @@ class CosineSmoothL1Options(ObjectiveOptions):
     """Weight of the cosine term."""
     smooth_l1: float = Field(default=0.5, ge=0)
     """Weight of the smooth L1 term."""
-    features: Literal["normalised", "standardised", "whitened"] | None = None
+    features: Literal["normalized", "standardized", "whitened"] | None = None
     """What is compared: vectors of unit length; those less the teacher's mean and divided by its standard
     deviation, channel by channel; or its leading principal components, as many as the student has channels,
     each with variance 1. By default whitened with the projection `learned_head`, normalised with others,

@@ -7,7 +7,7 @@ from meddistill.objectives.base import (
     StudentObjective,
     diagonal_only,
     multi_positive_cross_entropy,
-    normalised,
+    normalized,
     row_losses,
 )
 from meddistill.records import RowLosses, StudentOutputs
@@ -32,7 +32,7 @@ class Contrastive(StudentObjective):
     def forward(self, student: StudentOutputs, context: RowContext) -> RowLosses:
         """Loss per row in nats, from 0; count 1 for each row of the mask."""
         context = diagonal_only(context) if self.as_published else context
-        logits = student.logit_scale * normalised(student.image) @ normalised(student.text).T
+        logits = student.logit_scale * normalized(student.image) @ normalized(student.text).T
         image_to_text = multi_positive_cross_entropy(logits, context)
         text_to_image = multi_positive_cross_entropy(logits.T, context)
         return row_losses((image_to_text + text_to_image) / 2, context.mask)

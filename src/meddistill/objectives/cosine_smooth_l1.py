@@ -17,7 +17,7 @@ from meddistill.objectives.base import (
     TowerPair,
     TowerStatistics,
     full_precision,
-    normalised,
+    normalized,
     over_towers,
     tower_pairs,
 )
@@ -26,7 +26,7 @@ from meddistill.records import RowLosses, StudentOutputs, TeacherOutputs
 
 _LEAST_STD = 1e-6
 _LEAST_SHARE = 1e-6  # of the largest variance; what is below is rounding
-Features = Literal["normalised", "standardised", "whitened"]
+Features = Literal["normalized", "standardized", "whitened"]
 
 
 @final
@@ -42,10 +42,10 @@ class CosineSmoothL1(Objective):
       the k largest variances; k is the student's dim, for a linear head reaches no more directions. In a
       pretrained encoder few directions hold most of the variance; here each counts alike. Needs
       `statistics` and `components` = k.
-    - `standardised` (UNIC): y = (t − μ)/σ with the teacher's exact mean and standard deviation over the data
+    - `standardized` (UNIC): y = (t − μ)/σ with the teacher's exact mean and standard deviation over the data
       that it is asked about (UNIC estimates them by a moving average), x as the head gives it. Needs
       `statistics`.
-    - `normalised`: both at unit norm; for smooth L1 times √d, so that a channel's size is about 1 and the
+    - `normalized`: both at unit norm; for smooth L1 times √d, so that a channel's size is about 1 and the
       bend of smoothL1 at 1 means something. Without √d the second term is the first divided by d.
 
     A teacher that lacks a tower of a row gives the other term alone.
@@ -56,7 +56,7 @@ class CosineSmoothL1(Objective):
         *,
         cosine: float = 0.5,
         smooth_l1: float = 0.5,
-        features: Features = "normalised",
+        features: Features = "normalized",
         statistics: Mapping[Tower, TowerStatistics] | None = None,
         components: int | None = None,
     ) -> None:
@@ -65,12 +65,12 @@ class CosineSmoothL1(Objective):
         self.cosine = cosine
         self.smooth_l1 = smooth_l1
         self.features = features
-        if features == "normalised":
+        if features == "normalized":
             return
         if not statistics:
             mistake = (
                 f"`features: {features}` must come with the teacher's statistics; got none. "
-                "Use `normalised`, or a feature store, which has them."
+                "Use `normalized`, or a feature store, which has them."
             )
             subject = "cosine_smooth_l1"
             raise ConfigError(subject, [mistake])
@@ -97,20 +97,20 @@ class CosineSmoothL1(Objective):
     ) -> list[TowerPair]:
         """x and y, tower by tower."""
         pairs = tower_pairs(student, teacher, mask)
-        if self.features != "normalised":
+        if self.features != "normalized":
             # A tower without statistics is one of which the teacher has no row of the data.
             pairs = [pair for pair in pairs if hasattr(self, f"{pair.tower}_mean")]
         return [self._of(pair) for pair in pairs]
 
     def _distance(self, pair: TowerPair) -> Float[Tensor, " batch"]:
-        distance = 1 - (normalised(pair.ours) * normalised(pair.target)).sum(dim=-1)
+        distance = 1 - (normalized(pair.ours) * normalized(pair.target)).sum(dim=-1)
         error = functional.smooth_l1_loss(pair.ours, pair.target, reduction="none").mean(dim=-1)
         return self.cosine * distance + self.smooth_l1 * error
 
     def _of(self, pair: TowerPair) -> TowerPair:
-        if self.features == "normalised":
+        if self.features == "normalized":
             scale = math.sqrt(pair.target.shape[-1])
-            return replace(pair, ours=scale * normalised(pair.ours), target=scale * normalised(pair.target))
+            return replace(pair, ours=scale * normalized(pair.ours), target=scale * normalized(pair.target))
         mean, std = self.get_buffer(f"{pair.tower}_mean"), self.get_buffer(f"{pair.tower}_std")
         ours, centred = full_precision(pair.ours), pair.target - mean
         if self.features == "whitened":

@@ -10,7 +10,7 @@ from meddistill.objectives.base import (
     Objective,
     RowContext,
     TowerPair,
-    normalised,
+    normalized,
     over_towers,
     tower_pairs,
 )
@@ -26,20 +26,20 @@ class FeatureMSE(Objective):
     MMKD-CLIP. The mean over d makes it small: it is (2 − 2 cos)/d for each tower, hence those weights.
 
     A teacher that lacks a tower of a row gives the other term alone. MMKD-CLIP's code leaves the targets as
-    they were stored, un-normalised: `normalise_targets=False`.
+    they were stored, un-normalised: `normalize_targets=False`.
     """
 
-    def __init__(self, *, normalise_targets: bool = True) -> None:
+    def __init__(self, *, normalize_targets: bool = True) -> None:
         super().__init__()
-        self.normalise_targets = normalise_targets
+        self.normalize_targets = normalize_targets
 
     def forward(self, student: StudentOutputs, teacher: TeacherOutputs, context: RowContext) -> RowLosses:
         """Loss per row, in [0, 8/d] with normalised targets; count 1 for each row with a tower."""
         pairs = tower_pairs(student, teacher, context.mask)
-        return over_towers(pairs, partial(squared_error, normalise_targets=self.normalise_targets))
+        return over_towers(pairs, partial(squared_error, normalize_targets=self.normalize_targets))
 
 
-def squared_error(pair: TowerPair, *, normalise_targets: bool = True) -> Float[Tensor, " batch"]:
-    """1/d ‖û − Û‖² of each row, the teacher's row as it is where `normalise_targets` is False."""
-    target = normalised(pair.target) if normalise_targets else pair.target
-    return (normalised(pair.ours) - target).square().mean(dim=-1)
+def squared_error(pair: TowerPair, *, normalize_targets: bool = True) -> Float[Tensor, " batch"]:
+    """1/d ‖û − Û‖² of each row, the teacher's row as it is where `normalize_targets` is False."""
+    target = normalized(pair.target) if normalize_targets else pair.target
+    return (normalized(pair.ours) - target).square().mean(dim=-1)

@@ -14,7 +14,7 @@ from meddistill.objectives.base import (
     diagonal_only,
     masked_log_softmax,
     multi_positive_targets,
-    normalised,
+    normalized,
     row_losses,
 )
 from meddistill.objectives.similarities import teacher_scale_of
@@ -62,8 +62,8 @@ class GradientDistillation(Objective):
         context = replace(context, mask=mask)
         scale = teacher_scale_of(teacher, self.teacher_scale, objective="gradient_distillation")
         context = diagonal_only(context) if self.as_published else context
-        ours = (normalised(student.image), normalised(student.text))
-        theirs = (normalised(image), normalised(text))
+        ours = (normalized(student.image), normalized(student.text))
+        theirs = (normalized(image), normalized(text))
         total = ours[0].new_zeros(len(mask))
         for anchors, others in ((0, 1), (1, 0)):
             mine = contrastive_gradients(

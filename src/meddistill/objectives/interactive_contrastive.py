@@ -13,7 +13,7 @@ from meddistill.objectives.base import (
     both_towers,
     diagonal_only,
     multi_positive_cross_entropy,
-    normalised,
+    normalized,
     row_losses,
 )
 from meddistill.records import RowLosses, StudentOutputs, TeacherOutputs
@@ -55,12 +55,12 @@ class InteractiveContrastive(Objective):
         scale = student.logit_scale if self.scale is None else self.scale
         target_text, target_image = self._target(text), self._target(image)
         image_to_text = multi_positive_cross_entropy(
-            scale * normalised(student.image) @ target_text.T, context
+            scale * normalized(student.image) @ target_text.T, context
         )
         text_to_image = multi_positive_cross_entropy(
-            scale * normalised(student.text) @ target_image.T, context
+            scale * normalized(student.text) @ target_image.T, context
         )
         return row_losses((image_to_text + text_to_image) / 2, mask)
 
     def _target(self, rows: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
-        return rows if self.as_published else normalised(rows)
+        return rows if self.as_published else normalized(rows)

@@ -56,7 +56,7 @@ def build_teacher_objective(
     Raises ConfigError where the options ask for statistics and there are none.
     """
     arguments = _arguments(options)
-    if arguments.get("features") in {"standardised", "whitened"}:
+    if arguments.get("features") in {"standardized", "whitened"}:
         arguments.update(statistics=statistics, components=layers.student_dim)
     kind = TEACHER_OBJECTIVES[name]
     if kind is AugmentedFeatureFusion:

@@ -13,7 +13,7 @@ from meddistill.objectives.base import (
     RowContext,
     both_towers,
     masked_log_softmax,
-    normalised,
+    normalized,
     row_losses,
 )
 from meddistill.records import RowLosses, StudentOutputs, TeacherOutputs
@@ -61,8 +61,8 @@ def similarities(
     """
     image, text, mask = both_towers(teacher, context.mask, objective=objective)
     scale = teacher_scale_of(teacher, teacher_scale, objective=objective)
-    theirs = scale * normalised(image) @ normalised(text).T
-    ours = student.logit_scale * normalised(student.image) @ normalised(student.text).T
+    theirs = scale * normalized(image) @ normalized(text).T
+    ours = student.logit_scale * normalized(student.image) @ normalized(student.text).T
     return _distributions(theirs, ours, mask), _distributions(theirs.T, ours.T, mask)
 
 

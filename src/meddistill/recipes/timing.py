@@ -28,7 +28,7 @@ def seconds_per_image_of_student(student: DualEncoder) -> float:
     """Seconds of forward and backward a pair of image and caption."""
     spec = student.input
     rasters = torch.zeros(IMAGES, spec.height, spec.width, 3, dtype=torch.uint8)
-    tokens = student.tokenise(["an image of the chest"] * IMAGES)
+    tokens = student.tokenize(["an image of the chest"] * IMAGES)
 
     def step() -> None:
         outputs = student(rasters, tokens)

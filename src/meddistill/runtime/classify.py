@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meddistill.errors import ConfigError
-from meddistill.imaging import ImageFile, ImageRef, normalise_text
+from meddistill.imaging import ImageFile, ImageRef, normalize_text
 from meddistill.runtime.bundle import Bundle
 from meddistill.runtime.embed import Embedder, Vectors
 from meddistill.runtime.pipeline import OnMistake
@@ -87,12 +87,12 @@ def classify(
 
 def _check(labels: Sequence[str], templates: Sequence[str]) -> None:
     mistakes = []
-    normalised = [normalise_text(label) for label in labels]
+    normalized = [normalize_text(label) for label in labels]
     if len(labels) < 2:
         mistakes.append(f"`labels` must name at least two classes; got {len(labels)}.")
-    if not all(normalised):
+    if not all(normalized):
         mistakes.append("`labels` must not be empty texts.")
-    if len(set(normalised)) < len(normalised):
+    if len(set(normalized)) < len(normalized):
         mistakes.append("`labels` must differ in more than case and white space.")
     if not templates:
         mistakes.append("`templates` must hold at least one text.")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from meddistill.errors import BundleError, ConfigError, one_line
-from meddistill.imaging import ImageRef, normalise, normalise_text
+from meddistill.imaging import ImageRef, normalize, normalize_text
 from meddistill.runtime.bundle import IMAGE_MODEL, TEXT_MODEL, TOKENIZER, Bundle
 from meddistill.runtime.pipeline import Decoder, OnMistake
 
@@ -77,7 +77,7 @@ class Embedder:
         spec = self.bundle.preprocessing.input
         decoder = Decoder(spec.geometry, self.bundle.preprocessing.decode, self._threads)
         for batch in decoder.batches(refs, batch_size=batch_size, on_mistake=on_mistake):
-            pixels = normalise(batch.pixels, spec)
+            pixels = normalize(batch.pixels, spec)
             vectors = self._run(self._image_session, IMAGE_MODEL, pixels)
             yield Embedded(batch.rows, vectors, batch.flat)
 
@@ -94,20 +94,20 @@ class Embedder:
             )
             raise BundleError(msg)
         parts = [
-            self._run(self._text_session, TEXT_MODEL, self.tokenise(texts[start : start + batch_size]))
+            self._run(self._text_session, TEXT_MODEL, self.tokenize(texts[start : start + batch_size]))
             for start in range(0, len(texts), batch_size)
         ]
         return np.concatenate(parts) if parts else np.zeros((0, self.dim), np.float32)
 
-    def tokenise(self, texts: Sequence[str]) -> NDArray[np.int64]:
+    def tokenize(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Token ids `[n, context]` int64. A text without a character is a ConfigError."""
-        normalised = [normalise_text(text) for text in texts]
-        empty = [row for row, text in enumerate(normalised) if not text]
+        normalized = [normalize_text(text) for text in texts]
+        empty = [row for row, text in enumerate(normalized) if not text]
         if empty:
             raise ConfigError(
                 subject="texts", mistakes=[f"text {row} must not be empty." for row in empty[:5]]
             )
-        rows = [encoding.ids for encoding in self._tokenizer.encode_batch(normalised)]
+        rows = [encoding.ids for encoding in self._tokenizer.encode_batch(normalized)]
         length = self.bundle.manifest.context_length
         if any(len(row) != length for row in rows):
             raise self._refusal(TOKENIZER, f"must pad and cut to {length} tokens", _EXPORT)

@@ -52,9 +52,9 @@ class Manifest(_Part):
 
 
 class TextPreprocessing(_Part):
-    """What is done to a text before `tokenizer.json` sees it: `imaging.normalise_text`, by its name."""
+    """What is done to a text before `tokenizer.json` sees it: `imaging.normalize_text`, by its name."""
 
-    normaliser: Literal["open_clip_lower"]
+    normalizer: Literal["open_clip_lower"]
     context_length: int = Field(gt=0)
 
 

@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 
 from meddistill.errors import ImageError
-from meddistill.imaging import DecodeOptions, Geometry, ImageRef, decode_beside, rasterise
+from meddistill.imaging import DecodeOptions, Geometry, ImageRef, decode_beside, rasterize
 from meddistill.imaging.intensity import Bytes
 
 OnMistake = Callable[[int, ImageError], None]
@@ -41,7 +41,7 @@ class Decoder:
     def raster(self, ref: ImageRef) -> tuple[Bytes, bool]:
         """One image, decoded and brought to the model's geometry, and whether it is flat."""
         picture = decode_beside(ref, self.options)
-        return rasterise(picture.pixels, self.geometry), picture.is_flat
+        return rasterize(picture.pixels, self.geometry), picture.is_flat
 
     def batches(
         self, refs: Sequence[ImageRef], *, batch_size: int, on_mistake: OnMistake | None = None

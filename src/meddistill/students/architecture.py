@@ -205,7 +205,7 @@ def _tokenizer(
         text["hf_model_name"] = tower
         text["hf_model_pretrained"] = config.text.hf_weights == "pretrained"
     text["hf_tokenizer_name"] = tokenizer
-    # Stock open_clip would keep the case of captions; this makes it clean them as `normalise_text` does.
+    # Stock open_clip would keep the case of captions; this makes it clean them as `normalize_text` does.
     text["tokenizer_kwargs"] = dict(_CLEAN_AS_OURS)
     return tokenizer
 

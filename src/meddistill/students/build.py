@@ -16,7 +16,7 @@ from meddistill.students.initial.folder import ModelFolder
 from meddistill.students.initial.start import Taken, take_weights
 from meddistill.students.paths import resolve_path
 from meddistill.students.presets import ModelConfig
-from meddistill.students.tokenisers import ClipTokeniser, HuggingFaceTokeniser, Tokeniser
+from meddistill.students.tokenizers import CaptionTokenizer, ClipTokenizer, HuggingFaceTokenizer
 
 _OF_TRANSFORMERS: Final = ("model.safetensors",)
 
@@ -98,14 +98,14 @@ def construct(model_config: ModelConfig, *, seed: int) -> CustomTextCLIP:
 def assemble(model: CustomTextCLIP, resolved: Architecture) -> DualEncoder:
     """Join an open_clip model with its preprocessing and tokenizer."""
     context_length = int(resolved.model_config["text_cfg"].get("context_length", 77))
-    tokeniser: Tokeniser = ClipTokeniser(context_length)
+    tokenizer: CaptionTokenizer = ClipTokenizer(context_length)
     if isinstance(resolved.tokenizer, Tokenizer):
-        tokeniser = HuggingFaceTokeniser.trained(resolved.tokenizer, context_length)
+        tokenizer = HuggingFaceTokenizer.trained(resolved.tokenizer, context_length)
     elif resolved.tokenizer is not None:
-        tokeniser = HuggingFaceTokeniser(resolved.tokenizer, context_length)
+        tokenizer = HuggingFaceTokenizer(resolved.tokenizer, context_length)
     size = (resolved.spec.height, resolved.spec.width)
     set_model_preprocess_cfg(model, {"size": size, **preprocessing_of(resolved.spec)})
-    return DualEncoder(model, model_config=resolved.model_config, spec=resolved.spec, tokeniser=tokeniser)
+    return DualEncoder(model, model_config=resolved.model_config, spec=resolved.spec, tokenizer=tokenizer)
 
 
 @torch.no_grad()
@@ -114,7 +114,7 @@ def _try_out(student: DualEncoder) -> None:
     rasters = torch.zeros(2, spec.height, spec.width, 3, dtype=torch.uint8)
     student.eval()
     try:
-        outputs = student(rasters, student.tokenise(["", "a"]))
+        outputs = student(rasters, student.tokenize(["", "a"]))
     except (AssertionError, RuntimeError, ValueError, IndexError) as error:
         msg = (
             f"The towers must run at image size {spec.height} x {spec.width}; {_first_line(error)}. timm's "

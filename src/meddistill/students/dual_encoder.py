@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from meddistill.imaging.geometry import InputSpec
 from meddistill.records import StudentOutputs, to_device
 from meddistill.students.presets import ModelConfig
-from meddistill.students.tokenisers import Tokeniser
+from meddistill.students.tokenizers import CaptionTokenizer
 
 MAX_LOGIT_SCALE: Final = math.log(100.0)
 INITIAL_LOGIT_SCALE: Final = math.log(1 / 0.07)
@@ -40,13 +40,18 @@ class DualEncoder(nn.Module):
     std: Tensor
 
     def __init__(
-        self, model: CustomTextCLIP, *, model_config: ModelConfig, spec: InputSpec, tokeniser: Tokeniser
+        self,
+        model: CustomTextCLIP,
+        *,
+        model_config: ModelConfig,
+        spec: InputSpec,
+        tokenizer: CaptionTokenizer,
     ) -> None:
         super().__init__()
         self.model: Any = model
         self.model_config = model_config
         self.input = spec
-        self.tokeniser = tokeniser
+        self.tokenizer = tokenizer
         # Not part of the state: they belong to `input`, and a checkpoint must not carry a second copy.
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
@@ -59,7 +64,7 @@ class DualEncoder(nn.Module):
     @property
     def context_length(self) -> int:
         """Tokens of a caption, the start and end tokens included."""
-        return self.tokeniser.context_length
+        return self.tokenizer.context_length
 
     @property
     def device(self) -> torch.device:
@@ -77,9 +82,9 @@ class DualEncoder(nn.Module):
         """Keep the logit scale within [1, 100], as CLIP does after every optimiser step."""
         self.model.logit_scale.clamp_(0.0, MAX_LOGIT_SCALE)
 
-    def tokenise(self, texts: Sequence[str]) -> Int[Tensor, "texts context"]:
-        """Captions as int32 ids on the host, cleaned by `imaging.normalise_text`."""
-        return self.tokeniser(texts)
+    def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "texts context"]:
+        """Captions as int32 ids on the host, cleaned by `imaging.normalize_text`."""
+        return self.tokenizer(texts)
 
     def pixels(self, rasters: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "batch 3 height width"]:
         """Rasters on the module's device, normalised."""
@@ -105,9 +110,9 @@ class DualEncoder(nn.Module):
         return embeddings
 
     def embed_tokens(self, tokens: Int[Tensor, "batch context"]) -> Float[Tensor, "batch embed_dim"]:
-        """Text embeddings of `tokenise`'s ids, not normalised; zeros where these have no columns.
+        """Text embeddings of `tokenize`'s ids, not normalised; zeros where these have no columns.
 
-        The ids are to be on the host, as `tokenise` gives them: in training their length is read from them.
+        The ids are to be on the host, as `tokenize` gives them: in training their length is read from them.
         """
         length = tokens.shape[1]
         if not length:

@@ -22,7 +22,7 @@ def student_fingerprint(student: DualEncoder) -> str:
     digest = hashlib.sha256()
     digest.update(student.input.model_dump_json().encode())
     digest.update(str(student.context_length).encode())
-    ids = student.tokenise(_PROBES)
+    ids = student.tokenize(_PROBES)
     digest.update(ids.to("cpu", torch.float32).numpy().tobytes())
     for name, tensor in sorted(student.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -88,12 +88,12 @@ def _write(
     _write_weights(student, folder)
     _write_config(student, folder)
     with reraise_os_error(Exception):  # the class that the Rust of `tokenizers` raises
-        student.tokeniser.save(folder)
+        student.tokenizer.save(folder)
     metadata = StudentMetadata(
         created_with=f"meddistill {meddistill.__version__}",
         embed_dim=student.embed_dim,
         context_length=student.context_length,
-        tokenizer=student.tokeniser.kind,
+        tokenizer=student.tokenizer.kind,
         input=student.input,
         provenance=provenance,
         licence=provenance.licence,

@@ -17,9 +17,9 @@ from typing import Any, Final
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from meddistill.errors import ConfigError
-from meddistill.imaging import normalise_text
+from meddistill.imaging import normalize_text
 
-# `normalise_text` leaves no capital letters, so that none of these can stand in a caption.
+# `normalize_text` leaves no capital letters, so that none of these can stand in a caption.
 PADDING: Final = "<PAD>"
 START: Final = "<START>"
 END: Final = "<END>"
@@ -37,7 +37,7 @@ def train_tokenizer(
 ) -> Tokenizer:
     """A byte-pair tokenizer of at most `vocabulary` ids, the same for the same captions in any order.
 
-    Captions are cleaned by `normalise_text` and count once each. Ids: the bytes, the merges, then padding,
+    Captions are cleaned by `normalize_text` and count once each. Ids: the bytes, the merges, then padding,
     start and end, the end token with the highest. A pair that occurs once is not merged, and nothing is
     taken from a word that only one patient's captions have, so that a name of one patient becomes no token;
     digits are never merged. Few or uniform captions give fewer ids than asked for.
@@ -94,7 +94,7 @@ def _words(split: Any, captions: Sequence[str], patients: Sequence[str] | None) 
     """Every word that captions of several patients have, and how often it stands in distinct captions."""
     owners: defaultdict[str, set[str]] = defaultdict(set)
     for caption, patient in zip(captions, captions if patients is None else patients, strict=True):
-        if text := normalise_text(caption):
+        if text := normalize_text(caption):
             owners[text].add(patient if patients is not None else text)
     if not owners:
         msg = (

@@ -192,7 +192,7 @@ class FrozenTeacher:
         cut = rasters[:, top : top + height, left : left + width].to(self.device)
         mean = torch.tensor(spec.mean, device=self.device).view(1, 3, 1, 1)
         std = torch.tensor(spec.std, device=self.device).view(1, 3, 1, 1)
-        # Divided before the mean is taken off, as `imaging.normalise` and the libraries do: same rounding.
+        # Divided before the mean is taken off, as `imaging.normalize` and the libraries do: same rounding.
         return cut.permute(0, 3, 1, 2).contiguous().float().div_(255).sub_(mean).div_(std)
 
     def _without(self, capability: Capability) -> str:

@@ -20,8 +20,8 @@ from meddistill.training.files import save_state, save_tensors
 MANIFEST = "manifest.json"
 STUDENT = "student.safetensors"
 _METHOD = "method.safetensors"
-_OPTIMISER = "optimiser.pt"
-_FILES = (STUDENT, _METHOD, _OPTIMISER)
+_OPTIMIZER = "optimiser.pt"
+_FILES = (STUDENT, _METHOD, _OPTIMIZER)
 _PREFIX = "step-"
 _PARTIAL = ".partial-"
 _KEPT = 2
@@ -60,14 +60,14 @@ class Checkpoints:
         identity: Identity,
         student: _HasState,
         method: _HasState,
-        optimiser: _HasState,
+        optimizer: _HasState,
         licences: Mapping[str, Any] | None = None,
     ) -> None:
         self._folder = folder
         self._identity: dict[str, Any] = json.loads(json.dumps(identity))
         self._student = student
         self._method = method
-        self._optimiser = optimiser
+        self._optimizer = optimizer
         self._licences = dict(licences or {})
 
     def save(self, progressed: Progressed) -> Path:
@@ -96,7 +96,7 @@ class Checkpoints:
     def _write(self, folder: Path, progressed: Progressed) -> None:
         save_tensors(self._student.state_dict(), folder / STUDENT)
         save_tensors(self._method.state_dict(), folder / _METHOD)
-        save_state(self._optimiser.state_dict(), folder / _OPTIMISER)
+        save_state(self._optimizer.state_dict(), folder / _OPTIMIZER)
         manifest = {
             "step": progressed.step,
             "seconds": progressed.seconds,
@@ -125,8 +125,8 @@ class Checkpoints:
             self._student.load_state_dict(load_file(folder / STUDENT, device=str(device)))
             self._method.load_state_dict(load_file(folder / _METHOD, device=str(device)))
             # weights_only: a checkpoint is data, and loading it runs no code.
-            state = torch.load(folder / _OPTIMISER, map_location=device, weights_only=True)
-            self._optimiser.load_state_dict(state)
+            state = torch.load(folder / _OPTIMIZER, map_location=device, weights_only=True)
+            self._optimizer.load_state_dict(state)
         except (SafetensorError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
             msg = (
                 f"`{folder}` must hold the state of this student and method; got {type(error).__name__}: "

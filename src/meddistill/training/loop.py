@@ -21,7 +21,7 @@ from meddistill.training.config import FREE_ON_RESUME, TrainingConfig
 from meddistill.training.files import save_tensors
 from meddistill.training.gradients import GradientStep, StepReport, StepSettings
 from meddistill.training.log import LOG_FILE, Meter, TrainingLog
-from meddistill.training.optimiser import Optimiser
+from meddistill.training.optimizer import Optimizer
 from meddistill.training.processes import Processes
 from meddistill.training.schedule import learning_rate
 from meddistill.training.student import Student
@@ -104,13 +104,13 @@ class _Trainer:
         self.total = stage.data.steps * self.config.epochs
         stage.student.to(processes.device)
         stage.method.to(processes.device)
-        self.optimiser = Optimiser(student=stage.student, method=stage.method, config=self.config)
+        self.optimizer = Optimizer(student=stage.student, method=stage.method, config=self.config)
         self.checkpoints = Checkpoints(
             folder / _CHECKPOINTS,
             identity=stage.identity(),
             student=stage.student,
             method=stage.method,
-            optimiser=self.optimiser,
+            optimizer=self.optimizer,
             licences=stage.licences,
         )
         self.watch = NonFiniteWatch(ids=stage.data.ids, processes=processes)
@@ -258,14 +258,14 @@ class _Trainer:
 
     def _step(self, batch: Batch, *, step: int) -> tuple[StepReport, torch.Tensor]:
         """One update; on a CPU a step that is not finite stops here."""
-        self.optimiser.clear()
+        self.optimizer.clear()
         report = self.gradients(batch, step=step)
-        norm = self.optimiser.gradient_norm()
+        norm = self.optimizer.gradient_norm()
         finite = self.watch.record(report, step=step, gradient_norm=norm)
         if self.processes.device.type == "cpu":
             self.watch.look()
         rate = learning_rate(self.config, step=step, total=self.total)
-        self.optimiser.update(rate=rate, gradient_norm=norm, finite=finite)
+        self.optimizer.update(rate=rate, gradient_norm=norm, finite=finite)
         self.stage.student.after_update()
         self.stage.method.after_update()
         return report, norm

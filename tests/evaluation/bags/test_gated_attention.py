@@ -84,13 +84,13 @@ def test_steps_are_those_of_torch() -> None:
     mine = RANDOM.normal(size=9)
     theirs = torch.from_numpy(mine.copy()).requires_grad_()
     own = AdamW(mine, weight_decay=0.1)
-    optimiser = torch.optim.AdamW([theirs], weight_decay=0.1)
+    optimizer = torch.optim.AdamW([theirs], weight_decay=0.1)
     for step in range(20):
         gradient, rate = RANDOM.normal(size=9), 0.1 / (1 + step)
         own.step(gradient, rate)
         theirs.grad = torch.from_numpy(gradient)
-        optimiser.param_groups[0]["lr"] = rate
-        optimiser.step()
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.step()
     np.testing.assert_allclose(mine, theirs.detach().numpy(), atol=1e-10)
 
 

@@ -23,7 +23,7 @@ from meddistill.evaluation.engine.registry import TASKS, AnyTask, build_task
 from meddistill.evaluation.engine.suite_config import AnyTaskConfig
 from meddistill.evaluation.engine.suite_tables import SuiteTables
 from meddistill.evaluation.models.cache import Embeddings
-from meddistill.evaluation.models.protocols import normalised
+from meddistill.evaluation.models.protocols import normalized
 from meddistill.evaluation.tasks.classification.knn import votes
 from meddistill.evaluation.tasks.classification.predictions import BARE, ClassPredictions
 from meddistill.evaluation.tasks.classification.zero_shot import class_vectors
@@ -72,8 +72,8 @@ def test_zero_shot_probabilities_by_hand(world: Path, tmp_path: Path) -> None:
     task = _task(world, tmp_path, kind="zero_shot", table="test", classes=list(COLOURS))
     model = ColourModel()
     found = _predict(task, model, tmp_path).main
-    images = normalised(model.embed_images(task.tested.samples, advance=lambda _: None))
-    logits = 20.0 * images @ normalised(model.embed_texts(list(COLOURS))).T
+    images = normalized(model.embed_images(task.tested.samples, advance=lambda _: None))
+    logits = 20.0 * images @ normalized(model.embed_texts(list(COLOURS))).T
     np.testing.assert_allclose(found.scores, torch.from_numpy(logits).softmax(dim=1).numpy(), atol=1e-6)
     assert found.classes == tuple(COLOURS)
     assert (found.scores.argmax(axis=1) == found.truth).mean() > 0.9
@@ -84,8 +84,8 @@ def test_auc_of_bare_cosines_is_scikit_learns(world: Path, tmp_path: Path) -> No
     task = _task(world, tmp_path, kind="zero_shot", table="test", classes=list(COLOURS))
     model = ColourModel(noise=0.4)
     found = _predict(task, model, tmp_path)
-    images = normalised(model.embed_images(task.tested.samples, advance=lambda _: None))
-    cosines = images @ normalised(model.embed_texts(list(COLOURS))).T
+    images = normalized(model.embed_images(task.tested.samples, advance=lambda _: None))
+    cosines = images @ normalized(model.embed_texts(list(COLOURS))).T
     scores = found.metrics(Resampler(BootstrapConfig(resamples=20)))
     for setting, scale in (("", 20.0), (BARE, 1.0)):
         oracle = roc_auc_score(
@@ -103,7 +103,7 @@ def test_auc_of_bare_cosines_is_scikit_learns(world: Path, tmp_path: Path) -> No
 
 def test_knn_votes_equal_scikit_learns() -> None:
     random = np.random.default_rng(0)
-    gallery, queries = (normalised(random.normal(size=(rows, 8))) for rows in (200, 40))
+    gallery, queries = (normalized(random.normal(size=(rows, 8))) for rows in (200, 40))
     truth = random.integers(0, 3, 200)
     oracle = KNeighborsClassifier(n_neighbors=20, metric="cosine", algorithm="brute").fit(gallery, truth)
     np.testing.assert_allclose(votes(queries, gallery, np.eye(3)[truth], 20), oracle.predict_proba(queries))

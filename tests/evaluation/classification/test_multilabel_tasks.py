@@ -21,7 +21,7 @@ from meddistill.evaluation.engine.prediction_files import read_predictions, writ
 from meddistill.evaluation.engine.registry import AnyTask, build_task
 from meddistill.evaluation.engine.suite_tables import SuiteTables
 from meddistill.evaluation.models.cache import Embeddings
-from meddistill.evaluation.models.protocols import normalised
+from meddistill.evaluation.models.protocols import normalized
 from meddistill.evaluation.tasks.classification.label_predictions import LabelPredictions
 from meddistill.evaluation.tasks.classification.predictions import VALIDATION, ClassPredictions
 from meddistill.progress import SilentProgress
@@ -129,10 +129,10 @@ def test_zero_shot_is_chexzeros_pair_of_prompts(world: Path, tmp_path: Path) -> 
     model = Negating(noise=0.3)
     task = _zero(world, positive_templates=["a {}", "{}"])
     found = _predict(task, model, tmp_path)
-    images = normalised(model.embed_images(task.tested.samples, advance=lambda _: None))
+    images = normalized(model.embed_images(task.tested.samples, advance=lambda _: None))
     for column, name in enumerate(NAMES):
-        present = normalised(normalised(model.embed_texts([f"a {name}", name])).mean(axis=0)[None])
-        absent = normalised(model.embed_texts([f"no {name}"]))
+        present = normalized(normalized(model.embed_texts([f"a {name}", name])).mean(axis=0)[None])
+        absent = normalized(model.embed_texts([f"no {name}"]))
         rising = np.exp(images @ present.T)[:, 0]
         expected = rising / (rising + np.exp(images @ absent.T)[:, 0])
         np.testing.assert_allclose(found.scores[:, column], expected, atol=1e-6)

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torchmetrics.retrieval import RetrievalHitRate
 
-from meddistill.evaluation.models.protocols import normalised
+from meddistill.evaluation.models.protocols import normalized
 from meddistill.evaluation.tasks.retrieval.task import Gallery, best_ranks, joint
 
 
 def _space(rows: int, dim: int, seed: int) -> np.ndarray:
-    return normalised(np.random.default_rng(seed).normal(size=(rows, dim)))
+    return normalized(np.random.default_rng(seed).normal(size=(rows, dim)))
 
 
 @pytest.mark.parametrize("k", [1, 5, 10])
@@ -63,13 +63,13 @@ def test_positives_go_both_ways() -> None:
     assert [each.tolist() for each in gallery.positives(1)] == [[0, 1], [0]]
 
 
-def test_the_joint_space_ranks_as_the_mean_of_standardised_similarities() -> None:
+def test_the_joint_space_ranks_as_the_mean_of_standardized_similarities() -> None:
     pairs = [(_space(40, 8, 0), _space(30, 8, 1)), (_space(40, 5, 2) + 1, _space(30, 5, 3) * 4)]
-    standardised = []
+    standardized = []
     for images, texts in pairs:
         similarity = images.astype(np.float64) @ texts.astype(np.float64).T
-        standardised.append((similarity - similarity.mean()) / similarity.std())
-    oracle = np.mean(standardised, axis=0)
+        standardized.append((similarity - similarity.mean()) / similarity.std())
+    oracle = np.mean(standardized, axis=0)
     images, texts = joint(pairs)
     found = images @ texts.T
     slope, _ = np.polyfit(found.ravel(), oracle.ravel(), 1)

@@ -11,7 +11,7 @@ from PIL import Image
 from meddistill.data.samples import Samples
 from meddistill.evaluation.engine.suite_config import SuiteConfig
 from meddistill.evaluation.models.protocols import Tokens
-from meddistill.imaging import Geometry, decode, rasterise
+from meddistill.imaging import Geometry, decode, rasterize
 
 FIELDS = ("image", "mask", "patient", "modality", "split", "spacing")
 
@@ -64,7 +64,7 @@ class PatchModel:
         geometry = self.geometry or Geometry(side, side, "squash", "bilinear")
         found = []
         for ref in samples.refs:
-            pixels = rasterise(decode(ref, samples.options), geometry).astype(np.float64) / 255
+            pixels = rasterize(decode(ref, samples.options), geometry).astype(np.float64) / 255
             step = geometry.height // self._patches
             half = max(1, step // 2)
             squares = pixels.reshape(self._patches, step // half, half, self._patches, step // half, half, 3)

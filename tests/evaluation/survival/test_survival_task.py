@@ -153,7 +153,7 @@ def test_nothing_is_predicted_twice(world: Path, folder: Path, results: Results)
 
 
 @pytest.mark.usefixtures("results")
-def test_the_teacher_mean_standardises_risks_within_folds(folder: Path) -> None:
+def test_the_teacher_mean_standardizes_risks_within_folds(folder: Path) -> None:
     def dump(name: str) -> SurvivalPredictions:
         found = read_predictions(next((folder / "predictions" / "death").glob(f"{name}.parquet")))
         assert isinstance(found, SurvivalPredictions)

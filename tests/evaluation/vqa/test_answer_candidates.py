@@ -16,7 +16,7 @@ from meddistill.evaluation.base.bootstrap import Resampler
 from meddistill.evaluation.base.bootstrap_config import BootstrapConfig
 from meddistill.evaluation.engine.suite_check import check_tasks
 from meddistill.evaluation.engine.suite_tables import SuiteTables
-from meddistill.evaluation.models.protocols import normalised
+from meddistill.evaluation.models.protocols import normalized
 from meddistill.evaluation.tasks.classification.zero_shot import softmax
 
 
@@ -43,10 +43,10 @@ def test_refused_candidates(more: dict[str, Any], message: str) -> None:
 def test_zero_shot_is_brute_force(asked: Path, tmp_path: Path) -> None:
     task, model = task_of(asked, tmp_path, ZERO_SHOT), TokenModel(noise=0.2)
     dump = predict(task, model, tmp_path)
-    images = normalised(model.embed_images(task.tested.samples, advance=lambda _: None))
+    images = normalized(model.embed_images(task.tested.samples, advance=lambda _: None))
     answers = task.vocabulary.answers
     for row, text in enumerate(task.asked["test"].texts):
-        prompts = normalised(model.embed_texts([f"{text} {answer}" for answer in answers]))
+        prompts = normalized(model.embed_texts([f"{text} {answer}" for answer in answers]))
         oracle = softmax(20.0 * np.round(images[row] @ prompts.T, 6).astype(np.float32))
         found = np.zeros(len(answers))
         found[dump.best[row]] = dump.scores[row]

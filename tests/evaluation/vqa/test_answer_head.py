@@ -151,7 +151,7 @@ def test_numbers_that_are_not_finite_are_named() -> None:
         answer_probabilities(Points(scale=math.nan), _lesson(), _config(), seed=0)
 
 
-def test_the_optimiser_has_what_the_protocol_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_optimizer_has_what_the_protocol_says(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[torch.optim.AdamW] = []
 
     class Recording(torch.optim.AdamW):
@@ -180,12 +180,12 @@ def test_every_epoch_is_told() -> None:
     assert told == [1] * 4
 
 
-def test_normalisation_over_batches_keeps_its_statistics() -> None:
-    class Normalised(Points):
+def test_normalization_over_batches_keeps_its_statistics() -> None:
+    class Normalized(Points):
         def __init__(self) -> None:
             super().__init__()
             self.norm = nn.BatchNorm1d(3)
 
-    answerer = _Answerer(Normalised(), _lesson(), _config()).train()
+    answerer = _Answerer(Normalized(), _lesson(), _config()).train()
     assert answerer.head.training
     assert not answerer.inputs.norm.training

@@ -2,7 +2,7 @@
 
 import pytest
 
-from meddistill.evaluation.tasks.vqa.normaliser import normalise_answer
+from meddistill.evaluation.tasks.vqa.answer_form import normalize_answer
 
 
 @pytest.mark.parametrize(
@@ -36,16 +36,16 @@ from meddistill.evaluation.tasks.vqa.normaliser import normalise_answer
     ],
 )
 def test_by_hand(answer: str, expected: str) -> None:
-    assert normalise_answer(answer) == expected
+    assert normalize_answer(answer) == expected
 
 
 @pytest.mark.parametrize("answer", ["The Left Lung", "1,200 ml", "x-ray", "two", "dont", "A"])
 def test_twice_is_once(answer: str) -> None:
-    once = normalise_answer(answer)
-    assert normalise_answer(once) == once
+    once = normalize_answer(answer)
+    assert normalize_answer(once) == once
 
 
 def test_a_mark_beside_a_space_takes_all_of_its_kind() -> None:
     """The rule of VQA v2 to the letter: one hyphen beside a space deletes the other one too."""
-    assert normalise_answer("fluid-filled") == "fluid filled"
-    assert normalise_answer("fluid-filled - left") == "fluidfilled left"
+    assert normalize_answer("fluid-filled") == "fluid filled"
+    assert normalize_answer("fluid-filled - left") == "fluidfilled left"

@@ -16,7 +16,7 @@ from meddistill.evaluation.audit.sample import AuditSample
 from meddistill.evaluation.audit.spaces import Mask, Space
 from meddistill.evaluation.base.bootstrap import Replicates, Weights
 from meddistill.evaluation.engine.agreement import LEAST
-from meddistill.evaluation.models.protocols import Floats, normalised
+from meddistill.evaluation.models.protocols import Floats, normalized
 from meddistill.evaluation.tasks.classification.metrics import main_metric
 from meddistill.evaluation.tasks.retrieval.metrics import MAIN, chance_of, rank_metrics
 from meddistill.evaluation.tasks.retrieval.task import ranks_in
@@ -210,7 +210,7 @@ class ModalityPart(_Classes):
             known[:, column] = len(members) > 0
             centre = texts[members].astype(np.float64).sum(axis=0)
             centres = centre - own * (self._truth == column)[:, None]
-            found[:, column] = (images * normalised(centres)).sum(axis=1)
+            found[:, column] = (images * normalized(centres)).sum(axis=1)
         # Who knows one modality alone cannot tell it from others, and has no voice.
         voice = there["image"][self.images] & (known[:1].sum() > 1)
         return found.astype(np.float32), known & voice[:, None]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from meddistill.evaluation.audit.record import TeacherFacts, Tower
 from meddistill.evaluation.audit.sample import AuditSample
-from meddistill.evaluation.models.protocols import Floats, normalised
+from meddistill.evaluation.models.protocols import Floats, normalized
 from meddistill.features.reader import FeatureStore
 from meddistill.progress import Progress
 
@@ -74,9 +74,9 @@ def _space(store: FeatureStore, name: str, sample: AuditSample) -> Space:
     if "image" in outputs:
         first = np.zeros(len(sample.image_rows), dtype=np.int64)
         read = store.read(name, "image", sample.image_rows, views=first)
-        vectors["image"] = normalised(read.astype(np.float32))
+        vectors["image"] = normalized(read.astype(np.float32))
     if "text" in outputs:
-        vectors["text"] = normalised(store.read(name, "text", sample.text_rows).astype(np.float32))
+        vectors["text"] = normalized(store.read(name, "text", sample.text_rows).astype(np.float32))
     images = store.available(name, sample.image_rows)
     if "image" in vectors:
         images &= vectors["image"].any(axis=1)  # a row of zeros stands for one that the teacher never saw

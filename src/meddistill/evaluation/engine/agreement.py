@@ -21,7 +21,7 @@ from meddistill.evaluation.base.predictions import Predictions
 from meddistill.evaluation.base.results import ALL_ROWS, Agreement
 from meddistill.evaluation.engine.registry import AnyTask
 from meddistill.evaluation.engine.run_predictions import Dumps, Setting
-from meddistill.evaluation.models.protocols import Floats, normalised
+from meddistill.evaluation.models.protocols import Floats, normalized
 from meddistill.evaluation.tasks.classification.metrics import predicted_share
 from meddistill.evaluation.tasks.classification.predictions import ClassPredictions
 from meddistill.evaluation.tasks.classification.zero_shot import ZeroShot
@@ -72,7 +72,7 @@ def cosine(first: Matrix, second: Matrix) -> float:
 
 def neighbour_overlap(first: Floats, second: Floats, k: int = NEIGHBOURS) -> float:
     """Mean share of common members among the `k` nearest neighbours in both spaces; n > k images."""
-    return common_neighbours(neighbours(normalised(first), k), neighbours(normalised(second), k))
+    return common_neighbours(neighbours(normalized(first), k), neighbours(normalized(second), k))
 
 
 def common_neighbours(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:

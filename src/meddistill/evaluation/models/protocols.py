@@ -130,7 +130,7 @@ class TunableEmbedder(Embedder, Protocol):
         ...
 
 
-def normalised(embeddings: NDArray[np.floating]) -> Floats:
+def normalized(embeddings: NDArray[np.floating]) -> Floats:
     """Rows divided by their Euclidean norm; a row of zeros stays so."""
     norms = np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
     return (embeddings / np.maximum(norms, 1e-12)).astype(np.float32)

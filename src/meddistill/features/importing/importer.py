@@ -105,7 +105,7 @@ def import_published(
         if work.damaged and on_damage == "raise":
             raise TableError(str(folder / META), [f"{line} {_REMEDY}" for line in work.damaged.values()])
         for name in dims:
-            writer.summarise(name)
+            writer.summarize(name)
     store = FeatureStore.open(out)
     return Imported(
         store=store,

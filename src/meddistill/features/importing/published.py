@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from meddistill.data.paths import ImageFolder, PathRefusedError
 from meddistill.errors import TableError, TeacherError, one_line
 from meddistill.file_kinds import unreadable
-from meddistill.imaging import normalise_text
+from meddistill.imaging import normalize_text
 from meddistill.teachers.weights import check_weights
 
 META: Final = "meta.jsonl"
@@ -101,7 +101,7 @@ def _sample(number: int, line: str, root: ImageFolder) -> PublishedSample:
     if wrong:
         msg = f"must have texts in {', '.join(_TEXTS)} and a list in available_clips; got {', '.join(wrong)}."
         raise UnusableSampleError(msg)
-    if not normalise_text(str(row["txt"])):
+    if not normalize_text(str(row["txt"])):
         msg = "`txt` must hold a caption; got an empty one."
         raise UnusableSampleError(msg)
     folder = _folder(root.root, str(row["folderid"]), str(row["id"]))

@@ -48,20 +48,20 @@ def autoencoder_maps(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config.seed)
         model = _Autoencoder({name: each.dim for name, each in samples.items()}, config, dim=dim).to(device)
-        optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+        optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
         with progress.track("Fitting the projection", config.steps, unit="steps") as advance:
             for step in range(config.steps):
                 rate = config.learning_rate * (1 + math.cos(math.pi * step / config.steps)) / 2
-                for group in optimiser.param_groups:
+                for group in optimizer.param_groups:
                     group["lr"] = rate
                 errors = [
                     error
                     for name, each in samples.items()
                     for error in model.errors(name, each.draw(generator, config.batch_size, device))
                 ]
-                optimiser.zero_grad(set_to_none=True)
+                optimizer.zero_grad(set_to_none=True)
                 torch.stack(errors).mean().backward()
-                optimiser.step()
+                optimizer.step()
                 advance(1)
     return {name: model.map_of(name) for name in pairs}
 

@@ -10,7 +10,7 @@ from meddistill.evaluation.audit.record import Audit
 from meddistill.evaluation.base.results import RESULTS_FILE, Results
 from meddistill.evaluation.models.protocols import Role
 from meddistill.features.reader import FeatureStore
-from meddistill.features.summary import summarise
+from meddistill.features.summary import summarize
 from meddistill.licences import join
 from meddistill.methods.config import only_captioned
 from meddistill.recipes.frozen_models import role_of
@@ -51,7 +51,7 @@ def make_report(session: Session) -> None:
 def _report_data(session: Session, results: Results | None, audit: Audit | None) -> ReportData:
     recipe = session.recipe
     student = load_student(session.folder.student).to(session.processes.device)
-    lengths = caption_lengths(student.tokeniser, session.samples.captions)
+    lengths = caption_lengths(student.tokenizer, session.samples.captions)
     components = session.licence_components
     threads = torch.get_num_threads()
     return ReportData(
@@ -158,7 +158,7 @@ def _facts(session: Session) -> list[tuple[str, str]]:
         ("Rows left out", f"{len(samples.skipped_rows):,}"),
     ]
     if (session.folder.features / "manifest.json").is_file():
-        store = summarise(FeatureStore.open(session.folder.features))
+        store = summarize(FeatureStore.open(session.folder.features))
         precision = session.recipe.features.precision
         facts.append(
             ("Feature store", f"{store.bytes / 1e6:,.1f} MB, {precision}, {plural(store.views, 'view')}")

@@ -12,7 +12,7 @@ from meddistill.data.table import read_table
 from meddistill.evaluation.base.exhibits import AttentionMap
 from meddistill.evaluation.base.results import Results
 from meddistill.evaluation.engine.suite_config import SuiteConfig
-from meddistill.imaging import Geometry, decode, rasterise
+from meddistill.imaging import Geometry, decode, rasterize
 from meddistill.report.bags import mapped
 
 _LONGEST: Final = 800  # pixels of a picture's longer side
@@ -41,7 +41,7 @@ def _picture(samples: Samples, places: AttentionMap) -> bytes:
         y, x = (side * each for each in divmod(cell, places.columns))
         if row in at:
             image = decode(samples.refs[at[row]], samples.options)
-            pixels[y : y + side, x : x + side] = rasterise(image, Geometry(side, side, "pad", "bicubic"))
+            pixels[y : y + side, x : x + side] = rasterize(image, Geometry(side, side, "pad", "bicubic"))
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="JPEG", quality=85)
     return buffer.getvalue()

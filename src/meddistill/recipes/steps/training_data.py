@@ -59,7 +59,7 @@ def stage_data(session: Session, stage: AnyStage, student: DualEncoder, rows: St
     dataset = SampleDataset(
         samples,
         student=student.input.geometry,
-        tokens=None if samples.texts is None else token_table(samples.texts, student.tokenise),
+        tokens=None if samples.texts is None else token_table(samples.texts, student.tokenize),
         views=view_rule(stage, session.recipe.features),
         teacher_geometries=_online_geometries(session, stage),
         keys=rows.keys,

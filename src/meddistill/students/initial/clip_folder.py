@@ -12,7 +12,7 @@ from meddistill.students.initial.renaming import (
     activation,
     flat,
     layers,
-    normalised,
+    normalized,
     transposed,
 )
 from meddistill.students.initial.start import IMAGE, Origin, Start
@@ -140,11 +140,11 @@ def _pairs(names: frozenset[str], count: dict[str, int]) -> Iterator[Pair]:
     yield f"{IMAGE}class_embedding", Origin((f"{prefix}embeddings.class_embedding",), flat)
     yield f"{IMAGE}conv1.weight", Origin((f"{prefix}embeddings.patch_embedding.weight",))
     yield f"{IMAGE}positional_embedding", Origin((f"{prefix}embeddings.position_embedding.weight",))
-    yield from normalised(f"{IMAGE}ln_pre", f"{prefix}pre_layrnorm")
+    yield from normalized(f"{IMAGE}ln_pre", f"{prefix}pre_layrnorm")
     yield from layers(
         f"{IMAGE}transformer.resblocks", f"{prefix}encoder.layers", count=count["vision"], parts=CLIP
     )
-    yield from normalised(f"{IMAGE}ln_post", f"{prefix}post_layernorm")
+    yield from normalized(f"{IMAGE}ln_post", f"{prefix}post_layernorm")
     if _PROJECTION in names:
         yield f"{IMAGE}proj", Origin((_PROJECTION,), transposed)
     if "text" in count:
@@ -155,6 +155,6 @@ def _text_pairs(count: int) -> Iterator[Pair]:
     yield "text.token_embedding.weight", Origin(("text_model.embeddings.token_embedding.weight",))
     yield "text.positional_embedding", Origin(("text_model.embeddings.position_embedding.weight",))
     yield from layers("text.transformer.resblocks", "text_model.encoder.layers", count=count, parts=CLIP)
-    yield from normalised("text.ln_final", "text_model.final_layer_norm")
+    yield from normalized("text.ln_final", "text_model.final_layer_norm")
     yield "text.text_projection", Origin(("text_projection.weight",), transposed)
     yield "logit_scale", Origin(("logit_scale",))

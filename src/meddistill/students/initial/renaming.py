@@ -65,7 +65,7 @@ def layers(
             yield f"{to}.{layer}.{own}", Origin((f"{of}.{layer}.{name}",))
 
 
-def normalised(to: str, of: str) -> Iterator[Pair]:
+def normalized(to: str, of: str) -> Iterator[Pair]:
     """Weight and bias of one layer norm."""
     for kind in _WEIGHTS:
         yield f"{to}.{kind}", Origin((f"{of}.{kind}",))

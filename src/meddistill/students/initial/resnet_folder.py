@@ -21,7 +21,7 @@ _TIMM: Final[Mapping[tuple[str, tuple[int, ...]], str]] = {
 }
 _STEM: Final = 64
 _CONVOLUTIONS: Final = {"basic": 2, "bottleneck": 3}
-_NORMALISATION: Final = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+_NORMALIZATION: Final = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
 def resnet_start(folder: ModelFolder, settings: Any) -> Start:
@@ -76,7 +76,7 @@ def _pairs(names: frozenset[str], depths: tuple[int, ...], convolutions: int) ->
                 yield from _convolution(f"{to}downsample.0", f"{to}downsample.1", f"{of}shortcut.")
 
 
-def _convolution(convolution: str, normalisation: str, of: str) -> Iterator[Pair]:
+def _convolution(convolution: str, normalization: str, of: str) -> Iterator[Pair]:
     yield f"{convolution}.weight", Origin((f"{of}convolution.weight",))
-    for kind in _NORMALISATION:
-        yield f"{normalisation}.{kind}", Origin((f"{of}normalization.{kind}",))
+    for kind in _NORMALIZATION:
+        yield f"{normalization}.{kind}", Origin((f"{of}normalization.{kind}",))

@@ -14,7 +14,7 @@ from meddistill.students.initial.renaming import (
     Pair,
     flat,
     layers,
-    normalised,
+    normalized,
     places_with_bias,
 )
 from meddistill.students.initial.start import IMAGE, Origin, Start
@@ -61,4 +61,4 @@ def _pairs(names: frozenset[str], count: int, *, scaled: bool) -> Iterator[Pair]
     parts, scales = (DINOV2, DINOV2_SCALES) if scaled else (VIT, None)
     to, of = f"{IMAGE}transformer.resblocks", f"{prefix}encoder.layer"
     yield from layers(to, of, count=count, parts=parts, scales=scales)
-    yield from normalised(f"{IMAGE}ln_post", f"{prefix}layernorm")
+    yield from normalized(f"{IMAGE}ln_post", f"{prefix}layernorm")

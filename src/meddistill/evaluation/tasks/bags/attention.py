@@ -34,7 +34,7 @@ def fit_attention(
     random = np.random.default_rng(seed)
     shape = Shape(width=train.features[0].shape[1], hidden=config.hidden, classes=classes)
     model = GatedAttention(shape, shape.drawn(random))
-    optimiser = AdamW(model.flat, weight_decay=config.weight_decay)
+    optimizer = AdamW(model.flat, weight_decay=config.weight_decay)
     balanced = class_weights(train.truth, classes)
     best: tuple[tuple[float, float], Floats] | None = None
     # One thread: the products are small, and sums then have one order.
@@ -49,7 +49,7 @@ def fit_attention(
                 weight = float(balanced[truth]) if config.balanced else 1.0
                 kept = _kept((len(bag), config.hidden), config.dropout, random)
                 _, gradient = model.gradient(bag, int(truth), weight=weight, kept=kept)
-                optimiser.step(gradient, rate)
+                optimizer.step(gradient, rate)
             if validation is not None:
                 score = judge(attend(model, validation.features).probabilities, validation.truth)
                 if best is None or score > best[0]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meddistill.evaluation.models.cache import Embeddings
-from meddistill.evaluation.models.protocols import Floats, normalised
+from meddistill.evaluation.models.protocols import Floats, normalized
 from meddistill.evaluation.tasks.classification.config import KnnConfig
 from meddistill.evaluation.tasks.classification.predictions import ClassPredictions
 from meddistill.evaluation.tasks.classification.task import Block, ProbeTask
@@ -31,8 +31,8 @@ class Knn(ProbeTask[KnnConfig]):
         train = self.parts["train"]
         classes = self.classes
         truth = self.truth(train, classes, self.config.label)
-        gallery = normalised(embeddings.images(train.samples, train.keys))
-        queries = normalised(embeddings.images(self.tested.samples, self.tested.keys))
+        gallery = normalized(embeddings.images(train.samples, train.keys))
+        queries = normalized(embeddings.images(self.tested.samples, self.tested.keys))
         shares = votes(queries, gallery, np.eye(len(classes))[truth], self.config.k)
         return self._predictions(classes, [Block(part=self.tested, scores=shares)])
 

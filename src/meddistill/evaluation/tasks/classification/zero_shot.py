@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.models.cache import Embeddings
-from meddistill.evaluation.models.protocols import Floats, normalised
+from meddistill.evaluation.models.protocols import Floats, normalized
 from meddistill.evaluation.tasks.classification.config import ZeroShotConfig
 from meddistill.evaluation.tasks.classification.predictions import BARE, ClassPredictions
 from meddistill.evaluation.tasks.classification.task import Block, ClassificationTask
@@ -70,16 +70,16 @@ class ZeroShot(ClassificationTask[ZeroShotConfig]):
 
 
 def _cosines(embeddings: Embeddings, vectors: Floats, part: EvalSplit) -> Floats:
-    cosines: Floats = normalised(embeddings.images(part.samples, part.keys)) @ vectors.T
+    cosines: Floats = normalized(embeddings.images(part.samples, part.keys)) @ vectors.T
     return cosines
 
 
 def class_vectors(embeddings: Embeddings, prompts: Mapping[str, tuple[str, ...]]) -> Floats:
     """One vector a class, [C, d]: normalise each prompt, mean over the class, normalise."""
     flat = [prompt for each in prompts.values() for prompt in each]
-    vectors = normalised(embeddings.texts(flat))
+    vectors = normalized(embeddings.texts(flat))
     ends = np.cumsum([len(each) for each in prompts.values()])[:-1]
-    return normalised(np.stack([part.mean(axis=0) for part in np.split(vectors, ends)]))
+    return normalized(np.stack([part.mean(axis=0) for part in np.split(vectors, ends)]))
 
 
 def softmax(logits: Floats) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.models.cache import Embeddings
-from meddistill.evaluation.models.protocols import Floats, normalised
+from meddistill.evaluation.models.protocols import Floats, normalized
 from meddistill.evaluation.tasks.classification.label_predictions import LabelPredictions
 from meddistill.evaluation.tasks.classification.multilabel import MultilabelTask
 from meddistill.evaluation.tasks.classification.multilabel_config import ZeroShotMultilabelConfig
@@ -57,7 +57,7 @@ class ZeroShotMultilabel(MultilabelTask[ZeroShotMultilabelConfig]):
     def _scores(
         self, embeddings: Embeddings, vectors: tuple[Floats, Floats], part: EvalSplit
     ) -> NDArray[np.float64]:
-        images = normalised(embeddings.images(part.samples, part.keys)).astype(np.float64)
+        images = normalized(embeddings.images(part.samples, part.keys)).astype(np.float64)
         present, absent = (images @ side.T.astype(np.float64) for side in vectors)
         probabilities: NDArray[np.float64] = 1 / (1 + np.exp((absent - present) / self.config.temperature))
         return probabilities

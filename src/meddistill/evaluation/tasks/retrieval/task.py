@@ -13,7 +13,7 @@ from meddistill.data.keys import group_ids, text_keys
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.base.task import Task
 from meddistill.evaluation.models.cache import Embeddings
-from meddistill.evaluation.models.protocols import Floats, normalised
+from meddistill.evaluation.models.protocols import Floats, normalized
 from meddistill.evaluation.tasks.retrieval.config import RetrievalConfig
 from meddistill.evaluation.tasks.retrieval.metrics import MAIN
 from meddistill.evaluation.tasks.retrieval.predictions import RankPredictions
@@ -96,7 +96,7 @@ class Retrieval(Task[RetrievalConfig, RankPredictions]):
         images = embeddings.images(chosen, [self.tested.keys[row] for row in gallery.first_image])
         texts = samples.texts or ()
         captions = embeddings.texts([texts[row] for row in gallery.first_text])
-        return normalised(images), normalised(captions)
+        return normalized(images), normalized(captions)
 
     def predict(self, embeddings: Embeddings) -> RankPredictions:
         """Ranks of all queries in both directions."""

@@ -57,11 +57,11 @@ class Fitted:
     def logits(self, tokens: TokenGrids) -> Floats:
         """[n, rows, columns]: of the grid (`linear`), or of DETAIL times as many (`light`)."""
         self.network.eval()
-        parts = [self.network(self.standardised(tokens, rows)) for rows in _chunks(np.arange(len(tokens)))]
+        parts = [self.network(self.standardized(tokens, rows)) for rows in _chunks(np.arange(len(tokens)))]
         found: Floats = torch.cat(parts)[:, 0].cpu().numpy()
         return found
 
-    def standardised(self, tokens: TokenGrids, rows: NDArray[np.int64]) -> Tensor:
+    def standardized(self, tokens: TokenGrids, rows: NDArray[np.int64]) -> Tensor:
         """Tokens of these rows as [b, d, rows, columns], every channel by its training mean and SD."""
         values = torch.from_numpy(tokens.values[rows]).to(self.centre.device).float()
         values = (values - self.centre) / self.spread
@@ -104,19 +104,19 @@ def _fit(
     network = _network(config.decoder, tokens.values.shape[2], prior=_prior(targets)).to(device)
     fitted = Fitted(network=network, centre=centre, spread=spread)
     rate = config.learning_rate or _RATES[config.decoder]
-    optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=config.weight_decay)
     steps = config.epochs * math.ceil(len(tokens) / config.batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     best, kept = -1.0, _copy(network)
     for _ in range(config.epochs):
         network.train()
         order = torch.randperm(len(tokens)).numpy()
         for rows in np.array_split(order, math.ceil(len(order) / config.batch_size)):
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             shares, inside = (each.to(device) for each in _rows(targets, rows))
-            loss = _loss(network(fitted.standardised(tokens, rows)), shares, inside)
+            loss = _loss(network(fitted.standardized(tokens, rows)), shares, inside)
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             schedule.step()
         score = math.inf if validation is None else _dice(fitted, *validation)
         if validation is None or score > best:

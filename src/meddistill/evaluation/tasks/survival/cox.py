@@ -8,7 +8,7 @@ from typing import Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-from meddistill.evaluation.tasks.survival.newton import Derivatives, minimise
+from meddistill.evaluation.tasks.survival.newton import Derivatives, minimize
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -210,7 +210,7 @@ def fit_cox(
             ridge = penalty * point
             return value / count + 0.5 * float(point @ ridge), gradient / count + ridge, hessian / count + eye
 
-        coefficients = minimise(objective, coefficients)
+        coefficients = minimize(objective, coefficients)
     return CoxModel(
         coefficients=coefficients, features=features, times=times, events=events, ties=ties, strata=own
     )

@@ -6,7 +6,7 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from meddistill.evaluation.tasks.survival.newton import Derivatives, minimise
+from meddistill.evaluation.tasks.survival.newton import Derivatives, minimize
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -140,4 +140,4 @@ def _logistic(rows: Floats, ended: Floats, *, ridge: Floats) -> Floats:
         hessian = rows.T @ (rows * (hazard * (1 - hazard))[:, None]) + np.diag(ridge)
         return value / count, gradient / count, hessian / count
 
-    return minimise(objective, np.zeros(rows.shape[1]))
+    return minimize(objective, np.zeros(rows.shape[1]))

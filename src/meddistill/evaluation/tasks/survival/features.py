@@ -6,7 +6,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from meddistill.evaluation.models.protocols import normalised
+from meddistill.evaluation.models.protocols import normalized
 from meddistill.evaluation.tasks.survival.clinical import Clinical
 
 Floats = NDArray[np.float64]
@@ -23,7 +23,7 @@ def pooled(
     embeddings: NDArray[np.float32], of_row: Ints, patients: int, how: Literal["mean", "max"]
 ) -> Floats:
     """One vector a patient, [patients, d]: mean or greatest entries of the normalised rows of each."""
-    rows = normalised(embeddings).astype(np.float64)
+    rows = normalized(embeddings).astype(np.float64)
     if how == "mean":
         sums = np.zeros((patients, rows.shape[1]))
         np.add.at(sums, of_row, rows)
@@ -45,7 +45,7 @@ def image_block(features: Floats, components: int | None, strata: Ints | None = 
 
     def block(train: Ints, events: int) -> Floats:
         wanted = components or min(MOST_COMPONENTS, max(1, events // _EVENTS_A_COMPONENT))
-        scaled = _standardised(_within(features, train, strata), train)
+        scaled = _standardized(_within(features, train, strata), train)
         return to_unit_variance(scaled @ _components(scaled[train], wanted), train)
 
     return block
@@ -60,7 +60,7 @@ def clinical_block(clinical: Clinical, strata: Ints | None = None) -> Block:
     def block(train: Ints, events: int) -> Floats:
         del events
         design = _within(clinical.design(train), train, strata)
-        return to_unit_variance(_standardised(design, train), train)
+        return to_unit_variance(_standardized(design, train), train)
 
     return block
 
@@ -95,7 +95,7 @@ def _within(features: Floats, train: Ints, strata: Ints | None) -> Floats:
     return found
 
 
-def _standardised(features: Floats, train: Ints) -> Floats:
+def _standardized(features: Floats, train: Ints) -> Floats:
     if not len(train):
         return np.zeros_like(features)
     mean, spread = features[train].mean(axis=0), features[train].std(axis=0)

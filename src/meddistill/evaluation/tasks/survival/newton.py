@@ -16,7 +16,7 @@ _MOST_HALVINGS: Final = 40
 _ROUNDING: Final = 1e-13
 
 
-def minimise(derivatives: Callable[[Floats], Derivatives], start: Floats) -> Floats:
+def minimize(derivatives: Callable[[Floats], Derivatives], start: Floats) -> Floats:
     """The minimum of a strictly convex function: full Newton steps, halved until the value falls.
 
     Ends when the largest entry of the gradient is below 1e-10, or with a step after which float64 shows no

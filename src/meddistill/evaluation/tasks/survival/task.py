@@ -137,7 +137,7 @@ class Survival(Task[SurvivalConfig, SurvivalPredictions]):
                 for fold in np.unique(first.folds):
                     rows = (settings == setting) & (first.seeds == seed) & (first.folds == fold)
                     strata = first.strata[rows]
-                    own = [standardised(each.risks[rows], strata) for each in predictions]
+                    own = [standardized(each.risks[rows], strata) for each in predictions]
                     risks[rows] = np.mean(own, axis=0)
         survival = np.mean([each.survival for each in predictions], axis=0)
         return self._predictions(first.settings, OutOfFold(risks=risks, survival=survival))
@@ -266,7 +266,7 @@ class Survival(Task[SurvivalConfig, SurvivalPredictions]):
         )
 
 
-def standardised(risks: Floats, strata: Ints) -> Floats:
+def standardized(risks: Floats, strata: Ints) -> Floats:
     """Less their mean in each stratum, divided by the standard deviation of the rest; zero where it is 0."""
     counts = np.maximum(np.bincount(strata), 1)
     centred = risks - (np.bincount(strata, weights=risks) / counts)[strata]

@@ -18,7 +18,7 @@ from meddistill.evaluation.base.device import best_device
 from meddistill.evaluation.base.one_thread import one_thread
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.models.cache import Embeddings
-from meddistill.evaluation.models.protocols import Floats, TunableEmbedder, normalised
+from meddistill.evaluation.models.protocols import Floats, TunableEmbedder, normalized
 from meddistill.evaluation.tasks.vqa.config import VqaClosedSetConfig
 from meddistill.evaluation.tasks.vqa.inputs import FrozenInputs, Inputs, Rows, TunedInputs, rows_of
 from meddistill.evaluation.tasks.vqa.predictions import VqaPredictions
@@ -137,7 +137,7 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
         if self.config.protocol == "mevf":
             sets = self._sets_by_type()
             truth = np.concatenate([_types(self.asked[role]) for role in rows.spans])
-            set_of = routed(normalised(embeddings.texts(rows.questions))[rows.question_of], truth, learn)
+            set_of = routed(normalized(embeddings.texts(rows.questions))[rows.question_of], truth, learn)
             share = 100 * float((set_of[judge] == truth[judge]).mean())
             note = f"the set of answers was the right one for {share:.1f} % of the test questions"
         targets = np.concatenate([self.truth(role) for role in rows.spans])

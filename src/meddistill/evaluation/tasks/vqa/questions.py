@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from meddistill.data.samples import count_rows
 from meddistill.errors import TableError
 from meddistill.evaluation.base.split import EvalSplit
+from meddistill.evaluation.tasks.vqa.answer_form import normalize_answer
 from meddistill.evaluation.tasks.vqa.config import Policy, VqaConfig
-from meddistill.evaluation.tasks.vqa.normaliser import normalise_answer
 
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -48,7 +48,7 @@ def read_questions(part: EvalSplit, config: VqaConfig) -> Questions:
     Raises TableError, with row numbers, for a blank question or answer, or an answer type that is neither
     open nor closed.
     """
-    answers = tuple(normalise_answer(answer) for answer in part.labels(config.answer))
+    answers = tuple(normalize_answer(answer) for answer in part.labels(config.answer))
     none = ("",) * len(part)
     kinds = none if config.question_type is None else part.samples.columns[config.question_type]
     return Questions(
@@ -113,7 +113,7 @@ def vocabulary_of(parts: Mapping[str, EvalSplit], asked: Mapping[str, Questions]
 
 def listed_vocabulary(answers: Sequence[str]) -> Vocabulary:
     """The vocabulary of a suite that lists its answers."""
-    distinct = tuple(sorted({normalise_answer(answer) for answer in answers}))
+    distinct = tuple(sorted({normalize_answer(answer) for answer in answers}))
     return Vocabulary(answers=distinct, sources=(None,) * len(distinct))
 
 

@@ -142,9 +142,9 @@ def _fit(
     learn = lesson.learn[lesson.targets[lesson.learn] != OUTSIDE]
     steps = -(-len(learn) // config.batch_size)
     betas = (0.9, config.second_moment)
-    optimiser = torch.optim.AdamW(_groups(answerer, config), betas=betas, weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(_groups(answerer, config), betas=betas, weight_decay=config.weight_decay)
     rise = _WarmupSchedule(steps * config.epochs, fall=config.schedule)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rise)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rise)
     best: tuple[tuple[float, float], dict[str, Any]] | None = None
     for _ in range(config.epochs):
         answerer.train()
@@ -153,11 +153,11 @@ def _fit(
             if not bool(torch.isfinite(loss)):
                 msg = "The loss of question answering must be finite; it is not. Lower `learning_rate`."
                 raise NonFiniteError(msg)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
             if config.clip_norm is not None:
                 nn.utils.clip_grad_norm_(answerer.parameters(), config.clip_norm)
-            optimiser.step()
+            optimizer.step()
             schedule.step()
         if len(lesson.choose):
             score = _judged(answerer, lesson, config)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from meddistill.errors import ConfigError
 from meddistill.evaluation.models.cache import Embeddings
-from meddistill.evaluation.models.protocols import normalised
+from meddistill.evaluation.models.protocols import normalized
 from meddistill.evaluation.tasks.classification.zero_shot import DEFAULT_LOGIT_SCALE
 from meddistill.evaluation.tasks.vqa.candidates import Asked, Candidates
 from meddistill.evaluation.tasks.vqa.config import ANSWER, QUESTION, VqaZeroShotConfig
@@ -26,7 +26,7 @@ class VqaZeroShot(VqaTask[VqaZeroShotConfig]):
     """p(answer | image, question) = softmax over candidates of (logit scale x cosine(image, prompt)).
 
     The prompt is `template` filled with the question as it stands in the table and the answer as it is
-    compared (`normalise_answer`). Cosines are rounded to six digits, so that prompts which a model cannot
+    compared (`normalize_answer`). Cosines are rounded to six digits, so that prompts which a model cannot
     tell apart share the answer instead of leaving it to the last bit. There is no published protocol of a
     dual encoder for this; closed scores of it are not those of generative models.
     """
@@ -82,7 +82,7 @@ class VqaZeroShot(VqaTask[VqaZeroShotConfig]):
     def predict(self, embeddings: Embeddings) -> VqaPredictions:
         """Probabilities of the candidates for every question."""
         self.check()
-        images = normalised(embeddings.images(self.tested.samples, self.tested.keys))
+        images = normalized(embeddings.images(self.tested.samples, self.tested.keys))
         scale = embeddings.model.logit_scale or DEFAULT_LOGIT_SCALE
         scores = np.zeros((len(self.tested), len(self.vocabulary)))
         for asked, prompts in self._embedded(embeddings):
@@ -129,7 +129,7 @@ class VqaZeroShot(VqaTask[VqaZeroShotConfig]):
             texts += [self._prompt(asked.text, answer) for answer in np.flatnonzero(asked.allowed).tolist()]
             if len(texts) >= _AT_ONCE or number == len(questions):
                 ends = np.cumsum([int(each.allowed.sum()) for each in waiting])[:-1]
-                yield from zip(waiting, np.split(normalised(embeddings.texts(texts)), ends), strict=True)
+                yield from zip(waiting, np.split(normalized(embeddings.texts(texts)), ends), strict=True)
                 waiting, texts = [], []
 
     def _prompt(self, question: str, answer: int) -> str:

@@ -13,7 +13,7 @@ from meddistill.training.student import Student
 
 
 @final
-class Optimiser:
+class Optimizer:
     """AdamW (Loshchilov and Hutter 2019) with clipping by the global norm.
 
     Weight decay leaves out everything of fewer than two dimensions: biases, norms, the logit scale.

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from meddistill.errors import ConfigError
-from meddistill.imaging import normalise_text
+from meddistill.imaging import normalize_text
 from meddistill.students.vocabulary import ANY_VERSION, write_tokenizer_files
 
 _SUBJECT: Final = "student"
@@ -23,7 +23,7 @@ _SUBJECT: Final = "student"
 _SINCE_5: Final = "TokenizersBackend"
 
 
-class Tokeniser(Protocol):
+class CaptionTokenizer(Protocol):
     """Turns captions into fixed-length rows of ids."""
 
     @property
@@ -61,10 +61,10 @@ def _clip() -> Any:
     return tokenizer
 
 
-class ClipTokeniser:
+class ClipTokenizer:
     """CLIP's byte-pair encoding as open_clip has it.
 
-    open_clip cleans a caption itself before encoding. Here `normalise_text` has done so, and cleaning twice
+    open_clip cleans a caption itself before encoding. Here `normalize_text` has done so, and cleaning twice
     is not the same as once: `&amp;amp;amp;lt;` unescapes further every time.
     """
 
@@ -81,18 +81,18 @@ class ClipTokeniser:
 
     def __call__(self, texts: Sequence[str]) -> Int[Tensor, "texts context"]:
         """Rows of `<start_of_text>` … `<end_of_text>`, padded with 0."""
-        ids: Tensor = self.tokenizer([normalise_text(text) for text in texts])
+        ids: Tensor = self.tokenizer([normalize_text(text) for text in texts])
         return ids.to(torch.int32)
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """Tokens that each caption would need."""
-        return [len(self.tokenizer.encode(normalise_text(text))) + 2 for text in texts]
+        return [len(self.tokenizer.encode(normalize_text(text))) + 2 for text in texts]
 
     def save(self, folder: Path) -> None:
         """Nothing to write: open_clip carries this vocabulary."""
 
 
-class HuggingFaceTokeniser:
+class HuggingFaceTokenizer:
     """A tokenizer of transformers, read from a folder or, with a network, from the hub; or a trained one."""
 
     kind: Final = "hf"
@@ -118,12 +118,12 @@ class HuggingFaceTokeniser:
 
     def __call__(self, texts: Sequence[str]) -> Int[Tensor, "texts context"]:
         """Rows as the tokenizer's own template makes them, padded with its padding id."""
-        ids: Tensor = self.tokenizer([normalise_text(text) for text in texts])
+        ids: Tensor = self.tokenizer([normalize_text(text) for text in texts])
         return ids.to(torch.int32)
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """Tokens that each caption would need."""
-        cleaned = [normalise_text(text) for text in texts]
+        cleaned = [normalize_text(text) for text in texts]
         # `verbose` would warn of the long ones that are counted here.
         encoded = self.tokenizer.tokenizer(cleaned, truncation=False, verbose=False)
         return [len(ids) for ids in encoded["input_ids"]]

@@ -55,7 +55,7 @@ _CONTRACTIONS: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
-def normalise_answer(answer: str) -> str:
+def normalize_answer(answer: str) -> str:
     """The form in which answers are compared; empty for a blank answer only."""
     plain = " ".join(unicodedata.normalize("NFKC", answer).translate(_QUOTES).split())
     return " ".join(_words(_FULL_STOP.sub("", _without_marks(plain)))) or plain.lower()

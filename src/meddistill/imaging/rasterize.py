@@ -10,7 +10,7 @@ from meddistill.imaging.intensity import Bytes
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
-def rasterise(image: Bytes, geometry: Geometry) -> Bytes:
+def rasterize(image: Bytes, geometry: Geometry) -> Bytes:
     """A picture `(H, W, 3)` as the raster `(height, width, 3)` of `geometry`, antialiased, uint8.
 
     The pixels are those of the PIL transforms that CLIP-like models were published with: `squash` and
@@ -43,7 +43,7 @@ def _seen(side: int, target: int, pixels: float) -> tuple[float, float]:
     return start * pixels, (start + target) * pixels
 
 
-def normalise(rasters: Bytes, spec: InputSpec) -> NDArray[np.float32]:
+def normalize(rasters: Bytes, spec: InputSpec) -> NDArray[np.float32]:
     """Rasters `(n, h, w, 3)` uint8 to `(n, 3, h, w)` float32: `(x / 255 - mean) / std` by channel."""
     scaled = rasters.astype(np.float32) / np.float32(255)
     scaled -= np.asarray(spec.mean, dtype=np.float32)
