@@ -26,7 +26,6 @@ class Arm:
     views: int = 1
 
 
-
 def _learned_head(**objective: Any) -> dict[str, Any]:
     return {"objectives": {"contrastive": 1.0, **objective}, "projection": {"kind": "learned_head"}}
 
