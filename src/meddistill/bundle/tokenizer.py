@@ -34,17 +34,17 @@ def write_tokenizer(tokenizer: CaptionTokenizer, path: Path) -> None:
         If a Hugging Face tokenizer has no fast version, which alone can be written as one file.
     """
     if isinstance(tokenizer, ClipTokenizer):
-        tokenizer = _byte_pairs(tokenizer)
+        written = _byte_pairs(tokenizer)
     elif isinstance(tokenizer, HuggingFaceTokenizer):
-        tokenizer = _hugging_face(tokenizer)
+        written = _hugging_face(tokenizer)
     else:
         msg = f"`tokenizer` must be CLIP's or a Hugging Face one; got {type(tokenizer).__name__}."
         raise BundleError(msg)
-    path.write_text(tokenizer.to_str(), encoding="utf-8")
+    path.write_text(written.to_str(), encoding="utf-8")
 
 
-def _byte_pairs(tokenizer: ClipTokenizer) -> Tokenizer:
-    source: Any = tokenizer.tokenizer
+def _byte_pairs(clip: ClipTokenizer) -> Tokenizer:
+    source: Any = clip.tokenizer
     vocabulary, merges = dict(source.encoder), list(source.bpe_ranks)
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix=_END_OF_WORD))
     split = pre_tokenizers.Split(Regex(_pattern(source)), behavior="removed", invert=True)
@@ -58,15 +58,13 @@ def _byte_pairs(tokenizer: ClipTokenizer) -> Tokenizer:
         single=f"{_START} $A {_END}", special_tokens=[(_START, vocabulary[_START]), (_END, vocabulary[_END])]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.enable_truncation(tokenizer.context_length)
-    tokenizer.enable_padding(
-        length=tokenizer.context_length, pad_id=_PADDING, pad_token=source.decoder[_PADDING]
-    )
+    tokenizer.enable_truncation(clip.context_length)
+    tokenizer.enable_padding(length=clip.context_length, pad_id=_PADDING, pad_token=source.decoder[_PADDING])
     return tokenizer
 
 
-def _hugging_face(tokenizer: HuggingFaceTokenizer) -> Tokenizer:
-    source: Any = tokenizer.tokenizer.tokenizer
+def _hugging_face(hugging_face: HuggingFaceTokenizer) -> Tokenizer:
+    source: Any = hugging_face.tokenizer.tokenizer
     fast = getattr(source, "backend_tokenizer", None)
     if fast is None:
         msg = (
@@ -75,10 +73,10 @@ def _hugging_face(tokenizer: HuggingFaceTokenizer) -> Tokenizer:
         )
         raise BundleError(msg)
     tokenizer = Tokenizer.from_str(fast.to_str())
-    tokenizer.enable_truncation(tokenizer.context_length)
+    tokenizer.enable_truncation(hugging_face.context_length)
     tokenizer.enable_padding(
         direction=source.padding_side,
-        length=tokenizer.context_length,
+        length=hugging_face.context_length,
         pad_id=source.pad_token_id,
         pad_token=source.pad_token,
         pad_type_id=source.pad_token_type_id,

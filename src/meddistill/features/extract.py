@@ -174,7 +174,7 @@ def _span(
         rows, question = 0, first
         while True:
             for ask, draft in drafts.items():
-                encoded = work.answer(ask, question)
+                encoded = work.run(ask, question)
                 draft.append(encoded.values, scale=encoded.scale)
             rows += len(question)
             advance(len(question))

@@ -93,7 +93,7 @@ class ExtractionTask(ABC):
             )
             raise StoreError(msg) from error
         except (TeacherError, NonFiniteError) as error:
-            rows = self._culprits(ask, question)
+            rows = self._failing_rows(ask, question)
             msg = f"{error} In the table: row{'' if len(rows) == 1 else 's'} {', '.join(map(str, rows))}."
             raise type(error)(msg) from error
         return encode(

@@ -116,11 +116,11 @@ class ModelEmbedder:
             try:
                 found.append(ask(images))
             except TeacherError as error:
-                raise _with_rows(error, samples, numbers, self._culprits(images, ask)) from error
+                raise _with_rows(error, samples, numbers, self._failing_rows(images, ask)) from error
             advance(len(numbers))
         return found
 
-    def _culprits(self, rasters: Tensor, ask: Callable[[Tensor], Answer]) -> list[int]:
+    def _failing_rows(self, rasters: Tensor, ask: Callable[[Tensor], Answer]) -> list[int]:
         """Which images of a batch the teacher fails on when it sees them alone."""
         found = []
         for place in range(len(rasters)):
