@@ -145,7 +145,7 @@ def _bare(student: DualEncoder, loader: BatchLoader) -> Callable[[], None]:
             optimizer.zero_grad()
             moved = on_device(batch, device)
             with autocast(device, autocast_dtype("auto", device)):
-                found = student(moved.rasters, moved.tokens)
+                found = student(moved)
             image, text = functional.normalize(found.image, dim=1), functional.normalize(found.text, dim=1)
             logits = found.logit_scale * image @ text.T
             diagonal = torch.arange(len(logits), device=device)

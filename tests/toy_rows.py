@@ -32,7 +32,7 @@ def available_everywhere() -> dict[str, TeacherOutputs]:
 
 def embeddings(rows=ROWS) -> StudentOutputs:
     batch = toy_batch(rows)
-    found = ToyStudent()(batch.rasters, batch.tokens)
+    found = ToyStudent()(batch)
     return StudentOutputs(
         image=found.image.detach().to(DEVICE).requires_grad_(),
         text=found.text.detach().to(DEVICE).requires_grad_(),

@@ -4,7 +4,8 @@
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from meddistill.methods.build import build_method
 from meddistill.methods.config import ContrastiveConfig, EmbeddingConfig
 from meddistill.objectives.base import TowerStatistics
 from meddistill.records import Batch, StudentOutputs, TeacherOutputs
+from meddistill.students.buffers import unchanged_buffers
 from meddistill.training.config import TrainingConfig
 from meddistill.training.gradients import GradientStep, StepSettings
 from meddistill.training.loop import Stage
@@ -49,12 +51,14 @@ class ToyStudent(nn.Module):
             self.text = nn.Sequential(nn.LayerNorm(16), nn.Dropout(dropout), nn.Linear(16, STUDENT_DIM))
             self.log_scale = nn.Parameter(torch.tensor(1.5))
 
-    def forward(self, rasters: Tensor, tokens: Tensor) -> StudentOutputs:
-        return StudentOutputs(
-            image=self.embed_images(rasters),
-            text=self.text(self.words(tokens.to(rasters.device).long()).mean(dim=1)),
-            logit_scale=self.log_scale.exp(),
-        )
+    def forward(self, batch: Batch, *, shown: Mapping[str, Tensor] = MappingProxyType({})) -> StudentOutputs:
+        tokens = batch.tokens.to(batch.rasters.device).long()
+        image, text = self.embed_images(batch.rasters), self.text(self.words(tokens).mean(dim=1))
+        passes = {}
+        for name, keep in shown.items():
+            with unchanged_buffers(self):
+                passes[name] = self.embed_images(batch.rasters, keep=keep)
+        return StudentOutputs(image=image, text=text, logit_scale=self.log_scale.exp(), passes=passes)
 
     def embed_images(self, rasters: Tensor, *, keep: Tensor | None = None) -> Tensor:
         pixels = rasters.to(self.log_scale.dtype) / 255 - 0.5

@@ -1,8 +1,12 @@
-"""The tensor records that travel between rooms: what a batch, a teacher and a student hand over."""
+"""The tensor records that travel between rooms: what a batch, a teacher and a student hand over.
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Self
+Each says which of its fields have a row a sample (`per_row`) and takes others in their place (`with_rows`),
+so that cutting, joining and detaching are written once, below, for all of them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -40,6 +44,21 @@ class Batch:
     def captioned(self) -> Bool[Tensor, " batch"]:
         """Which rows have a caption."""
         return self.text_group >= 0
+
+    def per_row(self) -> dict[str, Any]:
+        """Everything: all fields have a row a sample; `teacher_rasters` under their geometries."""
+        names = ("samples", "views", "rasters", "tokens", "image_group", "text_group", "texts", "modalities")
+        return {name: getattr(self, name) for name in names} | {
+            f"teacher_rasters {place}": each for place, each in enumerate(self.teacher_rasters.values())
+        }
+
+    def with_rows(self, rows: Mapping[str, Any]) -> Self:
+        """The same with these rows."""
+        own = {name: each for name, each in rows.items() if not name.startswith("teacher_rasters ")}
+        rasters = {
+            geometry: rows[f"teacher_rasters {place}"] for place, geometry in enumerate(self.teacher_rasters)
+        }
+        return replace(self, **own, teacher_rasters=rasters)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,32 +116,39 @@ class TeacherOutputs:
         return torch.stack([available for _, available in self.towers.values()]).any(dim=0)
 
     def per_row(self) -> dict[str, Tensor]:
-        """What has a row for each row of the batch, by field."""
+        """Embeddings and availability of the towers that the teacher has."""
         fields: dict[str, Tensor] = {}
         for name, (rows, available) in self.towers.items():
             fields |= {name: rows, f"{name}_available": available}
         return fields
+
+    def with_rows(self, rows: Mapping[str, Any]) -> Self:
+        """The same with these rows."""
+        return replace(self, **rows)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudentOutputs:
     """The student's embeddings, not normalised, and its exponentiated logit scale (a scalar).
 
-    `masked_image` are the embeddings of the images with part of each hidden, where the method asks for them.
+    `passes` holds image embeddings of further passes, by the names that the method gives them.
     `captioned` says which rows have a caption, None for all: `text` of the others stands for nothing.
     """
 
     image: Float[Tensor, "batch dim"]
     text: Float[Tensor, "batch dim"]
     logit_scale: Float[Tensor, ""]
-    masked_image: Float[Tensor, "batch dim"] | None = None
+    passes: Mapping[str, Float[Tensor, "batch dim"]] = field(default_factory=dict)
     captioned: Bool[Tensor, " batch"] | None = None
 
-    @property
-    def embeddings(self) -> tuple[Float[Tensor, "batch dim"], ...]:
-        """All that there are: image, text, and masked image where it is asked for."""
-        there = (self.image, self.text, self.masked_image)
-        return tuple(each for each in there if each is not None)
+    def per_row(self) -> dict[str, Float[Tensor, "batch dim"]]:
+        """All embeddings; the logit scale is shared by all rows."""
+        return {"image": self.image, "text": self.text, **self.passes}
+
+    def with_rows(self, rows: Mapping[str, Any]) -> Self:
+        """The same with these embeddings."""
+        passes = {name: rows[name] for name in self.passes}
+        return replace(self, image=rows["image"], text=rows["text"], passes=passes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +161,37 @@ class RowLosses:
 
     total: Float[Tensor, " batch"]
     count: Float[Tensor, " batch"]
+
+
+class Record(Protocol):
+    """What `Batch`, `TeacherOutputs` and `StudentOutputs` have in common."""
+
+    def per_row(self) -> dict[str, Any]:
+        """What has a row a sample, by name."""
+        ...
+
+    def with_rows(self, rows: Mapping[str, Any]) -> Self:
+        """The same record with `rows` in place of what `per_row` gave."""
+        ...
+
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+def map_rows(record: AnyRecord, change: Callable[[Any], Any]) -> AnyRecord:
+    """`record` with `change` done to all that has a row a sample."""
+    return record.with_rows({name: change(each) for name, each in record.per_row().items()})
+
+
+def cut(record: AnyRecord, rows: slice) -> AnyRecord:
+    """The part of a record that has these rows."""
+    return map_rows(record, lambda each: each[rows])
+
+
+def join(parts: Sequence[AnyRecord]) -> AnyRecord:
+    """The rows of all parts, one after another; what they share is the first one's."""
+    rows = [part.per_row() for part in parts]
+    return parts[0].with_rows({name: torch.cat([part[name] for part in rows]) for name in rows[0]})
 
 
 def positives(

@@ -7,8 +7,8 @@ import torch
 
 from meddistill.data.draws import derive_seed
 from meddistill.methods.config import ContrastiveConfig, EmbeddingConfig
-from meddistill.records import Batch, StudentOutputs, positives
-from meddistill.training.batches import chunks_of, on_device, rows_of
+from meddistill.records import Batch, cut, join, positives
+from meddistill.training.batches import chunks_of, on_device
 from toy_training import (
     DEVICE,
     EMBEDDING,
@@ -51,22 +51,17 @@ def plain_autograd(student: ToyStudent, content, *, micro_batch: int) -> dict[st
     method = toy_method(EmbeddingConfig.model_validate(content)).double().to(DEVICE)
     student = student.to(DEVICE)
     batch = on_device(own_batch(content), DEVICE)
-    outputs, masked = [], []
+    outputs = []
     for number, rows in enumerate(chunks_of(batch, micro_batch)):
         torch.manual_seed(derive_seed("dropout", 9, 3, 0, number))
-        part = rows_of(batch, rows)
-        outputs.append(student(part.rasters, part.tokens))
-        if method.masked_images is not None:
-            seed = derive_seed("mask", 9, 3)
-            keep = method.masked_images.keep(part.samples.to(DEVICE), height=4, width=4, seed=seed)
-            masked.append(student.embed_images(part.rasters, keep=keep))
-    whole = StudentOutputs(
-        masked_image=torch.cat(masked) if masked else None,
-        image=torch.cat([each.image for each in outputs]),
-        text=torch.cat([each.text for each in outputs]),
-        logit_scale=outputs[0].logit_scale,
-        captioned=batch.captioned,
-    )
+        part = cut(batch, rows)
+        seed = derive_seed("mask", 9, 3)
+        samples = part.samples.to(DEVICE)
+        shown = {
+            name: each.keep(samples, height=4, width=4, seed=seed) for name, each in method.passes.items()
+        }
+        outputs.append(student(part, shown=shown))
+    whole = replace(join(outputs), captioned=batch.captioned)
     on_it = {
         name: replace(
             each,
@@ -124,8 +119,8 @@ def test_running_statistics_are_updated_once_and_by_whole_images(content, micro_
     expected = ToyStudent(batch_norm=True).to(DEVICE)
     batch = on_device(toy_batch(ROWS), DEVICE)
     for rows in chunks_of(batch, micro_batch):
-        part = rows_of(batch, rows)
-        expected(part.rasters, part.tokens)
+        part = cut(batch, rows)
+        expected(part)
     for name, buffer in expected.named_buffers():
         torch.testing.assert_close(dict(found.named_buffers())[name], buffer)
 
@@ -142,7 +137,7 @@ def test_a_pass_that_fails_leaves_no_trace_in_running_statistics() -> None:
     with pytest.raises(RuntimeError):
         gradients(student, EVERY_OBJECTIVE)
     batch = on_device(toy_batch(ROWS), DEVICE)
-    expected(batch.rasters, batch.tokens)
+    expected(batch)
     for name, buffer in expected.named_buffers():
         torch.testing.assert_close(dict(student.named_buffers())[name], buffer)
 

@@ -58,7 +58,7 @@ def outputs(absent=()):
 
 def embeddings() -> StudentOutputs:
     batch = toy_batch(ROWS)
-    found = ToyStudent().double()(batch.rasters, batch.tokens)
+    found = ToyStudent().double()(batch)
     return StudentOutputs(
         image=found.image.detach().to(DEVICE).requires_grad_(),
         text=found.text.detach().to(DEVICE).requires_grad_(),

@@ -7,12 +7,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from meddistill.balancing.balance import balance
+from meddistill.balancing.selection import Available
+from meddistill.balancing.weighting import Weighting
 from meddistill.errors import ConfigError, TeacherError
 from meddistill.methods.base import Method, TeacherSpace
 from meddistill.methods.build import build_method
 from meddistill.methods.config import ContrastiveConfig, EmbeddingConfig
 from meddistill.objectives.base import RowContext
 from meddistill.objectives.contrastive import Contrastive
+from meddistill.records import RowLosses
 from toy_rows import ROWS, assert_only_shares_change, embeddings, outputs, step, which_positives
 from toy_training import (
     DEVICE,
@@ -64,7 +68,7 @@ def test_features_are_whitened_where_the_teachers_own_spaces_have_statistics() -
         config = EmbeddingConfig.model_validate(
             {"method": "embedding", "objectives": {"cosine_smooth_l1": 1.0}, **changes}
         )
-        return config.chosen_objectives(statistics=statistics)["cosine_smooth_l1"].features
+        return config.resolved_objectives(statistics=statistics)["cosine_smooth_l1"].features
 
     assert features() == "whitened"
     assert features(statistics=False) == "normalized"
@@ -106,13 +110,27 @@ def test_a_part_is_the_mean_over_rows_of_their_weighted_teacher_losses() -> None
 
 def test_what_rules_look_at_has_the_mean_of_each_teachers_loss_for_any_counts() -> None:
     """Rows of many tokens and of few: their mean over a teacher's rows is its loss, not a mean of means."""
-    method = toy_method(embedding(objectives={"feature_mse": 2.0, "cosine_smooth_l1": NORMALIZED}))
     draw = torch.Generator().manual_seed(0)
     counts = torch.randint(0, 40, (len(ROWS), len(TEACHER_DIMS)), generator=draw).float().to(DEVICE)
     totals = counts * torch.rand(counts.shape, generator=draw).to(DEVICE)
-    names = ("feature_mse", "cosine_smooth_l1")
-    found = method._combined(dict.fromkeys(names, totals), dict.fromkeys(names, counts))
-    rows = counts > 0
+    seen = []
+
+    class Looking(Weighting):
+        def weights(self, evidence):
+            seen.append(evidence.losses)
+            return torch.ones_like(evidence.losses)
+
+    losses = [RowLosses(total=total, count=count) for total, count in zip(totals.T, counts.T, strict=True)]
+    balance(
+        {"feature_mse": losses, "cosine_smooth_l1": losses},
+        factors={"feature_mse": 2.0, "cosine_smooth_l1": 1.0},
+        rules=(Available(), Looking()),
+        selected=torch.ones_like(counts, dtype=torch.bool),
+        generator=draw,
+        embeddings=(),
+        own_losses=lambda _: totals,
+    )
+    (found,), rows = seen, counts > 0
     expected = 3.0 * totals.sum(dim=0) / counts.sum(dim=0)
     torch.testing.assert_close((found * rows).sum(dim=0) / rows.sum(dim=0), expected)
 

@@ -11,6 +11,7 @@ from meddistill.methods.config import EmbeddingConfig
 from meddistill.methods.mixing import mixed_rows
 from meddistill.methods.teacher_losses import own_losses
 from meddistill.objectives.base import TowerStatistics
+from meddistill.objectives.config import MASKED
 from meddistill.objectives.registry import TEACHER_OBJECTIVES
 from meddistill.records import StudentOutputs, TeacherOutputs
 from toy_projections import toy_maps
@@ -35,7 +36,7 @@ def config(*objectives: str, **changes) -> EmbeddingConfig:
 
 def example() -> StudentOutputs:
     student = embeddings()
-    return replace(student, masked_image=(student.image + 0.1).detach().requires_grad_())
+    return replace(student, passes={MASKED: (student.image + 0.1).detach().requires_grad_()})
 
 
 def row_gradients(name: str, teacher: TeacherOutputs) -> tuple[torch.Tensor, torch.Tensor]:
@@ -43,7 +44,7 @@ def row_gradients(name: str, teacher: TeacherOutputs) -> tuple[torch.Tensor, tor
     student = example()
     step(toy_method(config(name), names=["alpha"]), student, {"alpha": teacher}).total.backward()
     image = sum(
-        0 if each.grad is None else each.grad.norm(dim=1) for each in (student.image, student.masked_image)
+        0 if each.grad is None else each.grad.norm(dim=1) for each in (student.image, student.passes[MASKED])
     )
     return image, torch.zeros_like(image) if student.text.grad is None else student.text.grad.norm(dim=1)
 

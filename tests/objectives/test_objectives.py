@@ -12,7 +12,7 @@ from meddistill.errors import TeacherError
 from meddistill.objectives.affinity_mimicking import AffinityMimicking
 from meddistill.objectives.augmented_feature_fusion import AugmentedFeatureFusion
 from meddistill.objectives.base import Objective, RowContext, TowerStatistics
-from meddistill.objectives.config import EmbeddingObjectives, StudentObjectives
+from meddistill.objectives.config import MASKED, EmbeddingObjectives, StudentObjectives
 from meddistill.objectives.contrastive import Contrastive
 from meddistill.objectives.cosine_smooth_l1 import CosineSmoothL1
 from meddistill.objectives.feature_mse import FeatureMSE
@@ -76,7 +76,7 @@ def example(*, dtype: torch.dtype = torch.float64, seed: int = 0) -> tuple[Stude
         image=draw().requires_grad_(),
         text=draw().requires_grad_(),
         logit_scale=torch.tensor(4.0, dtype=dtype, device=DEVICE, requires_grad=True),
-        masked_image=draw().requires_grad_(),
+        passes={MASKED: draw().requires_grad_()},
     )
     available = torch.ones(ROWS, dtype=torch.bool, device=DEVICE)
     return student, TeacherOutputs.of_rows(available, image=draw(), text=draw(), logit_scale=6.0)
@@ -95,7 +95,7 @@ def run(objective, student: StudentOutputs, teacher: TeacherOutputs, rows: RowCo
 
 
 def gradients(losses: RowLosses, student: StudentOutputs) -> list[Tensor]:
-    inputs = [student.image, student.text, student.logit_scale, student.masked_image]
+    inputs = [student.image, student.text, student.logit_scale, student.passes[MASKED]]
     found = torch.autograd.grad(losses.total.sum(), inputs, allow_unused=True)
     return [
         torch.zeros_like(each) if grad is None else grad for each, grad in zip(inputs, found, strict=True)
@@ -114,10 +114,10 @@ def test_gradients_equal_finite_differences(objective, mask) -> None:
     rows = context(mask, captions=[0, 1, 2, 0, 4, 2, 2])
 
     def total(image: Tensor, text: Tensor, scale: Tensor, masked: Tensor) -> Tensor:
-        given = StudentOutputs(image=image, text=text, logit_scale=scale, masked_image=masked)
+        given = StudentOutputs(image=image, text=text, logit_scale=scale, passes={MASKED: masked})
         return run(objective, given, teacher, rows).total
 
-    inputs = (student.image, student.text, student.logit_scale, student.masked_image)
+    inputs = (student.image, student.text, student.logit_scale, student.passes[MASKED])
     assert torch.autograd.gradcheck(total, inputs, eps=1e-6, atol=1e-6, rtol=1e-4)
 
 
@@ -139,7 +139,7 @@ def test_masked_rows_are_as_if_they_were_not_there(objective) -> None:
         image=student.image[keep].detach().requires_grad_(),
         text=student.text[keep].detach().requires_grad_(),
         logit_scale=student.logit_scale.detach().requires_grad_(),
-        masked_image=student.masked_image[keep].detach().requires_grad_(),
+        passes={MASKED: student.passes[MASKED][keep].detach().requires_grad_()},
     )
     sub_teacher = replace(teacher, **{name: each[keep] for name, each in teacher.per_row().items()})
     alone = run(objective, smaller, sub_teacher, part)

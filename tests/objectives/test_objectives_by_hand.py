@@ -12,7 +12,7 @@ from torch.nn import functional
 from meddistill.objectives.affinity_mimicking import AffinityMimicking
 from meddistill.objectives.augmented_feature_fusion import AugmentedFeatureFusion
 from meddistill.objectives.base import RowContext
-from meddistill.objectives.config import EmbeddingObjectives
+from meddistill.objectives.config import MASKED, EmbeddingObjectives
 from meddistill.objectives.contrastive import Contrastive
 from meddistill.objectives.feature_mse import FeatureMSE
 from meddistill.objectives.gradient_distillation import GradientDistillation, contrastive_gradients
@@ -46,7 +46,7 @@ class Example:
             image=tensor(self.image),
             text=tensor(self.text),
             logit_scale=tensor(SCALE),
-            masked_image=tensor(self.masked),
+            passes={MASKED: tensor(self.masked)},
         )
 
     @property
@@ -271,13 +271,13 @@ def test_masked_feature_distillation() -> None:
         return sum(error**2 for error in errors) / DIM
 
     torch.testing.assert_close(run(MaskedFeatureDistillation(), example), by_row(loss), **EXACT)
-    unmasked = replace(example.student, masked_image=example.student.image)
+    unmasked = replace(example.student, passes={MASKED: example.student.image})
     torch.testing.assert_close(
         MaskedFeatureDistillation()(unmasked, example.teacher, example.context).total,
         run(FeatureMSE(), example),
     )
-    without = replace(example.student, masked_image=None)
-    with pytest.raises(ValueError, match="`masked_image` must be there"):
+    without = replace(example.student, passes={})
+    with pytest.raises(ValueError, match="`passes` must have `masked`"):
         MaskedFeatureDistillation()(without, example.teacher, example.context)
 
 

@@ -12,6 +12,7 @@ from meddistill.students.config import StudentConfig, TextTower
 from meddistill.students.dual_encoder import DualEncoder
 from meddistill.students.heads import TeacherHead
 from meddistill.students.size import measure_latency, model_size
+from plain_batch import batch_of
 
 NASTY = [
     "",
@@ -41,8 +42,9 @@ def test_training_mode_gives_the_same_embeddings_up_to_rounding(rasters: torch.T
     tower = StudentConfig(open_clip="ViT-S-32-alt", image_size=64, text=TextTower(layers=2))
     student = build_student(tower, base=Path(), seed=0)
     tokens = student.tokenize(["a short one", "a chest radiograph without effusion", "x"])
-    trained = student.train()(rasters, tokens)
-    evaluated = student.eval()(rasters, tokens)
+    batch = batch_of(rasters, tokens)
+    trained = student.train()(batch)
+    evaluated = student.eval()(batch)
     torch.testing.assert_close(trained.text, evaluated.text, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(trained.image, evaluated.image, rtol=1e-4, atol=1e-5)
 
@@ -93,7 +95,7 @@ def test_logit_scale_is_clamped_to_1_and_100(tiny: DualEncoder) -> None:
 
 
 def test_gradients_reach_both_towers_and_the_scale(tiny: DualEncoder, rasters: torch.Tensor) -> None:
-    outputs = tiny.train()(rasters, tiny.tokenize(["a", "b", "c"]))
+    outputs = tiny.train()(batch_of(rasters, tiny.tokenize(["a", "b", "c"])))
     (outputs.logit_scale * (outputs.image * outputs.text).sum()).backward()
     assert [name for name, parameter in tiny.named_parameters() if parameter.grad is None] == []
 

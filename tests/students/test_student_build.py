@@ -16,6 +16,7 @@ from meddistill.students.dual_encoder import DualEncoder
 from meddistill.students.folder import save_student
 from meddistill.students.initial.licence import initial_licence
 from meddistill.students.metadata import Provenance
+from plain_batch import batch_of
 
 SMALL_TEXT = TextTower(width=32, heads=1, layers=1, context_length=16)
 
@@ -45,7 +46,8 @@ def test_presets_run_and_have_the_size_that_is_documented(
     table = student.model.text.token_embedding
     rest = sum(each.numel() for each in student.model.text.parameters()) - table.weight.numel()
     assert round((rest + 4000 * table.embedding_dim) / 1e6, 1) == trained
-    outputs = student(torch.zeros(2, size, size, 3, dtype=torch.uint8), student.tokenize(["a", "b"]))
+    rasters = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    outputs = student(batch_of(rasters, student.tokenize(["a", "b"])))
     assert outputs.image.shape == outputs.text.shape == (2, dim)
     assert outputs.logit_scale.item() == pytest.approx(1 / 0.07)
 
@@ -97,7 +99,7 @@ def test_timm_towers_run(tower: str) -> None:
     student = build(StudentConfig(image_tower=tower, text=SMALL_TEXT))
     spec = student.input
     rasters = torch.zeros(2, spec.height, spec.width, 3, dtype=torch.uint8)
-    assert student(rasters, student.tokenize(["a", "b"])).image.shape == (2, 512)
+    assert student.embed_images(rasters).shape == (2, 512)
 
 
 def test_an_open_clip_name_and_a_json_file_give_the_same_student(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Weightings by the configuration that names them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from meddistill.balancing.confidence import Confidence
 from meddistill.balancing.config import (
@@ -33,12 +33,6 @@ def build_weighting(config: WeightingConfig, *, teachers: Sequence[str]) -> Weig
     return Uniform()
 
 
-def with_weight(config: WeightingConfig, teachers: Iterable[str]) -> tuple[str, ...]:
-    """The teachers but for those that a weight of 0 leaves out; what a rule is built for."""
-    left_out = config.weights if isinstance(config, FixedConfig) else {}
-    return tuple(name for name in teachers if left_out.get(name) != 0)
-
-
 def _fixed(config: FixedConfig, teachers: Sequence[str]) -> Fixed:
     unknown = [name for name in config.weights if name not in teachers]
     missing = [name for name in teachers if name not in config.weights]
@@ -48,4 +42,4 @@ def _fixed(config: FixedConfig, teachers: Sequence[str]) -> Fixed:
     if mistakes:
         subject = "weighting"
         raise ConfigError(subject, mistakes)
-    return Fixed([config.weights[name] for name in with_weight(config, teachers)])
+    return Fixed([config.weights[name] for name in teachers if config.weights[name]])

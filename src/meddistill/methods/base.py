@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import cast
 
 import torch
@@ -10,7 +11,7 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from meddistill.features.projections.maps import LinearMap
-from meddistill.methods.masked_images import MaskedImages
+from meddistill.methods.patch_mask import PatchMask
 from meddistill.methods.step import StepLoss
 from meddistill.objectives.base import Objective, TowerStatistics
 from meddistill.objectives.config import Tower
@@ -67,11 +68,11 @@ class Method(nn.Module, ABC):
     A method knows nothing of epochs, devices, processes or files. Its parameters (heads) are trained with the
     student and thrown away after it.
 
-    `masked_images` says what is hidden in the images of `StudentOutputs.masked_image`; None asks for none.
+    `passes` says what is hidden from the student in each further pass of `StudentOutputs.passes`.
     """
 
     teachers: tuple[str, ...]
-    masked_images: MaskedImages | None = None
+    passes: Mapping[str, PatchMask] = MappingProxyType({})
 
     @abstractmethod
     def loss(

@@ -1,6 +1,6 @@
 """What a recipe may say of a method. Loads no torch."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
@@ -8,12 +8,13 @@ from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 from meddistill.balancing.config import (
     AvailableConfig,
     BatchDrawConfig,
+    FixedConfig,
     RandomDrawConfig,
     SelectionConfig,
     UniformConfig,
     WeightingConfig,
 )
-from meddistill.features.projections.config import LearnedHeadConfig, ProjectionConfig
+from meddistill.features.projections.config import FittedConfig, LearnedHeadConfig, ProjectionConfig
 from meddistill.objectives.config import (
     ContrastiveOptions,
     CosineSmoothL1Options,
@@ -24,10 +25,77 @@ from meddistill.objectives.config import (
 )
 
 
-class ContrastiveConfig(BaseModel):
-    """The student alone, on pairs of image and caption."""
+class MethodConfig(BaseModel):
+    """What every stage says of its method, and what can be asked of it without knowing which it is."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @property
+    def chosen(self) -> Mapping[str, ObjectiveOptions]:
+        """Objective → its options."""
+        raise NotImplementedError
+
+    @property
+    def needs_teachers(self) -> bool:
+        """Whether the student learns from teachers."""
+        return False
+
+    @property
+    def needs_statistics(self) -> tuple[str, ...]:
+        """The objectives that are told to compare what takes the teachers' means and covariances."""
+        return tuple(name for name, options in self.chosen.items() if options.needs_statistics)
+
+    @property
+    def uses_statistics(self) -> bool:
+        """Whether means and covariances of the teachers are used where there are any."""
+        return bool(self.needs_statistics)
+
+    @property
+    def needs_captions(self) -> tuple[str, ...]:
+        """What of the method has no part for rows without a caption, in words."""
+        return tuple(
+            f"the objective {name}" for name, options in self.chosen.items() if options.needs_captions
+        )
+
+    @property
+    def only_captioned(self) -> bool:
+        """Whether rows without a caption have no part in any objective."""
+        return all(options.needs_captions for options in self.chosen.values())
+
+    @property
+    def sees_stored_views(self) -> bool:
+        """Whether the student must see the views that its teachers saw."""
+        return False
+
+    @property
+    def fitted_projection(self) -> FittedConfig | None:
+        """The projection that is fitted from the feature store before the stage, if there is one."""
+        return None
+
+    @property
+    def teacher_weights(self) -> Mapping[str, float] | None:
+        """Teacher → its weight, where the recipe gives them."""
+        return None
+
+    def weighted_teachers(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Those of the teachers that the student learns from: without the ones of weight 0."""
+        weights = self.teacher_weights
+        learnt_from = names if self.needs_teachers else ()
+        return tuple(name for name in learnt_from if weights is None or weights.get(name, 0) > 0)
+
+    def unmet_signals(self, signals: Mapping[str, Set[Tower]]) -> list[str]:
+        """One line for each objective that needs a signal which a teacher (by name) does not give."""
+        return [
+            f"teacher `{teacher}` must have {_and(options.requires)} embeddings for the objective "
+            f"{objective}; got {_and(present) or 'none'}. Leave the teacher or the objective out."
+            for teacher, present in signals.items()
+            for objective, options in self.chosen.items()
+            if not options.requires <= present
+        ]
+
+
+class ContrastiveConfig(MethodConfig):
+    """The student alone, on pairs of image and caption."""
 
     method: Literal["contrastive"]
     """The student alone."""
@@ -36,11 +104,14 @@ class ContrastiveConfig(BaseModel):
     views: Literal["fresh"] = "fresh"
     """Another view of every image in every epoch."""
 
+    @property
+    def chosen(self) -> Mapping[str, ObjectiveOptions]:
+        """Objective → its options."""
+        return self.objectives.chosen()
 
-class EmbeddingConfig(BaseModel):
+
+class EmbeddingConfig(MethodConfig):
     """The student against its teachers' embeddings; the default objectives need no more than images."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: Literal["embedding"]
     """The student against its teachers' embeddings."""
@@ -70,34 +141,54 @@ class EmbeddingConfig(BaseModel):
     """
 
     @property
+    def chosen(self) -> Mapping[str, ObjectiveOptions]:
+        """Objective → its options."""
+        return self.objectives.chosen()
+
+    @property
+    def needs_teachers(self) -> bool:
+        """Always."""
+        return True
+
+    @property
     def draws_one(self) -> bool:
         """Whether at most one teacher counts for a row."""
         return isinstance(self.selection, RandomDrawConfig | BatchDrawConfig)
 
     @property
-    def needs_statistics(self) -> bool:
-        """Whether `cosine_smooth_l1` is told to compare what takes the teachers' means and covariances."""
-        options = self.objectives.cosine_smooth_l1
-        return options is not None and options.features in {"standardized", "whitened"}
+    def uses_statistics(self) -> bool:
+        """Told to, or by default in the teachers' own spaces."""
+        preferred = any(options.prefers_statistics for options in self.chosen.values())
+        return bool(self.needs_statistics) or (preferred and self.projection.kind == "learned_head")
 
     @property
-    def uses_statistics(self) -> bool:
-        """Whether it compares that where there are statistics: told to, or by default."""
-        options = self.objectives.cosine_smooth_l1
-        own_spaces = self.projection.kind == "learned_head"
-        return self.needs_statistics or (options is not None and options.features is None and own_spaces)
+    def needs_captions(self) -> tuple[str, ...]:
+        """The objectives, and the weighting `confidence`."""
+        doubts = ("the weighting confidence",) if self.weighting.kind == "confidence" else ()
+        return (*super().needs_captions, *doubts)
 
-    def chosen_objectives(self, *, statistics: bool) -> dict[str, ObjectiveOptions]:
+    @property
+    def sees_stored_views(self) -> bool:
+        """With `views: consistent`."""
+        return self.views == "consistent"
+
+    @property
+    def fitted_projection(self) -> FittedConfig | None:
+        """All but `learned_head`."""
+        return None if isinstance(self.projection, LearnedHeadConfig) else self.projection
+
+    @property
+    def teacher_weights(self) -> Mapping[str, float] | None:
+        """Those of the weighting `fixed`."""
+        return self.weighting.weights if isinstance(self.weighting, FixedConfig) else None
+
+    def resolved_objectives(self, *, statistics: bool) -> dict[str, ObjectiveOptions]:
         """The objectives that the recipe names, with what they leave open filled in.
 
         `statistics`: whether the teachers come with their means and covariances.
         """
-        chosen = self.objectives.chosen()
-        options = chosen.get("cosine_smooth_l1")
-        if isinstance(options, CosineSmoothL1Options) and options.features is None:
-            features = "whitened" if statistics and self.uses_statistics else "normalized"
-            chosen["cosine_smooth_l1"] = options.model_copy(update={"features": features})
-        return chosen
+        there = statistics and self.uses_statistics
+        return {name: options.resolved(statistics=there) for name, options in self.chosen.items()}
 
     @field_validator("objectives")
     @classmethod
@@ -126,33 +217,14 @@ class EmbeddingConfig(BaseModel):
 
     @model_validator(mode="after")
     def _statistics_once(self) -> Self:
-        options = self.objectives.cosine_smooth_l1
-        if options is not None and self.needs_statistics and self.projection.kind != "learned_head":
+        if self.needs_statistics and self.projection.kind != "learned_head":
             msg = (
-                "`cosine_smooth_l1.features` must be normalised with a projection other than learned_head, "
-                f"since statistics are of the teachers' own spaces; got {options.features} with "
+                f"`{self.needs_statistics[0]}.features` must be normalized with a projection other than "
+                "learned_head, since statistics are of the teachers' own spaces; got "
                 f"{self.projection.kind}. phi_s standardises by itself"
             )
             raise ValueError(msg)
         return self
-
-
-def only_captioned(config: ContrastiveConfig | EmbeddingConfig) -> bool:
-    """Whether rows without a caption have no part in any of a stage's objectives."""
-    return len(config.objectives.need_captions) == len(config.objectives.chosen())
-
-
-def missing_towers(
-    config: ContrastiveConfig | EmbeddingConfig, towers: Mapping[str, Set[Tower]]
-) -> list[str]:
-    """One line for each objective that needs a tower which a teacher (by name) does not have."""
-    return [
-        f"teacher `{teacher}` must have {_and(options.requires)} embeddings for the objective {objective}; "
-        f"got {_and(present) or 'none'}. Leave the teacher or the objective out."
-        for teacher, present in towers.items()
-        for objective, options in config.objectives.chosen().items()
-        if not options.requires <= present
-    ]
 
 
 def _and(names: Set[str]) -> str:

@@ -8,24 +8,22 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from meddistill.balancing.build import build_weighting, with_weight
-from meddistill.balancing.context import BalancingContext
-from meddistill.balancing.reduce import by_row, reduce_each
+from meddistill.balancing.balance import balance
+from meddistill.balancing.build import build_weighting
 from meddistill.balancing.selection import build_selection
 from meddistill.data.draws import derive_seed
 from meddistill.errors import ConfigError, TeacherError
 from meddistill.features.projections.config import JointPCAConfig, LearnedHeadConfig
 from meddistill.methods.base import Method, TeacherSpace
-from meddistill.methods.config import EmbeddingConfig, missing_towers
+from meddistill.methods.config import EmbeddingConfig
 from meddistill.methods.contrastive import StudentTerms
-from meddistill.methods.masked_images import MaskedImages
 from meddistill.methods.mixing import mixed_rows
+from meddistill.methods.patch_mask import PatchMask
 from meddistill.methods.rescale import EqualGradient, rescaled
 from meddistill.methods.spaces import Spaces, has_one_dim
 from meddistill.methods.step import StepLoss
 from meddistill.methods.teacher_losses import own_losses, weighting_lacks
 from meddistill.objectives.base import Objective, RowContext, normalized
-from meddistill.objectives.config import TeacherScaleOptions
 from meddistill.objectives.registry import (
     STUDENT_OBJECTIVES,
     TEACHER_OBJECTIVES,
@@ -64,12 +62,16 @@ class EmbeddingMethod(Method):
         super().__init__()
         check(config, teachers)
         self.weighting = build_weighting(config.weighting, teachers=tuple(teachers))
-        teachers = {name: teachers[name] for name in with_weight(config.weighting, teachers)}
+        teachers = {name: teachers[name] for name in config.weighted_teachers(teachers)}
         self.teachers = tuple(teachers)
-        chosen = config.chosen_objectives(statistics=any(each.statistics for each in teachers.values()))
+        chosen = config.resolved_objectives(statistics=any(each.statistics for each in teachers.values()))
         self.weights = {name: options.weight for name, options in chosen.items()}
         self.selection = build_selection(config.selection)
-        self.masked_images = _masked_images(config)
+        self.passes = {
+            name: PatchMask(patch_size=hidden.patch_size, ratio=hidden.ratio)
+            for options in chosen.values()
+            for name, hidden in options.passes.items()
+        }
         here = partial(Spaces, student_dim=student_dim, teachers=_compared(config, teachers), seed=seed)
         self.spaces = here(config.projection)
         self.rescale = EqualGradient(rescaled(config), reference=partial(here, LearnedHeadConfig()))
@@ -117,10 +119,8 @@ class EmbeddingMethod(Method):
         self._measure(student, teachers, selected=selected, positives=positives)
         projected = {name: self.spaces.student(name, student) for name in self.heads}
         targets = {name: self.spaces.target(name, teachers[name]) for name in self.heads}
-        totals: dict[str, Tensor] = {}
-        counts: dict[str, Tensor] = {}
-        for name, objectives in self.objectives.items():
-            rows = self._rows(
+        losses = {
+            name: self._rows(
                 cast("nn.ModuleDict", objectives),
                 student=student,
                 projected=projected,
@@ -129,36 +129,32 @@ class EmbeddingMethod(Method):
                 selected=selected,
                 positives=positives,
             )
-            totals[name] = torch.stack([row.total for row in rows], dim=1)
-            counts[name] = torch.stack([row.count for row in rows], dim=1)
-        losses = self._combined(totals, counts)
-        counted = selected & torch.stack(list(counts.values())).gt(0).any(dim=0)
-        kept = self.selection.drop_by_loss(losses, counted, generator)
-        evidence = BalancingContext(
-            losses=losses,
-            selected=kept,
+            for name, objectives in self.objectives.items()
+        }
+        factors = {name: self.weights[name] * self.rescale.factor(name) for name in self.weights}
+        balanced = balance(
+            losses,
+            factors=factors,
+            rules=(self.selection, self.weighting),
+            selected=selected,
             generator=generator,
-            embeddings=student.embeddings,
-            teacher_losses=partial(self._teacher_losses, totals, counts, kept),
+            embeddings=tuple(student.per_row().values()),
             own_losses=partial(own_losses, [teachers[name] for name in self.teachers], selected, positives),
         )
-        weights = self.weighting.weights(evidence)
-        parts = {name: self.weighting.reduced(totals[name], counts[name], weights) for name in totals}
-        parts |= self.terms(student, positives)
-        total = torch.stack([self._weight(name) * part for name, part in parts.items()]).sum()
-        learnt = self.weighting.own_loss(evidence)
-        if learnt is not None:
-            parts["weighting"] = learnt
-            total = total + learnt
+        parts = {**balanced.parts, **self.terms(student, positives)}
+        total = torch.stack([factors[name] * part for name, part in parts.items()]).sum()
+        if balanced.own_loss is not None:
+            parts["weighting"] = balanced.own_loss
+            total = total + balanced.own_loss
         agreements = self._agreements(projected, targets)
-        nothing = losses.new_zeros(len(self.teachers))
+        nothing = torch.zeros_like(balanced.teacher_losses)
         return StepLoss(
             total=total,
             parts={name: part.detach() for name, part in parts.items()},
-            teacher_losses=self._teacher_losses(totals, counts, weights.abs()).detach(),
-            teacher_weights=_mean(weights.sum(dim=0), kept.any(dim=1).sum()).detach(),
+            teacher_losses=balanced.teacher_losses,
+            teacher_weights=balanced.teacher_weights,
             agreement=torch.stack(agreements) if agreements else nothing,
-            agreement_rows=available.sum(dim=0).to(losses.dtype) if agreements else nothing,
+            agreement_rows=available.sum(dim=0).to(nothing.dtype) if agreements else nothing,
         )
 
     @property
@@ -190,9 +186,6 @@ class EmbeddingMethod(Method):
         self.rescale.measure(
             self.spaces, compared, student, teachers=asked, selected=selected, positives=positives
         )
-
-    def _weight(self, objective: str) -> Tensor | float:
-        return self.weights[objective] * self.rescale.factor(objective)
 
     def _rows(
         self,
@@ -228,24 +221,10 @@ class EmbeddingMethod(Method):
             for name, objective, keep in zip(self.teachers, compared, columns, strict=True)
         ]
 
-    def _combined(
-        self, totals: Mapping[str, Tensor], counts: Mapping[str, Tensor]
-    ) -> Float[Tensor, "batch teachers"]:
-        """Σ_o λ_o·ℓ_o per row and teacher, without gradient: what selection and weightings look at."""
-        terms = [self._weight(name) * by_row(totals[name], counts[name]) for name in totals]
-        return torch.stack(terms).sum(dim=0).detach()
 
-    def _teacher_losses(
-        self, totals: Mapping[str, Tensor], counts: Mapping[str, Tensor], weights: Tensor
-    ) -> Float[Tensor, " teachers"]:
-        """Σ_o λ_o·L_ot, each teacher's loss if it stood alone, with gradient; `weights` or a mask."""
-        terms = [self._weight(name) * reduce_each(totals[name], counts[name], weights) for name in totals]
-        return torch.stack(terms).sum(dim=0)
-
-
-def unmet_requirements(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> list[str]:
+def unmet_by_teachers(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> list[str]:
     """One line for everything that the teachers, looked at without their outputs, lack for `config`."""
-    mistakes = missing_towers(config, {name: space.towers for name, space in teachers.items()})
+    mistakes = config.unmet_signals({name: space.towers for name, space in teachers.items()})
     mistakes += [
         f"teacher `{name}` must have image and text embeddings of one dim; got {space.image_dim} and "
         f"{space.text_dim}. Use the outputs after its projections."
@@ -254,8 +233,8 @@ def unmet_requirements(config: EmbeddingConfig, teachers: Mapping[str, TeacherSp
     ]
     mistakes += [
         f"teacher `{name}` must have a logit scale for {objective}; got none. Set `teacher_scale`."
-        for objective, options in config.objectives.chosen().items()
-        if isinstance(options, TeacherScaleOptions) and options.teacher_scale is None
+        for objective, options in config.chosen.items()
+        if options.needs_logit_scale
         for name, space in teachers.items()
         if space.logit_scale is None
     ]
@@ -264,20 +243,20 @@ def unmet_requirements(config: EmbeddingConfig, teachers: Mapping[str, TeacherSp
 
 def _unmixable(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> list[str]:
     """One line for everything that keeps the teachers of a batch's rows from standing in one softmax."""
-    options = config.objectives.interactive_contrastive
-    if options is None or not options.as_published or isinstance(config.projection, JointPCAConfig):
+    mixing = [name for name, options in config.chosen.items() if options.mixes_teachers]
+    if not mixing or isinstance(config.projection, JointPCAConfig):
         return []
     mistakes = []
     if not config.draws_one:
         mistakes.append(
-            "`selection` must draw one teacher a row for interactive_contrastive `as_published`, which mixes "
+            f"`selection` must draw one teacher a row for {mixing[0]} `as_published`, which mixes "
             f"the teachers of the rows; got {config.selection.kind}. Use random_draw."
         )
     dims = {name: space.dim for name, space in teachers.items() if space.towers}
     if len(set(dims.values())) > 1 and not has_one_dim(config.projection):
         got = ", ".join(f"{name} {dim}" for name, dim in dims.items())
         mistakes.append(
-            "`teachers` must have embeddings of one dim for interactive_contrastive `as_published`, which "
+            f"`teachers` must have embeddings of one dim for {mixing[0]} `as_published`, which "
             f"mixes the teachers of the rows; got {got}. Choose the projection linear_autoencoder or pca, or "
             "leave `as_published` out."
         )
@@ -286,7 +265,7 @@ def _unmixable(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) ->
 
 def _compared(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> Mapping[str, TeacherSpace]:
     """The teachers in whose space an objective looks at the student: heads to others would not be trained."""
-    return teachers if _in_teachers_space(config.objectives.chosen()) else {}
+    return teachers if _in_teachers_space(config.chosen) else {}
 
 
 def _in_teachers_space(objectives: Iterable[str]) -> list[str]:
@@ -297,15 +276,10 @@ def _in_teachers_space(objectives: Iterable[str]) -> list[str]:
     ]
 
 
-def _masked_images(config: EmbeddingConfig) -> MaskedImages | None:
-    options = config.objectives.masked_feature_distillation
-    return None if options is None else MaskedImages(patch_size=options.patch_size, ratio=options.ratio)
-
-
 def check(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> None:
     """Raise ConfigError with everything that the teachers lack for `config`."""
     mistakes = [] if teachers else ["`teachers` must name at least one for method embedding; got none."]
-    mistakes += unmet_requirements(config, teachers)
+    mistakes += unmet_by_teachers(config, teachers)
     if mistakes:
         subject = "method embedding"
         raise ConfigError(subject, mistakes)

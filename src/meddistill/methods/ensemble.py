@@ -59,7 +59,7 @@ class EnsembleMethod(Method):
         )
         alone = config.model_copy(update={"selection": AvailableConfig()})
         self.method = EmbeddingMethod(alone, student_dim=student_dim, teachers={NAME: space}, seed=seed)
-        self.masked_images = self.method.masked_images
+        self.passes = self.method.passes
 
     def loss(
         self,

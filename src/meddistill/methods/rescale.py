@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, cast, final
+from typing import Any, cast, final
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,23 +14,14 @@ from meddistill.features.projections.config import LearnedHeadConfig
 from meddistill.methods.config import EmbeddingConfig
 from meddistill.methods.spaces import Spaces
 from meddistill.objectives.base import Objective, RowContext
-from meddistill.records import StudentOutputs, TeacherOutputs
-
-# Those that measure a distance in the space where student and teacher meet. Contrastive ones compare angles
-# by a softmax, and those in the student's own space never see the projection.
-FEATURE_OBJECTIVES: Final = (
-    "feature_mse",
-    "cosine_smooth_l1",
-    "masked_feature_distillation",
-    "gradient_distillation",
-)
+from meddistill.records import StudentOutputs, TeacherOutputs, map_rows
 
 
 def rescaled(config: EmbeddingConfig) -> tuple[str, ...]:
     """The objectives whose weights are rescaled: none with learned heads, which are the reference."""
     if config.rescale == "none" or isinstance(config.projection, LearnedHeadConfig):
         return ()
-    return tuple(name for name in config.objectives.chosen() if name in FEATURE_OBJECTIVES)
+    return tuple(name for name, options in config.objectives.chosen().items() if options.is_distance)
 
 
 @final
@@ -101,17 +92,9 @@ class _Batch:
         selected: Bool[Tensor, "batch teachers"],
         positives: Bool[Tensor, "batch batch"],
     ) -> None:
-        self.leaves = [student.image.detach().requires_grad_(), student.text.detach().requires_grad_()]
-        masked = student.masked_image
-        if masked is not None:
-            self.leaves.append(masked.detach().requires_grad_())
-        self.student = replace(
-            student,
-            image=self.leaves[0],
-            text=self.leaves[1],
-            masked_image=None if masked is None else self.leaves[2],
-            logit_scale=student.logit_scale.detach(),
-        )
+        leaves = map_rows(student, lambda rows: rows.detach().requires_grad_())
+        self.leaves = tuple(leaves.per_row().values())
+        self.student = replace(leaves, logit_scale=student.logit_scale.detach())
         self.teachers = teachers
         self.selected = selected
         self.contexts = [RowContext(mask=mask, positives=positives) for mask in selected.unbind(dim=1)]

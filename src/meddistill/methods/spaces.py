@@ -19,7 +19,7 @@ from meddistill.features.projections.config import (
 )
 from meddistill.features.projections.maps import LinearMap
 from meddistill.methods.base import TeacherSpace
-from meddistill.records import StudentOutputs, TeacherOutputs
+from meddistill.records import StudentOutputs, TeacherOutputs, map_rows
 from meddistill.students.heads import TeacherHead
 
 
@@ -90,14 +90,7 @@ class Spaces(nn.Module):
 
     def student(self, teacher: str, outputs: StudentOutputs) -> StudentOutputs:
         """The student's embeddings in the teacher's space."""
-        head = self.heads[teacher]
-        masked = outputs.masked_image
-        return replace(
-            outputs,
-            image=head(outputs.image),
-            text=head(outputs.text),
-            masked_image=None if masked is None else head(masked),
-        )
+        return map_rows(outputs, self.heads[teacher])
 
     def target(self, teacher: str, outputs: TeacherOutputs) -> TeacherOutputs:
         """The teacher's outputs in that space."""

@@ -1,7 +1,9 @@
 """What a recipe may say of each objective. Loads no torch."""
 
+import difflib
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -19,23 +21,69 @@ Tower = Literal["image", "text"]
 _BOTH: frozenset[Tower] = frozenset({"image", "text"})
 _IMAGE: frozenset[Tower] = frozenset({"image"})
 PUBLISHED_GRADIENT_WEIGHT = 1e8
+MASKED: Final = "masked"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HiddenPatches:
+    """A further pass of the student over its images, with the share `ratio` of their patches hidden.
+
+    `patch_size`: the side of a patch in pixels of the student's input.
+    """
+
+    patch_size: int
+    ratio: float
 
 
 class ObjectiveOptions(BaseModel):
-    """Base of all options.
+    """Base of all options, and what an objective declares that it needs.
 
     `requires` names the towers that a teacher must have for this objective. A tower that a teacher has
-    beyond those is used too. `needs_captions`: rows without a caption have no part in it. `of_method` names
-    the keys that are for the method and not for the objective.
+    beyond those is used too. `needs_captions`: rows without a caption have no part in it. `is_distance`: it
+    measures a distance in the space where student and teacher meet, so that its weight means something else
+    in every space; contrastive objectives compare angles by a softmax, and those in the student's own space
+    never see the projection. `own_layers`: it has layers, made for the student's and the teacher's dims.
+    `of_method` names the keys that are for the method and not for the objective.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     requires: ClassVar[frozenset[Tower]]
     needs_captions: ClassVar[bool] = True
+    is_distance: ClassVar[bool] = False
+    own_layers: ClassVar[bool] = False
     of_method: ClassVar[frozenset[str]] = frozenset()
 
     weight: PositiveFloat = 1.0
     """The factor before the objective in the sum."""
+
+    @property
+    def needs_logit_scale(self) -> bool:
+        """Whether every teacher must have one."""
+        return False
+
+    @property
+    def needs_statistics(self) -> bool:
+        """Whether it is told to compare what takes the teachers' means and covariances."""
+        return False
+
+    @property
+    def prefers_statistics(self) -> bool:
+        """Whether it compares that where there are statistics, not being told what to compare."""
+        return False
+
+    @property
+    def mixes_teachers(self) -> bool:
+        """Whether the teachers drawn for the rows of a batch stand in one softmax."""
+        return False
+
+    @property
+    def passes(self) -> Mapping[str, HiddenPatches]:
+        """Name → a further pass of the student that it looks at."""
+        return {}
+
+    def resolved(self, *, statistics: bool) -> Self:  # noqa: ARG002
+        """With what the recipe leaves open filled in, where there are `statistics` or none."""
+        return self
 
 
 class ContrastiveOptions(ObjectiveOptions):
@@ -54,6 +102,7 @@ class FeatureMSEOptions(ObjectiveOptions):
 
     requires: ClassVar[frozenset[Tower]] = _IMAGE
     needs_captions: ClassVar[bool] = False
+    is_distance: ClassVar[bool] = True
 
     normalize_targets: bool = True
     """Whether the teacher's embeddings are brought to unit length; the published code of MMKD-CLIP does not.
@@ -65,6 +114,7 @@ class CosineSmoothL1Options(ObjectiveOptions):
 
     requires: ClassVar[frozenset[Tower]] = _IMAGE
     needs_captions: ClassVar[bool] = False
+    is_distance: ClassVar[bool] = True
 
     cosine: float = Field(default=0.5, ge=0)
     """Weight of the cosine term."""
@@ -84,6 +134,22 @@ class CosineSmoothL1Options(ObjectiveOptions):
             raise ValueError(msg)
         return self
 
+    @property
+    def needs_statistics(self) -> bool:
+        """Told to compare standardised or whitened features."""
+        return self.features in {"standardized", "whitened"}
+
+    @property
+    def prefers_statistics(self) -> bool:
+        """Told nothing."""
+        return self.features is None
+
+    def resolved(self, *, statistics: bool) -> Self:
+        """Whitened where there are statistics, else of unit length, unless told."""
+        if self.features is not None:
+            return self
+        return self.model_copy(update={"features": "whitened" if statistics else "normalized"})
+
 
 class TeacherScaleOptions(ObjectiveOptions):
     """Base of the options of objectives that look at a teacher's similarities."""
@@ -92,6 +158,11 @@ class TeacherScaleOptions(ObjectiveOptions):
 
     teacher_scale: PositiveFloat | None = None
     """Factor before the teacher's cosines; by default its own logit scale."""
+
+    @property
+    def needs_logit_scale(self) -> bool:
+        """Without a factor of its own."""
+        return self.teacher_scale is None
 
 
 class SimilarityKLOptions(TeacherScaleOptions):
@@ -107,6 +178,8 @@ class AffinityMimickingOptions(TeacherScaleOptions):
 
 class GradientDistillationOptions(TeacherScaleOptions):
     """Gradients of the contrastive loss; the formula stands in `objectives/gradient_distillation.py`."""
+
+    is_distance: ClassVar[bool] = True
 
     weight: PositiveFloat = 1e3
     """The factor before the objective in the sum; with `as_published` 1e8 unless given. It goes with the
@@ -137,12 +210,18 @@ class InteractiveContrastiveOptions(ObjectiveOptions):
     that row. Needs a selection that draws one teacher, and teachers whose embeddings have one dim.
     """
 
+    @property
+    def mixes_teachers(self) -> bool:
+        """As published."""
+        return self.as_published
+
 
 class MaskedFeatureDistillationOptions(ObjectiveOptions):
     """Features of masked images; the formula stands in `objectives/masked_feature_distillation.py`."""
 
     requires: ClassVar[frozenset[Tower]] = _IMAGE
     needs_captions: ClassVar[bool] = False
+    is_distance: ClassVar[bool] = True
     of_method: ClassVar[frozenset[str]] = frozenset({"ratio", "patch_size"})
 
     weight: PositiveFloat = 2000.0
@@ -153,17 +232,27 @@ class MaskedFeatureDistillationOptions(ObjectiveOptions):
     patch_size: PositiveInt = 16
     """Side of a patch in pixels of the student's input."""
 
+    @property
+    def passes(self) -> Mapping[str, HiddenPatches]:
+        """The one over images with patches hidden."""
+        return {MASKED: HiddenPatches(patch_size=self.patch_size, ratio=self.ratio)}
+
 
 class AugmentedFeatureFusionOptions(ObjectiveOptions):
     """Contrast of fused features; the formula stands in `objectives/augmented_feature_fusion.py`."""
 
     requires: ClassVar[frozenset[Tower]] = _BOTH
+    own_layers: ClassVar[bool] = True
+
+
+# Objectives that others register (`objectives.registry.register`): name → the class of its options.
+REGISTERED: Final[dict[str, type[ObjectiveOptions]]] = {}
 
 
 class _Objectives(BaseModel):
     """Objectives by name. In a recipe the value is the weight alone, or a mapping of options."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     @field_validator("*", mode="before")
     @classmethod
@@ -171,15 +260,36 @@ class _Objectives(BaseModel):
         number = isinstance(value, int | float | str) and not isinstance(value, bool)
         return {"weight": value} if number else value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _registered(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        return {
+            name: REGISTERED[name].model_validate(cls._weight_alone(value)) if name in REGISTERED else value
+            for name, value in values.items()
+        }
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        known = sorted({*type(self).model_fields, *REGISTERED})
+        unknown = [name for name in self.model_extra or {} if name not in REGISTERED]
+        if unknown:
+            near = difflib.get_close_matches(unknown[0], known, n=1)
+            hint = f". Did you mean `{near[0]}`?" if near else f"; there are {', '.join(known)}"
+            msg = f"must name objectives; got {', '.join(unknown)}{hint}"
+            raise ValueError(msg)
+        return self
+
     @property
     def need_captions(self) -> tuple[str, ...]:
         """Those that the recipe names and in which rows without a caption have no part."""
         return tuple(name for name, options in self.chosen().items() if options.needs_captions)
 
     def chosen(self) -> dict[str, ObjectiveOptions]:
-        """The objectives that the recipe names, in the order of the schema."""
-        named = ((name, getattr(self, name)) for name in type(self).model_fields)
-        return {name: options for name, options in named if options is not None}
+        """The objectives that the recipe names, in the order of the schema, registered ones last."""
+        named = {name: getattr(self, name) for name in type(self).model_fields} | (self.model_extra or {})
+        return {name: options for name, options in named.items() if options is not None}
 
 
 class StudentObjectives(_Objectives):

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import final
 
 from meddistill.objectives.base import Objective, RowContext, over_towers, tower_pairs
+from meddistill.objectives.config import MASKED
 from meddistill.objectives.feature_mse import squared_error
 from meddistill.records import RowLosses, StudentOutputs, TeacherOutputs
 
@@ -27,8 +28,8 @@ class MaskedFeatureDistillation(Objective):
 
     def forward(self, student: StudentOutputs, teacher: TeacherOutputs, context: RowContext) -> RowLosses:
         """Loss per row, in [0, 8/d]; count 1 for each row with a tower."""
-        if student.masked_image is None:
-            msg = "`masked_image` must be there for masked_feature_distillation; got none."
+        if MASKED not in student.passes:
+            msg = f"`passes` must have `{MASKED}` for masked_feature_distillation; got none."
             raise ValueError(msg)
-        masked = replace(student, image=student.masked_image)
+        masked = replace(student, image=student.passes[MASKED])
         return over_towers(tower_pairs(masked, teacher, context.mask), squared_error)

@@ -7,7 +7,7 @@ from typing import Any
 from meddistill.objectives.affinity_mimicking import AffinityMimicking
 from meddistill.objectives.augmented_feature_fusion import AugmentedFeatureFusion
 from meddistill.objectives.base import Objective, StudentObjective, TowerStatistics
-from meddistill.objectives.config import ObjectiveOptions, Tower
+from meddistill.objectives.config import REGISTERED, ObjectiveOptions, Tower
 from meddistill.objectives.contrastive import Contrastive
 from meddistill.objectives.cosine_smooth_l1 import CosineSmoothL1
 from meddistill.objectives.feature_mse import FeatureMSE
@@ -18,7 +18,7 @@ from meddistill.objectives.similarity_kl import SimilarityKL
 
 STUDENT_OBJECTIVES: Mapping[str, type[StudentObjective]] = {"contrastive": Contrastive}
 
-TEACHER_OBJECTIVES: Mapping[str, type[Objective]] = {
+TEACHER_OBJECTIVES: dict[str, type[Objective]] = {
     "feature_mse": FeatureMSE,
     "cosine_smooth_l1": CosineSmoothL1,
     "similarity_kl": SimilarityKL,
@@ -28,6 +28,18 @@ TEACHER_OBJECTIVES: Mapping[str, type[Objective]] = {
     "masked_feature_distillation": MaskedFeatureDistillation,
     "augmented_feature_fusion": AugmentedFeatureFusion,
 }
+
+
+def register(name: str, objective: type[Objective], options: type[ObjectiveOptions]) -> None:
+    """Make `name` an objective against a teacher that recipes can name, with these options.
+
+    `objective` is built with the options as keyword arguments, but for `weight` and those in `of_method`.
+    Raises ValueError where the name is taken.
+    """
+    if name in STUDENT_OBJECTIVES or name in TEACHER_OBJECTIVES:
+        msg = f"`name` must be new; got {name!r}. Choose another."
+        raise ValueError(msg)
+    TEACHER_OBJECTIVES[name], REGISTERED[name] = objective, options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +68,11 @@ def build_teacher_objective(
     Raises ConfigError where the options ask for statistics and there are none.
     """
     arguments = _arguments(options)
-    if arguments.get("features") in {"standardized", "whitened"}:
+    if options.needs_statistics:
         arguments.update(statistics=statistics, components=layers.student_dim)
-    kind = TEACHER_OBJECTIVES[name]
-    if kind is AugmentedFeatureFusion:
+    if options.own_layers:
         arguments.update(asdict(layers))
-    return kind(**arguments)
+    return TEACHER_OBJECTIVES[name](**arguments)
 
 
 def _arguments(options: ObjectiveOptions) -> dict[str, Any]:

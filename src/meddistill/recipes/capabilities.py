@@ -5,30 +5,29 @@ from collections.abc import Mapping
 from meddistill.data.samples import Samples
 from meddistill.features.availability import column_mistakes, has_agreement
 from meddistill.methods.base import TeacherSpace
-from meddistill.methods.config import only_captioned
-from meddistill.methods.embedding import unmet_requirements
-from meddistill.recipes.schema import ContrastiveStage, EmbeddingStage, Recipe
+from meddistill.methods.build import unmet_requirements
+from meddistill.recipes.schema import AnyStage, Recipe
 from meddistill.teachers.card import TeacherCard
 
 
 def unmet_by_teachers(recipe: Recipe, cards: Mapping[str, TeacherCard]) -> list[str]:
     """One line for everything that an objective of a stage needs and a teacher does not have."""
     spaces = {name: TeacherSpace.of(card) for name, card in cards.items()}
-    stages = [stage for stage in recipe.stages if isinstance(stage, EmbeddingStage)]
-    lines = [f"stage {stage.name}: {line}" for stage in stages for line in unmet_requirements(stage, spaces)]
+    lines = [
+        f"stage {stage.name}: {line}" for stage in recipe.stages for line in unmet_requirements(stage, spaces)
+    ]
     if recipe.features.source == "online":
         lines += [
-            f"stage {stage.name}: `objectives.cosine_smooth_l1.features` must be normalised for teachers "
-            "that are asked online, of which there are no statistics; got "
-            f"{stage.objectives.cosine_smooth_l1.features}. Use `source: stored`, or leave it out."
-            for stage in stages
-            if stage.needs_statistics and stage.objectives.cosine_smooth_l1 is not None
+            f"stage {stage.name}: `objectives.{name}.features` must be normalized for teachers that are "
+            "asked online, of which there are no statistics. Use `source: stored`, or leave it out."
+            for stage in recipe.stages
+            for name in stage.needs_statistics
         ]
         lines += [
             f"stage {stage.name}: `projection` must be learned_head for teachers that are asked online; "
-            f"the others are fitted from a feature store; got {stage.projection.kind}. Use `source: stored`."
-            for stage in stages
-            if stage.projection.kind != "learned_head"
+            f"the others are fitted from a feature store; got {projection.kind}. Use `source: stored`."
+            for stage in recipe.stages
+            if (projection := stage.fitted_projection) is not None
         ]
     return lines + _without_agreement(recipe, cards)
 
@@ -41,7 +40,7 @@ def of_unit_length(recipe: Recipe) -> tuple[str, ...]:
         f"stage {stage.name}: cosine_smooth_l1 compares vectors of unit length, since there are no "
         "statistics of teachers that are asked online; with `source: stored` it compares whitened ones"
         for stage in recipe.stages
-        if isinstance(stage, EmbeddingStage) and stage.uses_statistics and not stage.needs_statistics
+        if stage.uses_statistics and not stage.needs_statistics
     )
 
 
@@ -84,20 +83,13 @@ def _without_modality(recipe: Recipe, samples: Samples) -> list[str]:
     ]
 
 
-def without_captions(stage: ContrastiveStage | EmbeddingStage, *, captions: int, rows: int) -> list[str]:
+def without_captions(stage: AnyStage, *, captions: int, rows: int) -> list[str]:
     """One line for everything in a stage that needs captions, where its `rows` have none."""
     if captions:
         return []
-    remedy = "Name the column of captions in `data.train.text`, or leave the {} out."
-    whole = only_captioned(stage)
-    lines = [
-        f"the objective {name} must have captions; got {rows:,} rows without any. "
-        + remedy.format("stage" if whole else "objective")
-        for name in stage.objectives.need_captions
+    leave_out = "the stage" if stage.only_captioned else "it"
+    return [
+        f"{part} must have captions; got {rows:,} rows without any. Name the column of captions in "
+        f"`data.train.text`, or leave {leave_out} out."
+        for part in stage.needs_captions
     ]
-    if isinstance(stage, EmbeddingStage) and stage.weighting.kind == "confidence":
-        lines.append(
-            f"the weighting confidence must have captions; got {rows:,} rows without any. "
-            + remedy.format("weighting")
-        )
-    return lines

@@ -96,7 +96,8 @@ class EmbeddingStage(TrainingConfig, EmbeddingConfig):
     """Names the stage's folder `stages/<name>/`."""
 
 
-StageConfig = Annotated[ContrastiveStage | EmbeddingStage, Field(discriminator="method")]
+AnyStage = ContrastiveStage | EmbeddingStage
+StageConfig = Annotated[AnyStage, Field(discriminator="method")]
 
 
 class EvaluateConfig(_Section):
@@ -169,7 +170,7 @@ class Recipe(_Section):
     @property
     def needs_teachers(self) -> bool:
         """Whether a stage learns from teachers."""
-        return any(isinstance(stage, EmbeddingStage) for stage in self.stages)
+        return any(stage.needs_teachers for stage in self.stages)
 
     @property
     def given_store(self) -> str | None:
@@ -216,10 +217,10 @@ class Recipe(_Section):
             )
             raise ValueError(msg)
 
-    def _fits_teachers(self, stage: ContrastiveStage | EmbeddingStage) -> None:
-        if not isinstance(stage, EmbeddingStage) or stage.weighting.kind != "fixed":
+    def _fits_teachers(self, stage: AnyStage) -> None:
+        if stage.teacher_weights is None:
             return
-        given, known = set(stage.weighting.weights), set(self.teachers)
+        given, known = set(stage.teacher_weights), set(self.teachers)
         wrong = [*(f"no teacher {name}" for name in sorted(given - known))]
         wrong += [f"nothing for {name}" for name in sorted(known - given)]
         if wrong:

@@ -18,7 +18,6 @@ from meddistill.evaluation.engine.suite_tables import SuiteTables
 from meddistill.features.availability import Availability, availability
 from meddistill.features.reader import FeatureStore
 from meddistill.licences import LicenceTerms
-from meddistill.methods.config import only_captioned
 from meddistill.progress import Progress, SilentProgress
 from meddistill.recipes.frozen_models import FrozenModels, load_baselines, load_teachers
 from meddistill.recipes.load import LoadedRecipe
@@ -121,7 +120,7 @@ class Session:
         rows, without = len(self.samples), len(self.samples) - len(self.samples.captions)
         if not without:
             return notes
-        idle = [stage.name for stage in self.recipe.stages if only_captioned(stage)]
+        idle = [stage.name for stage in self.recipe.stages if stage.only_captioned]
         part = f"; they sit out in {', '.join(idle)}" if idle else ""
         return (*notes, f"training table: {without:,} of {rows:,} rows have no caption{part}")
 

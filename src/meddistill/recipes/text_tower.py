@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
-from meddistill.balancing.build import with_weight
 from meddistill.data.samples import Samples
-from meddistill.recipes.schema import EmbeddingStage, Recipe
+from meddistill.recipes.schema import AnyStage, Recipe
 from meddistill.students.initial.start import Taken
 from meddistill.teachers.card import TeacherCard
 
@@ -27,11 +26,10 @@ def text_is_trained(
     if taken is not None and not any(name.startswith(_TEXT) for name in taken.fresh):
         return True
     return bool(samples.captioned.any()) and any(
-        stage.objectives.need_captions or (isinstance(stage, EmbeddingStage) and _reads(stage, cards))
-        for stage in recipe.stages
+        stage.needs_captions or _reads(stage, cards) for stage in recipe.stages
     )
 
 
-def _reads(stage: EmbeddingStage, cards: Mapping[str, TeacherCard]) -> bool:
+def _reads(stage: AnyStage, cards: Mapping[str, TeacherCard]) -> bool:
     """Whether a teacher that the stage gives a weight embeds texts."""
-    return any(cards[name].text_dim is not None for name in with_weight(stage.weighting, cards))
+    return any(cards[name].text_dim is not None for name in stage.weighted_teachers(cards))

@@ -114,7 +114,8 @@ def _try_out(student: DualEncoder) -> None:
     rasters = torch.zeros(2, spec.height, spec.width, 3, dtype=torch.uint8)
     student.eval()
     try:
-        outputs = student(rasters, student.tokenize(["", "a"]))
+        images = student.embed_images(rasters)
+        texts = student.embed_tokens(student.tokenize(["", "a"]))
     except (AssertionError, RuntimeError, ValueError, IndexError) as error:
         msg = (
             f"The towers must run at image size {spec.height} x {spec.width}; {_first_line(error)}. timm's "
@@ -122,7 +123,7 @@ def _try_out(student: DualEncoder) -> None:
         )
         raise ConfigError(SUBJECT, [msg]) from error
     student.train()
-    widths = outputs.image.shape[1], outputs.text.shape[1]
+    widths = images.shape[1], texts.shape[1]
     if widths != (student.embed_dim, student.embed_dim):
         msg = (
             f"`embed_dim` must be the width of both towers' outputs; got {student.embed_dim} against "

@@ -1,8 +1,9 @@
 """The student as training and evaluation see it: an open_clip model with its preprocessing and tokenizer."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, Final, final
 
 import torch
@@ -11,7 +12,8 @@ from open_clip.model import CustomTextCLIP
 from torch import Tensor, nn
 
 from meddistill.imaging.geometry import InputSpec
-from meddistill.records import StudentOutputs, to_device
+from meddistill.records import Batch, StudentOutputs, to_device
+from meddistill.students.buffers import unchanged_buffers
 from meddistill.students.presets import ModelConfig
 from meddistill.students.tokenizers import CaptionTokenizer
 
@@ -125,12 +127,19 @@ class DualEncoder(nn.Module):
             return self._embed_ids(ids[:, :length])
 
     def forward(
-        self, rasters: UInt8[Tensor, "batch height width 3"], tokens: Int[Tensor, "batch context"]
+        self, batch: Batch, *, shown: Mapping[str, Bool[Tensor, "batch height width"]] = MappingProxyType({})
     ) -> StudentOutputs:
-        """Both embeddings and the logit scale."""
-        return StudentOutputs(
-            image=self.embed_images(rasters), text=self.embed_tokens(tokens), logit_scale=self.logit_scale
-        )
+        """Both embeddings, the logit scale, and image embeddings with pixels shown only where `shown` says.
+
+        Running statistics are those of whole images: whole images are what the student is given later.
+        """
+        image, text = self.embed_images(batch.rasters), self.embed_tokens(batch.tokens)
+        logit_scale = self.logit_scale
+        passes = {}
+        for name, keep in shown.items():
+            with unchanged_buffers(self):
+                passes[name] = self.embed_images(batch.rasters, keep=keep)
+        return StudentOutputs(image=image, text=text, logit_scale=logit_scale, passes=passes)
 
     def _embed_ids(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch embed_dim"]:
         embeddings: Tensor = self.model.encode_text(ids)

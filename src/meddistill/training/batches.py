@@ -1,8 +1,8 @@
 """Where a stage's batches come from, and parts of a batch."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, replace
-from typing import Any, Protocol
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Protocol
 
 import torch
 
@@ -30,16 +30,6 @@ class TrainingData(Protocol):
     def batches(self, *, epoch: int, start: int) -> Iterable[Batch]:
         """This process's share of every global batch of `epoch`, from batch `start` on."""
         ...
-
-
-def rows_of(batch: Batch, rows: slice) -> Batch:
-    """A part of a batch."""
-    parts: dict[str, Any] = {}
-    for each in fields(batch):
-        value = getattr(batch, each.name)
-        by_key = isinstance(value, Mapping)
-        parts[each.name] = {key: item[rows] for key, item in value.items()} if by_key else value[rows]
-    return replace(batch, **parts)
 
 
 def chunks_of(batch: Batch, size: int | None) -> list[slice]:

@@ -1,9 +1,8 @@
 """One step's gradients: embeddings are leaves, the loss sees the global batch, towers run per micro-batch."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, final
+from typing import TYPE_CHECKING, Protocol, final
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,8 +12,20 @@ from meddistill.data.draws import derive_seed
 from meddistill.methods.base import Method
 from meddistill.methods.step import StepLoss
 from meddistill.objectives.base import full_precision
-from meddistill.records import Batch, StudentOutputs, TeacherOutputs, positives, to_device
-from meddistill.training.batches import chunks_of, on_device, rows_of
+from meddistill.records import (
+    AnyRecord,
+    Batch,
+    Record,
+    StudentOutputs,
+    TeacherOutputs,
+    cut,
+    join,
+    map_rows,
+    positives,
+    to_device,
+)
+from meddistill.students.buffers import unchanged_buffers
+from meddistill.training.batches import chunks_of, on_device
 from meddistill.training.precision import Precision, autocast, autocast_dtype
 from meddistill.training.processes import Processes
 from meddistill.training.student import Student
@@ -62,8 +73,8 @@ class GradientStep:
 
     1. The towers embed this process's rows, micro-batch by micro-batch. With one micro-batch the graph is
     kept;
-       with several they run without gradient and only the embeddings stay. Where the method asks for masked
-       images, the image tower runs on them too.
+       with several they run without gradient and only the embeddings stay. Further passes that the method
+       asks for are among them.
     2. Embeddings and teacher outputs of all processes are gathered, detached from their graphs.
     3. The method's loss on them is computed in every process alike and differentiated down to the embeddings
        and the method's heads. This is where a contrastive loss sees all negatives.
@@ -115,57 +126,44 @@ class GradientStep:
         if len(chunks) == 1:
             kept = self._forward(batch, step=step, chunk=0)
             return _detached(kept), kept
-        with torch.no_grad(), _unchanged_buffers(self.student):
+        with torch.no_grad(), unchanged_buffers(self.student):
             parts = [
-                self._forward(rows_of(batch, rows), step=step, chunk=number)
-                for number, rows in enumerate(chunks)
+                self._forward(cut(batch, rows), step=step, chunk=number) for number, rows in enumerate(chunks)
             ]
-        return _rows_joined(parts), None
+        return join(parts), None
 
     def _forward(self, batch: Batch, *, step: int, chunk: int) -> StudentOutputs:
         """The towers on one micro-batch; its dropout depends on (seed, step, process, micro-batch) alone."""
         torch.manual_seed(derive_seed("dropout", self.settings.seed, step, self.processes.index, chunk))
         with autocast(self.processes.device, self._dtype):
-            outputs = self.student(batch.rasters, batch.tokens)
-            masked = self._masked(batch, step=step)
-        return StudentOutputs(
-            image=full_precision(outputs.image),
-            text=full_precision(outputs.text),
-            logit_scale=full_precision(outputs.logit_scale),
-            masked_image=None if masked is None else full_precision(masked),
-        )
+            outputs = self.student(batch, shown=self._shown(batch, step=step))
+        outputs = replace(outputs, logit_scale=full_precision(outputs.logit_scale))
+        return map_rows(outputs, full_precision)
 
-    def _masked(self, batch: Batch, *, step: int) -> Tensor | None:
-        """Embeddings of the masked images, if the method asks for them; a mask depends on (seed, step, row).
-
-        Running statistics are those of whole images: whole images are what the student is given later.
-        """
-        if self.method.masked_images is None:
-            return None
-        keep = self.method.masked_images.keep(
-            to_device(batch.samples, self.processes.device),
-            height=batch.rasters.shape[1],
-            width=batch.rasters.shape[2],
-            seed=derive_seed("mask", self.settings.seed, step),
-        )
-        with _unchanged_buffers(self.student):
-            return self.student.embed_images(batch.rasters, keep=keep)
+    def _shown(self, batch: Batch, *, step: int) -> dict[str, Bool[Tensor, "batch height width"]]:
+        """Pixels that the student sees in each further pass; they depend on (seed, step, row)."""
+        if not self.method.passes:
+            return {}
+        samples = to_device(batch.samples, self.processes.device)
+        size = {"height": batch.rasters.shape[1], "width": batch.rasters.shape[2]}
+        seed = derive_seed("mask", self.settings.seed, step)
+        return {name: each.keep(samples, **size, seed=seed) for name, each in self.method.passes.items()}
 
     def _gather(self, batch: Batch, embedded: StudentOutputs) -> _Global:
         teachers = self._teachers(batch)
+        records: list[Record] = [embedded, *teachers.values()]
         dtype = embedded.image.dtype
-        columns = list(_embeddings(embedded).values())
-        for outputs in teachers.values():
-            columns += [each.to(dtype).reshape(len(batch), -1) for each in outputs.per_row().values()]
+        rows = [each for record in records for each in record.per_row().values()]
+        columns = [each.to(dtype).reshape(len(batch), -1) for each in rows]
         everyone = iter(gathered := self.processes.gather_columns(columns))
-        whole_rows = {name: next(everyone) for name in _embeddings(embedded)}
+        student = _from_columns(embedded, everyone)
         whole = {name: _from_columns(outputs, everyone) for name, outputs in teachers.items()}
         image_group, text_group = self.processes.gather_columns(
             [batch.image_group[:, None], batch.text_group[:, None]]
         )
         finite = [column.isfinite().all(dim=1) for column in gathered]
         return _Global(
-            student=replace(embedded, **whole_rows, captioned=text_group[:, 0] >= 0),
+            student=replace(student, captioned=text_group[:, 0] >= 0),
             teachers=whole,
             positives=positives(image_group[:, 0], text_group[:, 0]),
             finite_rows=torch.stack(finite).all(dim=0),
@@ -177,15 +175,17 @@ class GradientStep:
         if self.source is None or not self.method.teachers:
             return {}
         device = self.processes.device
-        parts = [
-            self.source.outputs(rows_of(batch, rows)) for rows in chunks_of(batch, self.settings.micro_batch)
-        ]
-        return {name: _joined([part[name] for part in parts], device) for name in self.method.teachers}
+        chunks = chunks_of(batch, self.settings.micro_batch)
+        parts = [self.source.outputs(cut(batch, rows)) for rows in chunks]
+        return {
+            name: join([map_rows(part[name], lambda each: to_device(each, device)) for part in parts])
+            for name in self.method.teachers
+        }
 
     def _loss(self, whole: _Global, *, step: int) -> tuple[StepLoss, StudentOutputs]:
         """The loss, and the embeddings with its gradient in their `.grad`."""
         leaves = _detached(whole.student)
-        for leaf in (*_embeddings(leaves).values(), leaves.logit_scale):
+        for leaf in (*leaves.per_row().values(), leaves.logit_scale):
             leaf.requires_grad_()
         generator = torch.Generator().manual_seed(derive_seed("selection", self.settings.seed, step))
         loss = self.method.loss(leaves, whole.teachers, positives=whole.positives, generator=generator)
@@ -204,10 +204,10 @@ class GradientStep:
         """Backward through the towers from the gradients at this process's embeddings."""
         first = self.processes.index * len(batch)
         for number, rows in enumerate(chunks):
-            outputs = kept or self._forward(rows_of(batch, rows), step=step, chunk=number)
+            outputs = kept or self._forward(cut(batch, rows), step=step, chunk=number)
             own = slice(first + rows.start, first + rows.stop)
-            given = _embeddings(leaves)
-            pairs = [(output, _part(given[name], own)) for name, output in _embeddings(outputs).items()]
+            given = leaves.per_row()
+            pairs = [(output, _part(given[name], own)) for name, output in outputs.per_row().items()]
             if number == 0 and leaves.logit_scale.grad is not None:
                 pairs.append((outputs.logit_scale, leaves.logit_scale.grad / self.processes.count))
             wanted = [(output, grad) for output, grad in pairs if output.requires_grad and grad is not None]
@@ -231,48 +231,13 @@ def _part(leaf: Tensor, rows: slice) -> Tensor | None:
     return None if leaf.grad is None else leaf.grad[rows]
 
 
-def _embeddings(outputs: StudentOutputs) -> dict[str, Tensor]:
-    """What has a row for each row of the batch, by field."""
-    found = {"image": outputs.image, "text": outputs.text}
-    return found if outputs.masked_image is None else {**found, "masked_image": outputs.masked_image}
-
-
 def _detached(outputs: StudentOutputs) -> StudentOutputs:
-    embeddings = {name: each.detach() for name, each in _embeddings(outputs).items()}
-    return replace(outputs, logit_scale=outputs.logit_scale.detach(), **embeddings)
+    outputs = replace(outputs, logit_scale=outputs.logit_scale.detach())
+    return map_rows(outputs, Tensor.detach)
 
 
-def _rows_joined(parts: Sequence[StudentOutputs]) -> StudentOutputs:
-    rows = [_embeddings(part) for part in parts]
-    return replace(parts[0], **{name: torch.cat([part[name] for part in rows]) for name in rows[0]})
-
-
-def _joined(parts: Sequence[TeacherOutputs], device: torch.device) -> TeacherOutputs:
-    rows = [part.per_row() for part in parts]
-    joined: dict[str, Any] = {
-        name: torch.cat([to_device(part[name], device) for part in rows]) for name in rows[0]
-    }
-    return replace(parts[0], **joined)
-
-
-def _from_columns(local: TeacherOutputs, columns: Iterator[Tensor]) -> TeacherOutputs:
+def _from_columns(local: AnyRecord, columns: Iterator[Tensor]) -> AnyRecord:
     """The inverse of laying out `per_row` as columns."""
-    everyone: dict[str, Any] = {
-        name: next(columns)[:, 0] > 0 if each.dtype == torch.bool else next(columns)
-        for name, each in local.per_row().items()
-    }
-    return replace(local, **everyone)
-
-
-@contextmanager
-def _unchanged_buffers(student: Student) -> Iterator[None]:
-    """Put the buffers back: a pass that does not count must leave no trace in running statistics."""
-    buffers = list(student.buffers())
-    before = [buffer.clone() for buffer in buffers]
-    try:
-        yield
-    finally:
-        for buffer, value in zip(buffers, before, strict=True):
-            # Past autograd, which would take it for a change of what an earlier pass has saved; a backward
-            # pass of training does not read running statistics.
-            buffer.data.copy_(value)
+    return map_rows(
+        local, lambda each: next(columns)[:, 0] > 0 if each.dtype == torch.bool else next(columns)
+    )

@@ -6,7 +6,7 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from meddistill.records import StudentOutputs
+from meddistill.records import Batch, StudentOutputs
 
 
 class Student(Protocol):
@@ -16,12 +16,12 @@ class Student(Protocol):
     micro-batches then normalise over their own rows and differ from one batch.
     """
 
-    def __call__(self, rasters: Tensor, tokens: Tensor) -> StudentOutputs:
-        """Embeddings of uint8 rasters and of tokens, and the logit scale."""
-        ...
+    def __call__(self, batch: Batch, *, shown: Mapping[str, Tensor]) -> StudentOutputs:
+        """What it makes of a batch.
 
-    def embed_images(self, rasters: Tensor, *, keep: Tensor | None = None) -> Tensor:
-        """Image embeddings alone; pixels where `keep` (batch, height, width) is False show mean colour."""
+        `shown`: name → where the images are seen (batch, height, width) in a further pass of that name; other
+        pixels show mean colour, and running statistics stay those of whole images.
+        """
         ...
 
     def after_update(self) -> None:

@@ -7,12 +7,12 @@ import numpy as np
 
 from meddistill.data.keys import text_keys
 from meddistill.errors import StoreError
-from meddistill.features.projections.config import LearnedHeadConfig
+from meddistill.features.projections.config import FittedConfig
 from meddistill.features.projections.fit import fit_maps
 from meddistill.features.projections.maps import LinearMap, load_maps, save_maps
 from meddistill.features.reader import FeatureStore
 from meddistill.features.rows import Indices
-from meddistill.recipes.schema import EmbeddingStage
+from meddistill.recipes.schema import AnyStage
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.training_data import StageRows
 
@@ -20,23 +20,24 @@ PROJECTION_FILE: Final = "projection.safetensors"
 
 
 def target_maps(
-    session: Session, stage: EmbeddingStage, rows: StageRows, *, student_dim: int, inputs: Mapping[str, Any]
+    session: Session, stage: AnyStage, rows: StageRows, *, student_dim: int, inputs: Mapping[str, Any]
 ) -> dict[str, LinearMap]:
     """The teachers' maps, from the stage's folder or else fitted there by the main process.
 
     `inputs` are those of the stage; maps of other ones are fitted anew.
     """
-    if isinstance(stage.projection, LearnedHeadConfig):
+    projection = stage.fitted_projection
+    if projection is None:
         return {}
     path = session.folder.stage(stage.name) / PROJECTION_FILE
     fitted_from = {
-        "projection": stage.projection.model_dump(mode="json"),
+        "projection": projection.model_dump(mode="json"),
         "student_dim": student_dim,
         **{name: given for name, given in inputs.items() if name not in ("stage", "initial")},
     }
     if session.is_main_process and load_maps(path, fitted_from=fitted_from) is None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_maps(_fitted(session, stage, rows, student_dim), path, fitted_from=fitted_from)
+        save_maps(_fitted(session, projection, rows, student_dim), path, fitted_from=fitted_from)
     session.processes.wait()
     maps = load_maps(path, fitted_from=fitted_from)
     if maps is None:
@@ -46,13 +47,11 @@ def target_maps(
 
 
 def _fitted(
-    session: Session, stage: EmbeddingStage, rows: StageRows, student_dim: int
+    session: Session, projection: FittedConfig, rows: StageRows, student_dim: int
 ) -> dict[str, LinearMap]:
-    if isinstance(stage.projection, LearnedHeadConfig):
-        return {}
     store = FeatureStore.open(session.folder.features)
     return fit_maps(
-        stage.projection,
+        projection,
         store,
         tuple(session.teachers),
         student_dim=student_dim,

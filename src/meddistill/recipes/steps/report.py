@@ -12,14 +12,12 @@ from meddistill.evaluation.models.protocols import Role
 from meddistill.features.reader import FeatureStore
 from meddistill.features.summary import summarize
 from meddistill.licences import join
-from meddistill.methods.config import only_captioned
 from meddistill.recipes.frozen_models import role_of
 from meddistill.recipes.run_folder import digest
-from meddistill.recipes.schema import EmbeddingStage
+from meddistill.recipes.schema import AnyStage
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.audit import audit_run
 from meddistill.recipes.steps.report_examples import examples_of
-from meddistill.recipes.steps.training_data import AnyStage
 from meddistill.recipes.text_tower import UNTRAINED
 from meddistill.report.curves import read_curves
 from meddistill.report.data import Captions, Curves, ModelCard, ReportData
@@ -76,8 +74,8 @@ def _report_data(session: Session, results: Results | None, audit: Audit | None)
 
 
 def _why_sat_out(stage: AnyStage) -> str:
-    reasons = ["without a caption"] if only_captioned(stage) else []
-    if isinstance(stage, EmbeddingStage):
+    reasons = ["without a caption"] if stage.only_captioned else []
+    if stage.needs_teachers:
         reasons.append("with too few teachers available")
     return " or ".join(reasons)
 

@@ -18,10 +18,10 @@ from meddistill.methods.base import Method, TeacherSpace
 from meddistill.methods.build import build_method
 from meddistill.objectives.base import TowerStatistics
 from meddistill.objectives.config import Tower
-from meddistill.recipes.schema import EmbeddingStage
+from meddistill.recipes.schema import AnyStage
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.projections import stage_pairs, target_maps
-from meddistill.recipes.steps.training_data import AnyStage, StageRows, stage_data, stage_rows
+from meddistill.recipes.steps.training_data import StageRows, stage_data, stage_rows
 from meddistill.students.dual_encoder import DualEncoder
 from meddistill.students.fingerprint import student_fingerprint
 from meddistill.students.folder import is_whole, save_student
@@ -60,14 +60,14 @@ def _train(session: Session, stage: AnyStage, student: DualEncoder, *, initial: 
     folder = session.folder.stage(stage.name)
     rows = stage_rows(session, stage)
     with closing(stage_data(session, stage, student, rows)) as data:
-        teachers = session.teacher_inputs if isinstance(stage, EmbeddingStage) else {}
+        teachers = session.teacher_inputs if stage.needs_teachers else {}
         inputs = {
             "stage": stage.model_dump(mode="json", exclude=set(FREE_ON_RESUME)),
             "initial": initial,
             "data": data.fingerprint,
             **session.tokenizer_inputs,
             "teachers": teachers,
-            **(session.availability_inputs if isinstance(stage, EmbeddingStage) else {}),
+            **(session.availability_inputs if stage.needs_teachers else {}),
         }
         state = session.folder.state(step, inputs)
         if state.changed and session.is_main_process:
@@ -96,14 +96,14 @@ def _method(
     session: Session, stage: AnyStage, student: DualEncoder, *, rows: StageRows, inputs: Mapping[str, Any]
 ) -> Method:
     spaces: Mapping[str, TeacherSpace] = {}
-    if isinstance(stage, EmbeddingStage):
+    if stage.needs_teachers:
         maps = target_maps(session, stage, rows, student_dim=student.embed_dim, inputs=inputs)
         spaces = _teacher_spaces(session, stage, maps, rows)
     return build_method(stage, student_dim=student.embed_dim, teachers=spaces, seed=stage.seed)
 
 
 def _teacher_spaces(
-    session: Session, stage: EmbeddingStage, maps: Mapping[str, LinearMap], rows: StageRows
+    session: Session, stage: AnyStage, maps: Mapping[str, LinearMap], rows: StageRows
 ) -> dict[str, TeacherSpace]:
     """What the stage's method must know of each teacher; with statistics where an objective asks for them."""
     stored = session.recipe.features.source == "stored"
@@ -135,7 +135,7 @@ def _by_tower(found: Mapping[Output, Statistics]) -> dict[Tower, TowerStatistics
 
 
 def _source(session: Session, stage: AnyStage, rows: StageRows) -> TeacherSource | None:
-    if not isinstance(stage, EmbeddingStage):
+    if not stage.needs_teachers:
         return None
     if session.recipe.features.source == "online":
         device = session.processes.device
@@ -145,7 +145,7 @@ def _source(session: Session, stage: AnyStage, rows: StageRows) -> TeacherSource
         rows.samples,
         tuple(session.teachers),
         device=session.processes.device,
-        view=stage.views,
+        view="consistent" if stage.sees_stored_views else "fixed",
         keys=rows.keys,
         available=rows.available,
     )

@@ -15,14 +15,11 @@ from meddistill.errors import ConfigError
 from meddistill.features.availability import Mask, availability
 from meddistill.features.rows import Indices
 from meddistill.imaging import Geometry
-from meddistill.methods.config import only_captioned
 from meddistill.recipes.capabilities import without_captions
-from meddistill.recipes.schema import ContrastiveStage, EmbeddingStage, FeaturesConfig
+from meddistill.recipes.schema import AnyStage, FeaturesConfig
 from meddistill.recipes.session import Session
 from meddistill.students.dual_encoder import DualEncoder
 from meddistill.teachers.card import TeacherCard
-
-AnyStage = ContrastiveStage | EmbeddingStage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +37,7 @@ def stage_rows(session: Session, stage: AnyStage) -> StageRows:
     Of a stage that distils those for which enough teachers are left, and of one whose objectives all need
     captions those that have one.
     """
-    samples, found = session.samples, session.availability if isinstance(stage, EmbeddingStage) else None
+    samples, found = session.samples, session.availability if stage.needs_teachers else None
     kept = _taking_part(stage, samples, np.arange(len(samples)) if found is None else found.kept)
     return StageRows(
         samples=samples.take(kept),
@@ -50,7 +47,7 @@ def stage_rows(session: Session, stage: AnyStage) -> StageRows:
 
 
 def _taking_part(stage: AnyStage, samples: Samples, rows: Indices) -> Indices:
-    return rows[samples.captioned[rows]] if only_captioned(stage) else rows
+    return rows[samples.captioned[rows]] if stage.only_captioned else rows
 
 
 def stage_data(session: Session, stage: AnyStage, student: DualEncoder, rows: StageRows) -> BatchLoader:
@@ -79,7 +76,7 @@ def check_batches(session: Session, cards: Mapping[str, TeacherCard] | None = No
     everything = np.arange(len(samples))
     asked = availability(samples, cards, rules, store=None).kept if cards else everything
     for stage in session.recipe.stages:
-        rows = asked if isinstance(stage, EmbeddingStage) else everything
+        rows = asked if stage.needs_teachers else everything
         lines = without_captions(stage, captions=int(samples.captioned[rows].sum()), rows=len(rows))
         try:
             _ = lines or _plan(session, stage, rows=len(_taking_part(stage, samples, rows)))
@@ -110,7 +107,7 @@ def _plan(session: Session, stage: AnyStage, *, rows: int) -> EpochPlan:
 def _too_few(session: Session, stage: AnyStage, rows: int) -> str:
     """Why fewer rows than a batch are left of a table that has more."""
     captions, everything = len(session.samples.captions), len(session.samples)
-    if only_captioned(stage) and captions < stage.batch_size:
+    if stage.only_captioned and captions < stage.batch_size:
         return (
             f"`data.train.text` must hold captions for a batch of {stage.batch_size:,} rows at least, since "
             f"all objectives of the stage need them; got {captions:,} of {everything:,}. Add captions, or "
@@ -126,13 +123,13 @@ def _too_few(session: Session, stage: AnyStage, rows: int) -> str:
 
 def view_rule(stage: AnyStage, features: FeaturesConfig) -> ViewRule:
     """Fresh views for the student, unless it must see what the teachers saw (`views: consistent`)."""
-    if isinstance(stage, EmbeddingStage) and stage.views == "consistent":
+    if stage.sees_stored_views:
         return ViewRule(policy=features.view_policy, views=features.views, teacher="consistent")
     return ViewRule(policy=features.view_policy, views="fresh", teacher="fixed")
 
 
 def _online_geometries(session: Session, stage: AnyStage) -> frozenset[Geometry]:
-    if session.recipe.features.source == "stored" or not isinstance(stage, EmbeddingStage):
+    if session.recipe.features.source == "stored" or not stage.needs_teachers:
         return frozenset()
     inputs = (teacher.card.input for teacher in session.teachers.values())
     return frozenset(spec.geometry for spec in inputs if spec is not None)

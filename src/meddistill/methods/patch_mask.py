@@ -14,7 +14,7 @@ _LAST_SHIFT: Final = 31
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedImages:
+class PatchMask:
     """Square patches of `patch_size` pixels, of which the share `ratio` is hidden, at least one never."""
 
     patch_size: int
