@@ -22,6 +22,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 IMAGES: Final = {"contrastive": 1.0, "feature_mse": 50.0}
 PAIRS: Final = {"contrastive": 1.0, "interactive_contrastive": 1.0, "similarity_kl": 1.0}
 OWN_LAYERS: Final = {"gradient_distillation": 1e3, "affinity_mimicking": 1.0, "augmented_feature_fusion": 1.0}
+AUTOENCODER: Final = {"kind": "linear_autoencoder", "steps": 20, "hidden_dim": 32, "batch_size": 16}
 CONFIDENCE: Final = {"kind": "confidence", "teacher_scale": 10.0}
 FIXED: Final = {"kind": "fixed", "weights": {"radiology": 1.0, "microscopy": 2.0, "general": 0.0}}
 STAGES: Final[dict[str, dict[str, Any]]] = {
@@ -29,7 +30,7 @@ STAGES: Final[dict[str, dict[str, Any]]] = {
     "default": {"method": "embedding"},
     "pairs": {"objectives": PAIRS, "selection": {"kind": "random_draw"}},
     "layers": {"objectives": OWN_LAYERS},
-    "autoencoder": {"objectives": {**IMAGES, **PAIRS}, "projection": {"kind": "linear_autoencoder"}},
+    "autoencoder": {"objectives": {**IMAGES, **PAIRS}, "projection": AUTOENCODER},
     "phi_s": {"objectives": IMAGES, "projection": {"kind": "phi_s"}},
     "joint_pca": {"objectives": {**IMAGES, "similarity_kl": 1.0}, "projection": {"kind": "joint_pca"}},
     "masked": {"objectives": {"contrastive": 1.0, "masked_feature_distillation": {"patch_size": 8}}},
