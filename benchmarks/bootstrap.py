@@ -3,11 +3,11 @@
 from typing import Final
 
 import numpy as np
-from meddistill.evaluation.statistics.config import BootstrapConfig
 from numpy.typing import NDArray
 
 from benchmarks.measure import Measurement, seconds
 from meddistill.evaluation.base.bootstrap import Resampler
+from meddistill.evaluation.base.bootstrap_config import BootstrapConfig
 from meddistill.evaluation.base.predictions import Predictions
 from meddistill.evaluation.tasks.classification.config import OperatingPoint
 from meddistill.evaluation.tasks.classification.label_predictions import LabelPredictions

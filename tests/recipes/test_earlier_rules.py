@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from meddistill.standalone import train_overlap as learnt
+from meddistill.standalone import train_overlap
 from planted_store import Planted, planted_store
 
 
@@ -16,8 +16,8 @@ def test_what_such_a_store_cannot_tell_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: int
 ) -> None:
     planted_store(tmp_path / "store", {"eye": Planted(np.ones((3, 4), np.float32))}, [], ["", "", ""])
-    monkeypatch.setattr(learnt, "RULES_VERSION", learnt.RULES_VERSION + later)
+    monkeypatch.setattr(train_overlap, "RULES_VERSION", train_overlap.RULES_VERSION + later)
     nothing: Any = SimpleNamespace(tasks=())
-    found = learnt.judged_on_learnt({"mine": tmp_path / "store"}, nothing, nothing)
+    found = train_overlap.find_train_overlap({"mine": tmp_path / "store"}, nothing, nothing)
     assert found.refused == ()
     assert ["`mine`" in line for line in found.reported] == [True] * later

@@ -178,7 +178,7 @@ def test_a_stage_that_needs_captions_is_refused_without_any(
         for part in ("stage both: the objective contrastive", "stage pretrain: the objective contrastive"):
             assert f"{part} must have captions; got 82 rows without any" in err, err
         assert "leave the stage out" in err
-        assert "leave the objective out" in err
+        assert "leave the objective contrastive out" in err
         assert "stage distill" not in err
     assert not (tmp_path / "out" / "features").exists()
 

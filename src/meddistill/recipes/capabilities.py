@@ -87,9 +87,8 @@ def without_captions(stage: AnyStage, *, captions: int, rows: int) -> list[str]:
     """One line for everything in a stage that needs captions, where its `rows` have none."""
     if captions:
         return []
-    leave_out = "the stage" if stage.only_captioned else "it"
     return [
         f"{part} must have captions; got {rows:,} rows without any. Name the column of captions in "
-        f"`data.train.text`, or leave {leave_out} out."
+        f"`data.train.text`, or leave {'the stage' if stage.only_captioned else part} out."
         for part in stage.needs_captions
     ]
