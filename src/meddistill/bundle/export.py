@@ -14,24 +14,25 @@ import meddistill
 from meddistill.bundle.card import CardFacts, write_card
 from meddistill.bundle.config import BundleConfig, BundleFormat
 from meddistill.bundle.licence_files import write_licences
-from meddistill.bundle.manifest import (
+from meddistill.bundle.manifest import records_of, write_json
+from meddistill.bundle.onnx_export import export_towers
+from meddistill.bundle.parity import Parity, check_parity
+from meddistill.bundle.prompts import write_prompts
+from meddistill.bundle.tokenizer import write_tokenizer
+from meddistill.bundle.truncation import caption_lengths
+from meddistill.bundle_format import (
+    FORMAT,
     MANIFEST,
     METRICS,
     OPEN_CLIP,
     PARITY,
     PREPROCESSING,
     TOKENIZER,
-    BundleManifest,
+    VERSION,
+    Manifest,
     Preprocessing,
     TextPreprocessing,
-    records_of,
-    write_json,
 )
-from meddistill.bundle.onnx_export import export_towers
-from meddistill.bundle.parity import Parity, check_parity
-from meddistill.bundle.prompts import write_prompts
-from meddistill.bundle.tokenizer import write_tokenizer
-from meddistill.bundle.truncation import caption_lengths
 from meddistill.data.samples import Samples
 from meddistill.errors import BundleError
 from meddistill.evaluation.base.results import Result, Results
@@ -92,7 +93,7 @@ def export_bundle(
     prompts: Sequence[ZeroShotConfig] = (),
     results: Results | None = None,
     options: BundleConfig = BundleConfig(),  # noqa: B008 - frozen
-) -> BundleManifest:
+) -> Manifest:
     """Write the bundle of a student, or nothing: an earlier bundle stays as it was if anything refuses.
 
     Parameters
@@ -171,7 +172,7 @@ def _write_contract(student: DualEncoder, folder: Path, samples: Samples) -> Pre
     contract = Preprocessing(
         input=student.input,
         decode=samples.options,
-        text=TextPreprocessing(context_length=student.context_length),
+        text=TextPreprocessing(normalizer="open_clip_lower", context_length=student.context_length),
     )
     write_json(contract, folder / PREPROCESSING)
     write_tokenizer(student.tokenizer, folder / TOKENIZER)
@@ -219,10 +220,11 @@ def _write_words(folder: Path, facts: CardFacts) -> None:
         write_json(metrics, folder / METRICS)
 
 
-def _write_manifest(
-    student: DualEncoder, folder: Path, *, origin: Origin, licence: LicenceTerms
-) -> BundleManifest:
-    manifest = BundleManifest(
+def _write_manifest(student: DualEncoder, folder: Path, *, origin: Origin, licence: LicenceTerms) -> Manifest:
+    manifest = Manifest(
+        format=FORMAT,
+        version=VERSION,
+        kind="dual_encoder",
         name=origin.name,
         text_trained=origin.text_trained,
         files=records_of(folder),

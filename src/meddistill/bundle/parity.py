@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from tokenizers import Tokenizer
 
-from meddistill.bundle.manifest import IMAGE_MODEL, PREPROCESSING, TEXT_MODEL, TOKENIZER, Preprocessing
+from meddistill.bundle_format import IMAGE_MODEL, PREPROCESSING, TEXT_MODEL, TOKENIZER, Preprocessing
 from meddistill.data.loader import ImageBatches
 from meddistill.data.samples import Samples
 from meddistill.errors import ParityError

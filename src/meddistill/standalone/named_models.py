@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from meddistill.bundle_format import FORMAT
 from meddistill.errors import ConfigError
 from meddistill.features.files import MANIFEST
 from meddistill.files import printable
@@ -21,7 +22,6 @@ from meddistill.recipes.mistakes import Mistakes
 from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.validate import validated
 from meddistill.recipes.yaml_file import read_yaml
-from meddistill.runtime.manifest import FORMAT
 from meddistill.students.metadata import METADATA_FILE
 from meddistill.teachers.config import OpenClipTeacher, TeacherConfig
 
