@@ -5,7 +5,7 @@ MedDistillError
 │   ├── ConfigError         recipes, suites and options; holds every mistake found, not the first
 │   ├── TableError          tables of samples; holds every bad row found
 │   ├── ImageError          a file that is no image, a damaged one, one that is too large
-│   ├── TeacherError        a teacher that cannot be loaded or lacks a capability
+│   ├── TeacherError        a teacher that cannot be loaded or lacks a signal
 │   │   └── MissingWeights  its files are not on this disk, and no hub has given them
 │   ├── LicenceError        the licence policy of the run forbids what was asked
 │   ├── StoreError          a feature store that is damaged or was made from something else

@@ -68,7 +68,7 @@ def teachers(cards: Sequence[TeacherCard]) -> str:
             card.id,
             f"{card.source} ({card.kind})",
             card.revision or f"sha256 {card.weights_sha256[:_SHORT_HASH]}",
-            ", ".join(sorted(card.capabilities)).replace("_", " "),
+            ", ".join(sorted(card.signals)).replace("_", " "),
             "all" if card.modalities is None else ", ".join(card.modalities),
             card.licence.name,
             "yes" if card.licence.gated else "no",

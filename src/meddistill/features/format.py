@@ -7,7 +7,7 @@ store/
 │          texts-0000.parquet              text_key, role              (no text is stored)
 │          pairs-0000.parquet              image_row, text_row        (images without a caption are in none)
 └── teachers/<id>/manifest.json (+ copy)   what one teacher said: `TeacherManifest`
-                  image-00000000.safetensors  text-…  tokens-…  text_tokens-…   shards, named by first row
+                  image-00000000.safetensors  text-…  patches-…  text_tokens-…   shards, named by first row
                   statistics.safetensors, availability.safetensors
 ```
 A row's number is its place in the concatenated segments; it never changes. Shards never cross a segment's
@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serial
 from meddistill.errors import StoreError
 from meddistill.features.config import Precision
 from meddistill.features.files import MANIFEST, MANIFEST_COPY, FileEntry, read_manifest
+from meddistill.signals import Signal
 from meddistill.teachers.card import TeacherCard
 
 FORMAT: Final = "meddistill-features"
@@ -34,7 +35,6 @@ STATISTICS: Final = "statistics.safetensors"
 AVAILABILITY: Final = "availability.safetensors"
 
 Table = Literal["images", "texts", "pairs"]
-Output = Literal["image", "text", "tokens", "text_tokens"]
 Role = Literal["caption", "prompt", "question", "bank"]
 Span = tuple[int, int]
 
@@ -143,7 +143,7 @@ class TeacherManifest(_Frozen):
     """
 
     card: TeacherCard
-    outputs: dict[Output, OutputManifest]
+    outputs: dict[Signal, OutputManifest]
     statistics: FileEntry | None = None
     availability: Piece | None = None
 
@@ -157,7 +157,7 @@ class TeacherManifest(_Frozen):
     def _card_in_one_order(self, card: TeacherCard) -> dict[str, Any]:
         """Sets have another order in every process; manifests of equal stores have equal bytes."""
         content = card.model_dump(mode="json")
-        return {**content, "capabilities": sorted(content["capabilities"])}
+        return {**content, "signals": sorted(content["signals"])}
 
 
 AnyManifest = TypeVar("AnyManifest", StoreManifest, TeacherManifest)

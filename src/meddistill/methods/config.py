@@ -21,8 +21,8 @@ from meddistill.objectives.config import (
     EmbeddingObjectives,
     ObjectiveOptions,
     StudentObjectives,
-    Tower,
 )
+from meddistill.signals import Tower
 
 
 class MethodConfig(BaseModel):

@@ -16,8 +16,8 @@ from pydantic import (
 )
 
 from meddistill.core_yaml import is_true
+from meddistill.signals import Tower
 
-Tower = Literal["image", "text"]
 _BOTH: frozenset[Tower] = frozenset({"image", "text"})
 _IMAGE: frozenset[Tower] = frozenset({"image"})
 PUBLISHED_GRADIENT_WEIGHT = 1e8

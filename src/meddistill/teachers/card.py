@@ -9,10 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from meddistill.imaging.geometry import InputSpec
 from meddistill.licences import LicenceTerms
-
-Capability = Literal[
-    "image_embedding", "text_embedding", "patch_tokens", "text_tokens", "hidden_states", "attention_maps"
-]
+from meddistill.signals import Signal
 
 _IDENTITY: Final = (
     "kind",
@@ -59,7 +56,7 @@ class TeacherCard(BaseModel):
     logit_scale: float | None = None
     logit_bias: float | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
-    capabilities: frozenset[Capability]
+    signals: frozenset[Signal]
     modalities: tuple[str, ...] | None = None
     pretraining_data: tuple[str, ...] = ()
     options: Mapping[str, str] = Field(default_factory=dict)

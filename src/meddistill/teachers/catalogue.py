@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from meddistill.core_yaml import dump_yaml, load_yaml
 from meddistill.errors import TeacherError
 from meddistill.licences import LicenceTerms
-from meddistill.teachers.card import Capability
+from meddistill.signals import Signal
 from meddistill.teachers.config import PythonTeacher, TeacherConfig
 
 _HUB: Final = "hf-hub:"
@@ -36,7 +36,7 @@ class CatalogueEntry(BaseModel):
 
     name: str
     config: TeacherConfig
-    capabilities: frozenset[Capability]
+    signals: frozenset[Signal]
     image_size: int | None = Field(default=None, gt=0)
     image_dim: int | None = None
     text_dim: int | None = None

@@ -103,7 +103,7 @@ def adapt(config: OpenClipTeacher, *, base: Path) -> Adapted:
     bias = getattr(model, "logit_bias", None)
     return Adapted(
         model=OpenClipModel(model, tokenizer),
-        optional=frozenset({"patch_tokens", "text_tokens"}),
+        optional=frozenset({"patches", "text_tokens"}),
         source=source.name,
         revision=source.revision,
         library=version_of("open_clip_torch"),

@@ -8,13 +8,13 @@ from pydantic import BaseModel, ConfigDict
 
 from meddistill.evaluation.base.written import read_record
 from meddistill.files import write_whole
+from meddistill.signals import Tower
 
 AUDIT_FILE: Final = "audit.json"
 VERSION: Final = 1
 ENSEMBLE: Final = "ensemble"
 
 Family = Literal["retrieval", "zero_shot", "modality"]
-Tower = Literal["image", "text"]
 
 
 class _Record(BaseModel):
