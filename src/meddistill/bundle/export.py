@@ -1,9 +1,7 @@
 """From a trained student to a bundle: written aside, compared with the student, then put in place."""
 
 import copy
-import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -37,7 +35,7 @@ from meddistill.data.samples import Samples
 from meddistill.errors import BundleError
 from meddistill.evaluation.base.results import Result, Results
 from meddistill.evaluation.tasks.classification.config import ZeroShotConfig
-from meddistill.files import needing_room
+from meddistill.files import folder_aside, needing_room
 from meddistill.licences import LicenceTerms, Policy, enforce
 from meddistill.students.config import StudentConfig
 from meddistill.students.dual_encoder import DualEncoder
@@ -125,7 +123,7 @@ def export_bundle(
     licence = enforce(origin.policy, origin.provenance.components, gate="export")
     _refuse_other_files(folder)
     exported = copy.deepcopy(student).cpu().eval()
-    with _aside(folder) as partial:
+    with needing_room(folder, BundleError), folder_aside(folder) as partial:
         preprocessing = _write_contract(exported, partial, samples)
         parity = _write_models(exported, partial, origin=origin, samples=samples, formats=options.formats)
         write_prompts(exported, partial, tasks=prompts if origin.text_trained else ())
@@ -143,22 +141,6 @@ def export_bundle(
         )
         _write_words(partial, facts)
         return _write_manifest(exported, partial, origin=origin, licence=licence)
-
-
-@contextmanager
-def _aside(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` that takes its place when all went well, and is removed when not."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        with needing_room(folder, BundleError):
-            yield partial
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 def _refuse_other_files(folder: Path) -> None:

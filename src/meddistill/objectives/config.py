@@ -1,6 +1,5 @@
 """What a recipe may say of each objective. Loads no torch."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal, Self
@@ -16,6 +15,7 @@ from pydantic import (
 )
 
 from meddistill.core_yaml import is_true
+from meddistill.errors import did_you_mean
 from meddistill.signals import Tower
 
 _BOTH: frozenset[Tower] = frozenset({"image", "text"})
@@ -275,8 +275,8 @@ class _Objectives(BaseModel):
         known = sorted({*type(self).model_fields, *REGISTERED})
         unknown = [name for name in self.model_extra or {} if name not in REGISTERED]
         if unknown:
-            near = difflib.get_close_matches(unknown[0], known, n=1)
-            hint = f". Did you mean `{near[0]}`?" if near else f"; there are {', '.join(known)}"
+            near = did_you_mean(unknown[0], known)
+            hint = f".{near}" if near else f"; there are {', '.join(known)}"
             msg = f"must name objectives; got {', '.join(unknown)}{hint}"
             raise ValueError(msg)
         return self

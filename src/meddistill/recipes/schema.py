@@ -1,6 +1,5 @@
 """The recipe: a lab record in YAML, strict in its keys. Loads no torch."""
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -9,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from meddistill.bundle.config import BundleConfig
 from meddistill.data.config import TrainingTableConfig
+from meddistill.errors import did_you_mean
 from meddistill.features.config import AvailabilityConfig, ExtractOptions
 from meddistill.licences import LicenceTerms, Policy, resolve
 from meddistill.methods.config import ContrastiveConfig, EmbeddingConfig
@@ -210,10 +210,10 @@ class Recipe(_Section):
         named = rules.agreement_quantile
         unknown = sorted(set(named) - set(self.teachers)) if isinstance(named, Mapping) else []
         if unknown:
-            near = difflib.get_close_matches(unknown[0], sorted(self.teachers), n=1)
+            near = did_you_mean(unknown[0], self.teachers)
             msg = (
                 "`features.availability.agreement_quantile` must name teachers of the recipe; got "
-                f"{', '.join(unknown)}{f'. Did you mean `{near[0]}`?' if near else ''}"
+                f"{', '.join(unknown)}{f'.{near}' if near else ''}"
             )
             raise ValueError(msg)
 

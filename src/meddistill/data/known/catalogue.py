@@ -1,6 +1,5 @@
 """The known public data sets: what they are, under what terms, and how a copy is laid out. Loads no torch."""
 
-import difflib
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -11,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from meddistill.core_yaml import load_yaml
 from meddistill.data.datasets import DatasetName
-from meddistill.errors import ConfigError
+from meddistill.errors import ConfigError, did_you_mean
 from meddistill.licences import LicenceTerms, resolve
 
 TaskWord = Literal[
@@ -76,9 +75,8 @@ def find_set(key: str) -> KnownSet:
     """The entry of a known set; raises ConfigError with what is known otherwise."""
     known = known_sets()
     if key not in known:
-        close = difflib.get_close_matches(key, known, n=1)
-        hint = f"Did you mean {close[0]}?" if close else "See: meddistill datasets list"
-        rule = f"a known data set must be one of {', '.join(known)}; got {key!r}. {hint}"
+        hint = did_you_mean(key, known) or " See: meddistill datasets list"
+        rule = f"a known data set must be one of {', '.join(known)}; got {key!r}.{hint}"
         subject = "datasets"
         raise ConfigError(subject, [rule])
     return known[key]

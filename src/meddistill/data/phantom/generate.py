@@ -3,26 +3,27 @@
 import csv
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from meddistill.data.phantom.captions import caption
 from meddistill.data.phantom.cohort import Patient, draw_sample, generator, patient, patient_of
 from meddistill.data.phantom.config import PhantomConfig
 from meddistill.data.phantom.draw import Drawing
 from meddistill.data.phantom.outcomes import survival
-from meddistill.data.phantom.png import encode_png
 from meddistill.data.phantom.prompts import MODALITY_TASK, finding_task
 from meddistill.data.phantom.questions import questions
 from meddistill.data.phantom.vocabulary import WORDS
 from meddistill.errors import ConfigError
+from meddistill.files import folder_aside
 
 MANIFEST = "phantom.json"
 _SUBJECT = "phantom"
-_DRAWINGS = 1  # raised whenever the same configuration gives other files
+_DRAWINGS = 2  # raised whenever the same configuration gives other files
 _COLUMNS = {
     "pairs": "image text modality finding patient_id split sex age_band",
     "classification": "image task label modality patient_id split sex age_band",
@@ -55,25 +56,23 @@ def generate(
     tables = PhantomTables(**{name: folder / f"{name}.csv" for name in _COLUMNS})
     if _is_made(folder, config):
         return tables
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "images").mkdir(parents=True)
-    (partial / "masks").mkdir()
-    rows: Rows = {name: [] for name in _COLUMNS}
-    for sample in range(config.samples):
-        person, drawing = draw_sample(config, sample)
-        _save(partial, sample, drawing)
-        _describe(rows, config, sample, person=person, drawing=drawing)
-        if progress is not None:
-            progress(sample + 1, config.samples)
-    for index in range(patient_of(config, config.samples - 1) + 1):
-        rows["survival"].append(_outcome(config, patient(config, index)))
-    digests = {name: _write_table(partial / f"{name}.csv", name, rows[name]) for name in _COLUMNS}
-    manifest = {"drawings": _DRAWINGS, "config": config.model_dump(mode="json"), "sha256": digests}
-    (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    if folder.is_dir():
-        folder.rmdir()
-    partial.rename(folder)
+    with folder_aside(folder) as partial:
+        (partial / "images").mkdir()
+        (partial / "masks").mkdir()
+        rows: Rows = {name: [] for name in _COLUMNS}
+        for sample in range(config.samples):
+            person, drawing = draw_sample(config, sample)
+            _save(partial, sample, drawing)
+            _describe(rows, config, sample, person=person, drawing=drawing)
+            if progress is not None:
+                progress(sample + 1, config.samples)
+        for index in range(patient_of(config, config.samples - 1) + 1):
+            rows["survival"].append(_outcome(config, patient(config, index)))
+        digests = {name: _write_table(partial / f"{name}.csv", name, rows[name]) for name in _COLUMNS}
+        manifest = {"drawings": _DRAWINGS, "config": config.model_dump(mode="json"), "sha256": digests}
+        (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        if folder.is_dir():
+            folder.rmdir()
     return tables
 
 
@@ -102,8 +101,8 @@ def _is_made(folder: Path, config: PhantomConfig) -> bool:
 def _save(folder: Path, sample: int, drawing: Drawing) -> None:
     """Lossless PNG, gray where it can be."""
     pixels = drawing.image[..., 0] if drawing.gray else drawing.image
-    (folder / _name("images", sample)).write_bytes(encode_png(pixels))
-    (folder / _name("masks", sample)).write_bytes(encode_png(drawing.mask))
+    for kind, content in (("images", pixels), ("masks", drawing.mask)):
+        Image.fromarray(content).save(folder / _name(kind, sample), "PNG", compress_level=1)
 
 
 def _name(kind: str, sample: int) -> str:
