@@ -18,10 +18,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from meddistill.imaging import DecodeOptions, InputSpec
 from meddistill.licences import LicenceTerms
+from meddistill.strict import Strict
 from meddistill.students.folder import file_record
 from meddistill.students.metadata import FileRecord
 
@@ -38,18 +39,14 @@ CARD: Final = "README.md"
 LICENCES: Final = "LICENSES"
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TextPreprocessing(_Part):
+class TextPreprocessing(Strict):
     """`open_clip_lower` is `imaging.normalize_text`; `context_length` in tokens."""
 
     normalizer: Literal["open_clip_lower"] = "open_clip_lower"
     context_length: int
 
 
-class Preprocessing(_Part):
+class Preprocessing(Strict):
     """`preprocessing.json`."""
 
     input: InputSpec
@@ -57,7 +54,7 @@ class Preprocessing(_Part):
     text: TextPreprocessing
 
 
-class BundleManifest(_Part):
+class BundleManifest(Strict):
     """`manifest.json`. `logit_scale` multiplies cosines; it is no logarithm.
 
     Without `text_trained` nothing has trained the text tower, and readers must not use it.

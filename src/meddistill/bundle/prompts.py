@@ -6,25 +6,23 @@ from typing import Final
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from meddistill.bundle.manifest import PROMPTS, write_json
 from meddistill.evaluation.tasks.classification.config import PLACEHOLDERS, ZeroShotConfig
+from meddistill.strict import Strict
 from meddistill.students.dual_encoder import DualEncoder
 
 _PLACE: Final = "{}"
 
 
-class PromptFile(BaseModel):
+class PromptFile(Strict):
     """`prompts/NAME.json`.
 
     `labels` are the phrases that fill the templates, so that a reader who asks for the same labels and
     templates gets the same vectors; where a task gives whole prompts, they are the table's labels and
     `templates` is empty. `classes` are the table's labels, in the same order. `vectors` have unit length.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     labels: tuple[str, ...]
