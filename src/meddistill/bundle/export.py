@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 import meddistill
 from meddistill.bundle.card import CardFacts, write_card
 from meddistill.bundle.config import BundleConfig, BundleFormat
@@ -37,6 +35,7 @@ from meddistill.evaluation.base.results import Result, Results
 from meddistill.evaluation.tasks.classification.config import ZeroShotConfig
 from meddistill.files import folder_aside, needing_room
 from meddistill.licences import LicenceTerms, Policy, enforce
+from meddistill.strict import Strict
 from meddistill.students.config import StudentConfig
 from meddistill.students.dual_encoder import DualEncoder
 from meddistill.students.folder import save_student
@@ -69,10 +68,8 @@ class Origin:
         )
 
 
-class Metrics(BaseModel):
+class Metrics(Strict):
     """`evaluation/metrics.json`: main metrics only, and nothing of single images or patients."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal["meddistill-metrics"] = "meddistill-metrics"
     suite: str

@@ -19,12 +19,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, model_validator
+from pydantic import Field, ValidationError, field_serializer, model_validator
 
 from meddistill.errors import StoreError
 from meddistill.features.config import Precision
 from meddistill.features.files import MANIFEST, MANIFEST_COPY, FileEntry, read_manifest
 from meddistill.signals import Signal
+from meddistill.strict import Strict
 from meddistill.teachers.card import TeacherCard
 
 FORMAT: Final = "meddistill-features"
@@ -44,10 +45,6 @@ UNSUMMARIZED: Final[Mapping[str, None]] = {"statistics": None, "availability": N
 TeacherId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=100)]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 class Piece(FileEntry):
     """A file that holds rows `start` to `stop` (exclusive) of a table or an output."""
 
@@ -55,7 +52,7 @@ class Piece(FileEntry):
     stop: int = Field(ge=0)
 
 
-class Settings(_Frozen):
+class Settings(Strict):
     """What every row of a store has in common; a store is used again only with equal settings.
 
     `decode`: the options that change pixels. `views`: how many views of each image are stored, view 0 to
@@ -71,7 +68,7 @@ class Settings(_Frozen):
         return _differences(self.model_dump(mode="json"), asked.model_dump(mode="json"))
 
 
-class StoreManifest(_Frozen):
+class StoreManifest(Strict):
     """The rows of a store. `segments` of each table follow one another without gaps."""
 
     format: Literal["meddistill-features"] = FORMAT
@@ -101,7 +98,7 @@ class StoreManifest(_Frozen):
         ]
 
 
-class OutputManifest(_Frozen):
+class OutputManifest(Strict):
     """One output of a teacher. `shape` is that of one view of one row; of one element when `ragged`.
 
     Arrays are `[rows, *shape]`, or `[rows, views, *shape]` for more than one view. `grid` is the height and
@@ -135,7 +132,7 @@ class OutputManifest(_Frozen):
         return self.model_copy(update={"shards": tuple(shards)})
 
 
-class TeacherManifest(_Frozen):
+class TeacherManifest(Strict):
     """What one teacher said. `card` carries its licence.
 
     `statistics` is absent until every row is there. `availability` names the agreement of image and text for

@@ -17,6 +17,7 @@ from pydantic import (
 from meddistill.core_yaml import is_true
 from meddistill.errors import did_you_mean
 from meddistill.signals import Tower
+from meddistill.strict import Strict
 
 _BOTH: frozenset[Tower] = frozenset({"image", "text"})
 _IMAGE: frozenset[Tower] = frozenset({"image"})
@@ -35,7 +36,7 @@ class HiddenPatches:
     ratio: float
 
 
-class ObjectiveOptions(BaseModel):
+class ObjectiveOptions(Strict):
     """Base of all options, and what an objective declares that it needs.
 
     `requires` names the towers that a teacher must have for this objective. A tower that a teacher has
@@ -46,7 +47,6 @@ class ObjectiveOptions(BaseModel):
     `of_method` names the keys that are for the method and not for the objective.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     requires: ClassVar[frozenset[Tower]]
     needs_captions: ClassVar[bool] = True
     is_distance: ClassVar[bool] = False

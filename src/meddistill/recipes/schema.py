@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from meddistill.bundle.config import BundleConfig
 from meddistill.data.config import TrainingTableConfig
@@ -13,6 +13,7 @@ from meddistill.features.config import AvailabilityConfig, ExtractOptions
 from meddistill.licences import LicenceTerms, Policy, resolve
 from meddistill.methods.config import ContrastiveConfig, EmbeddingConfig
 from meddistill.recipes.baselines import BaselineConfig
+from meddistill.strict import StrictSettings
 from meddistill.students.config import StudentConfig
 from meddistill.teachers.config import StoredTeacher, TeacherConfig
 from meddistill.training.config import TrainingConfig
@@ -20,11 +21,7 @@ from meddistill.training.config import TrainingConfig
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
-
-
-class About(_Section):
+class About(StrictSettings):
     """The header of the lab record; for readers only."""
 
     what: str = ""
@@ -45,7 +42,7 @@ class About(_Section):
     """For the record; the seeds that count stand at the stages."""
 
 
-class DataConfig(_Section):
+class DataConfig(StrictSettings):
     """What is learnt from."""
 
     train: TrainingTableConfig
@@ -100,7 +97,7 @@ AnyStage = ContrastiveStage | EmbeddingStage
 StageConfig = Annotated[AnyStage, Field(discriminator="method")]
 
 
-class EvaluateConfig(_Section):
+class EvaluateConfig(StrictSettings):
     """What the student, its teachers and other models are judged on."""
 
     suite: Path
@@ -113,7 +110,7 @@ class EvaluateConfig(_Section):
     """Images embedded at once."""
 
 
-class ReportConfig(_Section):
+class ReportConfig(StrictSettings):
     """What the report may show."""
 
     examples: bool = False
@@ -122,7 +119,7 @@ class ReportConfig(_Section):
     """
 
 
-class Recipe(_Section):
+class Recipe(StrictSettings):
     """Everything a run needs, and nothing else decides it."""
 
     name: Name

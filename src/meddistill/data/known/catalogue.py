@@ -6,12 +6,13 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from meddistill.core_yaml import load_yaml
 from meddistill.data.datasets import DatasetName
 from meddistill.errors import ConfigError, did_you_mean
 from meddistill.licences import LicenceTerms, resolve
+from meddistill.strict import Strict
 
 TaskWord = Literal[
     "zero-shot classification",
@@ -26,7 +27,7 @@ TaskWord = Literal[
 Certainty = Literal["code", "card", "memory"]
 
 
-class KnownSet(BaseModel):
+class KnownSet(Strict):
     """One known data set.
 
     `key` is its name on the command line, `dataset` its name(s) in `dataset:` of tasks and
@@ -35,8 +36,6 @@ class KnownSet(BaseModel):
     `layout_certainty`: read in public `code` that reads it, on a `card`, or from `memory`. `verified`:
     whether the preparer has read a real copy, not only a fixture of this layout.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: str = ""
     name: str
