@@ -75,7 +75,9 @@ class StoreManifest(Strict):
     version: Literal[1] = VERSION
     settings: Settings
     shard_rows: int = Field(gt=0)
-    segments: dict[Table, tuple[Piece, ...]] = {"images": (), "texts": (), "pairs": ()}
+    segments: dict[Table, tuple[Piece, ...]] = Field(
+        default_factory=lambda: {"images": (), "texts": (), "pairs": ()}
+    )
     teachers: tuple[TeacherId, ...] = ()
 
     @model_validator(mode="after")
