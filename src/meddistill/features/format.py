@@ -68,6 +68,10 @@ class Settings(Strict):
         return _differences(self.model_dump(mode="json"), asked.model_dump(mode="json"))
 
 
+def _no_segments() -> dict[Table, tuple[Piece, ...]]:
+    return {"images": (), "texts": (), "pairs": ()}
+
+
 class StoreManifest(Strict):
     """The rows of a store. `segments` of each table follow one another without gaps."""
 
@@ -75,9 +79,7 @@ class StoreManifest(Strict):
     version: Literal[1] = VERSION
     settings: Settings
     shard_rows: int = Field(gt=0)
-    segments: dict[Table, tuple[Piece, ...]] = Field(
-        default_factory=lambda: {"images": (), "texts": (), "pairs": ()}
-    )
+    segments: dict[Table, tuple[Piece, ...]] = Field(default_factory=_no_segments)
     teachers: tuple[TeacherId, ...] = ()
 
     @model_validator(mode="after")
