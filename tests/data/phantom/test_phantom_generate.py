@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from meddistill.data.phantom.cohort import draw_sample
 from meddistill.data.phantom.config import MODALITIES, PhantomConfig
 from meddistill.data.phantom.generate import generate
+from meddistill.data.phantom.png import encode_png
 from meddistill.data.phantom.prompts import prompts
 from meddistill.data.phantom.sheet import contact_sheet
 from meddistill.errors import ConfigError
@@ -140,6 +142,12 @@ def test_bad_configurations_are_refused():
     for bad in ({"samples": 0}, {"samples": 1, "size": 8}, {"samples": 1, "sead": 3}):
         with pytest.raises(ValidationError):
             PhantomConfig(**bad)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (4, 6, 3), (1, 1)])
+def test_png_is_lossless(shape):
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    assert (np.asarray(Image.open(io.BytesIO(encode_png(pixels)))) == pixels).all()
 
 
 def test_contact_sheet_shows_a_row_a_modality():

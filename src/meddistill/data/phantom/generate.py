@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from meddistill.data.phantom.captions import caption
 from meddistill.data.phantom.cohort import Patient, draw_sample, generator, patient, patient_of
 from meddistill.data.phantom.config import PhantomConfig
 from meddistill.data.phantom.draw import Drawing
 from meddistill.data.phantom.outcomes import survival
+from meddistill.data.phantom.png import encode_png
 from meddistill.data.phantom.prompts import MODALITY_TASK, finding_task
 from meddistill.data.phantom.questions import questions
 from meddistill.data.phantom.vocabulary import WORDS
@@ -23,7 +22,7 @@ from meddistill.files import folder_aside
 
 MANIFEST = "phantom.json"
 _SUBJECT = "phantom"
-_DRAWINGS = 2  # raised whenever the same configuration gives other files
+_DRAWINGS = 1  # raised whenever the same configuration gives other files
 _COLUMNS = {
     "pairs": "image text modality finding patient_id split sex age_band",
     "classification": "image task label modality patient_id split sex age_band",
@@ -101,8 +100,8 @@ def _is_made(folder: Path, config: PhantomConfig) -> bool:
 def _save(folder: Path, sample: int, drawing: Drawing) -> None:
     """Lossless PNG, gray where it can be."""
     pixels = drawing.image[..., 0] if drawing.gray else drawing.image
-    for kind, content in (("images", pixels), ("masks", drawing.mask)):
-        Image.fromarray(content).save(folder / _name(kind, sample), "PNG", compress_level=1)
+    (folder / _name("images", sample)).write_bytes(encode_png(pixels))
+    (folder / _name("masks", sample)).write_bytes(encode_png(drawing.mask))
 
 
 def _name(kind: str, sample: int) -> str:
