@@ -80,7 +80,7 @@ def _teacher(number: int, spans: list[Span]) -> TeacherManifest:
         input=None,
         image_dim=DIM,
         text_dim=DIM,
-        capabilities=frozenset({"image_embedding", "text_embedding"}),
+        signals=frozenset({"image", "text"}),
         parameters=1,
     )
     row = DIM * np.dtype(np.float16).itemsize

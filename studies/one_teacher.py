@@ -115,13 +115,17 @@ class Study:
         self.lab.run(f"{arm}_{seed}", recipe, until="train")
 
     def summary(self, seeds: Sequence[int], *, split: str) -> str:
-        """Evaluate everything that is there on a split; each arm's lead over `alone`, over seeds."""
+        """Evaluate the arms that all these seeds have on a split; each arm's lead over `alone`, over them."""
         made = [name for name in TEACHERS if (self.lab.out / f"teacher_{name}" / "bundle").is_dir()]
         frozen = {name: self._teacher(name) for name in ("cnn", *made)}
         entries = self.lab.write("frozen.yaml", {"teachers": frozen})
         folders = []
+        there = [
+            arm
+            for arm in ARMS
+            if all((self.lab.out / f"{arm}_{seed}" / "student").is_dir() for seed in seeds)
+        ]
         for seed in seeds:
-            there = [arm for arm in ARMS if (self.lab.out / f"{arm}_{seed}" / "student").is_dir()]
             models = [f"{arm}_student={self.lab.out / f'{arm}_{seed}' / 'student'}" for arm in there]
             question = parse_request([*models, str(entries)], self.lab.out / SUITES[split])
             folder = self.lab.out / f"{split}_{seed}"

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from meddistill.features.config import ExtractOptions
 from meddistill.features.extract import settings_of
-from meddistill.features.format import Output, OutputManifest
+from meddistill.features.format import OutputManifest
 from meddistill.features.reader import TABLE_OF, FeatureStore
 from meddistill.features.rows import DistinctRows
 from meddistill.features.writer import StoreWriter
 from meddistill.imaging.options import DEFAULT_OPTIONS
 from meddistill.licences import KNOWN
+from meddistill.signals import Signal
 from meddistill.teachers.card import TeacherCard
 
 OPTIONS = ExtractOptions(precision="float32", shard_rows=64, batch_size=64)
@@ -55,12 +56,12 @@ def planted_store(
     return FeatureStore.open(path)
 
 
-def _values(planted: Planted) -> dict[Output, NDArray[np.float32]]:
-    values: dict[Output, NDArray[np.float32]] = {"image": planted.images}
+def _values(planted: Planted) -> dict[Signal, NDArray[np.float32]]:
+    values: dict[Signal, NDArray[np.float32]] = {"image": planted.images}
     return values if planted.texts is None else {**values, "text": planted.texts}
 
 
-def _admitted(name: str, planted: Planted) -> tuple[TeacherCard, dict[Output, OutputManifest]]:
+def _admitted(name: str, planted: Planted) -> tuple[TeacherCard, dict[Signal, OutputManifest]]:
     values = _values(planted)
     outputs = {
         output: OutputManifest(shape=(each.shape[1],), dtype="float32") for output, each in values.items()
@@ -74,14 +75,14 @@ def _admitted(name: str, planted: Planted) -> tuple[TeacherCard, dict[Output, Ou
         licence=KNOWN["MIT"],
         image_dim=planted.images.shape[1],
         text_dim=None if planted.texts is None else planted.texts.shape[1],
-        capabilities=frozenset({"image_embedding"} | ({"text_embedding"} if "text" in values else set())),
+        signals=frozenset({"image"} | ({"text"} if "text" in values else set())),
         modalities=planted.modalities,
         parameters=1,
     )
     return card, outputs
 
 
-def _fill(writer: StoreWriter, ask: tuple[str, Output], values: NDArray[np.float32]) -> None:
+def _fill(writer: StoreWriter, ask: tuple[str, Signal], values: NDArray[np.float32]) -> None:
     table = TABLE_OF[ask[1]]
     for span in writer.claimed(table, writer.missing(*ask), [ask]):
         with writer.draft(*ask, span) as draft:

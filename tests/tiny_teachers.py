@@ -300,9 +300,6 @@ class Mine(nn.Module):
         rows = [torch.tensor([0, *text.encode()[:4]], device=device) for text in texts]
         return torch.stack([self.words(row).mean(0) for row in rows])
 
-    def hidden_states(self, pixels, layers):
-        return tuple(self.conv(pixels).flatten(2).transpose(1, 2) for _ in layers)
-
 
 def build(width=6, broken=""):
     return Mine(width, broken)

@@ -15,7 +15,7 @@ from meddistill.imaging import ImageRef, InputSpec
 from meddistill.licences import KNOWN
 from meddistill.teachers.card import TeacherCard
 from meddistill.teachers.frozen import FrozenTeacher
-from meddistill.teachers.protocols import PatchGrid, capabilities_of
+from meddistill.teachers.protocols import PatchGrid, signals_of
 
 SMALL = ExtractOptions(shard_rows=8, batch_size=4)
 OF_ALL_ROWS = ("statistics.safetensors", "availability.safetensors")
@@ -74,7 +74,7 @@ def toy_teacher(
         text_dim=dim if issubclass(kind, ToyClip) else None,
         patch_dim=dim if issubclass(kind, ToyTokens) else None,
         logit_scale=20.0 if issubclass(kind, ToyClip) else None,
-        capabilities=capabilities_of(model),
+        signals=signals_of(model),
         modalities=modalities,
         parameters=model.weight.numel(),
     )

@@ -5,7 +5,7 @@ MedDistillError
 │   ├── ConfigError         recipes, suites and options; holds every mistake found, not the first
 │   ├── TableError          tables of samples; holds every bad row found
 │   ├── ImageError          a file that is no image, a damaged one, one that is too large
-│   ├── TeacherError        a teacher that cannot be loaded or lacks a capability
+│   ├── TeacherError        a teacher that cannot be loaded or lacks a signal
 │   │   └── MissingWeights  its files are not on this disk, and no hub has given them
 │   ├── LicenceError        the licence policy of the run forbids what was asked
 │   ├── StoreError          a feature store that is damaged or was made from something else
@@ -18,7 +18,8 @@ MedDistillError
 Messages have one form: `name` must <rule>; got <value>. <What to do.>
 """
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 
 class MedDistillError(Exception):
@@ -109,3 +110,14 @@ def one_line(error: BaseException, *, longest: int = 300) -> str:
     """An exception's own words on one line, cut to `longest`; its class where it has none."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= longest else text[:longest] + "…"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's own words; its class where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def did_you_mean(word: str, known: Iterable[str], *, most: int = 1) -> str:
+    """A question, with a blank before it, after the closest known words; empty where none is close."""
+    close = difflib.get_close_matches(word, list(known), n=most)
+    return f" Did you mean {' or '.join(f'`{each}`' for each in close)}?" if close else ""

@@ -136,6 +136,24 @@ def write_whole(path: Path, content: bytes, *, error: type[UserError] = UserErro
         raise
 
 
+@contextmanager
+def folder_aside(folder: Path) -> Iterator[Path]:
+    """A new folder beside `folder` that takes its place when all went well, and is removed when not.
+
+    A reader sees the old folder, the new one or none, never half of one.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
 def write_changed(path: Path, content: bytes) -> None:
     """Like `write_whole`; a file that holds this content already is left alone, its time with it."""
     if not (path.is_file() and path.read_bytes() == content):

@@ -30,9 +30,8 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from meddistill.errors import LicenceError
+from meddistill.strict import Strict
 
 NOT_LEGAL_ADVICE: Final = (
     "This is hygiene, not legal advice: it compares licence terms as recorded. Read the licences themselves."
@@ -52,10 +51,8 @@ _ACTION: Final[Mapping[Gate, str]] = MappingProxyType(
 )
 
 
-class LicenceTerms(BaseModel):
+class LicenceTerms(Strict):
     """What one licence allows; null (None) where nobody has read it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     """What the licence is called."""

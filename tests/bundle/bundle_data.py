@@ -19,7 +19,7 @@ def card(name: str, licence: str, **fields: object) -> TeacherCard:
             "weights_sha256": "ab" * 32,
             "licence": KNOWN[licence],
             "input": SPEC,
-            "capabilities": {"image_embedding", "text_embedding"},
+            "signals": {"image", "text"},
             "parameters": 1000,
             **fields,
         }

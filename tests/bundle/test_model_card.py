@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 from meddistill.bundle.card import CardFacts, front_matter, model_card
 from meddistill.bundle.config import CardNotes
 from meddistill.bundle.licence_files import write_licences
-from meddistill.bundle.manifest import Preprocessing, TextPreprocessing
+from meddistill.bundle_format import Preprocessing, TextPreprocessing
 from meddistill.evaluation.base.results import ModelFacts, Result, Results, TaskFacts
 from meddistill.imaging import DecodeOptions
 from meddistill.licences import KNOWN, LicenceTerms
@@ -25,7 +25,9 @@ def facts(*licences: str) -> CardFacts:
         cards=cards,
         policy="any",
         preprocessing=Preprocessing(
-            input=SPEC, decode=DecodeOptions(window=(40, 400)), text=TextPreprocessing(context_length=77)
+            input=SPEC,
+            decode=DecodeOptions(window=(40, 400)),
+            text=TextPreprocessing(normalizer="open_clip_lower", context_length=77),
         ),
         size=ModelSize(parameters=7_132_369, megabytes=28.5),
         embed_dim=128,

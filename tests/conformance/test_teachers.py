@@ -76,12 +76,11 @@ def test_card_is_complete(name: str, teachers: dict[str, FrozenTeacher]) -> None
     assert card.licence.commercial is True
     assert card.library.split()[1][0].isdigit()
     assert os.sep not in card.source
-    expected = {"image_embedding"} if name in SEES else set()
-    expected |= {"text_embedding"} if name in READS else set()
-    expected |= {"patch_tokens"} if name in TOKENS else set()
+    expected = {"image"} if name in SEES else set()
+    expected |= {"text"} if name in READS else set()
+    expected |= {"patches"} if name in TOKENS else set()
     expected |= {"text_tokens"} if name in WORDS else set()
-    expected |= {"hidden_states"} if name == "python" else set()
-    assert card.capabilities == expected
+    assert card.signals == expected
     assert (card.input is not None) == (card.image_dim is not None) == (name in SEES)
     assert (card.context_length is not None) == (card.text_dim is not None) == (name in READS)
     assert (card.patch_dim is not None) == (name in TOKENS)

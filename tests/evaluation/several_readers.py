@@ -18,7 +18,7 @@ from meddistill.teachers.card import TeacherCard
 
 CARD = TeacherCard(
     id="model", kind="python", source="tests", library="tests 1", weights_sha256="0" * 64,
-    licence=KNOWN["own"], capabilities=frozenset({"text_embedding"}), parameters=0,
+    licence=KNOWN["own"], signals=frozenset({"text"}), parameters=0,
 )  # fmt: skip
 
 

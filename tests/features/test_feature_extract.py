@@ -109,9 +109,9 @@ def test_patch_tokens_have_their_grid(tmp_path: Path) -> None:
     samples, teacher = toy_samples(tmp_path / "images", 9), toy_teacher(kind=ToyTokens)
     store = extract(tmp_path / "store", samples, {"toy": teacher}, SMALL.model_copy(update={"tokens": True}))
     said = teacher.patch_tokens(rasters_of(samples, [8, 1], teacher)).tokens.numpy()
-    assert store.outputs("toy")["tokens"].grid == (2, 2)
-    assert np.array_equal(store.read("toy", "tokens", np.array([8, 1])), said.astype(np.float16))
-    assert store.statistics("toy")["tokens"].count == 36
+    assert store.outputs("toy")["patches"].grid == (2, 2)
+    assert np.array_equal(store.read("toy", "patches", np.array([8, 1])), said.astype(np.float16))
+    assert store.statistics("toy")["patches"].count == 36
 
 
 def test_banks_are_texts_without_an_image(tmp_path: Path) -> None:
@@ -343,7 +343,7 @@ def test_the_estimate_is_close(tmp_path: Path, precision: str) -> None:
     options = SMALL.model_copy(update={"views": 2, "precision": precision, "tokens": True})
     teachers = {"a": toy_teacher("a", dim=200), "b": toy_teacher("b", kind=ToyTokens, dim=300)}
     store = extract(tmp_path / "store", samples, teachers, options)
-    assert "tokens" in store.outputs("b")
+    assert "patches" in store.outputs("b")
     asked = estimate(40, 40, teachers.values(), options)
     assert asked == pytest.approx(summarize(store).bytes, rel=0.05)
 

@@ -136,7 +136,7 @@ def test_repair_drops_damaged_shards_and_only_those_are_made_again(whole: Path, 
     shards = files(store, "8.safetensors")
     flip(shards[0], 4100)
     truncate(shards[1], 100)
-    (store / "teachers" / "b" / "tokens-00000016.safetensors").unlink()
+    (store / "teachers" / "b" / "patches-00000016.safetensors").unlink()
     flip(store / "teachers" / "a" / "statistics.safetensors", 200)
     dropped = {damage.file for damage in repair(store).damages}
     assert len(dropped) == 4

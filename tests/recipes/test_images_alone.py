@@ -15,8 +15,8 @@ from meddistill.data.table import read_table
 from meddistill.errors import BundleError
 from meddistill.evaluation.base.results import MEAN_TASK, Results
 from meddistill.features.reader import FeatureStore
-from meddistill.recipes.capabilities import without_captions
 from meddistill.recipes.load import load_recipe
+from meddistill.recipes.requirements import without_captions
 from meddistill.recipes.schema import EmbeddingStage
 from meddistill.recipes.text_tower import text_is_trained
 from meddistill.runtime import Bundle

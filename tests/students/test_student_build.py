@@ -114,10 +114,10 @@ def test_an_open_clip_name_and_a_json_file_give_the_same_student(tmp_path: Path)
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"open_clip": "ViT-S-16-alto"}, "configuration that open_clip knows.*Did you mean ViT-S-16-alt"),
+        ({"open_clip": "ViT-S-16-alto"}, "configuration that open_clip knows.*Did you mean `ViT-S-16-alt"),
         ({"open_clip": "absent.json"}, "must be a readable JSON file"),
         ({"open_clip": "coca_ViT-B-32"}, "must name a dual encoder"),
-        ({"image_tower": "resnet81"}, "must be a model that timm knows.*Did you mean resnet"),
+        ({"image_tower": "resnet81"}, "must be a model that timm knows.*Did you mean `resnet"),
         ({"image_tower": "vit_tiny_patch16_224", "image_size": 64}, "must run at image size 64 x 64"),
         ({"preset": "tiny", "text": {"width": 30, "heads": 4}}, "must be one that open_clip can build"),
         ({"preset": "base", "text": {"hf": "nowhere/at/all"}}, "`text.hf` must be a folder that exists"),

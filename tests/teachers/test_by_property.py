@@ -33,7 +33,7 @@ def chinese_clip(folder: Path) -> None:
 def test_any_dual_encoder_is_one(tmp_path: Path) -> None:
     chinese_clip(tmp_path)
     teacher = load_teacher("t", TEACHER, base=tmp_path)
-    assert teacher.card.capabilities == {"image_embedding", "text_embedding", "text_tokens"}
+    assert teacher.card.signals == {"image", "text", "text_tokens"}
     tokens = AutoTokenizer.from_pretrained(tmp_path)(TEXTS, padding=True, return_tensors="pt")
     with torch.no_grad():
         expected = AutoModel.from_pretrained(tmp_path).eval().get_text_features(**tokens)
@@ -53,7 +53,7 @@ def test_any_segmenter_with_a_vision_encoder_is_one(tmp_path: Path) -> None:
     processor = SamImageProcessor(size={"longest_edge": 64}, pad_size={"height": 64, "width": 64})
     processor.save_pretrained(tmp_path)
     card = load_teacher("t", TEACHER, base=tmp_path).card
-    assert (card.capabilities, card.patch_dim) == ({"image_embedding", "patch_tokens"}, 8)
+    assert (card.signals, card.patch_dim) == ({"image", "patches"}, 8)
 
 
 def test_the_only_file_of_weights_is_found_whatever_its_name(tmp_path: Path) -> None:

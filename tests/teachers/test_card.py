@@ -24,7 +24,7 @@ def card(**changes: Any) -> TeacherCard:
         "image_dim": 12,
         "text_dim": 12,
         "context_length": 20,
-        "capabilities": frozenset({"image_embedding", "text_embedding"}),
+        "signals": frozenset({"image", "text"}),
         "parameters": 1000,
     }
     return TeacherCard(**(content | changes))

@@ -36,11 +36,11 @@ def test_the_teachers_of_the_published_systems_are_there() -> None:
 @pytest.mark.parametrize("key", sorted(ENTRIES))
 def test_entries_agree_with_themselves(key: str) -> None:
     entry = ENTRIES[key]
-    assert (entry.image_dim is not None) == ("image_embedding" in entry.capabilities)
-    assert (entry.text_dim is not None) == ("text_embedding" in entry.capabilities)
-    assert (entry.context_length is not None) == ("text_embedding" in entry.capabilities)
-    assert (entry.patch_dim is not None) == ("patch_tokens" in entry.capabilities)
-    assert (entry.image_size is not None) == ("image_embedding" in entry.capabilities)
+    assert (entry.image_dim is not None) == ("image" in entry.signals)
+    assert (entry.text_dim is not None) == ("text" in entry.signals)
+    assert (entry.context_length is not None) == ("text" in entry.signals)
+    assert (entry.patch_dim is not None) == ("patches" in entry.signals)
+    assert (entry.image_size is not None) == ("image" in entry.signals)
     assert (entry.data_certainty is not None) >= bool(entry.config.pretraining_data)
     assert entry.licence in KNOWN.values()
     assert entry.url.startswith("https://")

@@ -51,7 +51,7 @@ def teacher(model: object, **changes: object) -> FrozenTeacher:
         "weights_sha256": "a" * 64,
         "licence": KNOWN["own"],
         "input": SPEC,
-        "capabilities": frozenset({"image_embedding"}),
+        "signals": frozenset({"image"}),
         "parameters": 1,
         "image_dim": 6,
     }
@@ -118,11 +118,9 @@ def test_another_width_than_the_cards(rasters: torch.Tensor) -> None:
 
 def test_capabilities_that_it_lacks(rasters: torch.Tensor) -> None:
     frozen = teacher(Corners())
-    with pytest.raises(
-        TeacherError, match=r"must have the capability text_embedding; it has: image_embedding"
-    ):
+    with pytest.raises(TeacherError, match=r"must give the signal text; it gives: image"):
         frozen.text_embeddings(["a"])
-    with pytest.raises(TeacherError, match="must have the capability patch_tokens"):
+    with pytest.raises(TeacherError, match="must give the signal patches"):
         frozen.patch_tokens(rasters)
 
 
@@ -172,7 +170,7 @@ def test_on_a_gpu(name: str, precision: str, tmp_path: Path) -> None:
             outputs.append(
                 frozen.image_embeddings(rasters.view(2, spec.height, spec.width, 3).to(torch.uint8))
             )
-        if "text_embedding" in frozen.card.capabilities:
+        if "text" in frozen.card.signals:
             outputs.append(frozen.text_embeddings(["chest ct", "a lesion"]))
     for theirs, ours in zip(exact, found, strict=True):
         assert ours.device.type == "cuda"

@@ -179,7 +179,7 @@ def test_open_clip_architecture_with_a_file(tmp_path: Path) -> None:
     config = OpenClipTeacher(kind="open_clip", model="RN-tiny", pretrained="weights.pt", licence="MIT")
     card = load_teacher("x", config, base=tmp_path).card
     assert card.source == "RN-tiny weights.pt"
-    assert card.capabilities == {"image_embedding", "text_embedding", "patch_tokens", "text_tokens"}
+    assert card.signals == {"image", "text", "patches", "text_tokens"}
     assert (card.image_dim, card.patch_dim, card.context_length) == (16, 256, 77)
 
 
@@ -209,8 +209,8 @@ def test_towers_alone(tmp_path: Path) -> None:
     both = load_teacher("x", config, base=tmp_path)
     images = load_teacher("x", changed(config, tower="image"), base=tmp_path)
     texts = load_teacher("x", changed(config, tower="text"), base=tmp_path)
-    assert images.card.capabilities == {"image_embedding"}
-    assert texts.card.capabilities == {"text_embedding", "text_tokens"}
+    assert images.card.signals == {"image"}
+    assert texts.card.signals == {"text", "text_tokens"}
     assert (images.card.context_length, texts.card.input) == (None, None)
     rasters = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
     assert torch.equal(images.image_embeddings(rasters), both.image_embeddings(rasters))
@@ -309,7 +309,7 @@ def test_factories_that_misbehave(options: dict, message: str, tmp_path: Path) -
     [
         ("my_teacher:gone", "`factory` must name a function of 'my_teacher'; got 'gone'"),
         ("nowhere_at_all:build", "installed one; got 'nowhere_at_all'"),
-        ("my_teacher:build_nothing", "one or more of the protocols .*image_embedding.*; got object"),
+        ("my_teacher:build_nothing", "one or more of the protocols .*image.*; got object"),
     ],
 )
 def test_factories_that_are_not_there(factory: str, message: str, tmp_path: Path) -> None:
@@ -349,11 +349,11 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
 def test_one_graph_alone(graphs: tuple[Path, Any]) -> None:
     folder, config = graphs
     texts = load_teacher("x", changed(config, model=None, patch_output=None, input=None), base=folder)
-    assert texts.card.capabilities == {"text_embedding"}
+    assert texts.card.signals == {"text"}
     images = load_teacher(
         "x", changed(config, text_model=None, image_output="image_embeds", patch_output=None), base=folder
     )
-    assert images.card.capabilities == {"image_embedding"}
+    assert images.card.signals == {"image"}
     assert images.card.tokenizer_sha256 is None
 
 

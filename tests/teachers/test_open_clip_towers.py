@@ -86,7 +86,7 @@ def test_embeddings_are_the_librarys(pair: Pair) -> None:
 
 def test_what_the_card_names_works_for_several_at_once(pair: Pair) -> None:
     model, teacher = pair
-    assert teacher.card.capabilities == {"image_embedding", "text_embedding", "patch_tokens", "text_tokens"}
+    assert teacher.card.signals == {"image", "text", "patches", "text_tokens"}
     side = teacher.card.input.height  # type: ignore[union-attr]
     rasters = torch.randint(0, 256, (2, side, side, 3), dtype=torch.uint8)
     patches, states = teacher.patch_tokens(rasters), teacher.text_tokens(TEXTS)
@@ -111,7 +111,7 @@ def test_a_capability_whose_trial_fails_is_left_out_with_its_reason(tmp_path: Pa
 
     monkeypatch.setattr(open_clip.transformer.VisionTransformer, "forward_intermediates", refuses)
     teacher = load_teacher("t", config, base=tmp_path)
-    assert teacher.card.capabilities == {"image_embedding", "text_embedding", "text_tokens"}
+    assert teacher.card.signals == {"image", "text", "text_tokens"}
     assert teacher.card.patch_dim is None
-    with pytest.raises(TeacherError, match=r"capability patch_tokens.*no intermediates here"):
+    with pytest.raises(TeacherError, match=r"signal patches.*no intermediates here"):
         teacher.patch_tokens(torch.zeros(1, 32, 32, 3, dtype=torch.uint8))

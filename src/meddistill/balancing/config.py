@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     PositiveFloat,
@@ -15,27 +13,24 @@ from pydantic import (
 )
 
 from meddistill.balancing.torchjd_methods import MethodName, option_mistakes
+from meddistill.strict import Strict
 
 
-class _Options(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class AvailableConfig(_Options):
+class AvailableConfig(Strict):
     """Every teacher that is available for a row counts for it."""
 
     kind: Literal["available"] = "available"
     """Every teacher that knows the row's modality."""
 
 
-class RandomDrawConfig(_Options):
+class RandomDrawConfig(Strict):
     """One teacher a row, drawn uniformly from those available for it."""
 
     kind: Literal["random_draw"] = "random_draw"
     """One of those, drawn uniformly for each row."""
 
 
-class BatchDrawConfig(_Options):
+class BatchDrawConfig(Strict):
     """One teacher for the whole batch, drawn with chances in proportion to the rows that it is available for.
 
     So every available pair of row and teacher counts equally in the long run, and no batch is drawn for a
@@ -46,7 +41,7 @@ class BatchDrawConfig(_Options):
     """One teacher for the whole batch."""
 
 
-class TeacherDroppingConfig(_Options):
+class TeacherDroppingConfig(Strict):
     """Of a row's available teachers the one with the highest loss, and each of the others by chance (UNIC).
 
     The losses must be known first, so dropping acts after them: every available teacher is compared with, and
@@ -59,14 +54,14 @@ class TeacherDroppingConfig(_Options):
     """That a teacher other than the one with the highest loss is dropped for a row."""
 
 
-class UniformConfig(_Options):
+class UniformConfig(Strict):
     """Equal weights over the selected teachers of a row."""
 
     kind: Literal["uniform"] = "uniform"
     """Equal weights."""
 
 
-class FixedConfig(_Options):
+class FixedConfig(Strict):
     """Given weights by teacher, normalised over the selected teachers of a row."""
 
     kind: Literal["fixed"] = "fixed"
@@ -82,7 +77,7 @@ class FixedConfig(_Options):
         return self
 
 
-class UncertaintyConfig(_Options):
+class UncertaintyConfig(Strict):
     """Weights exp(−s) by teacher, with learnt log-variances s (Kendall et al.), normalised over the selected
     teachers of a row.
     """
@@ -95,7 +90,7 @@ class UncertaintyConfig(_Options):
     """
 
 
-class ConfidenceConfig(_Options):
+class ConfidenceConfig(Strict):
     """Weights (1 − softmax of a row's teachers' doubts) / (M − 1) over its M selected teachers (CA-MKD).
 
     A teacher's doubt of a row is its own contrastive loss there: how badly it tells the row's image and
@@ -108,7 +103,7 @@ class ConfidenceConfig(_Options):
     """Factor before the teachers' cosines; by default each one's own logit scale."""
 
 
-class TorchJDConfig(_Options):
+class TorchJDConfig(Strict):
     """A rule of the library torchjd: over the teachers' gradients at the student's embeddings
     (`aligned_mtl`, `cagrad`, `dualproj`, `fairgrad`, `imtl_g`, `mgda`, `nash_mtl`, `pcgrad`, `upgrad`), or
     over their mean losses alone (`cosmos`, `geometric_mean`, `pbi`, `random`, `stch`).

@@ -11,9 +11,9 @@ from huggingface_hub import EvalResult, ModelCardData
 import meddistill
 from meddistill.bundle import card_sections as sections
 from meddistill.bundle.config import CardNotes
-from meddistill.bundle.manifest import CARD, LICENCES, Preprocessing
 from meddistill.bundle.parity import Parity
 from meddistill.bundle.truncation import CaptionLengths
+from meddistill.bundle_format import CARD, LICENCES, Preprocessing
 from meddistill.evaluation.base.results import Results
 from meddistill.licences import LicenceTerms, Policy
 from meddistill.students.metadata import Provenance

@@ -5,9 +5,9 @@ from typing import Final
 
 from meddistill.bundle.config import CardNotes
 from meddistill.bundle.licence_files import described
-from meddistill.bundle.manifest import LICENCES, Preprocessing
 from meddistill.bundle.parity import Parity
 from meddistill.bundle.truncation import CaptionLengths
+from meddistill.bundle_format import LICENCES, Preprocessing
 from meddistill.evaluation.base.results import MEAN_TASK, TEACHER_MEAN, Result, Results
 from meddistill.licences import NOT_LEGAL_ADVICE, Policy
 from meddistill.students.metadata import Provenance
@@ -68,7 +68,7 @@ def teachers(cards: Sequence[TeacherCard]) -> str:
             card.id,
             f"{card.source} ({card.kind})",
             card.revision or f"sha256 {card.weights_sha256[:_SHORT_HASH]}",
-            ", ".join(sorted(card.capabilities)).replace("_", " "),
+            ", ".join(sorted(card.signals)).replace("_", " "),
             "all" if card.modalities is None else ", ".join(card.modalities),
             card.licence.name,
             "yes" if card.licence.gated else "no",

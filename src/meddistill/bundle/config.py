@@ -2,15 +2,13 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from meddistill.strict import Strict
 
 BundleFormat = Literal["open_clip", "onnx"]
 
 
-class CardNotes(BaseModel):
+class CardNotes(Strict):
     """What only the makers can tell, for the model card. Where nothing is said, the card says so."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     intended_use: str = ""
     """What the model is for, and for whom."""
@@ -26,10 +24,8 @@ class CardNotes(BaseModel):
     """Whom to ask."""
 
 
-class BundleConfig(BaseModel):
+class BundleConfig(Strict):
     """What the bundle holds. Without `onnx` it can be loaded by open_clip, not by the runtime."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     formats: tuple[BundleFormat, ...] = ("open_clip", "onnx")
     """`onnx` is what the runtime needs; `open_clip` is for other libraries."""

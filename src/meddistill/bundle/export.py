@@ -1,43 +1,41 @@
 """From a trained student to a bundle: written aside, compared with the student, then put in place."""
 
 import copy
-import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
-
-from pydantic import BaseModel, ConfigDict
 
 import meddistill
 from meddistill.bundle.card import CardFacts, write_card
 from meddistill.bundle.config import BundleConfig, BundleFormat
 from meddistill.bundle.licence_files import write_licences
-from meddistill.bundle.manifest import (
+from meddistill.bundle.manifest import records_of, write_json
+from meddistill.bundle.onnx_export import export_towers
+from meddistill.bundle.parity import Parity, check_parity
+from meddistill.bundle.prompts import write_prompts
+from meddistill.bundle.tokenizer import write_tokenizer
+from meddistill.bundle.truncation import caption_lengths
+from meddistill.bundle_format import (
+    FORMAT,
     MANIFEST,
     METRICS,
     OPEN_CLIP,
     PARITY,
     PREPROCESSING,
     TOKENIZER,
-    BundleManifest,
+    VERSION,
+    Manifest,
     Preprocessing,
     TextPreprocessing,
-    records_of,
-    write_json,
 )
-from meddistill.bundle.onnx_export import export_towers
-from meddistill.bundle.parity import Parity, check_parity
-from meddistill.bundle.prompts import write_prompts
-from meddistill.bundle.tokenizer import write_tokenizer
-from meddistill.bundle.truncation import caption_lengths
 from meddistill.data.samples import Samples
 from meddistill.errors import BundleError
 from meddistill.evaluation.base.results import Result, Results
 from meddistill.evaluation.tasks.classification.config import ZeroShotConfig
-from meddistill.files import needing_room
+from meddistill.files import folder_aside, needing_room
 from meddistill.licences import LicenceTerms, Policy, enforce
+from meddistill.strict import Strict
 from meddistill.students.config import StudentConfig
 from meddistill.students.dual_encoder import DualEncoder
 from meddistill.students.folder import save_student
@@ -70,10 +68,8 @@ class Origin:
         )
 
 
-class Metrics(BaseModel):
+class Metrics(Strict):
     """`evaluation/metrics.json`: main metrics only, and nothing of single images or patients."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal["meddistill-metrics"] = "meddistill-metrics"
     suite: str
@@ -92,7 +88,7 @@ def export_bundle(
     prompts: Sequence[ZeroShotConfig] = (),
     results: Results | None = None,
     options: BundleConfig = BundleConfig(),  # noqa: B008 - frozen
-) -> BundleManifest:
+) -> Manifest:
     """Write the bundle of a student, or nothing: an earlier bundle stays as it was if anything refuses.
 
     Parameters
@@ -124,7 +120,7 @@ def export_bundle(
     licence = enforce(origin.policy, origin.provenance.components, gate="export")
     _refuse_other_files(folder)
     exported = copy.deepcopy(student).cpu().eval()
-    with _aside(folder) as partial:
+    with needing_room(folder, BundleError), folder_aside(folder) as partial:
         preprocessing = _write_contract(exported, partial, samples)
         parity = _write_models(exported, partial, origin=origin, samples=samples, formats=options.formats)
         write_prompts(exported, partial, tasks=prompts if origin.text_trained else ())
@@ -144,22 +140,6 @@ def export_bundle(
         return _write_manifest(exported, partial, origin=origin, licence=licence)
 
 
-@contextmanager
-def _aside(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` that takes its place when all went well, and is removed when not."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        with needing_room(folder, BundleError):
-            yield partial
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-
-
 def _refuse_other_files(folder: Path) -> None:
     occupied = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     if occupied and not (folder / MANIFEST).is_file():
@@ -171,7 +151,7 @@ def _write_contract(student: DualEncoder, folder: Path, samples: Samples) -> Pre
     contract = Preprocessing(
         input=student.input,
         decode=samples.options,
-        text=TextPreprocessing(context_length=student.context_length),
+        text=TextPreprocessing(normalizer="open_clip_lower", context_length=student.context_length),
     )
     write_json(contract, folder / PREPROCESSING)
     write_tokenizer(student.tokenizer, folder / TOKENIZER)
@@ -219,10 +199,11 @@ def _write_words(folder: Path, facts: CardFacts) -> None:
         write_json(metrics, folder / METRICS)
 
 
-def _write_manifest(
-    student: DualEncoder, folder: Path, *, origin: Origin, licence: LicenceTerms
-) -> BundleManifest:
-    manifest = BundleManifest(
+def _write_manifest(student: DualEncoder, folder: Path, *, origin: Origin, licence: LicenceTerms) -> Manifest:
+    manifest = Manifest(
+        format=FORMAT,
+        version=VERSION,
+        kind="dual_encoder",
         name=origin.name,
         text_trained=origin.text_trained,
         files=records_of(folder),

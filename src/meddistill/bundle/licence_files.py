@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from meddistill.bundle.manifest import LICENCES
+from meddistill.bundle_format import LICENCES
 from meddistill.licences import NOT_LEGAL_ADVICE, LicenceTerms
 
 _SAID = {True: "yes", False: "no", None: "unknown"}

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from meddistill.bundle.manifest import IMAGE_MODEL, TEXT_MODEL
+from meddistill.bundle_format import IMAGE_MODEL, TEXT_MODEL
 from meddistill.errors import BundleError, one_line
 from meddistill.students.dual_encoder import DualEncoder
 

@@ -16,14 +16,14 @@ import numpy as np
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from tokenizers import Tokenizer
 
-from meddistill.bundle.manifest import IMAGE_MODEL, PREPROCESSING, TEXT_MODEL, TOKENIZER, Preprocessing
+from meddistill.bundle_format import IMAGE_MODEL, PREPROCESSING, TEXT_MODEL, TOKENIZER, Preprocessing
 from meddistill.data.loader import ImageBatches
 from meddistill.data.samples import Samples
 from meddistill.errors import ParityError
 from meddistill.imaging import decode, normalize, normalize_text, rasterize
+from meddistill.strict import Strict
 from meddistill.students.dual_encoder import DualEncoder
 
 MIN_COSINE: Final = 0.99999
@@ -42,10 +42,8 @@ _ERRORS_ONLY: Final = 3
 Array = NDArray[Any]
 
 
-class Parity(BaseModel):
+class Parity(Strict):
     """The least cosines that were found, and over how much. All are at least `threshold`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     image_cosine: float
     text_cosine: float

@@ -6,32 +6,14 @@ from typing import Final
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from meddistill.bundle.manifest import PROMPTS, write_json
+from meddistill.bundle.manifest import write_json
+from meddistill.bundle_format import PROMPTS, Prompts
 from meddistill.evaluation.tasks.classification.config import PLACEHOLDERS, ZeroShotConfig
 from meddistill.students.dual_encoder import DualEncoder
 
 _PLACE: Final = "{}"
-
-
-class PromptFile(BaseModel):
-    """`prompts/NAME.json`.
-
-    `labels` are the phrases that fill the templates, so that a reader who asks for the same labels and
-    templates gets the same vectors; where a task gives whole prompts, they are the table's labels and
-    `templates` is empty. `classes` are the table's labels, in the same order. `vectors` have unit length.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    labels: tuple[str, ...]
-    classes: tuple[str, ...]
-    templates: tuple[str, ...]
-    prompts: tuple[tuple[str, ...], ...]
-    vectors: tuple[tuple[float, ...], ...]
 
 
 def write_prompts(student: DualEncoder, folder: Path, *, tasks: Sequence[ZeroShotConfig]) -> None:
@@ -40,7 +22,7 @@ def write_prompts(student: DualEncoder, folder: Path, *, tasks: Sequence[ZeroSho
         prompts = task.prompts()
         phrases = [entry for entry in task.classes.values() if isinstance(entry, str)]
         filled = len(phrases) == len(task.classes)
-        record = PromptFile(
+        record = Prompts(
             name=task.name,
             labels=tuple(phrases if filled else prompts),
             classes=tuple(prompts),

@@ -3,15 +3,12 @@
 import statistics
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict
-
+from meddistill.strict import Strict
 from meddistill.students.tokenizers import CaptionTokenizer
 
 
-class CaptionLengths(BaseModel):
+class CaptionLengths(Strict):
     """Lengths in tokens, the start and end tokens included. `rate` is the share of captions that are cut."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     captions: int
     context_length: int

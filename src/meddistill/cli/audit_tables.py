@@ -5,8 +5,9 @@ from pathlib import Path
 from rich.table import Table
 
 from meddistill.cli.console import stdout_console
-from meddistill.evaluation.audit.record import ENSEMBLE, Audit, Family, LeaveOut, Score, Tower
+from meddistill.evaluation.audit.record import ENSEMBLE, Audit, Family, LeaveOut, Score
 from meddistill.report.formatting import between, number, signed, signed_between
+from meddistill.signals import Tower
 
 _FAMILIES: tuple[tuple[Family, str], ...] = (
     ("retrieval", "mean recall"),

@@ -52,7 +52,7 @@ def show(identifier: Annotated[str, Parameter(help="An id of `meddistill teacher
     lines = {
         "name": entry.name,
         "loaded by": entry.config.kind + (" (needs a small factory of yours)" if entry.needs_wrapper else ""),
-        "gives": ", ".join(sorted(entry.capabilities)),
+        "gives": ", ".join(sorted(entry.signals)),
         "input": _input(entry),
         "widths": _widths(entry),
         "licence": f"{licence.name} (known from: {entry.licence_certainty})",

@@ -3,17 +3,16 @@
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from meddistill.imaging.options import DecodeOptions
+from meddistill.strict import StrictSettings
 
 OnError = Literal["raise", "skip"]
 
 
-class PatientTable(BaseModel):
+class PatientTable(StrictSettings):
     """A table with one row for each patient; what an image table lacks is looked up there."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
     table: Path
     """A CSV (UTF-8; tab-separated if it ends in .tsv) or a Parquet file."""
@@ -21,13 +20,12 @@ class PatientTable(BaseModel):
     """Its column of patients, every one once."""
 
 
-class TableConfig(BaseModel):
+class TableConfig(StrictSettings):
     """A table and the names of its columns.
 
     Paths are relative to the file that names the table (recipe or suite).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
     blank_captions: ClassVar[bool] = False
 
     table: Path
@@ -62,7 +60,7 @@ class TableConfig(BaseModel):
     """Column that selects a NIfTI axis: 0 sagittal, 1 coronal, 2 axial; blank: the default."""
     slice: str | None = Field(default=None, min_length=1)
     """Column that selects a NIfTI slice along the axis, from 0; blank: the middle one."""
-    where: dict[str, str | list[str]] = {}
+    where: dict[str, str | list[str]] = Field(default={})
     """Column → the value, or one of the values, that a row must have to be kept."""
     on_error: OnError = "raise"
     """`raise` reports all bad rows at once and stops; `skip` drops them, and counts and reports them."""

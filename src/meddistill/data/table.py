@@ -1,6 +1,5 @@
 """A table on disk as `Samples`; every mistake of it in one error."""
 
-import difflib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -16,7 +15,7 @@ from meddistill.data.shard_files import find_shards
 from meddistill.data.shard_samples import SampleImages
 from meddistill.data.shards import read_shards, shards_root
 from meddistill.data.unpack import unpack
-from meddistill.errors import TableError
+from meddistill.errors import TableError, did_you_mean
 from meddistill.imaging import FilePart, ImageFile, ImageRef
 
 _MOST_VALUES = 8
@@ -87,14 +86,13 @@ def _check_columns(path: Path, raw: RawTable, named: Mapping[str, str]) -> None:
     mistakes = []
     for role, name in named.items():
         if name not in raw.names:
-            guess = difflib.get_close_matches(name, raw.names, n=1)
-            hint = f"Did you mean `{guess[0]}`?" if guess else "Name one of them."
+            hint = did_you_mean(name, raw.names) or " Name one of them."
             has = ", ".join(f"`{shown(each)[1:-1]}`" for each in raw.names)
             role_name = role.removeprefix("images.")
             must = f"`{role_name}` must name a column; got `{name}`, the table"
             if role.startswith("columns."):
                 must = f"`{name}` must be a column, for a task, its `where` or `groups` names it; the table"
-            mistakes.append(f"{must} has {has}. {hint}")
+            mistakes.append(f"{must} has {has}.{hint}")
     if mistakes:
         raise TableError(str(path), mistakes)
     if not raw.rows:

@@ -1,6 +1,5 @@
 """Which teachers may be asked about which rows: by modality, column and agreement, all of them."""
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +8,7 @@ from numpy.typing import NDArray
 
 from meddistill.data.keys import image_keys, text_keys
 from meddistill.data.samples import Samples, name_rows
-from meddistill.errors import StoreError
+from meddistill.errors import StoreError, did_you_mean
 from meddistill.features.config import AvailabilityConfig
 from meddistill.features.reader import FeatureStore, covered
 from meddistill.features.rows import Indices
@@ -107,15 +106,12 @@ def column_mistakes(samples: Samples, teachers: Collection[str], config: Availab
     for cell, places in _places(cells).items():
         for name in _names(cell):
             rows.setdefault(name, []).extend(samples.rows[place] for place in places)
-    lines = []
-    for name in sorted(set(rows).difference(teachers) if config.unknown_names == "refuse" else ()):
-        guess = difflib.get_close_matches(name, sorted(teachers), n=1)
-        hint = f" Did you mean `{guess[0]}`?" if guess else ""
-        lines.append(
-            f"`{config.column}` must list teachers of the recipe ({', '.join(teachers)}); got {name!r} in "
-            f"{name_rows(sorted(rows[name]))}.{hint} `features: {{availability: {{unknown_names: ignore}}}}` "
-            "passes over other names."
-        )
+    lines = [
+        f"`{config.column}` must list teachers of the recipe ({', '.join(teachers)}); got {name!r} in "
+        f"{name_rows(sorted(rows[name]))}.{did_you_mean(name, teachers)} "
+        "`features: {availability: {unknown_names: ignore}}` passes over other names."
+        for name in sorted(set(rows).difference(teachers) if config.unknown_names == "refuse" else ())
+    ]
     lines += [
         f"`{config.column}` must name the teacher {name} in one row at least; it never does. Leave it "
         "out, or mend the column."

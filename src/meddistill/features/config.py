@@ -3,22 +3,21 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from meddistill.imaging import ViewPolicy
+from meddistill.strict import StrictSettings
 
 Precision = Literal["float16", "float32", "int8"]
 Quantile = Annotated[float, Field(ge=0, lt=1)]
 
 
-class AvailabilityConfig(BaseModel):
+class AvailabilityConfig(StrictSettings):
     """Which teachers may be asked about a row: those that every rule here, and their `modalities`, let in.
 
     MMKD-CLIP's data keep 6.6 of nine teachers a pair, by a rule that was not published. `agreement_quantile`
     is a reconstruction of it: teachers' cosines lie on different scales, so each is measured by its own.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
     column: str | None = Field(default=None, min_length=1)
     """Column of the training table with the ids of each row's teachers, separated by `|` or `;` (in Parquet
@@ -40,10 +39,8 @@ class AvailabilityConfig(BaseModel):
         return bool(self.column or self.agreement_quantile is not None or self.min_teachers)
 
 
-class ExtractOptions(BaseModel):
+class ExtractOptions(StrictSettings):
     """How a feature store is made."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
     precision: Precision = "float16"
     """Of the stored numbers; int8 has one float32 scale a row (and view)."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from meddistill.data.samples import Samples
 from meddistill.features.config import ExtractOptions
-from meddistill.features.format import Output, OutputManifest, Role, Settings
+from meddistill.features.format import OutputManifest, Role, Settings
 from meddistill.features.layouts import layouts, row_bytes
 from meddistill.features.planning import (
     Run,
@@ -29,6 +29,7 @@ from meddistill.features.workers import POLL
 from meddistill.features.writer import StoreWriter
 from meddistill.imaging.options import RULES_VERSION, DecodeOptions
 from meddistill.progress import Advance, Progress, SilentProgress
+from meddistill.signals import Signal
 from meddistill.teachers.frozen import FrozenTeacher
 
 _NO_BANKS: Final[Mapping[Role, Sequence[str]]] = MappingProxyType({})
@@ -97,7 +98,7 @@ def extract(
 
 
 def _planned(
-    writer: StoreWriter, works: Sequence[ExtractionTask], asked: Mapping[str, Mapping[Output, OutputManifest]]
+    writer: StoreWriter, works: Sequence[ExtractionTask], asked: Mapping[str, Mapping[Signal, OutputManifest]]
 ) -> Sequence[tuple[ExtractionTask, Sequence[Run]]]:
     """What is left to do, once it is sure that all its rows are known and that it fits the disk."""
     planned = [(work, runs(writer, asked, work.outputs)) for work in works]

@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from meddistill.errors import StoreError, UserError
 from meddistill.features.identity import NAME, own_name, runs_here
 from meddistill.file_kinds import unreadable
 from meddistill.files import sha256_of, sync_folder, writing
+from meddistill.strict import Strict
 
 MANIFEST: Final = "manifest.json"
 MANIFEST_COPY: Final = "manifest.copy.json"
@@ -35,10 +36,8 @@ _OWN: Final = re.compile(
 )
 
 
-class FileEntry(BaseModel):
+class FileEntry(Strict):
     """A finished file as a manifest names it: its name in the manifest's folder, bytes and sha256."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     file: str = Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_./-]*$")
     bytes: int = Field(ge=0)

@@ -7,7 +7,7 @@ store/
 │          texts-0000.parquet              text_key, role              (no text is stored)
 │          pairs-0000.parquet              image_row, text_row        (images without a caption are in none)
 └── teachers/<id>/manifest.json (+ copy)   what one teacher said: `TeacherManifest`
-                  image-00000000.safetensors  text-…  tokens-…  text_tokens-…   shards, named by first row
+                  image-00000000.safetensors  text-…  patches-…  text_tokens-…   shards, named by first row
                   statistics.safetensors, availability.safetensors
 ```
 A row's number is its place in the concatenated segments; it never changes. Shards never cross a segment's
@@ -19,11 +19,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, model_validator
+from pydantic import Field, ValidationError, field_serializer, model_validator
 
 from meddistill.errors import StoreError
 from meddistill.features.config import Precision
 from meddistill.features.files import MANIFEST, MANIFEST_COPY, FileEntry, read_manifest
+from meddistill.signals import Signal
+from meddistill.strict import Strict
 from meddistill.teachers.card import TeacherCard
 
 FORMAT: Final = "meddistill-features"
@@ -34,7 +36,6 @@ STATISTICS: Final = "statistics.safetensors"
 AVAILABILITY: Final = "availability.safetensors"
 
 Table = Literal["images", "texts", "pairs"]
-Output = Literal["image", "text", "tokens", "text_tokens"]
 Role = Literal["caption", "prompt", "question", "bank"]
 Span = tuple[int, int]
 
@@ -44,10 +45,6 @@ UNSUMMARIZED: Final[Mapping[str, None]] = {"statistics": None, "availability": N
 TeacherId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=100)]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 class Piece(FileEntry):
     """A file that holds rows `start` to `stop` (exclusive) of a table or an output."""
 
@@ -55,7 +52,7 @@ class Piece(FileEntry):
     stop: int = Field(ge=0)
 
 
-class Settings(_Frozen):
+class Settings(Strict):
     """What every row of a store has in common; a store is used again only with equal settings.
 
     `decode`: the options that change pixels. `views`: how many views of each image are stored, view 0 to
@@ -71,14 +68,18 @@ class Settings(_Frozen):
         return _differences(self.model_dump(mode="json"), asked.model_dump(mode="json"))
 
 
-class StoreManifest(_Frozen):
+def _no_segments() -> dict[Table, tuple[Piece, ...]]:
+    return {"images": (), "texts": (), "pairs": ()}
+
+
+class StoreManifest(Strict):
     """The rows of a store. `segments` of each table follow one another without gaps."""
 
     format: Literal["meddistill-features"] = FORMAT
     version: Literal[1] = VERSION
     settings: Settings
     shard_rows: int = Field(gt=0)
-    segments: dict[Table, tuple[Piece, ...]] = {"images": (), "texts": (), "pairs": ()}
+    segments: dict[Table, tuple[Piece, ...]] = Field(default_factory=_no_segments)
     teachers: tuple[TeacherId, ...] = ()
 
     @model_validator(mode="after")
@@ -101,7 +102,7 @@ class StoreManifest(_Frozen):
         ]
 
 
-class OutputManifest(_Frozen):
+class OutputManifest(Strict):
     """One output of a teacher. `shape` is that of one view of one row; of one element when `ragged`.
 
     Arrays are `[rows, *shape]`, or `[rows, views, *shape]` for more than one view. `grid` is the height and
@@ -135,7 +136,7 @@ class OutputManifest(_Frozen):
         return self.model_copy(update={"shards": tuple(shards)})
 
 
-class TeacherManifest(_Frozen):
+class TeacherManifest(Strict):
     """What one teacher said. `card` carries its licence.
 
     `statistics` is absent until every row is there. `availability` names the agreement of image and text for
@@ -143,7 +144,7 @@ class TeacherManifest(_Frozen):
     """
 
     card: TeacherCard
-    outputs: dict[Output, OutputManifest]
+    outputs: dict[Signal, OutputManifest]
     statistics: FileEntry | None = None
     availability: Piece | None = None
 
@@ -157,7 +158,7 @@ class TeacherManifest(_Frozen):
     def _card_in_one_order(self, card: TeacherCard) -> dict[str, Any]:
         """Sets have another order in every process; manifests of equal stores have equal bytes."""
         content = card.model_dump(mode="json")
-        return {**content, "capabilities": sorted(content["capabilities"])}
+        return {**content, "signals": sorted(content["signals"])}
 
 
 AnyManifest = TypeVar("AnyManifest", StoreManifest, TeacherManifest)

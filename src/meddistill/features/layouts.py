@@ -6,9 +6,10 @@ from typing import Final
 import torch
 
 from meddistill.features.config import ExtractOptions, Precision
-from meddistill.features.format import Output, OutputManifest
+from meddistill.features.format import OutputManifest
 from meddistill.features.reader import TABLE_OF
 from meddistill.features.shards import PAGE
+from meddistill.signals import Signal
 from meddistill.teachers.card import TeacherCard
 from meddistill.teachers.frozen import FrozenTeacher
 
@@ -17,17 +18,17 @@ _SCALE_BYTES: Final = 4
 _TABLE_BYTES: Final = 40  # a key of 32 bytes, names and pairs
 
 
-def layouts(teacher: FrozenTeacher, options: ExtractOptions) -> dict[Output, OutputManifest]:
+def layouts(teacher: FrozenTeacher, options: ExtractOptions) -> dict[Signal, OutputManifest]:
     """The outputs of a teacher that `options` ask for, without shards.
 
     With `tokens` the teacher is asked once for those of a grey image, to learn its grid.
     """
     found = _embeddings(teacher.card, options)
-    if options.tokens and "patch_tokens" in teacher.card.capabilities and teacher.card.input is not None:
+    if options.tokens and "patches" in teacher.card.signals and teacher.card.input is not None:
         spec = teacher.card.input
         grey = torch.full((1, spec.height, spec.width, 3), 128, dtype=torch.uint8)
         patches = teacher.patch_tokens(grey)
-        found["tokens"] = OutputManifest(
+        found["patches"] = OutputManifest(
             shape=tuple(patches.tokens.shape[1:]),
             dtype=options.precision,
             views=options.views,
@@ -62,10 +63,10 @@ def row_bytes(output: OutputManifest) -> int:
     return numbers * _BYTES[output.dtype] + (_SCALE_BYTES * output.views if output.dtype == "int8" else 0)
 
 
-def _embeddings(card: TeacherCard, options: ExtractOptions) -> dict[Output, OutputManifest]:
-    found: dict[Output, OutputManifest] = {}
-    if "image_embedding" in card.capabilities and card.image_dim is not None:
+def _embeddings(card: TeacherCard, options: ExtractOptions) -> dict[Signal, OutputManifest]:
+    found: dict[Signal, OutputManifest] = {}
+    if "image" in card.signals and card.image_dim is not None:
         found["image"] = OutputManifest(shape=(card.image_dim,), dtype=options.precision, views=options.views)
-    if "text_embedding" in card.capabilities and card.text_dim is not None:
+    if "text" in card.signals and card.text_dim is not None:
         found["text"] = OutputManifest(shape=(card.text_dim,), dtype=options.precision)
     return found

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meddistill.errors import StoreError
-from meddistill.features.format import Output, Span, Table
+from meddistill.features.format import Span, Table
 from meddistill.features.rows import Indices
 from meddistill.features.writer import Ask, StoreWriter
+from meddistill.signals import Signal
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Run:
         return sum(stop - start for start, stop in self.spans)
 
 
-def runs(writer: StoreWriter, teachers: Iterable[str], outputs: Sequence[Output]) -> list[Run]:
+def runs(writer: StoreWriter, teachers: Iterable[str], outputs: Sequence[Signal]) -> list[Run]:
     """The missing shards of some outputs, over the table that all of them describe."""
     lacking: dict[Span, list[Ask]] = {}
     for teacher in teachers:

@@ -17,7 +17,6 @@ from meddistill.features.files import FileEntry
 from meddistill.features.format import (
     TABLES,
     TEACHERS,
-    Output,
     OutputManifest,
     StoreManifest,
     Table,
@@ -33,12 +32,13 @@ from meddistill.features.shards import mapped
 from meddistill.features.statistics import Statistics
 from meddistill.features.tables import Tables
 from meddistill.files import sha256_of
+from meddistill.signals import Signal
 from meddistill.teachers.card import TeacherCard
 
-TABLE_OF: Final[Mapping[Output, Table]] = {
+TABLE_OF: Final[Mapping[Signal, Table]] = {
     "image": "images",
     "text": "texts",
-    "tokens": "images",
+    "patches": "images",
     "text_tokens": "texts",
 }
 
@@ -57,7 +57,7 @@ class FeatureStore:
         # Parsed when they are asked for: thousands of shards a teacher would take most of an opening.
         self._contents = contents
         self._teachers: dict[str, TeacherManifest] = {}
-        self._outputs: dict[tuple[str, Output], StoredOutput] = {}
+        self._outputs: dict[tuple[str, Signal], StoredOutput] = {}
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -99,11 +99,11 @@ class FeatureStore:
         """A teacher's card, licence included."""
         return self._teacher(teacher).card
 
-    def outputs(self, teacher: str) -> Mapping[Output, OutputManifest]:
+    def outputs(self, teacher: str) -> Mapping[Signal, OutputManifest]:
         """What is stored of a teacher: shapes, precision, shards."""
         return self._teacher(teacher).outputs
 
-    def read(self, teacher: str, output: Output, rows: Indices, *, views: Indices | None = None) -> Array:
+    def read(self, teacher: str, output: Signal, rows: Indices, *, views: Indices | None = None) -> Array:
         """Rows of an output, in the order asked: `[len(rows), (views,) *shape]`.
 
         With `views` one view of each row, `[len(rows), *shape]`. float16 and float32 come as they are
@@ -111,11 +111,11 @@ class FeatureStore:
         """
         return self.output(teacher, output).read(rows, views=views)
 
-    def read_ragged(self, teacher: str, output: Output, rows: Indices) -> RaggedRows:
+    def read_ragged(self, teacher: str, output: Signal, rows: Indices) -> RaggedRows:
         """Rows of an output whose rows differ in length."""
         return self.output(teacher, output).read_ragged(rows)
 
-    def output(self, teacher: str, output: Output) -> StoredOutput:
+    def output(self, teacher: str, output: Signal) -> StoredOutput:
         """The reader of one output."""
         found = self._outputs.get((teacher, output))
         if found is None:
@@ -144,7 +144,7 @@ class FeatureStore:
         codes, names = self.tables.names("modality")
         return covered(self.card(teacher), names)[codes[image_rows]]
 
-    def statistics(self, teacher: str) -> Mapping[Output, Statistics]:
+    def statistics(self, teacher: str) -> Mapping[Signal, Statistics]:
         """Exact statistics per output, of all rows.
 
         Raises StoreError while the teacher's extraction is not complete.
@@ -181,7 +181,7 @@ class FeatureStore:
         """Every file that a teacher's manifest names."""
         return files_of(self._teacher(teacher))
 
-    def missing(self, teacher: str) -> Mapping[Output, int]:
+    def missing(self, teacher: str) -> Mapping[Signal, int]:
         """How many rows of each output are not there yet; empty when the teacher is complete."""
         gaps = {
             output: sum(stop - start for start, stop in each.missing(self.manifest.spans(TABLE_OF[output])))

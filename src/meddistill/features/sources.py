@@ -13,10 +13,10 @@ from meddistill.data.keys import image_keys, text_keys
 from meddistill.data.samples import Samples
 from meddistill.errors import StoreError, TeacherError
 from meddistill.features.availability import Mask, by_modality
-from meddistill.features.format import Output
 from meddistill.features.reader import FeatureStore, covered
 from meddistill.features.rows import Indices
 from meddistill.records import Batch, TeacherOutputs, to_device
+from meddistill.signals import Signal
 from meddistill.teachers.card import TeacherCard
 from meddistill.teachers.frozen import FrozenTeacher
 
@@ -117,7 +117,7 @@ class StoredTeachers:
         return found
 
     def _read(
-        self, teacher: str, output: Output, rows: Indices, *, views: Indices | None, mask: Tensor
+        self, teacher: str, output: Signal, rows: Indices, *, views: Indices | None, mask: Tensor
     ) -> Float[Tensor, "batch dim"]:
         stored = torch.from_numpy(self._store.read(teacher, output, rows, views=views))
         values = to_device(stored, self._device).float()
@@ -168,12 +168,12 @@ class OnlineTeachers:
         rows = np.flatnonzero(available)
         mask = torch.from_numpy(available).to(self._device)
         image, text = None, None
-        if "image_embedding" in card.capabilities:
+        if "image" in card.signals:
             rasters = _rasters(name, card, batch)[rows]
             image = _placed(mask, card.image_dim, teacher.image_embeddings(rasters) if len(rows) else None)
         captioned = np.array([bool(text) for text in batch.texts or ("",) * len(batch)], dtype=np.bool_)
         read = torch.from_numpy(captioned).to(self._device)
-        if "text_embedding" in card.capabilities and batch.texts:
+        if "text" in card.signals and batch.texts:
             texts = [batch.texts[row] for row in rows if captioned[row]]
             answers = teacher.text_embeddings(texts) if texts else None
             text = _placed(mask & read, card.text_dim, answers)

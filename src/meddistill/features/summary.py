@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 
 from meddistill.features.config import Precision
-from meddistill.features.format import Output
 from meddistill.features.reader import TABLE_OF, FeatureStore
 from meddistill.features.statistics import QUANTILES
+from meddistill.signals import Signal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class OutputSummary:
     `norm_mean` and `norm_median` are of |x|₂; `effective_rank` is that of the covariance, from 1 to the dim.
     """
 
-    name: Output
+    name: Signal
     rows: int
     rows_expected: int
     shape: tuple[int, ...]
@@ -101,7 +101,7 @@ def _teacher(store: FeatureStore, name: str) -> TeacherSummary:
     )
 
 
-def _output(store: FeatureStore, teacher: str, name: Output) -> OutputSummary:
+def _output(store: FeatureStore, teacher: str, name: Signal) -> OutputSummary:
     manifest = store.outputs(teacher)[name]
     statistics = None if store.missing(teacher) else store.statistics(teacher).get(name)
     return OutputSummary(

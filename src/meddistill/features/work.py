@@ -17,11 +17,12 @@ from meddistill.data.threads import Threads
 from meddistill.errors import NonFiniteError, StoreError, TeacherError
 from meddistill.features.config import ExtractOptions
 from meddistill.features.encoding import Encoded, encode
-from meddistill.features.format import Output, Span, Table
+from meddistill.features.format import Span, Table
 from meddistill.features.planning import Run
 from meddistill.features.rows import DistinctRows, Indices
 from meddistill.features.writer import Ask
 from meddistill.imaging import Geometry
+from meddistill.signals import Signal
 from meddistill.teachers.frozen import FrozenTeacher
 
 Views = list[dict[Geometry, Tensor]]
@@ -46,7 +47,7 @@ class ExtractionTask(ABC):
     """
 
     table: Table
-    outputs: tuple[Output, ...]
+    outputs: tuple[Signal, ...]
     label: str
     unit: str
 
@@ -123,7 +124,7 @@ class ImageWork(ExtractionTask):
     """Images through every teacher that sees: each is decoded once for all teachers and all views."""
 
     table: Table = "images"
-    outputs: tuple[Output, ...] = ("image", "tokens")
+    outputs: tuple[Signal, ...] = ("image", "patches")
     label = "teachers' images"
     unit = "images"
 
@@ -173,7 +174,7 @@ class ImageWork(ExtractionTask):
         geometry = teacher.card.input.geometry
         answers = [
             teacher.patch_tokens(view[geometry]).tokens
-            if ask[1] == "tokens"
+            if ask[1] == "patches"
             else teacher.image_embeddings(view[geometry])
             for view in inputs
         ]
@@ -188,7 +189,7 @@ class TextWork(ExtractionTask):
     """Distinct texts through every teacher that reads."""
 
     table: Table = "texts"
-    outputs: tuple[Output, ...] = ("text",)
+    outputs: tuple[Signal, ...] = ("text",)
     label = "teachers' texts"
     unit = "texts"
 

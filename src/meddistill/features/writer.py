@@ -25,7 +25,6 @@ from meddistill.features.format import (
     TABLES,
     TEACHERS,
     UNSUMMARIZED,
-    Output,
     OutputManifest,
     Piece,
     Settings,
@@ -43,10 +42,11 @@ from meddistill.features.shards import ShardDraft, write_tensors
 from meddistill.features.statistics import statistics_of
 from meddistill.features.tables import Tables, append_segments
 from meddistill.features.workers import POLL, WORKERS, Workers
+from meddistill.signals import Signal
 from meddistill.teachers.card import TeacherCard
 
-Layouts = dict[Output, OutputManifest]
-Ask = tuple[str, Output]
+Layouts = dict[Signal, OutputManifest]
+Ask = tuple[str, Signal]
 
 _ELSEWHERE: Final = "Extract to another folder, or delete this store if it is no longer needed."
 
@@ -114,7 +114,7 @@ class StoreWriter:
         for name, (card, outputs) in teachers.items():
             self._require_same(name, card, outputs)
 
-    def missing(self, teacher: str, output: Output) -> list[Span]:
+    def missing(self, teacher: str, output: Signal) -> list[Span]:
         """The spans of an output that have no shard now, in row order."""
         manifest = self._teacher(teacher).outputs.get(output)
         return [] if manifest is None else manifest.missing(self._manifest.spans(TABLE_OF[output]))
@@ -134,7 +134,7 @@ class StoreWriter:
         """Those of `asks` that have no shard of a span."""
         return [ask for ask in asks if span in self.missing(*ask)]
 
-    def draft(self, teacher: str, output: Output, span: Span) -> ShardDraft:
+    def draft(self, teacher: str, output: Signal, span: Span) -> ShardDraft:
         """Begin the shard of a span."""
         layout = self._teacher(teacher).outputs[output]
         path = self.path / TEACHERS / teacher / f"{output}-{span[0]:08d}.safetensors"
@@ -145,7 +145,7 @@ class StoreWriter:
 
         A shard that another process has entered meanwhile, having taken this one for gone, stays as it is.
         """
-        shards: dict[str, dict[Output, Piece]] = {}
+        shards: dict[str, dict[Signal, Piece]] = {}
         for (teacher, output), draft in drafts.items():
             if draft.rows != span[1] - span[0]:
                 msg = f"a shard must hold rows {span[0]} to {span[1]}; got {draft.rows} rows."

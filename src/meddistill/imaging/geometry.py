@@ -2,7 +2,9 @@
 
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from meddistill.strict import Strict
 
 Resize = Literal["squash", "crop", "pad"]
 Interpolation = Literal["bilinear", "bicubic"]
@@ -21,10 +23,8 @@ class Geometry(NamedTuple):
     interpolation: Interpolation
 
 
-class InputSpec(BaseModel):
+class InputSpec(Strict):
     """A model's whole preprocessing contract after decoding: geometry, then (x / 255 - mean) / std."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     height: int = Field(gt=0, le=4096)
     """Pixels."""

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from meddistill.imaging.file_part import ImageFile
+from meddistill.strict import Strict
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -30,15 +31,13 @@ class ImageRef:
     slice: int | None = None
 
 
-class DecodeOptions(BaseModel):
+class DecodeOptions(Strict):
     """How intensities become eight bits, and how large a file may be.
 
     Grey values of at most 8 bits are shown as they are. Deeper ones are windowed, by the first of: `window`
     (centre, width) here, in the file's own units (Hounsfield for CT); the file's VOI window or VOI LUT
     (DICOM); `percentiles` of the picture shown, mapped to 0 and 255.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     window: tuple[FiniteFloat, PositiveFloat] | None = None
     """Centre and width, in the file's own units (Hounsfield for CT), for all grey values deeper than 8 bits.

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from meddistill.imaging.intensity import Bytes
+from meddistill.strict import Strict
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Ratio = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -19,10 +20,8 @@ RULES_VERSION = 1
 _DRAWS = 9
 
 
-class ViewPolicy(BaseModel):
+class ViewPolicy(Strict):
     """What a view may change; everything is drawn uniformly within its range."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     scale: tuple[Share, Share] = (0.5, 1.0)
     """Share of the area that the crop keeps."""

@@ -14,8 +14,8 @@ from meddistill.features.projections.maps import LinearMap
 from meddistill.methods.patch_mask import PatchMask
 from meddistill.methods.step import StepLoss
 from meddistill.objectives.base import Objective, TowerStatistics
-from meddistill.objectives.config import Tower
 from meddistill.records import StudentOutputs, TeacherOutputs
+from meddistill.signals import Tower
 from meddistill.teachers.card import TeacherCard
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Set
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
 from meddistill.balancing.config import (
     AvailableConfig,
@@ -21,14 +21,13 @@ from meddistill.objectives.config import (
     EmbeddingObjectives,
     ObjectiveOptions,
     StudentObjectives,
-    Tower,
 )
+from meddistill.signals import Tower
+from meddistill.strict import Strict
 
 
-class MethodConfig(BaseModel):
+class MethodConfig(Strict):
     """What every stage says of its method, and what can be asked of it without knowing which it is."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     @property
     def chosen(self) -> Mapping[str, ObjectiveOptions]:

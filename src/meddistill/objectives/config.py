@@ -1,6 +1,5 @@
 """What a recipe may say of each objective. Loads no torch."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal, Self
@@ -16,8 +15,10 @@ from pydantic import (
 )
 
 from meddistill.core_yaml import is_true
+from meddistill.errors import did_you_mean
+from meddistill.signals import Tower
+from meddistill.strict import Strict
 
-Tower = Literal["image", "text"]
 _BOTH: frozenset[Tower] = frozenset({"image", "text"})
 _IMAGE: frozenset[Tower] = frozenset({"image"})
 PUBLISHED_GRADIENT_WEIGHT = 1e8
@@ -35,7 +36,7 @@ class HiddenPatches:
     ratio: float
 
 
-class ObjectiveOptions(BaseModel):
+class ObjectiveOptions(Strict):
     """Base of all options, and what an objective declares that it needs.
 
     `requires` names the towers that a teacher must have for this objective. A tower that a teacher has
@@ -46,7 +47,6 @@ class ObjectiveOptions(BaseModel):
     `of_method` names the keys that are for the method and not for the objective.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     requires: ClassVar[frozenset[Tower]]
     needs_captions: ClassVar[bool] = True
     is_distance: ClassVar[bool] = False
@@ -275,8 +275,8 @@ class _Objectives(BaseModel):
         known = sorted({*type(self).model_fields, *REGISTERED})
         unknown = [name for name in self.model_extra or {} if name not in REGISTERED]
         if unknown:
-            near = difflib.get_close_matches(unknown[0], known, n=1)
-            hint = f". Did you mean `{near[0]}`?" if near else f"; there are {', '.join(known)}"
+            near = did_you_mean(unknown[0], known)
+            hint = f".{near}" if near else f"; there are {', '.join(known)}"
             msg = f"must name objectives; got {', '.join(unknown)}{hint}"
             raise ValueError(msg)
         return self

@@ -21,8 +21,8 @@ from meddistill.objectives.base import (
     over_towers,
     tower_pairs,
 )
-from meddistill.objectives.config import Tower
 from meddistill.records import RowLosses, StudentOutputs, TeacherOutputs
+from meddistill.signals import Tower
 
 _LEAST_STD = 1e-6
 _LEAST_SHARE = 1e-6  # of the largest variance; what is below is rounding

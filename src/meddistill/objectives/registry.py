@@ -7,7 +7,7 @@ from typing import Any
 from meddistill.objectives.affinity_mimicking import AffinityMimicking
 from meddistill.objectives.augmented_feature_fusion import AugmentedFeatureFusion
 from meddistill.objectives.base import Objective, StudentObjective, TowerStatistics
-from meddistill.objectives.config import REGISTERED, ObjectiveOptions, Tower
+from meddistill.objectives.config import REGISTERED, ObjectiveOptions
 from meddistill.objectives.contrastive import Contrastive
 from meddistill.objectives.cosine_smooth_l1 import CosineSmoothL1
 from meddistill.objectives.feature_mse import FeatureMSE
@@ -15,6 +15,7 @@ from meddistill.objectives.gradient_distillation import GradientDistillation
 from meddistill.objectives.interactive_contrastive import InteractiveContrastive
 from meddistill.objectives.masked_feature_distillation import MaskedFeatureDistillation
 from meddistill.objectives.similarity_kl import SimilarityKL
+from meddistill.signals import Tower
 
 STUDENT_OBJECTIVES: Mapping[str, type[StudentObjective]] = {"contrastive": Contrastive}
 

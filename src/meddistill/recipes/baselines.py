@@ -3,15 +3,14 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
+from meddistill.strict import Strict
 from meddistill.teachers.config import RunnableTeacher
 
 
-class StudentFolder(BaseModel):
+class StudentFolder(Strict):
     """Another student, as a run's `student/`; its path alone says the same."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["student"]
     """Another student, as a run's `student/`; its path alone says the same."""

@@ -11,11 +11,11 @@ from meddistill.errors import ConfigError
 from meddistill.features.layouts import estimate
 from meddistill.licences import LicenceTerms, enforce
 from meddistill.progress import SilentProgress
-from meddistill.recipes.capabilities import of_unit_length, unmet_by_teachers, unused_teachers
 from meddistill.recipes.frozen_models import FrozenModels, load_baselines, load_teachers
 from meddistill.recipes.load import LoadedRecipe
 from meddistill.recipes.missing import Missing, missing_initial_weights
 from meddistill.recipes.mistakes import Mistakes
+from meddistill.recipes.requirements import of_unit_length, unmet_by_teachers, unused_teachers
 from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.training_data import check_batches

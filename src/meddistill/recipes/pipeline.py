@@ -8,8 +8,8 @@ from meddistill.errors import MOST_LINES, ConfigError, UserError
 from meddistill.files import printable, write_changed
 from meddistill.licences import enforce
 from meddistill.progress import Progress
-from meddistill.recipes.capabilities import of_unit_length, unmet_by_teachers, unused_teachers
 from meddistill.recipes.load import LoadedRecipe
+from meddistill.recipes.requirements import of_unit_length, unmet_by_teachers, unused_teachers
 from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.bundle import export

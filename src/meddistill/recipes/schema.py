@@ -1,18 +1,19 @@
 """The recipe: a lab record in YAML, strict in its keys. Loads no torch."""
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from meddistill.bundle.config import BundleConfig
 from meddistill.data.config import TrainingTableConfig
+from meddistill.errors import did_you_mean
 from meddistill.features.config import AvailabilityConfig, ExtractOptions
 from meddistill.licences import LicenceTerms, Policy, resolve
 from meddistill.methods.config import ContrastiveConfig, EmbeddingConfig
 from meddistill.recipes.baselines import BaselineConfig
+from meddistill.strict import StrictSettings
 from meddistill.students.config import StudentConfig
 from meddistill.teachers.config import StoredTeacher, TeacherConfig
 from meddistill.training.config import TrainingConfig
@@ -20,11 +21,7 @@ from meddistill.training.config import TrainingConfig
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
-
-
-class About(_Section):
+class About(StrictSettings):
     """The header of the lab record; for readers only."""
 
     what: str = ""
@@ -45,7 +42,7 @@ class About(_Section):
     """For the record; the seeds that count stand at the stages."""
 
 
-class DataConfig(_Section):
+class DataConfig(StrictSettings):
     """What is learnt from."""
 
     train: TrainingTableConfig
@@ -100,7 +97,7 @@ AnyStage = ContrastiveStage | EmbeddingStage
 StageConfig = Annotated[AnyStage, Field(discriminator="method")]
 
 
-class EvaluateConfig(_Section):
+class EvaluateConfig(StrictSettings):
     """What the student, its teachers and other models are judged on."""
 
     suite: Path
@@ -113,7 +110,7 @@ class EvaluateConfig(_Section):
     """Images embedded at once."""
 
 
-class ReportConfig(_Section):
+class ReportConfig(StrictSettings):
     """What the report may show."""
 
     examples: bool = False
@@ -122,7 +119,7 @@ class ReportConfig(_Section):
     """
 
 
-class Recipe(_Section):
+class Recipe(StrictSettings):
     """Everything a run needs, and nothing else decides it."""
 
     name: Name
@@ -210,10 +207,10 @@ class Recipe(_Section):
         named = rules.agreement_quantile
         unknown = sorted(set(named) - set(self.teachers)) if isinstance(named, Mapping) else []
         if unknown:
-            near = difflib.get_close_matches(unknown[0], sorted(self.teachers), n=1)
+            near = did_you_mean(unknown[0], self.teachers)
             msg = (
                 "`features.availability.agreement_quantile` must name teachers of the recipe; got "
-                f"{', '.join(unknown)}{f'. Did you mean `{near[0]}`?' if near else ''}"
+                f"{', '.join(unknown)}{f'.{near}' if near else ''}"
             )
             raise ValueError(msg)
 

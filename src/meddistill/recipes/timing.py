@@ -13,12 +13,12 @@ IMAGES = 8
 
 def seconds_per_image_of_teacher(teacher: FrozenTeacher) -> float:
     """Seconds of one forward pass an image and caption."""
-    spec, capabilities = teacher.card.input, teacher.card.capabilities
+    spec, signals = teacher.card.input, teacher.card.signals
 
     def forward() -> None:
-        if spec is not None and "image_embedding" in capabilities:
+        if spec is not None and "image" in signals:
             teacher.image_embeddings(torch.zeros(IMAGES, spec.height, spec.width, 3, dtype=torch.uint8))
-        if "text_embedding" in capabilities:
+        if "text" in signals:
             teacher.text_embeddings(["an image of the chest"] * IMAGES)
 
     return _seconds(forward) / IMAGES

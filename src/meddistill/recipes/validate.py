@@ -1,6 +1,5 @@
 """A schema's mistakes in plain words, all of them, with a suggestion for a misspelt key."""
 
-import difflib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, TypeVar
@@ -8,7 +7,7 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from meddistill.core_yaml import QUOTE
-from meddistill.errors import ConfigError
+from meddistill.errors import ConfigError, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
 _TAGS: Final = ("kind", "method")
@@ -83,16 +82,15 @@ def _line(detail: Mapping[str, Any], known: frozenset[str], content: Mapping[str
     if kind == "extra_forbidden":
         key, tag = str(detail["loc"][-1]), _tag(detail["loc"], content)
         if key in known and tag:
-            near = _did_you_mean(key, known - {key})
-            return f"`{place}` must be a key of {tag}; it belongs to another. {near or 'Leave it out.'}"
-        return f"`{place}` must be a known key. {_did_you_mean(key, known)}".rstrip()
+            near = did_you_mean(key, known - {key})
+            return f"`{place}` must be a key of {tag}; it belongs to another.{near or ' Leave it out.'}"
+        return f"`{place}` must be a known key.{did_you_mean(key, known)}"
     if kind == "missing":
         return f"`{place}` must be given; it is missing."
     if kind == "union_tag_invalid":
         context = detail.get("ctx", {})
         tag, expected = str(context.get("tag")), str(context.get("expected_tags", ""))
-        guess = difflib.get_close_matches(tag, expected.replace("'", "").split(", "), n=1)
-        hint = f" Did you mean `{guess[0]}`?" if guess else ""
+        hint = did_you_mean(tag, expected.replace("'", "").split(", "))
         discriminator = str(context.get("discriminator", "kind")).strip("'")
         return f"`{place}.{discriminator}` must be one of {expected}; got '{tag}'.{hint}"
     rule = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Input ")
@@ -118,11 +116,6 @@ def _tag(place: Sequence[Any], content: Any) -> str | None:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _did_you_mean(key: str, known: frozenset[str]) -> str:
-    guess = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.6)
-    return f"Did you mean `{guess[0]}`?" if guess else ""
 
 
 def _known_keys(model: type[BaseModel]) -> frozenset[str]:

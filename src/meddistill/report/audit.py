@@ -7,11 +7,12 @@ from typing import Final
 
 from markupsafe import Markup
 
-from meddistill.evaluation.audit.record import ENSEMBLE, Audit, Family, LeaveOut, Likeness, Score, Tower
+from meddistill.evaluation.audit.record import ENSEMBLE, Audit, Family, LeaveOut, Likeness, Score
 from meddistill.report.charts import Tile, tiles
 from meddistill.report.formatting import DASH, between, count, number, plural, signed, signed_between
 from meddistill.report.models import ModelStyle
 from meddistill.report.scores import SHADES, Cell, Matrix, Title
+from meddistill.signals import Tower
 
 FAMILIES: Final[Mapping[Family, str]] = MappingProxyType(
     {

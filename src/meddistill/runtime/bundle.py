@@ -1,15 +1,4 @@
-"""A bundle on disk: what it must hold, and whether it holds it.
-
-```
-manifest.json        name, kind, hashes, logit_scale, embed_dim, context_length, licence
-preprocessing.json   input spec, decode options, text normaliser
-onnx/image.onnx      "pixels" float32 [batch, 3, h, w], normalised -> "image_embeds" [batch, d], unit length
-onnx/text.onnx       "tokens" int64 [batch, context] -> "text_embeds" [batch, d], unit length
-tokenizer.json       takes normalised texts; pads and cuts to the context length
-prompts/*.json       class vectors made at export, optional
-open_clip/ README.md LICENSES/    for other readers
-```
-"""
+"""A bundle on disk: what it must hold, and whether it holds it."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,12 +8,21 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from meddistill.bundle_format import (
+    IMAGE_MODEL,
+    PREPROCESSING,
+    PROMPTS,
+    TEXT_MODEL,
+    TOKENIZER,
+    Manifest,
+    Preprocessing,
+    Prompts,
+)
 from meddistill.errors import BundleError
 from meddistill.file_kinds import stand_in, unreadable
-from meddistill.runtime.manifest import Manifest, Preprocessing, Prompts, parse, read_json, read_manifest
+from meddistill.runtime.manifest import parse, read_json, read_manifest
 
-IMAGE_MODEL, TEXT_MODEL, TOKENIZER = "onnx/image.onnx", "onnx/text.onnx", "tokenizer.json"
-REQUIRED = ("preprocessing.json", IMAGE_MODEL, TEXT_MODEL, TOKENIZER)
+REQUIRED = (PREPROCESSING, IMAGE_MODEL, TEXT_MODEL, TOKENIZER)
 _SHOWN_MISTAKES = 5
 _HEAD = 1024
 
@@ -48,7 +46,7 @@ class Bundle:
         mistakes = list(_mistakes(path, manifest))
         if mistakes:
             raise _broken(path, mistakes)
-        place = path / "preprocessing.json"
+        place = path / PREPROCESSING
         _check_hashes(path, manifest, [place.name])
         preprocessing = parse(Preprocessing, read_json(place), place)
         if preprocessing.text.context_length != manifest.context_length:
@@ -67,7 +65,7 @@ class Bundle:
     def class_vectors(self, labels: Sequence[str], templates: Sequence[str]) -> NDArray[np.float32] | None:
         """Class vectors `[labels, d]` that the bundle holds for these labels and templates, or None."""
         for name in sorted(self.manifest.files):
-            if not (name.startswith("prompts/") and name.endswith(".json")):
+            if not (name.startswith(f"{PROMPTS}/") and name.endswith(".json")):
                 continue
             path = self.file(name)
             prompts = parse(Prompts, read_json(path), path)

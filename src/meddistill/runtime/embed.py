@@ -10,9 +10,10 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from meddistill.bundle_format import IMAGE_MODEL, TEXT_MODEL, TOKENIZER
 from meddistill.errors import BundleError, ConfigError, one_line
 from meddistill.imaging import ImageRef, normalize, normalize_text
-from meddistill.runtime.bundle import IMAGE_MODEL, TEXT_MODEL, TOKENIZER, Bundle
+from meddistill.runtime.bundle import Bundle
 from meddistill.runtime.pipeline import Decoder, OnMistake
 
 Vectors = NDArray[np.float32]

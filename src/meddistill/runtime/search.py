@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from meddistill.bundle_format import IMAGE_MODEL
 from meddistill.errors import BundleError, ConfigError, one_line
 from meddistill.file_kinds import unreadable
-from meddistill.runtime.bundle import IMAGE_MODEL, Bundle
+from meddistill.runtime.bundle import Bundle
 from meddistill.runtime.embed import Vectors
 from meddistill.runtime.manifest import parse, read_json
 

@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 
+from meddistill.bundle_format import FORMAT
 from meddistill.errors import ConfigError
 from meddistill.features.files import MANIFEST
 from meddistill.files import printable
@@ -21,7 +22,7 @@ from meddistill.recipes.mistakes import Mistakes
 from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.validate import validated
 from meddistill.recipes.yaml_file import read_yaml
-from meddistill.runtime.manifest import FORMAT
+from meddistill.strict import Strict
 from meddistill.students.metadata import METADATA_FILE
 from meddistill.teachers.config import OpenClipTeacher, TeacherConfig
 
@@ -66,10 +67,8 @@ class NamedModel:
     train_overlap: Path | None = None
 
 
-class ModelList(BaseModel):
+class ModelList(Strict):
     """A file of models, with the same entries as in a recipe: `teachers` and `baselines`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     teachers: Mapping[str, TeacherConfig] = {}
     """Name → model."""

@@ -1,6 +1,5 @@
 """From the student's configuration to one open_clip model configuration, without building anything."""
 
-import difflib
 import json
 from copy import deepcopy
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import open_clip
 import timm
 from tokenizers import Tokenizer
 
-from meddistill.errors import ConfigError
+from meddistill.errors import ConfigError, did_you_mean
 from meddistill.file_kinds import why_not_json
 from meddistill.imaging.geometry import InputSpec, Interpolation, Resize
 from meddistill.students.config import DEFAULT_PRESET, NO_WEIGHTS, StudentConfig
@@ -146,7 +145,7 @@ def _from_open_clip(name: str, base: Path) -> tuple[ModelConfig, Preprocessing]:
     if model_config is None:
         _refuse(
             f"`open_clip` must be a configuration that open_clip knows or a JSON file; got {name!r}."
-            + _did_you_mean(name, open_clip.list_models())
+            + did_you_mean(name, open_clip.list_models(), most=_SUGGESTIONS)
         )
     return model_config, {}
 
@@ -155,7 +154,7 @@ def _from_image_tower(name: str, image_size: int | list[int] | None) -> ModelCon
     if not timm.is_model(name):
         _refuse(
             f"`image_tower` must be a model that timm knows; got {name!r}."
-            + _did_you_mean(name, timm.list_models())
+            + did_you_mean(name, timm.list_models(), most=_SUGGESTIONS)
         )
     published = timm.get_pretrained_cfg(name, allow_unregistered=True)
     size = image_size or (published.input_size[-1] if published is not None else 224)
@@ -270,11 +269,6 @@ def _input_spec(model_config: ModelConfig, preprocessing: Preprocessing, config:
         mean=tuple(preprocessing.get("mean", open_clip.OPENAI_DATASET_MEAN)),
         std=tuple(preprocessing.get("std", open_clip.OPENAI_DATASET_STD)),
     )
-
-
-def _did_you_mean(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=_SUGGESTIONS)
-    return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
 def _refuse(mistake: str) -> Never:

@@ -8,7 +8,7 @@ import torch
 from open_clip.model import CustomTextCLIP, set_model_preprocess_cfg
 from tokenizers import Tokenizer
 
-from meddistill.errors import ConfigError
+from meddistill.errors import ConfigError, first_line
 from meddistill.students.architecture import SUBJECT, Architecture, architecture, preprocessing_of
 from meddistill.students.config import StudentConfig
 from meddistill.students.dual_encoder import INITIAL_LOGIT_SCALE, DualEncoder
@@ -91,7 +91,7 @@ def construct(model_config: ModelConfig, *, seed: int) -> CustomTextCLIP:
         try:
             return CustomTextCLIP(**arguments)
         except (AssertionError, OSError, RuntimeError, TypeError, ValueError, KeyError) as error:
-            msg = f"The architecture must be one that open_clip can build; {_first_line(error)}"
+            msg = f"The architecture must be one that open_clip can build; {first_line(error)}"
             raise ConfigError(SUBJECT, [msg]) from error
 
 
@@ -118,7 +118,7 @@ def _try_out(student: DualEncoder) -> None:
         texts = student.embed_tokens(student.tokenize(["", "a"]))
     except (AssertionError, RuntimeError, ValueError, IndexError) as error:
         msg = (
-            f"The towers must run at image size {spec.height} x {spec.width}; {_first_line(error)}. timm's "
+            f"The towers must run at image size {spec.height} x {spec.width}; {first_line(error)}. timm's "
             "vision transformers take their own size only; towers of convolutions and open_clip's ViTs adapt."
         )
         raise ConfigError(SUBJECT, [msg]) from error
@@ -130,8 +130,3 @@ def _try_out(student: DualEncoder) -> None:
             f"{widths[0]} (image) and {widths[1]} (text). Set `embed_dim` to one that both give."
         )
         raise ConfigError(SUBJECT, [msg])
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

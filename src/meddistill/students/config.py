@@ -2,10 +2,11 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from meddistill.imaging.geometry import Interpolation, Resize
 from meddistill.licences import LicenceTerms, resolve
+from meddistill.strict import Strict
 
 PresetName = Literal["tiny", "nano", "edge", "small", "base"]
 DEFAULT_PRESET: PresetName = "edge"
@@ -20,10 +21,8 @@ def _known(licence: str | LicenceTerms) -> str | LicenceTerms:
 Licence = Annotated[str | LicenceTerms, AfterValidator(_known)]
 
 
-class TextTower(BaseModel):
+class TextTower(Strict):
     """The text tower, where it is to differ from the preset's or the configuration's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     width: int | None = Field(default=None, gt=0)
     """Width of the text transformer."""
@@ -48,15 +47,13 @@ class TextTower(BaseModel):
     """Licence of the pretrained text weights, which the student inherits; `unknown` where it is not given."""
 
 
-class StudentConfig(BaseModel):
+class StudentConfig(Strict):
     """The student: a preset, an open_clip configuration, or any timm image tower with a small text tower.
 
     At most one of `preset`, `open_clip` (a name that open_clip knows, or a JSON file) and `image_tower` (a
     timm name). With none of them the architecture is that of the folder in `init`, with the same small text
     tower beside an image tower alone, or the preset `edge`; one that is named must be the folder's.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     preset: PresetName | None = None
     """An architecture by name; see the table of presets, which has the millions of parameters of image + text

@@ -12,7 +12,6 @@ such a student therefore loads in stock open_clip as `local-dir:.` from within i
 """
 
 import json
-import shutil
 from pathlib import Path
 
 import safetensors.torch
@@ -21,7 +20,7 @@ from safetensors import SafetensorError
 import meddistill
 from meddistill.errors import CheckpointError
 from meddistill.file_kinds import stand_in
-from meddistill.files import follow_umask, reraise_os_error, sha256_of, writing
+from meddistill.files import folder_aside, follow_umask, reraise_os_error, sha256_of, writing
 from meddistill.students.architecture import TEXT_FOLDER, Architecture, preprocessing_of
 from meddistill.students.build import assemble, construct
 from meddistill.students.config import StudentConfig
@@ -68,18 +67,8 @@ def save_student(
             f"`folder` must be empty or hold a student; got {folder} with other files. Choose another place."
         )
         raise CheckpointError(msg)
-    partial = folder.with_name(f".{folder.name}.partial")
-    try:
-        with writing(folder, CheckpointError):
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            metadata = _write(student, partial, provenance=provenance, config=config)
-            shutil.rmtree(folder, ignore_errors=True)
-            partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    return metadata
+    with writing(folder, CheckpointError), folder_aside(folder) as partial:
+        return _write(student, partial, provenance=provenance, config=config)
 
 
 def _write(

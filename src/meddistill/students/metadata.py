@@ -4,20 +4,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from meddistill.data.datasets import union_names
 from meddistill.errors import CheckpointError
 from meddistill.imaging.geometry import InputSpec
 from meddistill.licences import LicenceTerms, join
+from meddistill.strict import Strict
 from meddistill.students.config import StudentConfig
 
 METADATA_FILE: Final = "meddistill.json"
 INITIAL_WEIGHTS: Final = "initial weights"
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class TeacherCard(Protocol):
@@ -39,7 +36,7 @@ class TeacherCard(Protocol):
     def pretraining_data(self) -> tuple[str, ...]: ...
 
 
-class TeacherCredit(_Frozen):
+class TeacherCredit(Strict):
     """A teacher whose outputs the student was trained on."""
 
     id: str
@@ -64,7 +61,7 @@ class TeacherCredit(_Frozen):
         )
 
 
-class Provenance(_Frozen):
+class Provenance(Strict):
     """Where a student comes from: everything whose licence it inherits.
 
     `text_trained`: whether its text tower started from weights or had captions to learn from. Otherwise only
@@ -96,14 +93,14 @@ class Provenance(_Frozen):
         return join(self.components.values())
 
 
-class FileRecord(_Frozen):
+class FileRecord(Strict):
     """A file's sha256 (hex) and its size in bytes."""
 
     sha256: str
     bytes: int
 
 
-class StudentMetadata(_Frozen):
+class StudentMetadata(Strict):
     """The whole of `meddistill.json`.
 
     `tokenizer` is `clip` for the byte-pair tokenizer of CLIP that open_clip carries, `hf` for files in the

@@ -7,32 +7,28 @@ from typing import Final
 
 import torch
 from jaxtyping import UInt8
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from meddistill.imaging.geometry import Geometry
+from meddistill.strict import Strict
 from meddistill.students.dual_encoder import DualEncoder
 
 BATCHES: Final = (1, 16)
 _MEGABYTE: Final = 1e6
 
 
-class ModelSize(BaseModel):
+class ModelSize(Strict):
     """Parameters (a count) and the megabytes (10^6 bytes) of parameters and buffers as they are stored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     parameters: int
     megabytes: float
 
 
-class Latency(BaseModel):
+class Latency(Strict):
     """Images a second by batch size: the median of `repeats` passes on `device` with `threads` threads.
 
     From the uint8 raster to the embedding; decoding and resizing are left out, they are equal for all.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     images_per_second: dict[int, float]
     repeats: int
@@ -40,10 +36,8 @@ class Latency(BaseModel):
     device: str
 
 
-class VocabularySize(BaseModel):
+class VocabularySize(Strict):
     """Tokens of a vocabulary, and the parameters of the table that has a row for each."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     tokens: int
     parameters: int

@@ -14,7 +14,7 @@ from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from meddistill.errors import ConfigError
+from meddistill.errors import ConfigError, first_line
 from meddistill.imaging import normalize_text
 from meddistill.students.vocabulary import ANY_VERSION, write_tokenizer_files
 
@@ -104,7 +104,7 @@ class HuggingFaceTokenizer:
         except (OSError, ValueError, KeyError) as error:
             msg = (
                 f"`text.hf` must be a folder with tokenizer.json and tokenizer_config.json, or a hub id that "
-                f"can be reached; got {source!r}. {str(error).splitlines()[0]}"
+                f"can be reached; got {source!r}. {first_line(error)}"
             )
             raise ConfigError(_SUBJECT, [msg]) from error
         self.tokenizer.clean_fn = _as_is

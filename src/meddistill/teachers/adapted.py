@@ -14,7 +14,7 @@ from meddistill.errors import TeacherError
 from meddistill.file_kinds import absent, why_not_json
 from meddistill.imaging.geometry import InputSpec, Interpolation
 from meddistill.imaging.published import known_interpolation
-from meddistill.teachers.card import Capability
+from meddistill.signals import Signal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class Adapted:
     """A library's model behind the teacher protocols, and what the card must know of it.
 
     `model` satisfies protocols of `teachers/protocols.py`; the fields are those of `TeacherCard`. `optional`
-    are capabilities that the library may or may not have for this model: a trial tells, and one that fails is
+    are signals that the library may or may not have for this model: a trial tells, and one that fails is
     left out of the card.
     """
 
@@ -39,7 +39,7 @@ class Adapted:
     logit_scale: float | None = None
     logit_bias: float | None = None
     options: Mapping[str, str] = field(default_factory=dict)
-    optional: frozenset[Capability] = frozenset()
+    optional: frozenset[Signal] = frozenset()
 
 
 def version_of(distribution: str) -> str:

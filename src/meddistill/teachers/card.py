@@ -5,14 +5,12 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from meddistill.imaging.geometry import InputSpec
 from meddistill.licences import LicenceTerms
-
-Capability = Literal[
-    "image_embedding", "text_embedding", "patch_tokens", "text_tokens", "hidden_states", "attention_maps"
-]
+from meddistill.signals import Signal
+from meddistill.strict import Strict
 
 _IDENTITY: Final = (
     "kind",
@@ -29,7 +27,7 @@ _IDENTITY: Final = (
 )
 
 
-class TeacherCard(BaseModel):
+class TeacherCard(Strict):
     """What is known of a loaded teacher; travels into the feature store, checkpoints and bundles.
 
     `source` is a hub id, an architecture name or the last part of a local path: never a whole path, which
@@ -39,8 +37,6 @@ class TeacherCard(BaseModel):
     tokens, special ones included. `options` are the adapter's choices that change the numbers. `library` is
     for the record. `parameters` counts weights of all towers.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
     kind: str
@@ -59,7 +55,7 @@ class TeacherCard(BaseModel):
     logit_scale: float | None = None
     logit_bias: float | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
-    capabilities: frozenset[Capability]
+    signals: frozenset[Signal]
     modalities: tuple[str, ...] | None = None
     pretraining_data: tuple[str, ...] = ()
     options: Mapping[str, str] = Field(default_factory=dict)

@@ -6,12 +6,13 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from meddistill.core_yaml import dump_yaml, load_yaml
 from meddistill.errors import TeacherError
 from meddistill.licences import LicenceTerms
-from meddistill.teachers.card import Capability
+from meddistill.signals import Signal
+from meddistill.strict import Strict
 from meddistill.teachers.config import PythonTeacher, TeacherConfig
 
 _HUB: Final = "hf-hub:"
@@ -19,7 +20,7 @@ _HUB: Final = "hf-hub:"
 Certainty = Literal["card", "repository", "reported", "memory"]
 
 
-class CatalogueEntry(BaseModel):
+class CatalogueEntry(Strict):
     """One known teacher.
 
     `config` can stand in a recipe as it is, with the hub id replaced by a local folder where there is no
@@ -32,11 +33,9 @@ class CatalogueEntry(BaseModel):
     the published systems that distil from it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     name: str
     config: TeacherConfig
-    capabilities: frozenset[Capability]
+    signals: frozenset[Signal]
     image_size: int | None = Field(default=None, gt=0)
     image_dim: int | None = None
     text_dim: int | None = None

@@ -13,10 +13,10 @@ from meddistill.data.datasets import DatasetName
 from meddistill.errors import LicenceError
 from meddistill.imaging.geometry import InputSpec
 from meddistill.licences import LicenceTerms, resolve
+from meddistill.signals import Tower
 
 Precision = Literal["float32", "bfloat16"]
 Pooling = Literal["cls", "mean", "pooler"]
-Tower = Literal["image", "text"]
 
 
 class _Teacher(BaseModel):

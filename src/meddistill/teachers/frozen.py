@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from meddistill.errors import MedDistillError, TeacherError, one_line
 from meddistill.imaging.geometry import InputSpec
-from meddistill.teachers.card import Capability, TeacherCard
+from meddistill.signals import Signal
+from meddistill.teachers.card import TeacherCard
 from meddistill.teachers.protocols import (
     ImageEmbedding,
     PatchGrid,
@@ -20,7 +21,7 @@ from meddistill.teachers.protocols import (
     TextEmbedding,
     TextStates,
     TextTokens,
-    capabilities_of,
+    signals_of,
 )
 
 _LOWERED: Final = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MultiheadAttention)
@@ -38,7 +39,7 @@ class FrozenTeacher:
     """
 
     def __init__(
-        self, model: object, *, card: TeacherCard, failed: Mapping[Capability, str] = MappingProxyType({})
+        self, model: object, *, card: TeacherCard, failed: Mapping[Signal, str] = MappingProxyType({})
     ) -> None:
         self.card = card
         self._failed = failed
@@ -61,14 +62,12 @@ class FrozenTeacher:
         return not getattr(self._model, "only_stored", False)
 
     @property
-    def unused(self) -> frozenset[Capability]:
+    def unused(self) -> frozenset[Signal]:
         """What the model could give and its card leaves out."""
-        return capabilities_of(self._model) - self.card.capabilities
+        return signals_of(self._model) - self.card.signals
 
-    def with_card(
-        self, card: TeacherCard, *, failed: Mapping[Capability, str] | None = None
-    ) -> "FrozenTeacher":
-        """The same model under another card; `failed` says why capabilities are missing there."""
+    def with_card(self, card: TeacherCard, *, failed: Mapping[Signal, str] | None = None) -> "FrozenTeacher":
+        """The same model under another card; `failed` says why signals are missing there."""
         kept = self._failed if failed is None else failed
         return FrozenTeacher(self._model, card=card, failed=kept).to(self.device)
 
@@ -103,7 +102,7 @@ class FrozenTeacher:
         """
         model = self._model
         if not isinstance(model, ImageEmbedding):
-            raise TeacherError(self._without("image_embedding"))
+            raise TeacherError(self._without("image"))
         pixels = self.pixels(rasters)
         with self._forward("image embeddings"):
             output = model.embed_images(pixels)
@@ -121,7 +120,7 @@ class FrozenTeacher:
         """
         model = self._model
         if not isinstance(model, TextEmbedding):
-            raise TeacherError(self._without("text_embedding"))
+            raise TeacherError(self._without("text"))
         with self._forward("text embeddings"):
             output = model.embed_texts(texts)
         return self._checked(output, rows=len(texts), dim=self.card.text_dim, what="text embeddings")
@@ -135,8 +134,8 @@ class FrozenTeacher:
             If the teacher has no patch tokens, fails, or gives other shapes or numbers that are not finite.
         """
         model = self._model
-        if not isinstance(model, PatchTokens) or "patch_tokens" in self._failed:
-            raise TeacherError(self._without("patch_tokens"))
+        if not isinstance(model, PatchTokens) or "patches" in self._failed:
+            raise TeacherError(self._without("patches"))
         pixels = self.pixels(rasters)
         with self._forward("patch tokens"):
             output = model.patch_tokens(pixels)
@@ -195,11 +194,11 @@ class FrozenTeacher:
         # Divided before the mean is taken off, as `imaging.normalize` and the libraries do: same rounding.
         return cut.permute(0, 3, 1, 2).contiguous().float().div_(255).sub_(mean).div_(std)
 
-    def _without(self, capability: Capability) -> str:
-        has = ", ".join(sorted(self.card.capabilities)) or "none"
-        why = f" (tried: {self._failed[capability]})" if capability in self._failed else ""
+    def _without(self, signal: Signal) -> str:
+        has = ", ".join(sorted(self.card.signals)) or "none"
+        why = f" (tried: {self._failed[signal]})" if signal in self._failed else ""
         return (
-            f"teacher {self.card.id!r} must have the capability {capability}; it has: {has}{why}. Choose "
+            f"teacher {self.card.id!r} must give the signal {signal}; it gives: {has}{why}. Choose "
             "another teacher or drop what asks for it."
         )
 

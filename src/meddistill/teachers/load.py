@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from meddistill.errors import MissingExtra, TeacherError, one_line
+from meddistill.signals import Signal
 from meddistill.teachers.adapted import Adapted
-from meddistill.teachers.card import Capability, TeacherCard
+from meddistill.teachers.card import TeacherCard
 from meddistill.teachers.config import StoredTeacher, TeacherConfig
 from meddistill.teachers.frozen import FrozenTeacher
-from meddistill.teachers.protocols import capabilities_of
+from meddistill.teachers.protocols import signals_of
 from meddistill.teachers.sources import find_folder
 from meddistill.teachers.stored import load_stored
 from meddistill.weight_formats import pointers_in
@@ -81,8 +82,8 @@ def _adapter(kind: str) -> Any:
 
 
 def _frozen(name: str, config: TeacherConfig, adapted: Adapted) -> FrozenTeacher:
-    capabilities = capabilities_of(adapted.model)
-    if adapted.input is None and capabilities - {"text_embedding", "text_tokens"}:
+    signals = signals_of(adapted.model)
+    if adapted.input is None and signals - {"text", "text_tokens"}:
         msg = "`input` must be given for a teacher that sees images: size, resize, mean, std."
         raise TeacherError(msg)
     card = TeacherCard(
@@ -100,7 +101,7 @@ def _frozen(name: str, config: TeacherConfig, adapted: Adapted) -> FrozenTeacher
         logit_scale=adapted.logit_scale,
         logit_bias=adapted.logit_bias,
         precision=config.precision,
-        capabilities=capabilities,
+        signals=signals,
         modalities=config.modalities,
         pretraining_data=config.pretraining_data,
         options=adapted.options,
@@ -109,22 +110,22 @@ def _frozen(name: str, config: TeacherConfig, adapted: Adapted) -> FrozenTeacher
     return _tried(FrozenTeacher(adapted.model, card=card), adapted.optional)
 
 
-def _tried(teacher: FrozenTeacher, optional: frozenset[Capability]) -> FrozenTeacher:
+def _tried(teacher: FrozenTeacher, optional: frozenset[Signal]) -> FrozenTeacher:
     """The teacher with the widths of its outputs on the card, without optional ones that it fails to give."""
     card = teacher.card
     dims: dict[str, int] = {}
-    failed: dict[Capability, str] = {}
-    for capability, trial in _TRIALS.items():
-        if capability not in card.capabilities:
+    failed: dict[Signal, str] = {}
+    for signal, trial in _TRIALS.items():
+        if signal not in card.signals:
             continue
         try:
             dims |= trial(teacher)
         except TeacherError as error:
-            if capability not in optional:
+            if signal not in optional:
                 raise
-            failed[capability] = str(error)
-    left = frozenset(card.capabilities - failed.keys())
-    return teacher.with_card(card.model_copy(update={**dims, "capabilities": left}), failed=failed)
+            failed[signal] = str(error)
+    left = frozenset(card.signals - failed.keys())
+    return teacher.with_card(card.model_copy(update={**dims, "signals": left}), failed=failed)
 
 
 def _grey(teacher: FrozenTeacher) -> Tensor:
@@ -138,10 +139,10 @@ def _try_text_tokens(teacher: FrozenTeacher) -> dict[str, int]:
     return {}
 
 
-_TRIALS: Final[Mapping[Capability, Callable[[FrozenTeacher], dict[str, int]]]] = {
-    "image_embedding": lambda teacher: {"image_dim": teacher.image_embeddings(_grey(teacher)).shape[1]},
-    "patch_tokens": lambda teacher: {"patch_dim": teacher.patch_tokens(_grey(teacher)).tokens.shape[2]},
-    "text_embedding": lambda teacher: {"text_dim": teacher.text_embeddings(_TRIAL_TEXTS).shape[1]},
+_TRIALS: Final[Mapping[Signal, Callable[[FrozenTeacher], dict[str, int]]]] = {
+    "image": lambda teacher: {"image_dim": teacher.image_embeddings(_grey(teacher)).shape[1]},
+    "patches": lambda teacher: {"patch_dim": teacher.patch_tokens(_grey(teacher)).tokens.shape[2]},
+    "text": lambda teacher: {"text_dim": teacher.text_embeddings(_TRIAL_TEXTS).shape[1]},
     "text_tokens": _try_text_tokens,
 }
 

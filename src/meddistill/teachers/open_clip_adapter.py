@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SimpleTokenizer, default_bpe
 from torch import Tensor, nn
 
-from meddistill.errors import TeacherError
+from meddistill.errors import TeacherError, first_line
 from meddistill.imaging.geometry import InputSpec, Resize
 from meddistill.teachers.adapted import (
     Adapted,
@@ -103,7 +103,7 @@ def adapt(config: OpenClipTeacher, *, base: Path) -> Adapted:
     bias = getattr(model, "logit_bias", None)
     return Adapted(
         model=OpenClipModel(model, tokenizer),
-        optional=frozenset({"patch_tokens", "text_tokens"}),
+        optional=frozenset({"patches", "text_tokens"}),
         source=source.name,
         revision=source.revision,
         library=version_of("open_clip_torch"),
@@ -210,14 +210,14 @@ def _weights_of_tag(tag: Mapping[str, Any], name: str) -> Path:
     try:
         return Path(open_clip.download_pretrained(dict(tag)))
     except Exception as error:  # urllib raises unrelated classes
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         # A file says nothing of either, and the numbers would be silently wrong.
         quick = ["an architecture with `-quickgelu`"] if tag.get("quick_gelu") else []
         own = ["its preprocessing as `input`"] if any(name in tag for name in _PREPROCESSING) else []
         also = f" with {' and '.join([*quick, *own])}" if quick or own else ""
         msg = (
             f"`pretrained` must be on this disk or reachable; got the tag {name!r}, which is neither cached "
-            f"nor fetched ({reason}). Fetch its weights where there is a network and give the file{also}."
+            f"nor fetched ({first_line(error)}). Fetch its weights where there is a network and give the "
+            f"file{also}."
         )
         raise TeacherError(msg) from error
 

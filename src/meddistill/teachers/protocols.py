@@ -1,4 +1,4 @@
-"""What a teacher can do, one protocol a capability. Adapters and the user's own models satisfy them.
+"""What a teacher can give, one protocol a signal. Adapters and the user's own models satisfy them.
 
 Pixels are float32 and normalised by the teacher's own mean and standard deviation. Outputs are not
 normalised.
@@ -12,7 +12,7 @@ from typing import Final, Protocol, runtime_checkable
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from meddistill.teachers.card import Capability
+from meddistill.signals import Signal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,40 +67,16 @@ class TextTokens(Protocol):
         ...
 
 
-@runtime_checkable
-class HiddenStates(Protocol):
-    """States after chosen layers, for models of the user's own (kind `python`)."""
-
-    def hidden_states(
-        self, pixels: Float[Tensor, "batch 3 height width"], layers: Sequence[int]
-    ) -> tuple[Float[Tensor, "batch tokens dim"], ...]:
-        """States after each of `layers`, class token first; negative numbers count from the last layer."""
-        ...
-
-
-@runtime_checkable
-class AttentionMaps(Protocol):
-    """Attention probabilities of chosen layers, for models of the user's own (kind `python`)."""
-
-    def attention_maps(
-        self, pixels: Float[Tensor, "batch 3 height width"], layers: Sequence[int]
-    ) -> tuple[Float[Tensor, "batch heads tokens tokens"], ...]:
-        """Softmax outputs of each of `layers`; rows sum to one."""
-        ...
-
-
-PROTOCOLS: Final[Mapping[Capability, type]] = MappingProxyType(
+PROTOCOLS: Final[Mapping[Signal, type]] = MappingProxyType(
     {
-        "image_embedding": ImageEmbedding,
-        "text_embedding": TextEmbedding,
-        "patch_tokens": PatchTokens,
+        "image": ImageEmbedding,
+        "text": TextEmbedding,
+        "patches": PatchTokens,
         "text_tokens": TextTokens,
-        "hidden_states": HiddenStates,
-        "attention_maps": AttentionMaps,
     }
 )
 
 
-def capabilities_of(model: object) -> frozenset[Capability]:
+def signals_of(model: object) -> frozenset[Signal]:
     """The protocols that `model` satisfies."""
     return frozenset(name for name, protocol in PROTOCOLS.items() if isinstance(model, protocol))

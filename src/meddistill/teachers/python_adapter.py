@@ -16,7 +16,7 @@ from meddistill.errors import TeacherError
 from meddistill.imaging.geometry import InputSpec
 from meddistill.teachers.adapted import Adapted, version_of
 from meddistill.teachers.config import PythonTeacher
-from meddistill.teachers.protocols import PROTOCOLS, capabilities_of
+from meddistill.teachers.protocols import PROTOCOLS, signals_of
 from meddistill.teachers.sources import sha256_of, sha256_of_lines
 
 
@@ -30,7 +30,7 @@ def adapt(config: PythonTeacher, *, base: Path) -> Adapted:
             msg = f"`factory` must name a function of {name!r}; got {function!r}. Look for a misspelling."
             raise TeacherError(msg)
         model = factory(**config.options)
-    if not capabilities_of(model):
+    if not signals_of(model):
         methods = ", ".join(sorted(PROTOCOLS))
         msg = (
             f"`factory` must return an object with one or more of the protocols {methods}; got "

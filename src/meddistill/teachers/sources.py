@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from meddistill.errors import MissingWeights, TeacherError
+from meddistill.errors import MissingWeights, TeacherError, first_line
 from meddistill.file_kinds import Met, absent, stand_in, unreadable
 from meddistill.files import printable, utf8_alias
 from meddistill.weight_formats import snapshot_in
@@ -86,7 +86,7 @@ def _local(path: Path, model: str) -> Source:
 
 
 def _hub(identifier: str, revision: str | None, *, local_only: bool) -> Source:
-    failure: Exception | None = None
+    failure = Exception()  # that of the last try
     for cached_only in (True,) if local_only else (True, False):
         try:
             folder = _snapshot(identifier, revision=revision, cached_only=cached_only)
@@ -94,11 +94,10 @@ def _hub(identifier: str, revision: str | None, *, local_only: bool) -> Source:
             failure = error
         else:
             return Source(folder=folder, name=identifier, revision=folder.name)
-    reason = (str(failure).strip() or type(failure).__name__).splitlines()[0]
     pinned = f" --revision {revision}" if revision else ""
     msg = (
         f"`model` must be on this disk or reachable; got the hub id {identifier!r}, which is neither cached "
-        f"nor fetched ({reason}). Where there is a network run "
+        f"nor fetched ({first_line(failure)}). Where there is a network run "
         f"`hf download {identifier}{pinned} --local-dir FOLDER` (after accepting its terms, if it is gated), "
         "bring FOLDER here and name it as the model."
     )

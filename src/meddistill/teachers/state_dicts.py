@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers.utils import logging
 
-from meddistill.errors import TeacherError
+from meddistill.errors import TeacherError, first_line
 from meddistill.weight_formats import weight_format
 
 State = dict[str, Tensor]
@@ -109,8 +109,10 @@ def build_transformer(model: Any, settings: Any, state: Mapping[str, Tensor], *,
     except (RuntimeError, ValueError) as error:
         if "size" not in str(error) and "shape" not in str(error):
             raise  # out of memory, for example: not the file's
-        line = str(error).strip().splitlines()[0]
-        msg = f"{what} must have the shapes of its config.json; {line} Take the model's own config.json."
+        msg = (
+            f"{what} must have the shapes of its config.json; {first_line(error)} Take the model's own "
+            "config.json."
+        )
         raise TeacherError(msg) from error
     if info["missing_keys"]:
         shown = ", ".join(sorted(info["missing_keys"])[:_SHOWN])

@@ -66,7 +66,7 @@ def adapt(config: TimmTeacher, *, base: Path) -> Adapted:
         parameters=count_parameters(model),
         input=images.spec,
         centre_crop=images.centre_crop,
-        optional=frozenset({"patch_tokens"}),
+        optional=frozenset({"patches"}),
     )
 
 

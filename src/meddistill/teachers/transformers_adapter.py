@@ -224,7 +224,7 @@ def adapt(config: TransformersTeacher, *, base: Path) -> Adapted:
         centre_crop=images.centre_crop if images else None,
         context_length=built.words.context_length if built.words else None,
         options=options,
-        optional=frozenset({"patch_tokens", "text_tokens"}),
+        optional=frozenset({"patches", "text_tokens"}),
         **_scores(built.scores),
     )
 

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from meddistill.errors import CheckpointError
+from meddistill.errors import CheckpointError, first_line
 from meddistill.file_kinds import unreadable
 from meddistill.files import sealed, sha256_of, sync_folder, unsealed, write_whole, writing
 from meddistill.training.files import save_state, save_tensors
@@ -130,7 +130,7 @@ class Checkpoints:
         except (SafetensorError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
             msg = (
                 f"`{folder}` must hold the state of this student and method; got {type(error).__name__}: "
-                f"{str(error).splitlines()[0]}. Remove the stage's folder to train it anew."
+                f"{first_line(error)}. Remove the stage's folder to train it anew."
             )
             raise CheckpointError(msg) from error
         manifest = _manifest(folder)

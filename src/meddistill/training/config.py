@@ -3,8 +3,6 @@
 from typing import Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -13,11 +11,11 @@ from pydantic import (
     field_validator,
 )
 
+from meddistill.strict import Strict
 
-class TrainingConfig(BaseModel):
+
+class TrainingConfig(Strict):
     """Hyper-parameters of one stage, the same for every method."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: PositiveInt = 10
     """Passes over the table. The rows that do not fill a last batch are left out of an epoch."""

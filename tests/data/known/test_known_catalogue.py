@@ -35,7 +35,7 @@ def test_entries_agree_with_themselves(key: str) -> None:
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     assert isinstance(find_set("slake"), KnownSet)
-    with pytest.raises(ConfigError, match=r"got 'slak'\. Did you mean slake\?"):
+    with pytest.raises(ConfigError, match=r"got 'slak'\. Did you mean `slake`\?"):
         find_set("slak")
 
 

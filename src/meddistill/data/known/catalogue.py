@@ -1,18 +1,18 @@
 """The known public data sets: what they are, under what terms, and how a copy is laid out. Loads no torch."""
 
-import difflib
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from meddistill.core_yaml import load_yaml
 from meddistill.data.datasets import DatasetName
-from meddistill.errors import ConfigError
+from meddistill.errors import ConfigError, did_you_mean
 from meddistill.licences import LicenceTerms, resolve
+from meddistill.strict import Strict
 
 TaskWord = Literal[
     "zero-shot classification",
@@ -27,7 +27,7 @@ TaskWord = Literal[
 Certainty = Literal["code", "card", "memory"]
 
 
-class KnownSet(BaseModel):
+class KnownSet(Strict):
     """One known data set.
 
     `key` is its name on the command line, `dataset` its name(s) in `dataset:` of tasks and
@@ -36,8 +36,6 @@ class KnownSet(BaseModel):
     `layout_certainty`: read in public `code` that reads it, on a `card`, or from `memory`. `verified`:
     whether the preparer has read a real copy, not only a fixture of this layout.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: str = ""
     name: str
@@ -76,9 +74,8 @@ def find_set(key: str) -> KnownSet:
     """The entry of a known set; raises ConfigError with what is known otherwise."""
     known = known_sets()
     if key not in known:
-        close = difflib.get_close_matches(key, known, n=1)
-        hint = f"Did you mean {close[0]}?" if close else "See: meddistill datasets list"
-        rule = f"a known data set must be one of {', '.join(known)}; got {key!r}. {hint}"
+        hint = did_you_mean(key, known) or " See: meddistill datasets list"
+        rule = f"a known data set must be one of {', '.join(known)}; got {key!r}.{hint}"
         subject = "datasets"
         raise ConfigError(subject, [rule])
     return known[key]

@@ -3,7 +3,6 @@
 import csv
 import io
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -15,7 +14,7 @@ from meddistill.data.known.catalogue import KnownSet, find_set
 from meddistill.data.known.draft import Draft, DraftTable, counts
 from meddistill.data.known.source import Source
 from meddistill.errors import ConfigError, UserError
-from meddistill.files import writing
+from meddistill.files import folder_aside, writing
 from meddistill.progress import Progress, SilentProgress
 
 SUITE_FILE: Final = "suite.yaml"
@@ -58,11 +57,7 @@ def prepare(
     """
     known = find_set(name)
     _check_folders(name, source, out)
-    partial = out.with_name(f".{out.name}.partial")
-    with writing(out):
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-    try:
+    with writing(out), folder_aside(out) as partial:
         place = Source(
             name=name,
             folder=source.resolve(),
@@ -72,15 +67,10 @@ def prepare(
             skip_missing=skip_missing,
             progress=progress or SilentProgress(),
         )
-        with writing(out):
-            draft = _preparer(known)(place)
-            _write(partial, draft, known, root=place.outside)
-            if out.is_dir():
-                out.rmdir()
-            partial.rename(out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        draft = _preparer(known)(place)
+        _write(partial, draft, known, root=place.outside)
+        if out.is_dir():
+            out.rmdir()
     return Prepared(
         suite=out / SUITE_FILE if draft.tasks else None,
         tables={out / f"{table.name}.csv": counts(table.rows) for table in draft.tables},

@@ -2,7 +2,9 @@
 
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+
+from meddistill.strict import Strict
 
 Modality = Literal[
     "xray", "ct", "mri", "ultrasound", "fundus", "oct", "dermatology", "histology", "endoscopy"
@@ -10,15 +12,13 @@ Modality = Literal[
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 
-class PhantomConfig(BaseModel):
+class PhantomConfig(Strict):
     """A phantom data set, whole: equal configurations give equal files, byte for byte.
 
     `samples` images of `size` x `size` pixels. Patients have one modality and one finding each, and
     `images_per_patient` images; the last patient may have fewer. Image i and its texts depend on `seed`, i,
     `size`, `modalities` and `images_per_patient` only, so a larger `samples` continues a smaller one.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     samples: int = Field(gt=0, le=10_000_000)
     seed: int = Field(default=0, ge=0)

@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from meddistill.data.phantom.prompts import MODALITY_TASK, finding_task
 from meddistill.data.phantom.questions import questions
 from meddistill.data.phantom.vocabulary import WORDS
 from meddistill.errors import ConfigError
+from meddistill.files import folder_aside
 
 MANIFEST = "phantom.json"
 _SUBJECT = "phantom"
@@ -55,25 +55,23 @@ def generate(
     tables = PhantomTables(**{name: folder / f"{name}.csv" for name in _COLUMNS})
     if _is_made(folder, config):
         return tables
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "images").mkdir(parents=True)
-    (partial / "masks").mkdir()
-    rows: Rows = {name: [] for name in _COLUMNS}
-    for sample in range(config.samples):
-        person, drawing = draw_sample(config, sample)
-        _save(partial, sample, drawing)
-        _describe(rows, config, sample, person=person, drawing=drawing)
-        if progress is not None:
-            progress(sample + 1, config.samples)
-    for index in range(patient_of(config, config.samples - 1) + 1):
-        rows["survival"].append(_outcome(config, patient(config, index)))
-    digests = {name: _write_table(partial / f"{name}.csv", name, rows[name]) for name in _COLUMNS}
-    manifest = {"drawings": _DRAWINGS, "config": config.model_dump(mode="json"), "sha256": digests}
-    (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    if folder.is_dir():
-        folder.rmdir()
-    partial.rename(folder)
+    with folder_aside(folder) as partial:
+        (partial / "images").mkdir()
+        (partial / "masks").mkdir()
+        rows: Rows = {name: [] for name in _COLUMNS}
+        for sample in range(config.samples):
+            person, drawing = draw_sample(config, sample)
+            _save(partial, sample, drawing)
+            _describe(rows, config, sample, person=person, drawing=drawing)
+            if progress is not None:
+                progress(sample + 1, config.samples)
+        for index in range(patient_of(config, config.samples - 1) + 1):
+            rows["survival"].append(_outcome(config, patient(config, index)))
+        digests = {name: _write_table(partial / f"{name}.csv", name, rows[name]) for name in _COLUMNS}
+        manifest = {"drawings": _DRAWINGS, "config": config.model_dump(mode="json"), "sha256": digests}
+        (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        if folder.is_dir():
+            folder.rmdir()
     return tables
 
 

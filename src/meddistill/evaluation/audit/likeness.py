@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from meddistill.evaluation.audit.record import Likeness, Redundancy, Tower
+from meddistill.evaluation.audit.record import Likeness, Redundancy
 from meddistill.evaluation.audit.sample import AuditSample
 from meddistill.evaluation.audit.spaces import Mask, Space
 from meddistill.evaluation.engine.agreement import (
@@ -20,6 +20,7 @@ from meddistill.evaluation.engine.agreement import (
 )
 from meddistill.evaluation.models.protocols import Floats
 from meddistill.progress import Advance
+from meddistill.signals import Tower
 
 Places = NDArray[np.intp]
 Result = TypeVar("Result", bound=np.generic)

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 from meddistill.evaluation.audit.checks import AuditCheck, main_of
 from meddistill.evaluation.audit.likeness import Mixtures
-from meddistill.evaluation.audit.record import Family, LeaveOut, Redundancy, Tower
+from meddistill.evaluation.audit.record import Family, LeaveOut, Redundancy
 from meddistill.evaluation.audit.spaces import Space
 from meddistill.evaluation.base.bootstrap import Replicates, Weights, estimate, mean_replicates
 from meddistill.evaluation.models.protocols import Floats
 from meddistill.progress import Advance
+from meddistill.signals import Tower
 
 _SMALL = 1e-12
 

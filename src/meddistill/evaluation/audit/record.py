@@ -4,24 +4,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from meddistill.evaluation.base.written import read_record
 from meddistill.files import write_whole
+from meddistill.signals import Tower
+from meddistill.strict import Strict
 
 AUDIT_FILE: Final = "audit.json"
 VERSION: Final = 1
 ENSEMBLE: Final = "ensemble"
 
 Family = Literal["retrieval", "zero_shot", "modality"]
-Tower = Literal["image", "text"]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Score(_Record):
+class Score(Strict):
     """One teacher on one group of images.
 
     `modality` is "" for all. `value` is the mean recall of `retrieval` and the balanced accuracy of the
@@ -41,7 +36,7 @@ class Score(_Record):
     details: Mapping[str, float] = {}
 
 
-class Likeness(_Record):
+class Likeness(Strict):
     """Two teachers' spaces on the `n` images (or texts) that both are available for.
 
     `cka` as in `evaluation.agreement`; `neighbours` is the share of common members among the 10 nearest.
@@ -56,7 +51,7 @@ class Likeness(_Record):
     n: int
 
 
-class Redundancy(_Record):
+class Redundancy(Strict):
     """How much of one teacher's space the others hold.
 
     `nearest` is the most similar other teacher and `cka` that similarity; `explained` is the CKA with the
@@ -71,7 +66,7 @@ class Redundancy(_Record):
     n: int
 
 
-class LeaveOut(_Record):
+class LeaveOut(Strict):
     """What the ensemble of `of` teachers loses when one of them goes.
 
     `loss` is the ensemble's quality with the teacher minus that without it; below zero the ensemble is
@@ -90,7 +85,7 @@ class LeaveOut(_Record):
     tied: bool
 
 
-class TeacherFacts(_Record):
+class TeacherFacts(Strict):
     """A teacher in the audit. `images` and `texts` are those of the audit that it is available for."""
 
     name: str
@@ -100,7 +95,7 @@ class TeacherFacts(_Record):
     texts: int
 
 
-class Audit(_Record):
+class Audit(Strict):
     """Everything that was found.
 
     `first_round` leaves out every teacher of the whole ensemble in turn. `order` is the order in which to

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from meddistill.evaluation.audit.record import TeacherFacts, Tower
+from meddistill.evaluation.audit.record import TeacherFacts
 from meddistill.evaluation.audit.sample import AuditSample
 from meddistill.evaluation.models.protocols import Floats, normalized
 from meddistill.features.reader import FeatureStore
 from meddistill.progress import Progress
+from meddistill.signals import Tower
 
 Mask = NDArray[np.bool_]
 

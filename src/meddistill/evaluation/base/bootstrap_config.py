@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from meddistill.evaluation.base.task_config import Strict
+from meddistill.strict import StrictSettings
 
 
-class BootstrapConfig(Strict):
+class BootstrapConfig(StrictSettings):
     """How intervals are made: patients are drawn `resamples` times; percentiles at `level`."""
 
     resamples: int = Field(default=1000, ge=20, le=100_000)

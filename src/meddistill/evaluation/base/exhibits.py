@@ -5,14 +5,14 @@ Exhibits hold no identity: rows of tables at most, and words of questions and an
 
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from meddistill.strict import Strict
 
 CALIBRATION_BINS: Final = 15  # of equal width, in calibration curves and in the error computed from them
 
 
-class _Exhibit(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Exhibit(Strict):
     model: str
     task: str
 
@@ -83,14 +83,12 @@ class AnsweredQuestion(_Exhibit):
     answer_row: int | None
 
 
-class AttentionMap(BaseModel):
+class AttentionMap(Strict):
     """Attention on a grid of `columns` x `rows` cells, of those that hold instances of the bag.
 
     `cells` count row by row from 0 at the upper left. `attention` is relative: 1 where all instances of the
     bag count alike, the mean of a cell's instances. `instances` are numbers of the most attended one of each.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     columns: int
     rows: int

@@ -2,14 +2,10 @@
 
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict
+from meddistill.strict import Strict
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Comparison(_Record):
+class Comparison(Strict):
     """One model against another over all tasks that both can do and that the suite's mean counts.
 
     A task is a win where the interval of the paired difference lies above zero, a loss where it lies below,
@@ -44,7 +40,7 @@ class Comparison(_Record):
     library: str
 
 
-class Ranking(_Record):
+class Ranking(Strict):
     """Mean ranks of the models over tasks (1 is best; ties share) and the Friedman test that they are equal.
 
     Two models differ at `alpha` by the test of Nemenyi where their mean ranks differ by more than
@@ -61,7 +57,7 @@ class Ranking(_Record):
     note: str = ""
 
 
-class Place(_Record):
+class Place(Strict):
     """Where a model stands among all single models on one task, over resamples of patients.
 
     `first` is the share of resamples in which it has the highest main metric (equal ones share), `rank` its
@@ -77,7 +73,7 @@ class Place(_Record):
     models: int
 
 
-class GroupScore(_Record):
+class GroupScore(Strict):
     """A number of one model on the patients of one group, `label` of `group` ("female" of "sex").
 
     `label` is "" for rows where the group is not known. `value` is None where the group is too small to be
@@ -104,7 +100,7 @@ class GroupScore(_Record):
     library: str
 
 
-class GroupGap(_Record):
+class GroupGap(Strict):
     """Highest minus lowest value of a metric over the labels of a group that were scored.
 
     The interval holds max - min of every resample. These are never below zero and lie above the true gap on

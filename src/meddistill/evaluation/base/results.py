@@ -4,14 +4,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from meddistill.data.datasets import shared_datasets
 from meddistill.evaluation.base.exhibits import AnyExhibit
 from meddistill.evaluation.base.records import Comparison, GroupGap, GroupScore, Place, Ranking
 from meddistill.evaluation.base.written import read_record
 from meddistill.evaluation.models.protocols import Role
 from meddistill.files import write_whole
+from meddistill.strict import Strict
 
 RESULTS_FILE: Final = "results.json"
 MEAN_TASK: Final = "mean over tasks"
@@ -23,11 +22,7 @@ NOT_APPLICABLE: Final = "not applicable: the model has "  # and what it lacks
 AnyRole = Role | Literal["ensemble"]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Result(_Record):
+class Result(Strict):
     """One number.
 
     `modality` and `setting` are "" for all rows and for the task's main setting. `value` is None where the
@@ -58,7 +53,7 @@ class Result(_Record):
     library: str
 
 
-class Difference(_Record):
+class Difference(Strict):
     """Main metric of `model` minus that of `other` on the same resamples.
 
     `better` is the share of resamples in which the difference is above zero. `p_value` is of the two-sided
@@ -88,7 +83,7 @@ class Difference(_Record):
     library: str
 
 
-class ModelFacts(_Record):
+class ModelFacts(Strict):
     """A model that was judged. `members` are those of an ensemble; `pretraining_data` names what it was
     trained on before, a student's teachers included. `tasks` names those that a task's own baseline belongs
     to, and no others judge it; () for a model, which is judged on all.
@@ -105,7 +100,7 @@ class ModelFacts(_Record):
     pretraining_data: tuple[str, ...] = ()
 
 
-class TaskFacts(_Record):
+class TaskFacts(Strict):
     """A task as it was run. `facts` holds what is particular: classes and their counts, gallery sizes;
     `datasets` the public data sets that its images come from; `sha256` is of its settings, rows and images.
     """
@@ -123,7 +118,7 @@ class TaskFacts(_Record):
     facts: Mapping[str, Any] = {}
 
 
-class Agreement(_Record):
+class Agreement(Strict):
     """How much the student's space is like a teacher's, on images of one modality ("" for all).
 
     `measure`: `cka`, `neighbours`, `labels`; see `agreement.py`.
@@ -137,7 +132,7 @@ class Agreement(_Record):
     n: int
 
 
-class RetrievalExample(_Record):
+class RetrievalExample(Strict):
     """The five best answers of one model to one query, as rows of the task's table (from 1).
 
     Queries are chosen by hash, over the modalities in turn, never by how well a model answers them.
@@ -154,7 +149,7 @@ class RetrievalExample(_Record):
     right: tuple[bool, ...]
 
 
-class Results(_Record):
+class Results(Strict):
     """Everything that an evaluation found. `versions` are of the libraries that made the numbers."""
 
     format: Literal["meddistill-results"] = "meddistill-results"

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from meddistill.evaluation.base.bootstrap import Replicates
 from meddistill.evaluation.base.results import ALL_ROWS
 
 Mask = NDArray[np.bool_]
+Places = NDArray[np.intp]
 
 UNDEFINED: Final = "not defined on these rows"
 NOT_DEFINED: Final = "not defined: "  # and why: the note of a score without a value
@@ -33,6 +34,23 @@ class Score:
     spread: float | None = None
     main: bool = field(default=False)
     note: str = ""
+
+
+def averaged(metric: str, found: Sequence[Replicates], **facts: Any) -> Score:
+    """The mean of what was `found` in several fits, resample by resample; `facts` are further fields."""
+    spread = deviation([float(each[0]) for each in found])
+    return Score(metric=metric, replicates=np.mean(found, axis=0), seeds=len(found), spread=spread, **facts)
+
+
+def deviation(values: Sequence[float]) -> float | None:
+    """Standard deviation between fits; None with one, or where one has no value."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 and np.isfinite(values).all() else None
+
+
+def by_seed(seeds: NDArray[np.int64], mask: Mask | None = None) -> list[Places]:
+    """Places of the rows of each seed, of all rows or of those in `mask`."""
+    counted = np.ones(len(seeds), dtype=bool) if mask is None else mask
+    return [np.flatnonzero(counted & (seeds == seed)) for seed in np.unique(seeds[counted])]
 
 
 def undefined_note(note: str) -> str:

@@ -3,21 +3,16 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from meddistill.data.datasets import DatasetName
+from meddistill.strict import StrictSettings
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Where = dict[str, str | list[str]]
 
 
-class Strict(BaseModel):
-    """Unknown keys are refused, and nothing changes after reading."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
-
-
-class GroupConfig(Strict):
+class GroupConfig(StrictSettings):
     """How a column makes groups of patients: by its values, or by bands of its numbers."""
 
     bands: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = ()
@@ -47,12 +42,12 @@ def _by_name(value: object) -> object:
 Groups = Annotated[dict[str, GroupConfig], BeforeValidator(_by_name)]
 
 
-class TaskConfig(Strict):
+class TaskConfig(StrictSettings):
     """What all tasks have: a name, the rows that count, and whether the suite's mean counts the task."""
 
     name: Name
     """Names the task in tables and its folder of predictions."""
-    where: Where = {}
+    where: Where = Field(default={})
     """Column → value(s): the rows of every table of the task that count."""
     include_in_mean: bool = True
     """Whether the suite's mean counts the task."""

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from meddistill.data.config import TableConfig
 from meddistill.evaluation.base.bootstrap_config import BootstrapConfig
-from meddistill.evaluation.base.task_config import Groups, Name, Strict
+from meddistill.evaluation.base.task_config import Groups, Name
 from meddistill.evaluation.tasks.bags.config import BagClassificationConfig
 from meddistill.evaluation.tasks.classification.config import KnnConfig, LinearProbeConfig, ZeroShotConfig
 from meddistill.evaluation.tasks.classification.multilabel_config import (
@@ -19,6 +19,7 @@ from meddistill.evaluation.tasks.retrieval.config import RetrievalConfig
 from meddistill.evaluation.tasks.segmentation.config import SegmentationProbeConfig
 from meddistill.evaluation.tasks.survival.config import SurvivalConfig
 from meddistill.evaluation.tasks.vqa.config import VqaClosedSetConfig, VqaZeroShotConfig
+from meddistill.strict import StrictSettings
 
 AnyTaskConfig = Annotated[
     ZeroShotConfig
@@ -36,7 +37,7 @@ AnyTaskConfig = Annotated[
 ]
 
 
-class SuiteConfig(Strict):
+class SuiteConfig(StrictSettings):
     """The whole suite; every table that a task names must be there."""
 
     name: Name

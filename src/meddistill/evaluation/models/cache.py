@@ -21,9 +21,9 @@ from meddistill.errors import NonFiniteError, UserError
 from meddistill.evaluation.models.cached_output import CachedOutput, ComputedRows
 from meddistill.evaluation.models.protocols import NO_TEXT, Advance, Embedder, Floats, TokenEmbedder, Tokens
 from meddistill.features.config import Precision
-from meddistill.features.format import Output
 from meddistill.licences import resolve
 from meddistill.progress import Progress
+from meddistill.signals import Signal
 from meddistill.teachers.card import TeacherCard
 
 SHARD_ROWS: Final = 4096
@@ -43,7 +43,7 @@ class Embeddings:
         self.progress = progress
         self._images = self._rows("images", "image", SHARD_ROWS)
         self._texts = self._rows("texts", "text", SHARD_ROWS)
-        self._patches = self._rows("patches", "tokens", TOKEN_ROWS)
+        self._patches = self._rows("patches", "patches", TOKEN_ROWS)
         self._words = self._rows("words", "text_tokens", TOKEN_ROWS)
 
     @cached_property
@@ -146,7 +146,7 @@ class Embeddings:
 
             yield advance
 
-    def _rows(self, name: str, output: Output, shard_rows: int) -> CachedOutput:
+    def _rows(self, name: str, output: Signal, shard_rows: int) -> CachedOutput:
         dtype: Precision = "float32" if output in ("image", "text") else "float16"
         card = getattr(self.model, "card", None) or _card_of(self.model)
         return CachedOutput(self._folder / name, output, card=card, dtype=dtype, shard_rows=shard_rows)
@@ -166,7 +166,7 @@ def _card_of(model: Embedder) -> TeacherCard:
         weights_sha256=model.fingerprint,
         licence=resolve(None),
         logit_scale=model.logit_scale,
-        capabilities=frozenset({"image_embedding"}),
+        signals=frozenset({"image"}),
         pretraining_data=model.pretraining_data,
         parameters=0,
     )

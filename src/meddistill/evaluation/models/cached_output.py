@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from meddistill.errors import StoreError
 from meddistill.features.config import ExtractOptions, Precision
 from meddistill.features.files import MANIFEST, MANIFEST_COPY
-from meddistill.features.format import TABLES, TEACHERS, Output, OutputManifest, Role, Settings, Span
+from meddistill.features.format import TABLES, TEACHERS, OutputManifest, Role, Settings, Span
 from meddistill.features.planning import sources_of_rows
 from meddistill.features.reader import TABLE_OF, FeatureStore
 from meddistill.features.rows import DistinctRows, Indices
@@ -28,6 +28,7 @@ from meddistill.features.tables import Tables
 from meddistill.features.verify import repair
 from meddistill.features.workers import POLL, Workers
 from meddistill.features.writer import StoreWriter
+from meddistill.signals import Signal
 from meddistill.teachers.card import TeacherCard
 
 _ID: Final = "model"
@@ -54,7 +55,7 @@ class CachedOutput:
     """Reads and completes one store. Several processes may at once."""
 
     def __init__(
-        self, folder: Path, output: Output, *, card: TeacherCard, dtype: Precision, shard_rows: int
+        self, folder: Path, output: Signal, *, card: TeacherCard, dtype: Precision, shard_rows: int
     ) -> None:
         self._folder, self._output, self._dtype = folder, output, dtype
         self._card = card

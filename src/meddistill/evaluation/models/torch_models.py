@@ -50,8 +50,8 @@ class ModelEmbedder:
         self.fingerprint = card.fingerprint
         self.logit_scale = card.logit_scale
         self.pretraining_data = card.pretraining_data
-        self.has_text = "text_embedding" in card.capabilities
-        self.lack_of_text = UNTRAINED_TEXT if "text_embedding" in teacher.unused else NO_TEXT
+        self.has_text = "text" in card.signals
+        self.lack_of_text = UNTRAINED_TEXT if "text" in teacher.unused else NO_TEXT
         self.image_dim = card.image_dim
         self._teacher, self.geometry = teacher, spec.geometry
         self.cut = card.centre_crop
@@ -80,7 +80,7 @@ class ModelEmbedder:
 
     def image_tokens(self, samples: Samples, *, advance: Advance) -> Tokens | None:
         """Patch tokens in the order of `samples`, float16; None where the model has none."""
-        if "patch_tokens" not in self._teacher.card.capabilities:
+        if "patches" not in self._teacher.card.signals:
             return None
         grids: set[tuple[int, int]] = set()
 
@@ -96,7 +96,7 @@ class ModelEmbedder:
 
     def text_tokens(self, texts: Sequence[str]) -> Tokens | None:
         """Token states of texts, float16, padded to the longest; None where the model has none."""
-        if "text_tokens" not in self._teacher.card.capabilities:
+        if "text_tokens" not in self._teacher.card.signals:
             return None
         parts = [self._teacher.text_tokens(part) for part in _chunks(texts, self._batch_size)]
         length = max(part.mask.shape[1] for part in parts)
@@ -133,7 +133,7 @@ class ModelEmbedder:
 
 def image_input(card: TeacherCard) -> InputSpec:
     """What the model's images must be. Raises TeacherError for one that embeds none."""
-    if "image_embedding" not in card.capabilities or card.input is None:
+    if "image" not in card.signals or card.input is None:
         msg = f"Teacher `{card.id}` must embed images to be evaluated; it does not. Leave it out."
         raise TeacherError(msg)
     return card.input
@@ -162,8 +162,8 @@ def load_student_as_teacher(folder: Path) -> FrozenTeacher:
     teacher = load_teacher(_FOLDER, config, base=folder)
     if metadata.provenance.text_trained:
         return teacher
-    images_alone = teacher.card.capabilities - {"text_embedding", "text_tokens"}
-    return teacher.with_card(teacher.card.model_copy(update={"capabilities": images_alone, "text_dim": None}))
+    images_alone = teacher.card.signals - {"text", "text_tokens"}
+    return teacher.with_card(teacher.card.model_copy(update={"signals": images_alone, "text_dim": None}))
 
 
 def _with_rows(error: TeacherError, samples: Samples, numbers: Rows, places: Sequence[int]) -> TeacherError:

@@ -61,14 +61,14 @@ class TeacherTowers(TrainableTowers):
         """Patch tokens, or the embedding."""
         pixels = self._teacher.pixels(rasters).to(next(self.parameters()).device)
         model: Any = self.model
-        if "patch_tokens" in self._teacher.card.capabilities:
+        if "patches" in self._teacher.card.signals:
             return model.patch_tokens(pixels).tokens
         return model.embed_images(pixels).unsqueeze(1)
 
     def text_tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token states, or the embedding."""
         model: Any = self.model
-        if "text_tokens" in self._teacher.card.capabilities:
+        if "text_tokens" in self._teacher.card.signals:
             states = model.text_tokens(texts)
             return states.tokens, states.mask
         pooled = model.embed_texts(texts).unsqueeze(1)

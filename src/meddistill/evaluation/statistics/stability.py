@@ -11,21 +11,17 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
 from meddistill.errors import ConfigError
 from meddistill.evaluation.base.bootstrap import DECIMALS
 from meddistill.evaluation.base.results import MEAN_TASK, Results
+from meddistill.strict import Strict
 
 _LEAST_MODELS = 3  # two models have one order or the other: a correlation of 1 or -1 by chance
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Spread(_Record):
+class Spread(Strict):
     """Main metric of a model on a task over runs; `sd` divides by runs - 1 and is None for one run.
 
     `first` is the mean over runs of the probability of ranking first over resamples of patients, None where
@@ -43,7 +39,7 @@ class Spread(_Record):
     seen: tuple[str, ...] = ()
 
 
-class Beaten(_Record):
+class Beaten(Strict):
     """Share of runs in which `model` has the higher main metric; equal ones count half."""
 
     model: str
@@ -53,7 +49,7 @@ class Beaten(_Record):
     share: float
 
 
-class RankAgreement(_Record):
+class RankAgreement(Strict):
     """How alike two runs order the models on a task, mean and least over all pairs of runs.
 
     `kendall` is tau-b, `spearman` the correlation of ranks; None where a run gives all models one score.
@@ -68,7 +64,7 @@ class RankAgreement(_Record):
     least_spearman: float | None = None
 
 
-class Stability(_Record):
+class Stability(Strict):
     """What several runs of one suite say together."""
 
     format: Literal["meddistill-stability"] = "meddistill-stability"

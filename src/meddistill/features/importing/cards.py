@@ -47,7 +47,7 @@ def imported_card(key: str, file: str, dims: tuple[int, int]) -> TeacherCard:
         licence=resolve(None) if entry is None else entry.licence,
         image_dim=dims[0],
         text_dim=dims[1],
-        capabilities=frozenset({"image_embedding", "text_embedding"}),
+        signals=frozenset({"image", "text"}),
         pretraining_data=() if entry is None else entry.config.pretraining_data,
         options={"file": file},
         parameters=0,

@@ -16,7 +16,7 @@ from meddistill.errors import TableError
 from meddistill.features.config import ExtractOptions, Precision
 from meddistill.features.encoding import encode
 from meddistill.features.extract import settings_of
-from meddistill.features.format import Output, OutputManifest, Span, Table
+from meddistill.features.format import OutputManifest, Span, Table
 from meddistill.features.importing.cards import imported_card
 from meddistill.features.importing.published import (
     META,
@@ -35,13 +35,14 @@ from meddistill.features.tables import Tables
 from meddistill.features.writer import Ask, StoreWriter
 from meddistill.imaging import ImageRef
 from meddistill.progress import Progress, SilentProgress
+from meddistill.signals import Signal
 from meddistill.teachers.card import TeacherCard
 
 OnDamage = Literal["raise", "skip"]
 _REMEDY: Final = "`--skip-damaged` leaves it out."
-_SUFFIX: Final[Mapping[Output, str]] = {"image": "img", "text": "txt"}
-_TABLE: Final[Mapping[Output, Table]] = {"image": "images", "text": "texts"}
-_OUTPUTS: Final[tuple[Output, Output]] = ("image", "text")
+_SUFFIX: Final[Mapping[Signal, str]] = {"image": "img", "text": "txt"}
+_TABLE: Final[Mapping[Signal, Table]] = {"image": "images", "text": "texts"}
+_OUTPUTS: Final[tuple[Signal, Signal]] = ("image", "text")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +135,7 @@ def _require_known(published: Sequence[PublishedSample], dims: Mapping[str, obje
 
 def _admitted(
     name: str, file: str, dims: tuple[int, int], precision: Precision
-) -> tuple[TeacherCard, dict[Output, OutputManifest]]:
+) -> tuple[TeacherCard, dict[Signal, OutputManifest]]:
     outputs = {
         output: OutputManifest(shape=(dim,), dtype=precision)
         for output, dim in zip(_OUTPUTS, dims, strict=True)
@@ -142,7 +143,7 @@ def _admitted(
     return imported_card(name, file, dims), outputs
 
 
-def _members(writer: StoreWriter, samples: Samples, output: Output) -> Callable[[int], Sequence[int]]:
+def _members(writer: StoreWriter, samples: Samples, output: Signal) -> Callable[[int], Sequence[int]]:
     """The samples that show a row of the store, in their order."""
     keys = image_keys(samples) if output == "image" else text_keys(samples)
     distinct, _, place_of = first_appearances(keys)
@@ -181,7 +182,7 @@ class _Import:
         self._precision = precision
         self._on_damage = on_damage
 
-    def fill(self, output: Output, members: Callable[[int], Sequence[int]], *, progress: Progress) -> None:
+    def fill(self, output: Signal, members: Callable[[int], Sequence[int]], *, progress: Progress) -> None:
         """Write every shard of an output that is not there, all teachers at once.
 
         With `raise`, a shard that needs a damaged sample is not entered.
@@ -196,7 +197,7 @@ class _Import:
                 self._shard(output, span, members)
                 advance(span[1] - span[0])
 
-    def _shard(self, output: Output, span: Span, members: Callable[[int], Sequence[int]]) -> None:
+    def _shard(self, output: Signal, span: Span, members: Callable[[int], Sequence[int]]) -> None:
         lacking = self._writer.lacks(span, [(name, output) for name in sorted(self._dims)])
         side = _OUTPUTS.index(output)
         values = {
@@ -227,7 +228,7 @@ class _Import:
         values: Mapping[str, NDArray[np.float32]],
         place: int,
         members: Sequence[int],
-        output: Output,
+        output: Signal,
     ) -> None:
         """The first vector of each teacher among the samples that show this row."""
         wanted = {name for each in members for name in self._published[each].teachers} & values.keys()

@@ -10,13 +10,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from meddistill.features.format import Output
 from meddistill.features.projections.config import LinearAutoencoderConfig
 from meddistill.features.projections.maps import LinearMap
 from meddistill.features.projections.pairs import TOWERS, has_row, unit_rows
 from meddistill.features.reader import FeatureStore
 from meddistill.features.rows import Indices
 from meddistill.progress import Progress
+from meddistill.signals import Signal
 
 
 def autoencoder_maps(
@@ -80,7 +80,7 @@ class _Samples:
 
     def draw(
         self, generator: np.random.Generator, size: int, device: torch.device
-    ) -> dict[Output, Float[Tensor, "size teacher_dim"]]:
+    ) -> dict[Signal, Float[Tensor, "size teacher_dim"]]:
         pairs = self._pairs[generator.integers(len(self._pairs), size=size)]
         there = {tower: pairs[has_row(pairs, tower)] for tower in self._towers}
         return {
@@ -110,7 +110,7 @@ class _Autoencoder(nn.Module):
             }
         )
 
-    def errors(self, teacher: str, inputs: Mapping[Output, Tensor]) -> list[Float[Tensor, ""]]:
+    def errors(self, teacher: str, inputs: Mapping[Signal, Tensor]) -> list[Float[Tensor, ""]]:
         """The mean squared error of each tower."""
         number = self.numbers[teacher]
         found = []

@@ -2,21 +2,19 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from meddistill.strict import Strict
 
 
-class _Options(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class LearnedHeadConfig(_Options):
+class LearnedHeadConfig(Strict):
     """Each teacher's own space; a linear head per teacher, trained with the student, leads there."""
 
     kind: Literal["learned_head"] = "learned_head"
     """A learned head from the student's space to each teacher's."""
 
 
-class LinearAutoencoderConfig(_Options):
+class LinearAutoencoderConfig(Strict):
     """One linear map per teacher to the student's dim, the first layer of an autoencoder (MMKD-CLIP)."""
 
     kind: Literal["linear_autoencoder"]
@@ -41,7 +39,7 @@ class LinearAutoencoderConfig(_Options):
     """Of initial weights, order of rows, noise and dropout."""
 
 
-class PCAConfig(_Options):
+class PCAConfig(Strict):
     """One linear map per teacher to the student's dim: its leading principal components."""
 
     kind: Literal["pca"]
@@ -52,7 +50,7 @@ class PCAConfig(_Options):
     """
 
 
-class JointPCAConfig(_Options):
+class JointPCAConfig(Strict):
     """The ensemble of a row's teachers as one teacher, in the principal components of all side by side."""
 
     kind: Literal["joint_pca"]
@@ -69,7 +67,7 @@ class JointPCAConfig(_Options):
     """Of that draw."""
 
 
-class PhiSConfig(_Options):
+class PhiSConfig(Strict):
     """Each teacher's own space, centred, rotated and scaled so that every channel has variance 1 (PHI-S).
 
     Objectives that compare directions (`feature_mse`, `interactive_contrastive`, `gradient_distillation`)

@@ -9,7 +9,6 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from meddistill.features.format import Output
 from meddistill.features.projections.config import JointPCAConfig
 from meddistill.features.projections.maps import LinearMap
 from meddistill.features.projections.pairs import TOWERS, has_row, refuse_idle, unit_rows
@@ -17,6 +16,7 @@ from meddistill.features.projections.pooled import with_signs
 from meddistill.features.reader import FeatureStore
 from meddistill.features.rows import Indices
 from meddistill.progress import Progress
+from meddistill.signals import Signal
 
 _CHUNK: Final = 4096
 
@@ -115,7 +115,7 @@ class _Blocks:
             self.parts[name] = slice(self.width, self.width + dim)
             self.width += dim
 
-    def joint(self, tower: Output, rows: Indices, place: slice) -> Float[Tensor, "asked width"]:
+    def joint(self, tower: Signal, rows: Indices, place: slice) -> Float[Tensor, "asked width"]:
         """z of those of the pairs `rows`, which stand at `place` among all, that a teacher is asked about."""
         joint = torch.zeros(len(rows), self.width, device=self._device)
         asked = torch.zeros(len(rows), device=self._device)

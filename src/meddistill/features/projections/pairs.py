@@ -11,40 +11,40 @@ from torch import Tensor
 from torch.nn import functional
 
 from meddistill.errors import StoreError
-from meddistill.features.format import Output
 from meddistill.features.outputs import Array
 from meddistill.features.reader import FeatureStore
 from meddistill.features.rows import Indices
 from meddistill.features.statistics import Statistics, statistics_of
 from meddistill.features.tables import ABSENT
+from meddistill.signals import Signal
 
 # In the order of a pair's columns.
-TOWERS: Final[tuple[Output, ...]] = ("image", "text")
+TOWERS: Final[tuple[Signal, ...]] = ("image", "text")
 _CHUNK: Final = 65_536
 
 
-def has_row(pairs: Indices, tower: Output) -> NDArray[np.bool_]:
+def has_row(pairs: Indices, tower: Signal) -> NDArray[np.bool_]:
     """Which of `pairs` have an image, or a caption: ABSENT stands for a caption that is not there."""
     found: NDArray[np.bool_] = pairs[:, TOWERS.index(tower)] != ABSENT
     return found
 
 
 def unit_rows(
-    store: FeatureStore, teacher: str, tower: Output, pairs: Indices, *, device: torch.device
+    store: FeatureStore, teacher: str, tower: Signal, pairs: Indices, *, device: torch.device
 ) -> Float[Tensor, "pairs teacher_dim"]:
     """A tower's embeddings of `pairs` `[n, 2]`, rows of images and texts, at unit length; whole images."""
     found = _whole(store, teacher, tower, pairs[:, TOWERS.index(tower)])
     return functional.normalize(torch.from_numpy(found).to(device).float(), dim=-1)
 
 
-def statistics_of_pairs(store: FeatureStore, teacher: str, pairs: Indices) -> Mapping[Output, Statistics]:
+def statistics_of_pairs(store: FeatureStore, teacher: str, pairs: Indices) -> Mapping[Signal, Statistics]:
     """Exact statistics of the distinct images (whole) and texts of `pairs` `[n, 2]`.
 
     Where these are all that the store has of that tower, they are those that it keeps; which are over all
     views, and over rows that the teacher must not be asked about. Others are read anew.
     """
     kept = store.statistics(teacher)
-    found: dict[Output, Statistics] = {}
+    found: dict[Signal, Statistics] = {}
     for column, tower in enumerate(TOWERS):
         rows = np.unique(pairs[has_row(pairs, tower), column])
         if tower not in kept or not len(rows):
@@ -71,6 +71,6 @@ def refuse_idle(store: FeatureStore, pairs: Mapping[str, Indices], *, do: str = 
         raise StoreError(msg)
 
 
-def _whole(store: FeatureStore, teacher: str, tower: Output, rows: Indices) -> Array:
+def _whole(store: FeatureStore, teacher: str, tower: Signal, rows: Indices) -> Array:
     views = np.zeros(len(rows), dtype=np.int64) if tower == "image" else None
     return store.read(teacher, tower, rows, views=views)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meddistill.errors import StoreError
-from meddistill.features.format import Output
 from meddistill.features.statistics import Statistics
+from meddistill.signals import Signal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Pooled:
     eigenvectors: NDArray[np.float64]
 
     @classmethod
-    def of(cls, statistics: Mapping[Output, Statistics], *, teacher: str) -> Self:
+    def of(cls, statistics: Mapping[Signal, Statistics], *, teacher: str) -> Self:
         """From the towers' statistics. Raises StoreError where the teacher's embeddings do not vary."""
         towers = [statistics[output] for output in ("image", "text") if output in statistics]
         mean, covariance = total_moments(towers)

@@ -7,12 +7,13 @@ from typing import Annotated, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from meddistill.imaging.intensity import Bytes
 from meddistill.imaging.refusal import refusal
 from meddistill.imaging.slides.slide import Slide
 from meddistill.imaging.slides.tissue import Mask, tissue_mask
+from meddistill.strict import Strict
 
 _MASK_PIXELS_A_TILE: Final = 8  # along a side, so that shares of tissue come in steps of 1/64
 _LONGEST_MASK: Final = 4096
@@ -21,10 +22,8 @@ _MOST_ENLARGED: Final = 1.25
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class TileOptions(BaseModel):
+class TileOptions(Strict):
     """Which tiles: their size and resolution, and how much tissue they must hold."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: int = Field(default=256, ge=16, le=4096)
     """Side of a tile in pixels."""

@@ -1,7 +1,8 @@
 """The student as a bundle, with the numbers that it earned and the licences that it inherits."""
 
 from meddistill.bundle.export import Origin, export_bundle
-from meddistill.bundle.manifest import MANIFEST, is_whole
+from meddistill.bundle.manifest import is_whole
+from meddistill.bundle_format import MANIFEST
 from meddistill.evaluation.base.results import RESULTS_FILE, Results
 from meddistill.evaluation.tasks.classification.config import ZeroShotConfig
 from meddistill.recipes.run_folder import digest

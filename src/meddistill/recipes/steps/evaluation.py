@@ -62,9 +62,7 @@ def _models(session: Session) -> list[Embedder]:
     ]
     compared.sort(key=lambda each: each.role != "frozen")
     seeing = [
-        each
-        for each in session.teachers.values()
-        if each.can_be_asked and "image_embedding" in each.card.capabilities
+        each for each in session.teachers.values() if each.can_be_asked and "image" in each.card.signals
     ]
     return [
         ModelEmbedder(student, name="student", role="student", batch_size=size),

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from meddistill.features.format import Output
 from meddistill.features.projections.maps import LinearMap
 from meddistill.features.projections.pairs import refuse_idle, statistics_of_pairs
 from meddistill.features.reader import FeatureStore
@@ -17,11 +16,11 @@ from meddistill.licences import enforce
 from meddistill.methods.base import Method, TeacherSpace
 from meddistill.methods.build import build_method
 from meddistill.objectives.base import TowerStatistics
-from meddistill.objectives.config import Tower
 from meddistill.recipes.schema import AnyStage
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.projections import stage_pairs, target_maps
 from meddistill.recipes.steps.training_data import StageRows, stage_data, stage_rows
+from meddistill.signals import Signal, Tower
 from meddistill.students.dual_encoder import DualEncoder
 from meddistill.students.fingerprint import student_fingerprint
 from meddistill.students.folder import is_whole, save_student
@@ -122,7 +121,7 @@ def _statistics(session: Session, rows: StageRows) -> dict[str, dict[Tower, Towe
     return {name: _by_tower(statistics_of_pairs(store, name, each)) for name, each in pairs.items()}
 
 
-def _by_tower(found: Mapping[Output, Statistics]) -> dict[Tower, TowerStatistics]:
+def _by_tower(found: Mapping[Signal, Statistics]) -> dict[Tower, TowerStatistics]:
     towers: tuple[Tower, ...] = ("image", "text")
     return {
         tower: TowerStatistics(

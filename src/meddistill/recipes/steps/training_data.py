@@ -15,7 +15,7 @@ from meddistill.errors import ConfigError
 from meddistill.features.availability import Mask, availability
 from meddistill.features.rows import Indices
 from meddistill.imaging import Geometry
-from meddistill.recipes.capabilities import without_captions
+from meddistill.recipes.requirements import without_captions
 from meddistill.recipes.schema import AnyStage, FeaturesConfig
 from meddistill.recipes.session import Session
 from meddistill.students.dual_encoder import DualEncoder

@@ -1,14 +1,18 @@
 """Learning which instances of a bag count, from the label of the bag alone."""
 
-import math
+import copy
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 from meddistill.evaluation.base.one_thread import one_thread
 from meddistill.evaluation.models.protocols import Advance, Floats
 from meddistill.evaluation.tasks.bags.config import BagClassificationConfig
-from meddistill.evaluation.tasks.bags.gated import AdamW, GatedAttention, Shape
+from meddistill.evaluation.tasks.bags.gated import GatedAttention
 from meddistill.evaluation.tasks.bags.labelled import BagScores, LabelledBags, class_weights, judge
 
 
@@ -32,40 +36,45 @@ def fit_attention(
     order, dropout and which instances of a large bag are seen. `advance` is called after every epoch.
     """
     random = np.random.default_rng(seed)
-    shape = Shape(width=train.features[0].shape[1], hidden=config.hidden, classes=classes)
-    model = GatedAttention(shape, shape.drawn(random))
-    optimizer = AdamW(model.flat, weight_decay=config.weight_decay)
+    width = train.features[0].shape[1]
+    model = GatedAttention(width, hidden=config.hidden, classes=classes, random=random)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs)
     balanced = class_weights(train.truth, classes)
-    best: tuple[tuple[float, float], Floats] | None = None
+    best: tuple[tuple[float, float], dict[str, Any]] | None = None
     # One thread: the products are small, and sums then have one order.
     with one_thread():
-        for epoch in range(config.epochs):
-            rate = config.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / config.epochs))
+        for _ in range(config.epochs):
             for number in random.permutation(len(train)):
-                bag, truth = (
-                    _drawn(train.features[number], config.most_instances, random),
-                    train.truth[number],
-                )
-                weight = float(balanced[truth]) if config.balanced else 1.0
+                bag = _drawn(train.features[number], config.most_instances, random)
                 kept = _kept((len(bag), config.hidden), config.dropout, random)
-                _, gradient = model.gradient(bag, int(truth), weight=weight, kept=kept)
-                optimizer.step(gradient, rate)
+                truth = train.truth[number]
+                logits, _attention = model(torch.from_numpy(bag), kept)
+                loss = functional.cross_entropy(logits, torch.tensor(truth))
+                optimizer.zero_grad()
+                (loss * float(balanced[truth]) if config.balanced else loss).backward()
+                optimizer.step()
+            schedule.step()
             if validation is not None:
                 score = judge(attend(model, validation.features).probabilities, validation.truth)
                 if best is None or score > best[0]:
-                    best = score, model.flat.copy()
+                    best = score, copy.deepcopy(model.state_dict())
             advance(1)
-    return model if best is None else GatedAttention(shape, best[1])
+    if best is not None:
+        model.load_state_dict(best[1])
+    return model
 
 
+@torch.no_grad()
 def attend(model: GatedAttention, bags: Sequence[Floats]) -> BagScores:
     """Class probabilities and attention of whole bags, one after the other, without dropout."""
     with one_thread():  # as in training
-        found = [model(bag) for bag in bags]
-    probabilities = np.stack([each for each, _ in found]).astype(np.float64)
+        found = [model(torch.from_numpy(bag)) for bag in bags]
     return BagScores(
-        probabilities=probabilities / probabilities.sum(axis=1, keepdims=True),
-        attention=tuple(attention for _, attention in found),
+        probabilities=torch.stack([logits for logits, _ in found]).double().softmax(dim=1).numpy(),
+        attention=tuple(attention.numpy() for _, attention in found),
     )
 
 
@@ -73,7 +82,8 @@ def _drawn(bag: Floats, most: int, random: np.random.Generator) -> Floats:
     return bag if len(bag) <= most else bag[np.sort(random.choice(len(bag), most, replace=False))]
 
 
-def _kept(size: tuple[int, int], dropout: float, random: np.random.Generator) -> Floats | None:
+def _kept(size: tuple[int, int], dropout: float, random: np.random.Generator) -> Tensor | None:
     if not dropout:
         return None
-    return (random.random(size, dtype=np.float32) >= dropout).astype(np.float32) / np.float32(1 - dropout)
+    kept = random.random(size, dtype=np.float32) >= dropout
+    return torch.from_numpy(kept.astype(np.float32) / np.float32(1 - dropout))

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from meddistill.evaluation.base.exhibits import AnyExhibit, BagAttention
 from meddistill.evaluation.base.predictions import Ints, by_hash
+from meddistill.evaluation.base.score import by_seed
 from meddistill.evaluation.models.protocols import Floats
 from meddistill.evaluation.tasks.bags.places import attention_map
 from meddistill.evaluation.tasks.classification.predictions import ClassPredictions
@@ -78,7 +79,7 @@ class BagPredictions(ClassPredictions):
     def _attention_of(self, model: str, task: str) -> Iterator[BagAttention]:
         """Of the main setting; scores and attention are averaged over its seeds."""
         main = np.array([setting == "" for setting in self.settings])
-        fits = [np.flatnonzero(main & (self.seeds == seed)) for seed in np.unique(self.seeds[main])]
+        fits = by_seed(self.seeds, main)
         given = np.mean([self.scores[fit] for fit in fits], axis=0).argmax(axis=1)
         bags = fits[0]
         order = sorted(range(len(bags)), key=lambda bag: by_hash(task, int(self.rows[bags[bag]])))

@@ -8,7 +8,8 @@ from typing import Annotated, Final, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from meddistill.core_yaml import QUOTE, is_true
-from meddistill.evaluation.base.task_config import Strict, TaskConfig
+from meddistill.evaluation.base.task_config import TaskConfig
+from meddistill.strict import StrictSettings
 
 Number = TypeVar("Number", int, float)
 
@@ -50,7 +51,7 @@ Fractions = Annotated[list[Fraction], Field(min_length=1), AfterValidator(_falli
 Shots = Annotated[list[Annotated[int, Field(ge=1)]], AfterValidator(_rising)]
 
 
-class OperatingPoint(Strict):
+class OperatingPoint(StrictSettings):
     """A rule that chooses the score from which on a row is called positive; one of the three."""
 
     sensitivity: Target | None = None

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from meddistill.evaluation.base.bootstrap import Replicates, Resampler, Weights, mean_of_defined
 from meddistill.evaluation.base.exhibits import AnyExhibit
 from meddistill.evaluation.base.predictions import Ints, Predictions, lists, matrix, numbers, words
-from meddistill.evaluation.base.score import Score, by_modality
+from meddistill.evaluation.base.score import Score, averaged, by_modality, by_seed
 from meddistill.evaluation.tasks.classification.calibration import TEMPERED
 from meddistill.evaluation.tasks.classification.config import OperatingPoint
 from meddistill.evaluation.tasks.classification.label_calibration import (
@@ -137,7 +137,7 @@ class LabelPredictions(Predictions):
 
     def _fits(self) -> list["LabelPredictions"]:
         """The rows of each seed; rows and truth are the same in all."""
-        return [self._take(np.flatnonzero(self.seeds == seed)) for seed in np.unique(self.seeds)]
+        return [self._take(rows) for rows in by_seed(self.seeds)]
 
     def _weights(self, resampler: Resampler) -> tuple[Weights, Ints]:
         patients, groups = np.unique(self.patients, return_inverse=True)
@@ -170,16 +170,8 @@ class LabelPredictions(Predictions):
 
     def _score(self, metric: str, found: Sequence[Replicates], *, setting: str = "", note: str = "") -> Score:
         """The mean of `found` over fits, told of these rows."""
-        return Score(
-            metric=metric,
-            replicates=np.mean(found, axis=0),
-            n=len(self.rows),
-            patients=len(np.unique(self.patients)),
-            setting=setting,
-            seeds=len(found),
-            spread=float(np.std([each[0] for each in found], ddof=1)) if len(found) > 1 else None,
-            note=note,
-        )
+        n, patients = len(self.rows), len(np.unique(self.patients))
+        return averaged(metric, found, n=n, patients=patients, setting=setting, note=note)
 
     def _label_scores(self, found: Sequence[Mapping[str, Matrix]], named: Mapping[int, str]) -> list[Score]:
         """All metrics of the labels that are `named` (column → setting), on the rows where each is known.

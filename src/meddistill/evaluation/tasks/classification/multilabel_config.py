@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from meddistill.evaluation.base.task_config import Strict, TaskConfig
+from meddistill.evaluation.base.task_config import TaskConfig
 from meddistill.evaluation.tasks.classification.config import (
     DEFAULT_GRID,
     Fractions,
@@ -17,6 +17,7 @@ from meddistill.evaluation.tasks.classification.config import (
     Templates,
     filled,
 )
+from meddistill.strict import StrictSettings
 
 Prompts = Annotated[list[str], Field(min_length=1)]
 
@@ -54,7 +55,7 @@ class _LabelsConfig(TaskConfig):
         return tuple(self.labels.values()) if isinstance(self.labels, dict) else (self.label,)
 
 
-class LabelPrompts(Strict):
+class LabelPrompts(StrictSettings):
     """Whole prompts of one label."""
 
     positive: Prompts

@@ -21,7 +21,7 @@ from meddistill.evaluation.base.predictions import (
     words,
 )
 from meddistill.evaluation.base.results import ALL_ROWS
-from meddistill.evaluation.base.score import NOT_DEFINED, Mask, Score, by_modality
+from meddistill.evaluation.base.score import NOT_DEFINED, Mask, Places, Score, averaged, by_modality, by_seed
 from meddistill.evaluation.tasks.classification.calibration import (
     CALIBRATION,
     TEMPERED,
@@ -50,7 +50,6 @@ from meddistill.evaluation.tasks.classification.pictures import class_exhibits
 VALIDATION: Final = "validation rows"
 BARE: Final = "bare cosines"  # of zero-shot classes: probabilities without the logit scale
 
-Places = NDArray[np.intp]
 Measure = Callable[[Places, Weights, Ints], Mapping[str, Replicates]]
 
 
@@ -115,9 +114,8 @@ class ClassPredictions(Predictions):
         if validation is None or not self.probabilities:
             return {}
         return {
-            int(seed): fit_temperature(validation.truth[rows], validation.scores[rows])
-            for seed in np.unique(validation.seeds)
-            for rows in [validation.seeds == seed]
+            int(validation.seeds[rows[0]]): fit_temperature(validation.truth[rows], validation.scores[rows])
+            for rows in by_seed(validation.seeds)
         }
 
     def warnings(self) -> tuple[str, ...]:
@@ -240,9 +238,10 @@ class ClassPredictions(Predictions):
         for point in self.operating_points:
             setting = setting_of(point, on_validation=self.validation is not None)
             chosen = {
-                int(seed): threshold(fitted.truth[rows] == column, fitted.scores[rows, column], point)
-                for seed in np.unique(fitted.seeds)
-                for rows in [fitted.seeds == seed]
+                int(fitted.seeds[rows[0]]): threshold(
+                    fitted.truth[rows] == column, fitted.scores[rows, column], point
+                )
+                for rows in by_seed(fitted.seeds)
             }
             held = {seed: value for seed, value in chosen.items() if value is not None}
             if len(held) < len(chosen):
@@ -270,19 +269,17 @@ class ClassPredictions(Predictions):
 
     def _measured(self, resampler: Resampler, mask: Mask, measure: Measure, setting: str) -> list[Score]:
         """What `measure` finds, averaged over the seeds of the rows in `mask`, resample by resample."""
-        fits = [np.flatnonzero(mask & (self.seeds == seed)) for seed in np.unique(self.seeds[mask])]
+        fits = by_seed(self.seeds, mask)
         patients, groups = np.unique(self.patients[fits[0]], return_inverse=True)
         weights = resampler.weights(patients)
         found = [measure(rows, weights, groups) for rows in fits]
         return [
-            Score(
-                metric=metric,
-                replicates=np.mean([fit[metric] for fit in found], axis=0),
+            averaged(
+                metric,
+                [fit[metric] for fit in found],
                 n=len(fits[0]),
                 patients=len(patients),
                 setting=setting,
-                seeds=len(fits),
-                spread=float(np.std([fit[metric][0] for fit in found], ddof=1)) if len(fits) > 1 else None,
                 main=metric == MAIN and not setting,
             )
             for metric in found[0]

@@ -5,10 +5,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from meddistill.evaluation.base.task_config import Strict, TaskConfig
+from meddistill.evaluation.base.task_config import TaskConfig
+from meddistill.strict import StrictSettings
 
 
-class PairsConfig(Strict):
+class PairsConfig(StrictSettings):
     """How many distinct pairs of image and caption are drawn, by hash: the table's order means nothing."""
 
     n: int = Field(default=2000, ge=2)

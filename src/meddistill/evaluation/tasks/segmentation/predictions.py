@@ -14,7 +14,7 @@ from PIL import Image
 from meddistill.evaluation.base.bootstrap import Resampler, weighted_mean
 from meddistill.evaluation.base.exhibits import AnyExhibit, MaskExample
 from meddistill.evaluation.base.predictions import Ints, Predictions, numbers
-from meddistill.evaluation.base.score import Score, by_modality
+from meddistill.evaluation.base.score import Score, averaged, by_modality, by_seed
 from meddistill.evaluation.tasks.segmentation.metrics import MAIN, Mask
 
 MISSED: Final = "missed"
@@ -54,7 +54,7 @@ class MaskPredictions(Predictions):
 
     def main_score(self, resampler: Resampler) -> Score | None:
         """Dice alone."""
-        fits = self._fits(np.ones(len(self.rows), dtype=bool))
+        fits = by_seed(self.seeds)
         if not fits:
             return None
         return self._score(resampler, MAIN, self.values[:, self.names.index(MAIN)], fits=fits, modality="")
@@ -127,13 +127,10 @@ class MaskPredictions(Predictions):
             marked, truth = self.given_pixels > 0, self.truth_pixels > 0
             values[MISSED] = np.where(truth, (~marked).astype(np.float64), np.nan)
             values[INVENTED] = np.where(truth, np.nan, marked.astype(np.float64))
-        fits = self._fits(mask)
+        fits = by_seed(self.seeds, mask)
         return [
             self._score(resampler, name, each, fits=fits, modality=modality) for name, each in values.items()
         ]
-
-    def _fits(self, mask: Mask) -> list[NDArray[np.intp]]:
-        return [np.flatnonzero(mask & (self.seeds == seed)) for seed in np.unique(self.seeds[mask])]
 
     def _score(
         self,
@@ -151,16 +148,9 @@ class MaskPredictions(Predictions):
         found = [
             weighted_mean(values[rows], weights, group) for rows, group in zip(counted, groups, strict=True)
         ]
-        return Score(
-            metric=name,
-            replicates=np.mean(found, axis=0),
-            n=len(counted[0]),
-            patients=len(patients),
-            modality=modality,
-            seeds=len(fits),
-            spread=float(np.std([fit[0] for fit in found], ddof=1)) if len(fits) > 1 else None,
-            main=name == MAIN and not modality,
-        )
+        main = name == MAIN and not modality
+        n, people = len(counted[0]), len(patients)
+        return averaged(name, found, n=n, patients=people, modality=modality, main=main)
 
 
 def mask_png(mask: Mask) -> bytes:

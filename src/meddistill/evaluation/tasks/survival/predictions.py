@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from meddistill.evaluation.base.bootstrap import Replicates, Resampler
 from meddistill.evaluation.base.exhibits import SurvivalCurve
 from meddistill.evaluation.base.predictions import Ints, Predictions, lists, matrix, numbers, words
-from meddistill.evaluation.base.score import Mask, Score, by_modality
+from meddistill.evaluation.base.score import Mask, Score, averaged, by_modality, by_seed
 from meddistill.evaluation.tasks.survival.curves import risk_group_curves
 from meddistill.evaluation.tasks.survival.metrics import MAIN, RiskScores, concordance, survival_metrics
 
@@ -138,17 +138,15 @@ class SurvivalPredictions(Predictions):
     def _scores(
         self, resampler: Resampler, mask: Mask, *, setting: str = "", main_only: bool = False
     ) -> list[Score]:
-        divisions = [np.flatnonzero(mask & (self.seeds == seed)) for seed in np.unique(self.seeds[mask])]
+        divisions = by_seed(self.seeds, mask)
         found = [self._replicates(resampler, rows, main_only=main_only) for rows in divisions]
         return [
-            Score(
-                metric=metric,
-                replicates=np.mean([each[metric] for each in found], axis=0),
+            averaged(
+                metric,
+                [each[metric] for each in found],
                 n=len(divisions[0]),
                 patients=len(np.unique(self.patients[divisions[0]])),
                 setting=setting,
-                seeds=len(found),
-                spread=_spread([each[metric][0] for each in found]),
                 main=metric == MAIN and not setting,
             )
             for metric in found[0]
@@ -160,8 +158,3 @@ class SurvivalPredictions(Predictions):
         if main_only:
             return {MAIN: concordance(judged, weights)[MAIN]}
         return survival_metrics(judged, weights, np.array(self.horizons))
-
-
-def _spread(values: list[float]) -> float | None:
-    """Standard deviation between divisions; None with one, or where one has no value."""
-    return float(np.std(values, ddof=1)) if len(values) > 1 and np.isfinite(values).all() else None

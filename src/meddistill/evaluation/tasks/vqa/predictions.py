@@ -13,7 +13,7 @@ from meddistill.evaluation.base.bootstrap import Replicates, Resampler, mean_of_
 from meddistill.evaluation.base.exhibits import AnsweredQuestion
 from meddistill.evaluation.base.predictions import Ints, Predictions, by_hash, lists, matrix, numbers, words
 from meddistill.evaluation.base.results import ALL_ROWS
-from meddistill.evaluation.base.score import Mask, Score, by_modality
+from meddistill.evaluation.base.score import Mask, Score, by_modality, by_seed, deviation
 from meddistill.evaluation.tasks.vqa.metrics import MACRO, MAIN, rightness
 from meddistill.evaluation.tasks.vqa.questions import CLOSED, OPEN
 
@@ -62,8 +62,9 @@ class VqaPredictions(Predictions):
 
     def metrics(self, resampler: Resampler) -> list[Score]:
         """Accuracy overall, by answer type and by kind of question, and overall by modality."""
-        first = self._by_seed()[0]
-        right = np.stack([self.right[rows] for rows in self._by_seed()])
+        fits = by_seed(self.seeds)
+        first = fits[0]
+        right = np.stack([self.right[rows] for rows in fits])
         judge = _Judge(resampler, right, self.patients[first], self.note)
         types = np.array(self.answer_types, dtype=object)[first]
         kinds = np.array(self.question_types, dtype=object)[first]
@@ -82,7 +83,7 @@ class VqaPredictions(Predictions):
 
     def exhibits(self, model: str, task: str) -> tuple[AnsweredQuestion, ...]:
         """Right and wrong answers of the first seed in turn, within each in the order of a hash."""
-        rows = self._by_seed()[0].tolist()
+        rows = by_seed(self.seeds)[0].tolist()
         ordered = sorted(rows, key=lambda row: by_hash(task, int(self.rows[row])))
         right = [row for row in ordered if self.chosen[row] == self.truth[row]]
         wrong = [row for row in ordered if self.chosen[row] != self.truth[row]]
@@ -155,9 +156,6 @@ class VqaPredictions(Predictions):
         np.put_along_axis(found, self.best[rows], self.scores[rows], axis=1)
         return found
 
-    def _by_seed(self) -> list[NDArray[np.intp]]:
-        return [np.flatnonzero(self.seeds == seed) for seed in np.unique(self.seeds)]
-
 
 class _Judge:
     """Scores of subsets of the questions; `right` [s, n] by seed."""
@@ -170,10 +168,7 @@ class _Judge:
     ) -> Score:
         """Accuracy on the questions of `mask`, the mean over seeds."""
         replicates, patients = self._replicates(mask)
-        fits = len(self._right)
-        spread = None
-        if fits > 1 and mask.any():
-            spread = float(np.std(self._right[:, mask].mean(axis=1), ddof=1))
+        fits = self._right[:, mask]
         return Score(
             metric=metric,
             replicates=replicates,
@@ -181,8 +176,8 @@ class _Judge:
             patients=patients,
             modality=modality,
             setting=setting,
-            seeds=fits,
-            spread=spread,
+            seeds=len(fits),
+            spread=deviation(fits.mean(axis=1).tolist()) if mask.any() else None,
             main=main,
             note=self._note,
         )

@@ -1,0 +1,106 @@
+"""The files of a bundle and what its JSON records hold, for writer and reader alike. Loads no torch.
+
+```
+manifest.json        what the bundle is, and the sha256 of every other file; written last
+preprocessing.json   from a file to the raster, from a text to its tokens
+open_clip/           the student for stock open_clip
+onnx/image.onnx      "pixels" float32 [batch, 3, h, w], normalised -> "image_embeds" [batch, d], unit length
+onnx/text.onnx       "tokens" int64 [batch, context] -> "text_embeds" [batch, d], unit length
+tokenizer.json       takes texts that `imaging.normalize_text` cleaned; cuts and pads to the context length
+prompts/*.json       class vectors made at export, optional
+evaluation/          metrics.json, the main metrics of student and teachers; parity.json
+README.md            the model card
+LICENSES/            the terms of every component
+```
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from meddistill.imaging import DecodeOptions, InputSpec
+from meddistill.licences import LicenceTerms
+
+FORMAT: Final = "meddistill-bundle"
+VERSION: Final = 1
+MANIFEST: Final = "manifest.json"
+PREPROCESSING: Final = "preprocessing.json"
+OPEN_CLIP: Final = "open_clip"
+IMAGE_MODEL: Final = "onnx/image.onnx"
+TEXT_MODEL: Final = "onnx/text.onnx"
+TOKENIZER: Final = "tokenizer.json"
+PROMPTS: Final = "prompts"
+METRICS: Final = "evaluation/metrics.json"
+PARITY: Final = "evaluation/parity.json"
+CARD: Final = "README.md"
+LICENCES: Final = "LICENSES"
+
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Record(BaseModel):
+    # Keys that a later writer adds are no mistake; `version` says when a reader must know more.
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class FileEntry(_Record):
+    """What a file of the bundle is to be: sha256 (hex) and size in bytes."""
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
+
+
+class Manifest(_Record):
+    """`manifest.json`: what the bundle is and the hash of every other file in it.
+
+    `logit_scale` multiplies cosines before the softmax (it is not a logarithm). Without `text_trained`
+    nothing has trained the text tower: only image embeddings mean anything.
+    """
+
+    format: Literal["meddistill-bundle"]
+    version: Literal[1]
+    kind: Literal["dual_encoder"]
+    name: str
+    files: Mapping[str, FileEntry]
+    logit_scale: PositiveFloat
+    embed_dim: int = Field(gt=0)
+    context_length: int = Field(gt=0)
+    text_trained: bool = True
+    licence: LicenceTerms
+    created_with: str
+
+
+class TextPreprocessing(_Record):
+    """What is done to a text before `tokenizer.json` sees it: `open_clip_lower` is `imaging.normalize_text`.
+
+    `context_length` in tokens.
+    """
+
+    normalizer: Literal["open_clip_lower"]
+    context_length: int = Field(gt=0)
+
+
+class Preprocessing(_Record):
+    """`preprocessing.json`: from a file to the raster, and from a text to its tokens."""
+
+    input: InputSpec
+    decode: DecodeOptions
+    text: TextPreprocessing
+
+
+class Prompts(_Record):
+    """`prompts/NAME.json`: class vectors of unit length, one row a label, over the ensemble of templates.
+
+    `labels` are the phrases that fill the templates, so that a reader who asks for the same labels and
+    templates gets the same vectors; where a task gives whole prompts, they are the table's labels and
+    `templates` is empty. `classes` are the table's labels, in the same order.
+    """
+
+    name: str = ""
+    labels: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+    templates: tuple[str, ...]
+    prompts: tuple[tuple[str, ...], ...] = ()
+    vectors: tuple[tuple[FiniteFloat, ...], ...]
