@@ -27,6 +27,7 @@ from meddistill.features.files import MANIFEST, MANIFEST_COPY, FileEntry, read_m
 from meddistill.signals import Signal
 from meddistill.strict import Strict
 from meddistill.teachers.card import TeacherCard
+from meddistill.tree_difference import tree_differences
 
 FORMAT: Final = "meddistill-features"
 VERSION: Final = 1
@@ -65,7 +66,8 @@ class Settings(Strict):
 
     def difference(self, asked: Self) -> list[str]:
         """One line for each setting in which the store and what is asked for differ."""
-        return _differences(self.model_dump(mode="json"), asked.model_dump(mode="json"))
+        found = tree_differences(self.model_dump(mode="json"), asked.model_dump(mode="json"))
+        return [f"{each.place}: the store has {each.old}, asked is {each.new}" for each in found]
 
 
 def _no_segments() -> dict[Table, tuple[Piece, ...]]:
@@ -224,13 +226,3 @@ def _require_consecutive(name: str, pieces: tuple[Piece, ...]) -> None:
             msg = f"`{name}` must follow without gaps; {piece.file} starts at {piece.start}, not {expected}."
             raise ValueError(msg)
         expected = piece.stop
-
-
-def _differences(stored: Any, asked: Any, place: str = "") -> list[str]:
-    if isinstance(stored, dict) and isinstance(asked, dict):
-        return [
-            line
-            for key in sorted(set(stored) | set(asked))
-            for line in _differences(stored.get(key), asked.get(key), f"{place}{key}.")
-        ]
-    return [] if stored == asked else [f"{place.rstrip('.')}: the store has {stored}, asked is {asked}"]

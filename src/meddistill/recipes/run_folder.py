@@ -15,6 +15,7 @@ from meddistill.features.files import MANIFEST
 from meddistill.features.workers import Workers
 from meddistill.file_kinds import unreadable, why_not_json
 from meddistill.files import sealed, sha256_of, unsealed, write_whole
+from meddistill.tree_difference import ABSENT, TreeDifference, tree_differences
 
 STEPS_FILE = "steps.json"
 _HASH: Final = re.compile("[0-9a-f]{16,}")
@@ -63,7 +64,7 @@ class RunFolder:
         entry = self._read().get(step)
         if entry is None:
             return StepState(done=False)
-        changed = tuple(_differences(entry["inputs"], json.loads(_canonical(inputs))))
+        changed = tuple(map(_change, tree_differences(entry["inputs"], json.loads(_canonical(inputs)))))
         damaged = tuple(name for name, sha256 in entry["files"].items() if not self._holds(name, sha256))
         return StepState(done=not changed + damaged, changed=changed, damaged=damaged, facts=entry["facts"])
 
@@ -175,15 +176,10 @@ def _canonical(content: Any) -> str:
     return json.dumps(content, sort_keys=True, default=str)
 
 
-def _differences(old: Any, new: Any, place: str = "") -> Iterator[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted(set(old) | set(new)):
-            if key not in old or key not in new:
-                yield f"{place}{key} ({'new' if key in new else 'gone'})"
-            else:
-                yield from _differences(old[key], new[key], f"{place}{key}.")
-    elif old != new:
-        yield f"{place.rstrip('.')} ({_short(old)} → {_short(new)})"
+def _change(found: TreeDifference) -> str:
+    old, new = (each if each is ABSENT else _short(each) for each in (found.old, found.new))
+    shown = TreeDifference(found.place, old, new)
+    return shown.in_words(" ({old} → {new})", added=" (new)", removed=" (gone)")
 
 
 def _short(value: Any) -> str:

@@ -16,6 +16,7 @@ from meddistill.errors import CheckpointError, first_line
 from meddistill.file_kinds import unreadable
 from meddistill.files import sealed, sha256_of, sync_folder, unsealed, write_whole, writing
 from meddistill.training.files import save_state, save_tensors
+from meddistill.tree_difference import tree_differences
 
 MANIFEST = "manifest.json"
 STUDENT = "student.safetensors"
@@ -151,26 +152,16 @@ class Checkpoints:
 def refuse_difference(theirs: Identity, ours: Identity, *, place: Path) -> None:
     """Raise CheckpointError that names everything in which two identities differ."""
     ours = json.loads(json.dumps(ours))
-    differences = _differences(theirs, ours)
+    differences = [
+        each.in_words(" was {old}, is {new}", added=" is new", removed=" is gone")
+        for each in tree_differences(theirs, ours)
+    ]
     if differences:
         msg = (
             f"`{place}` must belong to the same settings and data; got other ones: {'; '.join(differences)}. "
             "Put them back, or remove the stage's folder to train it anew."
         )
         raise CheckpointError(msg)
-
-
-def _differences(theirs: Identity, ours: Identity, prefix: str = "") -> list[str]:
-    lines = []
-    for key in sorted({*theirs, *ours}):
-        old, new = theirs.get(key), ours.get(key)
-        if key not in theirs or key not in ours:
-            lines.append(f"{prefix}{key} is {'new' if key in ours else 'gone'}")
-        elif isinstance(old, dict) and isinstance(new, dict):
-            lines += _differences(old, new, f"{prefix}{key}.")
-        elif old != new:
-            lines.append(f"{prefix}{key} was {old}, is {new}")
-    return lines
 
 
 def _damage(folder: Path) -> str | None:
