@@ -148,7 +148,7 @@ def test_tokens_are_kept_and_found_again(
     np.testing.assert_array_equal(words.mask, texts.mask)
     np.testing.assert_array_equal(words.values[words.mask], texts.values[texts.mask])
     again = _open(judged, tmp_path)
-    for name in ("patches", "text_tokens"):
+    for name in ("patch_tokens", "text_tokens"):
         monkeypatch.setattr(FrozenTeacher, name, lambda *_: pytest.fail("asked again"))
     few = again.image_tokens(samples.take([4, 1]))
     assert few is not None

@@ -7,6 +7,7 @@ from typing import Final
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from meddistill.bundle.manifest import write_json
 from meddistill.bundle_format import PROMPTS, Prompts
@@ -37,13 +38,7 @@ def write_prompts(student: DualEncoder, folder: Path, *, tasks: Sequence[ZeroSho
 def _class_vector(student: DualEncoder, texts: Sequence[str]) -> Float[Tensor, " dim"]:
     """v / |v| with v the mean of the prompts' embeddings of unit length (Radford et al. 2021, 3.1.4)."""
     embeddings = student.embed_tokens(student.tokenize(texts))
-    mean = _unit(embeddings).mean(dim=0)
-    return _unit(mean[None])[0]
-
-
-def _unit(embeddings: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
-    """Rows of unit length."""
-    return torch.nn.functional.normalize(embeddings, dim=-1)
+    return normalize(normalize(embeddings, dim=-1).mean(dim=0), dim=-1)
 
 
 def _with_place(template: str) -> str:

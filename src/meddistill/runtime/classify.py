@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from meddistill.errors import ConfigError
 from meddistill.imaging import ImageFile, ImageRef, normalize_text
 from meddistill.runtime.bundle import Bundle
-from meddistill.runtime.embed import Embedder, Vectors
+from meddistill.runtime.embed import Embedder, Vectors, unit_length
 from meddistill.runtime.pipeline import OnMistake
 
 PLACE = "{}"
@@ -51,8 +51,8 @@ def class_vectors(
     if stored is not None:
         return stored
     texts = [template.replace(PLACE, label) for label in labels for template in templates]
-    vectors = _unit(embedder.embed_texts(texts)).reshape(len(labels), len(templates), -1)
-    return _unit(vectors.mean(axis=1))
+    vectors = unit_length(embedder.embed_texts(texts)).reshape(len(labels), len(templates), -1)
+    return unit_length(vectors.mean(axis=1))
 
 
 def classify(
@@ -78,7 +78,7 @@ def classify(
     classes = class_vectors(embedder, labels, templates=templates)
     results: list[Classification] = []
     for batch in embedder.stream_images(refs, batch_size=batch_size, on_mistake=on_mistake):
-        logits = bundle.manifest.logit_scale * (_unit(batch.vectors) @ classes.T).astype(np.float64)
+        logits = bundle.manifest.logit_scale * (unit_length(batch.vectors) @ classes.T).astype(np.float64)
         for row, scores in zip(batch.rows, _softmax(logits), strict=True):
             named = dict(zip(labels, map(float, scores), strict=True))
             results.append(Classification(refs[row], named, is_flat=row in batch.flat))
@@ -100,10 +100,6 @@ def _check(labels: Sequence[str], templates: Sequence[str]) -> None:
     mistakes += [f"a template must hold {PLACE} exactly once; got {template!r}." for template in wrong]
     if mistakes:
         raise ConfigError(subject="classification", mistakes=mistakes)
-
-
-def _unit(vectors: Vectors) -> Vectors:
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-12)
 
 
 def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:

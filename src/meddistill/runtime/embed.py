@@ -171,3 +171,8 @@ def _check_batch_size(batch_size: int) -> None:
         raise ConfigError(
             subject="embedder", mistakes=[f"`batch_size` must be at least 1; got {batch_size}."]
         )
+
+
+def unit_length(vectors: Vectors) -> Vectors:
+    """Vectors divided by their Euclidean norm; zeros stay zeros."""
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-12)

@@ -20,7 +20,7 @@ from meddistill.bundle_format import IMAGE_MODEL
 from meddistill.errors import BundleError, ConfigError, one_line
 from meddistill.file_kinds import unreadable
 from meddistill.runtime.bundle import Bundle
-from meddistill.runtime.embed import Vectors
+from meddistill.runtime.embed import Vectors, unit_length
 from meddistill.runtime.manifest import parse, read_json
 
 _QUERIES_AT_ONCE = 256
@@ -111,8 +111,7 @@ class Index:
         )
 
     def _nearest(self, queries: Vectors, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        lengths = np.linalg.norm(queries, axis=1, keepdims=True).clip(1e-12)
-        cosines = ((queries / lengths) @ self.vectors.T).astype(np.float32)
+        cosines = (unit_length(queries) @ self.vectors.T).astype(np.float32)
         # A partition alone could drop the lower of two equal rows at the border; a stable sort keeps order.
         rows = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
         return rows, np.take_along_axis(cosines, rows, axis=1)

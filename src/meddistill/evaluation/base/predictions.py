@@ -2,11 +2,10 @@
 
 import hashlib
 import hmac
-import json
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
@@ -14,10 +13,12 @@ from typing import Any, ClassVar, Final, Self
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from meddistill.evaluation.base.bootstrap import Resampler
+from meddistill.evaluation.base.columns import Layout, Told, words
 from meddistill.evaluation.base.exhibits import AnyExhibit
-from meddistill.evaluation.base.score import Score
+from meddistill.evaluation.base.score import Places, Score
 from meddistill.files import write_whole
 
 _KEY_FILE: Final = "id_key"
@@ -51,9 +52,14 @@ class Predictions(ABC):
     without meaning outside the suite's run, `modalities` "" where not known; `groups` [n] each, "" where not
     known, by the name of the group. A family adds its own columns, and knows the numbers that follow from
     them.
+
+    `layout` has the column of every attribute of the family's rows, `told` what reads the plain value of each
+    field that is not said row by row.
     """
 
     kind: ClassVar[str]
+    layout: ClassVar[Layout]
+    told: ClassVar[Told] = {}
 
     rows: Ints
     samples: tuple[str, ...]
@@ -94,10 +100,12 @@ class Predictions(ABC):
         """One decision a row, right or wrong, for McNemar's test; None where the family makes none."""
         return None
 
-    def take(self, mask: NDArray[np.bool_]) -> Self:
-        """The predictions of some rows, by the way that the dump goes."""
-        facts = json.loads(json.dumps(dict(self.facts())))
-        return type(self).from_table(self.to_table().filter(pa.array(mask)), facts)
+    def take(self, kept: NDArray[Any]) -> Self:
+        """The predictions of some rows, by a mask or by their places."""
+        places: Places = np.flatnonzero(kept) if kept.dtype == bool else kept
+        own = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in self.told}
+        groups = {name: _taken(labels, places) for name, labels in own.pop("groups").items()}
+        return replace(self, groups=groups, **{name: _taken(each, places) for name, each in own.items()})
 
     def to_table(self) -> pa.Table:
         """All columns, those of this class first."""
@@ -114,27 +122,46 @@ class Predictions(ABC):
     def from_table(cls, table: pa.Table, facts: Mapping[str, Any]) -> Self:
         """The record again, from `to_table()` and `facts()`."""
         groups = [name for name in table.column_names if name.startswith(_GROUP)]
-        identity = {
-            "rows": numbers(table, "row"),
-            "samples": tuple(table["sample"].to_pylist()),
-            "patients": numbers(table, "patient"),
-            "modalities": tuple(table["modality"].to_pylist()),
-            "groups": {name.removeprefix(_GROUP): tuple(table[name].to_pylist()) for name in groups},
-        }
-        return cls.from_columns(table, facts, identity)
+        return cls(
+            rows=table["row"].to_numpy(),
+            samples=tuple(table["sample"].to_pylist()),
+            patients=table["patient"].to_numpy(),
+            modalities=tuple(table["modality"].to_pylist()),
+            groups={name.removeprefix(_GROUP): tuple(table[name].to_pylist()) for name in groups},
+            **cls.own_fields(table, facts),
+        )
 
-    @abstractmethod
     def facts(self) -> Mapping[str, Any]:
         """What is not said row by row, as plain values."""
+        return {name: _plain(getattr(self, name)) for name in self.told}
 
-    @abstractmethod
     def columns(self) -> Mapping[str, pa.Array]:
         """The family's own columns."""
+        return {each.name: each.write(getattr(self, field)) for field, each in self.layout.items()}
 
     @classmethod
-    @abstractmethod
-    def from_columns(cls, table: pa.Table, facts: Mapping[str, Any], identity: Mapping[str, Any]) -> Self:
-        """The record again, from its columns and facts; `identity` holds the fields of this class."""
+    def own_fields(cls, table: pa.Table, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """The family's own fields again, from its columns and facts."""
+        told = {name: read(facts[name]) for name, read in cls.told.items()}
+        return {**told, **{field: each.read(table[each.name]) for field, each in cls.layout.items()}}
+
+
+def as_it_is(value: Any) -> Any:
+    """A fact whose plain value is the field's."""
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return value.model_dump(exclude_none=True) if isinstance(value, BaseModel) else value
+
+
+def _taken(values: Any, places: Places) -> Any:
+    """The entries at `places` of a field; one that is empty or None stays so."""
+    if isinstance(values, np.ndarray):
+        return values[places]
+    return tuple(values[place] for place in places) if values else values
 
 
 class SampleNames:
@@ -165,28 +192,6 @@ def _key(path: Path) -> bytes:
     write_whole(path, key)
     path.chmod(0o600)
     return key
-
-
-def words(values: Sequence[str]) -> pa.Array:
-    """A column of strings that repeat."""
-    return pa.array(values, pa.string()).dictionary_encode()
-
-
-def numbers(table: pa.Table, name: str) -> Any:
-    """A column of numbers as an array."""
-    return table[name].to_numpy()
-
-
-def lists(matrix: NDArray[Any]) -> pa.Array:
-    """A column of lists of equal length, the rows of a matrix."""
-    flat = pa.array(np.ascontiguousarray(matrix).reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(flat, matrix.shape[1])
-
-
-def matrix(table: pa.Table, name: str) -> NDArray[Any]:
-    """A column of lists of equal length as a matrix again."""
-    flat: NDArray[Any] = table[name].combine_chunks().flatten().to_numpy()
-    return flat.reshape(len(table), table[name].type.list_size)
 
 
 def by_hash(task: str, row: int) -> str:

@@ -1,12 +1,13 @@
 """A score of every class for every bag, and how much each instance of it counted."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Final, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import pyarrow as pa
 
+from meddistill.evaluation.base.columns import Told
 from meddistill.evaluation.base.exhibits import AnyExhibit, BagAttention
 from meddistill.evaluation.base.predictions import Ints, by_hash
 from meddistill.evaluation.base.score import by_seed
@@ -29,6 +30,7 @@ class BagPredictions(ClassPredictions):
     """
 
     kind: ClassVar[str] = "bags"
+    told: ClassVar[Told] = {**ClassPredictions.told, "table": str}
 
     table: str
     instances: tuple[Ints, ...]
@@ -39,42 +41,29 @@ class BagPredictions(ClassPredictions):
         """Attention in a few bags, right and wrong ones in turn, each kind in an order without meaning."""
         return (*super().exhibits(model, task), *self._attention_of(model, task))
 
-    def facts(self) -> Mapping[str, Any]:
-        """Those of classes, and the table of the instances."""
-        return {**super().facts(), "table": self.table}
-
     def columns(self) -> Mapping[str, pa.Array]:
         """Those of classes, and the lists of instances, attention and, where known, places."""
         ends = np.cumsum([0, *(len(each) for each in self.instances)]).astype(np.int32)
-        instances = np.concatenate([np.zeros(0, dtype=np.int64), *self.instances])
-        attention = np.concatenate([np.zeros(0, dtype=np.float32), *self.attention])
-        lists = {}
+        found = {"instances": np.concatenate([np.zeros(0, dtype=np.int64), *self.instances])}
+        found["attention"] = np.concatenate([np.zeros(0, dtype=np.float32), *self.attention])
         if self.places is not None:
             corners = np.concatenate([np.zeros((0, 2), dtype=np.int64), *self.places])
-            for axis, name in enumerate(_PLACE):
-                lists[name] = pa.ListArray.from_arrays(ends, pa.array(corners[:, axis], pa.int64()))
-        return {
-            **super().columns(),
-            **lists,
-            "instances": pa.ListArray.from_arrays(ends, pa.array(instances, pa.int64())),
-            "attention": pa.ListArray.from_arrays(ends, pa.array(attention, pa.float32())),
-        }
+            found = {**dict(zip(_PLACE, corners.T, strict=True)), **found}
+        lists = {name: pa.ListArray.from_arrays(ends, pa.array(each)) for name, each in found.items()}
+        return {**super().columns(), **lists}
 
     @classmethod
-    def from_columns(cls, table: pa.Table, facts: Mapping[str, Any], identity: Mapping[str, Any]) -> Self:
-        """The record again."""
-        places = None
+    def own_fields(cls, table: pa.Table, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of classes, and the arrays of every bag."""
+        found = super().own_fields(table, facts)
+        for name in ("instances", "attention"):
+            found[name] = tuple(each.values.to_numpy() for each in table[name])
         if set(_PLACE) <= set(table.column_names):
-            lists = zip(*(table[name] for name in _PLACE), strict=True)
-            places = tuple(np.stack([each.values.to_numpy() for each in pair], axis=1) for pair in lists)
-        plain = ClassPredictions.from_columns(table, facts, identity)
-        return cls(
-            **{each.name: getattr(plain, each.name) for each in fields(plain)},
-            table=facts["table"],
-            instances=tuple(each.values.to_numpy() for each in table["instances"]),
-            attention=tuple(each.values.to_numpy() for each in table["attention"]),
-            places=places,
-        )
+            corners = zip(*(table[name] for name in _PLACE), strict=True)
+            found["places"] = tuple(
+                np.stack([each.values.to_numpy() for each in pair], axis=1) for pair in corners
+            )
+        return found
 
     def _attention_of(self, model: str, task: str) -> Iterator[BagAttention]:
         """Of the main setting; scores and attention are averaged over its seeds."""

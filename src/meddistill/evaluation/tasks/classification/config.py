@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Final, Literal, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
@@ -78,6 +78,11 @@ class OperatingPoint(StrictSettings):
         if self.specificity is not None:
             return f"specificity ≥ {self.specificity:g}"
         return "highest Youden index"
+
+
+def points(plain: Iterable[Mapping[str, Any]]) -> tuple[OperatingPoint, ...]:
+    """Operating points again from their plain values."""
+    return tuple(OperatingPoint(**each) for each in plain)
 
 
 def filled(template: str, phrase: str) -> str:

@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Final, Self
+from typing import ClassVar, Final
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from meddistill.evaluation.base.bootstrap import Replicates, Resampler, Weights, mean_of_defined
+from meddistill.evaluation.base.columns import Layout, Told, texts, vectors, whole_numbers
 from meddistill.evaluation.base.exhibits import AnyExhibit
-from meddistill.evaluation.base.predictions import Ints, Predictions, lists, matrix, numbers, words
+from meddistill.evaluation.base.predictions import Ints, Predictions
 from meddistill.evaluation.base.score import Score, averaged, by_modality, by_seed
 from meddistill.evaluation.tasks.classification.calibration import TEMPERED
-from meddistill.evaluation.tasks.classification.config import OperatingPoint
+from meddistill.evaluation.tasks.classification.config import OperatingPoint, points
 from meddistill.evaluation.tasks.classification.label_calibration import (
     LABEL_CALIBRATION,
     LabelTemperature,
@@ -54,6 +54,13 @@ class LabelPredictions(Predictions):
     """
 
     kind: ClassVar[str] = "labels"
+    layout: ClassVar[Layout] = {
+        "settings": texts("setting"),
+        "seeds": whole_numbers("seed"),
+        "truth": vectors("truth", stored=np.int8, held=np.int64),
+        "scores": vectors("scores"),
+    }
+    told: ClassVar[Told] = {"labels": tuple, "probabilities": bool, "operating_points": points}
 
     labels: tuple[str, ...]
     truth: NDArray[np.int64]
@@ -84,7 +91,7 @@ class LabelPredictions(Predictions):
         found += [*self._temperature(resampler), *self._operating(resampler)]
         main = self.main
         for modality, mask in by_modality(main.modalities).items():
-            part = main._take(np.flatnonzero(mask))
+            part = main.take(np.flatnonzero(mask))
             found.append(replace(part._macro_auc(resampler), modality=modality, spread=None, main=False))
         return found
 
@@ -102,42 +109,9 @@ class LabelPredictions(Predictions):
         """ROC curves."""
         return label_exhibits(self, model=model, task=task)
 
-    def facts(self) -> Mapping[str, Any]:
-        """The labels, and what is computed from the scores."""
-        points = [each.model_dump(exclude_none=True) for each in self.operating_points]
-        return {
-            "labels": list(self.labels),
-            "probabilities": self.probabilities,
-            "operating_points": points,
-        }
-
-    def columns(self) -> Mapping[str, pa.Array]:
-        """Setting, seed, and truth and scores as lists in the order of the labels."""
-        return {
-            "setting": words(self.settings),
-            "seed": pa.array(self.seeds, pa.int64()),
-            "truth": lists(self.truth.astype(np.int8)),
-            "scores": lists(self.scores.astype(np.float64)),
-        }
-
-    @classmethod
-    def from_columns(cls, table: pa.Table, facts: Mapping[str, Any], identity: Mapping[str, Any]) -> Self:
-        """The record again."""
-        labels = tuple(facts["labels"])
-        return cls(
-            labels=labels,
-            truth=matrix(table, "truth").astype(np.int64),
-            scores=matrix(table, "scores"),
-            settings=tuple(table["setting"].to_pylist()),
-            seeds=numbers(table, "seed"),
-            probabilities=facts["probabilities"],
-            operating_points=tuple(OperatingPoint(**each) for each in facts["operating_points"]),
-            **identity,
-        )
-
     def _fits(self) -> list["LabelPredictions"]:
         """The rows of each seed; rows and truth are the same in all."""
-        return [self._take(rows) for rows in by_seed(self.seeds)]
+        return [self.take(rows) for rows in by_seed(self.seeds)]
 
     def _weights(self, resampler: Resampler) -> tuple[Weights, Ints]:
         patients, groups = np.unique(self.patients, return_inverse=True)
@@ -276,26 +250,11 @@ class LabelPredictions(Predictions):
         return {name: values[None] for name, values in metrics.items()}
 
     def _known(self, column: int) -> "LabelPredictions":
-        return self._take(np.flatnonzero(self.truth[:, column] != UNKNOWN))
+        return self.take(np.flatnonzero(self.truth[:, column] != UNKNOWN))
 
     def _of(self, setting: str) -> "LabelPredictions":
         kept = np.flatnonzero(np.array(self.settings, dtype=object) == setting)
-        return self if len(kept) == len(self.rows) else self._take(kept)
-
-    def _take(self, kept: NDArray[np.intp]) -> "LabelPredictions":
-        return LabelPredictions(
-            labels=self.labels,
-            rows=self.rows[kept],
-            samples=tuple(self.samples[row] for row in kept),
-            patients=self.patients[kept],
-            modalities=tuple(self.modalities[row] for row in kept),
-            truth=self.truth[kept],
-            scores=self.scores[kept],
-            settings=tuple(self.settings[row] for row in kept),
-            seeds=self.seeds[kept],
-            probabilities=self.probabilities,
-            operating_points=self.operating_points,
-        )
+        return self if len(kept) == len(self.rows) else self.take(kept)
 
 
 def one_value_only(present: NDArray[np.bool_], *, role: str) -> str:

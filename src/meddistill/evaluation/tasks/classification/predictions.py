@@ -2,24 +2,16 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from meddistill.evaluation.base.bootstrap import Replicates, Resampler, Weights
+from meddistill.evaluation.base.columns import Layout, Told, texts, vectors, whole_numbers
 from meddistill.evaluation.base.exhibits import AnyExhibit
-from meddistill.evaluation.base.predictions import (
-    Decisions,
-    Ints,
-    Predictions,
-    Rate,
-    lists,
-    matrix,
-    numbers,
-    words,
-)
+from meddistill.evaluation.base.predictions import Decisions, Ints, Predictions, Rate, as_it_is
 from meddistill.evaluation.base.results import ALL_ROWS
 from meddistill.evaluation.base.score import NOT_DEFINED, Mask, Places, Score, averaged, by_modality, by_seed
 from meddistill.evaluation.tasks.classification.calibration import (
@@ -30,7 +22,7 @@ from meddistill.evaluation.tasks.classification.calibration import (
     fit_temperature,
     tempered,
 )
-from meddistill.evaluation.tasks.classification.config import OperatingPoint
+from meddistill.evaluation.tasks.classification.config import OperatingPoint, points
 from meddistill.evaluation.tasks.classification.metrics import (
     MAIN,
     auc_metric,
@@ -68,6 +60,19 @@ class ClassPredictions(Predictions):
     """
 
     kind: ClassVar[str] = "classes"
+    layout: ClassVar[Layout] = {
+        "settings": texts("setting"),
+        "seeds": whole_numbers("seed"),
+        "truth_names": texts("truth"),
+        "scores": vectors("scores"),
+    }
+    told: ClassVar[Told] = {
+        "classes": tuple,
+        "probabilities": bool,
+        "ordinal": bool,
+        "positive": as_it_is,
+        "operating_points": points,
+    }
 
     classes: tuple[str, ...]
     truth: Ints
@@ -92,7 +97,7 @@ class ClassPredictions(Predictions):
     def of_setting(self, setting: str) -> "ClassPredictions":
         """The rows of one setting alone."""
         kept = np.flatnonzero(self._mask(setting))
-        return self if len(kept) == len(self.rows) else self._take(kept)
+        return self if len(kept) == len(self.rows) else self.take(kept)
 
     def metrics(self, resampler: Resampler) -> list[Score]:
         """All metrics of every setting, and the main metric by modality."""
@@ -159,42 +164,18 @@ class ClassPredictions(Predictions):
         right = predicted_share(self.scores[main])[np.arange(main.sum()), self.truth[main]] == 1
         return Decisions(rows=self.rows[main], patients=self.patients[main], right=right)
 
-    def facts(self) -> Mapping[str, Any]:
-        """The classes, and what is computed from the scores."""
-        return {
-            "classes": list(self.classes),
-            "probabilities": self.probabilities,
-            "ordinal": self.ordinal,
-            "positive": self.positive,
-            "operating_points": [each.model_dump(exclude_none=True) for each in self.operating_points],
-        }
-
-    def columns(self) -> Mapping[str, pa.Array]:
-        """Setting, seed, true class and scores."""
-        return {
-            "setting": words(self.settings),
-            "seed": pa.array(self.seeds, pa.int64()),
-            "truth": words([self.classes[index] for index in self.truth]),
-            "scores": lists(self.scores.astype(np.float64)),
-        }
+    @property
+    def truth_names(self) -> list[str]:
+        """The true class of every row."""
+        return [self.classes[index] for index in self.truth]
 
     @classmethod
-    def from_columns(cls, table: pa.Table, facts: Mapping[str, Any], identity: Mapping[str, Any]) -> Self:
-        """The record again."""
-        classes = tuple(facts["classes"])
-        index = {name: number for number, name in enumerate(classes)}
-        return cls(
-            classes=classes,
-            truth=np.array([index[name] for name in table["truth"].to_pylist()], dtype=np.int64),
-            scores=matrix(table, "scores"),
-            settings=tuple(table["setting"].to_pylist()),
-            seeds=numbers(table, "seed"),
-            probabilities=facts["probabilities"],
-            ordinal=facts["ordinal"],
-            positive=facts["positive"],
-            operating_points=tuple(OperatingPoint(**each) for each in facts["operating_points"]),
-            **identity,
-        )
+    def own_fields(cls, table: pa.Table, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the layout, and the class numbers."""
+        found = super().own_fields(table, facts)
+        index = {name: number for number, name in enumerate(found["classes"])}
+        truth = np.array([index[name] for name in found.pop("truth_names")], dtype=np.int64)
+        return {**found, "truth": truth}
 
     def _setting(self, resampler: Resampler, setting: str) -> list[Score]:
         """Metrics of one setting; calibration is judged for the main one alone."""
@@ -287,24 +268,6 @@ class ClassPredictions(Predictions):
 
     def _mask(self, setting: str) -> Mask:
         return np.array(self.settings, dtype=object) == setting
-
-    def _take(self, kept: Places) -> "ClassPredictions":
-        # Not `replace`: what a subclass adds row by row would keep its length.
-        return ClassPredictions(
-            classes=self.classes,
-            rows=self.rows[kept],
-            samples=tuple(self.samples[row] for row in kept),
-            patients=self.patients[kept],
-            modalities=tuple(self.modalities[row] for row in kept),
-            truth=self.truth[kept],
-            scores=self.scores[kept],
-            settings=tuple(self.settings[row] for row in kept),
-            seeds=self.seeds[kept],
-            probabilities=self.probabilities,
-            ordinal=self.ordinal,
-            positive=self.positive,
-            operating_points=self.operating_points,
-        )
 
 
 def unresampled(metric: str, values: Sequence[float], patients: Ints, *, setting: str) -> Score:

@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from meddistill.evaluation.base.bootstrap import Resampler
-from meddistill.evaluation.base.predictions import Ints, Predictions, numbers, words
+from meddistill.evaluation.base.columns import Layout, Told, decimals, texts, whole_numbers
+from meddistill.evaluation.base.predictions import Ints, Predictions
 from meddistill.evaluation.base.results import ALL_ROWS
 from meddistill.evaluation.base.score import Mask, Score, by_modality
 from meddistill.evaluation.tasks.retrieval.metrics import DIRECTIONS, MAIN, rank_metrics
@@ -25,6 +26,13 @@ class RankPredictions(Predictions):
     """
 
     kind: ClassVar[str] = "ranks"
+    layout: ClassVar[Layout] = {
+        "direction_names": texts("direction"),
+        "shares": decimals("share"),
+        "ranks": decimals("rank"),
+        "positives": whole_numbers("positives"),
+    }
+    told: ClassVar[Told] = {"images": int, "texts": int}
 
     images: int
     texts: int
@@ -40,32 +48,17 @@ class RankPredictions(Predictions):
             found += [score for score in self._masked(resampler, mask, modality) if score.metric == MAIN]
         return found
 
-    def facts(self) -> Mapping[str, Any]:
-        """The sizes of the galleries."""
-        return {"images": self.images, "texts": self.texts}
-
-    def columns(self) -> Mapping[str, pa.Array]:
-        """Direction, share, rank and number of right answers."""
-        return {
-            "direction": words([DIRECTIONS[index] for index in self.directions]),
-            "share": pa.array(self.shares, pa.float64()),
-            "rank": pa.array(self.ranks, pa.float64()),
-            "positives": pa.array(self.positives, pa.int64()),
-        }
+    @property
+    def direction_names(self) -> list[str]:
+        """The direction of every query."""
+        return [DIRECTIONS[index] for index in self.directions]
 
     @classmethod
-    def from_columns(cls, table: pa.Table, facts: Mapping[str, Any], identity: Mapping[str, Any]) -> Self:
-        """The record again."""
-        directions = [DIRECTIONS.index(name) for name in table["direction"].to_pylist()]
-        return cls(
-            images=facts["images"],
-            texts=facts["texts"],
-            directions=np.array(directions, dtype=np.int64),
-            shares=numbers(table, "share"),
-            ranks=numbers(table, "rank"),
-            positives=numbers(table, "positives"),
-            **identity,
-        )
+    def own_fields(cls, table: pa.Table, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the layout, and the numbers of the directions."""
+        found = super().own_fields(table, facts)
+        directions = [DIRECTIONS.index(name) for name in found.pop("direction_names")]
+        return {**found, "directions": np.array(directions, dtype=np.int64)}
 
     def _masked(self, resampler: Resampler, mask: Mask, modality: str) -> list[Score]:
         patients, groups = np.unique(self.patients[mask], return_inverse=True)

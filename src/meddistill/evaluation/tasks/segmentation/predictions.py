@@ -4,7 +4,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Literal, Self
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from meddistill.evaluation.base.bootstrap import Resampler, weighted_mean
+from meddistill.evaluation.base.columns import Layout, Told, whole_numbers
 from meddistill.evaluation.base.exhibits import AnyExhibit, MaskExample
-from meddistill.evaluation.base.predictions import Ints, Predictions, numbers
+from meddistill.evaluation.base.predictions import Ints, Predictions
 from meddistill.evaluation.base.score import Score, averaged, by_modality, by_seed
 from meddistill.evaluation.tasks.segmentation.metrics import MAIN, Mask
 
@@ -35,6 +36,12 @@ class MaskPredictions(Predictions):
     """
 
     kind: ClassVar[str] = "masks"
+    layout: ClassVar[Layout] = {
+        "seeds": whole_numbers("seed"),
+        "truth_pixels": whole_numbers("truth_pixels"),
+        "given_pixels": whole_numbers("given_pixels"),
+    }
+    told: ClassVar[Told] = {"table": str, "names": tuple}
 
     table: str
     names: tuple[str, ...]
@@ -89,34 +96,20 @@ class MaskPredictions(Predictions):
 
     def columns(self) -> Mapping[str, pa.Array]:
         """Seed, pixels, metrics, and the masks where they are kept."""
-        found = {
-            "seed": pa.array(self.seeds, pa.int64()),
-            "truth_pixels": pa.array(self.truth_pixels, pa.int64()),
-            "given_pixels": pa.array(self.given_pixels, pa.int64()),
-        }
-        for place, name in enumerate(self.names):
-            found[name] = pa.array(self.values[:, place], pa.float64())
-        if self.truths:
-            found["truth_mask"] = pa.array(self.truths, pa.binary())
-            found["given_mask"] = pa.array(self.givens, pa.binary())
-        return found
+        metrics = {name: pa.array(self.values[:, place]) for place, name in enumerate(self.names)}
+        pictures = {"truth_mask": self.truths, "given_mask": self.givens} if self.truths else {}
+        kept = {name: pa.array(each, pa.binary()) for name, each in pictures.items()}
+        return {**super().columns(), **metrics, **kept}
 
     @classmethod
-    def from_columns(cls, table: pa.Table, facts: Mapping[str, Any], identity: Mapping[str, Any]) -> Self:
-        """The record again."""
-        names = tuple(facts["metrics"])
-        masks = "truth_mask" in table.column_names
-        return cls(
-            table=facts["table"],
-            names=names,
-            values=np.stack([numbers(table, name) for name in names], axis=1),
-            truth_pixels=numbers(table, "truth_pixels"),
-            given_pixels=numbers(table, "given_pixels"),
-            seeds=numbers(table, "seed"),
-            truths=tuple(table["truth_mask"].to_pylist()) if masks else (),
-            givens=tuple(table["given_mask"].to_pylist()) if masks else (),
-            **identity,
-        )
+    def own_fields(cls, table: pa.Table, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the layout, the metrics, and the masks where they are kept."""
+        found = super().own_fields(table, {**facts, "names": facts["metrics"]})
+        found["values"] = np.stack([table[name].to_numpy() for name in found["names"]], axis=1)
+        if "truth_mask" in table.column_names:
+            found["truths"] = tuple(table["truth_mask"].to_pylist())
+            found["givens"] = tuple(table["given_mask"].to_pylist())
+        return found
 
     def _scores(self, resampler: Resampler, mask: Mask, modality: str = "") -> list[Score]:
         """Means over images, averaged over seeds resample by resample."""

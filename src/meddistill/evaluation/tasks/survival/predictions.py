@@ -1,16 +1,15 @@
 """Out-of-fold risk and survival of every patient, with what weighting for censoring needs."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Final, Self
+from typing import ClassVar, Final
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from meddistill.evaluation.base.bootstrap import Replicates, Resampler
+from meddistill.evaluation.base.columns import Layout, Told, decimals, flags, texts, vectors, whole_numbers
 from meddistill.evaluation.base.exhibits import SurvivalCurve
-from meddistill.evaluation.base.predictions import Ints, Predictions, lists, matrix, numbers, words
+from meddistill.evaluation.base.predictions import Ints, Predictions
 from meddistill.evaluation.base.score import Mask, Score, averaged, by_modality, by_seed
 from meddistill.evaluation.tasks.survival.curves import risk_group_curves
 from meddistill.evaluation.tasks.survival.metrics import MAIN, RiskScores, concordance, survival_metrics
@@ -31,6 +30,20 @@ class SurvivalPredictions(Predictions):
     """
 
     kind: ClassVar[str] = "survival"
+    layout: ClassVar[Layout] = {
+        "settings": texts("setting"),
+        "seeds": whole_numbers("seed"),
+        "folds": whole_numbers("fold"),
+        "strata": whole_numbers("stratum"),
+        "times": decimals("time"),
+        "events": flags("event"),
+        "risks": decimals("risk"),
+        "survival": vectors("survival"),
+        "censoring": decimals("censoring"),
+        "censoring_at": vectors("censoring_at"),
+        "reach": decimals("reach"),
+    }
+    told: ClassVar[Told] = {"unit": str, "horizons": tuple, "grid": tuple}
 
     unit: str
     horizons: tuple[float, ...]
@@ -92,47 +105,6 @@ class SurvivalPredictions(Predictions):
             survival=self.survival,
             censoring_at=self.censoring_at,
             grid=np.array(self.grid),
-        )
-
-    def facts(self) -> Mapping[str, Any]:
-        """Unit and times."""
-        return {"unit": self.unit, "horizons": list(self.horizons), "grid": list(self.grid)}
-
-    def columns(self) -> Mapping[str, pa.Array]:
-        """Setting, division, fold, outcome, what was predicted, and G."""
-        return {
-            "setting": words(self.settings),
-            "seed": pa.array(self.seeds, pa.int64()),
-            "fold": pa.array(self.folds, pa.int64()),
-            "stratum": pa.array(self.strata, pa.int64()),
-            "time": pa.array(self.times, pa.float64()),
-            "event": pa.array(self.events, pa.bool_()),
-            "risk": pa.array(self.risks, pa.float64()),
-            "survival": lists(self.survival.astype(np.float64)),
-            "censoring": pa.array(self.censoring, pa.float64()),
-            "censoring_at": lists(self.censoring_at.astype(np.float64)),
-            "reach": pa.array(self.reach, pa.float64()),
-        }
-
-    @classmethod
-    def from_columns(cls, table: pa.Table, facts: Mapping[str, Any], identity: Mapping[str, Any]) -> Self:
-        """The record again."""
-        return cls(
-            unit=facts["unit"],
-            horizons=tuple(facts["horizons"]),
-            grid=tuple(facts["grid"]),
-            times=numbers(table, "time"),
-            events=np.array(table["event"].to_pylist(), dtype=bool),
-            risks=numbers(table, "risk"),
-            survival=matrix(table, "survival"),
-            folds=numbers(table, "fold"),
-            strata=numbers(table, "stratum"),
-            seeds=numbers(table, "seed"),
-            settings=tuple(table["setting"].to_pylist()),
-            censoring=numbers(table, "censoring"),
-            censoring_at=matrix(table, "censoring_at"),
-            reach=numbers(table, "reach"),
-            **identity,
         )
 
     def _scores(

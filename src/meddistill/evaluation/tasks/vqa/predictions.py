@@ -3,15 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from meddistill.evaluation.base.bootstrap import Replicates, Resampler, mean_of_defined, weighted_mean
+from meddistill.evaluation.base.columns import Layout, Told, decimals, flags, texts, vectors, whole_numbers
 from meddistill.evaluation.base.exhibits import AnsweredQuestion
-from meddistill.evaluation.base.predictions import Ints, Predictions, by_hash, lists, matrix, numbers, words
+from meddistill.evaluation.base.predictions import Ints, Predictions, by_hash
 from meddistill.evaluation.base.results import ALL_ROWS
 from meddistill.evaluation.base.score import Mask, Score, by_modality, by_seed, deviation
 from meddistill.evaluation.tasks.vqa.metrics import MACRO, MAIN, rightness
@@ -39,6 +40,25 @@ class VqaPredictions(Predictions):
     """
 
     kind: ClassVar[str] = "answers"
+    layout: ClassVar[Layout] = {
+        "seeds": whole_numbers("seed"),
+        "answer_types": texts("answer_type"),
+        "question_types": texts("question_type"),
+        "truth": whole_numbers("truth"),
+        "answerable": flags("answerable"),
+        "chosen": whole_numbers("chosen"),
+        "right": decimals("right"),
+        "best": vectors("best", stored=np.int32, held=np.int64),
+        "scores": vectors("scores"),
+        "answer_tables": texts("answer_table"),
+        "answer_rows": whole_numbers("answer_row"),
+    }
+    told: ClassVar[Told] = {
+        "table": str,
+        "answers": int,
+        "vocabulary": lambda words: None if words is None else tuple(words),
+        "note": str,
+    }
 
     table: str
     answers: int
@@ -102,52 +122,12 @@ class VqaPredictions(Predictions):
             for row in turns[:_EXHIBITED]
         )
 
-    def facts(self) -> Mapping[str, Any]:
-        """The table, the size of the vocabulary, and its words where they may be written."""
-        return {
-            "table": self.table,
-            "answers": self.answers,
-            "vocabulary": None if self.vocabulary is None else list(self.vocabulary),
-            "note": self.note,
-        }
-
-    def columns(self) -> Mapping[str, pa.Array]:
-        """Seed, types, truth, how right the answer is, the best answers and where the first stands."""
-        return {
-            "seed": pa.array(self.seeds, pa.int64()),
-            "answer_type": words(self.answer_types),
-            "question_type": words(self.question_types),
-            "truth": pa.array(self.truth, pa.int64()),
-            "answerable": pa.array(self.answerable, pa.bool_()),
-            "chosen": pa.array(self.chosen, pa.int64()),
-            "right": pa.array(self.right, pa.float64()),
-            "best": lists(self.best.astype(np.int32)),
-            "scores": lists(self.scores),
-            "answer_table": words(self.answer_tables),
-            "answer_row": pa.array(self.answer_rows, pa.int64()),
-        }
-
     @classmethod
-    def from_columns(cls, table: pa.Table, facts: Mapping[str, Any], identity: Mapping[str, Any]) -> Self:
-        """The record again."""
-        vocabulary = facts["vocabulary"]
-        return cls(
-            table=facts["table"],
-            answers=facts["answers"],
-            vocabulary=None if vocabulary is None else tuple(vocabulary),
-            note=facts["note"],
-            seeds=numbers(table, "seed"),
-            answer_types=tuple(table["answer_type"].to_pylist()),
-            question_types=tuple(table["question_type"].to_pylist()),
-            truth=numbers(table, "truth"),
-            answerable=np.array(table["answerable"].to_pylist(), dtype=bool),
-            right=numbers(table, "right"),
-            best=matrix(table, "best").astype(np.int64),
-            scores=matrix(table, "scores"),
-            answer_tables=tuple(table["answer_table"].to_pylist()),
-            answer_rows=numbers(table, "answer_row"),
-            **identity,
-        )
+    def own_fields(cls, table: pa.Table, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the layout but `chosen`, which is the first of the best."""
+        found = super().own_fields(table, facts)
+        del found["chosen"]
+        return found
 
     def probabilities(self, seed: int) -> Floats:
         """Of all answers for the rows of a seed, [n, V]; zero for those that were not kept."""
