@@ -10,15 +10,15 @@ from benchmarks.measure import Measurement, interleaved, seconds
 from benchmarks.phantom_pairs import phantom_pairs
 from meddistill.features.config import ExtractOptions
 from meddistill.features.extract import extract
-from meddistill.features.format import Output
 from meddistill.features.reader import FeatureStore
+from meddistill.signals import Signal
 
 LIMIT = 0.8
 IMAGES, TEACHERS, DIM = 4096, 9, 512
 # Eight shards an output, so that a batch gathers from all of them.
 SHARD_ROWS = 512
 BATCH, BATCHES, ROUNDS = 256, 50, 9
-TOWERS: tuple[Output, ...] = ("image", "text")
+TOWERS: tuple[Signal, ...] = ("image", "text")
 
 
 def run() -> list[Measurement]:

@@ -12,7 +12,6 @@ from meddistill.features.files import FileEntry, write_manifest
 from meddistill.features.format import (
     TABLES,
     TEACHERS,
-    Output,
     OutputManifest,
     Piece,
     Settings,
@@ -24,13 +23,14 @@ from meddistill.features.format import (
 from meddistill.features.reader import FeatureStore
 from meddistill.features.shards import PAGE
 from meddistill.licences import KNOWN
+from meddistill.signals import Signal
 from meddistill.teachers.card import TeacherCard
 
 LIMIT: Final = 0.2
 ROWS, TEACHER_COUNT, DIM = 3_000_000, 9, 512
 ROUNDS: Final = 5
 _NO_HASH: Final = "0" * 64
-_OUTPUTS: Final[tuple[Output, ...]] = ("image", "text")
+_OUTPUTS: Final[tuple[Signal, ...]] = ("image", "text")
 _TABLES: Final[tuple[Table, ...]] = ("images", "texts", "pairs")
 _KEY_BYTES: Final = 40
 

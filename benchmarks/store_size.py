@@ -12,8 +12,8 @@ from benchmarks.phantom_pairs import phantom_pairs
 from meddistill.data.samples import Samples
 from meddistill.features.config import ExtractOptions, Precision
 from meddistill.features.extract import extract
-from meddistill.features.format import Output
 from meddistill.features.reader import FeatureStore
+from meddistill.signals import Signal
 
 IMAGES, TEACHERS, DIM = 1024, 9, 512
 LEAST_COSINE: Final = 0.999
@@ -21,7 +21,7 @@ _NUMBERS: Final = TEACHERS * 2 * DIM
 # int8 has 4 more bytes a row for the scale; headers and scales stay under a hundredth of float16.
 _LIMITS: Final[dict[Precision, int]] = {"float16": _NUMBERS * 2, "int8": _NUMBERS + TEACHERS * 2 * 4}
 _SLACK: Final = 1.01
-_TOWERS: Final[tuple[Output, ...]] = ("image", "text")
+_TOWERS: Final[tuple[Signal, ...]] = ("image", "text")
 
 
 def run() -> list[Measurement]:
