@@ -1,4 +1,4 @@
-"""Benchmarks and studies are run by hand; here each is at least imported, so that no change leaves one behind."""
+"""Benchmarks and studies are run by hand; here each is imported, so that no change leaves one behind."""
 
 import importlib
 from pathlib import Path
