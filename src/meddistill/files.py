@@ -137,17 +137,21 @@ def write_whole(path: Path, content: bytes, *, error: type[UserError] = UserErro
 
 
 @contextmanager
-def folder_aside(folder: Path) -> Iterator[Path]:
+def folder_aside(folder: Path, *, replace: bool = True) -> Iterator[Path]:
     """A new folder beside `folder` that takes its place when all went well, and is removed when not.
 
-    A reader sees the old folder, the new one or none, never half of one.
+    A reader sees the old folder, the new one or none, never half of one. Without `replace` only an empty
+    folder gives way; another one is an OSError.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         yield partial
-        shutil.rmtree(folder, ignore_errors=True)
+        if replace:
+            shutil.rmtree(folder, ignore_errors=True)
+        elif folder.is_dir():
+            folder.rmdir()
         partial.rename(folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)

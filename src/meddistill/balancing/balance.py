@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from meddistill.balancing.context import BalancingContext
-from meddistill.balancing.reduce import by_row, reduce_each
+from meddistill.balancing.reduce import by_row, quotient, reduce_each
 from meddistill.balancing.selection import Selection
 from meddistill.balancing.weighting import Weighting
 from meddistill.records import RowLosses
@@ -80,7 +80,7 @@ def balance(
         parts={name: weighting.reduced(totals[name], counts[name], weights) for name in totals},
         own_loss=weighting.own_loss(context),
         teacher_losses=of_teachers(weights.abs()).detach(),
-        teacher_weights=(weights.sum(dim=0) / torch.where(rows > 0, rows, 1.0)).detach(),
+        teacher_weights=quotient(weights.sum(dim=0), rows).detach(),
     )
 
 

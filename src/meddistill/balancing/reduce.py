@@ -25,7 +25,7 @@ def reduce(
     """
     amounts = weights.abs() if whole_teachers else weights.abs() * (counts > 0)
     of_teachers = amounts.sum(dim=0)
-    return _quotient((of_teachers * reduce_each(totals, counts, weights)).sum(), of_teachers.sum())
+    return quotient((of_teachers * reduce_each(totals, counts, weights)).sum(), of_teachers.sum())
 
 
 def reduce_each(
@@ -39,7 +39,7 @@ def reduce_each(
     neither vanish nor turn the sign.
     """
     weights = weights.to(totals.dtype)
-    return _quotient((weights * totals).sum(dim=0), (weights.abs() * counts).sum(dim=0))
+    return quotient((weights * totals).sum(dim=0), (weights.abs() * counts).sum(dim=0))
 
 
 def by_row(
@@ -50,8 +50,9 @@ def by_row(
     So the mean over those rows is L_t, where dividing by a row's own count would give a mean of means.
     """
     rows = (counts > 0).sum(dim=0)
-    return totals * _quotient(rows.to(totals.dtype), counts.sum(dim=0))
+    return totals * quotient(rows.to(totals.dtype), counts.sum(dim=0))
 
 
-def _quotient(weighted: Float[Tensor, "*any"], counted: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+def quotient(weighted: Float[Tensor, "*any"], counted: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """`weighted` / `counted`; `weighted` where nothing is counted."""
     return weighted / torch.where(counted > 0, counted, 1.0)

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from meddistill.balancing.context import BalancingContext
-from meddistill.balancing.reduce import reduce
+from meddistill.balancing.reduce import quotient, reduce
 
 
 class Weighting(nn.Module, ABC):
@@ -39,8 +39,7 @@ class Weighting(nn.Module, ABC):
 
 def normalize_rows(amounts: Float[Tensor, "batch teachers"]) -> Float[Tensor, "batch teachers"]:
     """Amounts ≥ 0 divided by their sum over a row; zeros where that is 0."""
-    whole = amounts.sum(dim=1, keepdim=True)
-    return amounts / torch.where(whole > 0, whole, 1.0)
+    return quotient(amounts, amounts.sum(dim=1, keepdim=True))
 
 
 def masked_softmax(

@@ -45,9 +45,14 @@ class MethodConfig(Strict):
         return tuple(name for name, options in self.chosen.items() if options.needs_statistics)
 
     @property
+    def prefers_statistics(self) -> tuple[str, ...]:
+        """The objectives that compare it by default, where there are any."""
+        return ()
+
+    @property
     def uses_statistics(self) -> bool:
         """Whether means and covariances of the teachers are used where there are any."""
-        return bool(self.needs_statistics)
+        return bool(self.needs_statistics or self.prefers_statistics)
 
     @property
     def needs_captions(self) -> tuple[str, ...]:
@@ -155,10 +160,11 @@ class EmbeddingConfig(MethodConfig):
         return isinstance(self.selection, RandomDrawConfig | BatchDrawConfig)
 
     @property
-    def uses_statistics(self) -> bool:
-        """Told to, or by default in the teachers' own spaces."""
-        preferred = any(options.prefers_statistics for options in self.chosen.values())
-        return bool(self.needs_statistics) or (preferred and self.projection.kind == "learned_head")
+    def prefers_statistics(self) -> tuple[str, ...]:
+        """In the teachers' own spaces those that are not told what to compare."""
+        if self.fitted_projection is not None:
+            return ()
+        return tuple(name for name, options in self.chosen.items() if options.prefers_statistics)
 
     @property
     def needs_captions(self) -> tuple[str, ...]:

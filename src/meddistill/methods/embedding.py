@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from meddistill.balancing.balance import balance
 from meddistill.balancing.build import build_weighting
+from meddistill.balancing.reduce import quotient
 from meddistill.balancing.selection import build_selection
 from meddistill.data.draws import derive_seed
 from meddistill.errors import ConfigError, TeacherError
@@ -294,10 +295,6 @@ def refuse_missing(names: Sequence[str], teachers: PerTeacher) -> None:
         raise TeacherError(msg)
 
 
-def _mean(total: Tensor, count: Tensor) -> Tensor:
-    return total / torch.where(count > 0, count, 1.0)
-
-
 @torch.no_grad()
 def agreement(student: StudentOutputs, teacher: TeacherOutputs, *, objective: Objective) -> Float[Tensor, ""]:
     """Mean over the available rows of the mean cosine over the towers that the teacher has of the row.
@@ -308,4 +305,4 @@ def agreement(student: StudentOutputs, teacher: TeacherOutputs, *, objective: Ob
     pairs = objective.compared(student, teacher, teacher.available)
     cosines = [(normalized(pair.ours) * normalized(pair.target)).sum(dim=-1) * pair.mask for pair in pairs]
     towers = torch.stack([pair.mask for pair in pairs]).sum(dim=0)
-    return _mean(_mean(torch.stack(cosines).sum(dim=0), towers).sum(), teacher.available.sum())
+    return quotient(quotient(torch.stack(cosines).sum(dim=0), towers).sum(), teacher.available.sum())

@@ -281,11 +281,6 @@ class _Objectives(BaseModel):
             raise ValueError(msg)
         return self
 
-    @property
-    def need_captions(self) -> tuple[str, ...]:
-        """Those that the recipe names and in which rows without a caption have no part."""
-        return tuple(name for name, options in self.chosen().items() if options.needs_captions)
-
     def chosen(self) -> dict[str, ObjectiveOptions]:
         """The objectives that the recipe names, in the order of the schema, registered ones last."""
         named = {name: getattr(self, name) for name in type(self).model_fields} | (self.model_extra or {})

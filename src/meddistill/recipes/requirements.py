@@ -37,10 +37,10 @@ def of_unit_length(recipe: Recipe) -> tuple[str, ...]:
     if recipe.features.source == "stored":
         return ()
     return tuple(
-        f"stage {stage.name}: cosine_smooth_l1 compares vectors of unit length, since there are no "
+        f"stage {stage.name}: {name} compares vectors of unit length, since there are no "
         "statistics of teachers that are asked online; with `source: stored` it compares whitened ones"
         for stage in recipe.stages
-        if stage.uses_statistics and not stage.needs_statistics
+        for name in stage.prefers_statistics
     )
 
 

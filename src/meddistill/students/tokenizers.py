@@ -2,18 +2,17 @@
 
 import json
 from collections.abc import Sequence
-from copy import copy
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, Literal, Protocol, Self
 
 import torch
 from jaxtyping import Int
-from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
+from open_clip.tokenizer import HFTokenizer
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from meddistill.clip_tokenizer import clip_tokenizer
 from meddistill.errors import ConfigError, first_line
 from meddistill.imaging import normalize_text
 from meddistill.students.vocabulary import ANY_VERSION, write_tokenizer_files
@@ -53,14 +52,6 @@ def _as_is(text: str) -> str:
     return text
 
 
-@cache
-def _clip() -> Any:
-    """open_clip's tokenizer, whose tables take a third of a second to build."""
-    tokenizer = SimpleTokenizer()
-    tokenizer.clean_fn = _as_is
-    return tokenizer
-
-
 class ClipTokenizer:
     """CLIP's byte-pair encoding as open_clip has it.
 
@@ -72,8 +63,8 @@ class ClipTokenizer:
 
     def __init__(self, context_length: int) -> None:
         self.context_length = context_length
-        self.tokenizer: Any = copy(_clip())
-        self.tokenizer.context_length = context_length
+        self.tokenizer: Any = clip_tokenizer(context_length)
+        self.tokenizer.clean_fn = _as_is
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Itself: it never changes, and its tables are large."""

@@ -57,7 +57,7 @@ def prepare(
     """
     known = find_set(name)
     _check_folders(name, source, out)
-    with writing(out), folder_aside(out) as partial:
+    with writing(out), folder_aside(out, replace=False) as partial:
         place = Source(
             name=name,
             folder=source.resolve(),
@@ -69,8 +69,6 @@ def prepare(
         )
         draft = _preparer(known)(place)
         _write(partial, draft, known, root=place.outside)
-        if out.is_dir():
-            out.rmdir()
     return Prepared(
         suite=out / SUITE_FILE if draft.tasks else None,
         tables={out / f"{table.name}.csv": counts(table.rows) for table in draft.tables},

@@ -55,7 +55,7 @@ def generate(
     tables = PhantomTables(**{name: folder / f"{name}.csv" for name in _COLUMNS})
     if _is_made(folder, config):
         return tables
-    with folder_aside(folder) as partial:
+    with folder_aside(folder, replace=False) as partial:
         (partial / "images").mkdir()
         (partial / "masks").mkdir()
         rows: Rows = {name: [] for name in _COLUMNS}
@@ -70,8 +70,6 @@ def generate(
         digests = {name: _write_table(partial / f"{name}.csv", name, rows[name]) for name in _COLUMNS}
         manifest = {"drawings": _DRAWINGS, "config": config.model_dump(mode="json"), "sha256": digests}
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        if folder.is_dir():
-            folder.rmdir()
     return tables
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from meddistill.errors import StoreError
 from meddistill.evaluation.audit.checks import AuditCheck, main_of, parts_of
-from meddistill.evaluation.audit.likeness import TOWERS, likenesses, redundancies
+from meddistill.evaluation.audit.likeness import likenesses, redundancies
 from meddistill.evaluation.audit.order import Ensembles, Referee
 from meddistill.evaluation.audit.record import ENSEMBLE, Audit, Score
 from meddistill.evaluation.audit.sample import choose
@@ -18,6 +18,7 @@ from meddistill.evaluation.models.protocols import Floats
 from meddistill.features.format import Table
 from meddistill.features.reader import FeatureStore
 from meddistill.progress import Progress, SilentProgress
+from meddistill.signals import TOWERS
 
 ROWS = 2000
 RESAMPLES = 300

@@ -20,15 +20,13 @@ from meddistill.evaluation.engine.agreement import (
 )
 from meddistill.evaluation.models.protocols import Floats
 from meddistill.progress import Advance
-from meddistill.signals import Tower
+from meddistill.signals import TOWERS, Tower
 
 Places = NDArray[np.intp]
 Result = TypeVar("Result", bound=np.generic)
 Given = TypeVar("Given", bound=np.generic, covariant=True)
 
 MOST = 1000  # rows of one comparison; its cost grows with their square
-
-TOWERS: tuple[Tower, ...] = ("image", "text")
 
 
 def tower_groups(sample: AuditSample, tower: Tower) -> dict[str, Places]:

@@ -20,7 +20,7 @@ class Column:
 
 
 Layout = Mapping[str, Column]
-Told = Mapping[str, Callable[[Any], Any]]
+FactReaders = Mapping[str, Callable[[Any], Any]]
 
 
 def whole_numbers(name: str) -> Column:

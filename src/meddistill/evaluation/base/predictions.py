@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from meddistill.evaluation.base.bootstrap import Resampler
-from meddistill.evaluation.base.columns import Layout, Told, words
+from meddistill.evaluation.base.columns import FactReaders, Layout, words
 from meddistill.evaluation.base.exhibits import AnyExhibit
 from meddistill.evaluation.base.score import Places, Score
 from meddistill.files import write_whole
@@ -53,13 +53,13 @@ class Predictions(ABC):
     known, by the name of the group. A family adds its own columns, and knows the numbers that follow from
     them.
 
-    `layout` has the column of every attribute of the family's rows, `told` what reads the plain value of each
-    field that is not said row by row.
+    `layout` has the column of every attribute of the family's rows, `fact_readers` what reads the plain
+    value of each field that has no entry a row.
     """
 
     kind: ClassVar[str]
     layout: ClassVar[Layout]
-    told: ClassVar[Told] = {}
+    fact_readers: ClassVar[FactReaders] = {}
 
     rows: Ints
     samples: tuple[str, ...]
@@ -103,7 +103,8 @@ class Predictions(ABC):
     def take(self, kept: NDArray[Any]) -> Self:
         """The predictions of some rows, by a mask or by their places."""
         places: Places = np.flatnonzero(kept) if kept.dtype == bool else kept
-        own = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in self.told}
+        by_row = [each.name for each in fields(self) if each.name not in self.fact_readers]
+        own = {name: getattr(self, name) for name in by_row}
         groups = {name: _taken(labels, places) for name, labels in own.pop("groups").items()}
         return replace(self, groups=groups, **{name: _taken(each, places) for name, each in own.items()})
 
@@ -133,7 +134,7 @@ class Predictions(ABC):
 
     def facts(self) -> Mapping[str, Any]:
         """What is not said row by row, as plain values."""
-        return {name: _plain(getattr(self, name)) for name in self.told}
+        return {name: _plain(getattr(self, name)) for name in self.fact_readers}
 
     def columns(self) -> Mapping[str, pa.Array]:
         """The family's own columns."""
@@ -142,7 +143,7 @@ class Predictions(ABC):
     @classmethod
     def own_fields(cls, table: pa.Table, facts: Mapping[str, Any]) -> dict[str, Any]:
         """The family's own fields again, from its columns and facts."""
-        told = {name: read(facts[name]) for name, read in cls.told.items()}
+        told = {name: read(facts[name]) for name, read in cls.fact_readers.items()}
         return {**told, **{field: each.read(table[each.name]) for field, each in cls.layout.items()}}
 
 

@@ -12,11 +12,11 @@ from torch.nn import functional
 
 from meddistill.features.projections.config import LinearAutoencoderConfig
 from meddistill.features.projections.maps import LinearMap
-from meddistill.features.projections.pairs import TOWERS, has_row, unit_rows
+from meddistill.features.projections.pairs import has_row, unit_rows
 from meddistill.features.reader import FeatureStore
 from meddistill.features.rows import Indices
 from meddistill.progress import Progress
-from meddistill.signals import Signal
+from meddistill.signals import TOWERS, Signal
 
 
 def autoencoder_maps(

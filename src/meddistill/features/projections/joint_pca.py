@@ -11,12 +11,12 @@ from torch import Tensor
 
 from meddistill.features.projections.config import JointPCAConfig
 from meddistill.features.projections.maps import LinearMap
-from meddistill.features.projections.pairs import TOWERS, has_row, refuse_idle, unit_rows
+from meddistill.features.projections.pairs import has_row, refuse_idle, unit_rows
 from meddistill.features.projections.pooled import with_signs
 from meddistill.features.reader import FeatureStore
 from meddistill.features.rows import Indices
 from meddistill.progress import Progress
-from meddistill.signals import Signal
+from meddistill.signals import TOWERS, Signal
 
 _CHUNK: Final = 4096
 

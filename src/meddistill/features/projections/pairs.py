@@ -16,10 +16,9 @@ from meddistill.features.reader import FeatureStore
 from meddistill.features.rows import Indices
 from meddistill.features.statistics import Statistics, statistics_of
 from meddistill.features.tables import ABSENT
-from meddistill.signals import Signal
+from meddistill.signals import TOWERS, Signal
 
 # In the order of a pair's columns.
-TOWERS: Final[tuple[Signal, ...]] = ("image", "text")
 _CHUNK: Final = 65_536
 
 

@@ -20,7 +20,7 @@ from meddistill.recipes.schema import AnyStage
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.projections import stage_pairs, target_maps
 from meddistill.recipes.steps.training_data import StageRows, stage_data, stage_rows
-from meddistill.signals import Signal, Tower
+from meddistill.signals import TOWERS, Signal, Tower
 from meddistill.students.dual_encoder import DualEncoder
 from meddistill.students.fingerprint import student_fingerprint
 from meddistill.students.folder import is_whole, save_student
@@ -122,13 +122,12 @@ def _statistics(session: Session, rows: StageRows) -> dict[str, dict[Tower, Towe
 
 
 def _by_tower(found: Mapping[Signal, Statistics]) -> dict[Tower, TowerStatistics]:
-    towers: tuple[Tower, ...] = ("image", "text")
     return {
         tower: TowerStatistics(
             mean=torch.from_numpy(found[tower].mean).float(),
             covariance=torch.from_numpy(found[tower].covariance),
         )
-        for tower in towers
+        for tower in TOWERS
         if tower in found
     }
 

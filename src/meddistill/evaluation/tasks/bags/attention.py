@@ -16,7 +16,7 @@ from meddistill.evaluation.tasks.bags.gated import GatedAttention
 from meddistill.evaluation.tasks.bags.labelled import BagScores, LabelledBags, class_weights, judge
 
 
-def untold(epochs: int) -> None:
+def no_progress(epochs: int) -> None:
     """Progress that nobody sees."""
 
 
@@ -27,7 +27,7 @@ def fit_attention(
     classes: int,
     seed: int,
     config: BagClassificationConfig,
-    advance: Advance = untold,
+    advance: Advance = no_progress,
 ) -> GatedAttention:
     """AdamW, one bag a step, cross-entropy; the learning rate falls by a cosine from epoch to epoch.
 

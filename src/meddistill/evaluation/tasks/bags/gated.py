@@ -5,6 +5,7 @@ import math
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 
 class GatedAttention(nn.Module):
@@ -21,8 +22,10 @@ class GatedAttention(nn.Module):
 
     def __init__(self, width: int, *, hidden: int, classes: int, random: np.random.Generator) -> None:
         super().__init__()
-        self.content, self.gate = nn.Linear(width, hidden), nn.Linear(width, hidden)
-        self.score, self.classifier = nn.Linear(hidden, 1, bias=False), nn.Linear(width, classes)
+        # Not initialised by torch, which would draw from the generator that all share.
+        self.content, self.gate = (skip_init(nn.Linear, width, hidden) for _ in range(2))
+        self.score = skip_init(nn.Linear, hidden, 1, bias=False)
+        self.classifier = skip_init(nn.Linear, width, classes)
         bound = 1 / math.sqrt(width)
         with torch.no_grad():
             for drawn in (*self.content.parameters(), *self.gate.parameters()):

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import pyarrow as pa
 
-from meddistill.evaluation.base.columns import Told
+from meddistill.evaluation.base.columns import FactReaders
 from meddistill.evaluation.base.exhibits import AnyExhibit, BagAttention
 from meddistill.evaluation.base.predictions import Ints, by_hash
 from meddistill.evaluation.base.score import by_seed
@@ -30,7 +30,7 @@ class BagPredictions(ClassPredictions):
     """
 
     kind: ClassVar[str] = "bags"
-    told: ClassVar[Told] = {**ClassPredictions.told, "table": str}
+    fact_readers: ClassVar[FactReaders] = {**ClassPredictions.fact_readers, "table": str}
 
     table: str
     instances: tuple[Ints, ...]

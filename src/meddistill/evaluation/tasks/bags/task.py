@@ -17,7 +17,7 @@ from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.base.task import Task
 from meddistill.evaluation.models.cache import Embeddings
 from meddistill.evaluation.models.protocols import Advance, Floats
-from meddistill.evaluation.tasks.bags.attention import attend, fit_attention, untold
+from meddistill.evaluation.tasks.bags.attention import attend, fit_attention, no_progress
 from meddistill.evaluation.tasks.bags.bags import Bags, bags_of
 from meddistill.evaluation.tasks.bags.config import BagClassificationConfig, Pooling
 from meddistill.evaluation.tasks.bags.labelled import BagScores, LabelledBags, scale_of
@@ -184,7 +184,7 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
     def _stored(self, name: str, bags: Bags) -> tuple[SlideFeatures, ...]:
         return tuple(read_features(path) for path in self._files(name, bags))
 
-    def _judged(self, features: Features, where: Instances, advance: Advance = untold) -> BagPredictions:
+    def _judged(self, features: Features, where: Instances, advance: Advance = no_progress) -> BagPredictions:
         scale = scale_of(features["train"])
         bags = {
             role: LabelledBags(features=scale(own), truth=self._truth(self.bags[role]))

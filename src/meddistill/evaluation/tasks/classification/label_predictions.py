@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meddistill.evaluation.base.bootstrap import Replicates, Resampler, Weights, mean_of_defined
-from meddistill.evaluation.base.columns import Layout, Told, texts, vectors, whole_numbers
+from meddistill.evaluation.base.columns import FactReaders, Layout, texts, vectors, whole_numbers
 from meddistill.evaluation.base.exhibits import AnyExhibit
 from meddistill.evaluation.base.predictions import Ints, Predictions
 from meddistill.evaluation.base.score import Score, averaged, by_modality, by_seed
@@ -60,7 +60,7 @@ class LabelPredictions(Predictions):
         "truth": vectors("truth", stored=np.int8, held=np.int64),
         "scores": vectors("scores"),
     }
-    told: ClassVar[Told] = {"labels": tuple, "probabilities": bool, "operating_points": points}
+    fact_readers: ClassVar[FactReaders] = {"labels": tuple, "probabilities": bool, "operating_points": points}
 
     labels: tuple[str, ...]
     truth: NDArray[np.int64]

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from meddistill.evaluation.base.bootstrap import Replicates, Resampler, Weights
-from meddistill.evaluation.base.columns import Layout, Told, texts, vectors, whole_numbers
+from meddistill.evaluation.base.columns import FactReaders, Layout, texts, vectors, whole_numbers
 from meddistill.evaluation.base.exhibits import AnyExhibit
 from meddistill.evaluation.base.predictions import Decisions, Ints, Predictions, Rate, as_it_is
 from meddistill.evaluation.base.results import ALL_ROWS
@@ -66,7 +66,7 @@ class ClassPredictions(Predictions):
         "truth_names": texts("truth"),
         "scores": vectors("scores"),
     }
-    told: ClassVar[Told] = {
+    fact_readers: ClassVar[FactReaders] = {
         "classes": tuple,
         "probabilities": bool,
         "ordinal": bool,

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from meddistill.evaluation.base.bootstrap import Resampler
-from meddistill.evaluation.base.columns import Layout, Told, decimals, texts, whole_numbers
+from meddistill.evaluation.base.columns import FactReaders, Layout, decimals, texts, whole_numbers
 from meddistill.evaluation.base.predictions import Ints, Predictions
 from meddistill.evaluation.base.results import ALL_ROWS
 from meddistill.evaluation.base.score import Mask, Score, by_modality
@@ -32,7 +32,7 @@ class RankPredictions(Predictions):
         "ranks": decimals("rank"),
         "positives": whole_numbers("positives"),
     }
-    told: ClassVar[Told] = {"images": int, "texts": int}
+    fact_readers: ClassVar[FactReaders] = {"images": int, "texts": int}
 
     images: int
     texts: int

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from meddistill.evaluation.base.bootstrap import Resampler, weighted_mean
-from meddistill.evaluation.base.columns import Layout, Told, whole_numbers
+from meddistill.evaluation.base.columns import FactReaders, Layout, whole_numbers
 from meddistill.evaluation.base.exhibits import AnyExhibit, MaskExample
 from meddistill.evaluation.base.predictions import Ints, Predictions
 from meddistill.evaluation.base.score import Score, averaged, by_modality, by_seed
@@ -41,7 +41,7 @@ class MaskPredictions(Predictions):
         "truth_pixels": whole_numbers("truth_pixels"),
         "given_pixels": whole_numbers("given_pixels"),
     }
-    told: ClassVar[Told] = {"table": str, "names": tuple}
+    fact_readers: ClassVar[FactReaders] = {"table": str, "names": tuple}
 
     table: str
     names: tuple[str, ...]

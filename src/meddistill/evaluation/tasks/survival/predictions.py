@@ -7,7 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meddistill.evaluation.base.bootstrap import Replicates, Resampler
-from meddistill.evaluation.base.columns import Layout, Told, decimals, flags, texts, vectors, whole_numbers
+from meddistill.evaluation.base.columns import (
+    FactReaders,
+    Layout,
+    decimals,
+    flags,
+    texts,
+    vectors,
+    whole_numbers,
+)
 from meddistill.evaluation.base.exhibits import SurvivalCurve
 from meddistill.evaluation.base.predictions import Ints, Predictions
 from meddistill.evaluation.base.score import Mask, Score, averaged, by_modality, by_seed
@@ -43,7 +51,7 @@ class SurvivalPredictions(Predictions):
         "censoring_at": vectors("censoring_at"),
         "reach": decimals("reach"),
     }
-    told: ClassVar[Told] = {"unit": str, "horizons": tuple, "grid": tuple}
+    fact_readers: ClassVar[FactReaders] = {"unit": str, "horizons": tuple, "grid": tuple}
 
     unit: str
     horizons: tuple[float, ...]

@@ -10,7 +10,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from meddistill.evaluation.base.bootstrap import Replicates, Resampler, mean_of_defined, weighted_mean
-from meddistill.evaluation.base.columns import Layout, Told, decimals, flags, texts, vectors, whole_numbers
+from meddistill.evaluation.base.columns import (
+    FactReaders,
+    Layout,
+    decimals,
+    flags,
+    texts,
+    vectors,
+    whole_numbers,
+)
 from meddistill.evaluation.base.exhibits import AnsweredQuestion
 from meddistill.evaluation.base.predictions import Ints, Predictions, by_hash
 from meddistill.evaluation.base.results import ALL_ROWS
@@ -53,7 +61,7 @@ class VqaPredictions(Predictions):
         "answer_tables": texts("answer_table"),
         "answer_rows": whole_numbers("answer_row"),
     }
-    told: ClassVar[Told] = {
+    fact_readers: ClassVar[FactReaders] = {
         "table": str,
         "answers": int,
         "vocabulary": lambda words: None if words is None else tuple(words),
