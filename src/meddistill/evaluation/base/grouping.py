@@ -5,11 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from meddistill.data.samples import name_rows
 from meddistill.errors import TableError
+from meddistill.evaluation.arrays import Ints
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.base.task_config import GroupConfig
 
@@ -19,10 +17,7 @@ _BY_CHANCE: Final = 6  # so few patients may well be of as many sites
 
 
 def group_columns(
-    part: EvalSplit,
-    groups: Mapping[str, GroupConfig],
-    positions: Sequence[int],
-    unit_ids: NDArray[np.int64] | None = None,
+    part: EvalSplit, groups: Mapping[str, GroupConfig], positions: Sequence[int], unit_ids: Ints | None = None
 ) -> dict[str, tuple[str, ...]]:
     """Group → the label of the rows at these positions (from 0) of `part`; "" where not known.
 
@@ -38,7 +33,7 @@ def group_columns(
     return found
 
 
-def agreed(labels: Sequence[str], unit_ids: NDArray[np.int64]) -> tuple[str, ...]:
+def agreed(labels: Sequence[str], unit_ids: Ints) -> tuple[str, ...]:
     """For every row the one label that the rows judged together with it state; "" where they state several.
 
     Rows that state nothing ("") contradict no others. A patient or bag whose rows disagree is of no group,

@@ -6,9 +6,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from meddistill import __version__
+from meddistill.evaluation.arrays import Ints
 from meddistill.evaluation.base.bootstrap import estimate, mean_replicates
 from meddistill.evaluation.base.bootstrap_config import BootstrapConfig
 from meddistill.evaluation.base.results import (
@@ -140,7 +140,7 @@ class ResultCollector:
             )
             self._results.append(self._row(model, MEAN_TASK, MEAN_FAMILY, score))
 
-    def _patients_of(self, name: str, modality: str) -> NDArray[np.int64]:
+    def _patients_of(self, name: str, modality: str) -> Ints:
         part = next(task.tested for task in self._tasks if task.name == name)
         mask = np.array(part.samples.modalities, dtype=object) == modality
         return part.patients[mask]

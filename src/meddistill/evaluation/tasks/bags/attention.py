@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from meddistill.evaluation.arrays import Floats32
 from meddistill.evaluation.base.one_thread import one_thread
-from meddistill.evaluation.models.protocols import Advance, Floats
+from meddistill.evaluation.models.protocols import Advance
 from meddistill.evaluation.tasks.bags.config import BagClassificationConfig
 from meddistill.evaluation.tasks.bags.gated import GatedAttention
 from meddistill.evaluation.tasks.bags.labelled import BagScores, LabelledBags, class_weights, judge
@@ -68,7 +69,7 @@ def fit_attention(
 
 
 @torch.no_grad()
-def attend(model: GatedAttention, bags: Sequence[Floats]) -> BagScores:
+def attend(model: GatedAttention, bags: Sequence[Floats32]) -> BagScores:
     """Class probabilities and attention of whole bags, one after the other, without dropout."""
     with one_thread():  # as in training
         found = [model(torch.from_numpy(bag)) for bag in bags]
@@ -78,7 +79,7 @@ def attend(model: GatedAttention, bags: Sequence[Floats]) -> BagScores:
     )
 
 
-def _drawn(bag: Floats, most: int, random: np.random.Generator) -> Floats:
+def _drawn(bag: Floats32, most: int, random: np.random.Generator) -> Floats32:
     return bag if len(bag) <= most else bag[np.sort(random.choice(len(bag), most, replace=False))]
 
 

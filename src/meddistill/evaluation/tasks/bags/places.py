@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from meddistill.data.samples import name_rows
 from meddistill.errors import TableError
+from meddistill.evaluation.arrays import Floats, Ints
 from meddistill.evaluation.base.exhibits import AttentionMap
-from meddistill.evaluation.base.predictions import Ints
 from meddistill.evaluation.base.split import EvalSplit
 
 MOST_CELLS: Final = 80  # along a side of a map
@@ -50,7 +49,7 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def attention_map(places: Ints, weights: NDArray[np.float64], numbers: Ints) -> AttentionMap | None:
+def attention_map(places: Ints, weights: Floats, numbers: Ints) -> AttentionMap | None:
     """Attention on the grid of the instances' corners; None where all lie at one place.
 
     `places` [n, 2] are corners (x, y), `weights` [n] attention that sums to one, `numbers` [n] the instances'
@@ -78,7 +77,7 @@ def attention_map(places: Ints, weights: NDArray[np.float64], numbers: Ints) -> 
     )
 
 
-def _cell(places: Ints) -> NDArray[np.float64]:
+def _cell(places: Ints) -> Floats:
     """Width and height of a cell, in the unit of the places."""
     found = [_step(places[:, axis], places[:, 1 - axis]) for axis in (0, 1)]
     known = [each for each in found if each] or [_least(places)]

@@ -8,10 +8,10 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from meddistill.evaluation.arrays import Floats, Floats32
 from meddistill.evaluation.base.one_thread import one_thread
-from meddistill.evaluation.models.protocols import Floats
 from meddistill.evaluation.tasks.bags.config import BagClassificationConfig
-from meddistill.evaluation.tasks.bags.labelled import BagScores, LabelledBags, Matrix, judge, scale_of
+from meddistill.evaluation.tasks.bags.labelled import BagScores, LabelledBags, judge, scale_of
 from meddistill.evaluation.tasks.classification.config import DEFAULT_GRID
 
 _MOST_ITERATIONS = 1000
@@ -20,7 +20,7 @@ _MOST_ITERATIONS = 1000
 def pooled_scores(
     train: LabelledBags,
     validation: LabelledBags | None,
-    test: Sequence[Floats],
+    test: Sequence[Floats32],
     *,
     pooling: Literal["mean", "max"],
     classes: int,
@@ -54,25 +54,25 @@ def pooled_scores(
     )
 
 
-def _mean(bags: Sequence[Floats]) -> Floats:
+def _mean(bags: Sequence[Floats32]) -> Floats32:
     return np.stack([bag.mean(axis=0, dtype=np.float64) for bag in bags]).astype(np.float32)
 
 
-def _max(bags: Sequence[Floats]) -> Floats:
+def _max(bags: Sequence[Floats32]) -> Floats32:
     return np.stack([bag.max(axis=0) for bag in bags])
 
 
-def _equal_shares(bag: Floats) -> Floats:
+def _equal_shares(bag: Floats32) -> Floats32:
     return np.full(len(bag), 1 / len(bag), dtype=np.float32)
 
 
-def _shares_of_maxima(bag: Floats) -> Floats:
+def _shares_of_maxima(bag: Floats32) -> Floats32:
     holds = bag == bag.max(axis=0)
-    shares: Floats = (holds / holds.sum(axis=0)).mean(axis=1).astype(np.float32)
+    shares: Floats32 = (holds / holds.sum(axis=0)).mean(axis=1).astype(np.float32)
     return shares
 
 
-def _fit(features: Floats, train: LabelledBags, *, c: float, config: BagClassificationConfig) -> Any:
+def _fit(features: Floats32, train: LabelledBags, *, c: float, config: BagClassificationConfig) -> Any:
     model = LogisticRegression(
         C=c, max_iter=_MOST_ITERATIONS, class_weight="balanced" if config.balanced else None
     )
@@ -81,7 +81,7 @@ def _fit(features: Floats, train: LabelledBags, *, c: float, config: BagClassifi
         return model.fit(features.astype(np.float64), train.truth)
 
 
-def _probabilities(model: Any, features: Floats, classes: int) -> Matrix:
+def _probabilities(model: Any, features: Floats32, classes: int) -> Floats:
     """[b, C]; a class without training bags has zero."""
     found = np.zeros((len(features), classes))
     found[:, model.classes_] = model.predict_proba(features.astype(np.float64))

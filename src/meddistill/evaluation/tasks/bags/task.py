@@ -9,14 +9,14 @@ from typing import Any, Final, final
 import numpy as np
 
 from meddistill.errors import TableError
+from meddistill.evaluation.arrays import Floats32, Ints
 from meddistill.evaluation.base.absent import absent_classes
 from meddistill.evaluation.base.grouping import agreed
 from meddistill.evaluation.base.lazily import Lazily
-from meddistill.evaluation.base.predictions import Ints
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.base.task import Task
 from meddistill.evaluation.models.cache import Embeddings
-from meddistill.evaluation.models.protocols import Advance, Floats
+from meddistill.evaluation.models.protocols import Advance
 from meddistill.evaluation.tasks.bags.attention import attend, fit_attention, no_progress
 from meddistill.evaluation.tasks.bags.bags import Bags, bags_of
 from meddistill.evaluation.tasks.bags.config import BagClassificationConfig, Pooling
@@ -30,7 +30,7 @@ from meddistill.evaluation.tasks.classification.metrics import MAIN
 from meddistill.progress import SilentProgress
 
 FEW_PATIENTS: Final = 5
-Features = Mapping[str, tuple[Floats, ...]]
+Features = Mapping[str, tuple[Floats32, ...]]
 
 
 @final
@@ -90,7 +90,7 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
 
     def predict(self, embeddings: Embeddings) -> BagPredictions:
         """Class probabilities of every tested bag, by every way of pooling and seed."""
-        features: dict[str, tuple[Floats, ...]] = {}
+        features: dict[str, tuple[Floats32, ...]] = {}
         for role, bags in self.bags.items():
             images = embeddings.images(bags.part.samples, bags.part.keys)
             features[role] = tuple(images[places] for places in bags.instances)
@@ -225,11 +225,7 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
             yield attend(model, test)
 
     def _predictions(
-        self,
-        found: BagScores,
-        settings: Sequence[str],
-        seeds: Ints,
-        where: Instances,
+        self, found: BagScores, settings: Sequence[str], seeds: Ints, where: Instances
     ) -> BagPredictions:
         """`found` of the tested bags, once or several times one after the other."""
         bags, samples = self.bags["test"], self.tested.samples

@@ -3,10 +3,10 @@
 from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Floats, Floats32
 from meddistill.evaluation.models.cache import Embeddings
-from meddistill.evaluation.models.protocols import Floats, normalized
+from meddistill.evaluation.models.protocols import normalized
 from meddistill.evaluation.tasks.classification.config import KnnConfig
 from meddistill.evaluation.tasks.classification.predictions import ClassPredictions
 from meddistill.evaluation.tasks.classification.task import Block, ProbeTask
@@ -37,7 +37,7 @@ class Knn(ProbeTask[KnnConfig]):
         return self._predictions(classes, [Block(part=self.tested, scores=shares)])
 
 
-def votes(queries: Floats, gallery: Floats, one_hot: NDArray[np.float64], k: int) -> NDArray[np.float64]:
+def votes(queries: Floats32, gallery: Floats32, one_hot: Floats, k: int) -> Floats:
     """Shares of the classes, [n, C], among the `k` rows of `gallery` nearest to each query."""
     k = min(k, len(gallery))
     shares = []

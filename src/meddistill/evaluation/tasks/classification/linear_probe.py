@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from meddistill.data.splits import label_fraction
 from meddistill.errors import ConfigError
+from meddistill.evaluation.arrays import Floats, Ints
 from meddistill.evaluation.base.one_thread import one_thread
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.models.cache import Embeddings
@@ -22,13 +22,11 @@ from meddistill.evaluation.tasks.classification.predictions import ClassPredicti
 from meddistill.evaluation.tasks.classification.shots import few_shot, shortages, shots_setting
 from meddistill.evaluation.tasks.classification.task import Block, ProbeTask
 
-Matrix = NDArray[np.float64]
-
 
 @dataclass(frozen=True, kw_only=True)
 class _Labelled:
-    features: Matrix
-    truth: NDArray[np.int64]
+    features: Floats
+    truth: Ints
 
 
 @final
@@ -92,7 +90,7 @@ class LinearProbe(ProbeTask[LinearProbeConfig]):
         facts["warnings"] += not_all_labels(self.config.fractions)
         return facts
 
-    def _features(self, embeddings: Embeddings, part: EvalSplit) -> Matrix:
+    def _features(self, embeddings: Embeddings, part: EvalSplit) -> Floats:
         return embeddings.images(part.samples, part.keys).astype(np.float64)
 
     def _labelled(self, embeddings: Embeddings, role: str, classes: Sequence[str]) -> _Labelled:
@@ -100,7 +98,7 @@ class LinearProbe(ProbeTask[LinearProbeConfig]):
         truth = self.truth(part, classes, self.config.label)
         return _Labelled(features=self._features(embeddings, part), truth=truth)
 
-    def _draws(self, train: _Labelled) -> Iterator[tuple[str, int, NDArray[np.int64]]]:
+    def _draws(self, train: _Labelled) -> Iterator[tuple[str, int, Ints]]:
         """Words for the fraction ("" for the largest), seed, rows of the training table."""
         part = self.parts["train"]
         labels = part.labels(self.config.label)
@@ -132,7 +130,7 @@ def _fit(train: _Labelled, validation: _Labelled | None, config: LinearProbeConf
     scaled = (train.features - centre) / spread
     candidates = [config.default_c] if validation is None else sorted(config.grid)
     best: tuple[tuple[float, float], _Fitted] | None = None
-    start: tuple[Matrix, Matrix] | None = None
+    start: tuple[Floats, Floats] | None = None
     for c in candidates:
         model = logistic(scaled, train.truth, c=c, max_iterations=config.max_iterations, start=start)
         start = (model.coef_, model.intercept_)
@@ -146,7 +144,7 @@ def _fit(train: _Labelled, validation: _Labelled | None, config: LinearProbeConf
     return best[1]
 
 
-def scaling(features: Matrix) -> tuple[Matrix, float]:
+def scaling(features: Floats) -> tuple[Floats, float]:
     """Mean of each feature and the common standard deviation of all."""
     centre = features.mean(axis=0)
     return centre, float(np.sqrt(np.square(features - centre).mean())) or 1.0
@@ -155,17 +153,12 @@ def scaling(features: Matrix) -> tuple[Matrix, float]:
 @dataclass(frozen=True, kw_only=True)
 class _Fitted:
     model: Any
-    centre: Matrix
+    centre: Floats
     spread: float
 
 
 def logistic(
-    features: Matrix,
-    truth: NDArray[np.int64],
-    *,
-    c: float,
-    max_iterations: int,
-    start: tuple[Matrix, Matrix] | None,
+    features: Floats, truth: Ints, *, c: float, max_iterations: int, start: tuple[Floats, Floats] | None
 ) -> Any:
     """One fit, begun at the last one of the grid: the same optimum in a fraction of the iterations."""
     model = LogisticRegression(C=c, max_iter=max_iterations, warm_start=start is not None)
@@ -181,7 +174,7 @@ def logistic(
     return model
 
 
-def _probabilities(fitted: _Fitted, features: Matrix, classes: int) -> Matrix:
+def _probabilities(fitted: _Fitted, features: Floats, classes: int) -> Floats:
     """[n, C]; classes that a small fraction of the training rows lacks have zero."""
     scores = np.zeros((len(features), classes))
     scores[:, fitted.model.classes_] = fitted.model.predict_proba((features - fitted.centre) / fitted.spread)

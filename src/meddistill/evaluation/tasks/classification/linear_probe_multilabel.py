@@ -5,16 +5,15 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from meddistill.data.splits import label_fraction
+from meddistill.evaluation.arrays import Floats, Ints
 from meddistill.evaluation.base.bootstrap import mean_of_defined
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.models.cache import Embeddings
 from meddistill.evaluation.tasks.classification.label_metrics import AUC, UNKNOWN, label_metrics
 from meddistill.evaluation.tasks.classification.label_predictions import LabelPredictions
 from meddistill.evaluation.tasks.classification.linear_probe import (
-    Matrix,
     fraction_setting,
     logistic,
     not_all_labels,
@@ -31,7 +30,7 @@ from meddistill.evaluation.tasks.classification.shots import (
 )
 from meddistill.evaluation.tasks.classification.task import Block
 
-_ByRole = dict[str, Matrix]
+_ByRole = dict[str, Floats]
 
 _LEAST = 1e-15
 
@@ -40,8 +39,8 @@ _LEAST = 1e-15
 class _Fit:
     """Probabilities of one C on the test and validation rows, and how good it is."""
 
-    test: Matrix
-    validation: Matrix | None
+    test: Floats
+    validation: Floats | None
     score: tuple[float, float]
 
 
@@ -99,10 +98,10 @@ class LinearProbeMultilabel(MultilabelTask[LinearProbeMultilabelConfig]):
         facts["warnings"] += shortages(there, self.config.shots) + not_all_labels(self.config.fractions)
         return {**facts, "train_n": len(train), "train_patients": len(np.unique(train.patients))}
 
-    def _features(self, embeddings: Embeddings, part: EvalSplit) -> Matrix:
+    def _features(self, embeddings: Embeddings, part: EvalSplit) -> Floats:
         return embeddings.images(part.samples, part.keys).astype(np.float64)
 
-    def _draws(self, truth: NDArray[np.int64]) -> Iterator[tuple[str, int, NDArray[np.int64]]]:
+    def _draws(self, truth: Ints) -> Iterator[tuple[str, int, Ints]]:
         """Words for the fraction ("" for the largest) or the shots, seed, rows of the training table."""
         config = self.config
         rows, labels = one_row_a_label(truth, config.names())
@@ -119,7 +118,7 @@ class LinearProbeMultilabel(MultilabelTask[LinearProbeMultilabelConfig]):
                 drawn = few_shot(single, labels, shots, seed)
                 yield shots_setting(shots, "label"), seed, np.unique(rows[drawn])
 
-    def _fit(self, features: _ByRole, truth: NDArray[np.int64]) -> "_Fit":
+    def _fit(self, features: _ByRole, truth: Ints) -> "_Fit":
         """The best C on the training rows with `truth`."""
         centre, spread = scaling(features["train"])
         scaled = {role: (values - centre) / spread for role, values in features.items()}
@@ -129,7 +128,7 @@ class LinearProbeMultilabel(MultilabelTask[LinearProbeMultilabelConfig]):
         fits = [self._joined([column[place] for column in columns]) for place in range(len(candidates))]
         return max(fits, key=lambda each: each.score)
 
-    def _path(self, scaled: _ByRole, truth: NDArray[np.int64], candidates: list[float]) -> list[_ByRole]:
+    def _path(self, scaled: _ByRole, truth: Ints, candidates: list[float]) -> list[_ByRole]:
         """Probabilities of one label on the rows that are not trained on, for every C."""
         known = truth != UNKNOWN
         others = {role: values for role, values in scaled.items() if role != "train"}
@@ -156,7 +155,7 @@ class LinearProbeMultilabel(MultilabelTask[LinearProbeMultilabelConfig]):
         return _Fit(test=stacked["test"], validation=validation, score=score)
 
 
-def _judge(truth: NDArray[np.int64], scores: Matrix) -> tuple[float, float]:
+def _judge(truth: Ints, scores: Floats) -> tuple[float, float]:
     """Macro AUC (0 where no label is defined) and mean log likelihood of the known cells."""
     ones, rows = np.ones((1, len(truth)), dtype=np.float32), np.arange(len(truth))
     macro = float(mean_of_defined(label_metrics(truth, scores, ones, rows)[AUC])[0])

@@ -5,10 +5,10 @@ from dataclasses import replace
 from typing import Any, ClassVar, Final, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from meddistill.data.samples import name_rows
 from meddistill.errors import TableError
+from meddistill.evaluation.arrays import Ints
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.base.task import Task
 from meddistill.evaluation.models.cache import Embeddings
@@ -50,7 +50,7 @@ class MultilabelTask(Task[Labelled, LabelPredictions]):
         for part in self.parts.values():
             self.truth(part)
 
-    def truth(self, part: EvalSplit) -> NDArray[np.int64]:
+    def truth(self, part: EvalSplit) -> Ints:
         """Truth of every label in every row, [n, L]: 1, 0, or -1 where it is not known.
 
         Raises TableError for a cell of a label's own column that is none of 1, 0, -1 and blank.

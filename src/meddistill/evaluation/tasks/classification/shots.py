@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from meddistill.data.draws import draw
 from meddistill.data.samples import Samples
 from meddistill.data.splits import Rows
+from meddistill.evaluation.arrays import Ints
 
 _SETTING: Final = re.compile(r"(\d+) shots? a (?:class|label)")
 
@@ -36,7 +36,7 @@ def few_shot(samples: Samples, labels: Sequence[str], shots: int, seed: int) -> 
     return np.array(sorted(taken), dtype=np.int64)
 
 
-def one_row_a_label(truth: NDArray[np.int64], labels: Sequence[str]) -> tuple[Rows, list[str]]:
+def one_row_a_label(truth: Ints, labels: Sequence[str]) -> tuple[Rows, list[str]]:
     """Rows of several labels as rows of one: each as often as it has labels, once under "" if it has none.
 
     `truth` [n, L] is 1 where a label is there. Returns positions of rows, and the label of each.

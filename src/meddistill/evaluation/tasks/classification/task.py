@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from meddistill.errors import TableError
+from meddistill.evaluation.arrays import Floats, Ints
 from meddistill.evaluation.base.absent import absent_classes
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.base.task import Task
@@ -37,7 +37,7 @@ class Block:
     """Scores [n, C] of all rows of a part under one setting and seed."""
 
     part: EvalSplit
-    scores: NDArray[np.float64]
+    scores: Floats
     setting: str = ""
     seed: int = 0
 
@@ -62,7 +62,7 @@ class ClassificationTask(Task[Labelled, ClassPredictions]):
         for part in self.parts.values():
             self.truth(part, self.classes, self.label)
 
-    def truth(self, part: EvalSplit, classes: Sequence[str], label: str) -> NDArray[np.int64]:
+    def truth(self, part: EvalSplit, classes: Sequence[str], label: str) -> Ints:
         """Class number of every row. Raises TableError where a label is none of `classes`."""
         index = {name: number for number, name in enumerate(classes)}
         labels = part.labels(label)
@@ -148,7 +148,7 @@ class ClassificationTask(Task[Labelled, ClassPredictions]):
             operating_points=self._points,
         )
 
-    def _validated(self, scores: NDArray[np.float64], *, seed: int = 0) -> Block:
+    def _validated(self, scores: Floats, *, seed: int = 0) -> Block:
         """Scores of the validation rows, on which temperature and thresholds are fitted."""
         return Block(part=self.parts["validation"], scores=scores, setting=VALIDATION, seed=seed)
 

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from meddistill.evaluation.arrays import Floats, Ints
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from meddistill.data.samples import name_rows
 from meddistill.errors import TableError
+from meddistill.evaluation.arrays import Flags, Floats, Ints
 from meddistill.evaluation.base.grouping import agreed
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.tasks.survival.clinical import Clinical, read_clinical
 from meddistill.evaluation.tasks.survival.config import SurvivalConfig
 
-Ints = NDArray[np.int64]
 Value = TypeVar("Value")
 
 _SEEN: Final = frozenset({"1", "1.0", "true", "yes"})
@@ -33,8 +32,8 @@ class Cohort:
 
     first: Ints
     of_row: Ints
-    times: NDArray[np.float64]
-    events: NDArray[np.bool_]
+    times: Floats
+    events: Flags
     modalities: tuple[str, ...]
     sites: tuple[str, ...] | None
     strata: Ints

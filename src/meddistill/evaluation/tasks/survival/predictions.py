@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Flags, Floats, Ints
 from meddistill.evaluation.base.bootstrap import Replicates, Resampler
 from meddistill.evaluation.base.columns import (
     FactReaders,
@@ -17,13 +17,10 @@ from meddistill.evaluation.base.columns import (
     whole_numbers,
 )
 from meddistill.evaluation.base.exhibits import SurvivalCurve
-from meddistill.evaluation.base.predictions import Ints, Predictions
-from meddistill.evaluation.base.score import Mask, Score, averaged, by_modality, by_seed
+from meddistill.evaluation.base.predictions import Predictions
+from meddistill.evaluation.base.score import Score, averaged, by_modality, by_seed
 from meddistill.evaluation.tasks.survival.curves import risk_group_curves
 from meddistill.evaluation.tasks.survival.metrics import MAIN, RiskScores, concordance, survival_metrics
-
-Floats = NDArray[np.float64]
-
 
 _FEW_EVENTS: Final = 10
 
@@ -57,7 +54,7 @@ class SurvivalPredictions(Predictions):
     horizons: tuple[float, ...]
     grid: tuple[float, ...]
     times: Floats
-    events: NDArray[np.bool_]
+    events: Flags
     risks: Floats
     survival: Floats
     folds: Ints
@@ -86,7 +83,7 @@ class SurvivalPredictions(Predictions):
         images = np.array([not setting for setting in self.settings], dtype=bool)
         return self._scores(resampler, images, main_only=True)[0] if images.any() else None
 
-    def lacks(self, mask: Mask) -> str:
+    def lacks(self, mask: Flags) -> str:
         """Few events: a C-index of a handful of pairs."""
         counted = {row for row, event in zip(self.rows[mask], self.events[mask], strict=True) if event}
         if len(counted) >= _FEW_EVENTS:
@@ -116,7 +113,7 @@ class SurvivalPredictions(Predictions):
         )
 
     def _scores(
-        self, resampler: Resampler, mask: Mask, *, setting: str = "", main_only: bool = False
+        self, resampler: Resampler, mask: Flags, *, setting: str = "", main_only: bool = False
     ) -> list[Score]:
         divisions = by_seed(self.seeds, mask)
         found = [self._replicates(resampler, rows, main_only=main_only) for rows in divisions]

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Final, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from meddistill.errors import ConfigError
+from meddistill.evaluation.arrays import Floats, Ints
 from meddistill.evaluation.base.lazily import Lazily
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.base.task import Task
@@ -35,9 +35,6 @@ CLINICAL_ONLY: Final = "clinical only"
 RANDOM_FEATURES: Final = "random features"
 FEW_EVENTS: Final = 20
 _RANDOM_WIDTH: Final = 512
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @final
