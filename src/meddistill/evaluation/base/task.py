@@ -45,9 +45,9 @@ class Task(ABC, Generic[Config, Kind]):
         return self.config.name
 
     @property
-    @abstractmethod
     def tested(self) -> EvalSplit:
         """The rows that the task is judged on."""
+        return self.parts[self.config.tested_role()]
 
     @property
     def unit_ids(self) -> Ints | None:

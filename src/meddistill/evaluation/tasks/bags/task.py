@@ -13,7 +13,6 @@ from meddistill.evaluation.arrays import Floats32, Ints
 from meddistill.evaluation.base.absent import absent_classes
 from meddistill.evaluation.base.grouping import agreed
 from meddistill.evaluation.base.lazily import Lazily
-from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.base.task import Task
 from meddistill.evaluation.models.cache import Embeddings
 from meddistill.evaluation.models.protocols import Advance
@@ -47,11 +46,6 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
     beside = frozenset({"stored"})
     needs_text = False
     main = MAIN
-
-    @property
-    def tested(self) -> EvalSplit:
-        """The rows of the tested bags."""
-        return self.parts["test"]
 
     @cached_property
     def bags(self) -> Mapping[str, Bags]:

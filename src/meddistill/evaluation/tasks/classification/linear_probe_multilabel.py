@@ -62,11 +62,6 @@ class LinearProbeMultilabel(MultilabelTask[LinearProbeMultilabelConfig]):
     needs_text = False
     probabilities = True
 
-    @property
-    def tested(self) -> EvalSplit:
-        """The test rows."""
-        return self.parts["test"]
-
     def predict(self, embeddings: Embeddings) -> LabelPredictions:
         """Probability of every label for every test row, for every fraction, number of shots and seed."""
         roles = [role for role in ("train", "validation", "test") if role in self.parts]

@@ -159,11 +159,6 @@ class ProbeTask(ClassificationTask[Trained]):
     needs_text = False
 
     @property
-    def tested(self) -> EvalSplit:
-        """The test rows."""
-        return self.parts["test"]
-
-    @property
     def classes(self) -> tuple[str, ...]:
         """Those of the config, or of the training table. Raises TableError where these are fewer than two."""
         if self.config.classes is not None:

@@ -41,11 +41,6 @@ class ZeroShot(ClassificationTask[ZeroShotConfig]):
     probabilities = True
 
     @property
-    def tested(self) -> EvalSplit:
-        """The rows of the one table."""
-        return self.parts["table"]
-
-    @property
     def classes(self) -> tuple[str, ...]:
         """Those that have prompts."""
         return tuple(self.config.prompts())

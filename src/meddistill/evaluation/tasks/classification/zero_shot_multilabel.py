@@ -31,11 +31,6 @@ class ZeroShotMultilabel(MultilabelTask[ZeroShotMultilabelConfig]):
     needs_text = True
     probabilities = False  # bare cosines rank, and say little about how sure a model is
 
-    @property
-    def tested(self) -> EvalSplit:
-        """The rows of the one table."""
-        return self.parts["table"]
-
     def predict(self, embeddings: Embeddings) -> LabelPredictions:
         """Probability of every label for every row."""
         pairs = self.config.pairs()

@@ -66,11 +66,6 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
         super().__init__(config, parts, names)
         self._fitted: dict[str, _Maps] = {}  # by fingerprint, for the teacher mean
 
-    @property
-    def tested(self) -> EvalSplit:
-        """The test rows."""
-        return self.parts["test"]
-
     @cached_property
     def masks(self) -> Mapping[str, Masks]:
         """True masks by role."""

@@ -10,7 +10,6 @@ import numpy as np
 from meddistill.errors import ConfigError
 from meddistill.evaluation.arrays import Floats, Ints
 from meddistill.evaluation.base.lazily import Lazily
-from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.base.task import Task
 from meddistill.evaluation.models.cache import Embeddings
 from meddistill.evaluation.tasks.bags.stored import file_facts, other_inputs, stored_files
@@ -59,11 +58,6 @@ class Survival(Task[SurvivalConfig, SurvivalPredictions]):
     needs_text = False
     beside = frozenset({"stored"})
     main = MAIN
-
-    @property
-    def tested(self) -> EvalSplit:
-        """The rows of the one table."""
-        return self.parts["table"]
 
     @cached_property
     def cohort(self) -> Cohort:

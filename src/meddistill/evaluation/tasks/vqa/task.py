@@ -9,7 +9,6 @@ import numpy as np
 
 from meddistill.errors import TableError
 from meddistill.evaluation.arrays import Flags, Floats, Ints
-from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.base.task import Task
 from meddistill.evaluation.models.cache import Embeddings
 from meddistill.evaluation.tasks.vqa.baselines import frequent_answers
@@ -34,11 +33,6 @@ class VqaTask(Task[Asked, VqaPredictions]):
 
     needs_text = True
     main = MAIN
-
-    @property
-    def tested(self) -> EvalSplit:
-        """The test rows."""
-        return self.parts["test"]
 
     @cached_property
     def asked(self) -> Mapping[str, Questions]:
