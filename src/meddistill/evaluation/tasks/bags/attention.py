@@ -14,7 +14,8 @@ from meddistill.evaluation.base.one_thread import one_thread
 from meddistill.evaluation.models.protocols import Advance
 from meddistill.evaluation.tasks.bags.config import BagClassificationConfig
 from meddistill.evaluation.tasks.bags.gated import GatedAttention
-from meddistill.evaluation.tasks.bags.labelled import BagScores, LabelledBags, class_weights, judge
+from meddistill.evaluation.tasks.bags.labelled import BagScores, LabelledBags, class_weights
+from meddistill.evaluation.tasks.classification.logistic import quality
 
 
 def no_progress(epochs: int) -> None:
@@ -59,7 +60,7 @@ def fit_attention(
                 optimizer.step()
             schedule.step()
             if validation is not None:
-                score = judge(attend(model, validation.features).probabilities, validation.truth)
+                score = quality(attend(model, validation.features).probabilities, validation.truth)
                 if best is None or score > best[0]:
                     best = score, copy.deepcopy(model.state_dict())
             advance(1)

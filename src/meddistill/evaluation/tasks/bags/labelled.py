@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from meddistill.evaluation.arrays import Floats, Floats32, Ints
-from meddistill.evaluation.tasks.classification.metrics import main_metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +55,3 @@ def class_weights(truth: Ints, classes: int) -> Floats:
     counts = np.bincount(truth, minlength=classes).astype(np.float64)
     present = counts > 0
     return np.where(present, len(truth) / (present.sum() * np.maximum(counts, 1)), 0.0)
-
-
-def judge(probabilities: Floats, truth: Ints) -> tuple[float, float]:
-    """Balanced accuracy, and mean log likelihood to tell equal ones apart."""
-    rows = np.arange(len(truth))
-    balanced = main_metric(truth, probabilities, np.ones((1, len(rows)), dtype=np.float32), rows)[0]
-    likelihood = np.log(np.maximum(probabilities[rows, truth], 1e-15)).mean()
-    return float(balanced), float(likelihood)

@@ -29,12 +29,11 @@ class Knn(ProbeTask[KnnConfig]):
     def predict(self, embeddings: Embeddings) -> ClassPredictions:
         """Votes of every class, summing to one."""
         train = self.parts["train"]
-        classes = self.classes
-        truth = self.truth(train, classes, self.config.label)
+        truth = self.truth(train)
         gallery = normalized(embeddings.images(train.samples, train.keys))
         queries = normalized(embeddings.images(self.tested.samples, self.tested.keys))
-        shares = votes(queries, gallery, np.eye(len(classes))[truth], self.config.k)
-        return self._predictions(classes, [Block(part=self.tested, scores=shares)])
+        shares = votes(queries, gallery, np.eye(len(self.classes))[truth], self.config.k)
+        return self._predictions([Block(part=self.tested, scores=shares)])
 
 
 def votes(queries: Floats32, gallery: Floats32, one_hot: Floats, k: int) -> Floats:

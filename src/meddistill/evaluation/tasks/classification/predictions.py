@@ -13,7 +13,7 @@ from meddistill.evaluation.base.columns import FactReaders, Layout, texts, vecto
 from meddistill.evaluation.base.exhibits import AnyExhibit
 from meddistill.evaluation.base.predictions import Decisions, Predictions, Rate, as_it_is
 from meddistill.evaluation.base.results import ALL_ROWS
-from meddistill.evaluation.base.score import NOT_DEFINED, Score, averaged, by_modality, by_seed
+from meddistill.evaluation.base.score import NOT_DEFINED, Score, averages, by_modality, by_seed
 from meddistill.evaluation.tasks.classification.calibration import (
     CALIBRATION,
     TEMPERED,
@@ -254,17 +254,8 @@ class ClassPredictions(Predictions):
         patients, groups = np.unique(self.patients[fits[0]], return_inverse=True)
         weights = resampler.weights(patients)
         found = [measure(rows, weights, groups) for rows in fits]
-        return [
-            averaged(
-                metric,
-                [fit[metric] for fit in found],
-                n=len(fits[0]),
-                patients=len(patients),
-                setting=setting,
-                main=metric == MAIN and not setting,
-            )
-            for metric in found[0]
-        ]
+        main = "" if setting else MAIN
+        return averages(found, main=main, n=len(fits[0]), patients=len(patients), setting=setting)
 
     def _mask(self, setting: str) -> Flags:
         return np.array(self.settings, dtype=object) == setting

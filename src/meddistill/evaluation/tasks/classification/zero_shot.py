@@ -57,7 +57,7 @@ class ZeroShot(ClassificationTask[ZeroShotConfig]):
         if "validation" in self.parts:
             known = _cosines(embeddings, vectors, self.parts["validation"])
             blocks.append(self._validated(softmax(scale * known)))
-        return self._predictions(self.classes, blocks)
+        return self._predictions(blocks)
 
     def facts(self) -> dict[str, Any]:
         """Counts of classes, and which prompts were used."""
