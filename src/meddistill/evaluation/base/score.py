@@ -39,6 +39,13 @@ def averaged(metric: str, found: Sequence[Replicates], **facts: Any) -> Score:
     return Score(metric=metric, replicates=np.mean(found, axis=0), seeds=len(found), spread=spread, **facts)
 
 
+def averages(fits: Sequence[Mapping[str, Replicates]], *, main: str, **facts: Any) -> list[Score]:
+    """The mean over `fits` of every metric that these have; `main` names the main one."""
+    return [
+        averaged(metric, [fit[metric] for fit in fits], main=metric == main, **facts) for metric in fits[0]
+    ]
+
+
 def deviation(values: Sequence[float]) -> float | None:
     """Standard deviation between fits; None with one, or where one has no value."""
     return float(np.std(values, ddof=1)) if len(values) > 1 and np.isfinite(values).all() else None

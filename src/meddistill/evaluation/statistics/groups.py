@@ -13,6 +13,7 @@ import numpy as np
 from meddistill.evaluation.arrays import Flags
 from meddistill.evaluation.base.bootstrap import (
     DECIMALS,
+    Estimate,
     Replicates,
     Resampler,
     estimate,
@@ -104,15 +105,14 @@ class Judge:
         self, measure: "_Measure", place: tuple[str, str], rows: _Counted, *, score: Score | None, note: str
     ) -> GroupScore:
         level = self.resampler.config.level
-        found = None if score is None else estimate(score.replicates, patients=score.patients, level=level)
+        found = Estimate(value=None)
+        if score is not None:
+            found = estimate(score.replicates, patients=score.patients, level=level)
         return GroupScore(
             **self._common(measure),
             group=place[0],
             label=place[1],
-            value=None if found is None else found.value,
-            low=None if found is None else found.low,
-            high=None if found is None else found.high,
-            failed=0 if found is None else found.failed,
+            **vars(found),
             n=rows.n if score is None else score.n,
             patients=rows.patients,
             note=note,
@@ -134,10 +134,7 @@ class Judge:
         gap = estimate(replicates, patients=least, level=self.resampler.config.level)
         return GroupGap(
             **common,
-            value=gap.value,
-            low=gap.low,
-            high=gap.high,
-            failed=gap.failed,
+            **vars(gap),
             best=max(values, key=lambda label: values[label]),
             worst=min(values, key=lambda label: values[label]),
         )

@@ -1,6 +1,6 @@
 """Out-of-fold risk and survival of every patient, with what weighting for censoring needs."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Final
 
 import numpy as np
@@ -18,7 +18,7 @@ from meddistill.evaluation.base.columns import (
 )
 from meddistill.evaluation.base.exhibits import SurvivalCurve
 from meddistill.evaluation.base.predictions import Predictions
-from meddistill.evaluation.base.score import Score, averaged, by_modality, by_seed
+from meddistill.evaluation.base.score import Score, averages, by_modality, by_seed
 from meddistill.evaluation.tasks.survival.curves import risk_group_curves
 from meddistill.evaluation.tasks.survival.metrics import MAIN, RiskScores, concordance, survival_metrics
 
@@ -99,35 +99,17 @@ class SurvivalPredictions(Predictions):
     @property
     def judged(self) -> RiskScores:
         """All rows, as the metrics take them."""
-        return RiskScores(
-            times=self.times,
-            events=self.events,
-            risks=self.risks,
-            folds=self.folds,
-            strata=self.strata,
-            reach=self.reach,
-            censoring=self.censoring,
-            survival=self.survival,
-            censoring_at=self.censoring_at,
-            grid=np.array(self.grid),
-        )
+        columns = {each.name: getattr(self, each.name) for each in fields(RiskScores)}
+        return RiskScores(**{**columns, "grid": np.array(self.grid)})
 
     def _scores(
         self, resampler: Resampler, mask: Flags, *, setting: str = "", main_only: bool = False
     ) -> list[Score]:
         divisions = by_seed(self.seeds, mask)
         found = [self._replicates(resampler, rows, main_only=main_only) for rows in divisions]
-        return [
-            averaged(
-                metric,
-                [each[metric] for each in found],
-                n=len(divisions[0]),
-                patients=len(np.unique(self.patients[divisions[0]])),
-                setting=setting,
-                main=metric == MAIN and not setting,
-            )
-            for metric in found[0]
-        ]
+        patients = len(np.unique(self.patients[divisions[0]]))
+        main = "" if setting else MAIN
+        return averages(found, main=main, n=len(divisions[0]), patients=patients, setting=setting)
 
     def _replicates(self, resampler: Resampler, rows: Ints, *, main_only: bool) -> dict[str, Replicates]:
         judged = self.judged.take(rows)
