@@ -84,9 +84,7 @@ class RetrievalPart(AuditCheck):
 
     def similarities(self, space: Space) -> tuple[Floats32, Flags]:
         """Cosines."""
-        images, texts = space.vectors["image"][self.images], space.vectors["text"][self._texts]
-        there = np.outer(space.there["image"][self.images], space.there["text"][self._texts])
-        return images @ texts.T, there
+        return _cosines(space, self.images, self._texts)
 
     def replicates(self, similarity: Floats32, weights: Weights) -> dict[str, Replicates]:
         """Mean recall and the six hit rates."""
@@ -112,6 +110,12 @@ class RetrievalPart(AuditCheck):
         return _retrieval(
             self.modality, self.images[images], self._texts[texts], self._right[np.ix_(images, texts)]
         )
+
+
+def _cosines(space: Space, images: Places, texts: Places) -> tuple[Floats32, Flags]:
+    """Of every image with every text, and where both are available."""
+    there = np.outer(space.there["image"][images], space.there["text"][texts])
+    return space.vectors["image"][images] @ space.vectors["text"][texts].T, there
 
 
 def _retrieval(modality: str, images: Places, texts: Places, right: Flags) -> RetrievalPart | None:
@@ -158,9 +162,7 @@ class ZeroShotPart(_Classes):
 
     def similarities(self, space: Space) -> tuple[Floats32, Flags]:
         """Cosines with the class texts."""
-        images, texts = space.vectors["image"][self.images], space.vectors["text"][self._texts]
-        there = np.outer(space.there["image"][self.images], space.there["text"][self._texts])
-        return images @ texts.T, there
+        return _cosines(space, self.images, self._texts)
 
     def narrowed(self, space: Space) -> "ZeroShotPart | None":
         """Only the images and classes that the teacher is available for."""

@@ -8,6 +8,7 @@ from typing import Final
 from meddistill.data.samples import name_rows
 from meddistill.errors import TableError
 from meddistill.evaluation.arrays import Ints
+from meddistill.evaluation.base.cells import number
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.base.task_config import GroupConfig
 
@@ -77,7 +78,7 @@ def _labels(part: EvalSplit, name: str, config: GroupConfig) -> list[str]:
     wrong = [
         row
         for row, cell in zip(samples.rows, stripped, strict=True)
-        if cell and not math.isfinite(_number(cell))
+        if cell and not math.isfinite(number(cell))
     ]
     if wrong:
         rule = (
@@ -86,7 +87,7 @@ def _labels(part: EvalSplit, name: str, config: GroupConfig) -> list[str]:
         )
         raise TableError(part.subject, [rule])
     named = band_labels(config.bands)
-    return [named[sum(_number(cell) >= bound for bound in config.bands)] if cell else "" for cell in stripped]
+    return [named[sum(number(cell) >= bound for bound in config.bands)] if cell else "" for cell in stripped]
 
 
 def _few(part: EvalSplit, name: str, cells: Sequence[str]) -> None:
@@ -108,10 +109,3 @@ def _names(cells: Sequence[str], units: Sequence[str]) -> bool:
     pairs = {(cell, unit) for cell, unit in zip(cells, units, strict=True) if cell}
     one_each = len(pairs) == len({cell for cell, _ in pairs}) == len({unit for _, unit in pairs})
     return tuple(cells) == tuple(units) or (one_each and len(pairs) >= _BY_CHANCE)
-
-
-def _number(cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        return math.nan

@@ -83,7 +83,7 @@ class SuiteTables:
     def rows(self, table: str, numbers: Collection[int]) -> EvalSplit:
         """The rows of a table with these numbers (from 1, as in messages)."""
         chosen = np.isin(np.array(self._tables[table].samples.rows), list(numbers))
-        return self._take(table, np.flatnonzero(chosen))
+        return self._tables[table].take(np.flatnonzero(chosen))
 
     def _part(self, table: str, task: TaskConfig) -> EvalSplit:
         kept = _kept(self._tables[table].samples, task.where)
@@ -91,10 +91,7 @@ class SuiteTables:
             rule = f"`where` must keep rows of table `{table}`; got {dict(task.where)}, which keeps none."
             subject = f"task {task.name}"
             raise ConfigError(subject, [rule])
-        return self._take(table, kept)
-
-    def _take(self, table: str, positions: Ints) -> EvalSplit:
-        return self._tables[table].take(positions)
+        return self._tables[table].take(kept)
 
 
 def _grouping(suite: SuiteConfig, task: TaskConfig) -> set[str]:

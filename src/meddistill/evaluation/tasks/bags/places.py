@@ -1,6 +1,5 @@
 """Where the instances of a bag lie, and attention as a map of them."""
 
-import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,6 +8,7 @@ import numpy as np
 from meddistill.data.samples import name_rows
 from meddistill.errors import TableError
 from meddistill.evaluation.arrays import Floats, Ints
+from meddistill.evaluation.base.cells import number
 from meddistill.evaluation.base.exhibits import AttentionMap
 from meddistill.evaluation.base.split import EvalSplit
 
@@ -30,7 +30,7 @@ def table_places(part: EvalSplit, columns: tuple[str, str]) -> Ints:
     found = np.zeros((len(part), 2))
     mistakes = []
     for axis, name in enumerate(columns):
-        values = np.array([_number(each) for each in part.labels(name)])
+        values = np.array([number(each) for each in part.labels(name)])
         bad = np.flatnonzero(~(np.abs(values) < _LARGEST))
         if len(bad):
             rows = name_rows([part.samples.rows[place] for place in bad])
@@ -40,13 +40,6 @@ def table_places(part: EvalSplit, columns: tuple[str, str]) -> Ints:
     if mistakes:
         raise TableError(part.subject, mistakes)
     return np.rint(found).astype(np.int64)
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
 
 
 def attention_map(places: Ints, weights: Floats, numbers: Ints) -> AttentionMap | None:

@@ -78,25 +78,10 @@ def _surfaces(truth: Flags, given: Flags, tolerance: float, spacing: Spacing) ->
     from monai.metrics.hausdorff_distance import compute_hausdorff_distance  # importing costs seconds
     from monai.metrics.surface_dice import compute_surface_dice
 
-    rows, columns = _around(truth | given)
-    left, right = (
-        torch.from_numpy(mask[rows, columns][None, None].astype(np.float32)) for mask in (given, truth)
-    )
+    left, right = (torch.from_numpy(mask[None, None].astype(np.float32)) for mask in (given, truth))
     shared: Mapping[str, Any] = {"include_background": True, "spacing": [float(side) for side in spacing]}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # MONAI 1.5 and 1.6 of a call inside themselves
         distance = compute_hausdorff_distance(left, right, percentile=_PERCENTILE, **shared)
         near = compute_surface_dice(left, right, class_thresholds=[tolerance], **shared)
     return float(distance), float(near)
-
-
-def _around(mask: Flags) -> tuple[slice, slice]:
-    """The box of a mask with a margin of one pixel: nothing outside it moves a distance between edges.
-
-    A mask that touches the border of the image has its edge there; a margin would change nothing in that.
-    """
-    found = []
-    for axis in (1, 0):
-        marked = np.flatnonzero(mask.any(axis=axis))
-        found.append(slice(max(0, int(marked[0]) - 1), int(marked[-1]) + 2))
-    return found[0], found[1]

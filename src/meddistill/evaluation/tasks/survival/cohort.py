@@ -10,6 +10,7 @@ import numpy as np
 from meddistill.data.samples import name_rows
 from meddistill.errors import TableError
 from meddistill.evaluation.arrays import Flags, Floats, Ints
+from meddistill.evaluation.base.cells import number
 from meddistill.evaluation.base.grouping import agreed
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.tasks.survival.clinical import Clinical, read_clinical
@@ -126,10 +127,7 @@ class _Reading:
 
 
 def _time(cell: str) -> float | None:
-    try:
-        value = float(cell)
-    except ValueError:
-        return None
+    value = number(cell)
     return value if math.isfinite(value) and value >= 0 else None
 
 
