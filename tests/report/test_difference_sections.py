@@ -5,7 +5,8 @@ from report_data import report_data, results
 
 from meddistill.evaluation.base.records import Comparison, GroupGap, GroupScore, Place, Ranking
 from meddistill.evaluation.base.results import MEAN_TASK, TEACHER_MEAN, Results
-from meddistill.report.differences import differences, equals, probability
+from meddistill.report.differences import differences, equals
+from meddistill.report.formatting import probability
 from meddistill.report.groups import panels, single_labels
 from meddistill.report.models import model_styles
 from meddistill.report.write import render
@@ -87,8 +88,11 @@ def test_differences_in_words() -> None:
     # Of skin there is one single task; its corrected p value alone is below 5 %.
     assert "Of 5 differences on single tasks 1 stand" in found.sentence
     assert found.sentence.endswith("1 for it and 0 against it.")
-    assert [row.other for row in found.tallies] == [TEACHER_MEAN, "radiology"]  # as everywhere in the report
-    assert found.tallies[1].seen == ("findings",)
+    assert [row.other for row, _ in found.tallies] == [
+        TEACHER_MEAN,
+        "radiology",
+    ]  # as everywhere in the report
+    assert found.tallies[1][0].seen_tasks == ("findings",)
     assert [(row.name, row.rank, row.first) for row in found.ranks] == [
         ("student", "1.00", "93%"),
         ("radiology", "2.00", "–"),

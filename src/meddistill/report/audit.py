@@ -9,9 +9,18 @@ from markupsafe import Markup
 
 from meddistill.evaluation.audit.record import ENSEMBLE, Audit, Family, LeaveOut, Likeness, Score
 from meddistill.report.charts import Tile, tiles
-from meddistill.report.formatting import DASH, between, count, number, plural, signed, signed_between
+from meddistill.report.formatting import (
+    DASH,
+    between,
+    count,
+    number,
+    plural,
+    shade_of,
+    signed,
+    signed_between,
+)
 from meddistill.report.models import ModelStyle
-from meddistill.report.scores import SHADES, Cell, Matrix, Title
+from meddistill.report.scores import Cell, Matrix, Title
 from meddistill.signals import Tower
 
 FAMILIES: Final[Mapping[Family, str]] = MappingProxyType(
@@ -165,7 +174,7 @@ def _cells(scores: Sequence[Score | None], *, teachers: int) -> tuple[Cell, ...]
             Cell(
                 value=number(score.value),
                 interval=_interval(score, most),
-                shade=round(min(max(share, 0.0), 1.0) * (SHADES - 1)),
+                shade=shade_of(share),
                 best=place < teachers and score.images == most and score.value == single,
             )
         )

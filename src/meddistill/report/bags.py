@@ -6,15 +6,14 @@ from typing import Final
 
 from markupsafe import Markup
 
-from meddistill.evaluation.base.exhibits import AnyExhibit, BagAttention
+from meddistill.evaluation.base.exhibits import BagAttention
 from meddistill.evaluation.base.results import Results, TaskFacts
 from meddistill.report.attention_maps import drawn, over_picture
 from meddistill.report.data import Examples
-from meddistill.report.formatting import between, count, metric, number, plain_name, plural
+from meddistill.report.formatting import count, metric, plain_name, plural
 from meddistill.report.models import ModelStyle, references
-from meddistill.report.models import model_styles as looks_of
 from meddistill.report.phrases import wording
-from meddistill.report.scores import Cell
+from meddistill.report.scores import Cell, score_cell
 from meddistill.report.sections import data_address
 from meddistill.report.svg import drawing, element, line, text
 
@@ -72,37 +71,21 @@ class BagTask:
 
 
 def bag_sections(
-    results: Results, examples: Examples | None, model_styles: Sequence[ModelStyle]
+    results: Results, examples: Examples | None, looks: Sequence[ModelStyle]
 ) -> tuple[BagTask, ...]:
     """Every task over bags.
 
     Attention is that of the student, or of the first model, and of stored features whose places are known.
     """
-    return tuple(
-        _task(results, task, examples, model_styles) for task in results.tasks if task.family == FAMILY
-    )
-
-
-def attended(exhibits: Sequence[AnyExhibit]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Table and rows of the pictures that the section would show."""
-    for each in exhibits:
-        if isinstance(each, BagAttention) and each.table:
-            yield each.table, each.rows[:_SHOWN_PICTURES]
-
-
-def mapped(results: Results) -> Iterator[BagAttention]:
-    """Attention with a map of the models that the section would show."""
-    for task in (each for each in results.tasks if each.family == FAMILY):
-        for look in _shown(results, task.name, looks_of(results)):
-            yield from (each for each in _attention(results, task.name, look) if each.places is not None)
+    return tuple(_task(results, task, examples, looks) for task in results.tasks if task.family == FAMILY)
 
 
 def _task(
-    results: Results, task: TaskFacts, examples: Examples | None, model_styles: Sequence[ModelStyle]
+    results: Results, task: TaskFacts, examples: Examples | None, looks: Sequence[ModelStyle]
 ) -> BagTask:
     there = {row.metric for row in results.of(task=task.name)}
     metrics = [name for name in _METRICS if name in there]
-    everyone = (*model_styles, *references(results, task.name))
+    everyone = (*looks, *references(results, task.name))
     facts = task.facts
     return BagTask(
         name=plain_name(task.name),
@@ -115,30 +98,22 @@ def _task(
         rows=tuple(row for each in everyone for row in _rows(results, task, each, metrics)),
         looked=tuple(
             Looked(
-                who=wording(model_styles).who if look.lead else look.name,
+                who=wording(looks).who if look.lead else look.name,
                 mapped=any(each.places for each in found),
                 profiles=tuple(_profile(each, look.css, examples) for each in found),
             )
-            for look in _shown(results, task.name, model_styles)
-            if (found := _attention(results, task.name, look))
+            for look in _shown(results, task.name, looks)
+            if (found := results.exhibits_of(BagAttention, task=task.name, model=look.name))
         ),
     )
 
 
-def _shown(results: Results, task: str, model_styles: Sequence[ModelStyle]) -> Iterator[ModelStyle]:
+def _shown(results: Results, task: str, looks: Sequence[ModelStyle]) -> Iterator[ModelStyle]:
     """The lead, and the task's own baselines whose attention has a map."""
-    yield from (look for look in model_styles if look.lead)
+    yield from (look for look in looks if look.lead)
     for look in references(results, task):
-        if any(each.places for each in _attention(results, task, look)):
+        if any(each.places for each in results.exhibits_of(BagAttention, task=task, model=look.name)):
             yield look
-
-
-def _attention(results: Results, task: str, look: ModelStyle) -> list[BagAttention]:
-    return [
-        each
-        for each in results.exhibits
-        if isinstance(each, BagAttention) and (each.model, each.task) == (look.name, task)
-    ]
 
 
 def _rows(results: Results, task: TaskFacts, look: ModelStyle, metrics: Sequence[str]) -> Iterator[BagRow]:
@@ -148,32 +123,30 @@ def _rows(results: Results, task: TaskFacts, look: ModelStyle, metrics: Sequence
         if not row.modality and row.value is not None
     }
     for setting in dict.fromkeys(setting for setting, _ in found):
-        cells = []
-        for name in metrics:
-            row = found.get((setting, name))
-            interval = between(row.low, row.high, 2) if row else ""
-            cells.append(Cell(value=number(row.value if row else None), interval=interval))
+        cells = tuple(score_cell(found.get((setting, name))) for name in metrics)
         pooling = setting.removesuffix(" pooling") or task.facts["pooling"]
-        yield BagRow(model=look.name, css=look.css, pooling=pooling, cells=tuple(cells))
+        yield BagRow(model=look.name, css=look.css, pooling=pooling, cells=cells)
 
 
 def _profile(exhibit: BagAttention, css: str, examples: Examples | None) -> BagProfile:
     right = exhibit.truth == exhibit.given
     title = exhibit.truth if right else f"{exhibit.truth}, taken for {exhibit.given}"
-    held = examples.pictures if examples else {}
+    # Stored features, which have no table, have no pictures.
+    shown = examples if exhibit.table else None
     pictures = [
-        (data_address(held.get((exhibit.table, row))), _share(exhibit, weight))
-        for row, weight in zip(exhibit.rows, exhibit.weights, strict=True)
+        (data_address(shown.picture(exhibit.table, row)), _share(exhibit, weight))
+        for row, weight in list(zip(exhibit.rows, exhibit.weights, strict=True))[:_SHOWN_PICTURES]
+        if shown
     ]
     places, first = exhibit.places, exhibit.rows[0]
-    slide = examples.slides.get((exhibit.task, exhibit.table, first)) if examples and places else None
+    slide = shown.slide(exhibit.table, places) if shown and places else b""
     words = f"Map of attention over {plural(exhibit.instances, 'image')}"
     return BagProfile(
         title=title,
         note=_note(exhibit),
         right=right,
         chart=_bars(exhibit, css, _NARROW if slide else _WIDTH),
-        pictures=tuple((picture, words) for picture, words in pictures if picture)[:_SHOWN_PICTURES],
+        pictures=tuple((picture, words) for picture, words in pictures if picture),
         map=drawn(places, first, words) if places else None,
         slide=over_picture(places, first, data_address(slide), "Its tiles") if places and slide else None,
     )

@@ -20,7 +20,6 @@ from meddistill.report.classification_charts import (
 from meddistill.report.formatting import (
     DASH,
     FAMILIES,
-    between,
     count,
     metric,
     number,
@@ -29,6 +28,7 @@ from meddistill.report.formatting import (
     rows_of,
 )
 from meddistill.report.models import REFERENCE_CSS, ModelStyle
+from meddistill.report.scores import Cell, score_cell
 
 MACRO = "macro"
 _MOST_DRAWN = 16
@@ -54,14 +54,14 @@ class Panel:
 
 @dataclass(frozen=True, kw_only=True)
 class OperatingRow:
-    """One rule for one model: threshold, then (value, interval) of each measure."""
+    """One rule for one model: threshold, then each measure."""
 
     rule: str
     source: str
     model: str
     css: str
     threshold: str
-    cells: tuple[tuple[str, str], ...]
+    cells: tuple[Cell, ...]
     prevalence: str
 
 
@@ -86,7 +86,7 @@ def classification_details(results: Results, looks: Sequence[ModelStyle]) -> tup
 
 def _detail(results: Results, task: TaskFacts, looks: Sequence[ModelStyle]) -> TaskDetail:
     shown = _shown(results, task.name, looks)
-    curves = [each for each in results.exhibits if isinstance(each, RocCurve) and each.task == task.name]
+    curves = results.exhibits_of(RocCurve, task=task.name)
     panels = [_roc(task, curves, shown), _reliability(results, task, shown), _confusion(results, task, shown)]
     return TaskDetail(
         name=plain_name(task.name),
@@ -158,20 +158,14 @@ def _roc_panel(
 def _reliability(results: Results, task: TaskFacts, shown: Sequence[ModelStyle]) -> Panel | None:
     """The first shown model, as it is and after its temperature."""
     name, css = shown[0].name, shown[0].css
-    curves = [
-        each
-        for each in results.exhibits
-        if isinstance(each, CalibrationCurve) and (each.task, each.model) == (task.name, name)
-    ]
+    curves = results.exhibits_of(CalibrationCurve, task=task.name, model=name)
     if not curves:
         return None
     bins = [
         Bins(
             label=each.setting or "as it is",
             css=css if not each.setting else REFERENCE_CSS,
-            confidence=each.confidence,
-            accuracy=each.accuracy,
-            counts=each.counts,
+            curve=each,
             dashed=bool(each.setting),
         )
         for each in curves
@@ -194,14 +188,7 @@ def _reliability(results: Results, task: TaskFacts, shown: Sequence[ModelStyle])
 
 def _confusion(results: Results, task: TaskFacts, shown: Sequence[ModelStyle]) -> Panel | None:
     name = shown[0].name
-    found = next(
-        (
-            each
-            for each in results.exhibits
-            if isinstance(each, Confusion) and (each.task, each.model) == (task.name, name)
-        ),
-        None,
-    )
+    found = next(iter(results.exhibits_of(Confusion, task=task.name, model=name)), None)
     if found is None or len(found.classes) > _MOST_CLASSES:
         return None
     title = f"Decisions of {name}"
@@ -272,11 +259,6 @@ def _operating_row(setting: str, rows: dict[str, Result], look: ModelStyle) -> O
         model=look.name,
         css=look.css,
         threshold=number(threshold.value) if threshold else DASH,
-        cells=tuple(
-            (number(rows[name].value), between(rows[name].low, rows[name].high, 2))
-            if name in rows
-            else (DASH, "")
-            for name in _MEASURES
-        ),
+        cells=tuple(score_cell(rows.get(name)) for name in _MEASURES),
         prevalence=f"{100 * prevalence.value:.1f}%" if prevalence and prevalence.value is not None else DASH,
     )

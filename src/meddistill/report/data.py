@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 from meddistill.evaluation.audit.record import Audit
+from meddistill.evaluation.base.exhibits import AttentionMap
 from meddistill.evaluation.base.results import Results
 from meddistill.evaluation.models.protocols import Role
 from meddistill.licences import LicenceTerms, Policy
+
+THUMBNAIL: Final = 112  # pixels of a side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,22 +60,28 @@ class Captions:
     longest: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Examples:
+class Examples(Protocol):
     """Pictures, captions, questions and answers of table rows; to be given only where
     `report: {examples: true}` allows it.
 
-    Keys are (table of the suite, row from 1) as in `RetrievalExample` and `AnsweredQuestion`, before them the
-    task where it says which columns to read; pictures are PNG or JPEG bytes, padded to a square about the
-    centre. `slides` are made of tiles and fill the grid of an `AttentionMap`; their row is the bag's most
-    attended one.
+    Tables are those of the suite, rows count from 1, as in `RetrievalExample` and the exhibits; a task says
+    which columns of a table have questions and answers. Pictures are PNG or JPEG; `b""` and "" show nothing.
     """
 
-    pictures: Mapping[tuple[str, int], bytes] = field(default_factory=dict)
-    captions: Mapping[tuple[str, int], str] = field(default_factory=dict)
-    questions: Mapping[tuple[str, str, int], str] = field(default_factory=dict)
-    answers: Mapping[tuple[str, str, int], str] = field(default_factory=dict)
-    slides: Mapping[tuple[str, str, int], bytes] = field(default_factory=dict)
+    def picture(self, table: str, row: int, *, side: int = THUMBNAIL) -> bytes:
+        """An image, padded about its centre to a square of `side` pixels."""
+
+    def slide(self, table: str, places: AttentionMap) -> bytes:
+        """The tiles of a map of attention in their places; fills the map's grid."""
+
+    def caption(self, table: str, row: int) -> str:
+        """A caption."""
+
+    def question(self, task: str, table: str, row: int) -> str:
+        """A question."""
+
+    def answer(self, task: str, table: str, row: int) -> str:
+        """An answer."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import Final
 SEEN: Final = "†"  # beside scores on a data set that the model was pretrained on
 DASH: Final = "–"
 MINUS: Final = "−"
+SHADES: Final = 7  # of a cell, pale to dark
 _THIN: Final = "\u202f"  # narrow no-break space between thousands and before units
 
 FAMILIES: Final[Mapping[str, str]] = MappingProxyType(
@@ -98,6 +99,18 @@ def signed_between(low: float | None, high: float | None, digits: int = 3) -> st
     if any(bound != 0 and round(bound, digits) == 0 for bound in (low, high)):
         digits += 1
     return f"{signed(low, digits)} to {signed(high, digits)}"
+
+
+def probability(value: float | None) -> str:
+    """`0.031`, `<0.001`; a dash where there is none."""
+    if value is None:
+        return DASH
+    return "<0.001" if value < 0.001 else number(value, 3 if value < 0.1 else 2)
+
+
+def shade_of(share: float) -> int:
+    """The shade of a share of one, 0 (pale) to 6 (dark)."""
+    return round(min(max(share, 0.0), 1.0) * (SHADES - 1))
 
 
 def count(value: int) -> str:

@@ -7,9 +7,10 @@ from markupsafe import Markup
 
 from meddistill.evaluation.base.records import GroupGap, GroupScore
 from meddistill.evaluation.base.results import Results
-from meddistill.report.charts import Group, Mark, grouped_bars
+from meddistill.report.charts import Group, grouped_bars
 from meddistill.report.formatting import DASH, between, judged_of, metric, number, plain_name, plural
 from meddistill.report.models import ModelStyle
+from meddistill.report.scores import mark_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +104,7 @@ def _bars(rows: Sequence[GroupScore], looks: Sequence[ModelStyle], group: str) -
     groups = []
     for label in labels:
         mine = [(look, found[look.name, label]) for look in looks if (look.name, label) in found]
-        marks = tuple(_mark(look, row) for look, row in mine)
+        marks = tuple(mark_of(look, row) for look, row in mine)
         shown = next(row for row in rows if row.label == label and row.value is not None)
         title = f"▼ {label}" if label == worst else label
         groups.append(Group(title=title, note=f"n = {judged_of(shown.n, shown.family)}", marks=marks))
@@ -119,18 +120,6 @@ def _clearly_worst(rows: Sequence[GroupScore], looks: Sequence[ModelStyle]) -> s
     if worst is None or best is None or worst.high is None or best.low is None:
         return None
     return worst.label if worst.high < best.low else None
-
-
-def _mark(look: ModelStyle, row: GroupScore) -> Mark:
-    return Mark(
-        label=look.name,
-        css=look.css,
-        role=look.role,
-        value=row.value,
-        low=row.low,
-        high=row.high,
-        lead=look.lead,
-    )
 
 
 def _gap(results: Results, scores: Sequence[GroupScore], gap: GroupGap, look: ModelStyle) -> GapRow:

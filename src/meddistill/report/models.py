@@ -69,6 +69,11 @@ def model_styles(results: Results | None, cards: Sequence[ModelCard] = ()) -> tu
     return tuple(sorted(found, key=lambda look: (not look.lead, _ORDER[look.role])))
 
 
+def lead_name(looks: Sequence[ModelStyle]) -> str:
+    """The name of the lead; "" where there is no model."""
+    return next((look.name for look in looks if look.lead), "")
+
+
 def _lead(named: Sequence[tuple[str, AnyRole]]) -> str:
     students = [name for name, role in named if role == "student"]
     return next(iter([*students, *(name for name, role in named if role != "ensemble")]), "")

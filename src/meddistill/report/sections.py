@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from meddistill.evaluation.base.results import Results, RetrievalExample
+from meddistill.evaluation.base.results import Agreement, Results, RetrievalExample
 from meddistill.licences import LicenceTerms
 from meddistill.report.charts import Series, lines
 from meddistill.report.data import Curves, Examples, ModelCard, ReportData
@@ -22,9 +22,10 @@ from meddistill.report.formatting import (
     plural,
     rate,
     rows_of,
+    shade_of,
 )
-from meddistill.report.models import ModelStyle
-from meddistill.report.scores import SHADES, Cell, Matrix, Title
+from meddistill.report.models import ModelStyle, lead_name
+from meddistill.report.scores import Cell, Matrix, Title
 
 _MOST_POINTS = 240
 _SHOWN_QUERIES = 6
@@ -55,29 +56,24 @@ def agreement_tables(results: Results, looks: Sequence[ModelStyle]) -> tuple[Agr
         if not found:
             continue
         modalities = sorted({modality for _, modality in found})
-        lines_of = tuple(
+        rows_of_teachers = tuple(
             (
                 Title(name=teacher, css=css.get(teacher, "")),
-                tuple(
-                    _agreement_cell(found[teacher, each].value)
-                    if (teacher, each) in found
-                    else Cell(value=DASH)
-                    for each in modalities
-                ),
+                tuple(_agreement_cell(found.get((teacher, each))) for each in modalities),
             )
             for teacher in dict.fromkeys(teacher for teacher, _ in found)
         )
         sizes = {each: max(row.n for (_, name), row in found.items() if name == each) for each in modalities}
         matrix = Matrix(
             columns=tuple(Title(name=each or "all", note=f"n = {count(sizes[each])}") for each in modalities),
-            rows=lines_of,
+            rows=rows_of_teachers,
         )
         tables.append(AgreementTable(title=title, note=note, matrix=matrix))
     return tuple(tables)
 
 
-def _agreement_cell(value: float) -> Cell:
-    return Cell(value=number(value, 2), shade=round(min(max(value, 0.0), 1.0) * (SHADES - 1)))
+def _agreement_cell(row: Agreement | None) -> Cell:
+    return Cell(value=DASH) if row is None else Cell(value=number(row.value, 2), shade=shade_of(row.value))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,53 +91,50 @@ class Query:
 
     direction: str
     modality: str
-    picture: str
-    caption: str
     answers: tuple[Answer, ...]
     ranks: tuple[tuple[str, str, str], ...]
+    picture: str = ""
+    caption: str = ""
 
 
 def queries(results: Results, examples: Examples | None, looks: Sequence[ModelStyle]) -> tuple[Query, ...]:
     """Some queries of every direction; without `examples` neither pictures nor captions, ranks alone."""
-    leads = [look.name for look in looks if look.lead]
-    mine = [row for row in results.examples if row.model in leads]
+    mine = [row for row in results.examples if row.model == lead_name(looks)]
     ranks: dict[tuple[str, str, int], dict[str, float]] = {}
     for row in results.examples:
         ranks.setdefault((row.task, row.direction, row.query), {})[row.model] = row.rank
     found: list[Query] = []
     for direction in DIRECTIONS:
         shown = [each for each in mine if each.direction == direction][:_SHOWN_QUERIES]
-        found.extend(
-            _query(row, ranks[row.task, row.direction, row.query], examples or Examples(), looks)
-            for row in shown
-        )
+        found.extend(_query(row, ranks[row.task, row.direction, row.query], examples, looks) for row in shown)
     return tuple(found)
 
 
 def _query(
-    row: RetrievalExample, ranks: Mapping[str, float], examples: Examples, looks: Sequence[ModelStyle]
+    row: RetrievalExample, ranks: Mapping[str, float], examples: Examples | None, looks: Sequence[ModelStyle]
 ) -> Query:
     from_image = row.direction == "image_to_text"
-    key = (row.table, row.query)
-    answers = tuple(
-        Answer(
-            right=right,
-            picture="" if from_image else data_address(examples.pictures.get((row.table, answer))),
-            caption=examples.captions.get((row.table, answer), "") if from_image else "",
-        )
-        for answer, right in zip(row.answers, row.right, strict=True)
-    )
+
+    def shown(number: int, *, as_picture: bool) -> dict[str, str]:
+        if examples is None:
+            return {}
+        if as_picture:
+            return {"picture": data_address(examples.picture(row.table, number))}
+        return {"caption": examples.caption(row.table, number)}
+
     return Query(
         direction=DIRECTIONS[row.direction],
         modality=row.modality,
-        picture=data_address(examples.pictures.get(key)) if from_image else "",
-        caption="" if from_image else examples.captions.get(key, ""),
-        answers=answers,
+        answers=tuple(
+            Answer(right=right, **shown(answer, as_picture=not from_image))
+            for answer, right in zip(row.answers, row.right, strict=True)
+        ),
         ranks=tuple((look.name, look.css, f"{ranks[look.name]:g}") for look in looks if look.name in ranks),
+        **shown(row.query, as_picture=from_image),
     )
 
 
-def data_address(picture: bytes | None) -> str:
+def data_address(picture: bytes) -> str:
     """A picture as an address that holds it; empty for none."""
     if not picture:
         return ""
@@ -294,46 +287,6 @@ def _figures(card: ModelCard, batches: Sequence[int]) -> tuple[str, ...]:
         str(card.context_length or DASH),
         *(rate(speeds[batch]) if batch in speeds else DASH for batch in batches),
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class LicenceRow:
-    """What one licence allows, in words."""
-
-    name: str
-    role: str
-    licence: str
-    commercial: str
-    derivatives: str
-    distillation: str
-    note: str
-    source: str
-    modalities: str
-    data: str
-
-
-def licence_rows(cards: Sequence[ModelCard]) -> tuple[LicenceRow, ...]:
-    """A row for every model whose terms are known."""
-    return tuple(_licence_row(card, card.licence) for card in cards if card.licence is not None)
-
-
-def _licence_row(card: ModelCard, terms: LicenceTerms) -> LicenceRow:
-    return LicenceRow(
-        name=card.name,
-        role=card.role,
-        licence=terms.name,
-        commercial=_yes(terms.commercial),
-        derivatives=_yes(terms.derivatives),
-        distillation=terms.distillation.replace("_", "-"),
-        note=terms.note,
-        source=card.source,
-        modalities=", ".join(card.modalities) if card.modalities else "all",
-        data=", ".join(card.pretraining_data) or DASH,
-    )
-
-
-def _yes(value: bool | None) -> str:  # noqa: FBT001
-    return {True: "yes", False: "no", None: "unknown"}[value]
 
 
 def permitted_use(terms: LicenceTerms) -> tuple[str, ...]:

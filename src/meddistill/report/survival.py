@@ -8,9 +8,9 @@ from markupsafe import Markup
 
 from meddistill.evaluation.base.exhibits import SurvivalCurve
 from meddistill.evaluation.base.results import Result, Results, TaskFacts
-from meddistill.report.formatting import DASH, between, number, plain_name, plural
+from meddistill.report.formatting import DASH, number, plain_name, plural
 from meddistill.report.models import ModelStyle, references
-from meddistill.report.scores import Cell
+from meddistill.report.scores import Cell, score_cell
 from meddistill.report.survival_chart import css, kaplan_meier_chart
 
 _FAMILY: Final = "survival"
@@ -106,16 +106,9 @@ def _rows(results: Results, task: str, model: str, style: str) -> list[ModelRow]
 def _row(by_metric: dict[str, Result], model: str, style: str, setting: str) -> ModelRow:
     main = by_metric.get(_METRICS[0])
     spread = main.spread if main is not None else None
-    cells = tuple(_cell(by_metric.get(metric)) for metric in _METRICS)
-    words = DASH if spread is None else number(spread)
+    cells = tuple(score_cell(by_metric.get(metric), absent="not defined") for metric in _METRICS)
     learnt = f"{_IMAGES} {setting}".strip()
-    return ModelRow(name=model, css=style, setting=learnt, cells=cells, spread=words)
-
-
-def _cell(row: Result | None) -> Cell:
-    if row is None or row.value is None:
-        return Cell(value=DASH, interval="not defined" if row is not None else "")
-    return Cell(value=number(row.value), interval=between(row.low, row.high, 2))
+    return ModelRow(name=model, css=style, setting=learnt, cells=cells, spread=number(spread))
 
 
 def _plots(results: Results, task: str, styles: dict[str, str]) -> list[RiskGroups]:
@@ -124,11 +117,7 @@ def _plots(results: Results, task: str, styles: dict[str, str]) -> list[RiskGrou
     left_out = {name for name in results.named("teacher") if best is None or name != best.model}
     found = []
     for name, style in styles.items():
-        curves = [
-            each
-            for each in results.exhibits
-            if isinstance(each, SurvivalCurve) and (each.model, each.task) == (name, task)
-        ]
+        curves = results.exhibits_of(SurvivalCurve, task=task, model=name)
         if curves and name not in left_out:
             found.append(_plot(name, style, curves))
     return found

@@ -17,10 +17,10 @@ from meddistill.recipes.run_folder import digest
 from meddistill.recipes.schema import AnyStage
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.audit import audit_run
-from meddistill.recipes.steps.report_examples import examples_of
 from meddistill.recipes.text_tower import UNTRAINED
 from meddistill.report.curves import read_curves
 from meddistill.report.data import Captions, Curves, ModelCard, ReportData
+from meddistill.report.examples import TableExamples
 from meddistill.report.formatting import plural
 from meddistill.report.write import write_report
 from meddistill.students.dual_encoder import DualEncoder
@@ -69,7 +69,7 @@ def _report_data(session: Session, results: Results | None, audit: Audit | None)
         recipe_yaml=session.loaded.as_yaml(),
         commands=[f"meddistill run recipe.yaml --out {session.folder.path.name}"],
         warnings=(*session.row_notes, *(() if session.text_is_trained else (UNTRAINED,))),
-        examples=examples_of(session, results) if recipe.report.examples and results else None,
+        examples=_examples(session) if results else None,
     )
 
 
@@ -83,6 +83,13 @@ def _why_sat_out(stage: AnyStage) -> str:
 def _results(session: Session) -> Results | None:
     there = (session.folder.evaluation / RESULTS_FILE).is_file()
     return Results.load(session.folder.evaluation) if there else None
+
+
+def _examples(session: Session) -> TableExamples | None:
+    suite, tables = session.loaded.suite, session.suite_tables
+    if suite is None or tables is None or not session.recipe.report.examples:
+        return None
+    return TableExamples(suite, tables)
 
 
 def _student_card(session: Session, student: DualEncoder) -> ModelCard:
