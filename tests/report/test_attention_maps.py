@@ -78,7 +78,7 @@ def results(world: Path, suite: SuiteConfig, tmp_path_factory: pytest.TempPathFa
 def test_stored_features_stand_in_the_table_and_have_maps(results: Results) -> None:
     (task,) = bag_sections(results, None, model_styles(results, []))
     assert list(dict.fromkeys(row.model for row in task.rows)) == ["student", "sharp", "uni"]
-    assert [(looked.who, looked.mapped) for looked in task.looked] == [("the student", True), ("uni", True)]
+    assert [(each.who, each.mapped) for each in task.attention] == [("the student", True), ("uni", True)]
 
 
 def test_maps_are_shown_without_pictures(results: Results) -> None:
@@ -87,7 +87,7 @@ def test_maps_are_shown_without_pictures(results: Results) -> None:
     assert page.count('class="chart attention"') == len(shown)
     assert page.count("Pictures are withheld") >= 1
     assert "data:image" not in page
-    assert "Where uni looked" in page
+    assert "Attention of uni" in page
     assert "an equal share" in page
 
 
@@ -142,6 +142,6 @@ def test_a_profile_with_a_map_tells_its_highest(
     )
     changed = results.model_copy(update={"exhibits": (one,)})
     (task,) = bag_sections(changed, None, model_styles(changed, []))
-    (profile,) = task.looked[0].profiles
+    (profile,) = task.attention[0].profiles
     assert profile.note == f"{instances} images; the highest attention is {times} an equal share{more}"
     assert profile.slide is None

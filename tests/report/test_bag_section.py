@@ -39,8 +39,8 @@ def test_scores_stand_by_model_and_pooling(results: Results) -> None:
     assert rows == [(model, way) for model in ("student", "sharp") for way in ("attention", "mean")]
     assert task.rows[0].cells[0].value == f"{results.main('student', 'diagnosis').value:.3f}"
     assert "10 test bags" in task.note
-    assert [looked.who for looked in task.looked] == ["the student"]
-    assert 1 <= len(task.looked[0].profiles) <= 6
+    assert [each.who for each in task.attention] == ["the student"]
+    assert 1 <= len(task.attention[0].profiles) <= 6
 
 
 def test_pictures_stay_away_unless_they_are_given(results: Results) -> None:
@@ -72,7 +72,7 @@ def test_a_profile_says_what_it_leaves_out(results: Results) -> None:
     changed = results.model_copy(update={"exhibits": (large,)})
     pictures = GivenExamples(pictures={("", 5): b"of no table"})
     (task,) = bag_sections(changed, pictures, model_styles(changed, []))
-    (profile,) = task.looked[0].profiles
+    (profile,) = task.attention[0].profiles
     assert (profile.title, profile.right) == ("0, taken for 1", False)
     assert profile.note == "900 images, 898 with less attention"
     assert str(profile.chart).count('class="bar"') == 2

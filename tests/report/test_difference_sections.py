@@ -166,7 +166,7 @@ def test_one_scored_group_has_nothing_to_be_compared_with() -> None:
     found = _groups_of(value=None, low=None, high=None, worst=False, note="hidden: fewer than 20 patients")
     (panel,) = panels(found, model_styles(found))
     assert (panel.chart, panel.rows) == (None, ())
-    assert panel.hidden.startswith("male alone is large enough and has nothing beside it (student 0.744")
+    assert panel.hidden.startswith("male is the only group large enough to be scored (student 0.744")
     assert "female: 30 images of 25 patients, hidden" in panel.hidden
 
 

@@ -104,7 +104,7 @@ def test_questions_with_right_and_given_answers(found: Results) -> None:
     assert "What organ &lt;is&gt; this?" in html
     assert "right answer: Brain" in text
     assert "student: liver" in text
-    assert "student: an answer that stands in no table" in text
+    assert "student: an answer that no table has" in text
     assert "are withheld" not in text.split("Visual question answering")[-1]
 
 

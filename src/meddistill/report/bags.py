@@ -1,4 +1,4 @@
-"""The section about bags of images: scores by pooling, and where a model looked."""
+"""The section about bags of images: scores by pooling, and attention of models."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class BagProfile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Looked:
+class ModelAttention:
     """Profiles of one model; `mapped` where one has a map."""
 
     who: str
@@ -67,7 +67,7 @@ class BagTask:
     note: str
     columns: tuple[str, ...]
     rows: tuple[BagRow, ...]
-    looked: tuple[Looked, ...]
+    attention: tuple[ModelAttention, ...]
 
 
 def bag_sections(
@@ -96,14 +96,14 @@ def _task(
         ),
         columns=tuple(metric(name) for name in metrics),
         rows=tuple(row for each in everyone for row in _rows(results, task, each, metrics)),
-        looked=tuple(
-            Looked(
+        attention=tuple(
+            ModelAttention(
                 who=wording(looks).who if look.lead else look.name,
-                mapped=any(each.places for each in found),
-                profiles=tuple(_profile(each, look.css, examples) for each in found),
+                mapped=any(each.places for each in attended),
+                profiles=tuple(_profile(each, look.css, examples) for each in attended),
             )
             for look in _shown(results, task.name, looks)
-            if (found := results.exhibits_of(BagAttention, task=task.name, model=look.name))
+            if (attended := results.exhibits_of(BagAttention, task=task.name, model=look.name))
         ),
     )
 
@@ -117,13 +117,13 @@ def _shown(results: Results, task: str, looks: Sequence[ModelStyle]) -> Iterator
 
 
 def _rows(results: Results, task: TaskFacts, look: ModelStyle, metrics: Sequence[str]) -> Iterator[BagRow]:
-    found = {
+    by_setting = {
         (row.setting, row.metric): row
         for row in results.of(model=look.name, task=task.name)
         if not row.modality and row.value is not None
     }
-    for setting in dict.fromkeys(setting for setting, _ in found):
-        cells = tuple(score_cell(found.get((setting, name))) for name in metrics)
+    for setting in dict.fromkeys(setting for setting, _ in by_setting):
+        cells = tuple(score_cell(by_setting.get((setting, name))) for name in metrics)
         pooling = setting.removesuffix(" pooling") or task.facts["pooling"]
         yield BagRow(model=look.name, css=look.css, pooling=pooling, cells=cells)
 
@@ -163,7 +163,7 @@ def _note(exhibit: BagAttention) -> str:
 
 
 def _share(exhibit: BagAttention, weight: float) -> str:
-    """Attention as a share of the bag's, or, as a map tells it, in multiples of an equal share."""
+    """Attention as a share of the bag's, or, as on a map, in multiples of an equal share."""
     if exhibit.places is None:
         return f"{100 * weight:.0f}%"
     times = weight * exhibit.instances

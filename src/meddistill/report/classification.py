@@ -80,8 +80,8 @@ class TaskDetail:
 
 def classification_details(results: Results, looks: Sequence[ModelStyle]) -> tuple[TaskDetail, ...]:
     """A record for every task that has something to show."""
-    found = (_detail(results, task, looks) for task in results.tasks)
-    return tuple(each for each in found if each.panels or each.each or each.operating)
+    details = (_detail(results, task, looks) for task in results.tasks)
+    return tuple(each for each in details if each.panels or each.each or each.operating)
 
 
 def _detail(results: Results, task: TaskFacts, looks: Sequence[ModelStyle]) -> TaskDetail:
@@ -129,15 +129,15 @@ def _one_each(task: TaskFacts, curves: Sequence[RocCurve], shown: Sequence[Model
         return ()
     labels.sort(key=lambda label: label != MACRO)
     known = task.facts.get("labels") or task.facts.get("classes") or {}
-    found = []
+    panels = []
     for label in labels:
         panel = _roc_panel(label, [each for each in curves if each.label == label], shown, small=True)
         if panel is not None:
             rows = known.get(label, {}).get("n")
             name = "Mean over labels" if label == MACRO else label
             title = f"{name} (n = {count(rows)})" if rows is not None else name
-            found.append(Panel(title=title, chart=panel.chart, legend=panel.legend))
-    return tuple(found)
+            panels.append(Panel(title=title, chart=panel.chart, legend=panel.legend))
+    return tuple(panels)
 
 
 def _roc_panel(
@@ -178,8 +178,8 @@ def _reliability(results: Results, task: TaskFacts, shown: Sequence[ModelStyle])
     )
     notes = []
     if temperature is not None:
-        told = f"{number(temperature.value, 2)}, fitted on validation"
-        notes.append(f"Temperature {told if temperature.value is not None else temperature.note}.")
+        fitted = f"{number(temperature.value, 2)}, fitted on validation"
+        notes.append(f"Temperature {fitted if temperature.value is not None else temperature.note}.")
     if sum(curves[0].counts) < _FEW_ROWS:
         notes.append(f"{plural(sum(curves[0].counts), 'decision')}: too few to read the curve by its points.")
     title = f"Reliability of {name}"
@@ -188,20 +188,20 @@ def _reliability(results: Results, task: TaskFacts, shown: Sequence[ModelStyle])
 
 def _confusion(results: Results, task: TaskFacts, shown: Sequence[ModelStyle]) -> Panel | None:
     name = shown[0].name
-    found = next(iter(results.exhibits_of(Confusion, task=task.name, model=name)), None)
-    if found is None or len(found.classes) > _MOST_CLASSES:
+    confusion = next(iter(results.exhibits_of(Confusion, task=task.name, model=name)), None)
+    if confusion is None or len(confusion.classes) > _MOST_CLASSES:
         return None
     title = f"Decisions of {name}"
     return Panel(
         title=title,
-        chart=confusion_chart(found.classes, found.counts, label=f"Confusion matrix of {name}"),
-        note=_decisions_note(found),
+        chart=confusion_chart(confusion.classes, confusion.counts, label=f"Confusion matrix of {name}"),
+        note=_decisions_note(confusion),
     )
 
 
-def _decisions_note(found: Confusion) -> str:
+def _decisions_note(confusion: Confusion) -> str:
     words = "Figures count images; shade: share of the true class."
-    if any(not float(each).is_integer() for line in found.counts for each in line):
+    if any(not float(each).is_integer() for line in confusion.counts for each in line):
         words += " An image whose highest classes tie is shared equally between them, hence parts of one."
     return words
 

@@ -82,7 +82,7 @@ def reliability_chart(curves: Sequence[Bins], *, label: str) -> Markup:
     """Share of right rows over confidence, and below how many rows of the first curve have which confidence.
 
     Points grow with the rows behind them; the line leaves out bins with less than 2% of the rows, or fewer
-    than five. Above the diagonal a model is too modest, below it too sure.
+    than five. Above the diagonal a model is underconfident, below it overconfident.
     """
     x = Axis(low=0.0, high=1.0, start=_LEFT, end=_SIDE - 10)
     y = Axis(low=0.0, high=1.0, start=_SIDE - 112, end=_TOP)
@@ -222,7 +222,7 @@ def _shot_line(
     for x, each in placed:
         if whiskers and each.low is not None and each.high is not None:
             parts.append(line((x, y(each.low)), (x, y(each.high)), class_="whisker"))
-        said = "all images" if each.shots is None else f"{each.shots} a class"
-        title = element("title", f"{name}, {said}: {metric} {number(each.value)}")
+        learnt_from = "all images" if each.shots is None else f"{each.shots} a class"
+        title = element("title", f"{name}, {learnt_from}: {metric} {number(each.value)}")
         parts.append(marker(css, x, y(each.value), 4.5 if whiskers else 3.4, title))
     return element("g", *parts, class_=css)

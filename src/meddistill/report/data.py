@@ -9,6 +9,7 @@ from meddistill.evaluation.base.exhibits import AttentionMap
 from meddistill.evaluation.base.results import Results
 from meddistill.evaluation.models.protocols import Role
 from meddistill.licences import LicenceTerms, Policy
+from meddistill.teachers.card import TeacherCard
 
 THUMBNAIL: Final = 112  # pixels of a side
 
@@ -34,6 +35,32 @@ class ModelCard:
     context_length: int | None = None
     modalities: tuple[str, ...] | None = None
     pretraining_data: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        card: TeacherCard,
+        *,
+        name: str,
+        role: Role,
+        megabytes: float | None = None,
+        images_per_second: Mapping[int, float] | None = None,
+    ) -> "ModelCard":
+        """What the card of a model has, beside what was measured of it."""
+        return cls(
+            name=name,
+            role=role,
+            source=card.source,
+            licence=card.licence,
+            parameters=card.parameters,
+            megabytes=megabytes,
+            images_per_second=images_per_second,
+            input_size=(card.input.height, card.input.width) if card.input else None,
+            embed_dim=card.image_dim or card.text_dim,
+            context_length=card.context_length,
+            modalities=card.modalities,
+            pretraining_data=card.pretraining_data,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -106,8 +106,8 @@ def forest_by_task(
     parts: list[Markup] = []
     y = _HEAD
     for task in tasks:
-        found = {row.other: row for row in rows if row.task == task}
-        shown = [found[name] for name in order if name in found]
+        by_other = {row.other: row for row in rows if row.task == task}
+        shown = [by_other[name] for name in order if name in by_other]
         parts.append(text(0, y + 13, short(plain_name(task), _LONGEST), class_="strong"))
         for row in shown:
             parts += _forest_row(axis, y + _ROW / 2, row, css.get(row.other, ""), alpha=alpha)
@@ -164,21 +164,21 @@ def _ranks(results: Results, looks: Sequence[ModelStyle]) -> tuple[RankRow, ...]
 
 
 def _rank_words(results: Results) -> str:
-    found = results.ranking
-    if found is None:
+    ranking = results.ranking
+    if ranking is None:
         return ""
-    words = f"Mean ranks over {plural(len(found.tasks), 'task')}"
-    if found.p_value is not None and found.critical_difference is not None:
-        apart = number(found.critical_difference, 2)
+    words = f"Mean ranks over {plural(len(ranking.tasks), 'task')}"
+    if ranking.p_value is not None and ranking.critical_difference is not None:
+        apart = number(ranking.critical_difference, 2)
         words += (
-            f". Friedman test: χ² = {number(found.statistic, 1)}, p {equals(found.p_value)}; two models "
-            f"differ at {found.alpha:g} where their mean ranks are more than {apart} apart (by "
+            f". Friedman test: χ² = {number(ranking.statistic, 1)}, p {equals(ranking.p_value)}; two models "
+            f"differ at {ranking.alpha:g} where their mean ranks are more than {apart} apart (by "
             "Nemenyi’s test, which allows for all pairs being compared)"
         )
-    if found.note:
-        words += f". {found.note[0].upper()}{found.note[1:]}"
+    if ranking.note:
+        words += f". {ranking.note[0].upper()}{ranking.note[1:]}"
     own = {model.name for model in results.models if model.tasks}
-    left_out = [name for name in found.left_out if name not in own]
+    left_out = [name for name in ranking.left_out if name not in own]
     if left_out:
         words += f". Without {', '.join(left_out)}, which cannot do all of them"
     return f"{words}."

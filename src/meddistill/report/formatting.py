@@ -167,8 +167,8 @@ def rows_of(number_of: int, family: str) -> str:
     return plural(number_of, _UNITS.get(family, ("image", "image"))[0])
 
 
-def judged_of(number_of: int, family: str) -> str:
-    """`40 images`, `277 queries`, `55 patients`: how many decisions of a task were judged."""
+def units_of(number_of: int, family: str) -> str:
+    """`40 images`, `277 queries`, `55 patients`: how many decisions a task counts."""
     return plural(number_of, _UNITS.get(family, ("image", "image"))[1])
 
 

@@ -198,7 +198,7 @@ def seen_lines(results: Results, looks: Sequence[ModelStyle]) -> tuple[str, ...]
     lines = []
     for task in results.tasks:
         seen = {look.name: results.seen(look.name, task.name) for look in looks}
-        named = [f"{name} ({', '.join(found)})" for name, found in seen.items() if found]
+        named = [f"{name} ({', '.join(datasets)})" for name, datasets in seen.items() if datasets]
         if named:
             lines.append(f"{plain_name(task.name)}: {', '.join(named)}")
     return tuple(lines)

@@ -52,18 +52,20 @@ def agreement_tables(results: Results, looks: Sequence[ModelStyle]) -> tuple[Agr
     css = {look.name: look.css for look in looks}
     tables = []
     for measure, (title, note) in _MEASURES.items():
-        found = {(row.teacher, row.modality): row for row in rows if row.measure == measure}
-        if not found:
+        by_teacher = {(row.teacher, row.modality): row for row in rows if row.measure == measure}
+        if not by_teacher:
             continue
-        modalities = sorted({modality for _, modality in found})
+        modalities = sorted({modality for _, modality in by_teacher})
         rows_of_teachers = tuple(
             (
                 Title(name=teacher, css=css.get(teacher, "")),
-                tuple(_agreement_cell(found.get((teacher, each))) for each in modalities),
+                tuple(_agreement_cell(by_teacher.get((teacher, each))) for each in modalities),
             )
-            for teacher in dict.fromkeys(teacher for teacher, _ in found)
+            for teacher in dict.fromkeys(teacher for teacher, _ in by_teacher)
         )
-        sizes = {each: max(row.n for (_, name), row in found.items() if name == each) for each in modalities}
+        sizes = {
+            each: max(row.n for (_, name), row in by_teacher.items() if name == each) for each in modalities
+        }
         matrix = Matrix(
             columns=tuple(Title(name=each or "all", note=f"n = {count(sizes[each])}") for each in modalities),
             rows=rows_of_teachers,
@@ -103,11 +105,13 @@ def queries(results: Results, examples: Examples | None, looks: Sequence[ModelSt
     ranks: dict[tuple[str, str, int], dict[str, float]] = {}
     for row in results.examples:
         ranks.setdefault((row.task, row.direction, row.query), {})[row.model] = row.rank
-    found: list[Query] = []
+    chosen: list[Query] = []
     for direction in DIRECTIONS:
         shown = [each for each in mine if each.direction == direction][:_SHOWN_QUERIES]
-        found.extend(_query(row, ranks[row.task, row.direction, row.query], examples, looks) for row in shown)
-    return tuple(found)
+        chosen.extend(
+            _query(row, ranks[row.task, row.direction, row.query], examples, looks) for row in shown
+        )
+    return tuple(chosen)
 
 
 def _query(
@@ -163,7 +167,7 @@ class Stage:
 def stages(curves: Sequence[Curves], looks: Sequence[ModelStyle]) -> tuple[Stage, ...]:
     """Loss and its parts, teachers' weights and agreement, for every stage that left a log."""
     css = {look.name: look.css for look in looks if look.role == "teacher"}
-    found = []
+    drawn_stages = []
     for each in curves:
         teachers = list(
             dict.fromkeys(name.split("/")[1] for name in each.series if name.startswith("teacher/"))
@@ -183,8 +187,8 @@ def stages(curves: Sequence[Curves], looks: Sequence[ModelStyle]) -> tuple[Stage
             plots.append(_plot(each, title, named, zero=key == "weight"))
         drawn = tuple(plot for plot in plots if plot is not None)
         if drawn:
-            found.append(Stage(name=each.stage, method=each.method, plots=drawn))
-    return tuple(found)
+            drawn_stages.append(Stage(name=each.stage, method=each.method, plots=drawn))
+    return tuple(drawn_stages)
 
 
 def _plot(

@@ -100,7 +100,7 @@ def _matrix(results: Results, task: TaskFacts, looks: Sequence[ModelStyle]) -> M
         ]
         for name in names
     }
-    best = {name: _best(name, found) for name, found in values.items() if found}
+    best = {name: _best(name, scored) for name, scored in values.items() if scored}
     lines = [
         (Title(name=look.name, css=look.css), _cells(rows, look.name, names, best))
         for look in looks

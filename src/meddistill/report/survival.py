@@ -57,7 +57,7 @@ class SurvivalTask:
 
 
 def survival_tasks(results: Results, looks: Sequence[ModelStyle]) -> tuple[SurvivalTask, ...]:
-    """All survival tasks, each with all models that were judged on it."""
+    """All survival tasks, each with all models that it evaluates."""
     return tuple(_task(results, task, looks) for task in results.tasks if task.family == _FAMILY)
 
 
@@ -96,10 +96,10 @@ def _about(task: TaskFacts) -> str:
 
 
 def _rows(results: Results, task: str, model: str, style: str) -> list[ModelRow]:
-    found = [row for row in results.of(model=model, task=task) if not row.modality]
+    on_all_rows = [row for row in results.of(model=model, task=task) if not row.modality]
     return [
-        _row({row.metric: row for row in found if row.setting == setting}, model, style, setting)
-        for setting in dict.fromkeys(row.setting for row in found)
+        _row({row.metric: row for row in on_all_rows if row.setting == setting}, model, style, setting)
+        for setting in dict.fromkeys(row.setting for row in on_all_rows)
     ]
 
 
@@ -115,12 +115,12 @@ def _plots(results: Results, task: str, styles: dict[str, str]) -> list[RiskGrou
     """The student, its best teacher, the teacher mean and the baselines; other teachers are in the table."""
     best = results.best_teacher(task)
     left_out = {name for name in results.named("teacher") if best is None or name != best.model}
-    found = []
+    plots = []
     for name, style in styles.items():
         curves = results.exhibits_of(SurvivalCurve, task=task, model=name)
         if curves and name not in left_out:
-            found.append(_plot(name, style, curves))
-    return found
+            plots.append(_plot(name, style, curves))
+    return plots
 
 
 def _plot(name: str, style: str, curves: Sequence[SurvivalCurve]) -> RiskGroups:

@@ -47,14 +47,14 @@ def shown_until(curves: Sequence[SurvivalCurve]) -> float:
     Beyond that a few who were followed for very long would press all others against the axis.
     """
     everyone = sum(each.at_risk[0] for each in curves)
-    found = [0.0]
+    moments = [0.0]
     for each in curves:
         steps = zip(each.times[1:], each.survival, each.survival[1:], strict=False)
-        found += [moment for moment, before, value in steps if value < before]
+        moments += [moment for moment, before, value in steps if value < before]
         for moment in each.times:
             if sum(_left(other, moment) for other in curves) >= _LEAST_SHARE * everyone:
-                found.append(moment)
-    return max(found)
+                moments.append(moment)
+    return max(moments)
 
 
 def css(group: str) -> str:

@@ -22,7 +22,7 @@ def element(tag: str, *content: str | Markup, **attributes: object) -> Markup:
 
 
 def drawing(width: float, height: float, *content: Markup, label: str) -> Markup:
-    """A whole picture that scales with its column; `label` is what a screen reader says."""
+    """A whole picture that scales with its column; `label` is what a screen reader reads out."""
     box = f"0 0 {_text(width)} {_text(height)}"
     return element(
         "svg", element("title", label), *content, viewBox=box, role="img", aria_label=label, class_="chart"

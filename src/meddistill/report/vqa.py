@@ -71,8 +71,8 @@ def _table(
         (row.model, row.metric, row.setting): row for row in results.of(task=task.name) if not row.modality
     }
     settings = sorted({setting for _, _, setting in rows if setting.startswith(_BY_TYPE)})
-    found = {(metric, setting) for _, metric, setting in rows}
-    wanted = [(metric, "", title) for metric, title in _COLUMNS if (metric, "") in found]
+    measured = {(metric, setting) for _, metric, setting in rows}
+    wanted = [(metric, "", title) for metric, title in _COLUMNS if (metric, "") in measured]
     wanted += [(MAIN, setting, setting.removeprefix(_BY_TYPE)) for setting in settings]
     sizes = {(row.metric, row.setting): row.n for row in rows.values() if row.n}
     matrix = Matrix(
@@ -119,7 +119,7 @@ def coverage(task: TaskFacts) -> str:
 
 
 def _notes(results: Results, task: TaskFacts) -> tuple[str, ...]:
-    """What models were asked with, and why some were not."""
+    """What models answer with, and why some do not."""
     return tuple(f"{row.model}: {row.note}" for row in results.of(task=task.name) if row.main and row.note)
 
 

@@ -127,8 +127,8 @@ def _content(data: ReportData) -> dict[str, Any]:
 def _plain_warnings(results: Results) -> list[str]:
     """The warnings, tasks spelt in them as everywhere in the report."""
     starts = {f"{task.name}: ": f"{plain_name(task.name)}: " for task in results.tasks}
-    found = []
+    warnings = []
     for warning in results.warnings:
         start = next((start for start in starts if warning.startswith(start)), "")
-        found.append(starts.get(start, "") + warning.removeprefix(start))
-    return found
+        warnings.append(starts.get(start, "") + warning.removeprefix(start))
+    return warnings
