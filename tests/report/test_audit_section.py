@@ -115,7 +115,7 @@ def test_without_scores_redundancy_alone_speaks() -> None:
     assert found.scores is None
     assert found.sentence == "The first teacher to drop is b, the most redundant one (0.70 of 1)."
     reason = "Much of its information is also in the other one; it is most like a."
-    assert found.drops[0].reason == reason
+    assert found.drops[0][2] == reason
     alone = teachers_before(audit(order=(left_out("a", 1, None, None),)), LOOKS)
     assert alone.sentence == "There are not two teachers to compare."
 

@@ -16,8 +16,6 @@ from meddistill.report.formatting import (
     number,
     plural,
     shade_of,
-    signed,
-    signed_between,
 )
 from meddistill.report.models import ModelStyle
 from meddistill.report.scores import Cell, Matrix, Title
@@ -43,27 +41,16 @@ class Map:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drop:
-    """One line of the order in which to drop teachers."""
-
-    place: int
-    name: str
-    css: str
-    loss: str
-    interval: str
-    redundancy: str
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class TeachersBefore:
-    """What the section shows."""
+    """What the section shows; `drops` are lines of the order in which to drop teachers: what is lost, the
+    teacher's CSS class, the reason in words.
+    """
 
     sentence: str
     rows: str
     maps: tuple[Map, ...]
     scores: Matrix | None
-    drops: tuple[Drop, ...]
+    drops: tuple[tuple[LeaveOut, str, str], ...]
     rule: str
     notes: tuple[str, ...]
 
@@ -77,8 +64,8 @@ def teachers_before(audit: Audit, looks: Sequence[ModelStyle]) -> TeachersBefore
         maps=tuple(_maps(audit, css)),
         scores=_matrix(audit, css),
         drops=tuple(
-            _drop(place, row, css=css.get(row.teacher, "c-t8"), last=place == len(audit.order))
-            for place, row in enumerate(audit.order, 1)
+            (row, css.get(row.teacher, "c-t8"), _reason(row, last=row is audit.order[-1]))
+            for row in audit.order
         ),
         rule=audit.rule,
         notes=audit.notes,
@@ -183,18 +170,6 @@ def _interval(score: Score, most: int) -> str:
     """The interval, and on how many images where there are fewer than others have."""
     words = between(score.low, score.high, 2)
     return words if score.images == most else f"{words}; n = {count(score.images)}"
-
-
-def _drop(place: int, row: LeaveOut, *, css: str, last: bool) -> Drop:
-    return Drop(
-        place=place,
-        name=row.teacher,
-        css=css,
-        loss=signed(row.loss),
-        interval=signed_between(row.low, row.high),
-        redundancy=number(row.redundancy, 2),
-        reason=_reason(row, last=last),
-    )
 
 
 def _reason(row: LeaveOut, *, last: bool) -> str:

@@ -19,16 +19,16 @@ from meddistill.report.classification_charts import (
 )
 from meddistill.report.formatting import (
     DASH,
-    FAMILIES,
     count,
+    family,
     metric,
     number,
     plain_name,
     plural,
-    rows_of,
 )
 from meddistill.report.models import REFERENCE_CSS, ModelStyle
 from meddistill.report.scores import Cell, score_cell
+from meddistill.report.sections import size_of
 
 MACRO = "macro"
 _MOST_DRAWN = 16
@@ -90,8 +90,8 @@ def _detail(results: Results, task: TaskFacts, looks: Sequence[ModelStyle]) -> T
     panels = [_roc(task, curves, shown), _reliability(results, task, shown), _confusion(results, task, shown)]
     return TaskDetail(
         name=plain_name(task.name),
-        family=FAMILIES.get(task.family, task.family),
-        size=f"{rows_of(task.n, task.family)}, {plural(task.patients, 'patient')}",
+        family=family(task.family),
+        size=size_of(task),
         panels=tuple(each for each in (*panels, _shots(results, task, looks)) if each is not None),
         each=_one_each(task, curves, shown),
         unfold="labels" in task.facts,

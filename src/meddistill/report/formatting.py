@@ -138,6 +138,11 @@ def times(ratio: float) -> str:
     return _three(ratio) if ratio < 1.1 else f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
 
 
+def family(name: str) -> str:
+    """A family of tasks in words."""
+    return FAMILIES.get(name, name)
+
+
 def plain_name(name: str) -> str:
     """A name of a task or metric without underscores."""
     return name.replace("_", " ")

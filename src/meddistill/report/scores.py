@@ -18,9 +18,9 @@ from meddistill.evaluation.base.results import (
 from meddistill.report.charts import Group, Mark, forest, grouped_bars
 from meddistill.report.formatting import (
     DASH,
-    FAMILIES,
     between,
     count,
+    family,
     metric,
     number,
     plain_name,
@@ -127,7 +127,7 @@ def _task_row(results: Results, task: str, looks: Sequence[ModelStyle], facts: T
     row = results.main(lead, task)
     return TaskRow(
         task=plain_name(task),
-        family=FAMILIES.get(facts.family, facts.family) if facts else "",
+        family=family(facts.family) if facts else "",
         metric=metric(facts.main_metric) if facts else "unweighted",
         n=count(facts.n) if facts else "",
         patients=count(facts.patients) if facts else count(row.patients) if row and row.patients else "",
@@ -153,7 +153,7 @@ def heat_map(results: Results, looks: Sequence[ModelStyle]) -> Matrix:
     """Tasks by models. Shade: from chance (pale) to the best model of the task (dark)."""
     rows = []
     for task in results.tasks:
-        title = Title(name=plain_name(task.name), note=FAMILIES.get(task.family, task.family))
+        title = Title(name=plain_name(task.name), note=family(task.family))
         rows.append((title, _heat_cells(results, looks, task.name, chance=_chance(task))))
     if any(row.task == MEAN_TASK for row in results.results):
         chances = [_chance(task) for task in results.tasks if task.include_in_mean]

@@ -6,19 +6,16 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from meddistill.evaluation.base.results import Agreement, Results, RetrievalExample
+from meddistill.evaluation.base.results import Agreement, Results, RetrievalExample, TaskFacts
 from meddistill.licences import LicenceTerms
 from meddistill.report.charts import Series, lines
-from meddistill.report.data import Curves, Examples, ModelCard, ReportData
+from meddistill.report.data import Curves, Examples, ModelCard
 from meddistill.report.formatting import (
     DASH,
     DIRECTIONS,
-    FAMILIES,
     count,
     large,
-    metric,
     number,
-    plain_name,
     plural,
     rate,
     rows_of,
@@ -316,40 +313,20 @@ def permitted_use(terms: LicenceTerms) -> tuple[str, ...]:
     return tuple(words)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TaskNote:
-    """What a reader has to know of a task before believing its number."""
+def classes_of(task: TaskFacts) -> str:
+    """`healthy (20), ill (21)`, or what else a task counts."""
+    facts = task.facts
+    if "cohort" in facts:
+        return f"{count(facts['events'])} events among {count(facts['cohort'])} patients"
+    if "images" in facts:
+        return f"{count(facts['images'])} images, {count(facts['texts'])} captions in the galleries"
+    classes = facts.get("classes") or facts.get("labels") or {}
+    listed = ", ".join(f"{name} ({count(each['n'])})" for name, each in classes.items())
+    if "bags" in facts:
+        listed += f"; bags of {facts['median_instances']:g} images in the median"
+    return listed
 
-    name: str
-    family: str
-    metric: str
-    classes: str
-    size: str
-    prompts: str
 
-
-def task_notes(data: ReportData) -> tuple[TaskNote, ...]:
-    """A note for every task."""
-    tasks = data.results.tasks if data.results else ()
-    notes = []
-    for task in tasks:
-        classes = task.facts.get("classes") or task.facts.get("labels") or {}
-        listed = ", ".join(f"{name} ({count(each['n'])})" for name, each in classes.items())
-        if "bags" in task.facts:
-            listed += f"; bags of {task.facts['median_instances']:g} images in the median"
-        if "images" in task.facts:
-            images, captions = count(task.facts["images"]), count(task.facts["texts"])
-            listed = f"{images} images, {captions} captions in the galleries"
-        if "cohort" in task.facts:
-            listed = f"{count(task.facts['events'])} events among {count(task.facts['cohort'])} patients"
-        notes.append(
-            TaskNote(
-                name=plain_name(task.name),
-                family=FAMILIES.get(task.family, task.family),
-                metric=metric(task.main_metric),
-                classes=listed,
-                size=f"{rows_of(task.n, task.family)}, {plural(task.patients, 'patient')}",
-                prompts=task.prompts_sha256[:12] if task.prompts_sha256 else "",
-            )
-        )
-    return tuple(notes)
+def size_of(task: TaskFacts) -> str:
+    """`40 images, 20 patients`: what a task is tested on."""
+    return f"{rows_of(task.n, task.family)}, {plural(task.patients, 'patient')}"

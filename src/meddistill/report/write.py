@@ -26,12 +26,14 @@ from meddistill.report.differences import differences
 from meddistill.report.formatting import (
     between,
     count,
+    family,
     metric,
     number,
     plain_name,
     plural,
     probability,
     signed,
+    signed_between,
 )
 from meddistill.report.groups import panels, single_labels
 from meddistill.report.headline import headline
@@ -48,7 +50,9 @@ _STYLE = "report.css"
 _FILTERS: Final[Mapping[str, Callable[..., object]]] = MappingProxyType(
     {
         "between": between,
+        "classes": sections.classes_of,
         "count": count,
+        "family": family,
         "line_key": line_key,
         "metric": metric,
         "number": number,
@@ -56,6 +60,8 @@ _FILTERS: Final[Mapping[str, Callable[..., object]]] = MappingProxyType(
         "plural": plural,
         "probability": probability,
         "signed": signed,
+        "signed_between": signed_between,
+        "size": sections.size_of,
     }
 )
 
@@ -96,7 +102,6 @@ def _content(data: ReportData) -> dict[str, Any]:
         "not_inherited": [card.name for card in data.models if card.role in COMPARED],
         "permitted": sections.permitted_use(data.student_terms) if data.student_terms else (),
         "advice": NOT_LEGAL_ADVICE,
-        "notes": sections.task_notes(data),
         "warnings": (*data.warnings, *(_plain_warnings(data.results) if data.results else ())),
         "single_labels": single_labels(data.results) if data.results else "",
     }
