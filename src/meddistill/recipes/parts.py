@@ -33,7 +33,7 @@ _SUITE: Final[TypeAdapter[Any]] = TypeAdapter(SuiteConfig)
 
 
 def load_for_check(path: Path, *, overrides: Sequence[str], smoke: bool) -> LoadedRecipe:
-    """As `load_recipe`, but the ConfigError also tells what the readable parts of the recipe have wrong."""
+    """As `load_recipe`, but the ConfigError also has the mistakes of the recipe's readable parts."""
     try:
         return load_recipe(path, overrides=overrides, smoke=smoke)
     except ConfigError as error:

@@ -90,7 +90,7 @@ def _keep_tokenizer(session: Session) -> None:
 
 
 def _look_at_data(session: Session, until: Step) -> None:
-    """Refuse bad rows of every table before hours are spent; tell of those that are left out."""
+    """Refuse bad rows of every table before hours are spent; list those that are left out."""
     for row in session.samples.skipped[:MOST_LINES]:
         session.progress.say(f"left out: {row}")
     for line in (*session.row_notes, *of_unit_length(session.recipe)):

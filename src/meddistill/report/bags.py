@@ -92,7 +92,7 @@ def _task(
         note=(
             f"{plural(facts['bags'], 'test bag')} with {plural(facts['instances'], 'image')} "
             f"({facts['median_instances']:g} in the median) of {plural(task.patients, 'patient')}; "
-            f"learnt from {plural(facts['train_bags'], 'bag')}."
+            f"trained on {plural(facts['train_bags'], 'bag')}."
         ),
         columns=tuple(metric(name) for name in metrics),
         rows=tuple(row for each in everyone for row in _rows(results, task, each, metrics)),

@@ -1,4 +1,4 @@
-"""Everything that the run knows, as one HTML file."""
+"""Results, audit, curves and facts of a run as one HTML file."""
 
 import time
 
