@@ -1,8 +1,9 @@
 """The other parts of a report: agreement, examples, curves, size, licences, tasks."""
 
 import base64
+import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
@@ -28,6 +29,8 @@ from meddistill.report.scores import SHADES, Cell, Matrix, Title
 
 _MOST_POINTS = 240
 _SHOWN_QUERIES = 6
+_MOST_PAIRS = 6
+_COSINE = "gradients/cosine/"
 _MEASURES = {
     "cka": ("Linear CKA", "similarity of the two spaces as a whole; 1 is equal up to rotation, 0 unrelated"),
     "neighbours": ("Common neighbours", "share of the 10 nearest images that both models agree on"),
@@ -168,7 +171,7 @@ class Stage:
 
 
 def stages(curves: Sequence[Curves], looks: Sequence[ModelStyle]) -> tuple[Stage, ...]:
-    """Loss and its parts, teachers' weights and agreement, for every stage that left a log."""
+    """Loss and its parts, teachers' weights, agreement and gradients, for every stage that left a log."""
     css = {look.name: look.css for look in looks if look.role == "teacher"}
     found = []
     for each in curves:
@@ -188,10 +191,38 @@ def stages(curves: Sequence[Curves], looks: Sequence[ModelStyle]) -> tuple[Stage
         ):
             named = {f"teacher/{name}/{key}": (name, css.get(name, "c-t8")) for name in teachers}
             plots.append(_plot(each, title, named, zero=key == "weight"))
+        plots += _gradients(each)
         drawn = tuple(plot for plot in plots if plot is not None)
         if drawn:
             found.append(Stage(name=each.stage, method=each.method, plots=drawn))
     return tuple(found)
+
+
+def _gradients(curves: Curves) -> tuple[Plot | None, ...]:
+    """How far the teachers agree on where the student should go, where the weighting looked at it.
+
+    Of many pairs of teachers the least, middle and greatest cosine; each by itself would hide the others.
+    """
+    pairs = [name for name in curves.series if name.startswith(_COSINE)]
+    steps = list(zip(*(curves.series[name] for name in pairs), strict=True))
+    shown = {name: name.removeprefix(_COSINE).replace("/", ", ") for name in pairs}
+    if len(pairs) > _MOST_PAIRS:
+        columns = [sorted(value for value in step if value is not None) for step in steps]
+        places = {
+            "least": lambda each: each[0],
+            "median": statistics.median,
+            "greatest": lambda each: each[-1],
+        }
+        spread = {
+            name: tuple(place(each) if each else None for each in columns) for name, place in places.items()
+        }
+        curves, shown = replace(curves, series={**curves.series, **spread}), {name: name for name in spread}
+    named = {name: (label, f"c-p{index}") for index, (name, label) in enumerate(shown.items())}
+    conflict = {"gradients/conflict": ("share of pairs", "c-p0")}
+    return (
+        _plot(curves, "Cosine between the gradients of two teachers at the student's embeddings", named),
+        _plot(curves, "Pairs of teachers in conflict (cosine below 0)", conflict, zero=True),
+    )
 
 
 def _plot(

@@ -7,6 +7,7 @@ import numpy as np
 
 from meddistill.data.dataset import SampleDataset, token_table
 from meddistill.data.draws import draw
+from meddistill.data.keys import group_ids
 from meddistill.data.loader import BatchLoader, make_loader
 from meddistill.data.plan import EpochPlan
 from meddistill.data.samples import Samples
@@ -15,7 +16,7 @@ from meddistill.errors import ConfigError
 from meddistill.features.availability import Mask, availability
 from meddistill.features.rows import Indices
 from meddistill.imaging import Geometry
-from meddistill.recipes.requirements import without_captions
+from meddistill.recipes.requirements import too_many_groups, without_captions
 from meddistill.recipes.schema import AnyStage, FeaturesConfig
 from meddistill.recipes.session import Session
 from meddistill.students.dual_encoder import DualEncoder
@@ -24,11 +25,20 @@ from meddistill.teachers.card import TeacherCard
 
 @dataclass(frozen=True, kw_only=True)
 class StageRows:
-    """The samples of one stage, their content keys, and whether each teacher may be asked about each."""
+    """The samples of one stage, their content keys, and whether each teacher may be asked about each.
+
+    `groups`: the number of each sample's group, from 0, where the stage weighs rows apart.
+    """
 
     samples: Samples
     keys: tuple[str, ...]
     available: Mapping[str, Mask]
+    groups: tuple[int, ...] | None = None
+
+    @property
+    def group_count(self) -> int:
+        """Of rows that are weighed apart; 1 where they are not."""
+        return 1 if self.groups is None else max(self.groups) + 1
 
 
 def stage_rows(session: Session, stage: AnyStage) -> StageRows:
@@ -39,10 +49,13 @@ def stage_rows(session: Session, stage: AnyStage) -> StageRows:
     """
     samples, found = session.samples, session.availability if stage.needs_teachers else None
     kept = _taking_part(stage, samples, np.arange(len(samples)) if found is None else found.kept)
+    taken = samples.take(kept)
+    column = stage.group_column
     return StageRows(
-        samples=samples.take(kept),
+        samples=taken,
         keys=tuple(session.image_keys[place] for place in kept),
         available={} if found is None else {name: mask[kept] for name, mask in found.masks.items()},
+        groups=None if column is None else tuple(group_ids(taken.columns[column]).tolist()),
     )
 
 
@@ -60,13 +73,15 @@ def stage_data(session: Session, stage: AnyStage, student: DualEncoder, rows: St
         views=view_rule(stage, session.recipe.features),
         teacher_geometries=_online_geometries(session, stage),
         keys=rows.keys,
+        groups=rows.groups,
     )
     plan = _plan(session, stage, rows=len(samples))
     return make_loader(dataset, plan=plan, workers=stage.workers)
 
 
 def check_batches(session: Session, cards: Mapping[str, TeacherCard] | None = None) -> None:
-    """Raise ConfigError with every stage without the captions that it needs, or whose batches do not fit.
+    """Raise ConfigError with every stage without the captions that it needs, with too many groups, or whose
+    batches do not fit.
 
     With the `cards` of all teachers, a stage that distils has only the rows for which enough of them may be
     asked by modality and column. What agreement takes away shows once the features are there.
@@ -82,7 +97,7 @@ def check_batches(session: Session, cards: Mapping[str, TeacherCard] | None = No
             _ = lines or _plan(session, stage, rows=len(_taking_part(stage, samples, rows)))
         except ConfigError as error:
             lines = [*error.mistakes]
-        mistakes += [f"stage {stage.name}: {line}" for line in lines]
+        mistakes += [f"stage {stage.name}: {line}" for line in [*lines, *too_many_groups(stage, samples)]]
     if mistakes:
         subject = "stages"
         raise ConfigError(subject, mistakes)
