@@ -106,6 +106,17 @@ def test_factors_of_a_projection_are_waited_for_once(tmp_path, monkeypatch, kind
     assert counts(stage, tmp_path, monkeypatch) == [1, 0, 0]
 
 
+def test_the_least_norm_of_two_teachers_is_not_waited_for(tmp_path, monkeypatch) -> None:
+    """By its closed form; with three a step waits that finds weights anew, and no other."""
+    weighting = {"kind": "min_norm", "smoothing": 0.5, "normalize": True, "max_weight": 0.7}
+    for names, every, waiting in ((["alpha", "beta"], 1, []), (TEACHER_DIMS, 2, [1])):
+        changes = {"selection": {"kind": "available"}, "weighting": {**weighting, "every": every}}
+        config = toy_config(**QUIET, **changes)
+        stage = replace(stage_of(), method=toy_method(config, names=names), config=config)
+        found = counts(stage, tmp_path / str(every), monkeypatch)
+        assert [place for place, count in enumerate(found) if count] == waiting
+
+
 def test_a_rule_that_waits_by_its_documentation_is_seen_to_wait(tmp_path, monkeypatch) -> None:
     stage = stage_of(weighting={"kind": "torchjd", "method": "upgrad"}, selection={"kind": "available"})
     assert min(counts(stage, tmp_path, monkeypatch)) > 0

@@ -30,9 +30,10 @@ def least_norm_pair(
     one, other, product = gramian[..., 0, 0], gramian[..., 1, 1], gramian[..., 0, 1]
     apart = one + other - 2 * product
     equal = apart <= _ROUNDING * (one + other)
-    share = torch.where(equal, 0.5, (other - product) / torch.where(equal, 1.0, apart))[..., None]
-    share = torch.minimum(torch.maximum(share, 1 - cap), cap)
-    return torch.cat([share, 1 - share], dim=-1)
+    # Each by itself: as 1 − α_1 a small α_2 would be rounded.
+    shares = torch.stack([other - product, one - product], dim=-1) / torch.where(equal, 1.0, apart)[..., None]
+    shares = torch.where(equal[..., None], 0.5, shares)
+    return torch.minimum(torch.maximum(shares, 1 - cap), cap)
 
 
 def least_norm(gramian: Matrix, cap: float) -> Vector:

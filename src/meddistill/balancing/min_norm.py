@@ -23,8 +23,8 @@ class MinNorm(TeacherWeighting):
     g_t is the gradient of teacher t's mean loss at the student's embeddings. With C = 1 (`max_weight`) this
     is MGDA (Désidéri 2012; Sener and Koltun 2018): the direction d = Σ α_t·g_t has <g_t, d> ≥ |d|² for every
     teacher, so that a small step raises no teacher's loss. With C = 1/M it is the mean. C between is
-    AE-KD's tolerance (Du et al. 2020, section 3.2), who take gradients at the student's logits; a batch with
-    fewer teachers than 1/C has C = 1/(their number). AE-KD solves it as a one-class SVM with ν = 1/(C·M); here
+    AE-KD's tolerance (Du et al. 2020), who take gradients at the student's logits; a batch with fewer
+    teachers than 1/C has C = 1/(their number). AE-KD solves it as a one-class SVM with ν = 1/(C·M); here
     `least_norm` does, on the host in float64, for which each step with a solution waits for the device once.
     With two teachers the closed form stays on the device. AMMKD says that it weighs by the diversity of
     gradients and does not publish how; its wording is AE-KD's.

@@ -1,4 +1,4 @@
-"""Rules that weigh teachers as wholes: one weight a teacher and step, or a teacher, step and group of rows."""
+"""Rules that weigh teachers as wholes: one weight a teacher and step, or one in each group of rows."""
 
 from abc import abstractmethod
 

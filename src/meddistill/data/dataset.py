@@ -26,7 +26,7 @@ class SampleDataset:
 
     `student` is the geometry of the student's rasters, `teacher_geometries` those of teachers that are asked
     online. `tokens` `[len(samples), context]` are the student's (`token_table`); None for batches without.
-    `keys` are the samples' `image_keys` if they are known already; `groups` are those of `Batch`. Decoded images are kept in memory up to
+    `keys` are the samples' `image_keys` if they are known already. Decoded images are kept in memory up to
     `cache_bytes`. Pickled to another process, it starts there with an empty cache.
     """
 
@@ -39,7 +39,6 @@ class SampleDataset:
         views: ViewRule | None = None,
         teacher_geometries: frozenset[Geometry] = frozenset(),
         keys: Sequence[str] | None = None,
-        groups: Sequence[int] | None = None,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self.samples = samples
@@ -50,7 +49,7 @@ class SampleDataset:
             got = f"{len(self.keys)} and {len(self.tokens)}"
             msg = f"`keys` and `tokens` must have {len(samples)} rows; got {got}."
             raise ValueError(msg)
-        self._groups = None if groups is None else torch.tensor(groups, dtype=torch.int64)
+        self._groups = torch.tensor(samples.groups, dtype=torch.int64) if samples.groups else None
         self._student = student
         self._teachers = tuple(sorted(teacher_geometries))
         self._image_groups = torch.from_numpy(group_ids(self.keys))

@@ -46,7 +46,8 @@ class EmbeddingMethod(Method):
     Selection picks the teachers of each row; each objective o sees those rows of each teacher t alone and
     returns loss ℓ and denominator n, both 0 for rows of which the teacher lacks what it needs; weighting
     gives w, as a rule with Σ_t w_bt = 1 over the teachers of which an objective counts the row;
-    `balancing.reduce` is the one reduction. Rules over gradients weigh teachers and not rows: W_ot = Σ_b |w_bt|.
+    `balancing.reduce` is the one reduction. `min_norm` and torchjd's rules weigh teachers
+    and not rows: W_ot = Σ_b |w_bt|.
 
     With random draw, {contrastive: 1, feature_mse: 50, interactive_contrastive: 1} and the projection
     `linear_autoencoder` this is stage 2 of MMKD-CLIP, but for normalised targets, negatives from the same

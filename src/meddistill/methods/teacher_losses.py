@@ -73,6 +73,6 @@ def _bound_lacks(max_weight: float, teachers: int) -> list[str]:
         return []
     least = math.ceil(1000 / teachers) / 1000
     return [
-        f"`weighting.max_weight` must be at least 1 / (number of teachers), or the weights cannot sum to 1; got "
-        f"{max_weight} for {teachers}. Set {least} or more."
+        f"`weighting.max_weight` must be at least 1 / (number of teachers), or weights cannot sum to 1; got "
+        f"{max_weight} for {teachers} teachers. Set {least} or more."
     ]

@@ -29,6 +29,7 @@ from meddistill.report.markers import line_key
 from meddistill.report.models import COMPARED, ModelStyle, model_styles
 from meddistill.report.phrases import wording
 from meddistill.report.segmentation import segmentation
+from meddistill.report.stages import stages
 from meddistill.report.standing import standing
 from meddistill.report.survival import survival_tasks
 from meddistill.report.vqa import vqa_tables
@@ -92,7 +93,7 @@ def _content(data: ReportData) -> dict[str, Any]:
         "words": wording(models),
         "headline": headline(data),
         "before": teachers_before(data.audit, models) if data.audit else None,
-        "stages": sections.stages(data.curves, models),
+        "stages": stages(data.curves, models),
         "sizes": sections.size_table(data.models, models),
         "licences": sections.licence_rows(data.models),
         "not_inherited": [card.name for card in data.models if card.role in COMPARED],

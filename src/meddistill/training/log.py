@@ -71,10 +71,10 @@ class Meter:
                 record[f"teacher/{name}/loss"] = loss / size
             if rows > 0:
                 record[f"teacher/{name}/agreement"] = agreement / rows
-        for names, sums in self._reported.items():
-            totals, counts = sums.tolist()
-            found = zip(names, totals, counts, strict=True)
-            record |= {name: total / count for name, total, count in found if count}
+        for reported, sums in self._reported.items():
+            totals, numbers = sums.tolist()
+            found = zip(reported, totals, numbers, strict=True)
+            record |= {name: total / number for name, total, number in found if number}
         self._reported = {}
         self._scalars = self._per_teacher = None
         self._steps = 0
@@ -87,7 +87,7 @@ class TrainingLog:
 
     A line: step (updates done), epoch (as a fraction), loss, loss/<objective>, gradient_norm, logit_scale,
     learning_rate, images_per_second, and for each teacher teacher/<id>/loss, /weight and /agreement; of rules
-    over gradients also teacher/<id>/gradient_norm at the student's embeddings, gradients/cosine/<id>/<id>, and
+    over gradients also teacher/<id>/gradient_norm at the student's embeddings, gradients/cosine/<id>/<id> and
     gradients/conflict, the share of pairs of teachers whose cosine is below 0. Means over the steps since the
     line before.
     """

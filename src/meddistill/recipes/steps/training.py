@@ -103,7 +103,7 @@ def _method(
         student_dim=student.embed_dim,
         teachers=spaces,
         seed=stage.seed,
-        groups=rows.group_count,
+        groups=rows.groups,
     )
 
 

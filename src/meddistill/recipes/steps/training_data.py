@@ -1,7 +1,7 @@
 """The training table as a stage sees it: views as its method asks, in an order that can be resumed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,20 +25,16 @@ from meddistill.teachers.card import TeacherCard
 
 @dataclass(frozen=True, kw_only=True)
 class StageRows:
-    """The samples of one stage, their content keys, and whether each teacher may be asked about each.
-
-    `groups`: the number of each sample's group, from 0, where the stage weighs rows apart.
-    """
+    """The samples of one stage, their content keys, and whether each teacher may be asked about each."""
 
     samples: Samples
     keys: tuple[str, ...]
     available: Mapping[str, Mask]
-    groups: tuple[int, ...] | None = None
 
     @property
-    def group_count(self) -> int:
-        """Of rows that are weighed apart; 1 where they are not."""
-        return 1 if self.groups is None else max(self.groups) + 1
+    def groups(self) -> int:
+        """How many groups of rows the stage weighs apart."""
+        return len(set(self.samples.groups)) or 1
 
 
 def stage_rows(session: Session, stage: AnyStage) -> StageRows:
@@ -49,13 +45,13 @@ def stage_rows(session: Session, stage: AnyStage) -> StageRows:
     """
     samples, found = session.samples, session.availability if stage.needs_teachers else None
     kept = _taking_part(stage, samples, np.arange(len(samples)) if found is None else found.kept)
-    taken = samples.take(kept)
-    column = stage.group_column
+    taken, column = samples.take(kept), stage.group_column
+    if column is not None:
+        taken = replace(taken, groups=tuple(group_ids(taken.columns[column]).tolist()))
     return StageRows(
         samples=taken,
         keys=tuple(session.image_keys[place] for place in kept),
         available={} if found is None else {name: mask[kept] for name, mask in found.masks.items()},
-        groups=None if column is None else tuple(group_ids(taken.columns[column]).tolist()),
     )
 
 
@@ -73,7 +69,6 @@ def stage_data(session: Session, stage: AnyStage, student: DualEncoder, rows: St
         views=view_rule(stage, session.recipe.features),
         teacher_geometries=_online_geometries(session, stage),
         keys=rows.keys,
-        groups=rows.groups,
     )
     plan = _plan(session, stage, rows=len(samples))
     return make_loader(dataset, plan=plan, workers=stage.workers)
