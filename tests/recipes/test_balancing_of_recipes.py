@@ -46,7 +46,7 @@ def test_the_column_of_groups_must_be_there_and_have_few_values(own_world, tmp_p
     weighting = {"kind": "min_norm", "by": {"modality": "image", "scanner": "scanner"}[column]}
     content["stages"] = [{**content["stages"][1], "weighting": weighting}]
     expected = {
-        "modality": "`weighting.by` must name a column of at most 64 values; got .* in `image`. Name a column",
+        "modality": "`weighting.by` must name a column of at most 64 values; got .* in `image`",
         "scanner": "`scanner` must be a column, for a stage, a task, its `where` or `groups` names it",
     }
     with pytest.raises((ConfigError, TableError), match=expected[column]):
