@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import (
+    balancing,
     bootstrap,
     evaluation,
     extraction,
@@ -31,6 +32,7 @@ MODULES = (
     store_size,
     webdataset,
     training,
+    balancing,
     extraction,
     bootstrap,
     evaluation,

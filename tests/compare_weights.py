@@ -40,6 +40,7 @@ STAGES: Final[dict[str, dict[str, Any]]] = {
     "uncertainty": {"objectives": IMAGES, "weighting": {"kind": "uncertainty"}},
     "confidence": {"objectives": IMAGES, "weighting": CONFIDENCE},
     "gradients": {"objectives": IMAGES, "weighting": {"kind": "torchjd", "method": "mgda"}},
+    "min_norm": {"objectives": IMAGES, "weighting": {"kind": "min_norm", "by": "modality"}},
     "losses": {"objectives": IMAGES, "weighting": {"kind": "torchjd", "method": "stch"}},
     "micro_batches": {"objectives": {**IMAGES, **PAIRS}, "micro_batch": 8},
 }

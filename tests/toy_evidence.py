@@ -38,11 +38,13 @@ def toy_evidence(
     image = torch.zeros(half, 1, device=DEVICE, dtype=losses.dtype, requires_grad=True)
     text = torch.zeros(jacobian.shape[1] - half, 1, device=DEVICE, dtype=losses.dtype, requires_grad=True)
 
-    def teacher_losses() -> Tensor:
+    def teacher_losses() -> list[Tensor]:
         means = (losses * selected).sum(dim=0) / selected.sum(dim=0).clamp_min(1)
-        return means + jacobian @ torch.cat([image, text])[:, 0]
+        return list(means + jacobian @ torch.cat([image, text])[:, 0])
 
     return BalancingContext(
+        teachers=tuple(f"teacher_{number}" for number in range(teachers)),
+        groups=torch.zeros(batch, dtype=torch.int64, device=DEVICE),
         losses=losses * selected,
         selected=selected,
         generator=generator(seed),

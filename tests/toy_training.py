@@ -231,10 +231,15 @@ def toy_statistics(dim: int) -> TowerStatistics:
 
 
 def toy_method(
-    config: EmbeddingConfig | ContrastiveConfig | None = None, *, names: Iterable[str] = TEACHER_DIMS
+    config: EmbeddingConfig | ContrastiveConfig | None = None,
+    *,
+    names: Iterable[str] = TEACHER_DIMS,
+    groups: int = 1,
 ) -> Method:
     chosen = config or EmbeddingConfig.model_validate(EMBEDDING)
-    return build_method(chosen, student_dim=STUDENT_DIM, teachers=toy_spaces(names), seed=TOY_SEED)
+    return build_method(
+        chosen, student_dim=STUDENT_DIM, teachers=toy_spaces(names), seed=TOY_SEED, groups=groups
+    )
 
 
 def toy_stage(

@@ -25,6 +25,7 @@ class Batch:
     student's rasters shows, 0 for the whole image. `tokens` are the student's. Rows with the same
     `image_group` show the same image, rows with the same `text_group` carry the same caption; a row without
     a caption has a number below 0 of its own. Without any caption in the data `tokens` have no columns.
+    `groups` numbers the groups of rows, from 0, that a rule of balancing weighs apart; None without one.
     """
 
     samples: Int[Tensor, " batch"]
@@ -35,6 +36,7 @@ class Batch:
     text_group: Int[Tensor, " batch"]
     texts: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()
+    groups: Int[Tensor, " batch"] | None = None
     teacher_rasters: Mapping[Geometry, UInt8[Tensor, "batch th tw 3"]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -48,7 +50,8 @@ class Batch:
     def per_row(self) -> dict[str, Any]:
         """Everything: all fields have a row a sample; `teacher_rasters` under their geometries."""
         names = ("samples", "views", "rasters", "tokens", "image_group", "text_group", "texts", "modalities")
-        return {name: getattr(self, name) for name in names} | {
+        given = names if self.groups is None else (*names, "groups")
+        return {name: getattr(self, name) for name in given} | {
             f"teacher_rasters {place}": each for place, each in enumerate(self.teacher_rasters.values())
         }
 
@@ -133,6 +136,7 @@ class StudentOutputs:
 
     `passes` holds image embeddings of further passes, by the names that the method gives them.
     `captioned` says which rows have a caption, None for all: `text` of the others stands for nothing.
+    `groups` are those of the batch.
     """
 
     image: Float[Tensor, "batch dim"]
@@ -140,6 +144,7 @@ class StudentOutputs:
     logit_scale: Float[Tensor, ""]
     passes: Mapping[str, Float[Tensor, "batch dim"]] = field(default_factory=dict)
     captioned: Bool[Tensor, " batch"] | None = None
+    groups: Int[Tensor, " batch"] | None = None
 
     def per_row(self) -> dict[str, Float[Tensor, "batch dim"]]:
         """All embeddings; the logit scale is shared by all rows."""

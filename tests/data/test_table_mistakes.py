@@ -37,8 +37,8 @@ def test_missing_columns_are_all_named_with_the_nearest(tmp_path, rows):
         f"`text` must name a column; got `caption`, the table has {has}. Name one of them.",
         f"`patient` must name a column; got `patients`, the table has {has}. Did you mean `patient`?",
         f"`where.spit` must name a column; got `spit`, the table has {has}. Name one of them.",
-        f"`ID` must be a column, for a task, its `where` or `groups` names it; the table has {has}. Name one "
-        "of them.",
+        f"`ID` must be a column, for a stage, a task, its `where` or `groups` names it; the table has {has}. "
+        "Name one of them.",
     )
 
 

@@ -1,5 +1,6 @@
 """Balancing sees the global batch: neither micro-batches nor processes change what it draws or weighs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,22 @@ import torch
 
 from meddistill.methods.config import EmbeddingConfig
 from meddistill.training.processes import Processes
-from toy_training import EMBEDDING, ON_CPU, ToyStudent, gradients_of, toy_batch, toy_method, toy_step
+from toy_training import (
+    EMBEDDING,
+    ON_CPU,
+    ToyStudent,
+    ToyTeachers,
+    gradients_of,
+    toy_batch,
+    toy_method,
+    toy_step,
+)
 from two_processes import run_two
 
 ROWS = list(range(3, 15))
+GROUPS = 3
 EXACT = {"rtol": 1e-9, "atol": 1e-12}
+BY_GROUP = {"kind": "min_norm", "max_weight": 0.6, "normalize": True, "smoothing": 0.3, "by": "scanner"}
 # The random rule and teacher dropping draw; log-variances learn; the doubts of confidence look at all rows.
 BALANCED = {
     "draws": {
@@ -19,6 +31,11 @@ BALANCED = {
         "weighting": {"kind": "torchjd", "method": "random"},
     },
     "gradients": {"selection": {"kind": "available"}, "weighting": {"kind": "torchjd", "method": "mgda"}},
+    "shortest": {
+        "selection": {"kind": "available"},
+        "weighting": {"kind": "min_norm", "smoothing": 0.3, "every": 2},
+    },
+    "by group": {"selection": {"kind": "available"}, "weighting": BY_GROUP},
     "learns": {"selection": {"kind": "batch_draw"}, "weighting": {"kind": "uncertainty"}},
     "asks": {"selection": {"kind": "available"}, "weighting": {"kind": "confidence"}},
 }
@@ -29,14 +46,17 @@ def step(
 ) -> dict[str, object]:
     """Loss, weights and gradients of one step in float64, for this process's share of the rows."""
     processes = processes or Processes(cpu=ON_CPU)
-    method = toy_method(EmbeddingConfig.model_validate({**EMBEDDING, **BALANCED[kind]})).double()
+    config = EmbeddingConfig.model_validate({**EMBEDDING, **BALANCED[kind]})
+    method = toy_method(config, groups=GROUPS).double()
     student = ToyStudent().double()
     share = len(ROWS) // processes.count
     batch = toy_batch(ROWS[processes.index * share :][:share])
+    batch = replace(batch, groups=batch.samples % GROUPS)
     report = toy_step(student, method, processes=processes, micro_batch=micro_batch)(batch, step=number)
     return {
         "loss": report.loss.total.cpu(),
         "weights": report.loss.teacher_weights.cpu(),
+        "reported": [(each.totals.cpu(), each.counts.cpu()) for each in report.loss.reported],
         "gradients": gradients_of(student, method),
     }
 
@@ -77,3 +97,25 @@ def test_two_processes_equal_one(whole, tmp_path) -> None:
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         torch.testing.assert_close(found, whole, **EXACT)
+
+
+def test_groups_of_rows_are_weighed_apart(whole) -> None:
+    """Otherwise the tests above would say nothing of them."""
+    config = EmbeddingConfig.model_validate({**EMBEDDING, **BALANCED["by group"]})
+    batch = toy_batch(ROWS)
+    report = toy_step(ToyStudent().double(), toy_method(config).double())(batch, step=3)
+    assert not torch.allclose(report.loss.teacher_weights.cpu(), whole["by group"]["weights"])
+
+
+def test_a_missing_teacher_leaves_the_others_the_weights_of_a_recipe_without_it() -> None:
+    found = {}
+    for names, absent in ((("alpha", "gamma"), ()), (("alpha", "beta", "gamma"), ("beta",))):
+        weighting = {"kind": "min_norm", "max_weight": 0.8}
+        objectives = {"feature_mse": 50.0, "similarity_kl": 1.0}
+        config = EmbeddingConfig(method="embedding", objectives=objectives, weighting=weighting)
+        method, student = toy_method(config, names=names).double(), ToyStudent().double()
+        report = toy_step(student, method, source=ToyTeachers(names, absent=absent))(toy_batch(ROWS), step=0)
+        weights = dict(zip(names, report.loss.teacher_weights.tolist(), strict=True))
+        assert weights.pop("beta", 0) == 0
+        found[names] = weights, gradients_of(student)
+    torch.testing.assert_close(*found.values(), rtol=1e-7, atol=1e-9)

@@ -7,6 +7,7 @@ from functools import cache
 import pytest
 import torch
 
+from meddistill.balancing.least_norm import least_norm
 from meddistill.balancing.torchjd_methods import METHODS, missing_packages
 from meddistill.errors import ConfigError
 from meddistill.methods.base import TeacherSpace
@@ -31,6 +32,7 @@ GRADIENT_RULES = [name for name, rule in METHODS.items() if rule.gradients and n
 WEIGHTINGS = [
     {"kind": "uncertainty"},
     {"kind": "confidence"},
+    {"kind": "min_norm", "max_weight": 0.6},
     *({"kind": "torchjd", "method": name} for name in METHODS if not missing_packages(name)),
 ]
 
@@ -267,3 +269,50 @@ def test_a_rule_whose_package_is_missing_names_it(monkeypatch, rule, packages) -
     for package in packages:
         assert f"`weighting.method` {rule} must have the package {package}; it is missing." in told
         assert f"pip install {package}" in told
+
+
+def test_a_bound_that_no_weights_can_keep_is_told_with_all_other_mistakes() -> None:
+    spaces = {**toy_spaces(), "dino": TeacherSpace(image_dim=8, text_dim=6)}
+    told = mistakes_of({"kind": "min_norm", "max_weight": 0.2}, spaces)
+    assert (
+        "`weighting.max_weight` must be at least 1 / (number of teachers), or weights cannot sum to 1" in told
+    )
+    assert "got 0.2 for 4 teachers. Set 0.25 or more." in told
+    assert "teacher `dino` must have image and text embeddings of one dim" in told
+    least = {"kind": "min_norm", "max_weight": 0.334}
+    assert method_of(weighting=least).weighting.max_weight == 0.334
+
+
+@pytest.mark.parametrize("options", [{}, {"max_weight": 0.5}, {"normalize": True}], ids=str)
+def test_the_step_of_min_norm_is_the_mixture_of_the_teachers_gradients(options) -> None:
+    found, direction = gradient(method_of(weighting={"kind": "min_norm", **options}), outputs())
+    torch.testing.assert_close(direction, found.teacher_weights @ each_alone(), rtol=1e-9, atol=1e-12)
+    assert found.teacher_weights.max() <= options.get("max_weight", 1) + 1e-9
+    if not options:
+        least = direction.square().sum()
+        assert (each_alone() @ direction >= least * (1 - 1e-7)).all()
+
+
+def test_the_direction_found_at_embeddings_is_near_that_of_all_parameters() -> None:
+    """The norm at embeddings bounds that over parameters; the mixtures need not be the same, and are near.
+
+    Cosines of the two directions over all parameters of the towers, and of the mean beside it.
+    """
+    student, batch, same = ToyStudent().double().to(DEVICE), toy_batch(ROWS), which_positives()
+    batch = replace(batch, rasters=batch.rasters.to(DEVICE), tokens=batch.tokens.to(DEVICE))
+    parameters = [each for name, each in student.named_parameters() if name != "log_scale"]
+
+    def over_parameters(names) -> torch.Tensor:
+        absent = tuple(name for name in TEACHER_DIMS if name not in names)
+        generator = torch.Generator().manual_seed(0)
+        loss = method_of().loss(student(batch), outputs(absent), positives=same, generator=generator).total
+        return torch.cat([each.flatten() for each in torch.autograd.grad(loss, parameters)])
+
+    jacobian = torch.stack([over_parameters([name]) for name in TEACHER_DIMS])
+    best = torch.from_numpy(least_norm((jacobian @ jacobian.T).cpu().numpy(), 1.0)).to(DEVICE) @ jacobian
+    found, _ = gradient(method_of(weighting={"kind": "min_norm"}), outputs())
+    chosen, mean = found.teacher_weights @ jacobian, jacobian.mean(dim=0)
+    near, beside = (torch.cosine_similarity(best, each, dim=0).item() for each in (chosen, mean))
+    assert near > 0.95
+    assert near > beside
+    assert chosen.norm() < mean.norm()

@@ -121,13 +121,14 @@ def test_what_rules_look_at_has_the_mean_of_each_teachers_loss_for_any_counts() 
             return torch.ones_like(evidence.losses)
 
     losses = [RowLosses(total=total, count=count) for total, count in zip(totals.T, counts.T, strict=True)]
+    losses = dict(zip(TEACHER_DIMS, losses, strict=True))
     balance(
         {"feature_mse": losses, "cosine_smooth_l1": losses},
         factors={"feature_mse": 2.0, "cosine_smooth_l1": 1.0},
         rules=(Available(), Looking()),
         selected=torch.ones_like(counts, dtype=torch.bool),
         generator=draw,
-        embeddings=(),
+        student=embeddings(),
         own_losses=lambda _: totals,
     )
     (found,), rows = seen, counts > 0

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import recipe_data
+from meddistill.errors import ConfigError, TableError
 from recipe_data import TEACHERS, do_run, write_yaml
 
 BALANCING = {
@@ -13,6 +14,10 @@ BALANCING = {
     "drawing": ({"kind": "batch_draw"}, {"kind": "torchjd", "method": "random"}),
     "asking": ({"kind": "available"}, {"kind": "confidence"}),
     "lowering": ({"kind": "available"}, {"kind": "torchjd", "method": "mgda", "options": {"max_iters": 50}}),
+    "shortening": (
+        {"kind": "available"},
+        {"kind": "min_norm", "max_weight": 0.6, "smoothing": 0.5, "by": "modality"},
+    ),
     "levelling": ({"kind": "random_draw"}, {"kind": "torchjd", "method": "geometric_mean"}),
 }
 
@@ -33,3 +38,16 @@ def test_stages_with_every_kind_of_balancing_are_trained(own_world: Path, tmp_pa
             if name == "drawing":
                 assert sorted(shares) == [0, 0, 1]
             assert ("loss/weighting" in line) == (name == "dropping")
+
+
+@pytest.mark.parametrize("column", ["modality", "scanner"])
+def test_the_column_of_groups_must_be_there_and_have_few_values(own_world, tmp_path, column) -> None:
+    content = recipe_data.recipe()
+    weighting = {"kind": "min_norm", "by": {"modality": "image", "scanner": "scanner"}[column]}
+    content["stages"] = [{**content["stages"][1], "weighting": weighting}]
+    expected = {
+        "modality": "`weighting.by` must name a column of at most 64 values; got .* in `image`",
+        "scanner": "`scanner` must be a column, for a stage, a task, its `where` or `groups` names it",
+    }
+    with pytest.raises((ConfigError, TableError), match=expected[column]):
+        do_run(write_yaml(own_world, content), tmp_path / "out", until="train")

@@ -1,6 +1,7 @@
 """The report holds the numbers it was given, loads nothing, and withholds what it must."""
 
 import dataclasses
+import itertools
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,11 +12,12 @@ from report_data import GivenExamples, report_data, results
 
 from meddistill.evaluation.base.results import MEAN_TASK
 from meddistill.report.curves import read_curves
-from meddistill.report.data import ModelCard, ReportData
+from meddistill.report.data import Curves, ModelCard, ReportData
 from meddistill.report.formatting import SHADES, signed_between
 from meddistill.report.headline import headline
 from meddistill.report.models import model_styles
 from meddistill.report.scores import heat_map, task_rows
+from meddistill.report.stages import stages
 from meddistill.report.write import render, write_report
 
 PIXEL = b"\x89PNG\r\n\x1a\n" + bytes(20)
@@ -161,6 +163,20 @@ def test_a_run_without_results_can_be_reported(tmp_path: Path) -> None:
 
 def test_same_record_same_bytes() -> None:
     assert render(report_data()) == render(report_data())
+
+
+@pytest.mark.parametrize(("teachers", "drawn"), [(2, ["a, b"]), (5, ["least", "median", "greatest"])])
+def test_cosines_of_the_teachers_gradients_are_drawn_each_or_by_their_spread(teachers, drawn) -> None:
+    pairs = list(itertools.combinations("abcde"[:teachers], 2))
+    series = {f"gradients/cosine/{a}/{b}": (place / 10, None, 0.5) for place, (a, b) in enumerate(pairs)}
+    series |= {"gradients/conflict": (0.25, None, 0.0), "loss": (2.0, 1.5, 1.0)}
+    (stage,) = stages([Curves(stage="s", steps=(1, 2, 3), series=series)], ())
+    _, cosines, conflict = stage.plots
+    assert [label for label, _ in cosines.legend] == drawn
+    assert cosines.title.startswith("Cosine between the gradients of two teachers")
+    assert conflict.title == "Pairs of teachers in conflict (cosine below 0)"
+    (bare,) = stages([Curves(stage="s", steps=(1,), series={"loss": (2.0,)})], ())
+    assert [plot.title for plot in bare.plots] == ["Loss"]
 
 
 def test_curves_of_a_log_with_damage(tmp_path: Path) -> None:

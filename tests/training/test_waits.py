@@ -23,6 +23,7 @@ from toy_features import SMALL, toy_samples, toy_teacher
 from toy_projections import projected
 from toy_training import (
     EVERY_OBJECTIVE,
+    TEACHER_DIMS,
     ToyData,
     ToyTeachers,
     toy_config,
@@ -104,6 +105,17 @@ def test_factors_of_a_projection_are_waited_for_once(tmp_path, monkeypatch, kind
     config = toy_config(**QUIET, projection={"kind": kind})
     stage = replace(stage_of(), method=projected(config), config=config)
     assert counts(stage, tmp_path, monkeypatch) == [1, 0, 0]
+
+
+def test_the_least_norm_of_two_teachers_is_not_waited_for(tmp_path, monkeypatch) -> None:
+    """By its closed form; with three a step waits that finds weights anew, and no other."""
+    weighting = {"kind": "min_norm", "smoothing": 0.5, "normalize": True, "max_weight": 0.7}
+    for names, every, waiting in ((["alpha", "beta"], 1, []), (TEACHER_DIMS, 2, [0, 2])):
+        changes = {"selection": {"kind": "available"}, "weighting": {**weighting, "every": every}}
+        config = toy_config(**QUIET, **changes)
+        stage = replace(stage_of(), method=toy_method(config, names=names), config=config)
+        found = counts(stage, tmp_path / str(every), monkeypatch)
+        assert [place for place, count in enumerate(found) if count] == waiting
 
 
 def test_a_rule_that_waits_by_its_documentation_is_seen_to_wait(tmp_path, monkeypatch) -> None:

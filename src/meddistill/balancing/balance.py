@@ -1,6 +1,6 @@
 """The one way from losses per row and teacher to a loss: dropping, weighting, reduction."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import final
@@ -11,32 +11,35 @@ from torch import Tensor
 
 from meddistill.balancing.context import BalancingContext
 from meddistill.balancing.reduce import by_row, quotient, reduce_each
+from meddistill.balancing.reported import Reported
 from meddistill.balancing.selection import Selection
 from meddistill.balancing.weighting import Weighting
-from meddistill.records import RowLosses
+from meddistill.records import RowLosses, StudentOutputs
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Balanced:
     """What came of a batch: each objective's loss, what the weighting itself learns from, and, for the log,
-    each teacher's loss as if it stood alone and its mean weight over the rows that have a teacher.
+    each teacher's loss as if it stood alone, its mean weight over the rows that have a teacher, and what else
+    the weighting has to say.
     """
 
     parts: Mapping[str, Float[Tensor, ""]]
     own_loss: Float[Tensor, ""] | None
     teacher_losses: Float[Tensor, " teachers"]
     teacher_weights: Float[Tensor, " teachers"]
+    reported: tuple[Reported, ...]
 
 
 def balance(
-    losses: Mapping[str, Sequence[RowLosses]],
+    losses: Mapping[str, Mapping[str, RowLosses]],
     *,
     factors: Mapping[str, Tensor | float],
     rules: tuple[Selection, Weighting],
     selected: Bool[Tensor, "batch teachers"],
     generator: torch.Generator,
-    embeddings: tuple[Float[Tensor, "batch dim"], ...],
+    student: StudentOutputs,
     own_losses: Callable[[float | None], Float[Tensor, "batch teachers"]],
 ) -> Balanced:
     """Reduce the losses of each objective, teacher by teacher, to one number an objective.
@@ -44,7 +47,7 @@ def balance(
     Parameters
     ----------
     losses
-        Objective → losses and counts of every teacher; 0 for rows that it does not count.
+        Objective → teacher → losses and counts; 0 for rows that the objective does not count.
     factors
         Objective → λ, for rules that look at Σ_o λ_o·ℓ_o.
     rules
@@ -53,25 +56,26 @@ def balance(
         Which teachers the selection picked for each row.
     generator
         As the selection left it.
-    embeddings
-        The student's, where weightings take gradients.
+    student
+        The student's embeddings, where weightings take gradients, and the groups of rows.
     own_losses
         The teachers' own contrastive losses, for weightings that ask for them.
     """
     selection, weighting = rules
-    totals = {name: torch.stack([row.total for row in rows], dim=1) for name, rows in losses.items()}
-    counts = {name: torch.stack([row.count for row in rows], dim=1) for name, rows in losses.items()}
-    of_teachers = partial(_teacher_losses, totals, counts, factors)
+    totals = {name: torch.stack([row.total for row in rows.values()], dim=1) for name, rows in losses.items()}
+    counts = {name: torch.stack([row.count for row in rows.values()], dim=1) for name, rows in losses.items()}
     terms = [factors[name] * by_row(totals[name], counts[name]) for name in totals]
     combined = torch.stack(terms).sum(dim=0).detach()
     counted = selected & torch.stack(list(counts.values())).gt(0).any(dim=0)
     kept = selection.drop_by_loss(combined, counted, generator)
     context = BalancingContext(
+        teachers=tuple(next(iter(losses.values()))),
         losses=combined,
         selected=kept,
+        groups=kept.new_zeros(len(kept), dtype=torch.int64) if student.groups is None else student.groups,
         generator=generator,
-        embeddings=embeddings,
-        teacher_losses=partial(of_teachers, kept),
+        embeddings=tuple(student.per_row().values()),
+        teacher_losses=partial(_each_alone, losses, factors, kept),
         own_losses=own_losses,
     )
     weights = weighting.weights(context)
@@ -79,8 +83,9 @@ def balance(
     return Balanced(
         parts={name: weighting.reduced(totals[name], counts[name], weights) for name in totals},
         own_loss=weighting.own_loss(context),
-        teacher_losses=of_teachers(weights.abs()).detach(),
+        teacher_losses=_teacher_losses(totals, counts, factors, weights.abs()).detach(),
         teacher_weights=quotient(weights.sum(dim=0), rows).detach(),
+        reported=tuple(context.reported),
     )
 
 
@@ -93,3 +98,18 @@ def _teacher_losses(
     """Σ_o λ_o·L_ot, each teacher's loss if it stood alone, with gradient; `weights` or a mask."""
     terms = [factors[name] * reduce_each(totals[name], counts[name], weights) for name in totals]
     return torch.stack(terms).sum(dim=0)
+
+
+def _each_alone(
+    losses: Mapping[str, Mapping[str, RowLosses]],
+    factors: Mapping[str, Tensor | float],
+    mask: Bool[Tensor, "batch teachers"],
+) -> list[Float[Tensor, ""]]:
+    """The same, each with a graph of its own: a backward pass from one does not run through the others'."""
+    names = next(iter(losses.values()))
+    found = []
+    for place, teacher in enumerate(names):
+        totals = {name: rows[teacher].total[:, None] for name, rows in losses.items()}
+        counts = {name: rows[teacher].count[:, None] for name, rows in losses.items()}
+        found.append(_teacher_losses(totals, counts, factors, mask[:, place : place + 1])[0])
+    return found

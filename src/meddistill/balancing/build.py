@@ -6,17 +6,21 @@ from meddistill.balancing.confidence import Confidence
 from meddistill.balancing.config import (
     ConfidenceConfig,
     FixedConfig,
+    MinNormConfig,
     TorchJDConfig,
     UncertaintyConfig,
     WeightingConfig,
 )
+from meddistill.balancing.min_norm import MinNorm
 from meddistill.balancing.uncertainty import Uncertainty
 from meddistill.balancing.weighting import Fixed, Uniform, Weighting
 from meddistill.errors import ConfigError
 
 
-def build_weighting(config: WeightingConfig, *, teachers: Sequence[str]) -> Weighting:
+def build_weighting(config: WeightingConfig, *, teachers: Sequence[str], groups: int = 1) -> Weighting:
     """The rule that a recipe names, for those of the teachers that it gives a weight.
+
+    `groups`: of rows, for rules that tell them apart.
 
     Raises ConfigError where the weights do not name these teachers.
     """
@@ -26,6 +30,15 @@ def build_weighting(config: WeightingConfig, *, teachers: Sequence[str]) -> Weig
         return Uncertainty(len(teachers), rate=config.rate)
     if isinstance(config, ConfidenceConfig):
         return Confidence(teacher_scale=config.teacher_scale)
+    if isinstance(config, MinNormConfig):
+        return MinNorm(
+            len(teachers),
+            max_weight=config.max_weight,
+            normalize=config.normalize,
+            smoothing=config.smoothing,
+            every=config.every,
+            groups=groups if config.by is not None else 1,
+        )
     if isinstance(config, TorchJDConfig):
         from meddistill.balancing.torchjd_rule import TorchJD  # solvers that are installed cost seconds
 

@@ -7,6 +7,7 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     PositiveFloat,
+    PositiveInt,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -103,6 +104,37 @@ class ConfidenceConfig(Strict):
     """Factor before the teachers' cosines; by default each one's own logit scale."""
 
 
+class MinNormConfig(Strict):
+    """The weights of the shortest mixture of the teachers' gradients at the student's embeddings, none above
+    `max_weight` (MGDA; with a bound AE-KD, and as far as it is known AMMKD).
+
+    One weight a teacher and step, or a teacher, step and group of rows. With three teachers or more each step
+    that solves the problem waits once for the device.
+    """
+
+    kind: Literal["min_norm"] = "min_norm"
+    """Those that make the mixture of the teachers' gradients as short as can be."""
+    max_weight: float = Field(default=1.0, gt=0, le=1)
+    """C, the largest weight of a teacher: 1 is MGDA, by which no teacher's loss rises but short gradients
+    take most of the weight; 1 / (number of teachers) weighs all alike, and less is refused. AE-KD has 0.6.
+    A batch with fewer teachers raises it to 1 / (their number).
+    """
+    normalize: bool = False
+    """Whether the gradients are brought to one length before, and the weights divided by the lengths after,
+    as in AE-KD's `svm_norm`: their directions alone decide that of the step.
+    """
+    smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """The share of the earlier weights in a running mean over the steps; 0 keeps none, 0.9 averages over some
+    ten. The mean starts at equal weights.
+    """
+    every: PositiveInt = 1
+    """The weights are found anew in every n-th step, and kept between."""
+    by: str | None = Field(default=None, min_length=1)
+    """Column of the training table, for example the one of modalities: each of its values has weights of its
+    own. It must have few values; a blank one counts as one of them.
+    """
+
+
 class TorchJDConfig(Strict):
     """A rule of the library torchjd: over the teachers' gradients at the student's embeddings
     (`aligned_mtl`, `cagrad`, `dualproj`, `fairgrad`, `imtl_g`, `mgda`, `nash_mtl`, `pcgrad`, `upgrad`), or
@@ -138,6 +170,6 @@ SelectionConfig = Annotated[
     AvailableConfig | RandomDrawConfig | BatchDrawConfig | TeacherDroppingConfig, Field(discriminator="kind")
 ]
 WeightingConfig = Annotated[
-    UniformConfig | FixedConfig | UncertaintyConfig | ConfidenceConfig | TorchJDConfig,
+    UniformConfig | FixedConfig | UncertaintyConfig | ConfidenceConfig | MinNormConfig | TorchJDConfig,
     Field(discriminator="kind"),
 ]

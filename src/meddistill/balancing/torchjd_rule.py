@@ -12,9 +12,8 @@ from torchjd import aggregation, scalarization
 from torchjd.linalg import DualConeProjector
 
 from meddistill.balancing.context import BalancingContext
-from meddistill.balancing.reduce import reduce
+from meddistill.balancing.teacher_weights import TeacherWeighting, on_host
 from meddistill.balancing.torchjd_methods import METHODS, MethodName
-from meddistill.balancing.weighting import Weighting
 from meddistill.records import to_device
 
 Vector = Float[Tensor, " present"]
@@ -22,18 +21,12 @@ Square = Float[Tensor, "present present"]
 
 
 @final
-class TorchJD(Weighting):
+class TorchJD(TeacherWeighting):
     """One weight α_t for each teacher with selected rows, by a rule of torchjd; then Σ_t |α_t| = 1.
 
     Rules over gradients get G = J·Jᵀ of `BalancingContext.gramian`, scaled to a mean diagonal of 1: they do
     not depend on its scale, but have thresholds that gradients at embeddings fall below. Rules over losses
     (scalarizers S) get the teachers' mean losses ℓ̄, and α = ∂S/∂ℓ̄, so that the final gradient is that of S.
-
-    A row's weight is w_bt = α_t·R/n_t over the n_t rows that teacher t is selected for, with R the number of
-    rows with any teacher. So Σ_b w_bt / R = α_t, and the reduced loss is Σ_t α_t·ℓ̄_t for whatever rows each
-    teacher has, and whatever they count: what a rule says of its direction (upgrad and mgda: no teacher's
-    loss rises) holds, which it would not with weights that sum to 1 in a row. The final backward has α as
-    constants; it goes through the heads too.
 
     Teachers without a selected row are left out of G and ℓ̄: as rows of zeros they would draw mgda to
     themselves. Which those are stands on the device, so each step waits for it once, for T·T numbers at most;
@@ -48,29 +41,20 @@ class TorchJD(Weighting):
         defaults = {name: option.default for name, option in METHODS[method].options.items()}
         self._rule = _RULES[method]({**defaults, **(options or {})})
 
-    def weights(self, evidence: BalancingContext) -> Float[Tensor, "batch teachers"]:
-        """The same weight for each of a teacher's selected rows."""
-        rows = evidence.selected.sum(dim=0)
-        looked_at = evidence.gramian() if self._on_gradients else evidence.teacher_losses().detach()
-        on_host = torch.cat([looked_at.double().flatten(), rows.double()]).cpu()
-        numbers, count = on_host[: looked_at.numel()].view(looked_at.shape), on_host[looked_at.numel() :]
-        present = count > 0
-        factors = torch.zeros_like(count)
+    def teacher_weights(
+        self, evidence: BalancingContext, rows: Float[Tensor, "groups teachers"]
+    ) -> Float[Tensor, "groups teachers"]:
+        """The rule on the teachers with rows; there is one group."""
+        looked_at = (
+            evidence.gramian() if self._on_gradients else torch.stack([*evidence.teacher_losses()]).detach()
+        )
+        numbers, counts = on_host(looked_at, rows[0])
+        present = counts > 0
+        factors = torch.zeros_like(counts)
         if present.any():
             with _seeded(evidence.generator):
                 factors[present] = self._factors(_of(numbers, present))
-        factors = to_device(factors.to(evidence.losses.dtype), rows.device)
-        whole = evidence.selected.any(dim=1).sum()
-        return evidence.selected * factors * (whole.to(factors.dtype) / rows.clamp_min(1))
-
-    def reduced(
-        self,
-        totals: Float[Tensor, "batch teachers"],
-        counts: Float[Tensor, "batch teachers"],
-        weights: Float[Tensor, "batch teachers"],
-    ) -> Float[Tensor, ""]:
-        """Σ_t α_t·ℓ̄_t, whichever of a teacher's rows the objective counts: `whole_teachers` of `reduce`."""
-        return reduce(totals, counts, weights, whole_teachers=True)
+        return to_device(factors, rows.device)[None]
 
     def _factors(self, numbers: Tensor) -> Vector:
         """The rule on what the present teachers have; absolute values of sum 1, or zeros if it says so."""

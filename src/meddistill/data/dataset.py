@@ -49,6 +49,7 @@ class SampleDataset:
             got = f"{len(self.keys)} and {len(self.tokens)}"
             msg = f"`keys` and `tokens` must have {len(samples)} rows; got {got}."
             raise ValueError(msg)
+        self._groups = torch.tensor(samples.groups, dtype=torch.int64) if samples.groups else None
         self._student = student
         self._teachers = tuple(sorted(teacher_geometries))
         self._image_groups = torch.from_numpy(group_ids(self.keys))
@@ -107,6 +108,7 @@ class SampleDataset:
             text_group=self._text_groups[index],
             texts=() if texts is None else tuple(texts[row] for row in rows),
             modalities=tuple(self.samples.modalities[row] for row in rows),
+            groups=None if self._groups is None else self._groups[index],
             teacher_rasters=teacher_rasters,
         )
 

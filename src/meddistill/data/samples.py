@@ -24,11 +24,12 @@ class Samples:
     a column of ids they are row numbers. `patients` without a column of patients is `UNKNOWN_PATIENT` and a
     hash of the image's path, so that rows of one image stay together. `modalities` holds "" where unknown.
     `columns` are the other columns that were asked for, `images` pictures beside the row's own by the column
-    that names them (label maps). `rows` are the rows of the table, counted from 1 without the header.
+    that names them (label maps). `groups` numbers, from 0, the groups of samples that a stage weighs apart;
+    empty where it does not. `rows` are the rows of the table, counted from 1 without the header.
     `skipped` tells why rows were dropped and quotes their cells, `skipped_rows` are their numbers;
     `flat_rows` are those of pictures that show next to nothing of what their files store (`Picture.is_flat`).
-    `table_hash` changes with anything above except these three; it knows the images' paths (relative to their
-    root), not their pixels (`image_keys` does).
+    `table_hash` changes with anything above except these three and `groups`; it knows the images' paths
+    (relative to their root), not their pixels (`image_keys` does).
     """
 
     refs: tuple[ImageRef, ...]
@@ -38,6 +39,7 @@ class Samples:
     modalities: tuple[str, ...] = ()
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     images: Mapping[str, tuple[ImageRef, ...]] = field(default_factory=dict)
+    groups: tuple[int, ...] = ()
     rows: tuple[int, ...] = ()
     options: DecodeOptions = DEFAULT_OPTIONS
     skipped: tuple[str, ...] = ()
@@ -54,6 +56,7 @@ class Samples:
         texts = self.texts or ("",) * count
         named = {"ids": ids, "patients": patients, "modalities": modalities, "texts": texts, **self.columns}
         lengths = {name: len(column) for name, column in [*named.items(), ("rows", rows)]}
+        lengths |= {"groups": len(self.groups)} if self.groups else {}
         lengths |= {f"images.{name}": len(refs) for name, refs in self.images.items()}
         wrong = {name: length for name, length in lengths.items() if length != count}
         if wrong:
@@ -99,6 +102,7 @@ class Samples:
             modalities=pick(self.modalities),
             columns={name: pick(column) for name, column in self.columns.items()},
             images={name: tuple(refs[row] for row in chosen) for name, refs in self.images.items()},
+            groups=tuple(self.groups[row] for row in chosen) if self.groups else (),
             rows=tuple(self.rows[row] for row in chosen),
             flat_rows=tuple(row for row in (self.rows[place] for place in chosen) if row in flat),
             table_hash=hashlib.sha256(taken.encode()).hexdigest(),

@@ -91,7 +91,8 @@ def _check_columns(path: Path, raw: RawTable, named: Mapping[str, str]) -> None:
             role_name = role.removeprefix("images.")
             must = f"`{role_name}` must name a column; got `{name}`, the table"
             if role.startswith("columns."):
-                must = f"`{name}` must be a column, for a task, its `where` or `groups` names it; the table"
+                must = f"`{name}` must be a column, for a stage, a task, its `where` or `groups` names it; "
+                must += "the table"
             mistakes.append(f"{must} has {has}.{hint}")
     if mistakes:
         raise TableError(str(path), mistakes)

@@ -16,15 +16,17 @@ def build_method(
     student_dim: int,
     teachers: Mapping[str, TeacherSpace],
     seed: int,
+    groups: int = 1,
 ) -> Method:
     """The method that a stage names, on the CPU, with heads initialised from `seed` and their teachers' ids.
 
-    `teachers` are looked at by methods that use them. Raises ConfigError with everything that they lack.
+    `teachers` are looked at by methods that use them; `groups` of rows (`Batch.groups`) by weightings that
+    tell them apart. Raises ConfigError with everything that they lack.
     """
     if isinstance(config, EmbeddingConfig):
         if isinstance(config.projection, JointPCAConfig):
             return EnsembleMethod(config, student_dim=student_dim, teachers=teachers, seed=seed)
-        return EmbeddingMethod(config, student_dim=student_dim, teachers=teachers, seed=seed)
+        return EmbeddingMethod(config, student_dim=student_dim, teachers=teachers, seed=seed, groups=groups)
     return ContrastiveMethod(config)
 
 

@@ -9,6 +9,7 @@ from meddistill.balancing.config import (
     AvailableConfig,
     BatchDrawConfig,
     FixedConfig,
+    MinNormConfig,
     RandomDrawConfig,
     SelectionConfig,
     UniformConfig,
@@ -79,6 +80,11 @@ class MethodConfig(Strict):
     @property
     def teacher_weights(self) -> Mapping[str, float] | None:
         """Teacher → its weight, where the recipe gives them."""
+        return None
+
+    @property
+    def group_column(self) -> str | None:
+        """The column of the training table by whose values rows are weighed apart."""
         return None
 
     def weighted_teachers(self, names: Iterable[str]) -> tuple[str, ...]:
@@ -186,6 +192,11 @@ class EmbeddingConfig(MethodConfig):
     def teacher_weights(self) -> Mapping[str, float] | None:
         """Those of the weighting `fixed`."""
         return self.weighting.weights if isinstance(self.weighting, FixedConfig) else None
+
+    @property
+    def group_column(self) -> str | None:
+        """`by` of the weighting `min_norm`."""
+        return self.weighting.by if isinstance(self.weighting, MinNormConfig) else None
 
     def resolved_objectives(self, *, statistics: bool) -> dict[str, ObjectiveOptions]:
         """The objectives that the recipe names, with what they leave open filled in.

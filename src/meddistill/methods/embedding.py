@@ -45,7 +45,8 @@ class EmbeddingMethod(Method):
     Selection picks the teachers of each row; each objective o sees those rows of each teacher t alone and
     returns loss ℓ and denominator n, both 0 for rows of which the teacher lacks what it needs; weighting
     gives w, as a rule with Σ_t w_bt = 1 over the teachers of which an objective counts the row;
-    `balancing.reduce` is the one reduction. Rules of torchjd weigh teachers and not rows: W_ot = Σ_b |w_bt|.
+    `balancing.reduce` is the one reduction. `min_norm` and torchjd's rules weigh teachers
+    and not rows: W_ot = Σ_b |w_bt|.
 
     With random draw, {contrastive: 1, feature_mse: 50, interactive_contrastive: 1} and the projection
     `linear_autoencoder` this is stage 2 of MMKD-CLIP, but for normalised targets, negatives from the same
@@ -56,12 +57,21 @@ class EmbeddingMethod(Method):
     """
 
     def __init__(
-        self, config: EmbeddingConfig, *, student_dim: int, teachers: Mapping[str, TeacherSpace], seed: int
+        self,
+        config: EmbeddingConfig,
+        *,
+        student_dim: int,
+        teachers: Mapping[str, TeacherSpace],
+        seed: int,
+        groups: int = 1,
     ) -> None:
-        """Raises ConfigError with everything that the teachers lack for `config`."""
+        """`groups`: of rows, where the weighting tells them apart.
+
+        Raises ConfigError with everything that the teachers lack for `config`.
+        """
         super().__init__()
         check(config, teachers)
-        self.weighting = build_weighting(config.weighting, teachers=tuple(teachers))
+        self.weighting = build_weighting(config.weighting, teachers=tuple(teachers), groups=groups)
         teachers = {name: teachers[name] for name in config.weighted_teachers(teachers)}
         self.teachers = tuple(teachers)
         chosen = config.resolved_objectives(statistics=any(each.statistics for each in teachers.values()))
@@ -134,7 +144,7 @@ class EmbeddingMethod(Method):
             rules=(self.selection, self.weighting),
             selected=selected,
             generator=generator,
-            embeddings=tuple(student.per_row().values()),
+            student=student,
             own_losses=partial(own_losses, [teachers[name] for name in self.teachers], selected, positives),
         )
         parts = {**balanced.parts, **self.terms(student, positives)}
@@ -151,6 +161,7 @@ class EmbeddingMethod(Method):
             teacher_weights=balanced.teacher_weights,
             agreement=torch.stack(agreements) if agreements else nothing,
             agreement_rows=available.sum(dim=0).to(nothing.dtype) if agreements else nothing,
+            reported=balanced.reported,
         )
 
     @property
@@ -193,8 +204,8 @@ class EmbeddingMethod(Method):
         targets: PerTeacher,
         selected: Bool[Tensor, "batch teachers"],
         positives: Bool[Tensor, "batch batch"],
-    ) -> list[RowLosses]:
-        """One objective's losses per row, teacher by teacher.
+    ) -> dict[str, RowLosses]:
+        """One objective's losses per row, by teacher.
 
         In the teacher's space it is given `projected` and `targets`, else both sides as they are.
         """
@@ -207,15 +218,18 @@ class EmbeddingMethod(Method):
                 teachers=[targets[name] for name in self.teachers],
             )
             rows = compared[0](mixed.student, mixed.teacher, RowContext(mask=mixed.mask, positives=positives))
-            return [RowLosses(total=rows.total * keep, count=rows.count * keep) for keep in columns]
-        return [
-            objective(
+            return {
+                name: RowLosses(total=rows.total * keep, count=rows.count * keep)
+                for name, keep in zip(self.teachers, columns, strict=True)
+            }
+        return {
+            name: objective(
                 student if objective.space == "own" else projected[name],
                 teachers[name] if objective.space == "own" else targets[name],
                 RowContext(mask=keep, positives=positives),
             )
             for name, objective, keep in zip(self.teachers, compared, columns, strict=True)
-        ]
+        }
 
 
 def missing_of_teachers(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> list[str]:

@@ -1,6 +1,7 @@
 """Whether the teachers can do what the stages ask of them."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from meddistill.data.samples import Samples
 from meddistill.features.availability import column_mistakes, has_agreement
@@ -8,6 +9,8 @@ from meddistill.methods.base import TeacherSpace
 from meddistill.methods.build import unmet_by_teachers
 from meddistill.recipes.schema import AnyStage, Recipe
 from meddistill.teachers.card import TeacherCard
+
+_MOST_GROUPS: Final = 64
 
 
 def unmet_requirements(recipe: Recipe, cards: Mapping[str, TeacherCard]) -> list[str]:
@@ -91,4 +94,18 @@ def without_captions(stage: AnyStage, *, captions: int, rows: int) -> list[str]:
         f"{part} must have captions; got {rows:,} rows without any. Name the column of captions in "
         f"`data.train.text`, or leave {'the stage' if stage.only_captioned else part} out."
         for part in stage.needs_captions
+    ]
+
+
+def too_many_groups(stage: AnyStage, samples: Samples) -> list[str]:
+    """One line where the stage weighs rows apart by a column that tells nearly every row apart."""
+    column = stage.group_column
+    if column is None:
+        return []
+    values = len(set(samples.columns[column]))
+    if values <= _MOST_GROUPS:
+        return []
+    return [
+        f"`weighting.by` must name a column of at most {_MOST_GROUPS} values; got {values:,} in `{column}`. "
+        "Name a column of few values, or leave `by` out."
     ]

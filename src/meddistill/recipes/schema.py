@@ -170,6 +170,12 @@ class Recipe(StrictSettings):
         return any(stage.needs_teachers for stage in self.stages)
 
     @property
+    def group_columns(self) -> tuple[str, ...]:
+        """Columns of the training table by which stages weigh rows apart."""
+        columns = (stage.group_column for stage in self.stages)
+        return tuple(dict.fromkeys(name for name in columns if name is not None))
+
+    @property
     def given_store(self) -> str | None:
         """The feature store of teachers of kind `stored`, as the recipe has it; None without any."""
         return next((each.store for each in self.teachers.values() if isinstance(each, StoredTeacher)), None)

@@ -89,7 +89,7 @@ class Session:
         return read_readable(
             self.recipe.data.train,
             base=self.base,
-            columns=listed,
+            columns=list(dict.fromkeys([*listed, *self.recipe.group_columns])),
             lists=listed,
             progress=self.progress,
             decoded=self.decoded,

@@ -1,15 +1,12 @@
-"""The other parts of a report: agreement, examples, curves, size, licences, tasks."""
+"""The other parts of a report: agreement, examples, size, licences, tasks."""
 
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup
-
 from meddistill.evaluation.base.results import Agreement, Results, RetrievalExample, TaskFacts
 from meddistill.licences import LicenceTerms
-from meddistill.report.charts import Series, lines
-from meddistill.report.data import Curves, Examples, ModelCard
+from meddistill.report.data import Examples, ModelCard
 from meddistill.report.formatting import (
     DASH,
     DIRECTIONS,
@@ -24,7 +21,6 @@ from meddistill.report.formatting import (
 from meddistill.report.models import ModelStyle, lead_name
 from meddistill.report.scores import Cell, Matrix, Title
 
-_MOST_POINTS = 240
 _SHOWN_QUERIES = 6
 _MEASURES = {
     "cka": ("Linear CKA", "similarity of the two spaces as a whole; 1 is equal up to rotation, 0 unrelated"),
@@ -141,89 +137,6 @@ def data_address(picture: bytes) -> str:
         return ""
     kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plot:
-    """A drawn chart with its title and legend of (label, CSS class)."""
-
-    title: str
-    chart: Markup
-    legend: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """The charts of one training stage."""
-
-    name: str
-    method: str
-    plots: tuple[Plot, ...]
-
-
-def stages(curves: Sequence[Curves], looks: Sequence[ModelStyle]) -> tuple[Stage, ...]:
-    """Loss and its parts, teachers' weights and agreement, for every stage that left a log."""
-    css = {look.name: look.css for look in looks if look.role == "teacher"}
-    drawn_stages = []
-    for each in curves:
-        teachers = list(
-            dict.fromkeys(name.split("/")[1] for name in each.series if name.startswith("teacher/"))
-        )
-        parts = [name for name in each.series if name.startswith("loss/")]
-        plots = [_plot(each, "Loss", {"loss": ("total", "c-student")})]
-        if parts:
-            named = {
-                name: (name.removeprefix("loss/"), f"c-p{index % 6}") for index, name in enumerate(parts)
-            }
-            plots.append(_plot(each, "Parts of the loss, before their weights", named))
-        for key, title in (
-            ("weight", "Mean weight of each teacher"),
-            ("agreement", "Cosine with each teacher"),
-        ):
-            named = {f"teacher/{name}/{key}": (name, css.get(name, "c-t8")) for name in teachers}
-            plots.append(_plot(each, title, named, zero=key == "weight"))
-        drawn = tuple(plot for plot in plots if plot is not None)
-        if drawn:
-            drawn_stages.append(Stage(name=each.stage, method=each.method, plots=drawn))
-    return tuple(drawn_stages)
-
-
-def _plot(
-    curves: Curves, title: str, named: Mapping[str, tuple[str, str]], *, zero: bool = False
-) -> Plot | None:
-    steps = _thinned_steps(curves.steps)
-    series = [
-        Series(label=label, css=css, values=_thinned(curves.series[name]))
-        for name, (label, css) in named.items()
-        if any(value is not None for value in curves.series.get(name, ()))
-    ]
-    if not series or not steps:
-        return None
-    label = f"{title} over the steps of stage {curves.stage}"
-    return Plot(
-        title=title,
-        chart=lines(steps, series, label=label, zero=zero),
-        legend=tuple((each.label, each.css) for each in series),
-    )
-
-
-def _stride(length: int) -> int:
-    return -(-length // _MOST_POINTS) if length else 1
-
-
-def _thinned_steps(steps: Sequence[int]) -> tuple[int, ...]:
-    stride = _stride(len(steps))
-    return tuple(steps[min(start + stride, len(steps)) - 1] for start in range(0, len(steps), stride))
-
-
-def _thinned(values: Sequence[float | None]) -> tuple[float | None, ...]:
-    """Means of stretches, so that a long log stays a small picture."""
-    stride = _stride(len(values))
-    means: list[float | None] = []
-    for start in range(0, len(values), stride):
-        known = [value for value in values[start : start + stride] if value is not None]
-        means.append(sum(known) / len(known) if known else None)
-    return tuple(means)
 
 
 @dataclass(frozen=True, kw_only=True)

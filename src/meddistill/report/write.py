@@ -41,6 +41,7 @@ from meddistill.report.markers import line_key
 from meddistill.report.models import COMPARED, model_styles
 from meddistill.report.phrases import wording
 from meddistill.report.segmentation import segmentation
+from meddistill.report.stages import stages
 from meddistill.report.standing import standing
 from meddistill.report.survival import survival_tasks
 from meddistill.report.vqa import vqa_tables
@@ -95,7 +96,7 @@ def _content(data: ReportData) -> dict[str, Any]:
         "words": wording(models),
         "headline": headline(data),
         "before": teachers_before(data.audit, models) if data.audit else None,
-        "stages": sections.stages(data.curves, models),
+        "stages": stages(data.curves, models),
         "sizes": sections.size_table(data.models, models),
         "columns": scores.task_columns(models),
         "shades": SCALE,

@@ -49,6 +49,7 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
         rasters=to_device(batch.rasters, device),
         image_group=to_device(batch.image_group, device),
         text_group=to_device(batch.text_group, device),
+        groups=None if batch.groups is None else to_device(batch.groups, device),
         teacher_rasters={
             geometry: to_device(each, device) for geometry, each in batch.teacher_rasters.items()
         },

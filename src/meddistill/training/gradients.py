@@ -161,14 +161,14 @@ class GradientStep:
         everyone = iter(gathered := self.processes.gather_columns(columns))
         student = _from_columns(embedded, everyone)
         whole = {name: _from_columns(outputs, everyone) for name, outputs in teachers.items()}
-        image_group, text_group = self.processes.gather_columns(
-            [batch.image_group[:, None], batch.text_group[:, None]]
-        )
+        numbers = [batch.image_group, batch.text_group, *([] if batch.groups is None else [batch.groups])]
+        gathered_numbers = self.processes.gather_columns([each[:, None] for each in numbers])
+        image_group, text_group, *groups = [each[:, 0] for each in gathered_numbers]
         finite = [column.isfinite().all(dim=1) for column in gathered]
         return _Global(
-            student=replace(student, captioned=text_group[:, 0] >= 0),
+            student=replace(student, captioned=text_group >= 0, groups=groups[0] if groups else None),
             teachers=whole,
-            positives=positives(image_group[:, 0], text_group[:, 0]),
+            positives=positives(image_group, text_group),
             finite_rows=torch.stack(finite).all(dim=0),
         )
 

@@ -28,6 +28,7 @@ class Meter:
         self._parts: tuple[str, ...] = ()
         self._scalars: Tensor | None = None
         self._per_teacher: Tensor | None = None
+        self._reported: dict[tuple[str, ...], Tensor] = {}
         self._steps = 0
 
     def add(self, report: StepReport, gradient_norm: Tensor) -> None:
@@ -47,12 +48,16 @@ class Meter:
         ).float()
         self._scalars = now if self._scalars is None else self._scalars + now
         self._per_teacher = teachers if self._per_teacher is None else self._per_teacher + teachers
+        for each in loss.reported:
+            sums = torch.stack([each.totals, each.counts])
+            self._reported[each.names] = self._reported.get(each.names, 0) + sums
         self._steps += 1
 
     def take(self) -> dict[str, float]:
         """Means since the last call. A teacher without rows in these steps has no loss and no agreement.
 
-        Nor has one whose space no objective looks at an agreement.
+        Nor has one whose space no objective looks at an agreement. What a weighting has to say besides is
+        the mean of what it was found for.
         """
         if self._scalars is None or self._per_teacher is None:
             return {}
@@ -66,6 +71,11 @@ class Meter:
                 record[f"teacher/{name}/loss"] = loss / size
             if rows > 0:
                 record[f"teacher/{name}/agreement"] = agreement / rows
+        for reported, sums in self._reported.items():
+            totals, numbers = sums.tolist()
+            found = zip(reported, totals, numbers, strict=True)
+            record |= {name: total / number for name, total, number in found if number}
+        self._reported = {}
         self._scalars = self._per_teacher = None
         self._steps = 0
         return record
@@ -76,8 +86,10 @@ class TrainingLog:
     """`log.jsonl` and `tensorboard/` in a stage's folder, continued after step `start`.
 
     A line: step (updates done), epoch (as a fraction), loss, loss/<objective>, gradient_norm, logit_scale,
-    learning_rate, images_per_second, and for each teacher teacher/<id>/loss, /weight and /agreement; means
-    over the steps since the line before.
+    learning_rate, images_per_second, and for each teacher teacher/<id>/loss, /weight and /agreement; of rules
+    over gradients also teacher/<id>/gradient_norm at the student's embeddings, gradients/cosine/<id>/<id> and
+    gradients/conflict, the share of pairs of teachers whose cosine is below 0. Means over the steps since the
+    line before.
     """
 
     def __init__(self, folder: Path, *, start: int) -> None:

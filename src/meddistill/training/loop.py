@@ -113,7 +113,7 @@ class _Trainer:
             optimizer=self.optimizer,
             licences=stage.licences,
         )
-        self.watch = NonFiniteWatch(ids=stage.data.ids, processes=processes)
+        self.watch = NonFiniteWatch(ids=stage.data.ids, processes=processes, teachers=stage.method.teachers)
         self.gradients = GradientStep(
             student=stage.student,
             method=stage.method,

@@ -1,5 +1,6 @@
 """Numbers that are not finite stop the training before they reach a weight that is kept."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
@@ -36,8 +37,9 @@ class NonFiniteWatch:
     look comes with the next log line or checkpoint: nothing that follows such a step is saved.
     """
 
-    def __init__(self, *, ids: Sequence[str], processes: Processes) -> None:
+    def __init__(self, *, ids: Sequence[str], processes: Processes, teachers: Sequence[str] = ()) -> None:
         self._ids = ids
+        self._teachers = tuple(teachers)
         self._processes = processes
         self._seen: list[_Seen] = []
 
@@ -83,9 +85,27 @@ class NonFiniteWatch:
         else:
             place, wrong = "the loss or its gradient (all embeddings are finite)", samples
         losses = ", ".join(f"{name} {value.item():.4g}" for name, value in report.loss.parts.items())
+        teachers = self._not_finite_teachers(report)
+        if teachers:
+            place += f", of teacher{'' if len(teachers) == 1 else 's'} {', '.join(teachers)}"
         shown = ", ".join(wrong[:_SHOWN]) + (" ..." if len(wrong) > _SHOWN else "")
         return (
             f"`loss` must be finite; got {report.loss.total.item()} in step {seen.step} ({losses}; gradient "
             f"norm {seen.gradient_norm.item():.4g}). Not finite: {place}. Samples: {shown}. "
             f"Look at these samples. {_REMEDY}"
         )
+
+    def _not_finite_teachers(self, report: StepReport) -> list[str]:
+        """Those whose loss, or gradient where a weighting asked for it, is not finite; none if all are so."""
+        losses = zip(self._teachers, report.loss.teacher_losses.tolist(), strict=False)
+        numbers = [(f"teacher/{name}/loss", loss) for name, loss in losses]
+        for each in report.loss.reported:
+            numbers += zip(each.names, each.totals.tolist(), strict=True)
+        wrong = {
+            name.split("/")[1] for name, value in numbers if _of_teacher(name) and not math.isfinite(value)
+        }
+        return [name for name in self._teachers if name in wrong] if len(wrong) < len(self._teachers) else []
+
+
+def _of_teacher(name: str) -> bool:
+    return name.startswith("teacher/")

@@ -98,7 +98,13 @@ def _method(
     if stage.needs_teachers:
         maps = target_maps(session, stage, rows, student_dim=student.embed_dim, inputs=inputs)
         spaces = _teacher_spaces(session, stage, maps, rows)
-    return build_method(stage, student_dim=student.embed_dim, teachers=spaces, seed=stage.seed)
+    return build_method(
+        stage,
+        student_dim=student.embed_dim,
+        teachers=spaces,
+        seed=stage.seed,
+        groups=rows.groups,
+    )
 
 
 def _teacher_spaces(

@@ -1,12 +1,13 @@
 """The training table as a stage sees it: views as its method asks, in an order that can be resumed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from meddistill.data.dataset import SampleDataset, token_table
 from meddistill.data.draws import draw
+from meddistill.data.keys import group_ids
 from meddistill.data.loader import BatchLoader, make_loader
 from meddistill.data.plan import EpochPlan
 from meddistill.data.samples import Samples
@@ -15,7 +16,7 @@ from meddistill.errors import ConfigError
 from meddistill.features.availability import Mask, availability
 from meddistill.features.rows import Indices
 from meddistill.imaging import Geometry
-from meddistill.recipes.requirements import without_captions
+from meddistill.recipes.requirements import too_many_groups, without_captions
 from meddistill.recipes.schema import AnyStage, FeaturesConfig
 from meddistill.recipes.session import Session
 from meddistill.students.dual_encoder import DualEncoder
@@ -30,6 +31,11 @@ class StageRows:
     keys: tuple[str, ...]
     available: Mapping[str, Mask]
 
+    @property
+    def groups(self) -> int:
+        """How many groups of rows the stage weighs apart."""
+        return len(set(self.samples.groups)) or 1
+
 
 def stage_rows(session: Session, stage: AnyStage) -> StageRows:
     """The samples that have a part in the stage.
@@ -39,8 +45,11 @@ def stage_rows(session: Session, stage: AnyStage) -> StageRows:
     """
     samples, asked = session.samples, session.availability if stage.needs_teachers else None
     kept = _taking_part(stage, samples, np.arange(len(samples)) if asked is None else asked.kept)
+    taken, column = samples.take(kept), stage.group_column
+    if column is not None:
+        taken = replace(taken, groups=tuple(group_ids(taken.columns[column]).tolist()))
     return StageRows(
-        samples=samples.take(kept),
+        samples=taken,
         keys=tuple(session.image_keys[place] for place in kept),
         available={} if asked is None else {name: mask[kept] for name, mask in asked.masks.items()},
     )
@@ -66,7 +75,8 @@ def stage_data(session: Session, stage: AnyStage, student: DualEncoder, rows: St
 
 
 def check_batches(session: Session, cards: Mapping[str, TeacherCard] | None = None) -> None:
-    """Raise ConfigError with every stage without the captions that it needs, or whose batches do not fit.
+    """Raise ConfigError with every stage without the captions that it needs, with too many groups, or whose
+    batches do not fit.
 
     With the `cards` of all teachers, a stage that distils has only the rows for which enough of them may be
     asked by modality and column. What agreement takes away shows once the features are there.
@@ -82,7 +92,7 @@ def check_batches(session: Session, cards: Mapping[str, TeacherCard] | None = No
             _ = lines or _plan(session, stage, rows=len(_taking_part(stage, samples, rows)))
         except ConfigError as error:
             lines = [*error.mistakes]
-        mistakes += [f"stage {stage.name}: {line}" for line in lines]
+        mistakes += [f"stage {stage.name}: {line}" for line in [*lines, *too_many_groups(stage, samples)]]
     if mistakes:
         subject = "stages"
         raise ConfigError(subject, mistakes)
