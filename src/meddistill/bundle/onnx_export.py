@@ -1,5 +1,6 @@
 """The two towers as ONNX models that stock ONNX Runtime runs."""
 
+import copy
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
@@ -10,6 +11,8 @@ from typing import Any, Final, final
 import onnx
 import torch
 from jaxtyping import Float, Int
+from open_clip.timm_model import TimmModel
+from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
 from meddistill.bundle_format import IMAGE_MODEL, TEXT_MODEL
@@ -23,15 +26,22 @@ _NOISY: Final = ("onnxscript", "onnx_ir", "torch.onnx")
 
 @final
 class ImageTower(nn.Module):
-    """Normalised pixels to image embeddings of unit length."""
+    """Normalised pixels to image embeddings of unit length.
+
+    Branches that a tower has for training alone (RepViT, MobileOne, FastViT) are folded into one convolution,
+    in a copy: the student keeps its own. Must be made of a student in evaluation mode.
+    """
 
     def __init__(self, student: DualEncoder) -> None:
         super().__init__()
-        self.model = student.model
+        self.visual = copy.deepcopy(student.model.visual)
+        if isinstance(self.visual, TimmModel):
+            # From the trunk down: some towers' own `fuse` returns nothing, which would take the trunk's place.
+            reparameterize_model(self.visual.trunk, inplace=True)
 
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
         """x / |x| of the tower's output x."""
-        return nn.functional.normalize(self.model.encode_image(pixels), dim=-1)
+        return nn.functional.normalize(self.visual(pixels), dim=-1)
 
 
 @final
@@ -64,21 +74,25 @@ def export_towers(student: DualEncoder, folder: Path, *, metadata: Mapping[str, 
     BundleError
         If a tower cannot be traced, or is too large for one ONNX file.
     """
-    (folder / IMAGE_MODEL).parent.mkdir(parents=True, exist_ok=True)
-    pixels = torch.zeros(2, 3, student.input.height, student.input.width)
-    _export(
-        ImageTower(student),
-        folder / IMAGE_MODEL,
-        names=("pixels", "image_embeds"),
-        example=pixels,
-        metadata=metadata,
-    )
+    export_image_tower(student, folder, metadata=metadata)
     tokens = student.tokenize(["a chest radiograph", "b"]).to(torch.int64)
     _export(
         TextTower(student),
         folder / TEXT_MODEL,
         names=("tokens", "text_embeds"),
         example=tokens,
+        metadata=metadata,
+    )
+
+
+def export_image_tower(student: DualEncoder, folder: Path, *, metadata: Mapping[str, str]) -> None:
+    """Write `onnx/image.onnx` alone; parameters and errors as of `export_towers`."""
+    (folder / IMAGE_MODEL).parent.mkdir(parents=True, exist_ok=True)
+    _export(
+        ImageTower(student),
+        folder / IMAGE_MODEL,
+        names=("pixels", "image_embeds"),
+        example=torch.zeros(2, 3, student.input.height, student.input.width),
         metadata=metadata,
     )
 
