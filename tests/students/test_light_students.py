@@ -25,7 +25,7 @@ TOWERS = {
     "repvit_m0_9": 64,
     "efficientvit_b0": 64,
     "efficientvit_b1": 64,
-    "efficientnet_lite0": 64,
+    "tf_efficientnet_lite0": 64,
     "vit_tiny_patch16_224": 224,
 }
 
@@ -96,5 +96,5 @@ def test_a_tower_that_torch_cannot_export_is_refused_in_words(tmp_path: Path) ->
 
     student = student_of("test_resnet", 64).eval()
     student.model.visual = Untraceable()
-    with pytest.raises(BundleError, match="image tower must be one that torch can export; .*Choose another"):
+    with pytest.raises(BundleError, match=r"image tower must be one that torch can export; .*Choose another"):
         export_image_tower(student, tmp_path, metadata={})

@@ -21,7 +21,8 @@ from meddistill.students.dual_encoder import DualEncoder
 
 OPSET: Final = 18
 _MAX_BYTES: Final = 2**31 - 1
-_NOISY: Final = ("onnxscript", "onnx_ir", "torch.onnx")
+# The quantizer of ONNX Runtime writes to the root logger.
+_NOISY: Final = ("root", "onnxscript", "onnx_ir", "torch.onnx")
 
 
 @final
@@ -36,7 +37,7 @@ class ImageTower(nn.Module):
         super().__init__()
         self.visual = copy.deepcopy(student.model.visual)
         if isinstance(self.visual, TimmModel):
-            # From the trunk down: some towers' own `fuse` returns nothing, which would take the trunk's place.
+            # From the trunk down: the `fuse` of some towers returns nothing, which would replace the trunk.
             reparameterize_model(self.visual.trunk, inplace=True)
 
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
@@ -103,7 +104,7 @@ def _export(
     # A batch of two: with one, the exporter takes the batch for a constant. An output named "embedding"
     # would collide with a name inside the text tower.
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             program: Any = torch.onnx.export(
                 tower.eval(),
                 (example,),
@@ -155,8 +156,8 @@ def _strip(model: onnx.ModelProto) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks on its own insides; failures are exceptions."""
+def quiet() -> Iterator[None]:
+    """Without the remarks of exporter and quantizer on their own insides; failures are exceptions."""
     levels = {name: logging.getLogger(name).level for name in _NOISY}
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -81,7 +81,7 @@ _PRESETS: Final[Mapping[PresetName, ModelConfig]] = {
     },
     "lite": {
         "embed_dim": 256,
-        "vision_cfg": timm_tower("efficientnet_lite0", image_size=224),
+        "vision_cfg": timm_tower("tf_efficientnet_lite0", image_size=224),
         "text_cfg": clip_text(width=256, heads=4, layers=6),
     },
     "edge": {

@@ -42,7 +42,7 @@ def export(session: Session) -> None:
         student=recipe.student,
         text_trained=session.text_is_trained,
     )
-    export_bundle(
+    manifest = export_bundle(
         student,
         folder.bundle,
         origin=origin,
@@ -51,4 +51,6 @@ def export(session: Session) -> None:
         results=results,
         options=recipe.bundle,
     )
+    if manifest.int8 is not None and manifest.int8.left_out_because:
+        session.progress.say(f"int8 towers left out: {'; '.join(manifest.int8.left_out_because)}")
     folder.finish("export", inputs, files=[folder.bundle / MANIFEST])
