@@ -17,7 +17,7 @@ from meddistill.bundle.onnx_runs import (
     spread,
     training_rasters,
 )
-from meddistill.bundle.quantize import quantize_towers
+from meddistill.bundle.quantize import quantize_image_tower, quantize_text_tower
 from meddistill.bundle_format import TOWERS, Int8Comparison, Precision
 from meddistill.data.samples import Samples
 from meddistill.errors import one_line
@@ -74,7 +74,8 @@ def add_int8(
     texts = list(dict.fromkeys(compared.captions)) if text_trained else []
     tokens = student.tokenize(texts).numpy().astype(np.int64)
     try:
-        quantize_towers(folder, calibration=pixels[calibration])
+        quantize_image_tower(folder, calibration=pixels[calibration])
+        quantize_text_tower(folder)
         of_float, of_int8 = (
             _embed(folder, precision, pixels=pixels[~calibration], tokens=tokens)
             for precision in ("float32", "int8")

@@ -76,14 +76,7 @@ def export_towers(student: DualEncoder, folder: Path, *, metadata: Mapping[str, 
         If a tower cannot be traced, or is too large for one ONNX file.
     """
     export_image_tower(student, folder, metadata=metadata)
-    tokens = student.tokenize(["a chest radiograph", "b"]).to(torch.int64)
-    _export(
-        TextTower(student),
-        folder / TEXT_MODEL,
-        names=("tokens", "text_embeds"),
-        example=tokens,
-        metadata=metadata,
-    )
+    export_text_tower(student, folder, metadata=metadata)
 
 
 def export_image_tower(student: DualEncoder, folder: Path, *, metadata: Mapping[str, str]) -> None:
@@ -94,6 +87,18 @@ def export_image_tower(student: DualEncoder, folder: Path, *, metadata: Mapping[
         folder / IMAGE_MODEL,
         names=("pixels", "image_embeds"),
         example=torch.zeros(2, 3, student.input.height, student.input.width),
+        metadata=metadata,
+    )
+
+
+def export_text_tower(student: DualEncoder, folder: Path, *, metadata: Mapping[str, str]) -> None:
+    """Write `onnx/text.onnx` alone; parameters and errors as of `export_towers`."""
+    (folder / TEXT_MODEL).parent.mkdir(parents=True, exist_ok=True)
+    _export(
+        TextTower(student),
+        folder / TEXT_MODEL,
+        names=("tokens", "text_embeds"),
+        example=student.tokenize(["a chest radiograph", "b"]).to(torch.int64),
         metadata=metadata,
     )
 

@@ -18,26 +18,28 @@ from meddistill.bundle.onnx_runs import Array
 from meddistill.bundle_format import IMAGE_MODEL, IMAGE_MODEL_INT8, TEXT_MODEL, TEXT_MODEL_INT8
 
 _BATCH: Final = 4
+# Signed weights, a scale a channel, 7 of the 8 bits: on CPUs without VNNI the sum of two products of full
+# range saturates, and a bundle has to give the same numbers on both.
+_WEIGHTS: Final[dict[str, Any]] = {
+    "per_channel": True,
+    "reduce_range": True,
+    "weight_type": QuantType.QInt8,
+}
 
 
-def quantize_towers(folder: Path, *, calibration: Array) -> None:
-    """Write `onnx/image_int8.onnx` and `onnx/text_int8.onnx` beside the float towers.
+def quantize_image_tower(folder: Path, *, calibration: Array) -> None:
+    """Write `onnx/image_int8.onnx` beside `onnx/image.onnx`: static quantization in QDQ form.
 
-    The image tower is quantized statically (QDQ): weights and activations, with ranges of the activations
-    from `calibration`; its first convolution, which sees the pixels, stays float. The text tower is quantized
-    dynamically: weights and token table are stored in 8 bits, ranges of the activations are found when it
-    runs. Weights are signed, a scale a channel, and use 7 of the 8 bits: on CPUs without VNNI the sum of two
-    products of full range saturates, and a bundle must give the same numbers on both.
+    Weights and activations are in 8 bits, but for the first convolution, which sees the pixels.
 
     Parameters
     ----------
     folder
         Holds the float towers.
     calibration
-        Normalised pixels [n, 3, h, w]. Of them only the least and the greatest value over all images of each
-        activation enters the file.
+        Normalised pixels [n, 3, h, w], from which the ranges of the activations come. Only the least and the
+        greatest value of each activation over all of them enters the file.
     """
-    weights: dict[str, Any] = {"per_channel": True, "reduce_range": True, "weight_type": QuantType.QInt8}
     with quiet():
         quantize_static(
             folder / IMAGE_MODEL,
@@ -46,9 +48,17 @@ def quantize_towers(folder: Path, *, calibration: Array) -> None:
             quant_format=QuantFormat.QDQ,
             activation_type=QuantType.QUInt8,
             nodes_to_exclude=_first_convolution(folder / IMAGE_MODEL),
-            **weights,
+            **_WEIGHTS,
         )
-        quantize_dynamic(folder / TEXT_MODEL, folder / TEXT_MODEL_INT8, **weights)
+
+
+def quantize_text_tower(folder: Path) -> None:
+    """Write `onnx/text_int8.onnx` beside `onnx/text.onnx`: dynamic quantization.
+
+    Weights and token table are stored in 8 bits; ranges of the activations are found when it runs.
+    """
+    with quiet():
+        quantize_dynamic(folder / TEXT_MODEL, folder / TEXT_MODEL_INT8, **_WEIGHTS)
 
 
 def _first_convolution(path: Path) -> list[str]:
@@ -57,7 +67,7 @@ def _first_convolution(path: Path) -> list[str]:
 
 
 @final
-class _Pixels(CalibrationDataReader):  # type: ignore[misc]  # of an untyped library
+class _Pixels(CalibrationDataReader):
     def __init__(self, pixels: Array) -> None:
         self._batches: Iterator[Array] = iter(
             [pixels[start : start + _BATCH] for start in range(0, len(pixels), _BATCH)]

@@ -56,7 +56,7 @@ class Bundle:
         return cls(path, manifest, preprocessing)
 
     def require(self, precision: Precision) -> None:
-        """Raise BundleError, which repeats the manifest's reasons, where towers of a precision are missing."""
+        """Raise BundleError, with the manifest's reasons, where there are no towers of that precision."""
         files = TOWERS[precision]
         if {files.image, files.text} <= self.manifest.files.keys():
             return
