@@ -101,8 +101,6 @@ def export_bundle(
 ) -> Manifest:
     """Write the bundle of a student, or nothing: an earlier bundle stays as it was if anything refuses.
 
-    Int8 towers that fall short of `options.int8` are left out; the manifest's `int8` and the card say why.
-
     Parameters
     ----------
     student
@@ -118,7 +116,7 @@ def export_bundle(
     results
         An evaluation, for the card.
     options
-        Formats, and what only the makers can tell.
+        Formats, what int8 towers must keep (else they are left out), and what only the makers can tell.
 
     Raises
     ------
