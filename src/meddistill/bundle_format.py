@@ -6,6 +6,7 @@ preprocessing.json   from a file to the raster, from a text to its tokens
 open_clip/           the student for stock open_clip
 onnx/image.onnx      "pixels" float32 [batch, 3, h, w], normalised -> "image_embeds" [batch, d], unit length
 onnx/text.onnx       "tokens" int64 [batch, context] -> "text_embeds" [batch, d], unit length
+onnx/*_int8.onnx     the two towers in 8 bits, inputs and outputs as above; optional
 tokenizer.json       takes texts that `imaging.normalize_text` cleaned; cuts and pads to the context length
 prompts/*.json       class vectors made at export, optional
 evaluation/          metrics.json, the main metrics of student and teachers; parity.json
@@ -15,6 +16,7 @@ LICENSES/            the terms of every component
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -29,12 +31,30 @@ PREPROCESSING: Final = "preprocessing.json"
 OPEN_CLIP: Final = "open_clip"
 IMAGE_MODEL: Final = "onnx/image.onnx"
 TEXT_MODEL: Final = "onnx/text.onnx"
+IMAGE_MODEL_INT8: Final = "onnx/image_int8.onnx"
+TEXT_MODEL_INT8: Final = "onnx/text_int8.onnx"
 TOKENIZER: Final = "tokenizer.json"
 PROMPTS: Final = "prompts"
 METRICS: Final = "evaluation/metrics.json"
 PARITY: Final = "evaluation/parity.json"
 CARD: Final = "README.md"
 LICENCES: Final = "LICENSES"
+
+Precision = Literal["float32", "int8"]
+
+
+@dataclass(frozen=True)
+class TowerFiles:
+    """The names of a bundle's two towers in one precision."""
+
+    image: str
+    text: str
+
+
+TOWERS: Final[Mapping[Precision, TowerFiles]] = {
+    "float32": TowerFiles(IMAGE_MODEL, TEXT_MODEL),
+    "int8": TowerFiles(IMAGE_MODEL_INT8, TEXT_MODEL_INT8),
+}
 
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
@@ -52,11 +72,30 @@ class FileEntry(_Record):
     bytes: int = Field(ge=0)
 
 
+class Int8Comparison(_Record):
+    """The int8 towers against the float towers, on images and captions of the training data.
+
+    `shared_neighbours` are shares in [0, 1] of an input's nearest neighbours, by cosine, that both towers
+    name, over `images` images and `texts` texts. Recalls are means over both directions of the share of
+    queries whose right answer is first. None where nothing was measured. The files are in the bundle
+    unless `left_out_because` says why not.
+    """
+
+    images: int = Field(ge=0)
+    texts: int = Field(ge=0)
+    image_shared_neighbours: float | None = None
+    text_shared_neighbours: float | None = None
+    recall_float: float | None = None
+    recall_int8: float | None = None
+    left_out_because: tuple[str, ...] = ()
+
+
 class Manifest(_Record):
     """`manifest.json`: what the bundle is and the hash of every other file in it.
 
     `logit_scale` multiplies cosines before the softmax (it is not a logarithm). Without `text_trained`
-    nothing has trained the text tower: only image embeddings mean anything.
+    nothing has trained the text tower: only image embeddings mean anything. `int8` is absent where no int8
+    towers were asked for.
     """
 
     format: Literal["meddistill-bundle"]
@@ -68,6 +107,7 @@ class Manifest(_Record):
     embed_dim: int = Field(gt=0)
     context_length: int = Field(gt=0)
     text_trained: bool = True
+    int8: Int8Comparison | None = None
     licence: LicenceTerms
     created_with: str
 

@@ -33,6 +33,7 @@ def facts(*licences: str) -> CardFacts:
         embed_dim=128,
         lengths=None,
         parity=None,
+        int8=None,
         results=None,
         notes=CardNotes(),
     )

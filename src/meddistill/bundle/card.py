@@ -13,7 +13,7 @@ from meddistill.bundle import card_sections as sections
 from meddistill.bundle.config import CardNotes
 from meddistill.bundle.parity import Parity
 from meddistill.bundle.truncation import CaptionLengths
-from meddistill.bundle_format import CARD, LICENCES, Preprocessing
+from meddistill.bundle_format import CARD, LICENCES, Int8Comparison, Preprocessing
 from meddistill.evaluation.base.results import Results
 from meddistill.licences import LicenceTerms, Policy
 from meddistill.students.metadata import Provenance
@@ -47,6 +47,7 @@ class CardFacts:
     embed_dim: int
     lengths: CaptionLengths | None
     parity: Parity | None
+    int8: Int8Comparison | None
     results: Results | None
     notes: CardNotes
 
@@ -72,7 +73,7 @@ def model_card(facts: CardFacts) -> str:
         sections.data(facts.provenance, facts.notes),
         sections.preprocessing(facts.preprocessing, facts.lengths),
         sections.metrics(facts.results),
-        sections.fidelity(facts.results, facts.parity),
+        sections.fidelity(facts.results, facts.parity, facts.int8),
         sections.limits(facts.notes, facts.lengths, text_trained=facts.provenance.text_trained),
         sections.technical(facts.size, facts.embed_dim, facts.preprocessing),
         sections.upkeep(facts.notes, meddistill.__version__),

@@ -7,7 +7,7 @@ from meddistill.bundle.config import CardNotes
 from meddistill.bundle.licence_files import described
 from meddistill.bundle.parity import Parity
 from meddistill.bundle.truncation import CaptionLengths
-from meddistill.bundle_format import LICENCES, Preprocessing
+from meddistill.bundle_format import LICENCES, Int8Comparison, Preprocessing
 from meddistill.evaluation.base.results import MEAN_TASK, TEACHER_MEAN, Result, Results
 from meddistill.licences import NOT_LEGAL_ADVICE, Policy
 from meddistill.students.metadata import Provenance
@@ -170,7 +170,7 @@ def metrics(results: Results | None) -> str:
     )
 
 
-def fidelity(results: Results | None, parity: Parity | None) -> str:
+def fidelity(results: Results | None, parity: Parity | None, int8: Int8Comparison | None) -> str:
     """How near it is to its teachers, and the exported files to it."""
     rows = [
         (row.teacher, row.measure, f"{row.value:.3f}", str(row.n))
@@ -187,7 +187,26 @@ def fidelity(results: Results | None, parity: Parity | None) -> str:
         f"{parity.captions} texts: image {parity.image_cosine:.7f}, text {parity.text_cosine:.7f}, "
         f"from file to embedding {parity.file_cosine:.7f}."
     )
-    return f"## Fidelity\n\n**To the teachers.** {_block(agreement)}\n\n**Of the exported files.** {exported}"
+    quantized = "" if int8 is None else f"\n\n**Of the int8 files.** {_int8(int8)}"
+    return (
+        f"## Fidelity\n\n**To the teachers.** {_block(agreement)}\n\n**Of the exported files.** {exported}"
+        + quantized
+    )
+
+
+def _int8(found: Int8Comparison) -> str:
+    left_out = f"Left out: {'; '.join(found.left_out_because)}." if found.left_out_because else ""
+    if not found.images:
+        return left_out
+    shares = {"image": found.image_shared_neighbours, "text": found.text_shared_neighbours}
+    shared = ", ".join(f"{tower} {share:.3f}" for tower, share in shares.items() if share is not None)
+    told = (
+        f"Against the float towers, over {found.images} images and {found.texts} texts of the training data: "
+        f"nearest neighbours in common: {shared}"
+    )
+    if found.recall_float is not None and found.recall_int8 is not None:
+        told += f"; recall at rank 1, mean of both ways: {found.recall_int8:.3f} of {found.recall_float:.3f}"
+    return f"{told}. {left_out}".rstrip()
 
 
 def limits(notes: CardNotes, lengths: CaptionLengths | None, *, text_trained: bool) -> str:

@@ -1,14 +1,15 @@
 """From a trained student to a bundle: written aside, compared with the student, then put in place."""
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import meddistill
 from meddistill.bundle.card import CardFacts, write_card
-from meddistill.bundle.config import BundleConfig, BundleFormat
+from meddistill.bundle.config import BundleConfig
+from meddistill.bundle.int8 import add_int8
 from meddistill.bundle.licence_files import write_licences
 from meddistill.bundle.manifest import records_of, write_json
 from meddistill.bundle.onnx_export import export_towers
@@ -25,6 +26,7 @@ from meddistill.bundle_format import (
     PREPROCESSING,
     TOKENIZER,
     VERSION,
+    Int8Comparison,
     Manifest,
     Preprocessing,
     TextPreprocessing,
@@ -79,6 +81,14 @@ class Metrics(Strict):
     results: tuple[Result, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Models:
+    """What was found of the exported models; None for those that were not asked for."""
+
+    parity: Parity | None = None
+    int8: Int8Comparison | None = None
+
+
 def export_bundle(
     student: DualEncoder,
     folder: Path,
@@ -106,7 +116,7 @@ def export_bundle(
     results
         An evaluation, for the card.
     options
-        Formats, and what only the makers can tell.
+        Formats, what int8 towers must keep (else they are left out), and what only the makers can tell.
 
     Raises
     ------
@@ -122,7 +132,7 @@ def export_bundle(
     exported = copy.deepcopy(student).cpu().eval()
     with needing_room(folder, BundleError), folder_aside(folder) as partial:
         preprocessing = _write_contract(exported, partial, samples)
-        parity = _write_models(exported, partial, origin=origin, samples=samples, formats=options.formats)
+        models = _write_models(exported, partial, origin=origin, samples=samples, options=options)
         write_prompts(exported, partial, tasks=prompts if origin.text_trained else ())
         facts = CardFacts(
             provenance=origin.provenance,
@@ -132,12 +142,13 @@ def export_bundle(
             size=model_size(exported),
             embed_dim=exported.embed_dim,
             lengths=caption_lengths(exported.tokenizer, samples.captions),
-            parity=parity,
+            parity=models.parity,
+            int8=models.int8,
             results=results,
             notes=options.card,
         )
         _write_words(partial, facts)
-        return _write_manifest(exported, partial, origin=origin, licence=licence)
+        return _write_manifest(exported, partial, origin=origin, licence=licence, int8=models.int8)
 
 
 def _refuse_other_files(folder: Path) -> None:
@@ -164,12 +175,12 @@ def _write_models(
     *,
     origin: Origin,
     samples: Samples,
-    formats: Collection[BundleFormat],
-) -> Parity | None:
-    if "open_clip" in formats:
+    options: BundleConfig,
+) -> _Models:
+    if "open_clip" in options.formats:
         save_student(student, folder / OPEN_CLIP, provenance=origin.provenance, config=origin.student)
-    if "onnx" not in formats:
-        return None
+    if "onnx" not in options.formats:
+        return _Models()
     metadata = {
         "preprocessing": (folder / PREPROCESSING).read_text(encoding="utf-8"),
         "licence": origin.provenance.licence.model_dump_json(),
@@ -181,7 +192,10 @@ def _write_models(
     export_towers(student, folder, metadata=metadata)
     parity = check_parity(student, folder, samples=samples)
     write_json(parity, folder / PARITY)
-    return parity
+    if "onnx_int8" not in options.formats:
+        return _Models(parity=parity)
+    int8 = add_int8(student, folder, samples=samples, options=options.int8, text_trained=origin.text_trained)
+    return _Models(parity=parity, int8=int8)
 
 
 def _write_words(folder: Path, facts: CardFacts) -> None:
@@ -199,7 +213,14 @@ def _write_words(folder: Path, facts: CardFacts) -> None:
         write_json(metrics, folder / METRICS)
 
 
-def _write_manifest(student: DualEncoder, folder: Path, *, origin: Origin, licence: LicenceTerms) -> Manifest:
+def _write_manifest(
+    student: DualEncoder,
+    folder: Path,
+    *,
+    origin: Origin,
+    licence: LicenceTerms,
+    int8: Int8Comparison | None,
+) -> Manifest:
     manifest = Manifest(
         format=FORMAT,
         version=VERSION,
@@ -210,6 +231,7 @@ def _write_manifest(student: DualEncoder, folder: Path, *, origin: Origin, licen
         logit_scale=float(student.logit_scale.detach()),
         embed_dim=student.embed_dim,
         context_length=student.context_length,
+        int8=int8,
         licence=licence,
         created_with=f"meddistill {meddistill.__version__}",
     )

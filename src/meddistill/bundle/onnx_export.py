@@ -1,5 +1,6 @@
 """The two towers as ONNX models that stock ONNX Runtime runs."""
 
+import copy
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
@@ -10,6 +11,8 @@ from typing import Any, Final, final
 import onnx
 import torch
 from jaxtyping import Float, Int
+from open_clip.timm_model import TimmModel
+from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
 from meddistill.bundle_format import IMAGE_MODEL, TEXT_MODEL
@@ -18,20 +21,28 @@ from meddistill.students.dual_encoder import DualEncoder
 
 OPSET: Final = 18
 _MAX_BYTES: Final = 2**31 - 1
-_NOISY: Final = ("onnxscript", "onnx_ir", "torch.onnx")
+# The quantizer of ONNX Runtime writes to the root logger.
+_NOISY: Final = ("root", "onnxscript", "onnx_ir", "torch.onnx")
 
 
 @final
 class ImageTower(nn.Module):
-    """Normalised pixels to image embeddings of unit length."""
+    """Normalised pixels to image embeddings of unit length.
+
+    Branches that a tower has for training alone (RepViT, MobileOne, FastViT) are folded into one convolution,
+    in a copy: the student keeps its own. Must be made of a student in evaluation mode.
+    """
 
     def __init__(self, student: DualEncoder) -> None:
         super().__init__()
-        self.model = student.model
+        self.visual = copy.deepcopy(student.model.visual)
+        if isinstance(self.visual, TimmModel):
+            # From the trunk down: the `fuse` of some towers returns nothing, which would replace the trunk.
+            reparameterize_model(self.visual.trunk, inplace=True)
 
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
         """x / |x| of the tower's output x."""
-        return nn.functional.normalize(self.model.encode_image(pixels), dim=-1)
+        return nn.functional.normalize(self.visual(pixels), dim=-1)
 
 
 @final
@@ -64,21 +75,30 @@ def export_towers(student: DualEncoder, folder: Path, *, metadata: Mapping[str, 
     BundleError
         If a tower cannot be traced, or is too large for one ONNX file.
     """
+    export_image_tower(student, folder, metadata=metadata)
+    export_text_tower(student, folder, metadata=metadata)
+
+
+def export_image_tower(student: DualEncoder, folder: Path, *, metadata: Mapping[str, str]) -> None:
+    """Write `onnx/image.onnx` alone; parameters and errors as of `export_towers`."""
     (folder / IMAGE_MODEL).parent.mkdir(parents=True, exist_ok=True)
-    pixels = torch.zeros(2, 3, student.input.height, student.input.width)
     _export(
         ImageTower(student),
         folder / IMAGE_MODEL,
         names=("pixels", "image_embeds"),
-        example=pixels,
+        example=torch.zeros(2, 3, student.input.height, student.input.width),
         metadata=metadata,
     )
-    tokens = student.tokenize(["a chest radiograph", "b"]).to(torch.int64)
+
+
+def export_text_tower(student: DualEncoder, folder: Path, *, metadata: Mapping[str, str]) -> None:
+    """Write `onnx/text.onnx` alone; parameters and errors as of `export_towers`."""
+    (folder / TEXT_MODEL).parent.mkdir(parents=True, exist_ok=True)
     _export(
         TextTower(student),
         folder / TEXT_MODEL,
         names=("tokens", "text_embeds"),
-        example=tokens,
+        example=student.tokenize(["a chest radiograph", "b"]).to(torch.int64),
         metadata=metadata,
     )
 
@@ -89,7 +109,7 @@ def _export(
     # A batch of two: with one, the exporter takes the batch for a constant. An output named "embedding"
     # would collide with a name inside the text tower.
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             program: Any = torch.onnx.export(
                 tower.eval(),
                 (example,),
@@ -141,8 +161,8 @@ def _strip(model: onnx.ModelProto) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks on its own insides; failures are exceptions."""
+def quiet() -> Iterator[None]:
+    """Without the remarks of exporter and quantizer on their own insides; failures are exceptions."""
     levels = {name: logging.getLogger(name).level for name in _NOISY}
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -10,16 +10,14 @@ Three comparisons, each by the cosine between the two embeddings of one input:
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import onnxruntime
 import torch
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from meddistill.bundle.onnx_runs import Array, open_session, run_session, spread, training_rasters
 from meddistill.bundle_format import IMAGE_MODEL, PREPROCESSING, TEXT_MODEL, TOKENIZER, Preprocessing
-from meddistill.data.loader import ImageBatches
 from meddistill.data.samples import Samples
 from meddistill.errors import ParityError
 from meddistill.imaging import decode, normalize, normalize_text, rasterize
@@ -37,9 +35,6 @@ PROBES: Final = (
     "ΣΊΣΥΦΟΣ 胸部 e\u0301 ½",
     "word " * 400,
 )
-_ERRORS_ONLY: Final = 3
-
-Array = NDArray[Any]
 
 
 class Parity(Strict):
@@ -74,15 +69,16 @@ def check_parity(student: DualEncoder, folder: Path, *, samples: Samples) -> Par
     ImageError
         If an image cannot be read.
     """
-    chosen = samples.take(_spread(len(samples), sum(BATCHES)))
-    rasters = _training_rasters(student, chosen)
-    image = _session(folder / IMAGE_MODEL)
+    chosen = samples.take(spread(len(samples), sum(BATCHES)))
+    rasters = training_rasters(chosen, student.input.geometry)
+    image = open_session(folder / IMAGE_MODEL)
     expected = _unit(_numpy(student.embed_images(torch.from_numpy(rasters))))
     pixels = normalize(rasters, student.input)
     image_cosine = min(
-        _cosine("image tower", expected[rows], _run(image, pixels[rows])) for rows in _batches(len(pixels))
+        _cosine("image tower", expected[rows], run_session(image, pixels[rows]))
+        for rows in _batches(len(pixels))
     )
-    file_cosine = _cosine("file to embedding", expected, _run(image, _from_files(folder, chosen)))
+    file_cosine = _cosine("file to embedding", expected, run_session(image, _from_files(folder, chosen)))
     captions = [*PROBES, *_some(samples.captions)]
     text_cosine = _check_text(student, folder, captions)
     return Parity(
@@ -107,17 +103,13 @@ def _check_text(student: DualEncoder, folder: Path, captions: Sequence[str]) -> 
             "captions. Nothing was exported. Please report this with the version of tokenizers."
         )
         raise ParityError(msg)
-    shown = _spread(len(captions), sum(BATCHES))
+    shown = spread(len(captions), sum(BATCHES))
     ids, expected_ids = ids[shown], expected_ids[shown]
     expected = _unit(_numpy(student.embed_tokens(expected_ids)))
-    session = _session(folder / TEXT_MODEL)
-    return min(_cosine("text tower", expected[rows], _run(session, ids[rows])) for rows in _batches(len(ids)))
-
-
-def _training_rasters(student: DualEncoder, samples: Samples) -> NDArray[np.uint8]:
-    geometry = student.input.geometry
-    batches = ImageBatches(samples, [geometry], batch_size=max(BATCHES))
-    return np.concatenate([rasters[geometry].numpy() for _, rasters in batches])
+    session = open_session(folder / TEXT_MODEL)
+    return min(
+        _cosine("text tower", expected[rows], run_session(session, ids[rows])) for rows in _batches(len(ids))
+    )
 
 
 def _from_files(folder: Path, samples: Samples) -> Array:
@@ -137,27 +129,9 @@ def _batches(rows: int) -> Iterator[slice]:
         start += size
 
 
-def _spread(available: int, wanted: int) -> list[int]:
-    """`wanted` row numbers, evenly spread; all of them where there are no more."""
-    if available <= wanted:
-        return list(range(available))
-    return [number * available // wanted for number in range(wanted)]
-
-
 def _some(captions: Sequence[str]) -> list[str]:
     distinct = sorted(set(captions))
-    return [distinct[row] for row in _spread(len(distinct), MAX_CAPTIONS)]
-
-
-def _session(path: Path) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
-    return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-
-
-def _run(session: Any, inputs: Array) -> Array:
-    outputs: Array = session.run(None, {session.get_inputs()[0].name: inputs})[0]
-    return outputs
+    return [distinct[row] for row in spread(len(distinct), MAX_CAPTIONS)]
 
 
 def _numpy(embeddings: torch.Tensor) -> Array:

@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal
 
 from cyclopts import Parameter
 
+from meddistill.bundle_format import Precision
 from meddistill.errors import ImageError
 from meddistill.imaging import ImageRef
 from meddistill.runtime.pipeline import OnMistake
@@ -16,9 +17,6 @@ from meddistill.runtime.pipeline import OnMistake
 _MOST_NAMES: Final = 5
 
 BundleFolder = Annotated[Path, Parameter(help="Folder of an exported bundle.")]
-OnError = Annotated[
-    Literal["raise", "skip"], Parameter(help="What an image that cannot be read does: stop, or be left out.")
-]
 
 
 @Parameter(name="*")
@@ -38,9 +36,26 @@ class Selectors:
 DEFAULT_SELECTORS = Selectors()
 
 
-def on_mistake(on_error: Literal["raise", "skip"]) -> OnMistake | None:
-    """None to raise, else a function that tells each skipped image on stderr."""
-    return None if on_error == "raise" else _tell
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class EmbedOptions:
+    """How images are turned into vectors."""
+
+    precision: Annotated[
+        Precision, Parameter(help="Which towers to run, of a bundle that has them in 8 bits too.")
+    ] = "float32"
+    on_error: Annotated[
+        Literal["raise", "skip"],
+        Parameter(help="What an image that cannot be read does: stop, or be left out."),
+    ] = "raise"
+
+    @property
+    def on_mistake(self) -> OnMistake | None:
+        """None to raise, else a function that tells each skipped image on stderr."""
+        return None if self.on_error == "raise" else _tell
+
+
+DEFAULT_EMBED_OPTIONS = EmbedOptions()
 
 
 def refuse_nothing_read(asked: int, read: int) -> None:

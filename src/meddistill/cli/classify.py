@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from meddistill.cli.bundles import (
+    DEFAULT_EMBED_OPTIONS,
     DEFAULT_SELECTORS,
     BundleFolder,
-    OnError,
+    EmbedOptions,
     Selectors,
-    on_mistake,
     refuse_nothing_read,
     split_labels,
     warn_of_flat,
@@ -37,22 +37,24 @@ def classify(
         Parameter(negative="", help='Prompts with one {}, such as "a photo of {}"; several are averaged.'),
     ] = None,
     format: Format = "table",
-    on_error: OnError = "raise",
+    options: EmbedOptions = DEFAULT_EMBED_OPTIONS,
     selectors: Selectors = DEFAULT_SELECTORS,
 ) -> None:
     """Say which of the labels fits each image best.
 
     Scores are probabilities over the given labels: one always fits best, even where none fits.
     """
-    from meddistill.runtime import DEFAULT_TEMPLATES, Bundle
+    from meddistill.runtime import DEFAULT_TEMPLATES, Bundle, Embedder
     from meddistill.runtime import classify as score
 
+    opened = Bundle.open(bundle)
     results = score(
-        Bundle.open(bundle),
+        opened,
         selectors.references(images),
         split_labels(labels),
         templates=templates or DEFAULT_TEMPLATES,
-        on_mistake=on_mistake(on_error),
+        embedder=Embedder(opened, precision=options.precision),
+        on_mistake=options.on_mistake,
     )
     refuse_nothing_read(len(images), len(results))
     warn_of_flat([str(result.path) for result in results if result.is_flat])

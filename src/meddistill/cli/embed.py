@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from meddistill.cli.bundles import (
+    DEFAULT_EMBED_OPTIONS,
     DEFAULT_SELECTORS,
     BundleFolder,
-    OnError,
+    EmbedOptions,
     Selectors,
-    on_mistake,
     refuse_nothing_read,
     warn_of_flat,
 )
@@ -35,7 +35,7 @@ def embed(
     output: Annotated[
         Path | None, Parameter(help="A .npy file for the vectors; their names go beside it as .json.")
     ] = None,
-    on_error: OnError = "raise",
+    options: EmbedOptions = DEFAULT_EMBED_OPTIONS,
     selectors: Selectors = DEFAULT_SELECTORS,
 ) -> None:
     """Turn images and texts into unit vectors of one space.
@@ -51,11 +51,11 @@ def embed(
         raise ConfigError(subject="embed", mistakes=["name at least one image or one --texts."])
     if output is not None and output.suffix != ".npy":
         raise ConfigError(subject="embed", mistakes=[f"`--output` must end in .npy; got {output.name}."])
-    embedder = Embedder(Bundle.open(bundle))
+    embedder = Embedder(Bundle.open(bundle), precision=options.precision)
     rows: list[int] = []
     flat: list[int] = []
     parts: list[Vectors] = []
-    stream = embedder.stream_images(selectors.references(images), on_mistake=on_mistake(on_error))
+    stream = embedder.stream_images(selectors.references(images), on_mistake=options.on_mistake)
     for batch in stream:
         rows.extend(batch.rows)
         parts.append(batch.vectors)

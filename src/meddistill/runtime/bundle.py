@@ -14,7 +14,9 @@ from meddistill.bundle_format import (
     PROMPTS,
     TEXT_MODEL,
     TOKENIZER,
+    TOWERS,
     Manifest,
+    Precision,
     Preprocessing,
     Prompts,
 )
@@ -52,6 +54,19 @@ class Bundle:
         if preprocessing.text.context_length != manifest.context_length:
             raise _broken(path, ["its manifest and preprocessing name different context lengths"])
         return cls(path, manifest, preprocessing)
+
+    def require(self, precision: Precision) -> None:
+        """Raise BundleError, with the manifest's reasons, where there are no towers of that precision."""
+        files = TOWERS[precision]
+        if {files.image, files.text} <= self.manifest.files.keys():
+            return
+        reasons = self.manifest.int8.left_out_because if self.manifest.int8 is not None else ()
+        why = f", left out at export ({'; '.join(reasons)})" if reasons else ""
+        msg = (
+            f"`{self.folder}` must hold {precision} towers; got none{why}. Take float32, or export it again "
+            "with `bundle: {formats: [open_clip, onnx, onnx_int8]}`."
+        )
+        raise BundleError(msg)
 
     def verify(self) -> None:
         """Check every file's sha256; raises BundleError naming those that differ."""

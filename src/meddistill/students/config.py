@@ -8,7 +8,7 @@ from meddistill.imaging.geometry import Interpolation, Resize
 from meddistill.licences import LicenceTerms, resolve
 from meddistill.strict import Strict
 
-PresetName = Literal["tiny", "nano", "edge", "small", "base"]
+PresetName = Literal["tiny", "nano", "lite", "edge", "small", "base"]
 DEFAULT_PRESET: PresetName = "edge"
 NO_WEIGHTS = "none"
 

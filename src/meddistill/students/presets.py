@@ -4,13 +4,16 @@
 |--------|---------------------------------|-----------------------------------|-------------|------------|
 | tiny   | timm test_resnet, 64 px         | 2 layers, width 128               | 0.4 + 6.7   | 0.4 + 0.9  |
 | nano   | MobileNetV4 conv small, 224 px  | 6 layers, width 256               | 2.8 + 17.5  | 2.8 + 5.8  |
+| lite   | EfficientNet-Lite0, 224 px      | 6 layers, width 256               | 3.7 + 17.5  | 3.7 + 5.8  |
 | edge   | MobileNetV4 conv medium, 256 px | 10 layers, width 256              | 9.1 + 20.7  | 9.1 + 9.1  |
 | small  | ViT-S/16, 224 px                | 10 layers, width 256              | 21.8 + 20.7 | 21.8 + 9.1 |
 | base   | ViT-B/16, 224 px                | BERT-like, from files, 256 tokens | 86.2 + 110  | –          |
 
 Millions of parameters of image + text tower (`base`: with BERT base), and the same with
 `text: {vocabulary: 4000}`: most of a small text tower is CLIP's table of 49,408 tokens, of width 256 12.6
-million parameters, of width 128 6.3 million.
+million parameters, of width 128 6.3 million. `lite` is made of convolutions and ReLU6 alone, for accelerators
+that know little else. Other light towers go by their timm name as `image_tower`: `repvit_m0_9`,
+`efficientvit_b0`, `efficientvit_b1`, `vit_tiny_patch16_224`.
 timm towers keep their own classifier as the projection (`timm_proj: ""`): open_clip's linear projection
 takes the width before the head and fails on MobileNetV4, whose head is wider.
 """
@@ -74,6 +77,11 @@ _PRESETS: Final[Mapping[PresetName, ModelConfig]] = {
     "nano": {
         "embed_dim": 256,
         "vision_cfg": timm_tower("mobilenetv4_conv_small", image_size=224),
+        "text_cfg": clip_text(width=256, heads=4, layers=6),
+    },
+    "lite": {
+        "embed_dim": 256,
+        "vision_cfg": timm_tower("tf_efficientnet_lite0", image_size=224),
         "text_cfg": clip_text(width=256, heads=4, layers=6),
     },
     "edge": {

@@ -33,7 +33,7 @@ def export(session: Session) -> None:
 
     def work() -> None:
         session.progress.say("exporting the bundle and comparing it with the student")
-        export_bundle(
+        manifest = export_bundle(
             student,
             folder.bundle,
             origin=_origin(session),
@@ -42,6 +42,8 @@ def export(session: Session) -> None:
             results=results,
             options=options,
         )
+        if manifest.int8 is not None and manifest.int8.left_out_because:
+            session.progress.say(f"int8 towers left out: {'; '.join(manifest.int8.left_out_because)}")
 
     files, there = [folder.bundle / MANIFEST], is_whole(folder.bundle)
     session.run_step("export", inputs, work, files=files, there=there)
