@@ -119,10 +119,9 @@ class ClassVectorKL(Objective):
                     "embeddings. Leave that teacher or the objective out."
                 )
                 raise TeacherError(msg)
-            image, available = teacher.towers["image"]
-            rows = mask & available
-            vectors = self.bank.to(image.dtype) if image.dtype == torch.float64 else self.bank
-            return target_rows(image, rows), rows, vectors, rows.new_ones(len(vectors))
+            rows = mask & teacher.towers["image"][1]
+            image = target_rows(teacher.towers["image"][0], rows)
+            return image, rows, self.bank.to(image.dtype), rows.new_ones(len(self.bank))
         image, text, both = both_towers(teacher, mask, objective="class_vector_kl")
         texts = normalized(text)
         if self.queue is None:

@@ -1,4 +1,4 @@
-"""The banks of texts that a recipe's objectives compare with: read, and held against what is asked of them."""
+"""The banks of texts that a recipe's objectives compare with: read, and compared with what is asked."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,8 +38,8 @@ class Banks:
     def notes(self) -> tuple[str, ...]:
         """A line for each bank with repeated texts."""
         return tuple(
-            f"bank {name}: {len(bank.texts):,} different texts; {bank.repeated:,} that a model cannot tell from "
-            "an earlier one are left out"
+            f"bank {name}: {len(bank.texts):,} different texts; left out, since a model cannot tell them "
+            f"from earlier ones: {bank.repeated:,}"
             for name, bank in self.read.items()
             if bank.repeated
         )

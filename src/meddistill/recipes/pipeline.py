@@ -75,7 +75,7 @@ def _look_at_models(session: Session, until: Step) -> None:
     mistakes = unmet_requirements(session.recipe, session.cards)
     mistakes += unmet_by_banks(session.recipe, session.banks, base=session.base)
     if mistakes:
-        subject = "teachers"
+        subject = "teachers and banks"
         raise ConfigError(subject, mistakes)
     if STEPS.index(until) >= STEPS.index("train"):
         _ = session.student  # built, or refused
