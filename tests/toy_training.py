@@ -215,7 +215,11 @@ def toy_spaces(names: Iterable[str] = TEACHER_DIMS) -> dict[str, TeacherSpace]:
     dims = {name: TEACHER_DIMS[name] for name in names}
     return {
         name: TeacherSpace(
-            image_dim=dim, text_dim=dim, logit_scale=20.0, statistics={"image": each, "text": each}
+            image_dim=dim,
+            text_dim=dim,
+            logit_scale=20.0,
+            statistics={"image": each, "text": each},
+            banks={"classes": _features(dim, list(range(2000, 2009)))},
         )
         for name, dim in dims.items()
         for each in [toy_statistics(dim)]
