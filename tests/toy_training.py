@@ -190,6 +190,7 @@ EVERY_OBJECTIVE = {
         "gradient_distillation": 20.0,
         "masked_feature_distillation": {"weight": 30.0, "patch_size": 2, "ratio": 0.5},
         "augmented_feature_fusion": 0.8,
+        "class_vector_kl": {"weight": 0.9, "negatives": "queue", "queue_size": 6},
     },
 }
 
