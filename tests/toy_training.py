@@ -190,6 +190,7 @@ EVERY_OBJECTIVE = {
         "gradient_distillation": 20.0,
         "masked_feature_distillation": {"weight": 30.0, "patch_size": 2, "ratio": 0.5},
         "augmented_feature_fusion": 0.8,
+        "class_vector_kl": {"weight": 0.9, "negatives": "queue", "queue_size": 6},
     },
 }
 
@@ -215,7 +216,11 @@ def toy_spaces(names: Iterable[str] = TEACHER_DIMS) -> dict[str, TeacherSpace]:
     dims = {name: TEACHER_DIMS[name] for name in names}
     return {
         name: TeacherSpace(
-            image_dim=dim, text_dim=dim, logit_scale=20.0, statistics={"image": each, "text": each}
+            image_dim=dim,
+            text_dim=dim,
+            logit_scale=20.0,
+            statistics={"image": each, "text": each},
+            banks={"classes": _features(dim, list(range(2000, 2009)))},
         )
         for name, dim in dims.items()
         for each in [toy_statistics(dim)]

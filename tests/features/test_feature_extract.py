@@ -285,6 +285,9 @@ def test_numbers_that_are_not_finite_are_refused_by_table_row(tmp_path: Path) ->
     samples = replace(samples, texts=texts, table_hash="")
     with pytest.raises((NonFiniteError, TeacherError), match=r"'a'.* finite.*In the table: row 4\."):
         extract(tmp_path / "other", samples, {"a": toy_teacher("a", kind=Spoilt)}, SMALL)
+    banks, samples = {"bank": ["broken", "whole"]}, toy_samples(tmp_path / "images", 21)
+    with pytest.raises((NonFiniteError, TeacherError), match=r"It was asked about texts of a bank\."):
+        extract(tmp_path / "third", samples, {"a": toy_teacher("a", kind=Spoilt)}, SMALL, banks=banks)
     assert not [name for name in tree(tmp_path / "other") if name.endswith(".part")]
 
 

@@ -7,7 +7,8 @@ import torch
 
 from meddistill.methods.config import EmbeddingConfig
 from meddistill.methods.patch_mask import kept_pixels
-from meddistill.objectives.config import MASKED, HiddenPatches
+from meddistill.objectives.config import MASKED
+from meddistill.objectives.needs import HiddenPatches
 from meddistill.students.build import build_student
 from meddistill.students.config import StudentConfig
 from toy_training import DEVICE, EVERY_OBJECTIVE, ToyStudent, toy_batch, toy_method, toy_step

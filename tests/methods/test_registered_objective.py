@@ -11,7 +11,7 @@ from pydantic import PositiveFloat, TypeAdapter, ValidationError
 from meddistill.methods.config import EmbeddingConfig
 from meddistill.objectives import config, registry
 from meddistill.objectives.base import Objective, RowContext, over_towers, tower_pairs
-from meddistill.objectives.config import HiddenPatches, ObjectiveOptions
+from meddistill.objectives.needs import HiddenPatches, ObjectiveOptions
 from meddistill.records import RowLosses, StudentOutputs, TeacherOutputs
 from toy_training import ToyStudent, ToyTeachers, gradients_of, toy_batch, toy_method, toy_step
 
@@ -23,11 +23,14 @@ class ToyOptions(ObjectiveOptions):
     """Of images alone, with a further pass, a distance with layers of its own."""
 
     requires: ClassVar = frozenset({"image"})
-    needs_captions: ClassVar[bool] = False
     is_distance: ClassVar[bool] = True
     own_layers: ClassVar[bool] = True
 
     power: PositiveFloat = 2.0
+
+    @property
+    def needs_captions(self) -> bool:
+        return False
 
     @property
     def passes(self) -> dict[str, HiddenPatches]:

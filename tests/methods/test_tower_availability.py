@@ -61,7 +61,11 @@ def test_an_objective_looks_at_the_towers_that_a_row_has(name) -> None:
         text=torch.where(GAPS.text_available[:, None], GAPS.text, torch.inf),
     )
     image, text = row_gradients(name, spoilt)
-    looked = {tower: has(GAPS, *TOWERS) | (has(GAPS, tower) & (name in FEATURES)) for tower in TOWERS}
+    trains = config(name).chosen[name].trains
+    looked = {
+        tower: (has(GAPS, *TOWERS) | (has(GAPS, tower) & (name in FEATURES))) & (tower in trains)
+        for tower in TOWERS
+    }
     assert (image > 0).equal(looked["image"])
     assert (text > 0).equal(looked["text"])
 

@@ -12,20 +12,15 @@ from meddistill.errors import TeacherError
 from meddistill.objectives.affinity_mimicking import AffinityMimicking
 from meddistill.objectives.augmented_feature_fusion import AugmentedFeatureFusion
 from meddistill.objectives.base import Objective, RowContext, TowerStatistics
-from meddistill.objectives.config import MASKED, EmbeddingObjectives, StudentObjectives
+from meddistill.objectives.class_vector_kl import ClassVectorKL
+from meddistill.objectives.config import MASKED
 from meddistill.objectives.contrastive import Contrastive
 from meddistill.objectives.cosine_smooth_l1 import CosineSmoothL1
 from meddistill.objectives.feature_mse import FeatureMSE
 from meddistill.objectives.gradient_distillation import GradientDistillation
 from meddistill.objectives.interactive_contrastive import PUBLISHED_SCALE, InteractiveContrastive
 from meddistill.objectives.masked_feature_distillation import MaskedFeatureDistillation
-from meddistill.objectives.registry import (
-    STUDENT_OBJECTIVES,
-    TEACHER_OBJECTIVES,
-    Layers,
-    build_student_objective,
-    build_teacher_objective,
-)
+from meddistill.objectives.registry import STUDENT_OBJECTIVES, TEACHER_OBJECTIVES
 from meddistill.objectives.similarity_kl import SimilarityKL
 from meddistill.records import RowLosses, StudentOutputs, TeacherOutputs, positives
 from toy_training import DEVICE
@@ -41,6 +36,17 @@ def statistics() -> dict[str, TowerStatistics]:
     }
 
 
+def class_vectors() -> Tensor:
+    """The bank of nine texts that a teacher of `DIM` has read."""
+    return torch.randn(9, DIM, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
+
+
+def filled_queue() -> ClassVectorKL:
+    objective = ClassVectorKL(negatives="queue", queue_size=5, dim=DIM).double()
+    objective.queue.push(functional.normalize(class_vectors()[:3]), torch.tensor([True, False, True]))
+    return objective
+
+
 CASES = {
     "contrastive": Contrastive(),
     "contrastive as published": Contrastive(as_published=True),
@@ -53,9 +59,14 @@ CASES = {
     ),
     "similarity_kl": SimilarityKL(),
     "similarity_kl, own scale": SimilarityKL(teacher_scale=3.0),
+    "similarity_kl, warm and merged": SimilarityKL(temperature=3.0, merge_positives=True),
+    "class_vector_kl": ClassVectorKL(temperature=2.0),
+    "class_vector_kl, bank": ClassVectorKL(negatives="bank", bank=class_vectors(), teacher_scale=3.0),
+    "class_vector_kl, queue": filled_queue(),
     "interactive_contrastive": InteractiveContrastive(),
     "interactive_contrastive as published": InteractiveContrastive(as_published=True),
     "affinity_mimicking": AffinityMimicking(),
+    "affinity_mimicking, warm and merged": AffinityMimicking(temperature=3.0, merge_positives=True),
     "affinity_mimicking, own scale": AffinityMimicking(teacher_scale=3.0),
     "gradient_distillation": GradientDistillation(),
     "gradient_distillation, own scale": GradientDistillation(teacher_scale=3.0),
@@ -342,6 +353,7 @@ def test_interactive_contrastive_is_the_contrastive_loss_across_the_two_models()
         "affinity_mimicking",
         "gradient_distillation",
         "augmented_feature_fusion",
+        "class_vector_kl",
     ],
 )
 @pytest.mark.parametrize("tower", ["image", "text"])
@@ -352,47 +364,10 @@ def test_objectives_over_both_towers_refuse_a_teacher_with_one(name, tower) -> N
         objective(student, replace(teacher, **{tower: None}), context())
 
 
-@pytest.mark.parametrize("name", ["similarity_kl", "affinity_mimicking", "gradient_distillation"])
+@pytest.mark.parametrize(
+    "name", ["similarity_kl", "affinity_mimicking", "gradient_distillation", "class_vector_kl"]
+)
 def test_similarities_without_any_teacher_scale_are_refused(name) -> None:
     student, teacher = example()
     with pytest.raises(TeacherError, match=f"`teacher_scale` of {name}"):
         CASES[name](student, replace(teacher, logit_scale=None), context())
-
-
-def test_a_recipe_gives_a_weight_or_options() -> None:
-    objectives = EmbeddingObjectives.model_validate(
-        {
-            "feature_mse": 50,
-            "cosine_smooth_l1": "1e-3",
-            "interactive_contrastive": {"weight": 2.0, "scale": 10},
-        }
-    )
-    chosen = objectives.chosen()
-    assert {name: options.weight for name, options in chosen.items()} == {
-        "feature_mse": 50.0,
-        "cosine_smooth_l1": 1e-3,
-        "interactive_contrastive": 2.0,
-    }
-    layers = Layers(student_dim=4, teacher_dim=3, seed=0)
-    built = build_teacher_objective(
-        "interactive_contrastive", chosen["interactive_contrastive"], layers=layers
-    )
-    assert built.scale == 10
-    diagonal = StudentObjectives.model_validate({"contrastive": {"as_published": True}})
-    assert build_student_objective("contrastive", diagonal.chosen()["contrastive"]).as_published
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        {"feature_mse": 0},
-        {"feature_mse": -1},
-        {"feature_mse": True},
-        {"feature_mze": 1},
-        {"cosine_smooth_l1": {"cosine": 0, "smooth_l1": 0}},
-        {"similarity_kl": {"teacher_scale": 0}},
-    ],
-)
-def test_wrong_objectives_are_refused(content) -> None:
-    with pytest.raises(ValueError, match="validation error"):
-        EmbeddingObjectives.model_validate(content)

@@ -11,6 +11,17 @@ from meddistill.strict import StrictSettings
 OnError = Literal["raise", "skip"]
 
 
+class TextTable(StrictSettings):
+    """A table of texts, one a row."""
+
+    table: Path
+    """A CSV (UTF-8; tab-separated if it ends in .tsv), a Parquet file, or a folder that Hugging Face
+    `datasets` saved to disk; relative to the file that names it.
+    """
+    text: str = Field(default="text", min_length=1)
+    """Its column of texts."""
+
+
 class PatientTable(StrictSettings):
     """A table with one row for each patient; what an image table lacks is looked up there."""
 

@@ -139,7 +139,7 @@ def count_rows(rows: Sequence[int]) -> str:
     return f"{len(rows)} row{'' if len(rows) == 1 else 's'} ({name_rows(rows)})"
 
 
-def name_rows(rows: Sequence[int]) -> str:
+def name_rows(rows: Sequence[int], *, noun: str = "row") -> str:
     """`rows 3, 4, 9` for a message; the first five, and how many more."""
     more = f" and {len(rows) - _MOST_ROWS} more" if len(rows) > _MOST_ROWS else ""
-    return f"row{'s' if len(rows) > 1 else ''} {', '.join(str(row) for row in rows[:_MOST_ROWS])}{more}"
+    return f"{noun}{'s' if len(rows) > 1 else ''} {', '.join(str(row) for row in rows[:_MOST_ROWS])}{more}"

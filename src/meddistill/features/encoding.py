@@ -40,7 +40,7 @@ def encode(
     subject
         Whose numbers these are, for messages.
     rows
-        The table's row number of each element of the batch, for messages.
+        The table's row number of each element of the batch, for messages; 0 for a text of a bank.
 
     Raises
     ------
@@ -92,6 +92,9 @@ def _refuse(values: Tensor, subject: str, rows: Sequence[int]) -> None:
 
 
 def _named(chosen: Tensor, rows: Sequence[int]) -> str:
-    numbers = [rows[place] for place in chosen.nonzero().flatten().tolist()]
+    found = [rows[place] for place in chosen.nonzero().flatten().tolist()]
+    numbers = [row for row in found if row]
+    if not numbers:
+        return "texts of a bank"
     more = f" and {len(numbers) - _MOST_NAMED} more" if len(numbers) > _MOST_NAMED else ""
     return "table rows " + ", ".join(map(str, numbers[:_MOST_NAMED])) + more

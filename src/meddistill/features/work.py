@@ -94,8 +94,9 @@ class ExtractionTask(ABC):
             )
             raise StoreError(msg) from error
         except (TeacherError, NonFiniteError) as error:
-            rows = self._failing_rows(ask, question)
-            msg = f"{error} In the table: row{'' if len(rows) == 1 else 's'} {', '.join(map(str, rows))}."
+            rows = [row for row in self._failing_rows(ask, question) if row]
+            place = f"In the table: row{'' if len(rows) == 1 else 's'} {', '.join(map(str, rows))}."
+            msg = f"{error} {place if rows else 'It was asked about texts of a bank.'}"
             raise type(error)(msg) from error
         return encode(
             values,

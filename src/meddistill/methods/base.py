@@ -7,13 +7,13 @@ from types import MappingProxyType
 from typing import cast
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from meddistill.features.projections.maps import LinearMap
 from meddistill.methods.step import StepLoss
 from meddistill.objectives.base import Objective, TowerStatistics
-from meddistill.objectives.config import HiddenPatches
+from meddistill.objectives.needs import HiddenPatches
 from meddistill.records import StudentOutputs, TeacherOutputs
 from meddistill.signals import Tower
 from meddistill.teachers.card import TeacherCard
@@ -24,7 +24,8 @@ class TeacherSpace:
     """What a method must know of a teacher before it sees its outputs. A dim is None without that tower.
 
     `logit_scale` as on its card; `statistics` per tower, for objectives that standardise or whiten;
-    `target_map`, for projections that are fitted before the stage.
+    `target_map`, for projections that are fitted before the stage; `banks`, its features of the texts of each
+    bank, for objectives that compare with one.
     """
 
     image_dim: int | None
@@ -32,6 +33,7 @@ class TeacherSpace:
     logit_scale: float | None = None
     statistics: Mapping[Tower, TowerStatistics] = field(default_factory=dict)
     target_map: LinearMap | None = None
+    banks: Mapping[str, Float[Tensor, "texts text_dim"]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -40,6 +42,7 @@ class TeacherSpace:
         *,
         statistics: Mapping[Tower, TowerStatistics] | None = None,
         target_map: LinearMap | None = None,
+        banks: Mapping[str, Float[Tensor, "texts text_dim"]] | None = None,
     ) -> "TeacherSpace":
         """What a teacher's card says."""
         return cls(
@@ -48,6 +51,7 @@ class TeacherSpace:
             logit_scale=card.logit_scale,
             statistics=statistics or {},
             target_map=target_map,
+            banks=banks or {},
         )
 
     @property

@@ -20,9 +20,9 @@ from meddistill.objectives.config import (
     ContrastiveOptions,
     CosineSmoothL1Options,
     EmbeddingObjectives,
-    ObjectiveOptions,
     StudentObjectives,
 )
+from meddistill.objectives.needs import ObjectiveOptions
 from meddistill.signals import Tower
 from meddistill.strict import Strict
 
@@ -54,6 +54,21 @@ class MethodConfig(Strict):
     def uses_statistics(self) -> bool:
         """Whether means and covariances of the teachers are used where there are any."""
         return bool(self.needs_statistics or self.prefers_statistics)
+
+    @property
+    def banks(self) -> tuple[str, ...]:
+        """The banks of texts whose features its objectives compare with."""
+        named = (options.needs_bank for options in self.chosen.values())
+        return tuple(dict.fromkeys(name for name in named if name is not None))
+
+    @property
+    def by_teacher(self) -> Mapping[str, Mapping[str, float]]:
+        """Key → teacher → number, wherever the recipe gives one for each teacher."""
+        return {
+            f"objectives.{name}.{key}": values
+            for name, options in self.chosen.items()
+            for key, values in options.given_by_teacher.items()
+        }
 
     @property
     def needs_captions(self) -> tuple[str, ...]:
@@ -227,6 +242,18 @@ class EmbeddingConfig(MethodConfig):
                 msg = (
                     "`selection` must be available, random_draw or batch_draw with the projection joint_pca, "
                     "whose teachers have no losses of their own; got teacher_dropping"
+                )
+                raise ValueError(msg)
+            if self.banks:
+                msg = (
+                    f"`negatives` must be batch or queue with the projection joint_pca, in whose space the "
+                    f"teachers of a row change with the row and a bank has none; got the bank {self.banks[0]}"
+                )
+                raise ValueError(msg)
+            if self.by_teacher:
+                key = next(iter(self.by_teacher))
+                msg = (
+                    f"`{key}` must be one number with the projection joint_pca, to which all teachers are one"
                 )
                 raise ValueError(msg)
         return self

@@ -24,6 +24,7 @@ from meddistill.methods.spaces import Spaces, has_one_dim
 from meddistill.methods.step import StepLoss
 from meddistill.methods.teacher_losses import own_losses, weighting_lacks
 from meddistill.objectives.base import Objective, RowContext, normalized
+from meddistill.objectives.needs import ObjectiveOptions
 from meddistill.objectives.registry import (
     STUDENT_OBJECTIVES,
     TEACHER_OBJECTIVES,
@@ -88,26 +89,38 @@ class EmbeddingMethod(Method):
                 if name in STUDENT_OBJECTIVES
             }
         )
+        layers = partial(Layers, student_dim=student_dim)
         self.objectives = nn.ModuleDict(
             {
                 name: nn.ModuleDict(
                     {
-                        teacher: build_teacher_objective(
-                            name,
-                            chosen[name],
-                            layers=Layers(
-                                student_dim=student_dim,
-                                teacher_dim=space.dim,
-                                seed=derive_seed(name, seed, teacher),
-                            ),
-                            statistics=space.statistics,
+                        teacher: self._against(
+                            teacher,
+                            space,
+                            name=name,
+                            options=options.of_teacher(teacher),
+                            layers=layers(teacher_dim=space.dim, seed=derive_seed(name, seed, teacher)),
                         )
                         for teacher, space in teachers.items()
                     }
                 )
-                for name in chosen
+                for name, options in chosen.items()
                 if name in TEACHER_OBJECTIVES
             }
+        )
+
+    def _against(
+        self, teacher: str, space: TeacherSpace, *, name: str, options: ObjectiveOptions, layers: Layers
+    ) -> Objective:
+        """One objective against one teacher; the bank goes where the teacher's outputs go."""
+        bank = None if options.needs_bank is None else space.banks[options.needs_bank]
+        return build_teacher_objective(
+            name,
+            options,
+            layers=layers,
+            statistics=space.statistics,
+            bank=None if bank is None else self.spaces.vectors(teacher, bank),
+            space_dim=self.spaces.dims.get(teacher),
         )
 
     def loss(
@@ -248,6 +261,13 @@ def missing_of_teachers(config: EmbeddingConfig, teachers: Mapping[str, TeacherS
         for name, space in teachers.items()
         if space.logit_scale is None
     ]
+    mistakes += [
+        f"`objectives.{objective}.{key}` must have a value for every teacher; got none for {name}. Add it."
+        for objective, options in config.chosen.items()
+        for key, values in options.given_by_teacher.items()
+        for name in teachers
+        if name not in values
+    ]
     return mistakes + _unmixable(config, teachers) + weighting_lacks(config.weighting, teachers)
 
 
@@ -290,6 +310,13 @@ def check(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> None
     """Raise ConfigError with everything that the teachers lack for `config`."""
     mistakes = [] if teachers else ["`teachers` must name at least one for method embedding; got none."]
     mistakes += missing_of_teachers(config, teachers)
+    mistakes += [
+        f"teacher `{name}` must come with its features of the bank {bank}; got none. Give them as `banks` of "
+        "its space."
+        for name in config.weighted_teachers(teachers)
+        for bank in config.banks
+        if bank not in teachers[name].banks
+    ]
     if mistakes:
         subject = "method embedding"
         raise ConfigError(subject, mistakes)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from meddistill.objectives.config import HiddenPatches
+from meddistill.objectives.needs import HiddenPatches
 
 # SplitMix64 (Steele et al. 2014): its increment and the factors of its finaliser, as signed 64-bit numbers.
 _INCREMENT: Final = 0x9E3779B97F4A7C15 - 2**64

@@ -43,12 +43,15 @@ class FixedMap(nn.Module):
         }
         return replace(outputs, **mapped)
 
+    def vectors(self, rows: Float[Tensor, "batch teacher_dim"]) -> Float[Tensor, "batch dim"]:
+        """Embeddings of the teacher in the space of the map."""
+        inputs = functional.normalize(rows, dim=-1) if self.unit_inputs else rows
+        return functional.linear(inputs, self.weight.to(rows.dtype), self.bias.to(rows.dtype))
+
     def _mapped(
         self, rows: Float[Tensor, "batch teacher_dim"], available: Bool[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
-        inputs = functional.normalize(rows, dim=-1) if self.unit_inputs else rows
-        mapped = functional.linear(inputs, self.weight.to(rows.dtype), self.bias.to(rows.dtype))
-        return torch.where(available[:, None], mapped, 0.0)
+        return torch.where(available[:, None], self.vectors(rows), 0.0)
 
 
 @final
@@ -78,6 +81,7 @@ class Spaces(nn.Module):
         maps = {} if own else fixed_maps(config, teachers)
         self.maps = nn.ModuleDict({name: FixedMap(each) for name, each in maps.items()})
         dims = {name: _target_dim(config, space, student_dim) for name, space in teachers.items()}
+        self.dims = dims
         shared = has_one_dim(config)
         self.heads = nn.ModuleDict(
             {
@@ -97,6 +101,10 @@ class Spaces(nn.Module):
         if teacher not in self.maps:
             return outputs
         return cast("TeacherOutputs", self.maps[teacher](outputs))
+
+    def vectors(self, teacher: str, rows: Float[Tensor, "batch teacher_dim"]) -> Float[Tensor, "batch dim"]:
+        """Embeddings of the teacher in that space."""
+        return cast("FixedMap", self.maps[teacher]).vectors(rows) if teacher in self.maps else rows
 
 
 def has_one_dim(config: ProjectionConfig) -> bool:

@@ -92,8 +92,8 @@ def row_losses(total: Float[Tensor, " batch"], mask: Bool[Tensor, " batch"]) -> 
 
 
 def masked_log_softmax(
-    logits: Float[Tensor, "batch batch"], mask: Bool[Tensor, " batch"]
-) -> Float[Tensor, "batch batch"]:
+    logits: Float[Tensor, "batch columns"], mask: Bool[Tensor, " columns"]
+) -> Float[Tensor, "batch columns"]:
     """Log-softmax over the columns that the mask keeps. What it gives elsewhere is finite and meaningless.
 
     Left-out columns get a finite lowest value, not minus infinity: a row without any column left would give

@@ -1,7 +1,6 @@
 """What a recipe may say of each objective. Loads no torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal, Self
 
 from pydantic import (
@@ -16,74 +15,14 @@ from pydantic import (
 
 from meddistill.core_yaml import is_true
 from meddistill.errors import did_you_mean
+from meddistill.objectives.needs import BOTH, ByTeacher, HiddenPatches, ObjectiveOptions
 from meddistill.signals import Tower
-from meddistill.strict import Strict
 
-_BOTH: frozenset[Tower] = frozenset({"image", "text"})
 _IMAGE: frozenset[Tower] = frozenset({"image"})
 PUBLISHED_GRADIENT_WEIGHT = 1e8
 MASKED: Final = "masked"
-
-
-@dataclass(frozen=True, kw_only=True)
-class HiddenPatches:
-    """A further pass of the student over its images, with the share `ratio` of their square patches hidden.
-
-    `patch_size`: the side of a patch in pixels of the student's input. One patch at least stays.
-    """
-
-    patch_size: int
-    ratio: float
-
-
-class ObjectiveOptions(Strict):
-    """Base of all options, and what an objective declares that it needs.
-
-    `requires` names the towers that a teacher must have for this objective. A tower that a teacher has
-    beyond those is used too. `needs_captions`: rows without a caption have no part in it. `is_distance`: it
-    measures a distance in the space where student and teacher meet, so that its weight means something else
-    in every space; contrastive objectives compare angles by a softmax, and those in the student's own space
-    never see the projection. `own_layers`: it has layers, made for the student's and the teacher's dims.
-    `of_method` names the keys that are for the method and not for the objective.
-    """
-
-    requires: ClassVar[frozenset[Tower]]
-    needs_captions: ClassVar[bool] = True
-    is_distance: ClassVar[bool] = False
-    own_layers: ClassVar[bool] = False
-    of_method: ClassVar[frozenset[str]] = frozenset()
-
-    weight: PositiveFloat = 1.0
-    """The factor before the objective in the sum."""
-
-    @property
-    def needs_logit_scale(self) -> bool:
-        """Whether every teacher must have one."""
-        return False
-
-    @property
-    def needs_statistics(self) -> bool:
-        """Whether it is told to compare what takes the teachers' means and covariances."""
-        return False
-
-    @property
-    def prefers_statistics(self) -> bool:
-        """Whether it compares that where there are statistics, not being told what to compare."""
-        return False
-
-    @property
-    def mixes_teachers(self) -> bool:
-        """Whether the teachers drawn for the rows of a batch stand in one softmax."""
-        return False
-
-    @property
-    def passes(self) -> Mapping[str, HiddenPatches]:
-        """Name → a further pass of the student that it looks at."""
-        return {}
-
-    def resolved(self, *, statistics: bool) -> Self:  # noqa: ARG002
-        """With what the recipe leaves open filled in, where there are `statistics` or none."""
-        return self
+# The bank that every recipe has: the different captions of its training table.
+CAPTIONS: Final = "captions"
 
 
 class ContrastiveOptions(ObjectiveOptions):
@@ -101,19 +40,22 @@ class FeatureMSEOptions(ObjectiveOptions):
     """Mean squared error of embeddings; the formula stands in `objectives/feature_mse.py`."""
 
     requires: ClassVar[frozenset[Tower]] = _IMAGE
-    needs_captions: ClassVar[bool] = False
     is_distance: ClassVar[bool] = True
 
     normalize_targets: bool = True
     """Whether the teacher's embeddings are brought to unit length; the published code of MMKD-CLIP does not.
     """
 
+    @property
+    def needs_captions(self) -> bool:
+        """No."""
+        return False
+
 
 class CosineSmoothL1Options(ObjectiveOptions):
     """Cosine and smooth L1; the formula stands in `objectives/cosine_smooth_l1.py`."""
 
     requires: ClassVar[frozenset[Tower]] = _IMAGE
-    needs_captions: ClassVar[bool] = False
     is_distance: ClassVar[bool] = True
 
     cosine: float = Field(default=0.5, ge=0)
@@ -135,6 +77,11 @@ class CosineSmoothL1Options(ObjectiveOptions):
         return self
 
     @property
+    def needs_captions(self) -> bool:
+        """No."""
+        return False
+
+    @property
     def needs_statistics(self) -> bool:
         """Told to compare standardised or whitened features."""
         return self.features in {"standardized", "whitened"}
@@ -154,7 +101,7 @@ class CosineSmoothL1Options(ObjectiveOptions):
 class TeacherScaleOptions(ObjectiveOptions):
     """Base of the options of objectives that look at a teacher's similarities."""
 
-    requires: ClassVar[frozenset[Tower]] = _BOTH
+    requires: ClassVar[frozenset[Tower]] = BOTH
 
     teacher_scale: PositiveFloat | None = None
     """Factor before the teacher's cosines; by default its own logit scale."""
@@ -165,11 +112,73 @@ class TeacherScaleOptions(ObjectiveOptions):
         return self.teacher_scale is None
 
 
-class SimilarityKLOptions(TeacherScaleOptions):
+class SimilarityOptions(TeacherScaleOptions):
+    """Base of the options of objectives that compare distributions over the batch."""
+
+    by_teacher: ClassVar[frozenset[str]] = frozenset({"temperature"})
+
+    temperature: ByTeacher = 1.0
+    """Divides the logits of both, and its square multiplies the loss: above 1 the small similarities count
+    more. A number, or teacher → number.
+    """
+    merge_positives: bool = False
+    """Whether the columns with a row's own image or caption are one event, to which teacher and student give
+    the sum of their probabilities. For images with several captions, or captions of several images: the
+    student need not tell them apart as the teacher does.
+    """
+
+
+class SimilarityKLOptions(SimilarityOptions):
     """KL of similarities; the formula stands in `objectives/similarity_kl.py`."""
 
 
-class AffinityMimickingOptions(TeacherScaleOptions):
+class ClassVectorKLOptions(TeacherScaleOptions):
+    """KL of similarities to class vectors; the formula stands in `objectives/class_vector_kl.py`."""
+
+    trains: ClassVar[frozenset[Tower]] = _IMAGE
+    by_teacher: ClassVar[frozenset[str]] = frozenset({"temperature"})
+
+    negatives: Literal["batch", "bank", "queue"] = "batch"
+    """Which texts' features of the teacher are the class vectors: those of the captions of the `batch`, those
+    of a `bank` of fixed texts, or those of the batch and of a `queue` of captions of earlier batches.
+    """
+    bank: str | None = Field(default=None, min_length=1)
+    """With `negatives: bank` the bank's name under `features.banks`, or `captions`: the different captions of
+    the training table.
+    """
+    queue_size: PositiveInt | None = None
+    """With `negatives: queue` how many earlier captions it holds."""
+    temperature: ByTeacher = 1.0
+    """Divides the logits of both, and its square multiplies the loss. A number, or teacher → number."""
+
+    @model_validator(mode="after")
+    def _negatives_are_described(self) -> Self:
+        for key, kind in (("bank", "bank"), ("queue_size", "queue")):
+            value = getattr(self, key)
+            if (value is None) == (self.negatives == kind):
+                rule = "be given" if value is None else "be absent"
+                got = "none" if value is None else value
+                msg = f"`{key}` must {rule} for `negatives: {self.negatives}`; got {got}"
+                raise ValueError(msg)
+        return self
+
+    @property
+    def needs_captions(self) -> bool:
+        """Where the class vectors are of the rows' own captions."""
+        return self.negatives != "bank"
+
+    @property
+    def needs_bank(self) -> str | None:
+        """The one of `negatives: bank`."""
+        return self.bank
+
+    @property
+    def needs_space_dim(self) -> bool:
+        """For a queue."""
+        return self.negatives == "queue"
+
+
+class AffinityMimickingOptions(SimilarityOptions):
     """Cross-entropy of similarities; the formula stands in `objectives/affinity_mimicking.py`."""
 
     teacher_scale: PositiveFloat | None = None
@@ -200,7 +209,7 @@ class GradientDistillationOptions(TeacherScaleOptions):
 class InteractiveContrastiveOptions(ObjectiveOptions):
     """Student against teacher; the formula stands in `objectives/interactive_contrastive.py`."""
 
-    requires: ClassVar[frozenset[Tower]] = _BOTH
+    requires: ClassVar[frozenset[Tower]] = BOTH
 
     scale: PositiveFloat | None = None
     """Factor before the cosines; by default the student's learnt logit scale."""
@@ -220,7 +229,6 @@ class MaskedFeatureDistillationOptions(ObjectiveOptions):
     """Features of masked images; the formula stands in `objectives/masked_feature_distillation.py`."""
 
     requires: ClassVar[frozenset[Tower]] = _IMAGE
-    needs_captions: ClassVar[bool] = False
     is_distance: ClassVar[bool] = True
     of_method: ClassVar[frozenset[str]] = frozenset({"ratio", "patch_size"})
 
@@ -233,6 +241,11 @@ class MaskedFeatureDistillationOptions(ObjectiveOptions):
     """Side of a patch in pixels of the student's input."""
 
     @property
+    def needs_captions(self) -> bool:
+        """No."""
+        return False
+
+    @property
     def passes(self) -> Mapping[str, HiddenPatches]:
         """The one over images with patches hidden."""
         return {MASKED: HiddenPatches(patch_size=self.patch_size, ratio=self.ratio)}
@@ -241,7 +254,7 @@ class MaskedFeatureDistillationOptions(ObjectiveOptions):
 class AugmentedFeatureFusionOptions(ObjectiveOptions):
     """Contrast of fused features; the formula stands in `objectives/augmented_feature_fusion.py`."""
 
-    requires: ClassVar[frozenset[Tower]] = _BOTH
+    requires: ClassVar[frozenset[Tower]] = BOTH
     own_layers: ClassVar[bool] = True
 
 
@@ -305,6 +318,8 @@ class EmbeddingObjectives(_Objectives):
     """Cosine and smooth L1 distance between the two."""
     similarity_kl: SimilarityKLOptions | None = None
     """KL between the batch's similarity distributions of teacher and student."""
+    class_vector_kl: ClassVectorKLOptions | None = None
+    """KL between teacher and student of an image's similarities to texts' features of the teacher."""
     interactive_contrastive: InteractiveContrastiveOptions | None = None
     """Contrast of the student's embeddings with the teacher's."""
     affinity_mimicking: AffinityMimickingOptions | None = None

@@ -4,16 +4,21 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from jaxtyping import Float
+from torch import Tensor
+
 from meddistill.objectives.affinity_mimicking import AffinityMimicking
 from meddistill.objectives.augmented_feature_fusion import AugmentedFeatureFusion
 from meddistill.objectives.base import Objective, StudentObjective, TowerStatistics
-from meddistill.objectives.config import REGISTERED, ObjectiveOptions
+from meddistill.objectives.class_vector_kl import ClassVectorKL
+from meddistill.objectives.config import REGISTERED
 from meddistill.objectives.contrastive import Contrastive
 from meddistill.objectives.cosine_smooth_l1 import CosineSmoothL1
 from meddistill.objectives.feature_mse import FeatureMSE
 from meddistill.objectives.gradient_distillation import GradientDistillation
 from meddistill.objectives.interactive_contrastive import InteractiveContrastive
 from meddistill.objectives.masked_feature_distillation import MaskedFeatureDistillation
+from meddistill.objectives.needs import ObjectiveOptions
 from meddistill.objectives.similarity_kl import SimilarityKL
 from meddistill.signals import Tower
 
@@ -23,6 +28,7 @@ TEACHER_OBJECTIVES: dict[str, type[Objective]] = {
     "feature_mse": FeatureMSE,
     "cosine_smooth_l1": CosineSmoothL1,
     "similarity_kl": SimilarityKL,
+    "class_vector_kl": ClassVectorKL,
     "interactive_contrastive": InteractiveContrastive,
     "affinity_mimicking": AffinityMimicking,
     "gradient_distillation": GradientDistillation,
@@ -63,16 +69,23 @@ def build_teacher_objective(
     *,
     layers: Layers,
     statistics: Mapping[Tower, TowerStatistics] | None = None,
+    bank: Float[Tensor, "texts dim"] | None = None,
+    space_dim: int | None = None,
 ) -> Objective:
-    """The objective against one teacher that a recipe calls `name`; `statistics` are that teacher's.
+    """The objective against one teacher that a recipe calls `name`.
 
-    Raises ConfigError where the options ask for statistics and there are none.
+    `statistics` and the features of a `bank` are that teacher's; these, and `space_dim`, are of the space
+    where the two meet. Raises ConfigError where the options ask for statistics and there are none.
     """
     arguments = _arguments(options)
     if options.needs_statistics:
         arguments.update(statistics=statistics, components=layers.student_dim)
     if options.own_layers:
         arguments.update(asdict(layers))
+    if options.needs_bank is not None:
+        arguments.update(bank=bank)
+    if options.needs_space_dim:
+        arguments.update(dim=space_dim)
     return TEACHER_OBJECTIVES[name](**arguments)
 
 

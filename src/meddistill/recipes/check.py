@@ -11,6 +11,7 @@ from meddistill.errors import ConfigError
 from meddistill.features.layouts import estimate
 from meddistill.licences import LicenceTerms, enforce
 from meddistill.progress import SilentProgress
+from meddistill.recipes.banks import unmet_by_banks
 from meddistill.recipes.frozen_models import FrozenModels, load_baselines, load_teachers
 from meddistill.recipes.load import LoadedRecipe
 from meddistill.recipes.missing import Missing, missing_initial_weights
@@ -89,6 +90,7 @@ def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResul
     mistakes.lines += [*loaded_teachers.mistakes, *compared.mistakes]
     teachers, cards = loaded_teachers.models, _cards(loaded_teachers)
     mistakes.lines.extend(unmet_requirements(recipe, cards))
+    mistakes.lines.extend(unmet_by_banks(recipe, session.banks, base=loaded.base))
     if samples is not None:
         mistakes.lines.extend(unused_teachers(recipe, samples))
         mistakes.catch(lambda: check_batches(session, None if loaded_teachers.missing else cards))
@@ -109,7 +111,7 @@ def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResul
     row_notes = session.row_notes + (session.suite_tables.row_notes if session.suite_tables else ())
     if not missing and not text_is_trained(recipe, samples, cards=cards, taken=session.built.taken):
         row_notes += (UNTRAINED,)
-    row_notes += of_unit_length(recipe)
+    row_notes += of_unit_length(recipe) + session.banks.notes
     cost = Estimate(
         rows=len(samples),
         store_bytes=_store_bytes(session, teachers),
@@ -147,7 +149,10 @@ def _store_bytes(session: Session, teachers: Mapping[str, FrozenTeacher]) -> int
     recipe = session.recipe
     if not recipe.needs_teachers or recipe.features.source == "online":
         return 0
-    images, texts = len(set(session.image_keys)), len({*text_keys(session.samples)} - {""})
+    images, texts = (
+        len(set(session.image_keys)),
+        len({*text_keys(session.samples), *session.banks.keys} - {""}),
+    )
     return estimate(images, texts, teachers.values(), recipe.features)
 
 

@@ -8,6 +8,7 @@ from meddistill.errors import MOST_LINES, ConfigError, UserError
 from meddistill.files import printable, write_changed
 from meddistill.licences import enforce
 from meddistill.progress import Progress
+from meddistill.recipes.banks import unmet_by_banks
 from meddistill.recipes.load import LoadedRecipe
 from meddistill.recipes.requirements import of_unit_length, unmet_requirements, unused_teachers
 from meddistill.recipes.run_folder import RunFolder
@@ -72,8 +73,9 @@ def run_recipe(
 def _look_at_models(session: Session, until: Step) -> None:
     """Refuse teachers that lack what is needed, and a student that cannot be, before an image is read."""
     mistakes = unmet_requirements(session.recipe, session.cards)
+    mistakes += unmet_by_banks(session.recipe, session.banks, base=session.base)
     if mistakes:
-        subject = "teachers"
+        subject = "teachers and banks"
         raise ConfigError(subject, mistakes)
     if STEPS.index(until) >= STEPS.index("train"):
         _ = session.student  # built, or refused
@@ -93,7 +95,7 @@ def _look_at_data(session: Session, until: Step) -> None:
     """Refuse bad rows of every table before hours are spent; list those that are left out."""
     for row in session.samples.skipped[:MOST_LINES]:
         session.progress.say(f"left out: {row}")
-    for line in (*session.row_notes, *of_unit_length(session.recipe)):
+    for line in (*session.row_notes, *of_unit_length(session.recipe), *session.banks.notes):
         session.progress.say(line)
     if mistakes := unused_teachers(session.recipe, session.samples):
         subject = "teachers"

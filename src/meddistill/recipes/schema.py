@@ -4,14 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from meddistill.bundle.config import BundleConfig
-from meddistill.data.config import TrainingTableConfig
+from meddistill.data.config import TextTable, TrainingTableConfig
 from meddistill.errors import did_you_mean
 from meddistill.features.config import AvailabilityConfig, ExtractOptions
 from meddistill.licences import LicenceTerms, Policy, resolve
 from meddistill.methods.config import ContrastiveConfig, EmbeddingConfig
+from meddistill.objectives.config import CAPTIONS
 from meddistill.recipes.baselines import BaselineConfig
 from meddistill.strict import StrictSettings
 from meddistill.students.config import StudentConfig
@@ -65,8 +66,24 @@ class FeaturesConfig(ExtractOptions):
     """`stored`: teachers are asked once, into the run's feature store. `online`: in every step,
     which waits for them.
     """
+    banks: Mapping[Name, str | TextTable] = {}
+    """Name → further texts that the teachers read once, into the feature store, for objectives that compare
+    with a bank: a file with one text a line (UTF-8), or a table and its column, relative to the recipe. Texts
+    that a model cannot tell apart count once. `captions` is no name for one: so is called the bank of the
+    training table's own captions, which every recipe has.
+    """
     availability: AvailabilityConfig = AvailabilityConfig()
     """Which teachers may be asked about which rows, besides the teachers' own `modalities`."""
+
+    @field_validator("banks")
+    @classmethod
+    def _captions_are_a_bank(cls, value: Mapping[str, str | TextTable]) -> Mapping[str, str | TextTable]:
+        if CAPTIONS in value:
+            msg = (
+                f"must not name a bank {CAPTIONS}, which is that of the training table's captions; rename it"
+            )
+            raise ValueError(msg)
+        return value
 
     @model_validator(mode="after")
     def _quantiles_are_known(self) -> Self:
@@ -176,6 +193,11 @@ class Recipe(StrictSettings):
         return tuple(dict.fromkeys(name for name in columns if name is not None))
 
     @property
+    def banks(self) -> frozenset[str]:
+        """The banks of texts that objectives of its stages compare with."""
+        return frozenset(name for stage in self.stages for name in stage.banks)
+
+    @property
     def given_store(self) -> str | None:
         """The feature store of teachers of kind `stored`, as the recipe has it; None without any."""
         return next((each.store for each in self.teachers.values() if isinstance(each, StoredTeacher)), None)
@@ -221,12 +243,13 @@ class Recipe(StrictSettings):
             raise ValueError(msg)
 
     def _fits_teachers(self, stage: AnyStage) -> None:
-        if stage.teacher_weights is None:
-            return
-        given, known = set(stage.teacher_weights), set(self.teachers)
-        wrong = [*(f"no teacher {name}" for name in sorted(given - known))]
-        wrong += [f"nothing for {name}" for name in sorted(known - given)]
-        if wrong:
-            rule = f"`weighting.weights` of stage {stage.name} must name every teacher and nothing else"
-            msg = f"{rule}; got {', '.join(wrong)}. A weight of 0 leaves a teacher out"
-            raise ValueError(msg)
+        weights = {} if stage.teacher_weights is None else {"weighting.weights": stage.teacher_weights}
+        for key, values in {**weights, **stage.by_teacher}.items():
+            given, known = set(values), set(self.teachers)
+            wrong = [*(f"no teacher {name}" for name in sorted(given - known))]
+            wrong += [f"nothing for {name}" for name in sorted(known - given)]
+            if wrong:
+                rule = f"`{key}` of stage {stage.name} must name every teacher and nothing else"
+                remedy = ". A weight of 0 leaves a teacher out" if key in weights else ""
+                msg = f"{rule}; got {', '.join(wrong)}{remedy}"
+                raise ValueError(msg)

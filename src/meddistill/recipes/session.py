@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from meddistill.data.decoded import DECODED, DecodedImages
 from meddistill.data.keys import image_keys
 from meddistill.data.samples import Samples, row_notes
+from meddistill.data.text_bank import TextBank
 from meddistill.data.unreadable import read_readable
 from meddistill.errors import TeacherError
 from meddistill.evaluation.engine.suite_check import TrainingRows, check_tasks
@@ -18,7 +19,9 @@ from meddistill.evaluation.engine.suite_tables import SuiteTables
 from meddistill.features.availability import Availability, availability
 from meddistill.features.reader import FeatureStore
 from meddistill.licences import LicenceTerms
+from meddistill.objectives.config import CAPTIONS
 from meddistill.progress import Progress, SilentProgress
+from meddistill.recipes.banks import Banks, bank_of_captions, read_banks
 from meddistill.recipes.frozen_models import FrozenModels, load_baselines, load_teachers
 from meddistill.recipes.load import LoadedRecipe
 from meddistill.recipes.missing import missing_initial_weights
@@ -94,6 +97,11 @@ class Session:
             progress=self.progress,
             decoded=self.decoded,
         )
+
+    @cached_property
+    def banks(self) -> Banks:
+        """The banks of `features.banks`."""
+        return read_banks(self.recipe, base=self.base)
 
     @cached_property
     def suite_tables(self) -> SuiteTables | None:
@@ -212,6 +220,10 @@ class Session:
             name: {"fingerprint": card.fingerprint, "modalities": card.modalities, **stated_scale(card)}
             for name, card in self.cards.items()
         }
+
+    def bank(self, name: str) -> TextBank:
+        """The bank of that name, or that of the training captions."""
+        return bank_of_captions(self.samples) if name == CAPTIONS else self.banks.read[name]
 
     @property
     def licence_inputs(self) -> dict[str, Any]:

@@ -20,14 +20,17 @@ def text_is_trained(
 ) -> bool:
     """Whether it starts from weights, or a stage has captions for it to learn from.
 
-    A stage has where an objective compares captions, or where a teacher embeds texts; `cards` are those of
-    the recipe's teachers, `taken` what the student starts from.
+    A stage has where an objective that compares the student's texts needs captions, or where a teacher embeds
+    texts for one; `cards` are those of the recipe's teachers, `taken` what the student starts from.
     """
     if taken is not None and not any(name.startswith(_TEXT) for name in taken.fresh):
         return True
-    return bool(samples.captioned.any()) and any(
-        stage.needs_captions or _reads(stage, cards) for stage in recipe.stages
-    )
+    return bool(samples.captioned.any()) and any(_trains(stage, cards) for stage in recipe.stages)
+
+
+def _trains(stage: AnyStage, cards: Mapping[str, TeacherCard]) -> bool:
+    comparing = [options for options in stage.chosen.values() if "text" in options.trains]
+    return any(options.needs_captions or _reads(stage, cards) for options in comparing)
 
 
 def _reads(stage: AnyStage, cards: Mapping[str, TeacherCard]) -> bool:

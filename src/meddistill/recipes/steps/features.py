@@ -12,7 +12,7 @@ from meddistill.recipes.run_folder import digest
 from meddistill.recipes.session import Session
 
 # Of `features`, what changes no stored number.
-_NOT_STORED: Final = ("batch_size", "workers", "availability")
+_NOT_STORED: Final = ("batch_size", "workers", "availability", "banks")
 
 
 def extract_features(session: Session) -> None:
@@ -27,6 +27,7 @@ def extract_features(session: Session) -> None:
         "teachers": session.teacher_inputs,
         "data": digest([session.samples.table_hash, session.image_keys]),
         "features": recipe.features.model_dump(mode="json", exclude=set(_NOT_STORED)),
+        **({"banks": session.banks.fingerprints} if session.banks.read else {}),
     }
     work = partial(
         extract,
@@ -35,6 +36,7 @@ def extract_features(session: Session) -> None:
         session.teachers,
         recipe.features,
         progress=session.progress,
+        banks={"bank": session.banks.texts},
     )
     session.run_step("features", inputs, work, there=_are_there(session))
 

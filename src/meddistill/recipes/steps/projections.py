@@ -33,7 +33,7 @@ def target_maps(
     fitted_from = {
         "projection": projection.model_dump(mode="json"),
         "student_dim": student_dim,
-        **{name: given for name, given in inputs.items() if name not in ("stage", "initial")},
+        **{name: given for name, given in inputs.items() if name not in ("stage", "initial", "banks")},
     }
     if session.is_main_process and load_maps(path, fitted_from=fitted_from) is None:
         path.parent.mkdir(parents=True, exist_ok=True)

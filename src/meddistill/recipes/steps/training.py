@@ -6,6 +6,7 @@ from contextlib import closing
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from meddistill.features.projections.maps import LinearMap
 from meddistill.features.projections.pairs import refuse_idle, statistics_of_pairs
@@ -67,6 +68,7 @@ def _train(session: Session, stage: AnyStage, student: DualEncoder, *, initial: 
             **session.tokenizer_inputs,
             "teachers": teachers,
             **(session.availability_inputs if stage.needs_teachers else {}),
+            **_bank_inputs(session, stage),
         }
         state = session.folder.state(step, inputs)
         if state.changed and session.is_main_process:
@@ -113,9 +115,36 @@ def _teacher_spaces(
     """What the stage's method must know of each teacher; with statistics where an objective asks for them."""
     stored = session.recipe.features.source == "stored"
     statistics = _statistics(session, rows) if stored and stage.uses_statistics else {}
+    banks = _bank_features(session, stage)
     return {
-        name: TeacherSpace.of(teacher.card, statistics=statistics.get(name), target_map=maps.get(name))
+        name: TeacherSpace.of(
+            teacher.card,
+            statistics=statistics.get(name),
+            target_map=maps.get(name),
+            banks=banks.get(name),
+        )
         for name, teacher in session.teachers.items()
+    }
+
+
+def _bank_inputs(session: Session, stage: AnyStage) -> dict[str, Any]:
+    """What decides the stage's banks; empty without any."""
+    banks = {name: session.bank(name).fingerprint for name in stage.banks}
+    return {"banks": banks} if banks else {}
+
+
+def _bank_features(session: Session, stage: AnyStage) -> dict[str, dict[str, Tensor]]:
+    """Teacher → bank → its stored features of the texts, `[texts, dim]`, of those that the stage weighs."""
+    if not stage.banks:
+        return {}
+    store = FeatureStore.open(session.folder.features)
+    rows = {name: store.text_rows(session.bank(name).keys) for name in stage.banks}
+    return {
+        teacher: {
+            name: torch.from_numpy(store.read(teacher, "text", places)).float()
+            for name, places in rows.items()
+        }
+        for teacher in stage.weighted_teachers(session.teachers)
     }
 
 

@@ -16,6 +16,7 @@ from meddistill.errors import ConfigError
 from meddistill.features.availability import Mask, availability
 from meddistill.features.rows import Indices
 from meddistill.imaging import Geometry
+from meddistill.recipes.banks import without_bank_of_captions
 from meddistill.recipes.requirements import too_many_groups, without_captions
 from meddistill.recipes.schema import AnyStage, FeaturesConfig
 from meddistill.recipes.session import Session
@@ -87,7 +88,9 @@ def check_batches(session: Session, cards: Mapping[str, TeacherCard] | None = No
     asked = availability(samples, cards, rules, store=None).kept if cards else everything
     for stage in session.recipe.stages:
         rows = asked if stage.needs_teachers else everything
-        lines = without_captions(stage, captions=int(samples.captioned[rows].sum()), rows=len(rows))
+        lines = without_bank_of_captions(stage, samples) + without_captions(
+            stage, captions=int(samples.captioned[rows].sum()), rows=len(rows)
+        )
         try:
             _ = lines or _plan(session, stage, rows=len(_taking_part(stage, samples, rows)))
         except ConfigError as error:
