@@ -43,13 +43,16 @@ class ObjectiveOptions(Strict):
     beyond those is used too. `needs_captions`: rows without a caption have no part in it. `is_distance`: it
     measures a distance in the space where student and teacher meet, so that its weight means something else
     in every space; contrastive objectives compare angles by a softmax, and those in the student's own space
-    never see the projection. `own_layers`: it has layers, made for the student's and the teacher's dims.
+    never see the projection. `compares_rows`: it holds the rows of a batch against one another, so that a
+    teacher which knows what belongs together would give the answer away. `own_layers`: it has layers, made
+    for the student's and the teacher's dims.
     `of_method` names the keys that are for the method and not for the objective.
     """
 
     requires: ClassVar[frozenset[Tower]]
     needs_captions: ClassVar[bool] = True
     is_distance: ClassVar[bool] = False
+    compares_rows: ClassVar[bool] = True
     own_layers: ClassVar[bool] = False
     of_method: ClassVar[frozenset[str]] = frozenset()
 
@@ -103,6 +106,7 @@ class FeatureMSEOptions(ObjectiveOptions):
     requires: ClassVar[frozenset[Tower]] = _IMAGE
     needs_captions: ClassVar[bool] = False
     is_distance: ClassVar[bool] = True
+    compares_rows: ClassVar[bool] = False
 
     normalize_targets: bool = True
     """Whether the teacher's embeddings are brought to unit length; the published code of MMKD-CLIP does not.
@@ -115,6 +119,7 @@ class CosineSmoothL1Options(ObjectiveOptions):
     requires: ClassVar[frozenset[Tower]] = _IMAGE
     needs_captions: ClassVar[bool] = False
     is_distance: ClassVar[bool] = True
+    compares_rows: ClassVar[bool] = False
 
     cosine: float = Field(default=0.5, ge=0)
     """Weight of the cosine term."""
@@ -222,6 +227,7 @@ class MaskedFeatureDistillationOptions(ObjectiveOptions):
     requires: ClassVar[frozenset[Tower]] = _IMAGE
     needs_captions: ClassVar[bool] = False
     is_distance: ClassVar[bool] = True
+    compares_rows: ClassVar[bool] = False
     of_method: ClassVar[frozenset[str]] = frozenset({"ratio", "patch_size"})
 
     weight: PositiveFloat = 2000.0

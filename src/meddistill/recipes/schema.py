@@ -10,6 +10,7 @@ from meddistill.bundle.config import BundleConfig
 from meddistill.data.config import TrainingTableConfig
 from meddistill.errors import did_you_mean
 from meddistill.features.config import AvailabilityConfig, ExtractOptions
+from meddistill.fusion.config import FusionConfig
 from meddistill.licences import LicenceTerms, Policy, resolve
 from meddistill.methods.config import ContrastiveConfig, EmbeddingConfig
 from meddistill.recipes.baselines import BaselineConfig
@@ -89,11 +90,20 @@ class ContrastiveStage(TrainingConfig, ContrastiveConfig):
 class EmbeddingStage(TrainingConfig, EmbeddingConfig):
     """A stage against the teachers' embeddings."""
 
+    method: Literal["embedding"]
+    """The student against its teachers' embeddings."""
     name: Name
     """Names the stage's folder `stages/<name>/`."""
 
 
-AnyStage = ContrastiveStage | EmbeddingStage
+class FusionStage(TrainingConfig, FusionConfig):
+    """A stage that derives a teacher from others."""
+
+    name: Name
+    """Names the stage's folder `stages/<name>/` and the derived teacher."""
+
+
+AnyStage = ContrastiveStage | EmbeddingStage | FusionStage
 StageConfig = Annotated[AnyStage, Field(discriminator="method")]
 
 
@@ -169,6 +179,24 @@ class Recipe(StrictSettings):
         """Whether a stage learns from teachers."""
         return any(stage.needs_teachers for stage in self.stages)
 
+    def teachers_of(self, stage: AnyStage) -> tuple[str, ...]:
+        """Ids of the teachers that a stage learns from, in the order of the recipe.
+
+        Those that the stage names; by default all of the recipe and, but for a stage that fuses some, those
+        derived before it.
+        """
+        if not stage.needs_teachers:
+            return ()
+        if stage.named_teachers is not None:
+            return stage.named_teachers
+        derived = self.derived_before(stage) if stage.trains_student else ()
+        return (*self.teachers, *derived)
+
+    def derived_before(self, stage: AnyStage) -> tuple[str, ...]:
+        """Ids of the teachers that stages before this one derive."""
+        before = self.stages[: [each.name for each in self.stages].index(stage.name)]
+        return tuple(each.name for each in before if not each.trains_student)
+
     @property
     def given_store(self) -> str | None:
         """The feature store of teachers of kind `stored`, as the recipe has it; None without any."""
@@ -217,7 +245,7 @@ class Recipe(StrictSettings):
     def _fits_teachers(self, stage: AnyStage) -> None:
         if stage.teacher_weights is None:
             return
-        given, known = set(stage.teacher_weights), set(self.teachers)
+        given, known = set(stage.teacher_weights), set(self.teachers_of(stage))
         wrong = [*(f"no teacher {name}" for name in sorted(given - known))]
         wrong += [f"nothing for {name}" for name in sorted(known - given)]
         if wrong:

@@ -19,6 +19,7 @@ from meddistill.features.availability import Availability, availability
 from meddistill.features.reader import FeatureStore
 from meddistill.licences import LicenceTerms
 from meddistill.progress import Progress, SilentProgress
+from meddistill.recipes.derived import DerivedTeacher
 from meddistill.recipes.frozen_models import FrozenModels, load_baselines, load_teachers
 from meddistill.recipes.load import LoadedRecipe
 from meddistill.recipes.missing import missing_initial_weights
@@ -45,6 +46,8 @@ class Session:
         if given is not None:
             folder.features = loaded.base / given
         self._progress = progress
+        # Filled by the fusion stages, in their order; without those that were left out.
+        self.derived: dict[str, DerivedTeacher] = {}
 
     @cached_property
     def progress(self) -> Progress:
@@ -205,11 +208,7 @@ class Session:
     @property
     def teacher_inputs(self) -> dict[str, Any]:
         """What in the teachers decides the features and the student: their numbers, and for which rows."""
-        cards = {name: teacher.card for name, teacher in self.teachers.items()}
-        return {
-            name: {"fingerprint": card.fingerprint, "modalities": card.modalities, **stated_scale(card)}
-            for name, card in cards.items()
-        }
+        return teacher_inputs({name: teacher.card for name, teacher in self.teachers.items()})
 
     @property
     def licence_inputs(self) -> dict[str, Any]:
@@ -237,6 +236,14 @@ class Session:
         if initial is not None:
             components[INITIAL_WEIGHTS] = initial
         return {**components, **self.recipe.data.terms}
+
+
+def teacher_inputs(cards: Mapping[str, TeacherCard]) -> dict[str, Any]:
+    """What in these teachers decides what is made of them."""
+    return {
+        name: {"fingerprint": card.fingerprint, "modalities": card.modalities, **stated_scale(card)}
+        for name, card in cards.items()
+    }
 
 
 def stated_scale(card: TeacherCard) -> dict[str, float]:

@@ -15,8 +15,9 @@ from meddistill.errors import ConfigError
 from meddistill.features.availability import Mask, availability
 from meddistill.features.rows import Indices
 from meddistill.imaging import Geometry
+from meddistill.recipes.derived import fused_rows
 from meddistill.recipes.requirements import without_captions
-from meddistill.recipes.schema import AnyStage, FeaturesConfig
+from meddistill.recipes.schema import AnyStage, FeaturesConfig, FusionStage
 from meddistill.recipes.session import Session
 from meddistill.students.dual_encoder import DualEncoder
 from meddistill.teachers.card import TeacherCard
@@ -24,10 +25,15 @@ from meddistill.teachers.card import TeacherCard
 
 @dataclass(frozen=True, kw_only=True)
 class StageRows:
-    """The samples of one stage, their content keys, and whether each teacher may be asked about each."""
+    """The samples of one stage, their content keys, its teachers, and which of them each may be asked about.
+
+    `places`: where the samples stand in the training table.
+    """
 
     samples: Samples
     keys: tuple[str, ...]
+    places: Indices
+    cards: Mapping[str, TeacherCard]
     available: Mapping[str, Mask]
 
 
@@ -35,15 +41,34 @@ def stage_rows(session: Session, stage: AnyStage) -> StageRows:
     """The samples that have a part in the stage.
 
     Of a stage that distils those for which enough teachers are left, and of one whose objectives all need
-    captions those that have one.
+    captions those that have one. Of one that fuses teachers those that it can make an embedding of.
     """
     samples, found = session.samples, session.availability if stage.needs_teachers else None
     kept = _taking_part(stage, samples, np.arange(len(samples)) if found is None else found.kept)
+    cards = stage_cards(session, stage)
+    masks = (
+        {}
+        if found is None
+        else {**found.masks, **{name: each.available for name, each in session.derived.items()}}
+    )
+    available = {name: masks[name] for name in cards}
+    if isinstance(stage, FusionStage):
+        kept = kept[fused_rows(cards, available, samples.captioned, by_pair=stage.by_pair)[kept]]
     return StageRows(
         samples=samples.take(kept),
         keys=tuple(session.image_keys[place] for place in kept),
-        available={} if found is None else {name: mask[kept] for name, mask in found.masks.items()},
+        places=kept,
+        cards=cards,
+        available={name: mask[kept] for name, mask in available.items()},
     )
+
+
+def stage_cards(session: Session, stage: AnyStage) -> dict[str, TeacherCard]:
+    """The cards of the stage's teachers, without those that were derived and left out."""
+    derived = {name: each.card for name, each in session.derived.items()}
+    cards = {**{name: each.card for name, each in session.teachers.items()}, **derived}
+    named = session.recipe.teachers_of(stage)
+    return {name: cards[name] for name in named if name in cards}
 
 
 def _taking_part(stage: AnyStage, samples: Samples, rows: Indices) -> Indices:
@@ -55,8 +80,10 @@ def stage_data(session: Session, stage: AnyStage, student: DualEncoder, rows: St
     samples = rows.samples
     dataset = SampleDataset(
         samples,
-        student=student.input.geometry,
-        tokens=None if samples.texts is None else token_table(samples.texts, student.tokenize),
+        student=student.input.geometry if stage.trains_student else None,
+        tokens=token_table(samples.texts, student.tokenize)
+        if samples.texts and stage.trains_student
+        else None,
         views=view_rule(stage, session.recipe.features),
         teacher_geometries=_online_geometries(session, stage),
         keys=rows.keys,
@@ -123,6 +150,8 @@ def _too_few(session: Session, stage: AnyStage, rows: int) -> str:
 
 def view_rule(stage: AnyStage, features: FeaturesConfig) -> ViewRule:
     """Fresh views for the student, unless it must see what the teachers saw (`views: consistent`)."""
+    if not stage.trains_student:
+        return ViewRule()
     if stage.sees_stored_views:
         return ViewRule(policy=features.view_policy, views=features.views, teacher="consistent")
     return ViewRule(policy=features.view_policy, views="fresh", teacher="fixed")
@@ -131,5 +160,5 @@ def view_rule(stage: AnyStage, features: FeaturesConfig) -> ViewRule:
 def _online_geometries(session: Session, stage: AnyStage) -> frozenset[Geometry]:
     if session.recipe.features.source == "stored" or not stage.needs_teachers:
         return frozenset()
-    inputs = (teacher.card.input for teacher in session.teachers.values())
+    inputs = (card.input for card in stage_cards(session, stage).values())
     return frozenset(spec.geometry for spec in inputs if spec is not None)
