@@ -34,6 +34,11 @@ class FusionConfig(EmbeddingConfig):
     """Of the derived teacher's embeddings."""
     hidden: PositiveInt = 512
     """Width of the network's hidden layers."""
+    patience: PositiveInt | None = None
+    """The stage ends after so many epochs without a better retrieval of the rows of `data.validation`; null
+    goes through all epochs. With `data.validation` the best epoch's weights are kept in either case. Not with
+    `across`, which knows what belongs together.
+    """
     teachers: tuple[str, ...] | None = Field(default=None, min_length=2)
     """Ids of the teachers to fuse; by default those of the recipe."""
     objectives: EmbeddingObjectives = EmbeddingObjectives(
@@ -58,6 +63,12 @@ class FusionConfig(EmbeddingConfig):
             msg = f"`objectives` must need no images in a fusion stage, which decodes none; got {blind[0]}"
             raise ValueError(msg)
         if self.by_pair:
+            if self.patience is not None:
+                msg = (
+                    "`patience` must be absent with `inputs: across`, which knows what belongs together and "
+                    f"retrieves everything; got {self.patience}"
+                )
+                raise ValueError(msg)
             compared = [name for name, options in self.chosen.items() if options.compares_rows]
             if compared:
                 msg = (

@@ -167,7 +167,7 @@ class FusionNetwork(nn.Module):
         seen = {tower: _sources(teachers, TOWERS if config.by_pair else (tower,)) for tower in TOWERS}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed("fusion", seed))
-            towers = {
+            towers: dict[str, nn.Module] = {
                 tower: FusedTower(
                     sources, tower=tower, kind=config.network, dim=config.dim, hidden=config.hidden
                 )
@@ -199,8 +199,8 @@ def _sources(teachers: Mapping[str, TeacherSpace], towers: Sequence[Tower]) -> l
     return [
         Source(teacher=name, tower=tower, dim=dim)
         for name, space in teachers.items()
-        for tower, dim in (("image", space.image_dim), ("text", space.text_dim))
-        if tower in towers and dim is not None
+        for tower in towers
+        if (dim := space.image_dim if tower == "image" else space.text_dim) is not None
     ]
 
 

@@ -83,6 +83,8 @@ def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResul
     recipe, mistakes = loaded.recipe, Mistakes()
     session = Session(loaded, RunFolder(out), progress=SilentProgress())
     samples = mistakes.catch(lambda: session.samples)
+    if samples is not None:
+        mistakes.catch(session.check_validation)
     mistakes.catch(partial(session.check_suite, against_training=samples is not None))
     found = load_teachers(recipe.teachers, base=loaded.base)
     compared = load_baselines(recipe.evaluate.baselines if recipe.evaluate else {}, base=loaded.base)

@@ -15,10 +15,11 @@ from meddistill.teachers.card import TeacherCard
 
 @dataclass(frozen=True, kw_only=True)
 class DerivedTeacher:
-    """A teacher that a fusion stage derived: its card, and which samples of the training table it has."""
+    """A teacher that a fusion stage derived: its card, what it was derived from, and whether by pair."""
 
     card: TeacherCard
-    available: Mask
+    sources: tuple[str, ...]
+    by_pair: bool
 
 
 def planned_spaces(recipe: Recipe, cards: Mapping[str, TeacherCard]) -> dict[str, TeacherSpace]:
@@ -42,6 +43,8 @@ def stage_mistakes(recipe: Recipe, spaces: Mapping[str, TeacherSpace]) -> list[s
         unknown = _unknown(recipe, stage)
         found = unknown or [*_rows_compared(recipe, stage), *_fusion_mistakes(recipe, stage, spaces)]
         lines += [f"stage {stage.name}: {line}" for line in found]
+    if not any(stage.trains_student for stage in recipe.stages):
+        lines.append("`stages` must have one at least that trains the student; got fusion alone. Add one.")
     return lines
 
 
@@ -57,6 +60,23 @@ def fused_rows(
         image |= mask & (cards[name].image_dim is not None)
         text |= mask & (cards[name].text_dim is not None)
     return image & text & captioned if by_pair else image & (text | ~captioned)
+
+
+def with_derived(
+    masks: Mapping[str, Mask],
+    cards: Mapping[str, TeacherCard],
+    derived: Mapping[str, DerivedTeacher],
+    captioned: Mask,
+) -> dict[str, Mask]:
+    """Which samples each teacher has, with those that were derived from others, in their order."""
+    found, known = dict(masks), dict(cards)
+    for name, each in derived.items():
+        known[name] = each.card
+        sources = {source: known[source] for source in each.sources}
+        found[name] = fused_rows(
+            sources, {source: found[source] for source in sources}, captioned, by_pair=each.by_pair
+        )
+    return found
 
 
 def _unknown(recipe: Recipe, stage: AnyStage) -> list[str]:
@@ -93,6 +113,11 @@ def _fusion_mistakes(recipe: Recipe, stage: AnyStage, spaces: Mapping[str, Teach
         lines.append(
             "`features.source` must be stored for a fusion stage, which reads what the teachers gave; got "
             "online."
+        )
+    if stage.patience is not None and recipe.data.validation is None:
+        lines.append(
+            f"`patience` must have rows to look at; got {stage.patience}, and no `data.validation`. Name a "
+            "table there, or leave it out."
         )
     named = recipe.teachers_of(stage)
     if all(name in spaces for name in named):

@@ -50,8 +50,19 @@ class DataConfig(StrictSettings):
     """The images to learn from, with their captions. `text` may be left out, and its cells may be blank, for
     stages whose objectives need no caption; rows without one have no part in the others.
     """
+    validation: TrainingTableConfig | None = None
+    """Rows that nothing is learnt from, by which a stage chooses among its epochs; they share no patient and
+    no image with `train`. Today fusion stages look at them: their pairs of image and caption.
+    """
     licences: Mapping[str, str | LicenceTerms] = {}
     """Data set → a known licence or terms; the student inherits them."""
+
+    @model_validator(mode="after")
+    def _decoded_alike(self) -> Self:
+        if self.validation is not None and self.validation.decode != self.train.decode:
+            msg = "`validation.decode` must be that of `train`: the rows of both stand in one feature store"
+            raise ValueError(msg)
+        return self
 
     @property
     def terms(self) -> dict[str, LicenceTerms]:

@@ -6,13 +6,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tokenizers import Tokenizer
 
 from meddistill.data.decoded import DECODED, DecodedImages
 from meddistill.data.keys import image_keys
 from meddistill.data.samples import Samples, row_notes
+from meddistill.data.splits import check_leakage
 from meddistill.data.unreadable import read_readable
-from meddistill.errors import TeacherError
+from meddistill.errors import ConfigError, TeacherError
 from meddistill.evaluation.engine.suite_check import TrainingRows, check_tasks
 from meddistill.evaluation.engine.suite_tables import SuiteTables
 from meddistill.features.availability import Availability, availability
@@ -34,6 +36,8 @@ from meddistill.students.metadata import INITIAL_WEIGHTS
 from meddistill.teachers.card import TeacherCard
 from meddistill.teachers.frozen import FrozenTeacher
 from meddistill.training.processes import Processes
+
+_LEAST_PAIRS = 2
 
 
 class Session:
@@ -97,6 +101,39 @@ class Session:
             progress=self.progress,
             decoded=self.decoded,
         )
+
+    @cached_property
+    def validation(self) -> Samples | None:
+        """The table of `data.validation`, its rows without a caption left out; None without one."""
+        table = self.recipe.data.validation
+        if table is None:
+            return None
+        listed = [name for name in (self.recipe.features.availability.column,) if name is not None]
+        found = read_readable(
+            table, base=self.base, columns=listed, lists=listed, progress=self.progress, decoded=self.decoded
+        )
+        return found.take(np.flatnonzero(found.captioned))
+
+    @cached_property
+    def validation_keys(self) -> tuple[str, ...]:
+        """The content keys of the images of `validation`."""
+        return () if self.validation is None else image_keys(self.validation)
+
+    def check_validation(self) -> None:
+        """Raise TableError or ConfigError where `data.validation` has mistakes, or rows to learn from."""
+        if self.validation is None:
+            return
+        names = "data.train", "data.validation"
+        samples = dict(zip(names, (self.samples, self.validation), strict=True))
+        keys = dict(zip(names, (self.image_keys, self.validation_keys), strict=True))
+        check_leakage(samples, image_keys=keys)
+        if len(self.validation) < _LEAST_PAIRS:
+            lines = [
+                f"`data.validation` must have {_LEAST_PAIRS} pairs of image and caption at least; got "
+                f"{len(self.validation)}. Name its column of captions in `text`, or add rows."
+            ]
+            subject = "data"
+            raise ConfigError(subject, lines)
 
     @cached_property
     def suite_tables(self) -> SuiteTables | None:

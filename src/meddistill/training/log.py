@@ -76,8 +76,8 @@ class TrainingLog:
     """`log.jsonl` and `tensorboard/` in a stage's folder, continued after step `start`.
 
     A line: step (updates done), epoch (as a fraction), loss, loss/<objective>, gradient_norm, logit_scale,
-    learning_rate, images_per_second, and for each teacher teacher/<id>/loss, /weight and /agreement; means
-    over the steps since the line before.
+    learning_rate, images_per_second, for each teacher teacher/<id>/loss, /weight and /agreement, and, at the
+    end of an epoch of a stage that selects one, validation; means over the steps since the line before.
     """
 
     def __init__(self, folder: Path, *, start: int) -> None:

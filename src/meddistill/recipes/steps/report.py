@@ -17,6 +17,7 @@ from meddistill.recipes.run_folder import digest
 from meddistill.recipes.schema import AnyStage
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.audit import audit_run
+from meddistill.recipes.steps.fusion import fusion_facts
 from meddistill.recipes.steps.report_examples import examples_of
 from meddistill.recipes.text_tower import UNTRAINED
 from meddistill.report.curves import read_curves
@@ -169,4 +170,4 @@ def _facts(session: Session) -> list[tuple[str, str]]:
                 sat_out = f"{len(samples) - done['rows']:,} of {len(samples):,} rows sat out"
                 words += f"; {sat_out}, {_why_sat_out(stage)}"
             facts.append((f"Stage {stage.name}", words))
-    return facts
+    return [*facts, *fusion_facts(session)]

@@ -20,7 +20,7 @@ from meddistill.methods.build import build_method
 from meddistill.objectives.base import TowerStatistics
 from meddistill.recipes.schema import AnyStage, FusionStage
 from meddistill.recipes.session import Session, teacher_inputs
-from meddistill.recipes.steps.fusion import derive
+from meddistill.recipes.steps.fusion import derive, fused_recall, validation_inputs, validation_of
 from meddistill.recipes.steps.projections import stage_pairs, target_maps
 from meddistill.recipes.steps.training_data import StageRows, stage_data, stage_rows
 from meddistill.signals import TOWERS, Signal, Tower
@@ -64,6 +64,8 @@ def _train(session: Session, stage: AnyStage, student: DualEncoder, *, initial: 
     rows = stage_rows(session, stage)
     source = _source(session, stage, rows)
     trainee = _trainee(stage, student, rows, source)
+    recall = fused_recall(session, stage, rows)
+    _say_who_is_left_out(session, stage, rows)
     with closing(stage_data(session, stage, student, rows)) as data:
         inputs = {
             "stage": stage.model_dump(mode="json", exclude=set(FREE_ON_RESUME)),
@@ -72,6 +74,7 @@ def _train(session: Session, stage: AnyStage, student: DualEncoder, *, initial: 
             **(session.tokenizer_inputs if stage.trains_student else {}),
             "teachers": teacher_inputs(rows.cards),
             **(session.availability_inputs if stage.needs_teachers else {}),
+            **validation_inputs(session, recall),
         }
         state = session.folder.state(step, inputs)
         if state.changed and session.is_main_process:
@@ -89,10 +92,11 @@ def _train(session: Session, stage: AnyStage, student: DualEncoder, *, initial: 
             config=stage,
             inputs={name: given for name, given in inputs.items() if name not in ("stage", "data")},
             licences=session.licence_inputs,
+            validation=validation_of(stage, trainee, recall),
         )
         result = train_stage(work, folder, processes=session.processes, progress=session.progress)
     if isinstance(stage, FusionStage) and isinstance(trainee, FusionTrainee):
-        derive(session, stage, trainee, rows, weights=result.student)
+        derive(session, stage, trainee, rows, weights=result.student, recall=recall)
     if session.is_main_process and not state.done:
         seconds = round(result.wall_seconds, 1)
         session.folder.finish(step, inputs, steps=result.steps, seconds=seconds, rows=len(rows.samples))
@@ -106,6 +110,14 @@ def _trainee(
         return student
     spaces = {name: TeacherSpace.of(card) for name, card in rows.cards.items()}
     return FusionTrainee(FusionNetwork(stage, teachers=spaces, seed=stage.seed), source)
+
+
+def _say_who_is_left_out(session: Session, stage: AnyStage, rows: StageRows) -> None:
+    missing = [name for name in stage.named_teachers or () if name not in rows.cards]
+    if missing and session.is_main_process:
+        session.progress.say(
+            f"stage {stage.name}: goes on without {', '.join(missing)}, whose fused embeddings were left out"
+        )
 
 
 def _dim(stage: AnyStage, student: DualEncoder) -> int:

@@ -15,7 +15,7 @@ from meddistill.errors import ConfigError
 from meddistill.features.availability import Mask, availability
 from meddistill.features.rows import Indices
 from meddistill.imaging import Geometry
-from meddistill.recipes.derived import fused_rows
+from meddistill.recipes.derived import fused_rows, with_derived
 from meddistill.recipes.requirements import without_captions
 from meddistill.recipes.schema import AnyStage, FeaturesConfig, FusionStage
 from meddistill.recipes.session import Session
@@ -25,14 +25,10 @@ from meddistill.teachers.card import TeacherCard
 
 @dataclass(frozen=True, kw_only=True)
 class StageRows:
-    """The samples of one stage, their content keys, its teachers, and which of them each may be asked about.
-
-    `places`: where the samples stand in the training table.
-    """
+    """The samples of one stage, their content keys, its teachers, and which samples each has."""
 
     samples: Samples
     keys: tuple[str, ...]
-    places: Indices
     cards: Mapping[str, TeacherCard]
     available: Mapping[str, Mask]
 
@@ -46,18 +42,16 @@ def stage_rows(session: Session, stage: AnyStage) -> StageRows:
     samples, found = session.samples, session.availability if stage.needs_teachers else None
     kept = _taking_part(stage, samples, np.arange(len(samples)) if found is None else found.kept)
     cards = stage_cards(session, stage)
-    masks = (
-        {}
-        if found is None
-        else {**found.masks, **{name: each.available for name, each in session.derived.items()}}
-    )
+    masks: Mapping[str, Mask] = {}
+    if found is not None:
+        own = {name: teacher.card for name, teacher in session.teachers.items()}
+        masks = with_derived(found.masks, own, session.derived, samples.captioned)
     available = {name: masks[name] for name in cards}
     if isinstance(stage, FusionStage):
         kept = kept[fused_rows(cards, available, samples.captioned, by_pair=stage.by_pair)[kept]]
     return StageRows(
         samples=samples.take(kept),
         keys=tuple(session.image_keys[place] for place in kept),
-        places=kept,
         cards=cards,
         available={name: mask[kept] for name, mask in available.items()},
     )
@@ -68,7 +62,16 @@ def stage_cards(session: Session, stage: AnyStage) -> dict[str, TeacherCard]:
     derived = {name: each.card for name, each in session.derived.items()}
     cards = {**{name: each.card for name, each in session.teachers.items()}, **derived}
     named = session.recipe.teachers_of(stage)
-    return {name: cards[name] for name in named if name in cards}
+    found = {name: cards[name] for name in named if name in cards}
+    if named and not found:
+        subject = f"stage {stage.name}"
+        line = (
+            f"`teachers` must have one at least that is there; got {', '.join(named)}, left out because its "
+            "fused embeddings retrieve no better than a teacher alone. Name other teachers too, or take the "
+            "stage out."
+        )
+        raise ConfigError(subject, [line])
+    return found
 
 
 def _taking_part(stage: AnyStage, samples: Samples, rows: Indices) -> Indices:
