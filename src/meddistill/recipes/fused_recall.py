@@ -1,6 +1,7 @@
 """How well fused embeddings retrieve the validation pairs, beside each of the teachers they are made of."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final, final
 
 import numpy as np
@@ -118,7 +119,7 @@ class FusedRecall:
             mask = self._available[name]
             if card.image_dim is None or card.image_dim != card.text_dim or mask.sum() < _LEAST_PAIRS:
                 continue
-            own = self._embedded(lambda given, name=name: _pair(given[name]))
+            own = self._embedded(partial(_pair, name))
             compared[name] = Comparison(
                 pairs=int(mask.sum()),
                 teacher=self._recall(*own, mask),
@@ -149,6 +150,7 @@ class FusedRecall:
         )
 
 
-def _pair(outputs: TeacherOutputs) -> tuple[Tensor, Tensor]:
-    (image, _), (text, _) = outputs.towers["image"], outputs.towers["text"]
+def _pair(teacher: str, given: Outputs) -> tuple[Tensor, Tensor]:
+    towers = given[teacher].towers
+    (image, _), (text, _) = towers["image"], towers["text"]
     return image, text

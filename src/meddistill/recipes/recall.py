@@ -28,7 +28,7 @@ def mean_recall(images: Floats, texts: Floats, *, image_keys: Keys, text_keys: K
         directions=directions,
         ranks=np.concatenate(ranks),
         shares=np.ones(count),
-        weights=np.ones((1, count)),
+        weights=np.ones((1, count), dtype=np.float32),
         groups=np.arange(count),
     )
     return float(found[MAIN][0])

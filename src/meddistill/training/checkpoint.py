@@ -103,10 +103,10 @@ class Checkpoints:
         save_tensors(self._student.state_dict(), folder / STUDENT)
         save_tensors(self._method.state_dict(), folder / _METHOD)
         save_state(self._optimizer.state_dict(), folder / _OPTIMIZER)
-        files, best = _FILES, {}
+        files, best = list(_FILES), {}
         if progressed.best is not None:
             save_tensors(progressed.best.weights, folder / _BEST)
-            files = (*_FILES, _BEST)
+            files.append(_BEST)
             best = {"best": {"value": progressed.best.value, "epoch": progressed.best.epoch}}
         manifest = {
             "step": progressed.step,

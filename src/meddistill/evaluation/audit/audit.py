@@ -9,6 +9,7 @@ from meddistill.errors import StoreError
 from meddistill.evaluation.audit.checks import AuditCheck, main_of, parts_of
 from meddistill.evaluation.audit.likeness import likenesses, redundancies
 from meddistill.evaluation.audit.order import Ensembles, Referee
+from meddistill.evaluation.audit.pairing import pairing, pairing_note
 from meddistill.evaluation.audit.record import ENSEMBLE, Audit, Score
 from meddistill.evaluation.audit.sample import choose
 from meddistill.evaluation.audit.spaces import Space, complete_teachers, read_spaces
@@ -59,11 +60,14 @@ def audit_store(
         If no teacher is complete, or a shard is damaged.
     """
     progress = progress or SilentProgress()
-    names, notes = complete_teachers(store, store.teachers if teachers is None else teachers)
+    complete, notes = complete_teachers(store, store.teachers if teachers is None else teachers)
+    names = [name for name in complete if not store.by_pair(name)]
     if not names:
         msg = f"`{store.path}` must hold a teacher with all of its rows; it has none. Extract first."
         raise StoreError(msg)
     sample = choose(store, rows, seed)
+    masses = [pairing(store, name, sample, seed) for name in complete]
+    off_diagonal = tuple(mass for mass in masses if mass is not None)
     spaces = list(read_spaces(store, names, sample, progress=progress))
     config = BootstrapConfig(resamples=RESAMPLES, seed=seed)
     weights = Resampler(config).weights(np.arange(len(sample.image_rows)))
@@ -91,8 +95,9 @@ def audit_store(
         quality=None if quality is None else float(quality[0]),
         first_round=tuple(referee.round(referee.names)),
         order=order,
+        off_diagonal=off_diagonal,
         rule=RULE,
-        notes=(*notes, *_notes(spaces, parts, referee.names)),
+        notes=(*notes, *map(pairing_note, off_diagonal), *_notes(spaces, parts, referee.names)),
     )
 
 

@@ -116,11 +116,12 @@ def _facts(stage: FusionStage, judgement: Judgement | None) -> list[tuple[str, s
 
 
 def _write(path: Path, card: TeacherCard, judgement: Judgement | None) -> None:
+    # Sets have another order in every process.
+    teacher = {**card.model_dump(mode="json"), "signals": sorted(card.signals)}
     content = {
-        "teacher": card.model_dump(mode="json"),
+        "teacher": teacher,
         "judgement": None if judgement is None else judgement.model_dump(mode="json"),
     }
-    content["teacher"]["signals"] = sorted(card.signals)
     write_whole(path, json.dumps(content, indent=1).encode(), error=CheckpointError)
 
 
