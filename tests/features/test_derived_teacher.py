@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from meddistill.data.dataset import SampleDataset
 from meddistill.data.keys import image_keys, text_keys
 from meddistill.data.samples import Samples
 from meddistill.errors import NonFiniteError, StoreError
@@ -18,7 +19,6 @@ from meddistill.features.projections.pairs import statistics_of_pairs, unit_rows
 from meddistill.features.reader import FeatureStore
 from meddistill.features.sources import StoredTeachers
 from meddistill.features.verify import repair, verify
-from meddistill.data.dataset import SampleDataset
 from meddistill.licences import KNOWN
 from meddistill.records import TeacherOutputs
 from meddistill.teachers.card import DERIVED, TeacherCard

@@ -13,9 +13,9 @@ from torch import Tensor
 from meddistill.features.availability import Mask
 from meddistill.features.config import ExtractOptions, Precision
 from meddistill.features.encoding import Encoded, encode
-from meddistill.features.format import OutputManifest, Span, table_of
+from meddistill.features.format import OutputManifest, Span
 from meddistill.features.outputs import Array
-from meddistill.features.reader import FeatureStore
+from meddistill.features.reader import FeatureStore, table_of
 from meddistill.features.rows import Indices
 from meddistill.features.writer import Layouts, StoreWriter
 from meddistill.progress import Advance, Progress, SilentProgress

@@ -37,12 +37,6 @@ STATISTICS: Final = "statistics.safetensors"
 AVAILABILITY: Final = "availability.safetensors"
 
 Table = Literal["images", "texts", "pairs"]
-TABLE_OF: Final[Mapping[Signal, Table]] = {
-    "image": "images",
-    "text": "texts",
-    "patches": "images",
-    "text_tokens": "texts",
-}
 Role = Literal["caption", "prompt", "question", "bank"]
 Span = tuple[int, int]
 
@@ -143,11 +137,6 @@ class OutputManifest(Strict):
         """This output with one more shard."""
         shards = sorted((*self.shards, shard), key=lambda each: each.start)
         return self.model_copy(update={"shards": tuple(shards)})
-
-
-def table_of(signal: Signal, output: OutputManifest) -> Table:
-    """The table of which an output has the rows."""
-    return "pairs" if output.by_pair else TABLE_OF[signal]
 
 
 class TeacherManifest(Strict):

@@ -6,7 +6,8 @@ from typing import Final
 import torch
 
 from meddistill.features.config import ExtractOptions, Precision
-from meddistill.features.format import TABLE_OF, OutputManifest
+from meddistill.features.format import OutputManifest
+from meddistill.features.reader import TABLE_OF
 from meddistill.features.shards import PAGE
 from meddistill.signals import Signal
 from meddistill.teachers.card import TeacherCard

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,12 @@ from meddistill.features.format import (
     TEACHERS,
     OutputManifest,
     StoreManifest,
+    Table,
     TeacherManifest,
     load_manifest,
     manifest_content,
     parse_manifest,
     remedy,
-    table_of,
 )
 from meddistill.features.outputs import Array, RaggedRows, StoredOutput
 from meddistill.features.rows import Indices
@@ -34,6 +34,13 @@ from meddistill.features.tables import Tables
 from meddistill.files import sha256_of
 from meddistill.signals import TOWERS, Signal, Tower
 from meddistill.teachers.card import TeacherCard
+
+TABLE_OF: Final[Mapping[Signal, Table]] = {
+    "image": "images",
+    "text": "texts",
+    "patches": "images",
+    "text_tokens": "texts",
+}
 
 
 class FeatureStore:
@@ -221,6 +228,11 @@ class FeatureStore:
         folder = self.path / TEACHERS / teacher
         self._teachers[teacher] = parse_manifest(folder, self._contents[teacher], TeacherManifest)
         return self._teachers[teacher]
+
+
+def table_of(signal: Signal, output: OutputManifest) -> Table:
+    """The table of which an output has the rows."""
+    return "pairs" if output.by_pair else TABLE_OF[signal]
 
 
 def covered(card: TeacherCard, modalities: Sequence[str]) -> NDArray[np.bool_]:

@@ -7,8 +7,7 @@ from typing import Literal
 import numpy as np
 
 from meddistill.features.config import Precision
-from meddistill.features.format import table_of
-from meddistill.features.reader import FeatureStore
+from meddistill.features.reader import FeatureStore, table_of
 from meddistill.features.statistics import QUANTILES
 from meddistill.signals import Signal
 

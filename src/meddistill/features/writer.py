@@ -35,10 +35,9 @@ from meddistill.features.format import (
     TeacherManifest,
     load_manifest,
     remedy,
-    table_of,
 )
 from meddistill.features.outputs import Array, StoredOutput
-from meddistill.features.reader import covers_pairs, files_of, sizes_of, wrong_sizes
+from meddistill.features.reader import covers_pairs, files_of, sizes_of, table_of, wrong_sizes
 from meddistill.features.rows import DistinctRows
 from meddistill.features.shards import ShardDraft, write_tensors
 from meddistill.features.statistics import statistics_of

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from meddistill.errors import StoreError
 from meddistill.features.config import ExtractOptions, Precision
 from meddistill.features.files import MANIFEST, MANIFEST_COPY
-from meddistill.features.format import TABLE_OF, TABLES, TEACHERS, OutputManifest, Role, Settings, Span
+from meddistill.features.format import TABLES, TEACHERS, OutputManifest, Role, Settings, Span
 from meddistill.features.planning import sources_of_rows
-from meddistill.features.reader import FeatureStore
+from meddistill.features.reader import TABLE_OF, FeatureStore
 from meddistill.features.rows import DistinctRows, Indices
 from meddistill.features.tables import Tables
 from meddistill.features.verify import repair
