@@ -26,8 +26,8 @@ class Teacher:
     input = InputSpec(height=16, width=16, mean=(0.5,) * 3, std=(0.5,) * 3)
     logit_scale = 20.0
 
-    def __init__(self, channels, noise, text):
-        self.channels, self.noise = list(channels), noise
+    def __init__(self, channels, noise, text, levels):
+        self.channels, self.noise, self.levels = list(channels), noise, levels
         if text:
             self.embed_texts = self._texts
 
@@ -35,17 +35,18 @@ class Teacher:
         return self._embedded(pixels.mean(dim=(2, 3)) / 2 + 0.5)
 
     def _texts(self, texts):
-        return self._embedded(torch.tensor([[int(word) / 255 for word in text.split()] for text in texts]))
+        named = [[int(word) / 255 for word in text.split() if word.isdigit()] for text in texts]
+        return self._embedded(torch.tensor([(colour + [0.0] * 3)[:3] for colour in named]))
 
     def _embedded(self, colours):
         if self.noise:
             draws = torch.Generator().manual_seed(len(colours))
             return torch.randn(len(colours), 8, generator=draws)
-        angles = 3.0 * colours[:, self.channels]
+        angles = 3.0 * (colours[:, self.channels] * self.levels).round() / self.levels
         return torch.cat([angles.cos(), angles.sin(), 0.1 * torch.ones(len(colours), 1)], dim=1)
 
-def make(channels=(0, 1, 2), noise=False, text=True):
-    return Teacher(channels, noise, text)
+def make(channels=(0, 1, 2), noise=False, text=True, levels=255):
+    return Teacher(channels, noise, text, levels)
 """
 TRAINING = {"batch_size": 16, "learning_rate": 1e-2, "log_every": 4}
 STUDENT_TRAINING = {**TRAINING, "epochs": 1, "learning_rate": 1e-3}
@@ -193,7 +194,8 @@ def do_run_repair(store: Path) -> None:
 
 def test_fused_embeddings_that_retrieve_better_are_kept(tmp_path: Path) -> None:
     stages = [{**WITHIN, "epochs": 60, "patience": 20}, BY_STAGE[0]]
-    recipe = world(tmp_path / "world", stages=stages, validated=True)
+    teachers = {"warm": teacher(channels=[0], levels=3), "cold": teacher(channels=[1, 2], levels=3)}
+    recipe = world(tmp_path / "world", stages=stages, teachers=teachers, validated=True)
     diary = do_run(recipe, tmp_path / "run", until="train")
     told = [line for line in diary.said if line.startswith("stage within: fused")]
     assert len(told) == 1

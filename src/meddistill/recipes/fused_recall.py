@@ -11,7 +11,7 @@ from torch import Tensor
 from meddistill.data.dataset import SampleDataset
 from meddistill.data.keys import text_keys
 from meddistill.data.samples import Samples
-from meddistill.evaluation.models.protocols import Floats
+from meddistill.evaluation.arrays import Floats32
 from meddistill.features.availability import Mask
 from meddistill.features.reader import FeatureStore
 from meddistill.features.sources import StoredTeachers
@@ -128,19 +128,19 @@ class FusedRecall:
         return Judgement(recall=self._recall(images, texts, everything), pairs=len(images), teachers=compared)
 
     @torch.no_grad()
-    def _fused(self, trainee: FusionTrainee) -> tuple[Floats, Floats]:
+    def _fused(self, trainee: FusionTrainee) -> tuple[Floats32, Floats32]:
         def embed(given: Outputs) -> tuple[Tensor, Tensor]:
             outputs = trainee.of_outputs(given)
             return outputs.image, outputs.text
 
         return self._embedded(embed)
 
-    def _embedded(self, embed: Callable[[Outputs], tuple[Tensor, Tensor]]) -> tuple[Floats, Floats]:
+    def _embedded(self, embed: Callable[[Outputs], tuple[Tensor, Tensor]]) -> tuple[Floats32, Floats32]:
         parts = [embed(given) for given in self._given]
         image, text = (torch.cat(side).float().cpu().numpy() for side in zip(*parts, strict=True))
         return image, text
 
-    def _recall(self, images: Floats, texts: Floats, mask: Mask) -> float:
+    def _recall(self, images: Floats32, texts: Floats32, mask: Mask) -> float:
         rows = np.flatnonzero(mask)
         return mean_recall(
             images[rows],

@@ -4,14 +4,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meddistill.data.keys import group_ids
-from meddistill.evaluation.models.protocols import Floats, normalized
+from meddistill.evaluation.arrays import Floats32
+from meddistill.evaluation.models.protocols import normalized
 from meddistill.evaluation.tasks.retrieval.metrics import DIRECTIONS, MAIN, rank_metrics
 from meddistill.evaluation.tasks.retrieval.task import Gallery, best_ranks
 
 Keys = tuple[str, ...]
 
 
-def mean_recall(images: Floats, texts: Floats, *, image_keys: Keys, text_keys: Keys) -> float:
+def mean_recall(images: Floats32, texts: Floats32, *, image_keys: Keys, text_keys: Keys) -> float:
     """Mean of R@1, R@5 and R@10, image to text and back, in [0, 1]: a sixth of the recall sum.
 
     `images` and `texts` `[n, dim]` are embeddings of pairs, not normalised; rows of equal keys are one image

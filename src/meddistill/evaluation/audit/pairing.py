@@ -1,17 +1,17 @@
 """How much a derived teacher knows of what belongs together: its similarities beside the pairs."""
 
 import numpy as np
-from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Flags, Floats32
 from meddistill.evaluation.audit.record import OffDiagonal
 from meddistill.evaluation.audit.sample import AuditSample
-from meddistill.evaluation.models.protocols import Floats, normalized
+from meddistill.evaluation.models.protocols import normalized
 from meddistill.features.reader import FeatureStore
 
 _PAIRS = 512
 
 
-def off_diagonal_mass(images: Floats, texts: Floats, positives: NDArray[np.bool_], *, scale: float) -> float:
+def off_diagonal_mass(images: Floats32, texts: Floats32, positives: Flags, *, scale: float) -> float:
     """Mean over rows i of 1 - Σ_j∈positives(i) softmax_j(scale · cos(image i, text j)), in [0, 1].
 
     `images` and `texts` `[n, dim]` are those of n pairs, `positives` `[n, n]`. It is about
