@@ -117,7 +117,9 @@ def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResul
         store_bytes=_store_bytes(session, teachers),
         free_bytes=_free_bytes(out),
         extraction_seconds=per_image * len(samples),
-        training_seconds=per_row * len(samples) * sum(stage.epochs for stage in recipe.stages),
+        training_seconds=per_row
+        * len(samples)
+        * sum(stage.epochs for stage in recipe.stages if stage.trains_student),
     )
     return CheckResult(
         cards=cards,
@@ -149,7 +151,9 @@ def _store_bytes(session: Session, teachers: Mapping[str, FrozenTeacher]) -> int
     recipe = session.recipe
     if not recipe.needs_teachers or recipe.features.source == "online":
         return 0
-    images, texts = len(set(session.image_keys)), len({*text_keys(session.samples)} - {""})
+    more = session.validation
+    keys = {*text_keys(session.samples), *(() if more is None else text_keys(more))} - {""}
+    images, texts = len({*session.image_keys, *session.validation_keys}), len(keys)
     return estimate(images, texts, teachers.values(), recipe.features)
 
 

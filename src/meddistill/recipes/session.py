@@ -167,11 +167,19 @@ class Session:
     def check_suite(self, *, against_training: bool = True) -> None:
         """Raise TableError or ConfigError with all that the suite's tables and tasks have wrong.
 
-        `against_training` also looks for patients and images that the student learns from.
+        `against_training` also looks for patients and images that the student learns from or is chosen by.
         """
-        if self.loaded.suite is not None and self.suite_tables is not None:
-            learnt = TrainingRows(samples=self.samples, keys=self.image_keys) if against_training else None
-            check_tasks(self.loaded.suite, self.suite_tables, learnt)
+        if self.loaded.suite is None or self.suite_tables is None:
+            return
+        learnt = []
+        if against_training:
+            learnt.append(TrainingRows(samples=self.samples, keys=self.image_keys))
+            if self.validation is not None:
+                chosen = TrainingRows(
+                    samples=self.validation, keys=self.validation_keys, table="data.validation"
+                )
+                learnt.append(chosen)
+        check_tasks(self.loaded.suite, self.suite_tables, *learnt)
 
     @cached_property
     def built(self) -> BuiltStudent:

@@ -85,7 +85,7 @@ def stage_data(session: Session, stage: AnyStage, student: DualEncoder, rows: St
         samples,
         student=student.input.geometry if stage.trains_student else None,
         tokens=token_table(samples.texts, student.tokenize)
-        if samples.texts and stage.trains_student
+        if samples.texts is not None and stage.trains_student
         else None,
         views=view_rule(stage, session.recipe.features),
         teacher_geometries=_online_geometries(session, stage),
@@ -104,9 +104,12 @@ def check_batches(session: Session, cards: Mapping[str, TeacherCard] | None = No
     mistakes: list[str] = []
     samples, rules = session.samples, session.recipe.features.availability
     everything = np.arange(len(samples))
-    asked = availability(samples, cards, rules, store=None).kept if cards else everything
+    asked = availability(samples, cards, rules, store=None) if cards else None
     for stage in session.recipe.stages:
-        rows = asked if stage.needs_teachers else everything
+        rows = everything if asked is None or not stage.needs_teachers else asked.kept
+        if isinstance(stage, FusionStage) and asked is not None and cards:
+            there = {name: asked.masks[name] for name in session.recipe.teachers_of(stage) if name in cards}
+            rows = rows[fused_rows(cards, there, samples.captioned, by_pair=stage.by_pair)[rows]]
         lines = without_captions(stage, captions=int(samples.captioned[rows].sum()), rows=len(rows))
         try:
             _ = lines or _plan(session, stage, rows=len(_taking_part(stage, samples, rows)))
