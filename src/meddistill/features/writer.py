@@ -77,7 +77,7 @@ class StoreWriter:
             If it is being repaired, was made with other settings, or is damaged.
         """
         with Workers.join(path) as workers:
-            if not workers.admit("together"):
+            if not workers.admit(alone=False):
                 msg = f"`{path}` must not be under repair while it is written to. Wait until that is done."
                 raise StoreError(msg)
             with workers.lock():

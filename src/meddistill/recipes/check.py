@@ -15,7 +15,7 @@ from meddistill.recipes.frozen_models import FrozenModels, load_baselines, load_
 from meddistill.recipes.load import LoadedRecipe
 from meddistill.recipes.missing import Missing, missing_initial_weights
 from meddistill.recipes.mistakes import Mistakes
-from meddistill.recipes.requirements import of_unit_length, unmet_by_teachers, unused_teachers
+from meddistill.recipes.requirements import of_unit_length, unmet_requirements, unused_teachers
 from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.training_data import check_batches
@@ -78,7 +78,7 @@ def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResul
     Raises
     ------
     ConfigError
-        With every mistake found in all of them.
+        With every mistake loaded_teachers in all of them.
     """
     recipe, mistakes = loaded.recipe, Mistakes()
     session = Session(loaded, RunFolder(out), progress=SilentProgress())
@@ -86,18 +86,18 @@ def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResul
     if samples is not None:
         mistakes.catch(session.check_validation)
     mistakes.catch(partial(session.check_suite, against_training=samples is not None))
-    found = load_teachers(recipe.teachers, base=loaded.base)
+    loaded_teachers = load_teachers(recipe.teachers, base=loaded.base)
     compared = load_baselines(recipe.evaluate.baselines if recipe.evaluate else {}, base=loaded.base)
-    mistakes.lines += [*found.mistakes, *compared.mistakes]
-    teachers, cards = found.models, _cards(found)
-    mistakes.lines.extend(unmet_by_teachers(recipe, cards))
+    mistakes.lines += [*loaded_teachers.mistakes, *compared.mistakes]
+    teachers, cards = loaded_teachers.models, _cards(loaded_teachers)
+    mistakes.lines.extend(unmet_requirements(recipe, cards))
     if samples is not None:
         mistakes.lines.extend(unused_teachers(recipe, samples))
-        mistakes.catch(lambda: check_batches(session, None if found.missing else cards))
+        mistakes.catch(lambda: check_batches(session, None if loaded_teachers.missing else cards))
     initial = missing_initial_weights(recipe.student, base=loaded.base)
     untrained = recipe.student.text.vocabulary is not None and samples is None
     student = None if initial or untrained else mistakes.catch(lambda: session.student)
-    missing = (*found.missing, *compared.missing, *initial)
+    missing = (*loaded_teachers.missing, *compared.missing, *initial)
     licence = mistakes.catch(
         lambda: enforce(recipe.licence_policy, session.licence_components, gate="extract")
     )
@@ -143,8 +143,8 @@ def _size_of(session: Session, student: DualEncoder) -> StudentSize:
     )
 
 
-def _cards(found: FrozenModels) -> dict[str, TeacherCard]:
-    return {name: model.card for name, model in found.models.items()}
+def _cards(loaded: FrozenModels) -> dict[str, TeacherCard]:
+    return {name: model.card for name, model in loaded.models.items()}
 
 
 def _store_bytes(session: Session, teachers: Mapping[str, FrozenTeacher]) -> int:

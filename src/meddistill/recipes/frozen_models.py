@@ -35,21 +35,21 @@ class FrozenModels:
 
 def load_teachers(configs: Mapping[str, TeacherConfig], *, base: Path) -> FrozenModels:
     """The teachers of a recipe whose relative paths start at `base`."""
-    found = FrozenModels()
+    loaded = FrozenModels()
     for name, config in configs.items():
         known = partial(missing_teacher, name, config)
-        _add(found, name, partial(load_teacher, name, config, base=base), known)
-    return found
+        _add(loaded, name, partial(load_teacher, name, config, base=base), known)
+    return loaded
 
 
 def load_baselines(configs: Mapping[str, BaselineConfig], *, base: Path) -> FrozenModels:
     """The baselines of a recipe; each must embed images."""
-    found = FrozenModels()
+    loaded = FrozenModels()
     for name, config in configs.items():
         load = partial(load_baseline, name, config, base=base)
         known = partial(_missing, name, config)
-        _add(found, name, load, known, before=f"`{_PLACE}.{name}`: ")
-    return found
+        _add(loaded, name, load, known, before=f"`{_PLACE}.{name}`: ")
+    return loaded
 
 
 def load_baseline(name: str, config: BaselineConfig, *, base: Path) -> FrozenTeacher:
@@ -73,7 +73,7 @@ def _missing(name: str, config: BaselineConfig) -> Missing | None:
 
 
 def _add(
-    found: FrozenModels,
+    loaded: FrozenModels,
     name: str,
     load: Callable[[], FrozenTeacher],
     known: Callable[[], Missing | None],
@@ -81,12 +81,12 @@ def _add(
     before: str = "",
 ) -> None:
     try:
-        found.models[name] = load()
+        loaded.models[name] = load()
     except MissingWeights as error:
         missing = known()
         if missing is None:
-            found.mistakes.append(f"{before}{error}")
+            loaded.mistakes.append(f"{before}{error}")
         else:
-            found.missing.append(missing)
+            loaded.missing.append(missing)
     except MedDistillError as error:
-        found.mistakes.append(f"{before}{error}")
+        loaded.mistakes.append(f"{before}{error}")

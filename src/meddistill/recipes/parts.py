@@ -33,31 +33,31 @@ _SUITE: Final[TypeAdapter[Any]] = TypeAdapter(SuiteConfig)
 
 
 def load_for_check(path: Path, *, overrides: Sequence[str], smoke: bool) -> LoadedRecipe:
-    """As `load_recipe`, but the ConfigError also tells what the readable parts of the recipe have wrong."""
+    """As `load_recipe`, but the ConfigError also has the mistakes of the recipe's readable parts."""
     try:
         return load_recipe(path, overrides=overrides, smoke=smoke)
     except ConfigError as error:
-        found = Mistakes()
+        mistakes = Mistakes()
         path, base = located(path)
-        content = found.catch(partial(read_content, path, overrides=overrides, smoke=smoke))
-        found.lines.clear()  # what cannot be read at all is in `error` already
+        content = mistakes.catch(partial(read_content, path, overrides=overrides, smoke=smoke))
+        mistakes.lines.clear()  # what cannot be read at all is in `error` already
         if content is not None:
-            _look_at(content, base, found)
-        lines = list(dict.fromkeys([*error.mistakes, *found.lines]))
-        raise ConfigError(error.subject, lines, remedy=found.remedy) from None
+            _look_at(content, base, mistakes)
+        lines = list(dict.fromkeys([*error.mistakes, *mistakes.lines]))
+        raise ConfigError(error.subject, lines, remedy=mistakes.remedy) from None
 
 
-def _look_at(content: Mapping[str, Any], base: Path, found: Mistakes) -> None:
+def _look_at(content: Mapping[str, Any], base: Path, mistakes: Mistakes) -> None:
     table = _read(_TABLE, _section(content, "data").get("train"))
-    samples = None if table is None else found.catch(lambda: read_readable(table, base=base))
-    _look_at_teachers(content, base, found)
-    _look_at_baselines(content, base, found)
+    samples = None if table is None else mistakes.catch(lambda: read_readable(table, base=base))
+    _look_at_teachers(content, base, mistakes)
+    _look_at_baselines(content, base, mistakes)
     student = _read(_STUDENT, content.get("student"))
     if student is not None:
-        found.catch(partial(_build_student, student, samples, base))
+        mistakes.catch(partial(_build_student, student, samples, base))
     place = _section(content, "evaluate").get("suite")
     if isinstance(place, str):
-        _look_at_suite(base / place, found)
+        _look_at_suite(base / place, mistakes)
 
 
 def _build_student(config: StudentConfig, samples: Samples | None, base: Path) -> None:
@@ -72,30 +72,30 @@ def _build_student(config: StudentConfig, samples: Samples | None, base: Path) -
     build_student(config, base=base, seed=0, tokenizer=tokenizer)
 
 
-def _look_at_teachers(content: Mapping[str, Any], base: Path, found: Mistakes) -> None:
+def _look_at_teachers(content: Mapping[str, Any], base: Path, mistakes: Mistakes) -> None:
     read = {name: _read(_TEACHER, entry) for name, entry in _section(content, "teachers").items()}
     configs = {str(name): config for name, config in read.items() if config is not None}
-    found.lines += load_teachers(configs, base=base).refusals
+    mistakes.lines += load_teachers(configs, base=base).refusals
     policy = content.get("licence_policy", "research")
     if policy in get_args(Policy):
         terms = {name: config.terms for name, config in configs.items()}
-        found.catch(lambda: enforce(policy, terms, gate="extract"))
+        mistakes.catch(lambda: enforce(policy, terms, gate="extract"))
 
 
-def _look_at_baselines(content: Mapping[str, Any], base: Path, found: Mistakes) -> None:
+def _look_at_baselines(content: Mapping[str, Any], base: Path, mistakes: Mistakes) -> None:
     entries = _section(_section(content, "evaluate"), "baselines").items()
     read = {str(name): _read(_BASELINE, entry) for name, entry in entries}
     configs = {name: config for name, config in read.items() if config is not None}
-    found.lines += load_baselines(configs, base=base).refusals
+    mistakes.lines += load_baselines(configs, base=base).refusals
 
 
-def _look_at_suite(path: Path, found: Mistakes) -> None:
+def _look_at_suite(path: Path, mistakes: Mistakes) -> None:
     try:
         suite = _read(_SUITE, read_yaml(path))
     except ConfigError:
         return
     if suite is not None:
-        found.catch(lambda: check_tasks(suite, SuiteTables(suite, base=path.parent)))
+        mistakes.catch(lambda: check_tasks(suite, SuiteTables(suite, base=path.parent)))
 
 
 def _section(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -4,20 +4,20 @@ from collections.abc import Mapping
 
 from meddistill.data.samples import Samples
 from meddistill.features.availability import column_mistakes, has_agreement
-from meddistill.methods.build import unmet_requirements
+from meddistill.methods.build import unmet_by_teachers
 from meddistill.recipes.derived import planned_spaces, spaces_of, stage_mistakes
 from meddistill.recipes.schema import AnyStage, Recipe
 from meddistill.teachers.card import TeacherCard
 
 
-def unmet_by_teachers(recipe: Recipe, cards: Mapping[str, TeacherCard]) -> list[str]:
+def unmet_requirements(recipe: Recipe, cards: Mapping[str, TeacherCard]) -> list[str]:
     """One line for everything that a stage needs and its teachers do not have."""
     spaces = planned_spaces(recipe, cards)
     lines = stage_mistakes(recipe, spaces)
     lines += [
         f"stage {stage.name}: {line}"
         for stage in recipe.stages
-        for line in unmet_requirements(stage, spaces_of(recipe, stage, spaces))
+        for line in unmet_by_teachers(stage, spaces_of(recipe, stage, spaces))
     ]
     if recipe.features.source == "online":
         lines += [

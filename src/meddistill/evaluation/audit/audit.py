@@ -10,7 +10,7 @@ from meddistill.evaluation.arrays import Floats32
 from meddistill.evaluation.audit.checks import AuditCheck, main_of, parts_of
 from meddistill.evaluation.audit.likeness import likenesses, redundancies
 from meddistill.evaluation.audit.order import Ensembles, Referee
-from meddistill.evaluation.audit.pairing import pairing, pairing_note
+from meddistill.evaluation.audit.pairing import pairing_note, pairings
 from meddistill.evaluation.audit.record import ENSEMBLE, Audit, Score
 from meddistill.evaluation.audit.sample import choose
 from meddistill.evaluation.audit.spaces import Space, complete_teachers, read_spaces
@@ -61,13 +61,9 @@ def audit_store(
     """
     progress = progress or SilentProgress()
     complete, notes = complete_teachers(store, store.teachers if teachers is None else teachers)
-    names = [name for name in complete if not store.by_pair(name)]
-    if not names:
-        msg = f"`{store.path}` must hold a teacher with all of its rows; it has none. Extract first."
-        raise StoreError(msg)
+    names = _with_rows_of_their_own(store, complete)
     sample = choose(store, rows, seed)
-    masses = [pairing(store, name, sample, seed) for name in complete]
-    off_diagonal = tuple(mass for mass in masses if mass is not None)
+    off_diagonal = tuple(pairings(store, complete, sample, seed=seed))
     spaces = list(read_spaces(store, names, sample, progress=progress))
     config = BootstrapConfig(resamples=RESAMPLES, seed=seed)
     weights = Resampler(config).weights(np.arange(len(sample.image_rows)))
@@ -108,6 +104,15 @@ def fingerprint(store: FeatureStore, teachers: Sequence[str]) -> str:
         facts = [name, store.card(name).fingerprint, str(store.card(name).modalities)]
         digest.update("\0".join([*facts, *(file.sha256 for file in store.files(name))]).encode())
     return digest.hexdigest()[:16]
+
+
+def _with_rows_of_their_own(store: FeatureStore, complete: Sequence[str]) -> list[str]:
+    """Those of the teachers that have rows of images and texts: one by pair cannot be compared with others."""
+    names = [name for name in complete if not store.by_pair(name)]
+    if not names:
+        msg = f"`{store.path}` must hold a teacher with all of its rows; it has none. Extract first."
+        raise StoreError(msg)
+    return names
 
 
 def _scores(

@@ -1,5 +1,7 @@
 """How much a derived teacher knows of what belongs together: its similarities beside the pairs."""
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
 from meddistill.evaluation.arrays import Flags, Floats32
@@ -53,6 +55,16 @@ def pairing(store: FeatureStore, teacher: str, sample: AuditSample, seed: int) -
         scale=scale,
         pairs=len(pairs),
     )
+
+
+def pairings(
+    store: FeatureStore, teachers: Sequence[str], sample: AuditSample, *, seed: int
+) -> Iterator[OffDiagonal]:
+    """The mass of every derived teacher among these."""
+    for name in teachers:
+        found = pairing(store, name, sample, seed)
+        if found is not None:
+            yield found
 
 
 def pairing_note(found: OffDiagonal) -> str:

@@ -208,7 +208,7 @@ class CachedOutput:
     def _forget_unfinished(self) -> bool:
         """Delete a store that lacks rows or cannot be read, once nobody is at work in it."""
         with Workers.join(self._folder) as workers:
-            if not workers.admit("alone"):
+            if not workers.admit(alone=True):
                 time.sleep(POLL)
                 return True
             with suppress(StoreError):

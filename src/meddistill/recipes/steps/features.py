@@ -1,5 +1,6 @@
 """The teachers' outputs for the training table, extracted once."""
 
+from functools import partial
 from typing import Final
 
 from meddistill.data.samples import joined
@@ -34,9 +35,8 @@ def extract_features(session: Session) -> None:
         ),
         "features": recipe.features.model_dump(mode="json", exclude=set(_NOT_STORED)),
     }
-    if session.may_skip("features", inputs, there=_are_there(session)):
-        return
-    extract(
+    work = partial(
+        extract,
         session.folder.features,
         # At once: an extraction that was interrupted goes on only with rows that it is shown.
         session.samples if validation is None else joined(session.samples, validation),
@@ -44,7 +44,7 @@ def extract_features(session: Session) -> None:
         recipe.features,
         progress=session.progress,
     )
-    session.folder.finish("features", inputs, rows=len(session.samples))
+    session.run_step("features", inputs, work, there=_are_there(session))
 
 
 def _look_at_given(session: Session) -> None:

@@ -150,7 +150,7 @@ def _available(
 ) -> dict[str, Mask]:
     """Which of `samples` each teacher may be asked about."""
     rules = session.recipe.features.availability
-    own = {name: each.card for name, each in session.teachers.items()}
+    own = session.cards
     masks = session.availability.masks
     if samples is not session.samples:
         store = None if rules.agreement_quantile is None else FeatureStore.open(session.folder.features)

@@ -44,8 +44,7 @@ def stage_rows(session: Session, stage: AnyStage) -> StageRows:
     cards = stage_cards(session, stage)
     masks: Mapping[str, Mask] = {}
     if found is not None:
-        own = {name: teacher.card for name, teacher in session.teachers.items()}
-        masks = with_derived(found.masks, own, session.derived, samples.captioned)
+        masks = with_derived(found.masks, session.cards, session.derived, samples.captioned)
     available = {name: masks[name] for name in cards}
     if isinstance(stage, FusionStage):
         kept = kept[fused_rows(cards, available, samples.captioned, by_pair=stage.by_pair)[kept]]
@@ -60,7 +59,7 @@ def stage_rows(session: Session, stage: AnyStage) -> StageRows:
 def stage_cards(session: Session, stage: AnyStage) -> dict[str, TeacherCard]:
     """The cards of the stage's teachers, without those that were derived and left out."""
     derived = {name: each.card for name, each in session.derived.items()}
-    cards = {**{name: each.card for name, each in session.teachers.items()}, **derived}
+    cards = {**session.cards, **derived}
     named = session.recipe.teachers_of(stage)
     found = {name: cards[name] for name in named if name in cards}
     if named and not found:
