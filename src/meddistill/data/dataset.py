@@ -24,17 +24,18 @@ CACHE_BYTES = 2 * 2**30
 class SampleDataset:
     """Batches of samples for training a student.
 
-    `student` is the geometry of the student's rasters, `teacher_geometries` those of teachers that are asked
-    online. `tokens` `[len(samples), context]` are the student's (`token_table`); None for batches without.
-    `keys` are the samples' `image_keys` if they are known already. Decoded images are kept in memory up to
-    `cache_bytes`. Pickled to another process, it starts there with an empty cache.
+    `student` is the geometry of the student's rasters, None for batches without pixels, for whoever reads
+    stored outputs alone; `teacher_geometries` those of teachers that are asked online. `tokens`
+    `[len(samples), context]` are the student's (`token_table`); None for batches without. `keys` are the
+    samples' `image_keys` if they are known already. Decoded images are kept in memory up to `cache_bytes`.
+    Pickled to another process, it starts there with an empty cache.
     """
 
     def __init__(
         self,
         samples: Samples,
         *,
-        student: Geometry,
+        student: Geometry | None,
         tokens: Int[Tensor, "samples context"] | None = None,
         views: ViewRule | None = None,
         teacher_geometries: frozenset[Geometry] = frozenset(),
@@ -113,7 +114,10 @@ class SampleDataset:
         )
 
     def _pixels(self, rows: Sequence[int], views: Sequence[int]) -> tuple[Tensor, dict[Geometry, Tensor]]:
-        geometries = (self._student, *self._teachers)
+        if self._student is None:
+            return torch.zeros(len(rows), 0, 0, 3, dtype=torch.uint8), {}
+        student_geometry = self._student
+        geometries = (student_geometry, *self._teachers)
         arrays = [np.empty((len(rows), shape.height, shape.width, 3), dtype=np.uint8) for shape in geometries]
         places: dict[tuple[str, int], list[int]] = {}
         for place, (row, view) in enumerate(zip(rows, views, strict=True)):
@@ -124,7 +128,7 @@ class SampleDataset:
             shown = distinct[number]
             view = views[shown[0]]
             teacher_view = self.views.teacher_view(view)
-            wanted = [(view, self._student), *((teacher_view, shape) for shape in self._teachers)]
+            wanted = [(view, student_geometry), *((teacher_view, shape) for shape in self._teachers)]
             for array, raster in zip(arrays, self._rasters.of(rows[shown[0]], wanted), strict=True):
                 array[shown] = raster
 

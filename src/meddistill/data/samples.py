@@ -114,6 +114,20 @@ class Samples:
         return replace(self, skipped=(*self.skipped, *lines), skipped_rows=dropped)
 
 
+def joined(first: Samples, second: Samples) -> Samples:
+    """The rows of two tables that are decoded alike, as one of images and captions; ids are new ones."""
+    both = (first, second)
+    captioned = any(each.texts is not None for each in both)
+    texts = tuple(text for each in both for text in each.texts or ("",) * len(each))
+    return Samples(
+        refs=first.refs + second.refs,
+        texts=texts if captioned else None,
+        patients=first.patients + second.patients,
+        modalities=first.modalities + second.modalities,
+        options=first.options,
+    )
+
+
 def row_notes(samples: Samples, table: str) -> tuple[str, ...]:
     """What must be known of the rows of a table beside their numbers; no cell is quoted."""
     noted = {

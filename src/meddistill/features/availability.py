@@ -12,6 +12,7 @@ from meddistill.errors import StoreError, did_you_mean
 from meddistill.features.config import AvailabilityConfig
 from meddistill.features.reader import FeatureStore, covered
 from meddistill.features.rows import Indices
+from meddistill.features.tables import ABSENT
 from meddistill.teachers.card import TeacherCard
 
 Mask = NDArray[np.bool_]
@@ -154,16 +155,9 @@ def _agreement(
 
 def _pair_rows(store: FeatureStore, samples: Samples, keys: Sequence[str]) -> Indices:
     """The row in the store's table of pairs of each sample."""
-    images = store.image_rows(keys)
-    texts = store.text_rows(text_keys(samples))
-    width = max(1, store.manifest.rows("texts"))
-    known = store.tables.pairs @ np.array([width, 1])
-    order = np.argsort(known, kind="stable")
-    asked = images * width + texts
-    places = np.searchsorted(known[order], asked).clip(max=max(0, len(known) - 1))
-    found: Indices = order[places] if len(order) else np.zeros(len(asked), dtype=np.int64)
-    absent = (images < 0) | (texts < 0)
-    absent |= known[found] != asked if len(known) else True
+    pairs = np.stack([store.image_rows(keys), store.text_rows(text_keys(samples))], axis=1)
+    found = store.tables.pair_rows(pairs)
+    absent = found == ABSENT
     if absent.any():
         msg = (
             f"`{store.path}` must hold the table's pairs of image and caption; it lacks "

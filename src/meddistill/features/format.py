@@ -108,7 +108,7 @@ class OutputManifest(Strict):
     """One output of a teacher. `shape` is that of one view of one row; of one element when `ragged`.
 
     Arrays are `[rows, *shape]`, or `[rows, views, *shape]` for more than one view. `grid` is the height and
-    width of a patch grid.
+    width of a patch grid. `by_pair`: a row a pair of image and text, of a teacher that must see both.
     """
 
     shape: tuple[int, ...]
@@ -116,6 +116,7 @@ class OutputManifest(Strict):
     views: int = Field(default=1, ge=1)
     ragged: bool = False
     grid: tuple[int, int] | None = None
+    by_pair: bool = False
     shards: tuple[Piece, ...] = ()
 
     @property
@@ -154,7 +155,13 @@ class TeacherManifest(Strict):
     def has_agreement(self) -> bool:
         """Whether image and text embeddings lie in one space, so that their cosine means something."""
         image, text = self.outputs.get("image"), self.outputs.get("text")
-        return image is not None and text is not None and image.shape == text.shape
+        there = image is not None and text is not None and image.shape == text.shape
+        return there and not self.by_pair
+
+    @property
+    def by_pair(self) -> bool:
+        """Whether it has a row a pair, of image and text alike: it knows what belongs together."""
+        return any(output.by_pair for output in self.outputs.values())
 
     @field_serializer("card")
     def _card_in_one_order(self, card: TeacherCard) -> dict[str, Any]:

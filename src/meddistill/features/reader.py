@@ -32,7 +32,7 @@ from meddistill.features.shards import mapped
 from meddistill.features.statistics import Statistics
 from meddistill.features.tables import Tables
 from meddistill.files import sha256_of
-from meddistill.signals import Signal
+from meddistill.signals import TOWERS, Signal, Tower
 from meddistill.teachers.card import TeacherCard
 
 TABLE_OF: Final[Mapping[Signal, Table]] = {
@@ -139,6 +139,19 @@ class FeatureStore:
         """The row of each text key; -1 where the store does not have the text."""
         return self.tables.text_rows(keys)
 
+    def by_pair(self, teacher: str) -> bool:
+        """Whether a teacher has a row a pair of image and text, and none of either alone."""
+        return self._teacher(teacher).by_pair
+
+    def rows_of(self, teacher: str, tower: Tower, pairs: Indices) -> Indices:
+        """The row of a tower's output for each of `pairs` `[n, 2]`, rows of images and texts.
+
+        -1 where there is none: no image or text, or, of a teacher by pair, no such pair.
+        """
+        if self.by_pair(teacher):
+            return self.tables.pair_rows(pairs)
+        return pairs[:, TOWERS.index(tower)]
+
     def available(self, teacher: str, image_rows: Indices) -> NDArray[np.bool_]:
         """Whether a teacher may be asked about these images: its card covers their modality."""
         codes, names = self.tables.names("modality")
@@ -184,7 +197,9 @@ class FeatureStore:
     def missing(self, teacher: str) -> Mapping[Signal, int]:
         """How many rows of each output are not there yet; empty when the teacher is complete."""
         gaps = {
-            output: sum(stop - start for start, stop in each.missing(self.manifest.spans(TABLE_OF[output])))
+            output: sum(
+                stop - start for start, stop in each.missing(self.manifest.spans(table_of(output, each)))
+            )
             for output, each in self.outputs(teacher).items()
         }
         return {output: rows for output, rows in gaps.items() if rows}
@@ -213,6 +228,11 @@ class FeatureStore:
         folder = self.path / TEACHERS / teacher
         self._teachers[teacher] = parse_manifest(folder, self._contents[teacher], TeacherManifest)
         return self._teachers[teacher]
+
+
+def table_of(signal: Signal, output: OutputManifest) -> Table:
+    """The table of which an output has the rows."""
+    return "pairs" if output.by_pair else TABLE_OF[signal]
 
 
 def covered(card: TeacherCard, modalities: Sequence[str]) -> NDArray[np.bool_]:

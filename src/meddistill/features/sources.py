@@ -1,7 +1,6 @@
 """What the teachers say of a batch: read from a store, or asked now. Two sources of one record."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, Protocol, final
 
 import numpy as np
@@ -15,8 +14,9 @@ from meddistill.errors import StoreError, TeacherError
 from meddistill.features.availability import Mask, by_modality
 from meddistill.features.reader import FeatureStore, covered
 from meddistill.features.rows import Indices
+from meddistill.features.tables import ABSENT
 from meddistill.records import Batch, TeacherOutputs, to_device
-from meddistill.signals import Signal
+from meddistill.signals import TOWERS, Tower
 from meddistill.teachers.card import TeacherCard
 from meddistill.teachers.frozen import FrozenTeacher
 
@@ -34,18 +34,6 @@ class TeacherSource(Protocol):
     def outputs(self, batch: Batch) -> dict[str, TeacherOutputs]:
         """The outputs by the teacher's id, float32 on the source's device."""
         ...
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Where the store has each sample; `texts` is None without any caption, and -1 where a row has none."""
-
-    images: Indices
-    texts: Indices | None
-
-    def texts_of(self, samples: Indices) -> Indices | None:
-        """Of some samples."""
-        return None if self.texts is None else self.texts[samples]
 
 
 @final
@@ -90,35 +78,42 @@ class StoredTeachers:
         self._store = store
         self._device = torch.device(device)
         self._view = view
-        self._available = by_modality(samples, self.cards) if available is None else available
-        self._rows = _looked_up(store, samples, keys)
-        _require_complete(store, teacher_ids, self._rows)
+        self._pairs = _looked_up(store, samples, keys)
+        self._captioned = self._pairs[:, 1] != ABSENT
+        asked = by_modality(samples, self.cards) if available is None else available
+        self._available = {
+            name: asked[name] & self._captioned if store.by_pair(name) else asked[name] for name in self.cards
+        }
+        self._rows = {
+            (name, tower): store.rows_of(name, tower, self._pairs)
+            for name in self.cards
+            for tower in TOWERS
+            if tower in store.outputs(name)
+        }
+        _require_complete(store, self._rows, self._available)
 
     def outputs(self, batch: Batch) -> dict[str, TeacherOutputs]:
         """See `TeacherSource`. Raises StoreError for a view that the store does not hold."""
         samples = batch.samples.cpu().numpy()
-        views, texts = self._views(batch), self._rows.texts_of(samples)
-        captioned = torch.from_numpy(np.zeros(len(batch), np.bool_) if texts is None else texts >= 0)
-        captioned = to_device(captioned, self._device)
+        views = self._views(batch)
+        captioned = to_device(torch.from_numpy(self._captioned[samples]), self._device)
         found = {}
         for name, card in self.cards.items():
-            available = self._available[name][samples]
-            mask = to_device(torch.from_numpy(available), self._device)
-            outputs = self._store.outputs(name)
+            mask = to_device(torch.from_numpy(self._available[name][samples]), self._device)
             image, text = None, None
-            if "image" in outputs:
-                image = self._read(name, "image", self._rows.images[samples], views=views, mask=mask)
-            if "text" in outputs and texts is not None:
-                rows = texts.clip(min=0)
-                text = self._read(name, "text", rows, views=None, mask=mask & captioned)
+            if (name, "image") in self._rows:
+                image = self._read(name, "image", samples, views=views, mask=mask)
+            if (name, "text") in self._rows and self._captioned.any():
+                text = self._read(name, "text", samples, views=None, mask=mask & captioned)
             found[name] = TeacherOutputs.of_rows(
                 mask, image=image, text=text, captioned=captioned, logit_scale=card.logit_scale
             )
         return found
 
     def _read(
-        self, teacher: str, output: Signal, rows: Indices, *, views: Indices | None, mask: Tensor
+        self, teacher: str, output: Tower, samples: Indices, *, views: Indices | None, mask: Tensor
     ) -> Float[Tensor, "batch dim"]:
+        rows = self._rows[teacher, output][samples].clip(min=0)
         stored = torch.from_numpy(self._store.read(teacher, output, rows, views=views))
         values = to_device(stored, self._device).float()
         return values.masked_fill_(~mask[:, None], 0.0)
@@ -209,10 +204,13 @@ def _placed(
     return placed
 
 
-def _looked_up(store: FeatureStore, samples: Samples, keys: Sequence[str] | None) -> _Rows:
+def _looked_up(store: FeatureStore, samples: Samples, keys: Sequence[str] | None) -> Indices:
+    """`[samples, 2]`: the rows of each sample's image and caption, ABSENT where it has none."""
     images = store.image_rows(image_keys(samples) if keys is None else keys)
-    texts = store.text_rows(text_keys(samples)) if samples.captioned.any() else None
-    absent = int((images < 0).sum()), 0 if texts is None else int((texts[samples.captioned] < 0).sum())
+    texts = np.full(len(samples), ABSENT, dtype=np.int64)
+    if samples.captioned.any():
+        texts = store.text_rows(text_keys(samples))
+    absent = int((images < 0).sum()), int((texts[samples.captioned] < 0).sum())
     if any(absent):
         msg = (
             f"`{store.path}` must hold the table's images and captions; it lacks the images of {absent[0]} "
@@ -220,19 +218,21 @@ def _looked_up(store: FeatureStore, samples: Samples, keys: Sequence[str] | None
             "options count as other content. Add them with `meddistill features add`."
         )
         raise StoreError(msg)
-    return _Rows(images, texts)
+    return np.stack([images, texts], axis=1)
 
 
-def _require_complete(store: FeatureStore, teacher_ids: Sequence[str], rows: _Rows) -> None:
-    for name in teacher_ids:
-        for output in store.outputs(name):
-            asked = rows.texts if output == "text" else rows.images
-            present = store.output(name, output).rows
-            lacking = 0 if asked is None else int((asked >= present).sum())
-            if lacking:
-                msg = (
-                    f"teacher {name!r} must have its {output} output of every row of the table in "
-                    f"`{store.path}`; {lacking} of {len(asked if asked is not None else ())} are not there. "
-                    "Extract again: it goes on where it stopped."
-                )
-                raise StoreError(msg)
+def _require_complete(
+    store: FeatureStore, rows: Mapping[tuple[str, Tower], Indices], available: Mapping[str, Mask]
+) -> None:
+    for (name, output), asked in rows.items():
+        # Of what was derived by pair there are rows for pairs alone, and it is available for no other.
+        lacks = asked >= store.output(name, output).rows
+        if store.by_pair(name):
+            lacks |= (asked < 0) & available[name]
+        if lacks.any():
+            msg = (
+                f"teacher {name!r} must have its {output} output of every row of the table in "
+                f"`{store.path}`; {int(lacks.sum())} of {len(asked)} are not there. "
+                "Extract again: it goes on where it stopped."
+            )
+            raise StoreError(msg)

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from meddistill.features.config import Precision
-from meddistill.features.reader import TABLE_OF, FeatureStore
+from meddistill.features.reader import FeatureStore, table_of
 from meddistill.features.statistics import QUANTILES
 from meddistill.signals import Signal
 
@@ -107,7 +107,7 @@ def _output(store: FeatureStore, teacher: str, name: Signal) -> OutputSummary:
     return OutputSummary(
         name=name,
         rows=sum(shard.stop - shard.start for shard in manifest.shards),
-        rows_expected=store.manifest.rows(TABLE_OF[name]),
+        rows_expected=store.manifest.rows(table_of(name, manifest)),
         shape=manifest.shape,
         views=manifest.views,
         precision=manifest.dtype,

@@ -65,6 +65,18 @@ class Tables:
         """The row of each text; ABSENT (-1) where the store does not have it, and for "", which is no key."""
         return _rows_of(keys, self.texts.column("text_key"))
 
+    def pair_rows(self, pairs: Indices) -> Indices:
+        """The place of each of `pairs` `[n, 2]` among the pairs; ABSENT for what is no pair of the store."""
+        width = max(1, len(self.texts))
+        known = self.pairs @ np.array([width, 1])
+        order = np.argsort(known, kind="stable")
+        asked = pairs @ np.array([width, 1])
+        if not len(order):
+            return np.full(len(pairs), ABSENT, dtype=np.int64)
+        found: Indices = order[np.searchsorted(known[order], asked).clip(max=len(known) - 1)]
+        there = (pairs >= 0).all(axis=1) & (known[found] == asked)
+        return np.where(there, found, ABSENT)
+
     def names(self, column: Literal["modality", "role"]) -> tuple[NDArray[np.int32], tuple[str, ...]]:
         """A column of few names: per row the index of its name, and the names."""
         table = self.images if column == "modality" else self.texts

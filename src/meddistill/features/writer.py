@@ -1,5 +1,6 @@
 """Writing a feature store: every file is complete before a manifest names it, however many write."""
 
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ from meddistill.features.format import (
     remedy,
 )
 from meddistill.features.outputs import Array, StoredOutput
-from meddistill.features.reader import TABLE_OF, covers_pairs, files_of, sizes_of, wrong_sizes
+from meddistill.features.reader import covers_pairs, files_of, sizes_of, table_of, wrong_sizes
 from meddistill.features.rows import DistinctRows
 from meddistill.features.shards import ShardDraft, write_tensors
 from meddistill.features.statistics import statistics_of
@@ -114,10 +115,39 @@ class StoreWriter:
         for name, (card, outputs) in teachers.items():
             self._require_same(name, card, outputs)
 
+    def replace(self, teacher: str, card: TeacherCard, outputs: Layouts) -> None:
+        """Enter a derived teacher; one of the same id that was derived otherwise goes."""
+        with self.workers.lock():
+            self._manifest = self._load()
+            if teacher in self._manifest.teachers:
+                if not _teacher_differences(self._teacher(teacher), card, outputs):
+                    return
+                self._remove(teacher)
+            self._admit(teacher, card, outputs)
+
+    def remove(self, teacher: str) -> None:
+        """Take a derived teacher out, if it is there."""
+        with self.workers.lock():
+            self._manifest = self._load()
+            if teacher in self._manifest.teachers:
+                self._remove(teacher)
+
+    def _remove(self, teacher: str) -> None:
+        if not self._teacher(teacher).card.is_derived:
+            msg = (
+                f"`{teacher}` must be a derived teacher to be replaced in `{self.path}`; it was extracted or "
+                "imported. Give the fusion stage another name."
+            )
+            raise StoreError(msg)
+        others = tuple(name for name in self._manifest.teachers if name != teacher)
+        self._write(self._manifest.model_copy(update={"teachers": others}))
+        with storing(self.path):
+            shutil.rmtree(self.path / TEACHERS / teacher)
+
     def missing(self, teacher: str, output: Signal) -> list[Span]:
         """The spans of an output that have no shard now, in row order."""
         manifest = self._teacher(teacher).outputs.get(output)
-        return [] if manifest is None else manifest.missing(self._manifest.spans(TABLE_OF[output]))
+        return [] if manifest is None else manifest.missing(self._manifest.spans(table_of(output, manifest)))
 
     def claimed(self, table: Table, spans: Iterable[Span], asks: Sequence[Ask]) -> Iterator[Span]:
         """Those of `spans` that lack one of `asks` and that no other worker has; each is this one's now."""
@@ -182,7 +212,9 @@ class StoreWriter:
     def _is_summarized(self, teacher: str) -> bool:
         """Also while rows are missing that another process brought."""
         store, manifest = load_manifest(self.path, StoreManifest), self._teacher(teacher)
-        if any(each.missing(store.spans(TABLE_OF[output])) for output, each in manifest.outputs.items()):
+        if any(
+            each.missing(store.spans(table_of(output, each))) for output, each in manifest.outputs.items()
+        ):
             return True
         compared = not manifest.has_agreement or covers_pairs(manifest, store)
         return manifest.statistics is not None and compared

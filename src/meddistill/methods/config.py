@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Set
 from typing import Literal, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from meddistill.balancing.config import (
     AvailableConfig,
@@ -39,6 +39,25 @@ class MethodConfig(Strict):
     def needs_teachers(self) -> bool:
         """Whether the student learns from teachers."""
         return False
+
+    @property
+    def trains_student(self) -> bool:
+        """Whether the student is what is trained."""
+        return True
+
+    @property
+    def named_teachers(self) -> tuple[str, ...] | None:
+        """The teachers that the recipe names for the stage; None where it leaves them open."""
+        return None
+
+    @property
+    def compared_rows(self) -> tuple[str, ...]:
+        """What of the method compares a teacher's rows with one another, in words."""
+        return tuple(
+            f"the objective {name}"
+            for name, options in self.chosen.items()
+            if options.requires and options.compares_rows
+        )
 
     @property
     def needs_statistics(self) -> tuple[str, ...]:
@@ -138,8 +157,12 @@ class ContrastiveConfig(MethodConfig):
 class EmbeddingConfig(MethodConfig):
     """The student against its teachers' embeddings; the default objectives need no more than images."""
 
-    method: Literal["embedding"]
-    """The student against its teachers' embeddings."""
+    method: Literal["embedding", "fusion"]
+    """What is trained against the teachers' embeddings."""
+    teachers: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Ids of the teachers that the stage learns from; by default all of the recipe, and those that fusion
+    stages before this one derived from them.
+    """
     objectives: EmbeddingObjectives = EmbeddingObjectives(
         contrastive=ContrastiveOptions(), cosine_smooth_l1=CosineSmoothL1Options(weight=20.0)
     )
@@ -176,6 +199,16 @@ class EmbeddingConfig(MethodConfig):
         return True
 
     @property
+    def named_teachers(self) -> tuple[str, ...] | None:
+        """`teachers`."""
+        return self.teachers
+
+    @property
+    def compared_rows(self) -> tuple[str, ...]:
+        """The objectives, and the weighting `confidence`."""
+        return (*super().compared_rows, *self._doubts)
+
+    @property
     def draws_one(self) -> bool:
         """Whether at most one teacher counts for a row."""
         return isinstance(self.selection, RandomDrawConfig | BatchDrawConfig)
@@ -190,8 +223,11 @@ class EmbeddingConfig(MethodConfig):
     @property
     def needs_captions(self) -> tuple[str, ...]:
         """The objectives, and the weighting `confidence`."""
-        doubts = ("the weighting confidence",) if self.weighting.kind == "confidence" else ()
-        return (*super().needs_captions, *doubts)
+        return (*super().needs_captions, *self._doubts)
+
+    @property
+    def _doubts(self) -> tuple[str, ...]:
+        return ("the weighting confidence",) if self.weighting.kind == "confidence" else ()
 
     @property
     def sees_stored_views(self) -> bool:

@@ -41,6 +41,7 @@ class FeatureMSEOptions(ObjectiveOptions):
 
     requires: ClassVar[frozenset[Tower]] = _IMAGE
     is_distance: ClassVar[bool] = True
+    compares_rows: ClassVar[bool] = False
 
     normalize_targets: bool = True
     """Whether the teacher's embeddings are brought to unit length; the published code of MMKD-CLIP does not.
@@ -57,6 +58,7 @@ class CosineSmoothL1Options(ObjectiveOptions):
 
     requires: ClassVar[frozenset[Tower]] = _IMAGE
     is_distance: ClassVar[bool] = True
+    compares_rows: ClassVar[bool] = False
 
     cosine: float = Field(default=0.5, ge=0)
     """Weight of the cosine term."""
@@ -230,6 +232,7 @@ class MaskedFeatureDistillationOptions(ObjectiveOptions):
 
     requires: ClassVar[frozenset[Tower]] = _IMAGE
     is_distance: ClassVar[bool] = True
+    compares_rows: ClassVar[bool] = False
     of_method: ClassVar[frozenset[str]] = frozenset({"ratio", "patch_size"})
 
     weight: PositiveFloat = 2000.0

@@ -31,14 +31,16 @@ class ObjectiveOptions(Strict):
     beyond those is used too. `trains` names the student's towers that it compares, where the teacher has
     them. `is_distance`: it measures a distance in the space where student and teacher meet, so that its
     weight means something else in every space; contrastive objectives compare angles by a softmax, and those
-    in the student's own space never see the projection. `own_layers`: it has layers, made for the student's
-    and the teacher's dims. `of_method` names the keys that are for the method and not for the objective,
-    `by_teacher` those that may have a value for each teacher.
+    in the student's own space never see the projection. `compares_rows`: it holds the rows of a batch
+    against one another, so that a teacher which knows what belongs together would give the answer away.
+    `own_layers`: it has layers, made for the student's and the teacher's dims. `of_method` names the keys that
+    are for the method and not for the objective, `by_teacher` those that may have a value for each teacher.
     """
 
     requires: ClassVar[frozenset[Tower]]
     trains: ClassVar[frozenset[Tower]] = BOTH
     is_distance: ClassVar[bool] = False
+    compares_rows: ClassVar[bool] = True
     own_layers: ClassVar[bool] = False
     of_method: ClassVar[frozenset[str]] = frozenset()
     by_teacher: ClassVar[frozenset[str]] = frozenset()

@@ -84,6 +84,8 @@ def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResul
     recipe, mistakes = loaded.recipe, Mistakes()
     session = Session(loaded, RunFolder(out), progress=SilentProgress())
     samples = mistakes.catch(lambda: session.samples)
+    if samples is not None:
+        mistakes.catch(session.check_validation)
     mistakes.catch(partial(session.check_suite, against_training=samples is not None))
     loaded_teachers = load_teachers(recipe.teachers, base=loaded.base)
     compared = load_baselines(recipe.evaluate.baselines if recipe.evaluate else {}, base=loaded.base)
@@ -117,7 +119,9 @@ def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResul
         store_bytes=_store_bytes(session, teachers),
         free_bytes=_free_bytes(out),
         extraction_seconds=per_image * len(samples),
-        training_seconds=per_row * len(samples) * sum(stage.epochs for stage in recipe.stages),
+        training_seconds=per_row
+        * len(samples)
+        * sum(stage.epochs for stage in recipe.stages if stage.trains_student),
     )
     return CheckResult(
         cards=cards,
@@ -149,10 +153,10 @@ def _store_bytes(session: Session, teachers: Mapping[str, FrozenTeacher]) -> int
     recipe = session.recipe
     if not recipe.needs_teachers or recipe.features.source == "online":
         return 0
-    images, texts = (
-        len(set(session.image_keys)),
-        len({*text_keys(session.samples), *session.banks.keys} - {""}),
-    )
+    more = session.validation
+    captions = (*text_keys(session.samples), *(() if more is None else text_keys(more)))
+    images = len({*session.image_keys, *session.validation_keys})
+    texts = len({*captions, *session.banks.keys} - {""})
     return estimate(images, texts, teachers.values(), recipe.features)
 
 

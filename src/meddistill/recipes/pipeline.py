@@ -104,5 +104,6 @@ def _look_at_data(session: Session, until: Step) -> None:
         if not session.text_is_trained:
             session.progress.say(UNTRAINED)
         check_batches(session, session.cards)
+    session.check_validation()
     if STEPS.index(until) >= STEPS.index("evaluate"):
         session.check_suite()

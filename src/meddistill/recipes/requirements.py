@@ -5,8 +5,8 @@ from typing import Final
 
 from meddistill.data.samples import Samples
 from meddistill.features.availability import column_mistakes, has_agreement
-from meddistill.methods.base import TeacherSpace
 from meddistill.methods.build import unmet_by_teachers
+from meddistill.recipes.derived import planned_spaces, spaces_of, stage_mistakes
 from meddistill.recipes.schema import AnyStage, Recipe
 from meddistill.teachers.card import TeacherCard
 
@@ -14,10 +14,13 @@ _MOST_GROUPS: Final = 64
 
 
 def unmet_requirements(recipe: Recipe, cards: Mapping[str, TeacherCard]) -> list[str]:
-    """One line for everything that an objective of a stage needs and a teacher does not have."""
-    spaces = {name: TeacherSpace.of(card) for name, card in cards.items()}
-    lines = [
-        f"stage {stage.name}: {line}" for stage in recipe.stages for line in unmet_by_teachers(stage, spaces)
+    """One line for everything that a stage needs and its teachers do not have."""
+    spaces = planned_spaces(recipe, cards)
+    lines = stage_mistakes(recipe, spaces)
+    lines += [
+        f"stage {stage.name}: {line}"
+        for stage in recipe.stages
+        for line in unmet_by_teachers(stage, spaces_of(recipe, stage, spaces))
     ]
     if recipe.features.source == "online":
         lines += [

@@ -10,6 +10,7 @@ from meddistill.bundle.config import BundleConfig
 from meddistill.data.config import TextTable, TrainingTableConfig
 from meddistill.errors import did_you_mean
 from meddistill.features.config import AvailabilityConfig, ExtractOptions
+from meddistill.fusion.config import FusionConfig
 from meddistill.licences import LicenceTerms, Policy, resolve
 from meddistill.methods.config import ContrastiveConfig, EmbeddingConfig
 from meddistill.objectives.config import CAPTIONS
@@ -50,8 +51,19 @@ class DataConfig(StrictSettings):
     """The images to learn from, with their captions. `text` may be left out, and its cells may be blank, for
     stages whose objectives need no caption; rows without one have no part in the others.
     """
+    validation: TrainingTableConfig | None = None
+    """Rows that nothing is learnt from, by which a stage chooses among its epochs; they share no patient and
+    no image with `train`. Today fusion stages look at them: their pairs of image and caption.
+    """
     licences: Mapping[str, str | LicenceTerms] = {}
     """Data set → a known licence or terms; the student inherits them."""
+
+    @model_validator(mode="after")
+    def _decoded_alike(self) -> Self:
+        if self.validation is not None and self.validation.decode != self.train.decode:
+            msg = "`validation.decode` must be that of `train`: the rows of both stand in one feature store"
+            raise ValueError(msg)
+        return self
 
     @property
     def terms(self) -> dict[str, LicenceTerms]:
@@ -106,11 +118,20 @@ class ContrastiveStage(TrainingConfig, ContrastiveConfig):
 class EmbeddingStage(TrainingConfig, EmbeddingConfig):
     """A stage against the teachers' embeddings."""
 
+    method: Literal["embedding"]
+    """The student against its teachers' embeddings."""
     name: Name
     """Names the stage's folder `stages/<name>/`."""
 
 
-AnyStage = ContrastiveStage | EmbeddingStage
+class FusionStage(TrainingConfig, FusionConfig):
+    """A stage that derives a teacher from others."""
+
+    name: Name
+    """Names the stage's folder `stages/<name>/` and the derived teacher."""
+
+
+AnyStage = ContrastiveStage | EmbeddingStage | FusionStage
 StageConfig = Annotated[AnyStage, Field(discriminator="method")]
 
 
@@ -186,6 +207,24 @@ class Recipe(StrictSettings):
         """Whether a stage learns from teachers."""
         return any(stage.needs_teachers for stage in self.stages)
 
+    def teachers_of(self, stage: AnyStage) -> tuple[str, ...]:
+        """Ids of the teachers that a stage learns from, in the order of the recipe.
+
+        Those that the stage names; by default all of the recipe and, but for a stage that fuses some, those
+        derived before it.
+        """
+        if not stage.needs_teachers:
+            return ()
+        if stage.named_teachers is not None:
+            return stage.named_teachers
+        derived = self.derived_before(stage) if stage.trains_student else ()
+        return (*self.teachers, *derived)
+
+    def derived_before(self, stage: AnyStage) -> tuple[str, ...]:
+        """Ids of the teachers that stages before this one derive."""
+        before = self.stages[: [each.name for each in self.stages].index(stage.name)]
+        return tuple(each.name for each in before if not each.trains_student)
+
     @property
     def group_columns(self) -> tuple[str, ...]:
         """Columns of the training table by which stages weigh rows apart."""
@@ -245,7 +284,7 @@ class Recipe(StrictSettings):
     def _fits_teachers(self, stage: AnyStage) -> None:
         weights = {} if stage.teacher_weights is None else {"weighting.weights": stage.teacher_weights}
         for key, values in {**weights, **stage.by_teacher}.items():
-            given, known = set(values), set(self.teachers)
+            given, known = set(values), set(self.teachers_of(stage))
             wrong = [*(f"no teacher {name}" for name in sorted(given - known))]
             wrong += [f"nothing for {name}" for name in sorted(known - given)]
             if wrong:

@@ -6,14 +6,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tokenizers import Tokenizer
 
 from meddistill.data.decoded import DECODED, DecodedImages
 from meddistill.data.keys import image_keys
 from meddistill.data.samples import Samples, row_notes
+from meddistill.data.splits import check_leakage
 from meddistill.data.text_bank import TextBank
 from meddistill.data.unreadable import read_readable
-from meddistill.errors import TeacherError
+from meddistill.errors import ConfigError, TeacherError
 from meddistill.evaluation.engine.suite_check import TrainingRows, check_tasks
 from meddistill.evaluation.engine.suite_tables import SuiteTables
 from meddistill.features.availability import Availability, availability
@@ -22,6 +24,7 @@ from meddistill.licences import LicenceTerms
 from meddistill.objectives.config import CAPTIONS
 from meddistill.progress import Progress, SilentProgress
 from meddistill.recipes.banks import Banks, bank_of_captions, read_banks
+from meddistill.recipes.derived import DerivedTeacher
 from meddistill.recipes.frozen_models import FrozenModels, load_baselines, load_teachers
 from meddistill.recipes.load import LoadedRecipe
 from meddistill.recipes.missing import missing_initial_weights
@@ -37,6 +40,8 @@ from meddistill.teachers.card import TeacherCard
 from meddistill.teachers.frozen import FrozenTeacher
 from meddistill.training.processes import Processes
 
+_LEAST_PAIRS = 2
+
 
 class Session:
     """A recipe at work in its run folder."""
@@ -48,6 +53,8 @@ class Session:
         if given is not None:
             folder.features = loaded.base / given
         self._progress = progress
+        # Filled by the fusion stages, in their order; without those that were left out.
+        self.derived: dict[str, DerivedTeacher] = {}
 
     @cached_property
     def progress(self) -> Progress:
@@ -104,6 +111,39 @@ class Session:
         return read_banks(self.recipe, base=self.base)
 
     @cached_property
+    def validation(self) -> Samples | None:
+        """The table of `data.validation`, its rows without a caption left out; None without one."""
+        table = self.recipe.data.validation
+        if table is None:
+            return None
+        listed = [name for name in (self.recipe.features.availability.column,) if name is not None]
+        found = read_readable(
+            table, base=self.base, columns=listed, lists=listed, progress=self.progress, decoded=self.decoded
+        )
+        return found.take(np.flatnonzero(found.captioned))
+
+    @cached_property
+    def validation_keys(self) -> tuple[str, ...]:
+        """The content keys of the images of `validation`."""
+        return () if self.validation is None else image_keys(self.validation)
+
+    def check_validation(self) -> None:
+        """Raise TableError or ConfigError where `data.validation` has mistakes, or rows to learn from."""
+        if self.validation is None:
+            return
+        names = "data.train", "data.validation"
+        samples = dict(zip(names, (self.samples, self.validation), strict=True))
+        keys = dict(zip(names, (self.image_keys, self.validation_keys), strict=True))
+        check_leakage(samples, image_keys=keys)
+        if len(self.validation) < _LEAST_PAIRS:
+            lines = [
+                f"`data.validation` must have {_LEAST_PAIRS} pairs of image and caption at least; got "
+                f"{len(self.validation)}. Name its column of captions in `text`, or add rows."
+            ]
+            subject = "data"
+            raise ConfigError(subject, lines)
+
+    @cached_property
     def suite_tables(self) -> SuiteTables | None:
         """The tables of the suite, treated alike; None without a suite."""
         suite = self.loaded.suite
@@ -134,11 +174,19 @@ class Session:
     def check_suite(self, *, against_training: bool = True) -> None:
         """Raise TableError or ConfigError with all that the suite's tables and tasks have wrong.
 
-        `against_training` also looks for patients and images that the student learns from.
+        `against_training` also looks for patients and images that the student learns from or is chosen by.
         """
-        if self.loaded.suite is not None and self.suite_tables is not None:
-            learnt = TrainingRows(samples=self.samples, keys=self.image_keys) if against_training else None
-            check_tasks(self.loaded.suite, self.suite_tables, learnt)
+        if self.loaded.suite is None or self.suite_tables is None:
+            return
+        learnt = []
+        if against_training:
+            learnt.append(TrainingRows(samples=self.samples, keys=self.image_keys))
+            if self.validation is not None:
+                chosen = TrainingRows(
+                    samples=self.validation, keys=self.validation_keys, table="data.validation"
+                )
+                learnt.append(chosen)
+        check_tasks(self.loaded.suite, self.suite_tables, *learnt)
 
     @cached_property
     def built(self) -> BuiltStudent:
@@ -216,10 +264,7 @@ class Session:
     @property
     def teacher_inputs(self) -> dict[str, Any]:
         """What in the teachers decides the features and the student: their numbers, and for which rows."""
-        return {
-            name: {"fingerprint": card.fingerprint, "modalities": card.modalities, **stated_scale(card)}
-            for name, card in self.cards.items()
-        }
+        return teacher_inputs(self.cards)
 
     def bank(self, name: str) -> TextBank:
         """The bank of that name, or that of the training captions."""
@@ -268,6 +313,14 @@ class Session:
         if initial is not None:
             components[INITIAL_WEIGHTS] = initial
         return {**components, **self.recipe.data.terms}
+
+
+def teacher_inputs(cards: Mapping[str, TeacherCard]) -> dict[str, Any]:
+    """What in these teachers decides what is made of them."""
+    return {
+        name: {"fingerprint": card.fingerprint, "modalities": card.modalities, **stated_scale(card)}
+        for name, card in cards.items()
+    }
 
 
 def stated_scale(card: TeacherCard) -> dict[str, float]:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from meddistill.data.samples import Samples
+from meddistill.methods.base import TeacherSpace
+from meddistill.recipes.derived import planned_spaces, spaces_of
 from meddistill.recipes.schema import AnyStage, Recipe
 from meddistill.students.initial.start import Taken
 from meddistill.teachers.card import TeacherCard
@@ -25,14 +27,17 @@ def text_is_trained(
     """
     if taken is not None and not any(name.startswith(_TEXT) for name in taken.fresh):
         return True
-    return bool(samples.captioned.any()) and any(_trains(stage, cards) for stage in recipe.stages)
+    spaces = planned_spaces(recipe, cards)
+    return bool(samples.captioned.any()) and any(
+        _trains(stage, spaces_of(recipe, stage, spaces)) for stage in recipe.stages if stage.trains_student
+    )
 
 
-def _trains(stage: AnyStage, cards: Mapping[str, TeacherCard]) -> bool:
+def _trains(stage: AnyStage, spaces: Mapping[str, TeacherSpace]) -> bool:
     comparing = [options for options in stage.chosen.values() if "text" in options.trains]
-    return any(options.needs_captions or _reads(stage, cards) for options in comparing)
+    return any(options.needs_captions or _reads(stage, spaces) for options in comparing)
 
 
-def _reads(stage: AnyStage, cards: Mapping[str, TeacherCard]) -> bool:
+def _reads(stage: AnyStage, spaces: Mapping[str, TeacherSpace]) -> bool:
     """Whether a teacher that the stage gives a weight embeds texts."""
-    return any(cards[name].text_dim is not None for name in stage.weighted_teachers(cards))
+    return any("text" in spaces[name].towers for name in stage.weighted_teachers(spaces))

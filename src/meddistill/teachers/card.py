@@ -27,6 +27,9 @@ _IDENTITY: Final = (
 )
 
 
+DERIVED: Final = "derived"
+
+
 class TeacherCard(Strict):
     """What is known of a loaded teacher; travels into the feature store, checkpoints and bundles.
 
@@ -60,6 +63,11 @@ class TeacherCard(Strict):
     pretraining_data: tuple[str, ...] = ()
     options: Mapping[str, str] = Field(default_factory=dict)
     parameters: int = Field(ge=0)
+
+    @property
+    def is_derived(self) -> bool:
+        """Whether it was made from what other teachers of its store gave."""
+        return self.kind == DERIVED
 
     @property
     def fingerprint(self) -> str:

@@ -16,12 +16,14 @@ from meddistill.errors import CheckpointError, first_line
 from meddistill.file_kinds import unreadable
 from meddistill.files import sealed, sha256_of, sync_folder, unsealed, write_whole, writing
 from meddistill.training.files import save_state, save_tensors
+from meddistill.training.validation import Best
 from meddistill.tree_difference import tree_differences
 
 MANIFEST = "manifest.json"
 STUDENT = "student.safetensors"
 _METHOD = "method.safetensors"
 _OPTIMIZER = "optimiser.pt"
+_BEST = "best.safetensors"
 _FILES = (STUDENT, _METHOD, _OPTIMIZER)
 _PREFIX = "step-"
 _PARTIAL = ".partial-"
@@ -38,20 +40,23 @@ class _HasState(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Progressed:
-    """How far the training was: updates done, seconds spent on them."""
+    """How far the training was: updates done, seconds spent on them, the best epoch of a stage that selects
+    one.
+    """
 
     step: int = 0
     seconds: float = 0.0
+    best: Best | None = None
 
 
 @final
 class Checkpoints:
     """The checkpoints of one stage, the newest two.
 
-    A checkpoint is a folder `step-<n>` with student and method (safetensors), optimiser, and a manifest with
-    the sha256 of each, the identity of the run and the terms that the weights inherit. It is complete before
-    it has its name. Teachers are never in it. There is no state of random numbers: they depend on seed and
-    step alone.
+    A checkpoint is a folder `step-<n>` with student and method (safetensors), optimiser, the weights of the
+    best epoch where the stage selects one, and a manifest with the sha256 of each, the identity of the run
+    and the terms that the weights inherit. It is complete before it has its name. Teachers are never in it.
+    There is no state of random numbers: they depend on seed and step alone.
     """
 
     def __init__(
@@ -98,12 +103,18 @@ class Checkpoints:
         save_tensors(self._student.state_dict(), folder / STUDENT)
         save_tensors(self._method.state_dict(), folder / _METHOD)
         save_state(self._optimizer.state_dict(), folder / _OPTIMIZER)
+        files, best = list(_FILES), {}
+        if progressed.best is not None:
+            save_tensors(progressed.best.weights, folder / _BEST)
+            files.append(_BEST)
+            best = {"best": {"value": progressed.best.value, "epoch": progressed.best.epoch}}
         manifest = {
             "step": progressed.step,
             "seconds": progressed.seconds,
+            **best,
             "identity": self._identity,
             "licences": self._licences,
-            "sha256": {name: sha256_of(folder / name) for name in _FILES},
+            "sha256": {name: sha256_of(folder / name) for name in files},
         }
         write_whole(folder / MANIFEST, json.dumps(sealed(manifest), indent=1).encode(), error=CheckpointError)
 
@@ -128,14 +139,16 @@ class Checkpoints:
             # weights_only: a checkpoint is data, and loading it runs no code.
             state = torch.load(folder / _OPTIMIZER, map_location=device, weights_only=True)
             self._optimizer.load_state_dict(state)
+            manifest = _manifest(folder)
+            found = manifest.get("best")
+            best = None if found is None else Best(**found, weights=load_file(folder / _BEST))
         except (SafetensorError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
             msg = (
                 f"`{folder}` must hold the state of this student and method; got {type(error).__name__}: "
                 f"{first_line(error)}. Remove the stage's folder to train it anew."
             )
             raise CheckpointError(msg) from error
-        manifest = _manifest(folder)
-        return Progressed(step=manifest["step"], seconds=manifest["seconds"])
+        return Progressed(step=manifest["step"], seconds=manifest["seconds"], best=best)
 
     def remove_all(self) -> None:
         """Clear the folder once the stage is finished."""

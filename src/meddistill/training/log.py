@@ -88,8 +88,8 @@ class TrainingLog:
     A line: step (updates done), epoch (as a fraction), loss, loss/<objective>, gradient_norm, logit_scale,
     learning_rate, images_per_second, and for each teacher teacher/<id>/loss, /weight and /agreement; of rules
     over gradients also teacher/<id>/gradient_norm at the student's embeddings, gradients/cosine/<id>/<id> and
-    gradients/conflict, the share of pairs of teachers whose cosine is below 0. Means over the steps since the
-    line before.
+    gradients/conflict, the share of pairs of teachers whose cosine is below 0; at the end of an epoch of a
+    stage that selects one, validation. Means over the steps since the line before.
     """
 
     def __init__(self, folder: Path, *, start: int) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, final
@@ -25,6 +25,7 @@ from meddistill.training.optimizer import Optimizer
 from meddistill.training.processes import Processes
 from meddistill.training.schedule import learning_rate
 from meddistill.training.student import Student
+from meddistill.training.validation import Selection, Validation
 from meddistill.training.watch import NonFiniteWatch
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Stage:
     `config.batch_size` rows over all processes. `source` may be None for methods without teachers. `inputs`
     are plain values that the caller wants a checkpoint to be tied to, such as the hash of the initial student
     and the teachers' fingerprints. `licences`, by component, are written beside the weights and tie nothing.
+    With `validation` the weights of the best epoch are the stage's.
     """
 
     student: Student
@@ -52,6 +54,7 @@ class Stage:
     config: TrainingConfig
     inputs: Mapping[str, Any] = field(default_factory=dict)
     licences: Mapping[str, Any] = field(default_factory=dict)
+    validation: Validation | None = None
 
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must agree with to be taken up again."""
@@ -65,12 +68,16 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class StageResult:
-    """A finished stage: optimiser steps, seconds of training over all attempts, its files."""
+    """A finished stage: optimiser steps, seconds of training over all attempts, its files.
+
+    `best`: value and epoch (from 1) of the weights that were kept, of a stage with validation.
+    """
 
     steps: int
     wall_seconds: float
     student: Path
     log: Path
+    best: tuple[float, int] | None = None
 
 
 def train_stage(
@@ -113,6 +120,7 @@ class _Trainer:
             optimizer=self.optimizer,
             licences=stage.licences,
         )
+        self.selection = Selection(stage.validation, None)
         self.watch = NonFiniteWatch(ids=stage.data.ids, processes=processes, teachers=stage.method.teachers)
         self.gradients = GradientStep(
             student=stage.student,
@@ -131,11 +139,12 @@ class _Trainer:
         with writing(self.folder, CheckpointError):
             self.folder.mkdir(parents=True, exist_ok=True)
         start = self._resume()
+        self.selection = Selection(self.stage.validation, start.best)
         self.stage.student.train()
         self.stage.method.train()
-        seconds = self._train(start)
+        progressed = self._train(start)
         self.stage.student.eval()
-        return self._finish(seconds)
+        return self._finish(progressed)
 
     def _finished(self) -> StageResult | None:
         path = self.folder / DONE
@@ -148,7 +157,7 @@ class _Trainer:
             raise _damaged(weights)
         self.stage.student.load_state_dict(load_file(weights, device=str(self.processes.device)))
         self.stage.student.eval()
-        return self._result(done["steps"], done["seconds"])
+        return self._result(done["steps"], done["seconds"], done.get("best"))
 
     def _resume(self) -> Progressed:
         """The state of the newest checkpoint; the main process chooses it for all."""
@@ -168,11 +177,11 @@ class _Trainer:
             self.progress.say(f"Going on after step {progressed.step} of {self.total}.")
         return progressed
 
-    def _train(self, start: Progressed) -> float:
-        """All steps that are left; seconds of training, earlier attempts included."""
+    def _train(self, start: Progressed) -> Progressed:
+        """All steps that are left; how far it came, earlier attempts included."""
         began = time.monotonic() - start.seconds
-        size = self.config.batch_size
-        done = start.step
+        size, per_epoch = self.config.batch_size, self.stage.data.steps
+        done, over = start.step, False
         with (
             _Journal(self.folder, stage=self.stage, start=done, active=self.processes.is_main) as journal,
             self.progress.track(
@@ -183,17 +192,40 @@ class _Trainer:
                 report, norm = self._step(batch, step=done)
                 done += 1
                 journal.add(report, norm)
-                if done % self.config.log_every == 0 or done == self.total:
+                validated = self._validate(done) if done % per_epoch == 0 else {}
+                if done % self.config.log_every == 0 or done == self.total or validated:
                     self.watch.look()
                     rate = learning_rate(self.config, step=done - 1, total=self.total)
-                    journal.write(step=done, epoch=done / self.stage.data.steps, learning_rate=rate)
-                if done % self.config.checkpoint_every == 0 and done < self.total:
-                    self._checkpoint(Progressed(step=done, seconds=time.monotonic() - began))
+                    line = {"epoch": done / per_epoch, "learning_rate": rate, **validated}
+                    journal.write(step=done, line=line)
+                over = done == self.total or self.selection.is_over(done // per_epoch)
+                now = Progressed(step=done, seconds=time.monotonic() - began, best=self.selection.best)
+                if done % self.config.checkpoint_every == 0 and not over:
+                    self._checkpoint(now)
                 advance(size)
+                if over:
+                    return now
         if done != self.total:
             msg = f"the data must give {self.total} batches; it gave {done}"
             raise RuntimeError(msg)
-        return time.monotonic() - began
+        return start
+
+    def _validate(self, done: int) -> dict[str, float]:
+        """The trainee's number after an epoch, for the log; nothing of a stage without validation."""
+        validation, student = self.stage.validation, self.stage.student
+        if validation is None:
+            return {}
+        self.watch.look()
+        self._agree_on_buffers()
+        value = 0.0
+        if self.processes.is_main:
+            student.eval()
+            with torch.no_grad():
+                value = validation.measure(student)
+            student.train()
+        value = self.processes.from_main(value)
+        self.selection.take(value, epoch=done // self.stage.data.steps, student=student)
+        return {"validation": value}
 
     def _batches(self, start: int) -> Iterator[Batch]:
         """This process's share of all batches from step `start` on."""
@@ -223,16 +255,20 @@ class _Trainer:
         statistics = [buffer for name, buffer in named if name.rpartition(".")[2] in _RUNNING_STATISTICS]
         self.processes.average_in_place(statistics)
 
-    def _finish(self, seconds: float) -> StageResult:
+    def _finish(self, progressed: Progressed) -> StageResult:
         self._agree_on_buffers()
-        self._look_at_state(self.total)
+        self._look_at_state(progressed.step)
+        best = None
+        if progressed.best is not None:
+            self.stage.student.load_state_dict(progressed.best.weights)
+            best = progressed.best.value, progressed.best.epoch
         if self.processes.is_main:
-            self._write_student(seconds)
+            self._write_student(progressed, best)
             self.checkpoints.remove_all()
         self.processes.wait()
-        return self._result(self.total, seconds)
+        return self._result(progressed.step, progressed.seconds, best)
 
-    def _write_student(self, seconds: float) -> None:
+    def _write_student(self, progressed: Progressed, best: tuple[float, int] | None) -> None:
         weights = self.folder / STUDENT
         partial = part_of(weights)
         try:
@@ -242,8 +278,9 @@ class _Trainer:
         finally:
             partial.unlink(missing_ok=True)
         done = {
-            "steps": self.total,
-            "seconds": seconds,
+            "steps": progressed.step,
+            "seconds": progressed.seconds,
+            **({} if best is None else {"best": best}),
             "identity": self.stage.identity(),
             "licences": dict(self.stage.licences),
             "sha256": sha256_of(weights),
@@ -251,9 +288,13 @@ class _Trainer:
         content = json.dumps(sealed(done), indent=1).encode()
         write_whole(self.folder / DONE, content, error=CheckpointError)
 
-    def _result(self, steps: int, seconds: float) -> StageResult:
+    def _result(self, steps: int, seconds: float, best: Sequence[float] | None) -> StageResult:
         return StageResult(
-            steps=steps, wall_seconds=seconds, student=self.folder / STUDENT, log=self.folder / LOG_FILE
+            steps=steps,
+            wall_seconds=seconds,
+            student=self.folder / STUDENT,
+            log=self.folder / LOG_FILE,
+            best=None if best is None else (float(best[0]), int(best[1])),
         )
 
     def _step(self, batch: Batch, *, step: int) -> tuple[StepReport, torch.Tensor]:
@@ -305,14 +346,14 @@ class _Journal:
             self._meter.add(report, gradient_norm)
             self._steps += 1
 
-    def write(self, *, step: int, epoch: float, learning_rate: float) -> None:
+    def write(self, *, step: int, line: Mapping[str, float]) -> None:
         if self._log is None:
             return
         means = self._meter.take()
         now = time.monotonic()
         images = self._steps * self._batch_size / max(now - self._since, 1e-9)
         self._steps, self._since = 0, now
-        head = {"step": step, "epoch": epoch, "learning_rate": learning_rate, "images_per_second": images}
+        head = {"step": step, **line, "images_per_second": images}
         self._log.write({**head, **means})
 
     def __enter__(self) -> Self:

@@ -10,6 +10,7 @@ from meddistill.evaluation.arrays import Floats32
 from meddistill.evaluation.audit.checks import AuditCheck, main_of, parts_of
 from meddistill.evaluation.audit.likeness import likenesses, redundancies
 from meddistill.evaluation.audit.order import Ensembles, Referee
+from meddistill.evaluation.audit.pairing import pairing_note, pairings
 from meddistill.evaluation.audit.record import ENSEMBLE, Audit, Score
 from meddistill.evaluation.audit.sample import choose
 from meddistill.evaluation.audit.spaces import Space, complete_teachers, read_spaces
@@ -59,11 +60,10 @@ def audit_store(
         If no teacher is complete, or a shard is damaged.
     """
     progress = progress or SilentProgress()
-    names, notes = complete_teachers(store, store.teachers if teachers is None else teachers)
-    if not names:
-        msg = f"`{store.path}` must hold a teacher with all of its rows; it has none. Extract first."
-        raise StoreError(msg)
+    complete, notes = complete_teachers(store, store.teachers if teachers is None else teachers)
+    names = _with_rows_of_their_own(store, complete)
     sample = choose(store, rows, seed)
+    off_diagonal = tuple(pairings(store, complete, sample, seed=seed))
     spaces = list(read_spaces(store, names, sample, progress=progress))
     config = BootstrapConfig(resamples=RESAMPLES, seed=seed)
     weights = Resampler(config).weights(np.arange(len(sample.image_rows)))
@@ -91,8 +91,9 @@ def audit_store(
         quality=None if quality is None else float(quality[0]),
         first_round=tuple(referee.round(referee.names)),
         order=order,
+        off_diagonal=off_diagonal,
         rule=RULE,
-        notes=(*notes, *_notes(spaces, parts, referee.names)),
+        notes=(*notes, *map(pairing_note, off_diagonal), *_notes(spaces, parts, referee.names)),
     )
 
 
@@ -103,6 +104,15 @@ def fingerprint(store: FeatureStore, teachers: Sequence[str]) -> str:
         facts = [name, store.card(name).fingerprint, str(store.card(name).modalities)]
         digest.update("\0".join([*facts, *(file.sha256 for file in store.files(name))]).encode())
     return digest.hexdigest()[:16]
+
+
+def _with_rows_of_their_own(store: FeatureStore, complete: Sequence[str]) -> list[str]:
+    """Those of the teachers that have rows of images and texts: one by pair has no likeness to others."""
+    names = [name for name in complete if not store.by_pair(name)]
+    if not names:
+        msg = f"`{store.path}` must hold a teacher with all of its rows; it has none. Extract first."
+        raise StoreError(msg)
+    return names
 
 
 def _scores(

@@ -85,6 +85,20 @@ class LeaveOut(Strict):
     tied: bool
 
 
+class OffDiagonal(Strict):
+    """How much of a derived teacher's similarities lies beside the pairs; see `pairing.off_diagonal_mass`.
+
+    `chance` is the mass of embeddings that tell nothing apart, `scale` the factor before the cosines.
+    """
+
+    teacher: str
+    by_pair: bool
+    mass: float
+    chance: float
+    scale: float
+    pairs: int
+
+
 class TeacherFacts(Strict):
     """A teacher in the audit. `images` and `texts` are those of the audit that it is available for."""
 
@@ -120,6 +134,7 @@ class Audit(Strict):
     quality: float | None = None
     first_round: tuple[LeaveOut, ...] = ()
     order: tuple[LeaveOut, ...] = ()
+    off_diagonal: tuple[OffDiagonal, ...] = ()
     rule: str
     notes: tuple[str, ...] = ()
 

@@ -14,13 +14,17 @@ from meddistill.evaluation.engine.suite_tables import SuiteTables
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRows:
-    """The rows that the student learns from, with the content keys of their images."""
+    """The rows that the student learns from, with the content keys of their images.
+
+    Or those by which one of its stages is chosen; `table` names them in messages.
+    """
 
     samples: Samples
     keys: Sequence[str]
+    table: str = "the training table"
 
 
-def check_tasks(suite: SuiteConfig, tables: SuiteTables, training: TrainingRows | None = None) -> None:
+def check_tasks(suite: SuiteConfig, tables: SuiteTables, *training: TrainingRows) -> None:
     """Raise ConfigError with the mistakes of every task: rows, labels, splits that leak.
 
     With `training` rows that are judged must share neither a patient nor an image with those, unless the task
@@ -40,9 +44,9 @@ def check_tasks(suite: SuiteConfig, tables: SuiteTables, training: TrainingRows 
             own = f"task {config.name}"
             place = own if error.subject == own else f"{own}: {error.subject}"
             mistakes += [f"{place}: {line}" for line in error.mistakes]
-    if training is not None:
+    for learnt in training:
         for table, rows in judged.items():
-            mistakes += _leaks(tables, table, rows, training)
+            mistakes += _leaks(tables, table, rows, learnt)
     if mistakes:
         subject = f"suite {suite.name}"
         raise ConfigError(subject, mistakes)
@@ -50,7 +54,7 @@ def check_tasks(suite: SuiteConfig, tables: SuiteTables, training: TrainingRows 
 
 def _leaks(tables: SuiteTables, table: str, rows: set[int], training: TrainingRows) -> tuple[str, ...]:
     part = tables.rows(table, rows)
-    names = "the training table", f"table {table}"
+    names = training.table, f"table {table}"
     samples = dict(zip(names, (training.samples, part.samples), strict=True))
     try:
         check_leakage(samples, image_keys=dict(zip(names, (training.keys, part.keys), strict=True)))

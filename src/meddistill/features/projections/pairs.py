@@ -16,23 +16,23 @@ from meddistill.features.reader import FeatureStore
 from meddistill.features.rows import Indices
 from meddistill.features.statistics import Statistics, statistics_of
 from meddistill.features.tables import ABSENT
-from meddistill.signals import TOWERS, Signal
+from meddistill.signals import TOWERS, Signal, Tower
 
 # In the order of a pair's columns.
 _CHUNK: Final = 65_536
 
 
-def has_row(pairs: Indices, tower: Signal) -> NDArray[np.bool_]:
+def has_row(pairs: Indices, tower: Tower) -> NDArray[np.bool_]:
     """Which of `pairs` have an image, or a caption: ABSENT stands for a caption that is not there."""
     found: NDArray[np.bool_] = pairs[:, TOWERS.index(tower)] != ABSENT
     return found
 
 
 def unit_rows(
-    store: FeatureStore, teacher: str, tower: Signal, pairs: Indices, *, device: torch.device
+    store: FeatureStore, teacher: str, tower: Tower, pairs: Indices, *, device: torch.device
 ) -> Float[Tensor, "pairs teacher_dim"]:
     """A tower's embeddings of `pairs` `[n, 2]`, rows of images and texts, at unit length; whole images."""
-    found = _whole(store, teacher, tower, pairs[:, TOWERS.index(tower)])
+    found = _whole(store, teacher, tower, store.rows_of(teacher, tower, pairs))
     return functional.normalize(torch.from_numpy(found).to(device).float(), dim=-1)
 
 
@@ -44,8 +44,8 @@ def statistics_of_pairs(store: FeatureStore, teacher: str, pairs: Indices) -> Ma
     """
     kept = store.statistics(teacher)
     found: dict[Signal, Statistics] = {}
-    for column, tower in enumerate(TOWERS):
-        rows = np.unique(pairs[has_row(pairs, tower), column])
+    for tower in TOWERS:
+        rows = np.unique(store.rows_of(teacher, tower, pairs[has_row(pairs, tower)]))
         if tower not in kept or not len(rows):
             continue
         one_view = tower == "text" or store.views == 1
@@ -70,6 +70,6 @@ def refuse_idle(store: FeatureStore, pairs: Mapping[str, Indices], *, do: str = 
         raise StoreError(msg)
 
 
-def _whole(store: FeatureStore, teacher: str, tower: Signal, rows: Indices) -> Array:
+def _whole(store: FeatureStore, teacher: str, tower: Tower, rows: Indices) -> Array:
     views = np.zeros(len(rows), dtype=np.int64) if tower == "image" else None
     return store.read(teacher, tower, rows, views=views)

@@ -17,12 +17,16 @@ _LEAST_ROWS = 50
 
 
 def audit_run(session: Session) -> Audit | None:
-    """Audit the recipe's teachers, unless it is done; None for a run without a store of two or more."""
+    """Audit the recipe's teachers and those derived from them, unless it is done.
+
+    None for a run without a store of two or more.
+    """
     folder = session.folder
     if not (folder.features / MANIFEST).is_file() or not session.recipe.needs_teachers:
         return None
     store = FeatureStore.open(folder.features)
-    names = [name for name in session.recipe.teachers if name in store.teachers]
+    known = (*session.recipe.teachers, *session.derived)
+    names = [name for name in known if name in store.teachers]
     if len(names) < 2 or not store.holds_all_of(names):
         return None
     inputs = {"store": fingerprint(store, names), "rows": ROWS, "seed": _SEED, "version": VERSION}

@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Final
 
+from meddistill.data.samples import joined
 from meddistill.errors import StoreError
 from meddistill.features.extract import extract
 from meddistill.features.files import MANIFEST
@@ -23,16 +24,23 @@ def extract_features(session: Session) -> None:
     if recipe.given_store is not None:
         _look_at_given(session)
         return
+    validation = session.validation
     inputs = {
         "teachers": session.teacher_inputs,
         "data": digest([session.samples.table_hash, session.image_keys]),
+        **(
+            {}
+            if validation is None
+            else {"validation": digest([validation.table_hash, session.validation_keys])}
+        ),
         "features": recipe.features.model_dump(mode="json", exclude=set(_NOT_STORED)),
         **({"banks": session.banks.fingerprints} if session.banks.read else {}),
     }
     work = partial(
         extract,
         session.folder.features,
-        session.samples,
+        # At once: an extraction that was interrupted goes on only with rows that it is shown.
+        session.samples if validation is None else joined(session.samples, validation),
         session.teachers,
         recipe.features,
         progress=session.progress,

@@ -53,7 +53,7 @@ def _fitted(
     return fit_maps(
         projection,
         store,
-        tuple(session.teachers),
+        tuple(rows.cards),
         student_dim=student_dim,
         pairs=stage_pairs(store, rows),
         device=session.processes.device,

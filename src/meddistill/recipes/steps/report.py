@@ -17,6 +17,7 @@ from meddistill.recipes.run_folder import digest
 from meddistill.recipes.schema import AnyStage
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.audit import audit_run
+from meddistill.recipes.steps.fusion import fusion_facts
 from meddistill.recipes.text_tower import UNTRAINED
 from meddistill.report.curves import read_curves
 from meddistill.report.data import Captions, Curves, ModelCard, ReportData
@@ -171,4 +172,4 @@ def _facts(session: Session) -> list[tuple[str, str]]:
                 idle = f"{len(samples) - done['rows']:,} of {len(samples):,} rows have no part"
                 words += f"; {idle}, {_why_idle(stage)}"
             facts.append((f"Stage {stage.name}", words))
-    return facts
+    return [*facts, *fusion_facts(session)]

@@ -13,12 +13,15 @@ from meddistill.features.projections.pairs import refuse_idle, statistics_of_pai
 from meddistill.features.reader import FeatureStore
 from meddistill.features.sources import OnlineTeachers, StoredTeachers, TeacherSource
 from meddistill.features.statistics import Statistics
+from meddistill.fusion.network import FusionNetwork
+from meddistill.fusion.trainee import FusionTrainee
 from meddistill.licences import enforce
 from meddistill.methods.base import Method, TeacherSpace
 from meddistill.methods.build import build_method
 from meddistill.objectives.base import TowerStatistics
-from meddistill.recipes.schema import AnyStage
-from meddistill.recipes.session import Session
+from meddistill.recipes.schema import AnyStage, FusionStage
+from meddistill.recipes.session import Session, teacher_inputs
+from meddistill.recipes.steps.fusion import derive, fused_recall, validation_inputs, validation_of
 from meddistill.recipes.steps.projections import stage_pairs, target_maps
 from meddistill.recipes.steps.training_data import StageRows, stage_data, stage_rows
 from meddistill.signals import TOWERS, Signal, Tower
@@ -39,7 +42,8 @@ def train_stages(session: Session) -> None:
     initial = student_fingerprint(student)
     for stage in recipe.stages:
         _train(session, stage, student, initial=initial)
-        initial = student_fingerprint(student)
+        if stage.trains_student:
+            initial = student_fingerprint(student)
     if not session.is_main_process:
         return
     inputs: dict[str, Any] = {
@@ -59,16 +63,20 @@ def _train(session: Session, stage: AnyStage, student: DualEncoder, *, initial: 
     step = f"stage {stage.name}"
     folder = session.folder.stage(stage.name)
     rows = stage_rows(session, stage)
+    source = _source(session, stage, rows)
+    trainee = _trainee(stage, student, rows, source)
+    recall = fused_recall(session, stage, rows)
+    _say_who_is_left_out(session, stage, rows)
     with closing(stage_data(session, stage, student, rows)) as data:
-        teachers = session.teacher_inputs if stage.needs_teachers else {}
         inputs = {
             "stage": stage.model_dump(mode="json", exclude=set(FREE_ON_RESUME)),
-            "initial": initial,
+            **({"initial": initial} if stage.trains_student else {}),
             "data": data.fingerprint,
-            **session.tokenizer_inputs,
-            "teachers": teachers,
+            **(session.tokenizer_inputs if stage.trains_student else {}),
+            "teachers": teacher_inputs(rows.cards),
             **(session.availability_inputs if stage.needs_teachers else {}),
             **_bank_inputs(session, stage),
+            **validation_inputs(session, recall),
         }
         state = session.folder.state(step, inputs)
         if state.changed and session.is_main_process:
@@ -79,30 +87,55 @@ def _train(session: Session, stage: AnyStage, student: DualEncoder, *, initial: 
             session.progress.say(f"{step}: done already")
         session.processes.wait()
         work = Stage(
-            student=student,
-            method=_method(session, stage, student, rows=rows, inputs=inputs),
+            student=trainee,
+            method=_method(session, stage, _dim(stage, student), rows=rows, inputs=inputs),
             data=data,
-            source=_source(session, stage, rows),
+            source=source,
             config=stage,
             inputs={name: given for name, given in inputs.items() if name not in ("stage", "data")},
             licences=session.licence_inputs,
+            validation=validation_of(stage, trainee, recall),
         )
         result = train_stage(work, folder, processes=session.processes, progress=session.progress)
+    if isinstance(stage, FusionStage) and isinstance(trainee, FusionTrainee):
+        derive(session, stage, trainee, rows, weights=result.student, recall=recall)
     if session.is_main_process and not state.done:
         seconds = round(result.wall_seconds, 1)
         session.folder.finish(step, inputs, steps=result.steps, seconds=seconds, rows=len(rows.samples))
 
 
+def _trainee(
+    stage: AnyStage, student: DualEncoder, rows: StageRows, source: TeacherSource | None
+) -> DualEncoder | FusionTrainee:
+    """What the stage trains: the student, or a network of its own over the stored outputs."""
+    if not isinstance(stage, FusionStage) or source is None:
+        return student
+    spaces = {name: TeacherSpace.of(card) for name, card in rows.cards.items()}
+    return FusionTrainee(FusionNetwork(stage, teachers=spaces, seed=stage.seed), source)
+
+
+def _say_who_is_left_out(session: Session, stage: AnyStage, rows: StageRows) -> None:
+    missing = [name for name in stage.named_teachers or () if name not in rows.cards]
+    if missing and session.is_main_process:
+        session.progress.say(
+            f"stage {stage.name}: goes on without {', '.join(missing)}, whose fused embeddings were left out"
+        )
+
+
+def _dim(stage: AnyStage, student: DualEncoder) -> int:
+    return stage.dim if isinstance(stage, FusionStage) else student.embed_dim
+
+
 def _method(
-    session: Session, stage: AnyStage, student: DualEncoder, *, rows: StageRows, inputs: Mapping[str, Any]
+    session: Session, stage: AnyStage, dim: int, *, rows: StageRows, inputs: Mapping[str, Any]
 ) -> Method:
     spaces: Mapping[str, TeacherSpace] = {}
     if stage.needs_teachers:
-        maps = target_maps(session, stage, rows, student_dim=student.embed_dim, inputs=inputs)
+        maps = target_maps(session, stage, rows, student_dim=dim, inputs=inputs)
         spaces = _teacher_spaces(session, stage, maps, rows)
     return build_method(
         stage,
-        student_dim=student.embed_dim,
+        student_dim=dim,
         teachers=spaces,
         seed=stage.seed,
         groups=rows.groups,
@@ -115,15 +148,15 @@ def _teacher_spaces(
     """What the stage's method must know of each teacher; with statistics where an objective asks for them."""
     stored = session.recipe.features.source == "stored"
     statistics = _statistics(session, rows) if stored and stage.uses_statistics else {}
-    banks = _bank_features(session, stage)
+    banks = _bank_features(session, stage, rows)
     return {
         name: TeacherSpace.of(
-            teacher.card,
+            card,
             statistics=statistics.get(name),
             target_map=maps.get(name),
             banks=banks.get(name),
         )
-        for name, teacher in session.teachers.items()
+        for name, card in rows.cards.items()
     }
 
 
@@ -133,18 +166,18 @@ def _bank_inputs(session: Session, stage: AnyStage) -> dict[str, Any]:
     return {"banks": banks} if banks else {}
 
 
-def _bank_features(session: Session, stage: AnyStage) -> dict[str, dict[str, Tensor]]:
+def _bank_features(session: Session, stage: AnyStage, rows: StageRows) -> dict[str, dict[str, Tensor]]:
     """Teacher → bank → its stored features of the texts, `[texts, dim]`, of those that the stage weighs."""
     if not stage.banks:
         return {}
     store = FeatureStore.open(session.folder.features)
-    rows = {name: store.text_rows(session.bank(name).keys) for name in stage.banks}
+    texts = {name: store.text_rows(session.bank(name).keys) for name in stage.banks}
     return {
         teacher: {
             name: torch.from_numpy(store.read(teacher, "text", places)).float()
-            for name, places in rows.items()
+            for name, places in texts.items()
         }
-        for teacher in stage.weighted_teachers(session.teachers)
+        for teacher in stage.weighted_teachers(rows.cards)
     }
 
 
@@ -172,11 +205,12 @@ def _source(session: Session, stage: AnyStage, rows: StageRows) -> TeacherSource
         return None
     if session.recipe.features.source == "online":
         device = session.processes.device
-        return OnlineTeachers(session.teachers, device=device, available=rows.available)
+        asked = {name: session.teachers[name] for name in rows.cards}
+        return OnlineTeachers(asked, device=device, available=rows.available)
     return StoredTeachers(
         FeatureStore.open(session.folder.features),
         rows.samples,
-        tuple(session.teachers),
+        tuple(rows.cards),
         device=session.processes.device,
         view="consistent" if stage.sees_stored_views else "fixed",
         keys=rows.keys,

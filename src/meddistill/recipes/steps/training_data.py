@@ -17,8 +17,9 @@ from meddistill.features.availability import Mask, availability
 from meddistill.features.rows import Indices
 from meddistill.imaging import Geometry
 from meddistill.recipes.banks import without_bank_of_captions
+from meddistill.recipes.derived import fused_rows, with_derived
 from meddistill.recipes.requirements import too_many_groups, without_captions
-from meddistill.recipes.schema import AnyStage, FeaturesConfig
+from meddistill.recipes.schema import AnyStage, FeaturesConfig, FusionStage
 from meddistill.recipes.session import Session
 from meddistill.students.dual_encoder import DualEncoder
 from meddistill.teachers.card import TeacherCard
@@ -26,10 +27,11 @@ from meddistill.teachers.card import TeacherCard
 
 @dataclass(frozen=True, kw_only=True)
 class StageRows:
-    """The samples of one stage, their content keys, and whether each teacher may be asked about each."""
+    """The samples of one stage, their content keys, its teachers, and which samples each has."""
 
     samples: Samples
     keys: tuple[str, ...]
+    cards: Mapping[str, TeacherCard]
     available: Mapping[str, Mask]
 
     @property
@@ -42,18 +44,43 @@ def stage_rows(session: Session, stage: AnyStage) -> StageRows:
     """The samples that have a part in the stage.
 
     Of a stage that distils those for which enough teachers are left, and of one whose objectives all need
-    captions those that have one.
+    captions those that have one. Of one that fuses teachers those that it can make an embedding of.
     """
     samples, asked = session.samples, session.availability if stage.needs_teachers else None
     kept = _taking_part(stage, samples, np.arange(len(samples)) if asked is None else asked.kept)
+    cards = stage_cards(session, stage)
+    masks: Mapping[str, Mask] = {}
+    if asked is not None:
+        masks = with_derived(asked.masks, session.cards, session.derived, samples.captioned)
+    available = {name: masks[name] for name in cards}
+    if isinstance(stage, FusionStage):
+        kept = kept[fused_rows(cards, available, samples.captioned, by_pair=stage.by_pair)[kept]]
     taken, column = samples.take(kept), stage.group_column
     if column is not None:
         taken = replace(taken, groups=tuple(group_ids(taken.columns[column]).tolist()))
     return StageRows(
         samples=taken,
         keys=tuple(session.image_keys[place] for place in kept),
-        available={} if asked is None else {name: mask[kept] for name, mask in asked.masks.items()},
+        cards=cards,
+        available={name: mask[kept] for name, mask in available.items()},
     )
+
+
+def stage_cards(session: Session, stage: AnyStage) -> dict[str, TeacherCard]:
+    """The cards of the stage's teachers, without those that were derived and left out."""
+    derived = {name: each.card for name, each in session.derived.items()}
+    cards = {**session.cards, **derived}
+    named = session.recipe.teachers_of(stage)
+    found = {name: cards[name] for name in named if name in cards}
+    if named and not found:
+        subject = f"stage {stage.name}"
+        line = (
+            f"`teachers` must have one at least that is there; got {', '.join(named)}, left out because its "
+            "fused embeddings retrieve no better than a teacher alone. Name other teachers too, or take the "
+            "stage out."
+        )
+        raise ConfigError(subject, [line])
+    return found
 
 
 def _taking_part(stage: AnyStage, samples: Samples, rows: Indices) -> Indices:
@@ -65,8 +92,10 @@ def stage_data(session: Session, stage: AnyStage, student: DualEncoder, rows: St
     samples = rows.samples
     dataset = SampleDataset(
         samples,
-        student=student.input.geometry,
-        tokens=None if samples.texts is None else token_table(samples.texts, student.tokenize),
+        student=student.input.geometry if stage.trains_student else None,
+        tokens=token_table(samples.texts, student.tokenize)
+        if samples.texts is not None and stage.trains_student
+        else None,
         views=view_rule(stage, session.recipe.features),
         teacher_geometries=_online_geometries(session, stage),
         keys=rows.keys,
@@ -85,12 +114,14 @@ def check_batches(session: Session, cards: Mapping[str, TeacherCard] | None = No
     mistakes: list[str] = []
     samples, rules = session.samples, session.recipe.features.availability
     everything = np.arange(len(samples))
-    asked = availability(samples, cards, rules, store=None).kept if cards else everything
+    asked = availability(samples, cards, rules, store=None) if cards else None
     for stage in session.recipe.stages:
-        rows = asked if stage.needs_teachers else everything
-        lines = without_bank_of_captions(stage, samples) + without_captions(
-            stage, captions=int(samples.captioned[rows].sum()), rows=len(rows)
-        )
+        rows = everything if asked is None or not stage.needs_teachers else asked.kept
+        if isinstance(stage, FusionStage) and asked is not None and cards:
+            there = {name: asked.masks[name] for name in session.recipe.teachers_of(stage) if name in cards}
+            rows = rows[fused_rows(cards, there, samples.captioned, by_pair=stage.by_pair)[rows]]
+        lines = without_bank_of_captions(stage, samples)
+        lines += without_captions(stage, captions=int(samples.captioned[rows].sum()), rows=len(rows))
         try:
             _ = lines or _plan(session, stage, rows=len(_taking_part(stage, samples, rows)))
         except ConfigError as error:
@@ -136,6 +167,8 @@ def _too_few(session: Session, stage: AnyStage, rows: int) -> str:
 
 def view_rule(stage: AnyStage, features: FeaturesConfig) -> ViewRule:
     """Fresh views for the student, unless it must see what the teachers saw (`views: consistent`)."""
+    if not stage.trains_student:
+        return ViewRule()
     if stage.sees_stored_views:
         return ViewRule(policy=features.view_policy, views=features.views, teacher="consistent")
     return ViewRule(policy=features.view_policy, views="fresh", teacher="fixed")
@@ -144,5 +177,5 @@ def view_rule(stage: AnyStage, features: FeaturesConfig) -> ViewRule:
 def _online_geometries(session: Session, stage: AnyStage) -> frozenset[Geometry]:
     if session.recipe.features.source == "stored" or not stage.needs_teachers:
         return frozenset()
-    inputs = (teacher.card.input for teacher in session.teachers.values())
+    inputs = (card.input for card in stage_cards(session, stage).values())
     return frozenset(spec.geometry for spec in inputs if spec is not None)

@@ -1,0 +1,156 @@
+"""How well fused embeddings retrieve the validation pairs, beside each of the teachers they are made of."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from meddistill.data.dataset import SampleDataset
+from meddistill.data.keys import text_keys
+from meddistill.data.samples import Samples
+from meddistill.evaluation.arrays import Floats32
+from meddistill.features.availability import Mask
+from meddistill.features.reader import FeatureStore
+from meddistill.features.sources import StoredTeachers
+from meddistill.fusion.trainee import FusionTrainee
+from meddistill.recipes.derived import fused_rows
+from meddistill.recipes.recall import mean_recall
+from meddistill.records import TeacherOutputs
+from meddistill.strict import Strict
+from meddistill.teachers.card import TeacherCard
+
+_CHUNK: Final = 1024
+_LEAST_PAIRS: Final = 2
+
+Outputs = Mapping[str, TeacherOutputs]
+
+
+class Comparison(Strict):
+    """One teacher and the fused embeddings on the `pairs` that the teacher has: mean recall of both."""
+
+    pairs: int
+    teacher: float
+    fused: float
+
+
+class Judgement(Strict):
+    """Mean recall of the fused embeddings on all validation pairs that they have, and beside each teacher."""
+
+    recall: float
+    pairs: int
+    teachers: Mapping[str, Comparison]
+
+    @property
+    def kept(self) -> bool:
+        """Whether they are better than the best single teacher, and worse than none on its own pairs.
+
+        The best single teacher is the best of those with the most pairs.
+        """
+        no_worse = all(each.fused >= each.teacher for each in self.teachers.values())
+        best = self._best
+        return no_worse and (best is None or self.teachers[best].fused > self.teachers[best].teacher)
+
+    @property
+    def _best(self) -> str | None:
+        found = self.teachers
+        return max(found, key=lambda name: (found[name].pairs, found[name].teacher), default=None)
+
+    def sentence(self) -> str:
+        """For people."""
+        best = self._best
+        if best is None:
+            return (
+                f"mean recall {self.recall:.3f} of {self.pairs} validation pairs; no teacher has two towers"
+            )
+        if self.kept:
+            return f"fused embeddings retrieve better than a teacher alone ({self._figures(best)})"
+        behind = min(self.teachers, key=lambda name: self.teachers[name].fused - self.teachers[name].teacher)
+        return (
+            f"left out: fused embeddings retrieve no better than a teacher alone ({self._figures(behind)}); "
+            "later stages go on without them"
+        )
+
+    def _figures(self, teacher: str) -> str:
+        found = self.teachers[teacher]
+        return (
+            f"mean recall {found.fused:.3f}, {teacher} {found.teacher:.3f}, of {found.pairs} validation pairs"
+        )
+
+
+@final
+class FusedRecall:
+    """The validation pairs of which a fused embedding can be made, and what the teachers give for them."""
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        samples: Samples,
+        keys: tuple[str, ...],
+        *,
+        cards: Mapping[str, TeacherCard],
+        available: Mapping[str, Mask],
+        device: torch.device,
+    ) -> None:
+        kept = np.flatnonzero(fused_rows(cards, available, samples.captioned, by_pair=False))
+        samples, keys = samples.take(kept), tuple(keys[place] for place in kept)
+        asked = {name: mask[kept] for name, mask in available.items()}
+        source = StoredTeachers(store, samples, tuple(cards), device=device, keys=keys, available=asked)
+        rows = SampleDataset(samples, student=None, keys=keys)
+        places = [range(start, min(start + _CHUNK, len(samples))) for start in range(0, len(samples), _CHUNK)]
+        self._given: list[Outputs] = [source.outputs(rows.batch(each, [0] * len(each))) for each in places]
+        self._cards = cards
+        self._available = asked
+        self._image_keys, self._text_keys = keys, text_keys(samples)
+
+    def of_network(self, trainee: FusionTrainee) -> float:
+        """Mean recall of the fused embeddings on all pairs."""
+        return self._recall(*self._fused(trainee), np.ones(len(self._image_keys), dtype=np.bool_))
+
+    @torch.no_grad()
+    def judge(self, trainee: FusionTrainee) -> Judgement:
+        """The fused embeddings beside each teacher that has both towers and two of the pairs at least."""
+        images, texts = self._fused(trainee)
+        everything = np.ones(len(images), dtype=np.bool_)
+        compared = {}
+        for name, card in self._cards.items():
+            mask = self._available[name]
+            if card.image_dim is None or card.image_dim != card.text_dim or mask.sum() < _LEAST_PAIRS:
+                continue
+            own = self._embedded(partial(_pair, name))
+            compared[name] = Comparison(
+                pairs=int(mask.sum()),
+                teacher=self._recall(*own, mask),
+                fused=self._recall(images, texts, mask),
+            )
+        return Judgement(recall=self._recall(images, texts, everything), pairs=len(images), teachers=compared)
+
+    @torch.no_grad()
+    def _fused(self, trainee: FusionTrainee) -> tuple[Floats32, Floats32]:
+        def embed(given: Outputs) -> tuple[Tensor, Tensor]:
+            outputs = trainee.of_outputs(given)
+            return outputs.image, outputs.text
+
+        return self._embedded(embed)
+
+    def _embedded(self, embed: Callable[[Outputs], tuple[Tensor, Tensor]]) -> tuple[Floats32, Floats32]:
+        parts = [embed(given) for given in self._given]
+        image, text = (torch.cat(side).float().cpu().numpy() for side in zip(*parts, strict=True))
+        return image, text
+
+    def _recall(self, images: Floats32, texts: Floats32, mask: Mask) -> float:
+        rows = np.flatnonzero(mask)
+        return mean_recall(
+            images[rows],
+            texts[rows],
+            image_keys=tuple(self._image_keys[row] for row in rows),
+            text_keys=tuple(self._text_keys[row] for row in rows),
+        )
+
+
+def _pair(teacher: str, given: Outputs) -> tuple[Tensor, Tensor]:
+    towers = given[teacher].towers
+    (image, _), (text, _) = towers["image"], towers["text"]
+    return image, text

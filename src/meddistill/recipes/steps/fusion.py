@@ -1,0 +1,195 @@
+"""What becomes of a trained fusion network: one more teacher in the run's store, where it is worth it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from torch import nn
+
+from meddistill.data.keys import text_keys
+from meddistill.data.samples import Samples, joined
+from meddistill.errors import CheckpointError
+from meddistill.features.availability import Mask, availability
+from meddistill.features.derived import Derivation, remove_derived, write_derived
+from meddistill.features.reader import FeatureStore
+from meddistill.files import sha256_of, write_whole
+from meddistill.fusion.trainee import FusionTrainee
+from meddistill.licences import join
+from meddistill.recipes.derived import DerivedTeacher, with_derived
+from meddistill.recipes.fused_recall import FusedRecall, Judgement
+from meddistill.recipes.run_folder import digest
+from meddistill.recipes.schema import AnyStage, FusionStage
+from meddistill.recipes.session import Session
+from meddistill.recipes.steps.training_data import StageRows
+from meddistill.teachers.card import DERIVED, TeacherCard
+from meddistill.training.validation import Validation
+
+FUSION_FILE: Final = "fusion.json"
+_LIBRARY: Final = "meddistill"
+
+
+def fused_recall(session: Session, stage: AnyStage, rows: StageRows) -> FusedRecall | None:
+    """The pairs of `data.validation` that the stage's network is measured on; None where it is on none."""
+    validation = session.validation
+    if not isinstance(stage, FusionStage) or stage.by_pair or validation is None:
+        return None
+    return FusedRecall(
+        FeatureStore.open(session.folder.features),
+        validation,
+        session.validation_keys,
+        cards=rows.cards,
+        available=_available(session, rows.cards, validation, session.validation_keys),
+        device=session.processes.device,
+    )
+
+
+def validation_of(stage: AnyStage, trainee: nn.Module, recall: FusedRecall | None) -> Validation | None:
+    """How the stage selects its epoch."""
+    if recall is None or not isinstance(stage, FusionStage) or not isinstance(trainee, FusionTrainee):
+        return None
+    return Validation(measure=lambda _: recall.of_network(trainee), patience=stage.patience)
+
+
+def validation_inputs(session: Session, recall: FusedRecall | None) -> dict[str, Any]:
+    """What decides the selection besides the teachers."""
+    if recall is None or session.validation is None:
+        return {}
+    return {"validation": digest([session.validation.table_hash, session.validation_keys])}
+
+
+def derive(
+    session: Session,
+    stage: FusionStage,
+    trainee: FusionTrainee,
+    rows: StageRows,
+    *,
+    weights: Path,
+    recall: FusedRecall | None,
+) -> None:
+    """Write the fused embeddings into the store and let later stages see them, unless they are no better.
+
+    They are where, on the validation pairs that a teacher with both towers has, they retrieve better than it
+    does, for every such teacher. Without `data.validation` they are kept unseen.
+    """
+    card = derived_card(stage, trainee, rows, weights_sha256=sha256_of(weights))
+    judgement = None
+    if session.is_main_process:
+        trainee.eval()
+        judgement = None if recall is None else recall.judge(trainee)
+        store = FeatureStore.open(session.folder.features)
+        if judgement is None or judgement.kept:
+            write_derived(
+                store,
+                stage.name,
+                _derivation(session, stage, rows, store=store, card=card),
+                trainee.network.fused,
+                device=session.processes.device,
+                progress=session.progress,
+            )
+        else:
+            remove_derived(store, stage.name)
+        _write(session.folder.stage(stage.name) / FUSION_FILE, card, judgement)
+        for _, sentence in _facts(stage, judgement):
+            session.progress.say(f"stage {stage.name}: {sentence}")
+    judgement = session.processes.from_main(judgement)
+    if judgement is None or judgement.kept:
+        session.derived[stage.name] = DerivedTeacher(
+            card=card, sources=tuple(rows.cards), by_pair=stage.by_pair
+        )
+
+
+def fusion_facts(session: Session) -> list[tuple[str, str]]:
+    """For the report: a line for every fusion stage whose result was held against its teachers."""
+    found = []
+    for stage in session.recipe.stages:
+        path = session.folder.stage(stage.name) / FUSION_FILE
+        if isinstance(stage, FusionStage) and path.is_file():
+            content = json.loads(path.read_bytes())["judgement"]
+            found += _facts(stage, None if content is None else Judgement.model_validate(content))
+    return found
+
+
+def _facts(stage: FusionStage, judgement: Judgement | None) -> list[tuple[str, str]]:
+    return [] if judgement is None else [(f"Fusion {stage.name}", judgement.sentence())]
+
+
+def _write(path: Path, card: TeacherCard, judgement: Judgement | None) -> None:
+    # Sets have another order in every process.
+    teacher = {**card.model_dump(mode="json"), "signals": sorted(card.signals)}
+    content = {
+        "teacher": teacher,
+        "judgement": None if judgement is None else judgement.model_dump(mode="json"),
+    }
+    write_whole(path, json.dumps(content, indent=1).encode(), error=CheckpointError)
+
+
+def _derivation(
+    session: Session, stage: FusionStage, rows: StageRows, *, store: FeatureStore, card: TeacherCard
+) -> Derivation:
+    """Of all rows of the training table, and of those of the validation table where there is one."""
+    samples, keys = session.samples, session.image_keys
+    available = _available(session, rows.cards, samples, keys)
+    if session.validation is not None:
+        more = _available(session, rows.cards, session.validation, session.validation_keys)
+        available = {name: np.concatenate([mask, more[name]]) for name, mask in available.items()}
+        samples, keys = joined(samples, session.validation), keys + session.validation_keys
+    texts = text_keys(samples) or ("",) * len(samples)
+    return Derivation(
+        card=card,
+        pairs=np.stack([store.image_rows(keys), store.text_rows(texts)], axis=1),
+        available=available,
+        by_pair=stage.by_pair,
+        precision=session.recipe.features.precision,
+    )
+
+
+def _available(
+    session: Session, cards: Mapping[str, TeacherCard], samples: Samples, keys: tuple[str, ...]
+) -> dict[str, Mask]:
+    """Which of `samples` each teacher may be asked about."""
+    rules = session.recipe.features.availability
+    own = session.cards
+    masks = session.availability.masks
+    if samples is not session.samples:
+        store = None if rules.agreement_quantile is None else FeatureStore.open(session.folder.features)
+        masks = availability(samples, own, rules, store=store, keys=keys).masks
+    found = with_derived(masks, own, session.derived, samples.captioned)
+    return {name: found[name] for name in cards}
+
+
+def derived_card(
+    stage: FusionStage, trainee: FusionTrainee, rows: StageRows, *, weights_sha256: str
+) -> TeacherCard:
+    """The card of what a fusion stage derives.
+
+    Its fingerprint is that of the network's weights and of its sources, its licence the join of theirs.
+    """
+    cards = rows.cards
+    modalities = [card.modalities for card in cards.values()]
+    known = [each for each in modalities if each is not None]
+    return TeacherCard(
+        id=stage.name,
+        kind=DERIVED,
+        source=" + ".join(cards),
+        library=_LIBRARY,
+        weights_sha256=weights_sha256,
+        licence=join(card.licence for card in cards.values()),
+        image_dim=stage.dim,
+        text_dim=stage.dim,
+        logit_scale=trainee.log_scale.exp().item(),
+        signals=frozenset({"image", "text"}),
+        modalities=tuple(sorted({name for each in known for name in each}))
+        if len(known) == len(modalities)
+        else None,
+        pretraining_data=tuple(
+            dict.fromkeys(name for card in cards.values() for name in card.pretraining_data)
+        ),
+        options={
+            "inputs": stage.inputs,
+            "network": stage.network,
+            **{f"source {name}": card.fingerprint for name, card in cards.items()},
+        },
+        parameters=sum(each.numel() for each in trainee.network.parameters()),
+    )

@@ -1,0 +1,324 @@
+"""Whole runs with fusion stages: fused teachers that are used, those that are no better, and bad recipes."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from meddistill.errors import ConfigError, NonFiniteError
+from meddistill.features.reader import FeatureStore
+from meddistill.licences import KNOWN, join
+from meddistill.recipes.check import check_recipe
+from meddistill.recipes.load import load_recipe
+from recipe_data import LIGHT, RESNET, do_run, write_yaml
+
+TRAIN, VALIDATION = 64, 24
+# Teachers that see some of an image's colours, and read the same of its caption; `noise` knows nothing.
+TEACHERS = """
+import torch
+from meddistill.imaging import InputSpec
+
+class Teacher:
+    input = InputSpec(height=16, width=16, mean=(0.5,) * 3, std=(0.5,) * 3)
+    logit_scale = 20.0
+
+    def __init__(self, channels, noise, text, levels):
+        self.channels, self.noise, self.levels = list(channels), noise, levels
+        if text:
+            self.embed_texts = self._texts
+
+    def embed_images(self, pixels):
+        return self._embedded(pixels.mean(dim=(2, 3)) / 2 + 0.5)
+
+    def _texts(self, texts):
+        named = [[int(word) / 255 for word in text.split() if word.isdigit()] for text in texts]
+        return self._embedded(torch.tensor([(colour + [0.0] * 3)[:3] for colour in named]))
+
+    def _embedded(self, colours):
+        if self.noise:
+            draws = torch.Generator().manual_seed(len(colours))
+            return torch.randn(len(colours), 8, generator=draws)
+        angles = 3.0 * (colours[:, self.channels] * self.levels).round() / self.levels
+        return torch.cat([angles.cos(), angles.sin(), 0.1 * torch.ones(len(colours), 1)], dim=1)
+
+def make(channels=(0, 1, 2), noise=False, text=True, levels=255):
+    return Teacher(channels, noise, text, levels)
+"""
+TRAINING = {"batch_size": 16, "learning_rate": 1e-2, "log_every": 4}
+STUDENT_TRAINING = {**TRAINING, "epochs": 1, "learning_rate": 1e-3}
+WITHIN = {"name": "within", "method": "fusion", "dim": 16, "hidden": 32, **TRAINING, "epochs": 2}
+ACROSS = {
+    **WITHIN,
+    "name": "across",
+    "inputs": "across",
+    "network": "cross_attention",
+    "teachers": ["warm", "cold"],
+}
+SIMILAR = {"contrastive": 1.0, "similarity_kl": 1.0}
+STUDENT_STAGES = [
+    {"name": "similar", "method": "embedding", "teachers": ["warm", "within"], "objectives": SIMILAR},
+    {"name": "features", "method": "embedding"},
+]
+BY_STAGE = [{**each, **STUDENT_TRAINING} for each in STUDENT_STAGES]
+
+
+def teacher(licence: str = "MIT", **options: Any) -> dict[str, Any]:
+    return {"kind": "python", "factory": "coloured:make", "licence": licence, "options": options}
+
+
+def world(folder: Path, **changes: Any) -> Path:
+    """Plain images of one colour each, captions that name it, and a recipe."""
+    folder.mkdir(parents=True)
+    draws = np.random.default_rng(0)
+    lines = ["image,text,split"]
+    for number in range(TRAIN + VALIDATION):
+        colour = draws.integers(0, 256, 3)
+        pixels = np.broadcast_to(colour, (16, 16, 3)).astype(np.uint8).copy()
+        pixels[0, 0], pixels[0, 1], pixels[1, 0], pixels[1, 1] = 0, 85, 170, 255  # no flat picture
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        split = "train" if number < TRAIN else "val"
+        lines.append(f"{number}.png,{' '.join(map(str, colour))},{split}")
+    (folder / "pairs.csv").write_text("\n".join(lines) + "\n")
+    (folder / "coloured.py").write_text(TEACHERS)
+    table = {"table": "pairs.csv", "text": "text"}
+    recipe = {
+        "name": "colours",
+        "data": {"train": {**table, "where": {"split": "train"}}},
+        "teachers": {"warm": teacher(channels=[0, 1]), "cold": teacher("CC-BY-NC-4.0", channels=[1, 2])},
+        "features": {"shard_rows": 32, "batch_size": 16},
+        "student": RESNET,
+        "stages": [WITHIN, ACROSS, *BY_STAGE],
+        "licence_policy": "any",
+        **changes,
+    }
+    if recipe.pop("validated", False):
+        recipe["data"]["validation"] = {**table, "where": {"split": "val"}}
+    return write_yaml(folder / "recipe.yaml", recipe)
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run with both kinds of fusion."""
+    folder = tmp_path_factory.mktemp("used")
+    do_run(world(folder / "world"), folder / "run", LIGHT)
+    return folder
+
+
+def log_of(run: Path, stage: str) -> list[dict[str, float]]:
+    lines = (run / "stages" / stage / "log.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_later_stages_learn_from_what_was_derived(used: Path) -> None:
+    run = used / "run"
+    assert "teacher/within/loss" in log_of(run, "similar")[-1]
+    assert "teacher/across/loss" not in log_of(run, "similar")[-1]
+    assert {"teacher/within/loss", "teacher/across/loss", "teacher/cold/loss"} <= log_of(run, "features")[
+        -1
+    ].keys()
+    store = FeatureStore.open(run / "features")
+    assert store.holds_all_of(["within", "across"])
+    assert (store.by_pair("within"), store.by_pair("across")) == (False, True)
+    assert not (run / "features" / "teachers" / "student").exists()
+
+
+def test_the_card_knows_its_sources_and_inherits_their_terms(used: Path) -> None:
+    store = FeatureStore.open(used / "run" / "features")
+    card = store.card("within")
+    assert card.licence == join([KNOWN["MIT"], KNOWN["CC-BY-NC-4.0"]])
+    assert card.options["source warm"] == store.card("warm").fingerprint
+    assert card.source == "warm + cold"
+    other = card.model_copy(update={"options": {**card.options, "source warm": "0"}})
+    assert other.fingerprint != card.fingerprint
+    kept = json.loads((used / "run" / "stages" / "within" / "fusion.json").read_text())
+    assert kept["teacher"]["weights_sha256"] == card.weights_sha256
+    assert kept["judgement"] is None
+
+
+def test_nothing_of_the_fusion_is_in_the_student_or_the_bundle(used: Path) -> None:
+    run = used / "run"
+    weights = (run / "stages" / "within" / "student.safetensors").read_bytes()
+    needle = weights[-256:]  # the last tensor's numbers
+    for folder in ("student", "bundle"):
+        files = [each for each in (run / folder).rglob("*") if each.is_file()]
+        assert files
+        for each in files:
+            content = each.read_bytes()
+            assert needle not in content, each
+            assert b"towers.image" not in content, each
+            assert not {b"within", b"across"} & set(content.split(b'"')), each
+    assert needle in (run / "stages" / "within" / "student.safetensors").read_bytes()
+
+
+def test_the_report_and_the_audit_tell_the_mass_beside_the_pairs(used: Path) -> None:
+    audit = json.loads((used / "run" / "audit.json").read_text())
+    assert [(each["teacher"], each["by_pair"]) for each in audit["off_diagonal"]] == [
+        ("within", False),
+        ("across", True),
+    ]
+    assert [each["name"] for each in audit["teachers"]] == ["warm", "cold", "within"]
+    report = (used / "run" / "report.html").read_text()
+    assert "within is derived: " in report
+    assert "across is derived: " in report
+
+
+def test_a_second_run_does_nothing_and_a_lost_derived_teacher_is_made_again(
+    used: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(used, tmp_path / "copy")
+    recipe, run = tmp_path / "copy" / "world" / "recipe.yaml", tmp_path / "copy" / "run"
+    before = FeatureStore.open(run / "features")
+    shards = {name: [file.sha256 for file in before.files(name)] for name in ("within", "across")}
+    diary = do_run(recipe, run, LIGHT, until="train")
+    assert not [label for label in diary.opened if label.startswith(("Training", "deriving"))]
+    manifest = run / "features" / "teachers" / "within"
+    shutil.rmtree(manifest)
+    do_run_repair(run / "features")
+    diary = do_run(recipe, run, LIGHT, until="train")
+    assert [label for label in diary.opened if label.startswith(("Training", "deriving"))] == [
+        "deriving within"
+    ]
+    after = FeatureStore.open(run / "features")
+    assert {name: [file.sha256 for file in after.files(name)] for name in shards} == shards
+
+
+def do_run_repair(store: Path) -> None:
+    from meddistill.features.verify import repair
+
+    repair(store)
+
+
+def test_fused_embeddings_that_retrieve_better_are_kept(tmp_path: Path) -> None:
+    stages = [{**WITHIN, "epochs": 60, "patience": 20}, BY_STAGE[0]]
+    teachers = {"warm": teacher(channels=[0], levels=3), "cold": teacher(channels=[1, 2], levels=3)}
+    recipe = world(tmp_path / "world", stages=stages, teachers=teachers, validated=True)
+    diary = do_run(recipe, tmp_path / "run", until="train")
+    told = [line for line in diary.said if line.startswith("stage within: fused")]
+    assert len(told) == 1
+    assert "retrieve better than a teacher alone" in told[0]
+    found = json.loads((tmp_path / "run" / "stages" / "within" / "fusion.json").read_text())["judgement"]
+    assert found["pairs"] == VALIDATION
+    assert all(found["recall"] > each["teacher"] for each in found["teachers"].values())
+    numbers = [line["validation"] for line in log_of(tmp_path / "run", "within") if "validation" in line]
+    assert max(numbers) == found["recall"]
+    best = numbers.index(max(numbers)) + 1
+    assert len(numbers) == min(best + 20, 60)
+    store = FeatureStore.open(tmp_path / "run" / "features")
+    assert store.manifest.rows("images") == TRAIN + VALIDATION
+    assert store.holds_all_of(["within", "warm"])
+
+
+def test_fused_embeddings_that_retrieve_no_better_are_left_out(tmp_path: Path) -> None:
+    teachers = {"warm": teacher(), "noise": teacher(noise=True)}  # nothing retrieves better than all colours
+    stages = [WITHIN, BY_STAGE[0]]
+    recipe = world(tmp_path / "world", stages=stages, teachers=teachers, validated=True)
+    diary = do_run(recipe, tmp_path / "run", LIGHT)
+    assert any(line.startswith("stage within: left out: ") for line in diary.said)
+    goes_on = "stage similar: goes on without within, whose fused embeddings were left out"
+    assert goes_on in diary.said
+    assert "teacher/within/loss" not in log_of(tmp_path / "run", "similar")[-1]
+    assert FeatureStore.open(tmp_path / "run" / "features").teachers == ("warm", "noise")
+    assert "left out: fused embeddings retrieve no better" in (tmp_path / "run" / "report.html").read_text()
+    alone = [WITHIN, {**BY_STAGE[1], "teachers": ["within"]}]
+    recipe = world(tmp_path / "other", stages=alone, teachers=teachers, validated=True)
+    with pytest.raises(ConfigError, match="`teachers` must have one at least that is there; got within"):
+        do_run(recipe, tmp_path / "other" / "run", until="train")
+
+
+def test_a_teacher_without_text_and_one_that_is_nan(tmp_path: Path) -> None:
+    teachers = {"warm": teacher(channels=[0]), "blind": teacher(channels=[1, 2], text=False)}
+    stages = [WITHIN, {**ACROSS, "teachers": ["warm", "blind"]}, BY_STAGE[1]]
+    recipe = world(tmp_path / "world", stages=stages, teachers=teachers, bundle=None)
+    do_run(recipe, tmp_path / "run", until="train")
+    store = FeatureStore.open(tmp_path / "run" / "features")
+    assert store.card("within").text_dim == 16
+    shard = next((store.path / "teachers" / "blind").glob("image-*"))
+    spoilt = np.memmap(shard, dtype=np.float16, mode="r+", offset=4096)
+    spoilt[:5] = np.nan
+    spoilt.flush()
+    reseal(store.path, "blind", shard)
+    shutil.rmtree(tmp_path / "run" / "stages")
+    with pytest.raises(NonFiniteError, match="embeddings of 1 sample"):
+        do_run(recipe, tmp_path / "run", until="train")
+
+
+def reseal(store: Path, teacher: str, shard: Path) -> None:
+    """Enter a shard that was changed as if it had been written so."""
+    from meddistill.features.files import write_manifest
+    from meddistill.features.format import TeacherManifest, load_manifest
+    from meddistill.files import sha256_of
+
+    folder = store / "teachers" / teacher
+    manifest = load_manifest(folder, TeacherManifest).model_dump(mode="json")
+    for each in manifest["outputs"]["image"]["shards"]:
+        if each["file"] == shard.name:
+            each["sha256"] = sha256_of(shard)
+    write_manifest(folder, TeacherManifest.model_validate(manifest).model_dump_json(indent=1))
+
+
+KL = {"name": "kl", "method": "embedding", "objectives": {"similarity_kl": 1.0}, **STUDENT_TRAINING}
+DOUBT = {
+    "name": "doubt",
+    "method": "embedding",
+    "objectives": {"feature_mse": 1.0},
+    "weighting": {"kind": "confidence"},
+    **STUDENT_TRAINING,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"stages": [ACROSS, KL, DOUBT]},
+            [
+                "stage kl: `teachers` must not have across for the objective similarity_kl",
+                "stage doubt: `teachers` must not have across for the weighting confidence",
+            ],
+        ),
+        ({"stages": [ACROSS, {**WITHIN, "teachers": ["warm", "across"]}, BY_STAGE[1]]}, ["another fusion"]),
+        (
+            {"stages": [{**WITHIN, "name": "warm", "patience": 3}, BY_STAGE[1]]},
+            ["stage warm: `name` must be new", "stage warm: `patience` must have rows to look at"],
+        ),
+        (
+            {"stages": [WITHIN, BY_STAGE[1]], "features": {"source": "online"}},
+            ["`features.source` must be stored"],
+        ),
+        (
+            {"stages": [{**BY_STAGE[1], "teachers": ["within", "wram"]}, WITHIN]},
+            ["got within", "got wram", "Did you mean `warm`?"],
+        ),
+        ({"stages": [WITHIN]}, ["must have one at least that trains the student"]),
+        (
+            {"teachers": {"warm": teacher()}, "stages": [WITHIN, BY_STAGE[1]]},
+            ["stage within: `teachers` must be two at least to be fused; got warm"],
+        ),
+        (
+            {
+                "teachers": {"warm": teacher(text=False), "cold": teacher(text=False)},
+                "stages": [WITHIN, {**BY_STAGE[1], "objectives": {"feature_mse": 1.0}}],
+            },
+            ["stage within: `teachers` must have one at least that embeds texts"],
+        ),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused_with_all_its_mistakes(
+    tmp_path: Path, changes: dict[str, Any], words: list[str]
+) -> None:
+    loaded = load_recipe(world(tmp_path / "world", **changes))
+    with pytest.raises(ConfigError) as refused:
+        check_recipe(loaded, subject="recipe", out=tmp_path / "run")
+    for each in words:
+        assert each in str(refused.value)
+
+
+def test_validation_rows_are_nobody_elses(tmp_path: Path) -> None:
+    path = world(tmp_path / "world", stages=[{**WITHIN, "patience": 1}, BY_STAGE[1]], validated=True)
+    loaded = load_recipe(path, overrides=["data.validation.where.split=train"])
+    with pytest.raises(ConfigError, match=r"`data.train` and `data.validation` must not share images"):
+        check_recipe(loaded, subject="recipe", out=tmp_path / "run")
