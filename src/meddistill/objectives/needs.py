@@ -33,8 +33,8 @@ class ObjectiveOptions(Strict):
     weight means something else in every space; contrastive objectives compare angles by a softmax, and those
     in the student's own space never see the projection. `compares_rows`: it holds the rows of a batch
     against one another, so that a teacher which knows what belongs together would give the answer away.
-    `own_layers`: it has layers, made for the student's and the teacher's dims. `of_method` names the keys that
-    are for the method and not for the objective, `by_teacher` those that may have a value for each teacher.
+    `own_layers`: it has layers, made for the student's and the teacher's dims. `of_method` names the keys
+    that are for the method and not for the objective, `by_teacher` those that may have a value a teacher.
     """
 
     requires: ClassVar[frozenset[Tower]]
