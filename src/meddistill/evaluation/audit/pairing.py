@@ -44,13 +44,15 @@ def pairing(store: FeatureStore, teacher: str, sample: AuditSample, seed: int) -
     there = images.any(axis=1) & texts.any(axis=1)
     if not there.any():
         return None
-    pairs, images, texts = pairs[there], images[there].astype(np.float32), texts[there].astype(np.float32)
+    pairs = pairs[there]
     positives = (pairs[:, None, 0] == pairs[None, :, 0]) | (pairs[:, None, 1] == pairs[None, :, 1])
     scale = card.logit_scale or 1.0
     return OffDiagonal(
         teacher=teacher,
         by_pair=store.by_pair(teacher),
-        mass=off_diagonal_mass(images, texts, positives, scale=scale),
+        mass=off_diagonal_mass(
+            images[there].astype(np.float32), texts[there].astype(np.float32), positives, scale=scale
+        ),
         chance=float(np.mean(1 - positives.mean(axis=1))),
         scale=scale,
         pairs=len(pairs),
