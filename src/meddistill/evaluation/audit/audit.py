@@ -107,7 +107,7 @@ def fingerprint(store: FeatureStore, teachers: Sequence[str]) -> str:
 
 
 def _with_rows_of_their_own(store: FeatureStore, complete: Sequence[str]) -> list[str]:
-    """Those of the teachers that have rows of images and texts: one by pair has no likeness to others."""
+    """Those of the teachers that have rows of images and texts; one by pair is compared with no other."""
     names = [name for name in complete if not store.by_pair(name)]
     if not names:
         msg = f"`{store.path}` must hold a teacher with all of its rows; it has none. Extract first."

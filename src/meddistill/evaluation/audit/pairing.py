@@ -39,19 +39,20 @@ def pairing(store: FeatureStore, teacher: str, sample: AuditSample, seed: int) -
     places = sample.pairs[drawn]
     pairs = np.stack([sample.image_rows[places[:, 0]], sample.text_rows[places[:, 1]]], axis=1)
     first = np.zeros(len(pairs), dtype=np.int64)
-    stored_images = store.read(teacher, "image", store.rows_of(teacher, "image", pairs), views=first)
-    stored_texts = store.read(teacher, "text", store.rows_of(teacher, "text", pairs))
-    there = stored_images.any(axis=1) & stored_texts.any(axis=1)
+    images = store.read(teacher, "image", store.rows_of(teacher, "image", pairs), views=first)
+    texts = store.read(teacher, "text", store.rows_of(teacher, "text", pairs))
+    there = images.any(axis=1) & texts.any(axis=1)
     if not there.any():
         return None
     pairs = pairs[there]
-    images, texts = stored_images[there].astype(np.float32), stored_texts[there].astype(np.float32)
     positives = (pairs[:, None, 0] == pairs[None, :, 0]) | (pairs[:, None, 1] == pairs[None, :, 1])
     scale = card.logit_scale or 1.0
     return OffDiagonal(
         teacher=teacher,
         by_pair=store.by_pair(teacher),
-        mass=off_diagonal_mass(images, texts, positives, scale=scale),
+        mass=off_diagonal_mass(
+            images[there].astype(np.float32), texts[there].astype(np.float32), positives, scale=scale
+        ),
         chance=float(np.mean(1 - positives.mean(axis=1))),
         scale=scale,
         pairs=len(pairs),
