@@ -1,5 +1,6 @@
 """Writing a feature store: every file is complete before a manifest names it, however many write."""
 
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -263,6 +264,25 @@ class StoreWriter:
             mend_copy(folder)
             _require_files(folder, files_of(teacher), store=self.path)
             remove_leftovers(folder, keep=_names(files_of(teacher)))
+
+
+def forget_teacher(path: Path, teacher: str) -> None:
+    """Drop a teacher's features from the store at `path`, so that another one may come under its id.
+
+    Raises StoreError while others are at work there.
+    """
+    with Workers.join(path) as workers:
+        if not workers.admit("alone"):
+            msg = (
+                f"`{path}` must have nobody at work while the features of {teacher!r} are dropped; somebody "
+                "is. Wait until that is done."
+            )
+            raise StoreError(msg)
+        manifest = load_manifest(path, StoreManifest)
+        kept = tuple(name for name in manifest.teachers if name != teacher)
+        # First the entry: a folder that no manifest names is cleared when it is filled again.
+        write_manifest(path, manifest.model_copy(update={"teachers": kept}).model_dump_json(indent=1))
+        shutil.rmtree(path / TEACHERS / teacher, ignore_errors=True)
 
 
 def _part(table: Table, span: Span) -> str:
