@@ -78,7 +78,7 @@ def load_recipe(
     Raises ConfigError with every mistake of the recipe, of its suite and of its teachers' recipes.
     """
     path, folder = located(path, base)
-    return _load(RecipeFile(path=path, base=folder, overrides=overrides, smoke=smoke))
+    return load_file(RecipeFile(path=path, base=folder, overrides=overrides, smoke=smoke))
 
 
 def located(path: Path, base: Path | None = None) -> tuple[Path, Path]:
@@ -99,7 +99,8 @@ def _packaged(path: Path) -> Path | None:
     return found if len(path.parts) == 1 and not path.suffix and found.is_file() else None
 
 
-def _load(file: RecipeFile) -> LoadedRecipe:
+def load_file(file: RecipeFile) -> LoadedRecipe:
+    """As `load_recipe`, of a recipe that another one may name."""
     content = file.content()
     mistakes: list[str] = []
     recipe = _collect(lambda: validated(Recipe, content, subject=str(file.path)), mistakes)
@@ -113,7 +114,7 @@ def _load(file: RecipeFile) -> LoadedRecipe:
 def _load_teachers(file: RecipeFile, recipe: Recipe, mistakes: list[str]) -> dict[str, LoadedRecipe]:
     entries = {name: each for name, each in recipe.teachers.items() if isinstance(each, RecipeTeacher)}
     return {
-        name: _collect(lambda entry=entry: _load(file.teacher(entry)), mistakes, of=of_teacher(name, ""))
+        name: _collect(lambda entry=entry: load_file(file.teacher(entry)), mistakes, of=of_teacher(name, ""))
         for name, entry in entries.items()
     }
 

@@ -1,7 +1,6 @@
 """The parts of a recipe that breaks its schema, each looked at by itself: no mistake hides another."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -18,7 +17,7 @@ from meddistill.evaluation.engine.suite_tables import SuiteTables
 from meddistill.licences import Policy, enforce
 from meddistill.recipes.baselines import BaselineConfig
 from meddistill.recipes.frozen_models import load_baselines, load_teachers
-from meddistill.recipes.load import LoadedRecipe, RecipeFile, load_recipe, located
+from meddistill.recipes.load import LoadedRecipe, RecipeFile, load_file, load_recipe, located
 from meddistill.recipes.mistakes import Mistakes, of_teacher
 from meddistill.recipes.yaml_file import read_yaml
 from meddistill.students.build import build_student
@@ -92,8 +91,12 @@ def _look_at_teachers(content: Mapping[str, Any], file: RecipeFile, found: Mista
 
 def _look_at_recipe_of(teacher: str, config: RecipeTeacher, file: RecipeFile, found: Mistakes) -> None:
     inner = Mistakes()
-    with suppress(ConfigError):  # a circle, which reading the whole has told already
-        _look_at(file.teacher(config), inner)
+    try:
+        theirs = file.teacher(config)
+        _look_at(theirs, inner)
+        load_file(theirs)
+    except ConfigError as error:
+        inner.lines += error.mistakes
     found.lines += [of_teacher(teacher, line) for line in inner.lines]
     found.remedy = found.remedy or inner.remedy
 
