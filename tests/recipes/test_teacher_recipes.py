@@ -192,9 +192,9 @@ def test_what_the_stages_ask_of_it_is_known_before_it_is_trained(world: Path, tm
     teacher = {"kind": "timm", "model": "local-dir:teachers/encoder", "licence": "MIT"}
     content = _teacher(teachers={"encoder": teacher})
     del content["data"]["train"]["text"]
-    stage = {**recipe()["stages"][1], "objectives": {"feature_mse": 1.0}, "selection": {"kind": "all"}}
+    stage = {**recipe()["stages"][1], "objectives": {"feature_mse": 1.0}, "selection": {"kind": "available"}}
     write_yaml(world.parent / "teacher.yaml", {**content, "stages": [stage]})
-    asked = r"stage distill: .*interactive_contrastive.*large"
+    asked = r"stage distill: teacher `large` must have .* for the objective interactive_contrastive"
     assert [line for line in _mistakes(world) if re.search(asked, line)], _mistakes(world)
     with pytest.raises(ConfigError, match=asked):
         do_run(world, tmp_path / "out", until="train")

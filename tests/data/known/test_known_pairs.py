@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from known_checks import check_suite, kinds, picture, rows, write_csv
-from whole_copies import flickr30k, karpathy, mscoco
 
+from karpathy_copies import flickr30k, karpathy, mscoco
 from meddistill.data.known.prepare import prepare
 from meddistill.errors import ConfigError, TableError
 
@@ -176,7 +176,7 @@ def test_flickr30k(tmp_path: Path, folder: str) -> None:
     assert found.tables == {tmp_path / "out" / "flickr30k.csv": {"train": 4, "validation": 2, "test": 4}}
     assert rows(tmp_path / "out" / "flickr30k.csv")[1] == {
         "image": f"{folder}/1000.jpg",
-        "text": "Two men sit, 0.",
+        "text": "Dog 0 runs 1.",
         "patient": "0",
         "modality": "photograph",
         "split": "train",

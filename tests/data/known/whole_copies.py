@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from known_checks import picture, write_csv
 
+from karpathy_copies import flickr30k, mscoco
 from meddistill.data.known.medmnist import flags
 
 SPLITS = ("train", "validation", "test")
@@ -126,46 +127,6 @@ def tcga(folder: Path) -> None:
         lines.append((slide[:12], 1, 365 + number, ("LUAD", "LUSC")[number % 2], "MALE", 60))
     header = "bcr_patient_barcode,OS,OS.time,type,gender,age_at_initial_pathologic_diagnosis"
     write_csv(folder / "TCGA-CDR.csv", header, lines)
-
-
-def karpathy(path: Path, images: list[tuple[str, str, list[str]]], **more: Any) -> None:
-    """A JSON of Karpathy's: name, split and captions of each image."""
-    records = [
-        {
-            **{key: make(name) for key, make in more.items()},
-            "filename": name,
-            "imgid": number,
-            "split": split,
-            "sentids": list(range(len(texts))),
-            "sentences": [{"tokens": text.lower().split(), "raw": text, "imgid": number} for text in texts],
-        }
-        for number, (name, split, texts) in enumerate(images)
-    ]
-    path.write_text(json.dumps({"images": records, "dataset": path.stem.removeprefix("dataset_")}))
-
-
-def flickr30k(folder: Path) -> None:
-    images = []
-    for number, split in enumerate(("train", "train", "val", "test", "test")):
-        name = f"{1000 + number}.jpg"
-        picture(folder / "flickr30k-images" / name, number)
-        images.append((name, split, [f"A dog {number} runs.", f"Two men sit, {number}. "]))
-    karpathy(folder / "dataset_flickr30k.json", images)
-
-
-def mscoco(folder: Path, inside: str = "") -> None:
-    images = []
-    for number, split in enumerate(("train", "restval", "val", *("test",) * 10)):
-        year = "train2014" if split == "train" else "val2014"
-        name = f"COCO_{year}_{number:012d}.jpg"
-        picture(folder / inside / year / name, number)
-        images.append((name, split, [f"A cat {number}, told {each} times." for each in range(7)]))
-    karpathy(
-        folder / "dataset_coco.json",
-        images,
-        filepath=lambda name: name.split("_")[1],
-        cocoid=lambda name: int(name[-16:-4]) + 500,
-    )
 
 
 COPIES: dict[str, Callable[[Path], None]] = {
