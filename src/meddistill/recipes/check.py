@@ -146,7 +146,7 @@ def _is_ready(run: CheckResult | None) -> bool:
 
 def _missing_of(runs: Mapping[str, CheckResult]) -> list[Missing]:
     return [
-        replace(each, place=of_teacher(name, each.place))
+        replace(each, before=of_teacher(name, each.before))
         for name, run in runs.items()
         for each in run.missing
     ]

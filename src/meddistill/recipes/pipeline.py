@@ -62,10 +62,10 @@ def run_recipe(
 def _look(session: Session, until: Step) -> None:
     """Refuse what cannot run, the teachers' own recipes included, before anything is trained."""
     enforce(session.recipe.licence_policy, session.licence_components, gate="extract")
+    _look_at_models(session, until)
     for name, run in session.teacher_runs.items():
         with naming_teacher(name):
             _look(run, "train")
-    _look_at_models(session, until)
     _look_at_data(session, until)
 
 
@@ -89,6 +89,7 @@ def _train_teachers(session: Session) -> None:
     """One after the other, in all processes; several extractions at once wait for the one that trains."""
     if not session.teacher_runs:
         return
+    session.drop_teachers()
     for name, run in session.teacher_runs.items():
         with naming_teacher(name), run.processes_folder(shared=False, waiting=True):
             _work(run, "train")

@@ -12,7 +12,7 @@ from meddistill.data.decoded import DECODED, DecodedImages
 from meddistill.data.keys import image_keys
 from meddistill.data.samples import Samples, row_notes
 from meddistill.data.unreadable import read_readable
-from meddistill.errors import TeacherError
+from meddistill.errors import MissingWeights, TeacherError
 from meddistill.evaluation.engine.suite_check import TrainingRows, check_tasks
 from meddistill.evaluation.engine.suite_tables import SuiteTables
 from meddistill.features.availability import Availability, availability
@@ -28,6 +28,7 @@ from meddistill.recipes.frozen_models import (
 )
 from meddistill.recipes.load import LoadedRecipe
 from meddistill.recipes.missing import missing_initial_weights
+from meddistill.recipes.mistakes import naming_teacher
 from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.schema import Recipe
 from meddistill.recipes.text_tower import text_is_trained
@@ -194,12 +195,20 @@ class Session:
         run = self.teacher_runs[name]
         if self._teachers_are_trained:
             return trained_teacher(name, config, run.folder.student)
-        return untrained_teacher(name, config, run.student, run.provenance)
+        with naming_teacher(name):
+            missing = missing_initial_weights(run.recipe.student, base=run.base)
+            if missing:
+                raise MissingWeights("\n".join(map(str, missing)))
+            return untrained_teacher(name, config, run.student, run.provenance)
+
+    def drop_teachers(self) -> None:
+        """Let go of the teachers' memory; they are loaded again when they are asked for."""
+        self.__dict__.pop("teachers", None)
 
     def take_trained_teachers(self) -> None:
         """From now on `teachers` are loaded from what their recipes have trained."""
         self._teachers_are_trained = True
-        self.__dict__.pop("teachers", None)
+        self.drop_teachers()
         self.__dict__.pop("teacher_runs", None)  # with the tables and students that they hold
 
     @cached_property
