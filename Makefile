@@ -1,5 +1,7 @@
 # `make demo` and `make test` build .venv when it is missing and then do their job.
 PYTHON ?= python3
+# What was compiled once need not be compiled again by every process that tests start.
+export PYTHONDONTWRITEBYTECODE :=
 BIN := .venv/bin
 
 .PHONY: demo test pytest faults lint bench install clean

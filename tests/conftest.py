@@ -1,5 +1,6 @@
 """What every test can ask for."""
 
+import functools
 import gc
 import multiprocessing
 import os
@@ -40,6 +41,14 @@ def pytest_unconfigure() -> None:
 
 
 multiprocessing.set_forkserver_preload(["warm"])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_table_of_onnx_functions() -> None:
+    """torch makes its table of ONNX functions, two thousand of them, anew for every tower that it exports."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    ONNXRegistry.from_torchlib = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
 
 
 REAL = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "real"

@@ -30,7 +30,7 @@ def test_the_verb_on_a_run_folder_and_on_a_store(say: Say, own_run: Path) -> Non
     made = json.loads((own_run / "audit.json").read_text())
     code, out, err = say("features", "audit", own_run)
     assert code == 0, err
-    for words in ("Each teacher alone", "Likeness on images", "Whom to drop first", *TEACHERS):
+    for words in ("Each teacher alone", "Likeness on images", "Which teacher to drop first", *TEACHERS):
         assert words in out, words
     assert json.loads((own_run / "audit.json").read_text()) == made
     code, out, _ = say("features", "audit", own_run / "features", "--rows", 60, "--seed", 3)

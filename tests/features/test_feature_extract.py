@@ -305,7 +305,7 @@ def test_large_numbers_need_float32(tmp_path: Path) -> None:
 def test_no_extraction_during_a_repair(tmp_path: Path) -> None:
     samples = toy_samples(tmp_path / "images", 5)
     with Workers.join(tmp_path / "store") as workers:
-        assert workers.admit("alone")
+        assert workers.admit(alone=True)
         with pytest.raises(StoreError, match="must not be under repair"):
             extract(tmp_path / "store", samples, {"a": toy_teacher("a")}, SMALL)
 

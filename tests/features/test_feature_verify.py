@@ -198,7 +198,7 @@ def test_tables_are_restored_from_their_copies(whole: Path, store: Path) -> None
 
 def test_repair_waits_for_no_writer(store: Path) -> None:
     with Workers.join(store) as workers:
-        assert workers.admit("together")
+        assert workers.admit(alone=False)
         with pytest.raises(StoreError, match="no writer at work while it is"):
             repair(store)
 

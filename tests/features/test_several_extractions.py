@@ -144,9 +144,9 @@ def test_a_part_has_one_worker(tmp_path: Path) -> None:
         assert not other.take(PART)
         one.release(PART)
         assert other.take(PART)
-        assert one.admit("together")
-        assert other.admit("together")
-        assert not one.admit("alone")
+        assert one.admit(alone=False)
+        assert other.admit(alone=False)
+        assert not one.admit(alone=True)
     assert list(tmp_path.iterdir()) == []
 
 

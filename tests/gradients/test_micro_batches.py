@@ -7,6 +7,7 @@ import torch
 
 from meddistill.data.draws import derive_seed
 from meddistill.methods.config import ContrastiveConfig, EmbeddingConfig
+from meddistill.methods.patch_mask import kept_pixels
 from meddistill.records import Batch, cut, join, positives
 from meddistill.training.batches import chunks_of, on_device
 from toy_training import (
@@ -58,7 +59,8 @@ def plain_autograd(student: ToyStudent, content, *, micro_batch: int) -> dict[st
         seed = derive_seed("mask", 9, 3)
         samples = part.samples.to(DEVICE)
         shown = {
-            name: each.keep(samples, height=4, width=4, seed=seed) for name, each in method.passes.items()
+            name: kept_pixels(each, samples, height=4, width=4, seed=seed)
+            for name, each in method.passes.items()
         }
         outputs.append(student(part, shown=shown))
     whole = replace(join(outputs), captioned=batch.captioned)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from meddistill.methods.config import EmbeddingConfig
-from meddistill.methods.patch_mask import PatchMask
-from meddistill.objectives.config import MASKED
+from meddistill.methods.patch_mask import kept_pixels
+from meddistill.objectives.config import MASKED, HiddenPatches
 from meddistill.students.build import build_student
 from meddistill.students.config import StudentConfig
 from toy_training import DEVICE, EVERY_OBJECTIVE, ToyStudent, toy_batch, toy_method, toy_step
@@ -15,26 +15,26 @@ from toy_training import DEVICE, EVERY_OBJECTIVE, ToyStudent, toy_batch, toy_met
 SAMPLES = torch.arange(200, device=DEVICE) * 37
 
 
-def drawn(masked: PatchMask, samples=SAMPLES, side: int = 64, seed: int = 1) -> torch.Tensor:
-    return masked.keep(samples, height=side, width=side, seed=seed)
+def drawn(masked: HiddenPatches, samples=SAMPLES, side: int = 64, seed: int = 1) -> torch.Tensor:
+    return kept_pixels(masked, samples, height=side, width=side, seed=seed)
 
 
 @pytest.mark.parametrize(("ratio", "kept"), [(0.75, 4), (0.5, 8), (0.9, 2), (0.99, 1), (0.01, 16)])
 def test_as_many_whole_patches_are_kept_in_every_row(ratio, kept) -> None:
-    keep = drawn(PatchMask(patch_size=16, ratio=ratio))
+    keep = drawn(HiddenPatches(patch_size=16, ratio=ratio))
     patches = keep.view(len(SAMPLES), 4, 16, 4, 16).permute(0, 1, 3, 2, 4).flatten(3)
     assert (patches.all(dim=3) | ~patches.any(dim=3)).all()
     assert (patches[..., 0].sum(dim=(1, 2)) == kept).all()
 
 
 def test_patches_at_the_edge_are_cut() -> None:
-    keep = PatchMask(patch_size=16, ratio=0.5).keep(SAMPLES, height=40, width=24, seed=0)
+    keep = kept_pixels(HiddenPatches(patch_size=16, ratio=0.5), SAMPLES, height=40, width=24, seed=0)
     assert keep.shape == (len(SAMPLES), 40, 24)
     assert (keep[:, 32, ::16].sum(dim=1) + keep[:, :32:16, ::16].sum(dim=(1, 2)) == 3).all()
 
 
 def test_a_mask_depends_on_seed_and_row_alone() -> None:
-    masked = PatchMask(patch_size=16, ratio=0.75)
+    masked = HiddenPatches(patch_size=16, ratio=0.75)
     whole = drawn(masked)
     torch.rand(3)
     order = torch.randperm(len(SAMPLES), device=DEVICE)
@@ -49,7 +49,7 @@ def test_a_mask_depends_on_seed_and_row_alone() -> None:
 def test_patches_are_kept_equally_often_and_independently() -> None:
     """1820 masks of 4 in 16; over 4000 rows a patch is kept in a quarter, two of them in 4·3 of 16·15."""
     samples = torch.arange(4000, device=DEVICE)
-    keep = drawn(PatchMask(patch_size=16, ratio=0.75), samples)[:, ::16, ::16].flatten(1).double()
+    keep = drawn(HiddenPatches(patch_size=16, ratio=0.75), samples)[:, ::16, ::16].flatten(1).double()
     together = keep.T @ keep / len(samples)
     deviation = math.sqrt(0.25 * 0.75 / len(samples))
     assert (together.diag() - 0.25).abs().max() < 4.5 * deviation
@@ -63,9 +63,8 @@ def test_masked_pixels_show_the_mean_colour_of_the_students_normalization(tmp_pa
     student.model.visual.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     side = student.input.geometry.height
     rasters = torch.randint(0, 256, (2, side, side, 3), dtype=torch.uint8, device=DEVICE)
-    keep = PatchMask(patch_size=16, ratio=0.75).keep(
-        torch.tensor([3, 8], device=DEVICE), height=side, width=side, seed=0
-    )
+    masked = HiddenPatches(patch_size=16, ratio=0.75)
+    keep = drawn(masked, torch.tensor([3, 8], device=DEVICE), side, seed=0)
     student.embed_images(rasters)
     student.embed_images(rasters, keep=keep)
     whole, hidden = seen
@@ -86,7 +85,7 @@ def test_only_a_method_that_asks_for_masked_images_pays_for_them() -> None:
     assert seen == [None]
     seen.clear()
     method = toy_method(EmbeddingConfig.model_validate(EVERY_OBJECTIVE))
-    assert dict(method.passes)[MASKED] == PatchMask(patch_size=2, ratio=0.5)
+    assert dict(method.passes)[MASKED] == HiddenPatches(patch_size=2, ratio=0.5)
     toy_step(Watched(), method)(toy_batch(range(6)), step=0)
     toy_step(Watched(), method)(toy_batch(range(6)), step=1)
     assert [each is None for each in seen] == [True, False] * 2

@@ -217,7 +217,7 @@ def test_rows_without_a_caption_sit_out_of_a_contrastive_stage_alone(own_world: 
     assert line == f"training table: {82 - captions} of 82 rows have no caption; they sit out in pretrain"
     assert read_metadata(tmp_path / "out" / "student").provenance.text_trained
     page = (tmp_path / "out" / "report.html").read_text()
-    assert f"{82 - captions} of 82 rows sat out, without a caption" in page
+    assert f"{82 - captions} of 82 rows have no part, without a caption" in page
 
 
 def test_teachers_are_asked_online_too(own_world: Path, tmp_path: Path) -> None:

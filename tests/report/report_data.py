@@ -1,6 +1,7 @@
 """A report's record with known numbers: two tasks, a student, two teachers, their mean."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from meddistill.evaluation.base.results import (
@@ -17,6 +18,32 @@ from meddistill.evaluation.base.results import (
 )
 from meddistill.licences import join, resolve
 from meddistill.report.data import Captions, Curves, ModelCard, ReportData
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenExamples:
+    """`Examples` of a few rows, by (table, row) or (task, table, row); of others nothing."""
+
+    pictures: Mapping[tuple[str, int], bytes] = field(default_factory=dict)
+    captions: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    questions: Mapping[tuple[str, str, int], str] = field(default_factory=dict)
+    answers: Mapping[tuple[str, str, int], str] = field(default_factory=dict)
+
+    def picture(self, table: str, row: int, *, side: int = 0) -> bytes:  # noqa: ARG002
+        return self.pictures.get((table, row), b"")
+
+    def slide(self, table: str, places: object) -> bytes:  # noqa: ARG002
+        return b""
+
+    def caption(self, table: str, row: int) -> str:
+        return self.captions.get((table, row), "")
+
+    def question(self, task: str, table: str, row: int) -> str:
+        return self.questions.get((task, table, row), "")
+
+    def answer(self, task: str, table: str, row: int) -> str:
+        return self.answers.get((task, table, row), "")
+
 
 ROLES: Mapping[str, AnyRole] = {
     "student": "student",

@@ -18,11 +18,12 @@ from meddistill.evaluation.base.exhibits import AttentionMap, BagAttention
 from meddistill.evaluation.base.results import Results
 from meddistill.evaluation.engine.evaluate import evaluate
 from meddistill.evaluation.engine.suite_config import SuiteConfig
+from meddistill.evaluation.engine.suite_tables import SuiteTables
 from meddistill.progress import SilentProgress
-from meddistill.recipes.steps.report_examples import examples_from
 from meddistill.report.attention_maps import BOUNDS, SCALE, drawn, shade
-from meddistill.report.bags import bag_sections, mapped
-from meddistill.report.data import Examples, ReportData
+from meddistill.report.bags import bag_sections
+from meddistill.report.data import ReportData
+from meddistill.report.examples import TableExamples
 from meddistill.report.models import model_styles
 from meddistill.report.write import render
 
@@ -77,8 +78,7 @@ def results(world: Path, suite: SuiteConfig, tmp_path_factory: pytest.TempPathFa
 def test_stored_features_stand_in_the_table_and_have_maps(results: Results) -> None:
     (task,) = bag_sections(results, None, model_styles(results, []))
     assert list(dict.fromkeys(row.model for row in task.rows)) == ["student", "sharp", "uni"]
-    assert [(looked.who, looked.mapped) for looked in task.looked] == [("the student", True), ("uni", True)]
-    assert {each.model for each in mapped(results)} == {"student", "uni"}
+    assert [(each.who, each.mapped) for each in task.attention] == [("the student", True), ("uni", True)]
 
 
 def test_maps_are_shown_without_pictures(results: Results) -> None:
@@ -87,19 +87,19 @@ def test_maps_are_shown_without_pictures(results: Results) -> None:
     assert page.count('class="chart attention"') == len(shown)
     assert page.count("Pictures are withheld") >= 1
     assert "data:image" not in page
-    assert "Where uni looked" in page
+    assert "Attention of uni" in page
     assert "an equal share" in page
 
 
 def test_pictures_are_made_of_the_tiles(world: Path, suite: SuiteConfig, results: Results) -> None:
-    examples = examples_from(suite, world, results)
-    of_student = [each for each in mapped(results) if each.table]
-    assert set(examples.slides) == {("diagnosis", "test", each.rows[0]) for each in of_student}
+    examples = TableExamples(suite, SuiteTables(suite, base=world))
+    attended = [each for each in results.exhibits if isinstance(each, BagAttention)]
+    of_student = [each for each in attended if each.model == "student"]
+    assert of_student
     lines = (world / "bags.csv").read_text().splitlines()
     for each in of_student:
         assert each.places is not None
-        content = examples.slides["diagnosis", "test", each.rows[0]]
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(examples.slide("test", each.places))) as image:
             pixels = np.asarray(image).astype(int)
         side = 64
         assert pixels.shape == (side * each.places.rows, side * each.places.columns, 3)
@@ -109,16 +109,15 @@ def test_pictures_are_made_of_the_tiles(world: Path, suite: SuiteConfig, results
             found = pixels[side * cell : side * (cell + 1)].mean(axis=(0, 1))
             np.testing.assert_allclose(found, wanted, atol=6)
     page = render(ReportData(title="t", results=results, examples=examples))
-    first = base64.b64encode(examples.slides["diagnosis", "test", of_student[0].rows[0]]).decode()
-    assert first in page
+    assert all(base64.b64encode(examples.slide("test", each.places)).decode() in page for each in of_student)
     assert page.count("<image ") == len(of_student)
 
 
-def test_nothing_is_read_where_places_are_not_known(world: Path, tmp_path: Path) -> None:
+def test_no_map_where_places_are_not_known(world: Path, tmp_path: Path) -> None:
     suite = bag_suite(bag="slide", epochs=1, seeds=1, pooling=["mean"])
     results = evaluate([ColourModel()], suite, base=world, folder=tmp_path, progress=SilentProgress())
-    assert examples_from(suite, world, results).slides == {}
-    page = render(ReportData(title="t", results=results, examples=Examples()))
+    examples = TableExamples(suite, SuiteTables(suite, base=world))
+    page = render(ReportData(title="t", results=results, examples=examples))
     assert 'class="chart attention"' not in page
     assert "multiples of an equal share" not in page
 
@@ -143,6 +142,6 @@ def test_a_profile_with_a_map_tells_its_highest(
     )
     changed = results.model_copy(update={"exhibits": (one,)})
     (task,) = bag_sections(changed, None, model_styles(changed, []))
-    (profile,) = task.looked[0].profiles
+    (profile,) = task.attention[0].profiles
     assert profile.note == f"{instances} images; the highest attention is {times} an equal share{more}"
     assert profile.slide is None

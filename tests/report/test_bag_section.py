@@ -10,13 +10,14 @@ from PIL import Image
 sys.path += [str(Path(__file__).parents[1] / "evaluation" / each) for each in (".", "bags")]
 from bag_world import bag_suite, write_bags
 from colour_world import ColourModel
+from report_data import GivenExamples
 
 from meddistill.evaluation.base.exhibits import BagAttention
 from meddistill.evaluation.base.results import Results
 from meddistill.evaluation.engine.evaluate import evaluate
 from meddistill.progress import SilentProgress
-from meddistill.report.bags import attended, bag_sections
-from meddistill.report.data import Examples, ReportData
+from meddistill.report.bags import bag_sections
+from meddistill.report.data import ReportData
 from meddistill.report.models import model_styles
 from meddistill.report.svg import span
 from meddistill.report.write import render
@@ -38,8 +39,8 @@ def test_scores_stand_by_model_and_pooling(results: Results) -> None:
     assert rows == [(model, way) for model in ("student", "sharp") for way in ("attention", "mean")]
     assert task.rows[0].cells[0].value == f"{results.main('student', 'diagnosis').value:.3f}"
     assert "10 test bags" in task.note
-    assert [looked.who for looked in task.looked] == ["the student"]
-    assert 1 <= len(task.looked[0].profiles) <= 6
+    assert [each.who for each in task.attention] == ["the student"]
+    assert 1 <= len(task.attention[0].profiles) <= 6
 
 
 def test_pictures_stay_away_unless_they_are_given(results: Results) -> None:
@@ -50,8 +51,9 @@ def test_pictures_stay_away_unless_they_are_given(results: Results) -> None:
     assert page.count('class="bag"') >= 1
     buffer = io.BytesIO()
     Image.new("RGB", (4, 4)).save(buffer, format="PNG")
-    rows = {(table, row): buffer.getvalue() for table, shown in attended(results.exhibits) for row in shown}
-    page = render(ReportData(title="t", results=results, examples=Examples(pictures=rows)))
+    attended = [each for each in results.exhibits if isinstance(each, BagAttention)]
+    rows = {(each.table, row): buffer.getvalue() for each in attended for row in each.rows}
+    page = render(ReportData(title="t", results=results, examples=GivenExamples(pictures=rows)))
     assert "data:image/png" in page
     assert "name-of" not in page
 
@@ -68,12 +70,13 @@ def test_a_profile_says_what_it_leaves_out(results: Results) -> None:
         instances=900,
     )
     changed = results.model_copy(update={"exhibits": (large,)})
-    (task,) = bag_sections(changed, None, model_styles(changed, []))
-    (profile,) = task.looked[0].profiles
+    pictures = GivenExamples(pictures={("", 5): b"of no table"})
+    (task,) = bag_sections(changed, pictures, model_styles(changed, []))
+    (profile,) = task.attention[0].profiles
     assert (profile.title, profile.right) == ("0, taken for 1", False)
     assert profile.note == "900 images, 898 with less attention"
     assert str(profile.chart).count('class="bar"') == 2
-    assert list(attended(changed.exhibits)) == []
+    assert profile.pictures == ()
 
 
 def test_an_axis_of_nothing_but_its_reference_has_a_width() -> None:

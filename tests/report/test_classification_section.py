@@ -77,7 +77,7 @@ def test_the_student_stands_beside_the_best_teacher_of_the_task() -> None:
     assert [panel.title for panel in detail.each] == ["cyst <b>", "none (n = 10)"]
     (row,) = detail.operating
     assert (row.rule, row.source) == ("sensitivity ≥ 0.95", "test rows, optimistic")
-    assert (row.threshold, row.cells[0][0], row.cells[1][0], row.prevalence) == (
+    assert (row.threshold, row.cells[0].value, row.cells[1].value, row.prevalence) == (
         "0.481",
         "0.957",
         "–",
@@ -96,7 +96,7 @@ def test_what_is_not_defined_is_dashes_and_a_reason() -> None:
     (detail,) = classification_details(found, model_styles(found))
     assert detail.panels[1].note.startswith("Temperature not defined: it ran to its bound 100. 40 decisions")
     (row,) = detail.operating
-    assert (row.threshold, row.cells[0], row.prevalence) == ("–", ("–", ""), "–")
+    assert (row.threshold, row.cells[0].value, row.prevalence) == ("–", "–", "–")
 
 
 def test_the_page_holds_it_and_escapes_names() -> None:
@@ -162,9 +162,10 @@ def test_a_perfect_curve_runs_along_the_corner(small: bool) -> None:
 
 
 def test_reliability_joins_firm_bins_and_draws_all() -> None:
-    bins = Bins(
-        label="a", css="c-t0", confidence=(0.3, 0.5, 0.9), accuracy=(1.0, 0.5, 0.9), counts=(1, 50, 99)
+    curve = CalibrationCurve(
+        model="a", task="t", confidence=(0.3, 0.5, 0.9), accuracy=(1.0, 0.5, 0.9), counts=(1, 50, 99), ece=0.1
     )
+    bins = Bins(label="a", css="c-t0", curve=curve)
     root = ET.fromstring(reliability_chart([bins], label="reliability"))
     ((first, second),) = _points(root)
     assert first[0] < second[0]

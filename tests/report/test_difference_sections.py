@@ -5,7 +5,8 @@ from report_data import report_data, results
 
 from meddistill.evaluation.base.records import Comparison, GroupGap, GroupScore, Place, Ranking
 from meddistill.evaluation.base.results import MEAN_TASK, TEACHER_MEAN, Results
-from meddistill.report.differences import differences, equals, probability
+from meddistill.report.differences import differences, equals
+from meddistill.report.formatting import probability
 from meddistill.report.groups import panels, single_labels
 from meddistill.report.models import model_styles
 from meddistill.report.write import render
@@ -87,8 +88,11 @@ def test_differences_in_words() -> None:
     # Of skin there is one single task; its corrected p value alone is below 5 %.
     assert "Of 5 differences on single tasks 1 stand" in found.sentence
     assert found.sentence.endswith("1 for it and 0 against it.")
-    assert [row.other for row in found.tallies] == [TEACHER_MEAN, "radiology"]  # as everywhere in the report
-    assert found.tallies[1].seen == ("findings",)
+    assert [row.other for row, _ in found.tallies] == [
+        TEACHER_MEAN,
+        "radiology",
+    ]  # as everywhere in the report
+    assert found.tallies[1][0].seen_tasks == ("findings",)
     assert [(row.name, row.rank, row.first) for row in found.ranks] == [
         ("student", "1.00", "93%"),
         ("radiology", "2.00", "–"),
@@ -162,7 +166,7 @@ def test_one_scored_group_has_nothing_to_be_compared_with() -> None:
     found = _groups_of(value=None, low=None, high=None, worst=False, note="hidden: fewer than 20 patients")
     (panel,) = panels(found, model_styles(found))
     assert (panel.chart, panel.rows) == (None, ())
-    assert panel.hidden.startswith("male alone is large enough and has nothing beside it (student 0.744")
+    assert panel.hidden.startswith("male is the only group large enough to be scored (student 0.744")
     assert "female: 30 images of 25 patients, hidden" in panel.hidden
 
 

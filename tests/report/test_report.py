@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from report_data import report_data, results
+from report_data import GivenExamples, report_data, results
 
 from meddistill.evaluation.base.results import MEAN_TASK
 from meddistill.report.curves import read_curves
-from meddistill.report.data import Examples, ModelCard, ReportData
-from meddistill.report.formatting import signed_between
+from meddistill.report.data import ModelCard, ReportData
+from meddistill.report.formatting import SHADES, signed_between
 from meddistill.report.headline import headline
 from meddistill.report.models import model_styles
-from meddistill.report.scores import SHADES, heat_map, task_rows
+from meddistill.report.scores import heat_map, task_rows
 from meddistill.report.write import render, write_report
 
 PIXEL = b"\x89PNG\r\n\x1a\n" + bytes(20)
@@ -71,7 +71,7 @@ def test_links_lead_to_sections() -> None:
 
 
 def test_loads_nothing_and_runs_nothing() -> None:
-    examples = Examples(pictures={("pairs", 3): PIXEL, ("pairs", 4): b"\xff\xd8jpeg"})
+    examples = GivenExamples(pictures={("pairs", 3): PIXEL, ("pairs", 4): b"\xff\xd8jpeg"})
     html = render(report_data(examples=examples))
     page = Page(html)
     assert not {"script", "link", "iframe", "object", "form"} & {tag for tag, _ in page.tags}
@@ -99,7 +99,7 @@ def test_without_examples_neither_pictures_nor_captions() -> None:
 
 def test_examples_are_shown_with_their_captions() -> None:
     captions = {("pairs", 3): "a caption of the third row", ("pairs", 4): "a wrong one"}
-    examples = Examples(pictures={("pairs", 3): PIXEL, ("pairs", 4): PIXEL}, captions=captions)
+    examples = GivenExamples(pictures={("pairs", 3): PIXEL, ("pairs", 4): PIXEL}, captions=captions)
     page = Page(render(report_data(examples=examples)))
     assert [tag for tag, _ in page.tags].count("img") == 3
     assert page.text.count("a caption of the third row") == 2

@@ -93,7 +93,7 @@ def test_with_teachers_the_student_stands_beside_them() -> None:
         "Scores of the student beside its teachers",
         "▲ the student is better",
         "Teachers by task",
-        "Which teacher knows what",
+        "Every teacher and the student, from chance",
         "student minus this model",
     ):
         assert said in text

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from report_data import report_data, results, with_reference
+from report_data import GivenExamples, report_data, results, with_reference
 from test_report import PIXEL, Page
 
 from meddistill.evaluation.base.exhibits import AnsweredQuestion
 from meddistill.evaluation.base.results import Result, Results, TaskFacts
 from meddistill.evaluation.engine.suite_config import SuiteConfig
-from meddistill.recipes.steps.report_questions import questions_from
+from meddistill.evaluation.engine.suite_tables import SuiteTables
 from meddistill.recipes.summary import table_of
-from meddistill.report.data import Examples
+from meddistill.report.examples import TableExamples
 from meddistill.report.models import model_styles
 from meddistill.report.vqa import vqa_tables
 from meddistill.report.write import render
@@ -90,7 +90,7 @@ def test_questions_are_withheld_unless_they_may_be_shown(found: Results) -> None
 
 
 def test_questions_with_right_and_given_answers(found: Results) -> None:
-    examples = Examples(
+    examples = GivenExamples(
         pictures={("test", 3): PIXEL},
         questions={("asked", "test", 3): "What organ <is> this?", ("asked", "test", 5): "And this?"},
         answers={
@@ -104,7 +104,7 @@ def test_questions_with_right_and_given_answers(found: Results) -> None:
     assert "What organ &lt;is&gt; this?" in html
     assert "right answer: Brain" in text
     assert "student: liver" in text
-    assert "student: an answer that stands in no table" in text
+    assert "student: an answer that no table has" in text
     assert "are withheld" not in text.split("Visual question answering")[-1]
 
 
@@ -112,9 +112,7 @@ def test_no_task_no_section() -> None:
     assert 'id="vqa"' not in render(report_data())
 
 
-def test_a_recipe_gathers_what_exhibits_name_with_every_tasks_own_columns(
-    found: Results, tmp_path: Path
-) -> None:
+def test_questions_and_answers_stand_in_every_tasks_own_columns(found: Results, tmp_path: Path) -> None:
     lines = ["image,question,answer,frage,antwort,split"]
     for number in range(1, 8):
         Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / f"{number}.png")
@@ -125,22 +123,16 @@ def test_a_recipe_gathers_what_exhibits_name_with_every_tasks_own_columns(
     task = {"name": "asked", "kind": "vqa_closed_set", "train": "train", "test": "test"}
     german = {**task, "name": "gefragt", "question": "frage", "answer": "antwort"}
     suite = SuiteConfig.model_validate({"name": "s", "tables": tables, "tasks": [task, german]})
-    other = found.exhibits[0].model_copy(update={"task": "gefragt"})
-    examples = questions_from(
-        suite, tmp_path, found.model_copy(update={"exhibits": (*found.exhibits, other)})
-    )
-    assert examples.questions == {
-        **{("asked", "test", row): f"question {row}" for row in (3, 5, 6)},
-        ("gefragt", "test", 3): "Frage 3",
-    }
-    assert examples.answers == {
-        **{("asked", "test", row): f"answer {row}" for row in (3, 5, 6)},
-        **{("asked", "train", row): f"answer {row}" for row in (1, 2)},
-        ("gefragt", "test", 3): "Antwort 3",
-        ("gefragt", "train", 1): "Antwort 1",
-    }
-    assert set(examples.pictures) == {("test", 3), ("test", 5), ("test", 6)}
-    assert questions_from(suite, tmp_path, results()) == Examples()
+    examples = TableExamples(suite, SuiteTables(suite, base=tmp_path))
+    (tmp_path / "t.csv").unlink()  # the report reads no table
+    assert [examples.question(name, "test", 3) for name in ("asked", "gefragt")] == ["question 3", "Frage 3"]
+    assert [examples.answer(name, "train", 2) for name in ("asked", "gefragt")] == ["answer 2", "Antwort 2"]
+    assert examples.caption("test", 3) == ""
+    asked = found.model_copy(update={"examples": ()})
+    text = Page(render(report_data(results=asked, examples=examples))).text
+    assert all(f"question {row}" in text for row in (3, 5, 6))
+    assert "student: answer 2" in text
+    assert "Frage" not in text
 
 
 def test_the_terminal_tells_the_coverage_too(found: Results) -> None:

@@ -76,7 +76,8 @@ def _pair(audit: Audit, first: str, second: str, tower: Tower) -> str:
 
 def _order(audit: Audit) -> Table:
     table = _table(
-        "Whom to drop first", "place", "teacher", "ensemble loses", "redundancy", "nearest teacher", "among"
+        "Which teacher to drop first",
+        *("place", "teacher", "ensemble loses", "redundancy", "nearest teacher", "among"),
     )
     for place, row in enumerate(audit.order, 1):
         table.add_row(

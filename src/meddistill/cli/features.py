@@ -97,7 +97,7 @@ def audit(
     seed: Annotated[int, Parameter(help="Of the draw and of the resamples.")] = 0,
     quiet: Annotated[bool, Parameter(negative="", help="Plain lines instead of progress bars.")] = False,
 ) -> None:
-    """Judge the teachers by their stored features alone: scores, likeness, redundancy, whom to drop first."""
+    """Compare the teachers by their stored features: scores, likeness, redundancy, which to drop first."""
     from meddistill.cli.audit_tables import print_audit
     from meddistill.recipes.steps.audit import audit_place
 

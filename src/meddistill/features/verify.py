@@ -92,7 +92,7 @@ def repair(path: Path, *, progress: Progress | None = None) -> Verification:
     """
     _require_store(path)
     with Workers.join(path) as workers:
-        if not workers.admit("alone"):
+        if not workers.admit(alone=True):
             msg = f"`{path}` must have no writer at work while it is repaired; one is. Wait until it is done."
             raise StoreError(msg)
         manifests = [damage for folder in _folders(path) for damage in _manifest_damage(path, folder)]

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Final, Self
 
 from meddistill.features.files import storing
 from meddistill.features.identity import own_name, runs_here
@@ -34,8 +34,8 @@ _NAMED: Final = (_PRESENCE, _DRAFT, _BROKEN)
 _LOCK_POLL: Final = 0.02
 _NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 _NUMBERS: Final = count()
-
-Admission = Literal["together", "alone"]
+# What the presence of an admitted worker holds.
+_TOGETHER, _ALONE = "together", "alone"
 
 
 class Workers:
@@ -63,14 +63,14 @@ class Workers:
             beating.join()
             workers._leave()
 
-    def admit(self, admission: Admission) -> bool:
-        """Come in, `together` with others that did, or `alone`; False where those inside forbid it."""
+    def admit(self, *, alone: bool) -> bool:
+        """Enter the folder, `alone` or beside others that are not; False where it is taken."""
         with self.lock():
             self.sweep()
             inside = [path.read_text() for path in self._presences() if not self._is(path)]
-            if "alone" in inside or (admission == "alone" and any(inside)):
+            if _ALONE in inside or (alone and any(inside)):
                 return False
-            self._presence.write_text(admission)
+            self._presence.write_text(_ALONE if alone else _TOGETHER)
         return True
 
     @contextmanager

@@ -77,7 +77,7 @@ class StoreWriter:
             If it is being repaired, was made with other settings, or is damaged.
         """
         with Workers.join(path) as workers:
-            if not workers.admit("together"):
+            if not workers.admit(alone=False):
                 msg = f"`{path}` must not be under repair while it is written to. Wait until that is done."
                 raise StoreError(msg)
             with workers.lock():
@@ -272,7 +272,7 @@ def forget_teacher(path: Path, teacher: str) -> None:
     Raises StoreError while others are at work there.
     """
     with Workers.join(path) as workers:
-        if not workers.admit("alone"):
+        if not workers.admit(alone=True):
             msg = (
                 f"`{path}` must have nobody at work while the features of {teacher!r} are dropped; somebody "
                 "is. Wait until that is done."

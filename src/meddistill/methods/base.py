@@ -11,9 +11,9 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from meddistill.features.projections.maps import LinearMap
-from meddistill.methods.patch_mask import PatchMask
 from meddistill.methods.step import StepLoss
 from meddistill.objectives.base import Objective, TowerStatistics
+from meddistill.objectives.config import HiddenPatches
 from meddistill.records import StudentOutputs, TeacherOutputs
 from meddistill.signals import Tower
 from meddistill.teachers.card import TeacherCard
@@ -72,7 +72,7 @@ class Method(nn.Module, ABC):
     """
 
     teachers: tuple[str, ...]
-    passes: Mapping[str, PatchMask] = MappingProxyType({})
+    passes: Mapping[str, HiddenPatches] = MappingProxyType({})
 
     @abstractmethod
     def loss(

@@ -6,7 +6,7 @@ from meddistill.features.projections.config import JointPCAConfig
 from meddistill.methods.base import Method, TeacherSpace
 from meddistill.methods.config import ContrastiveConfig, EmbeddingConfig
 from meddistill.methods.contrastive import ContrastiveMethod
-from meddistill.methods.embedding import EmbeddingMethod, unmet_by_teachers
+from meddistill.methods.embedding import EmbeddingMethod, missing_of_teachers
 from meddistill.methods.ensemble import EnsembleMethod
 
 
@@ -28,8 +28,8 @@ def build_method(
     return ContrastiveMethod(config)
 
 
-def unmet_requirements(
+def unmet_by_teachers(
     config: ContrastiveConfig | EmbeddingConfig, teachers: Mapping[str, TeacherSpace]
 ) -> list[str]:
     """One line for everything that a method needs and the teachers, looked at without outputs, lack."""
-    return unmet_by_teachers(config, teachers) if isinstance(config, EmbeddingConfig) else []
+    return missing_of_teachers(config, teachers) if isinstance(config, EmbeddingConfig) else []

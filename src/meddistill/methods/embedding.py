@@ -19,7 +19,6 @@ from meddistill.methods.base import Method, TeacherSpace
 from meddistill.methods.config import EmbeddingConfig
 from meddistill.methods.contrastive import StudentTerms
 from meddistill.methods.mixing import mixed_rows
-from meddistill.methods.patch_mask import PatchMask
 from meddistill.methods.rescale import EqualGradient, rescaled
 from meddistill.methods.spaces import Spaces, has_one_dim
 from meddistill.methods.step import StepLoss
@@ -68,11 +67,7 @@ class EmbeddingMethod(Method):
         chosen = config.resolved_objectives(statistics=any(each.statistics for each in teachers.values()))
         self.weights = {name: options.weight for name, options in chosen.items()}
         self.selection = build_selection(config.selection)
-        self.passes = {
-            name: PatchMask(patch_size=hidden.patch_size, ratio=hidden.ratio)
-            for options in chosen.values()
-            for name, hidden in options.passes.items()
-        }
+        self.passes = {name: hidden for options in chosen.values() for name, hidden in options.passes.items()}
         here = partial(Spaces, student_dim=student_dim, teachers=_compared(config, teachers), seed=seed)
         self.spaces = here(config.projection)
         self.rescale = EqualGradient(rescaled(config), reference=partial(here, LearnedHeadConfig()))
@@ -223,7 +218,7 @@ class EmbeddingMethod(Method):
         ]
 
 
-def unmet_by_teachers(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> list[str]:
+def missing_of_teachers(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> list[str]:
     """One line for everything that the teachers, looked at without their outputs, lack for `config`."""
     mistakes = config.unmet_signals({name: space.towers for name, space in teachers.items()})
     mistakes += [
@@ -280,7 +275,7 @@ def _in_teachers_space(objectives: Iterable[str]) -> list[str]:
 def check(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> None:
     """Raise ConfigError with everything that the teachers lack for `config`."""
     mistakes = [] if teachers else ["`teachers` must name at least one for method embedding; got none."]
-    mistakes += unmet_by_teachers(config, teachers)
+    mistakes += missing_of_teachers(config, teachers)
     if mistakes:
         subject = "method embedding"
         raise ConfigError(subject, mistakes)

@@ -27,9 +27,9 @@ MASKED: Final = "masked"
 
 @dataclass(frozen=True, kw_only=True)
 class HiddenPatches:
-    """A further pass of the student over its images, with the share `ratio` of their patches hidden.
+    """A further pass of the student over its images, with the share `ratio` of their square patches hidden.
 
-    `patch_size`: the side of a patch in pixels of the student's input.
+    `patch_size`: the side of a patch in pixels of the student's input. One patch at least stays.
     """
 
     patch_size: int

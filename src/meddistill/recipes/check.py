@@ -15,7 +15,7 @@ from meddistill.recipes.frozen_models import FrozenModels, load_baselines, load_
 from meddistill.recipes.load import LoadedRecipe
 from meddistill.recipes.missing import Missing, missing_initial_weights
 from meddistill.recipes.mistakes import Mistakes, of_teacher
-from meddistill.recipes.requirements import of_unit_length, unmet_by_teachers, unused_teachers
+from meddistill.recipes.requirements import of_unit_length, unmet_requirements, unused_teachers
 from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.training_data import check_batches
@@ -93,11 +93,11 @@ def _check(session: Session, subject: str) -> CheckResult:
     samples = mistakes.catch(lambda: session.samples)
     mistakes.catch(partial(session.check_suite, against_training=samples is not None))
     buildable = {name: load for name, load in session.by_recipe.items() if _is_ready(runs.get(name))}
-    found = load_teachers(recipe.teachers, base=base, by_recipe=buildable)
+    loaded = load_teachers(recipe.teachers, base=base, by_recipe=buildable)
     compared = load_baselines(recipe.evaluate.baselines if recipe.evaluate else {}, base=base)
-    mistakes.lines += [*found.mistakes, *compared.mistakes]
-    cards = _cards(found)
-    mistakes.lines.extend(unmet_by_teachers(recipe, cards))
+    mistakes.lines += [*loaded.mistakes, *compared.mistakes]
+    cards = _cards(loaded)
+    mistakes.lines.extend(unmet_requirements(recipe, cards))
     if samples is not None:
         mistakes.lines.extend(unused_teachers(recipe, samples))
         everybody = cards.keys() == recipe.teachers.keys()
@@ -105,7 +105,7 @@ def _check(session: Session, subject: str) -> CheckResult:
     initial = missing_initial_weights(recipe.student, base=base)
     untrained = recipe.student.text.vocabulary is not None and samples is None
     student = None if initial or untrained else mistakes.catch(lambda: session.student)
-    missing = (*_missing_of(runs), *found.missing, *compared.missing, *initial)
+    missing = (*_missing_of(runs), *loaded.missing, *compared.missing, *initial)
     licence = mistakes.catch(
         lambda: enforce(recipe.licence_policy, session.licence_components, gate="extract")
     )
@@ -119,7 +119,7 @@ def _check(session: Session, subject: str) -> CheckResult:
     return CheckResult(
         cards=cards,
         licence=licence,
-        estimate=_cost(session, found.models, student, runs),
+        estimate=_cost(session, loaded.models, student, runs),
         student=None if student is None else _size_of(session, student),
         missing=missing,
         row_notes=(*notes, *of_unit_length(recipe), *of_teachers),
@@ -129,14 +129,14 @@ def _check(session: Session, subject: str) -> CheckResult:
 
 def _check_teacher_runs(session: Session, mistakes: Mistakes) -> dict[str, CheckResult]:
     """The recipes that train teachers, each looked at by itself; those with mistakes are left out."""
-    found = {}
+    runs = {}
     for name, run in session.teacher_runs.items():
         try:
-            found[name] = _check(run, name)
+            runs[name] = _check(run, name)
         except ConfigError as error:
             mistakes.lines += [of_teacher(name, line) for line in error.mistakes]
             mistakes.remedy = mistakes.remedy or error.remedy
-    return found
+    return runs
 
 
 def _is_ready(run: CheckResult | None) -> bool:
@@ -186,8 +186,8 @@ def _size_of(session: Session, student: DualEncoder) -> StudentSize:
     )
 
 
-def _cards(found: FrozenModels) -> dict[str, TeacherCard]:
-    return {name: model.card for name, model in found.models.items()}
+def _cards(loaded: FrozenModels) -> dict[str, TeacherCard]:
+    return {name: model.card for name, model in loaded.models.items()}
 
 
 def _store_bytes(session: Session, teachers: Mapping[str, FrozenTeacher]) -> int:

@@ -36,7 +36,7 @@ def prepare_demo(folder: Path, config: PhantomConfig, *, progress: Progress) -> 
 
 
 def demo_suite() -> dict[str, Any]:
-    """What student and specialists are judged on: modality, findings and retrieval."""
+    """What student and specialists are evaluated on: modality, findings and retrieval."""
     labels = {**_PAIRS, "table": "data/classification.csv"}
     tables = {split: {**labels, "where": {"split": split}} for split in ("train", "val", "test")}
     tables["pairs"] = {**_PAIRS, "text": "text", "where": {"split": "test"}}

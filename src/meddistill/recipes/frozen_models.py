@@ -49,14 +49,14 @@ def load_teachers(
 
     Those of kind `recipe` are what `by_recipe` gives, which may lack some of them: they are left out.
     """
-    found = FrozenModels()
+    loaded = FrozenModels()
     for name, config in configs.items():
         if not isinstance(config, RecipeTeacher):
             known = partial(missing_teacher, name, config)
-            _add(found, name, partial(load_teacher, name, config, base=base), known)
+            _add(loaded, name, partial(load_teacher, name, config, base=base), known)
         elif name in by_recipe:
-            _add(found, name, by_recipe[name], lambda: None)
-    return found
+            _add(loaded, name, by_recipe[name], lambda: None)
+    return loaded
 
 
 def trained_teacher(name: str, config: RecipeTeacher, folder: Path) -> FrozenTeacher:
@@ -80,12 +80,12 @@ def untrained_teacher(
 
 def load_baselines(configs: Mapping[str, BaselineConfig], *, base: Path) -> FrozenModels:
     """The baselines of a recipe; each must embed images."""
-    found = FrozenModels()
+    loaded = FrozenModels()
     for name, config in configs.items():
         load = partial(load_baseline, name, config, base=base)
         known = partial(_missing, name, config)
-        _add(found, name, load, known, before=f"`{_PLACE}.{name}`: ")
-    return found
+        _add(loaded, name, load, known, before=f"`{_PLACE}.{name}`: ")
+    return loaded
 
 
 def load_baseline(name: str, config: BaselineConfig, *, base: Path) -> FrozenTeacher:
@@ -109,7 +109,7 @@ def _missing(name: str, config: BaselineConfig) -> Missing | None:
 
 
 def _add(
-    found: FrozenModels,
+    loaded: FrozenModels,
     name: str,
     load: Callable[[], FrozenTeacher],
     known: Callable[[], Missing | None],
@@ -117,12 +117,12 @@ def _add(
     before: str = "",
 ) -> None:
     try:
-        found.models[name] = load()
+        loaded.models[name] = load()
     except MissingWeights as error:
         missing = known()
         if missing is None:
-            found.mistakes.append(f"{before}{error}")
+            loaded.mistakes.append(f"{before}{error}")
         else:
-            found.missing.append(missing)
+            loaded.missing.append(missing)
     except MedDistillError as error:
-        found.mistakes.append(f"{before}{error}")
+        loaded.mistakes.append(f"{before}{error}")

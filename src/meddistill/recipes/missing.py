@@ -55,15 +55,15 @@ def missing_initial_weights(config: StudentConfig, *, base: Path) -> tuple[Missi
     wanted = {"student.init": (config.init, config.init_licence) if config.init != NO_WEIGHTS else None}
     if config.text.hf is not None:
         wanted["student.text.hf"] = (config.text.hf, config.text.hf_licence)
-    found = []
+    absent = []
     for place, named in wanted.items():
         if named is None or resolve_path(named[0], base).exists():
             continue
         entry = catalogue().get(Path(named[0]).name)
         if entry is not None:
             licence = named[1] if isinstance(named[1], str) else entry.licence.name
-            found.append(_missing(place, entry, folder=named[0], licence=licence))
-    return tuple(found)
+            absent.append(_missing(place, entry, folder=named[0], licence=licence))
+    return tuple(absent)
 
 
 def _by_model(model: str) -> CatalogueEntry | None:

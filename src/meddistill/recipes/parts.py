@@ -33,33 +33,33 @@ _SUITE: Final[TypeAdapter[Any]] = TypeAdapter(SuiteConfig)
 
 
 def load_for_check(path: Path, *, overrides: Sequence[str], smoke: bool) -> LoadedRecipe:
-    """As `load_recipe`, but the ConfigError also tells what the readable parts of the recipe have wrong."""
+    """As `load_recipe`, but the ConfigError also has the mistakes of the recipe's readable parts."""
     try:
         return load_recipe(path, overrides=overrides, smoke=smoke)
     except ConfigError as error:
-        found = Mistakes()
-        located_at, base = located(path)
-        _look_at(RecipeFile(path=located_at, base=base, overrides=overrides, smoke=smoke), found)
-        lines = list(dict.fromkeys([*error.mistakes, *found.lines]))
-        raise ConfigError(error.subject, lines, remedy=found.remedy) from None
+        mistakes = Mistakes()
+        path, base = located(path)
+        _look_at(RecipeFile(path=path, base=base, overrides=overrides, smoke=smoke), mistakes)
+        lines = list(dict.fromkeys([*error.mistakes, *mistakes.lines]))
+        raise ConfigError(error.subject, lines, remedy=mistakes.remedy) from None
 
 
-def _look_at(file: RecipeFile, found: Mistakes) -> None:
+def _look_at(file: RecipeFile, mistakes: Mistakes) -> None:
     try:
         content = file.content()
     except ConfigError:  # which reading the whole has told already
         return
     base = file.base
     table = _read(_TABLE, _section(content, "data").get("train"))
-    samples = None if table is None else found.catch(lambda: read_readable(table, base=base))
-    _look_at_teachers(content, file, found)
-    _look_at_baselines(content, base, found)
+    samples = None if table is None else mistakes.catch(lambda: read_readable(table, base=base))
+    _look_at_teachers(content, file, mistakes)
+    _look_at_baselines(content, base, mistakes)
     student = _read(_STUDENT, content.get("student"))
     if student is not None:
-        found.catch(partial(_build_student, student, samples, base))
+        mistakes.catch(partial(_build_student, student, samples, base))
     place = _section(content, "evaluate").get("suite")
     if isinstance(place, str):
-        _look_at_suite(base / place, found)
+        _look_at_suite(base / place, mistakes)
 
 
 def _build_student(config: StudentConfig, samples: Samples | None, base: Path) -> None:
@@ -74,22 +74,22 @@ def _build_student(config: StudentConfig, samples: Samples | None, base: Path) -
     build_student(config, base=base, seed=0, tokenizer=tokenizer)
 
 
-def _look_at_teachers(content: Mapping[str, Any], file: RecipeFile, found: Mistakes) -> None:
+def _look_at_teachers(content: Mapping[str, Any], file: RecipeFile, mistakes: Mistakes) -> None:
     read = {str(name): _read(_TEACHER, entry) for name, entry in _section(content, "teachers").items()}
     for name, config in read.items():
         if isinstance(config, RecipeTeacher):
-            _look_at_recipe_of(name, config, file, found)
+            _look_at_recipe_of(name, config, file, mistakes)
     configs = {
         name: each for name, each in read.items() if each is not None and not isinstance(each, RecipeTeacher)
     }
-    found.lines += load_teachers(configs, base=file.base).refusals
+    mistakes.lines += load_teachers(configs, base=file.base).refusals
     policy = content.get("licence_policy", "research")
     if policy in get_args(Policy):
         terms = {name: config.terms for name, config in configs.items()}
-        found.catch(lambda: enforce(policy, terms, gate="extract"))
+        mistakes.catch(lambda: enforce(policy, terms, gate="extract"))
 
 
-def _look_at_recipe_of(teacher: str, config: RecipeTeacher, file: RecipeFile, found: Mistakes) -> None:
+def _look_at_recipe_of(teacher: str, config: RecipeTeacher, file: RecipeFile, mistakes: Mistakes) -> None:
     inner = Mistakes()
     try:
         theirs = file.teacher(config)
@@ -97,24 +97,24 @@ def _look_at_recipe_of(teacher: str, config: RecipeTeacher, file: RecipeFile, fo
         load_file(theirs)
     except ConfigError as error:
         inner.lines += error.mistakes
-    found.lines += [of_teacher(teacher, line) for line in inner.lines]
-    found.remedy = found.remedy or inner.remedy
+    mistakes.lines += [of_teacher(teacher, line) for line in inner.lines]
+    mistakes.remedy = mistakes.remedy or inner.remedy
 
 
-def _look_at_baselines(content: Mapping[str, Any], base: Path, found: Mistakes) -> None:
+def _look_at_baselines(content: Mapping[str, Any], base: Path, mistakes: Mistakes) -> None:
     entries = _section(_section(content, "evaluate"), "baselines").items()
     read = {str(name): _read(_BASELINE, entry) for name, entry in entries}
     configs = {name: config for name, config in read.items() if config is not None}
-    found.lines += load_baselines(configs, base=base).refusals
+    mistakes.lines += load_baselines(configs, base=base).refusals
 
 
-def _look_at_suite(path: Path, found: Mistakes) -> None:
+def _look_at_suite(path: Path, mistakes: Mistakes) -> None:
     try:
         suite = _read(_SUITE, read_yaml(path))
     except ConfigError:
         return
     if suite is not None:
-        found.catch(lambda: check_tasks(suite, SuiteTables(suite, base=path.parent)))
+        mistakes.catch(lambda: check_tasks(suite, SuiteTables(suite, base=path.parent)))
 
 
 def _section(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from meddistill.licences import enforce
 from meddistill.progress import Progress
 from meddistill.recipes.load import LoadedRecipe
 from meddistill.recipes.mistakes import naming_teacher
-from meddistill.recipes.requirements import of_unit_length, unmet_by_teachers, unused_teachers
+from meddistill.recipes.requirements import of_unit_length, unmet_requirements, unused_teachers
 from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.bundle import export
@@ -98,7 +98,7 @@ def _train_teachers(session: Session) -> None:
 
 def _look_at_models(session: Session, until: Step) -> None:
     """Refuse teachers that lack what is needed, and a student that cannot be, before an image is read."""
-    mistakes = unmet_by_teachers(session.recipe, {name: each.card for name, each in session.teachers.items()})
+    mistakes = unmet_requirements(session.recipe, session.cards)
     if mistakes:
         subject = "teachers"
         raise ConfigError(subject, mistakes)
@@ -117,7 +117,7 @@ def _keep_tokenizer(session: Session) -> None:
 
 
 def _look_at_data(session: Session, until: Step) -> None:
-    """Refuse bad rows of every table before hours are spent; tell of those that are left out."""
+    """Refuse bad rows of every table before hours are spent; list those that are left out."""
     for row in session.samples.skipped[:MOST_LINES]:
         session.progress.say(f"left out: {row}")
     for line in (*session.row_notes, *of_unit_length(session.recipe)):
@@ -128,6 +128,6 @@ def _look_at_data(session: Session, until: Step) -> None:
     if STEPS.index(until) >= STEPS.index("train"):
         if not session.text_is_trained:
             session.progress.say(UNTRAINED)
-        check_batches(session, {name: each.card for name, each in session.teachers.items()})
+        check_batches(session, session.cards)
     if STEPS.index(until) >= STEPS.index("evaluate"):
         session.check_suite()

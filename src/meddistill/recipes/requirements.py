@@ -5,16 +5,16 @@ from collections.abc import Mapping
 from meddistill.data.samples import Samples
 from meddistill.features.availability import column_mistakes, has_agreement
 from meddistill.methods.base import TeacherSpace
-from meddistill.methods.build import unmet_requirements
+from meddistill.methods.build import unmet_by_teachers
 from meddistill.recipes.schema import AnyStage, Recipe
 from meddistill.teachers.card import TeacherCard
 
 
-def unmet_by_teachers(recipe: Recipe, cards: Mapping[str, TeacherCard]) -> list[str]:
+def unmet_requirements(recipe: Recipe, cards: Mapping[str, TeacherCard]) -> list[str]:
     """One line for everything that an objective of a stage needs and a teacher does not have."""
     spaces = {name: TeacherSpace.of(card) for name, card in cards.items()}
     lines = [
-        f"stage {stage.name}: {line}" for stage in recipe.stages for line in unmet_requirements(stage, spaces)
+        f"stage {stage.name}: {line}" for stage in recipe.stages for line in unmet_by_teachers(stage, spaces)
     ]
     if recipe.features.source == "online":
         lines += [

@@ -124,7 +124,7 @@ class RunFolder:
         with writing_in(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         with Workers.join(self.path) as workers:
-            while not workers.admit("together" if shared else "alone"):
+            while not workers.admit(alone=not shared):
                 if waiting:
                     time.sleep(POLL)
                     continue
@@ -184,9 +184,9 @@ def _canonical(content: Any) -> str:
     return json.dumps(content, sort_keys=True, default=str)
 
 
-def _change(found: TreeDifference) -> str:
-    old, new = (each if each is ABSENT else _short(each) for each in (found.old, found.new))
-    shown = TreeDifference(found.place, old, new)
+def _change(difference: TreeDifference) -> str:
+    old, new = (each if each is ABSENT else _short(each) for each in (difference.old, difference.new))
+    shown = TreeDifference(difference.place, old, new)
     return shown.in_words(" ({old} → {new})", added=" (new)", removed=" (gone)")
 
 

@@ -1,6 +1,6 @@
 """One run of a recipe: what its steps share, each thing loaded when it is first needed."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
 from pathlib import Path
@@ -57,7 +57,7 @@ class Session:
 
     @cached_property
     def progress(self) -> Progress:
-        """How the run tells how far it is; only the main process does."""
+        """How the run shows how far it is; only the main process does."""
         return self._progress if self.is_main_process else SilentProgress()
 
     @property
@@ -116,9 +116,8 @@ class Session:
 
     @cached_property
     def text_is_trained(self) -> bool:
-        """Whether the student's text tower means anything."""
-        cards = {name: teacher.card for name, teacher in self.teachers.items()}
-        return text_is_trained(self.recipe, self.samples, cards=cards, taken=self.built.taken)
+        """Whether the student's text tower is trained, by this run or before it."""
+        return text_is_trained(self.recipe, self.samples, cards=self.cards, taken=self.built.taken)
 
     @property
     def row_notes(self) -> tuple[str, ...]:
@@ -211,33 +210,37 @@ class Session:
         self.drop_teachers()
         self.__dict__.pop("teacher_runs", None)  # with the tables and students that they hold
 
+    @property
+    def cards(self) -> dict[str, TeacherCard]:
+        """The cards of all teachers."""
+        return {name: teacher.card for name, teacher in self.teachers.items()}
+
     @cached_property
     def baselines(self) -> Mapping[str, FrozenTeacher]:
         """What the student is compared with besides its teachers, as `teachers`."""
         settings = self.recipe.evaluate
         return self._ready(load_baselines(settings.baselines if settings else {}, base=self.base))
 
-    def _ready(self, found: FrozenModels) -> Mapping[str, FrozenTeacher]:
-        if found.refusals:
+    def _ready(self, loaded: FrozenModels) -> Mapping[str, FrozenTeacher]:
+        if loaded.refusals:
             initial = missing_initial_weights(self.recipe.student, base=self.base)
-            msg = "\n".join([*found.refusals, *map(str, initial)])
+            msg = "\n".join([*loaded.refusals, *map(str, initial)])
             raise TeacherError(msg)
-        return {name: model.to(self.processes.device) for name, model in found.models.items()}
+        return {name: model.to(self.processes.device) for name, model in loaded.models.items()}
 
     @cached_property
     def availability(self) -> Availability:
         """Which teachers may be asked about which samples; by agreement once the feature store is there."""
         rules = self.recipe.features.availability
-        cards = {name: teacher.card for name, teacher in self.teachers.items()}
         store = None if rules.agreement_quantile is None else FeatureStore.open(self.folder.features)
-        found = availability(self.samples, cards, rules, store=store, keys=self.image_keys)
-        if rules.restricts and len(found.kept):
-            left = sum(int(mask.sum()) for mask in found.of_kept().values()) / len(found.kept)
+        available = availability(self.samples, self.cards, rules, store=store, keys=self.image_keys)
+        if rules.restricts and len(available.kept):
+            left = sum(int(mask.sum()) for mask in available.of_kept().values()) / len(available.kept)
             self.progress.say(
-                f"availability: {left:.1f} of {len(cards)} teachers a row; "
-                f"{len(self.samples) - len(found.kept):,} of {len(self.samples):,} rows sit out"
+                f"availability: {left:.1f} of {len(self.cards)} teachers a row; "
+                f"{len(self.samples) - len(available.kept):,} of {len(self.samples):,} rows sit out"
             )
-        return found
+        return available
 
     @property
     def availability_inputs(self) -> dict[str, Any]:
@@ -256,10 +259,9 @@ class Session:
     @property
     def teacher_inputs(self) -> dict[str, Any]:
         """What in the teachers decides the features and the student: their numbers, and for which rows."""
-        cards = {name: teacher.card for name, teacher in self.teachers.items()}
         return {
             name: {"fingerprint": card.fingerprint, "modalities": card.modalities, **stated_scale(card)}
-            for name, card in cards.items()
+            for name, card in self.cards.items()
         }
 
     @property
@@ -267,8 +269,25 @@ class Session:
         """The terms of everything that the student inherits from, as plain values."""
         return {name: terms.model_dump(mode="json") for name, terms in self.licence_components.items()}
 
-    def may_skip(self, step: str, inputs: Mapping[str, Any], *, there: bool) -> bool:
-        """Whether a step's work is there and belongs to these inputs; says so, or says what changed."""
+    def run_step(
+        self,
+        step: str,
+        inputs: Mapping[str, Any],
+        work: Callable[[], object],
+        *,
+        files: Sequence[Path] = (),
+        there: bool = True,
+    ) -> None:
+        """Do a step's work and enter it as finished, unless its `files` are there and belong to `inputs`.
+
+        `there`: whether what the step leaves besides these files is there.
+        """
+        if not self._may_skip(step, inputs, there=there):
+            work()
+            self.folder.finish(step, inputs, files=files)
+
+    def _may_skip(self, step: str, inputs: Mapping[str, Any], *, there: bool) -> bool:
+        """Whether a step's work is there and belongs to these inputs; shows so, or what changed."""
         state = self.folder.state(step, inputs)
         if state.done and there:
             self.progress.say(f"{step}: done already")

@@ -78,7 +78,7 @@ def _inside(content: Any, part: Any) -> Any:
 
 def _line(detail: Mapping[str, Any], known: frozenset[str], content: Mapping[str, Any]) -> str:
     place = _place(detail["loc"], content)
-    kind, found = detail["type"], detail.get("input")
+    kind, given = detail["type"], detail.get("input")
     if kind == "extra_forbidden":
         key, tag = str(detail["loc"][-1]), _tag(detail["loc"], content)
         if key in known and tag:
@@ -98,8 +98,8 @@ def _line(detail: Mapping[str, Any], known: frozenset[str], content: Mapping[str
         ended = rule if rule.endswith("?") else f"{rule.rstrip('.')}."
         return f"`{place}`: {ended}" if detail["loc"] else ended
     rule = rule if rule.startswith(("should", "must")) else f"must hold: {rule}"
-    shown = f"; got {_short(found)}" if not isinstance(found, dict | list) and "; got " not in rule else ""
-    quote = f" {QUOTE}" if kind in _TEXT and not isinstance(found, dict | list) else ""
+    shown = f"; got {_short(given)}" if not isinstance(given, dict | list) and "; got " not in rule else ""
+    quote = f" {QUOTE}" if kind in _TEXT and not isinstance(given, dict | list) else ""
     return f"`{place}` {rule.replace('should be', 'must be', 1).rstrip('.')}{shown}.{quote}"
 
 

@@ -25,8 +25,8 @@ def drawn(places: AttentionMap, highest: int, label: str) -> Markup:
         row, column = divmod(cell, places.columns)
         squares.setdefault(shade(attention), []).append(f"M{column} {row}h1v1h-1z")
     paths = [
-        element("path", d="".join(found), class_=f"tile-{number}")
-        for number, found in sorted(squares.items())
+        element("path", d="".join(cells), class_=f"tile-{number}")
+        for number, cells in sorted(squares.items())
     ]
     return _framed(places, highest, label, *paths)
 

@@ -1,4 +1,4 @@
-"""The section on the teachers before training: heat maps of likeness, scores by modality, whom to drop."""
+"""The section on the teachers before training: heat maps of likeness, scores by modality, which to drop."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +9,16 @@ from markupsafe import Markup
 
 from meddistill.evaluation.audit.record import ENSEMBLE, Audit, Family, LeaveOut, Likeness, Score
 from meddistill.report.charts import Tile, tiles
-from meddistill.report.formatting import DASH, between, count, number, plural, signed, signed_between
+from meddistill.report.formatting import (
+    DASH,
+    between,
+    count,
+    number,
+    plural,
+    shade_of,
+)
 from meddistill.report.models import ModelStyle
-from meddistill.report.scores import SHADES, Cell, Matrix, Title
+from meddistill.report.scores import Cell, Matrix, Title
 from meddistill.signals import Tower
 
 FAMILIES: Final[Mapping[Family, str]] = MappingProxyType(
@@ -21,7 +28,7 @@ FAMILIES: Final[Mapping[Family, str]] = MappingProxyType(
         "modality": "which modality, balanced accuracy",
     }
 )
-_SHARES = ((0.9, "nearly all"), (0.6, "much"), (0.3, "some"), (-1.0, "little"))
+_SHARES = ((0.9, "Nearly all"), (0.6, "Much"), (0.3, "Some"), (-1.0, "Little"))
 _TOWERS: Final[Mapping[Tower, str]] = MappingProxyType({"image": "images", "text": "texts"})
 
 
@@ -34,27 +41,16 @@ class Map:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drop:
-    """One line of the order in which to drop teachers."""
-
-    place: int
-    name: str
-    css: str
-    loss: str
-    interval: str
-    redundancy: str
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class TeachersBefore:
-    """What the section shows."""
+    """What the section shows; `drops` are lines of the order in which to drop teachers: what is lost, the
+    teacher's CSS class, the reason in words.
+    """
 
     sentence: str
     rows: str
     maps: tuple[Map, ...]
     scores: Matrix | None
-    drops: tuple[Drop, ...]
+    drops: tuple[tuple[LeaveOut, str, str], ...]
     rule: str
     notes: tuple[str, ...]
 
@@ -68,8 +64,8 @@ def teachers_before(audit: Audit, looks: Sequence[ModelStyle]) -> TeachersBefore
         maps=tuple(_maps(audit, css)),
         scores=_matrix(audit, css),
         drops=tuple(
-            _drop(place, row, css=css.get(row.teacher, "c-t8"), last=place == len(audit.order))
-            for place, row in enumerate(audit.order, 1)
+            (row, css.get(row.teacher, "c-t8"), _reason(row, last=row is audit.order[-1]))
+            for row in audit.order
         ),
         rule=audit.rule,
         notes=audit.notes,
@@ -82,16 +78,14 @@ def _sentence(audit: Audit) -> str:
     first = audit.order[0]
     if first.loss is None:
         return (
-            f"If one teacher had to go, it would be {first.teacher}: the others tell most of what it tells "
+            f"The first teacher to drop is {first.teacher}, the most redundant one "
             f"({number(first.redundancy, 2)} of 1)."
         )
     others = plural(first.of - 1, "other")
-    change = (
-        f"do better without it, by {number(-first.loss)}" if first.loss < 0 else f"lose {number(first.loss)}"
-    )
+    change = "higher" if first.loss < 0 else "lower"
     return (
-        f"If one teacher had to go, it would be {first.teacher}: the {others} together {change} on a scale "
-        "from 0 to 1."
+        f"The first teacher to drop is {first.teacher}: without it the {others} together score "
+        f"{number(abs(first.loss))} {change} on a scale from 0 to 1."
     )
 
 
@@ -103,7 +97,7 @@ def _rows(audit: Audit) -> str:
 
 
 def _maps(audit: Audit, css: Mapping[str, str]) -> list[Map]:
-    found = []
+    maps = []
     for tower, words in _TOWERS.items():
         names = [row.name for row in audit.teachers if tower in row.dims]
         if len(names) < 2:
@@ -115,8 +109,8 @@ def _maps(audit: Audit, css: Mapping[str, str]) -> list[Map]:
             ]
             label = f"{title} of every two teachers on {words}"
             chart = tiles([(name, css.get(name, "c-t8")) for name in names], cells, label=label)
-            found.append(Map(title=f"{title}, {words}", chart=chart))
-    return found
+            maps.append(Map(title=f"{title}, {words}", chart=chart))
+    return maps
 
 
 def _tile(pair: Likeness | None, measure: str) -> Tile | None:
@@ -134,16 +128,16 @@ def _matrix(audit: Audit, css: Mapping[str, str]) -> Matrix | None:
     if not names:
         return None
     together = [ENSEMBLE] if audit.ensemble else []
-    found = []
+    lines = []
     for family, words in FAMILIES.items():
         for modality in ("", *audit.modalities):
             scores = [rows.get((name, family, modality)) for name in (*names, *together)]
             if any(score is not None for score in scores):
                 most = max(score.images for score in scores if score is not None)
                 title = Title(name=modality or "all modalities", note=f"{words}, n = {count(most)}")
-                found.append((title, _cells(scores, teachers=len(names))))
+                lines.append((title, _cells(scores, teachers=len(names))))
     columns = [Title(name=name, css=css.get(name, "c-t8")) for name in names]
-    return Matrix(columns=(*columns, *(Title(name=name) for name in together)), rows=tuple(found))
+    return Matrix(columns=(*columns, *(Title(name=name) for name in together)), rows=tuple(lines))
 
 
 def _cells(scores: Sequence[Score | None], *, teachers: int) -> tuple[Cell, ...]:
@@ -165,7 +159,7 @@ def _cells(scores: Sequence[Score | None], *, teachers: int) -> tuple[Cell, ...]
             Cell(
                 value=number(score.value),
                 interval=_interval(score, most),
-                shade=round(min(max(share, 0.0), 1.0) * (SHADES - 1)),
+                shade=shade_of(share),
                 best=place < teachers and score.images == most and score.value == single,
             )
         )
@@ -178,37 +172,25 @@ def _interval(score: Score, most: int) -> str:
     return words if score.images == most else f"{words}; n = {count(score.images)}"
 
 
-def _drop(place: int, row: LeaveOut, *, css: str, last: bool) -> Drop:
-    return Drop(
-        place=place,
-        name=row.teacher,
-        css=css,
-        loss=signed(row.loss),
-        interval=signed_between(row.low, row.high),
-        redundancy=number(row.redundancy, 2),
-        reason=_reason(row, last=last),
-    )
-
-
 def _reason(row: LeaveOut, *, last: bool) -> str:
     if last:
         return "The last one: keep it."
     others = "the other one" if row.of == 2 else f"the other {row.of - 1}"
-    told = _told(row, others)
+    shared = _shared(row, others)
     if row.loss is None or row.low is None or row.high is None:
-        return told
+        return shared
     if row.high < 0:
         words = "The ensemble is better without it."
     elif row.low > 0:
-        words = "It would be missed, but least of these."
+        words = "The ensemble is worse without it, but no other is clearly cheaper to drop."
     else:
-        words = "Nothing shows that it would be missed."
-    return f"{words} {told}"
+        words = "The ensemble is not clearly worse without it."
+    return f"{words} {shared}"
 
 
-def _told(row: LeaveOut, others: str) -> str:
+def _shared(row: LeaveOut, others: str) -> str:
     if row.redundancy is None:
         return ""
     share = next(words for least, words in _SHARES if row.redundancy >= least)
     like = f"; it is most like {row.nearest}" if row.nearest and row.redundancy >= _SHARES[1][0] else ""
-    return f"Of its view of the data {share} is told by {others}{like}."
+    return f"{share} of its information is also in {others}{like}."

@@ -1,4 +1,4 @@
-"""The section about bags of images: scores by pooling, and where a model looked."""
+"""The section about bags of images: scores by pooling, and attention of models."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,15 +6,14 @@ from typing import Final
 
 from markupsafe import Markup
 
-from meddistill.evaluation.base.exhibits import AnyExhibit, BagAttention
+from meddistill.evaluation.base.exhibits import BagAttention
 from meddistill.evaluation.base.results import Results, TaskFacts
 from meddistill.report.attention_maps import drawn, over_picture
 from meddistill.report.data import Examples
-from meddistill.report.formatting import between, count, metric, number, plain_name, plural
+from meddistill.report.formatting import count, metric, plain_name, plural
 from meddistill.report.models import ModelStyle, references
-from meddistill.report.models import model_styles as looks_of
 from meddistill.report.phrases import wording
-from meddistill.report.scores import Cell
+from meddistill.report.scores import Cell, score_cell
 from meddistill.report.sections import data_address
 from meddistill.report.svg import drawing, element, line, text
 
@@ -52,7 +51,7 @@ class BagProfile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Looked:
+class ModelAttention:
     """Profiles of one model; `mapped` where one has a map."""
 
     who: str
@@ -68,112 +67,86 @@ class BagTask:
     note: str
     columns: tuple[str, ...]
     rows: tuple[BagRow, ...]
-    looked: tuple[Looked, ...]
+    attention: tuple[ModelAttention, ...]
 
 
 def bag_sections(
-    results: Results, examples: Examples | None, model_styles: Sequence[ModelStyle]
+    results: Results, examples: Examples | None, looks: Sequence[ModelStyle]
 ) -> tuple[BagTask, ...]:
     """Every task over bags.
 
     Attention is that of the student, or of the first model, and of stored features whose places are known.
     """
-    return tuple(
-        _task(results, task, examples, model_styles) for task in results.tasks if task.family == FAMILY
-    )
-
-
-def attended(exhibits: Sequence[AnyExhibit]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Table and rows of the pictures that the section would show."""
-    for each in exhibits:
-        if isinstance(each, BagAttention) and each.table:
-            yield each.table, each.rows[:_SHOWN_PICTURES]
-
-
-def mapped(results: Results) -> Iterator[BagAttention]:
-    """Attention with a map of the models that the section would show."""
-    for task in (each for each in results.tasks if each.family == FAMILY):
-        for look in _shown(results, task.name, looks_of(results)):
-            yield from (each for each in _attention(results, task.name, look) if each.places is not None)
+    return tuple(_task(results, task, examples, looks) for task in results.tasks if task.family == FAMILY)
 
 
 def _task(
-    results: Results, task: TaskFacts, examples: Examples | None, model_styles: Sequence[ModelStyle]
+    results: Results, task: TaskFacts, examples: Examples | None, looks: Sequence[ModelStyle]
 ) -> BagTask:
     there = {row.metric for row in results.of(task=task.name)}
     metrics = [name for name in _METRICS if name in there]
-    everyone = (*model_styles, *references(results, task.name))
+    everyone = (*looks, *references(results, task.name))
     facts = task.facts
     return BagTask(
         name=plain_name(task.name),
         note=(
             f"{plural(facts['bags'], 'test bag')} with {plural(facts['instances'], 'image')} "
             f"({facts['median_instances']:g} in the median) of {plural(task.patients, 'patient')}; "
-            f"learnt from {plural(facts['train_bags'], 'bag')}."
+            f"trained on {plural(facts['train_bags'], 'bag')}."
         ),
         columns=tuple(metric(name) for name in metrics),
         rows=tuple(row for each in everyone for row in _rows(results, task, each, metrics)),
-        looked=tuple(
-            Looked(
-                who=wording(model_styles).who if look.lead else look.name,
-                mapped=any(each.places for each in found),
-                profiles=tuple(_profile(each, look.css, examples) for each in found),
+        attention=tuple(
+            ModelAttention(
+                who=wording(looks).who if look.lead else look.name,
+                mapped=any(each.places for each in attended),
+                profiles=tuple(_profile(each, look.css, examples) for each in attended),
             )
-            for look in _shown(results, task.name, model_styles)
-            if (found := _attention(results, task.name, look))
+            for look in _shown(results, task.name, looks)
+            if (attended := results.exhibits_of(BagAttention, task=task.name, model=look.name))
         ),
     )
 
 
-def _shown(results: Results, task: str, model_styles: Sequence[ModelStyle]) -> Iterator[ModelStyle]:
+def _shown(results: Results, task: str, looks: Sequence[ModelStyle]) -> Iterator[ModelStyle]:
     """The lead, and the task's own baselines whose attention has a map."""
-    yield from (look for look in model_styles if look.lead)
+    yield from (look for look in looks if look.lead)
     for look in references(results, task):
-        if any(each.places for each in _attention(results, task, look)):
+        if any(each.places for each in results.exhibits_of(BagAttention, task=task, model=look.name)):
             yield look
 
 
-def _attention(results: Results, task: str, look: ModelStyle) -> list[BagAttention]:
-    return [
-        each
-        for each in results.exhibits
-        if isinstance(each, BagAttention) and (each.model, each.task) == (look.name, task)
-    ]
-
-
 def _rows(results: Results, task: TaskFacts, look: ModelStyle, metrics: Sequence[str]) -> Iterator[BagRow]:
-    found = {
+    by_setting = {
         (row.setting, row.metric): row
         for row in results.of(model=look.name, task=task.name)
         if not row.modality and row.value is not None
     }
-    for setting in dict.fromkeys(setting for setting, _ in found):
-        cells = []
-        for name in metrics:
-            row = found.get((setting, name))
-            interval = between(row.low, row.high, 2) if row else ""
-            cells.append(Cell(value=number(row.value if row else None), interval=interval))
+    for setting in dict.fromkeys(setting for setting, _ in by_setting):
+        cells = tuple(score_cell(by_setting.get((setting, name))) for name in metrics)
         pooling = setting.removesuffix(" pooling") or task.facts["pooling"]
-        yield BagRow(model=look.name, css=look.css, pooling=pooling, cells=tuple(cells))
+        yield BagRow(model=look.name, css=look.css, pooling=pooling, cells=cells)
 
 
 def _profile(exhibit: BagAttention, css: str, examples: Examples | None) -> BagProfile:
     right = exhibit.truth == exhibit.given
     title = exhibit.truth if right else f"{exhibit.truth}, taken for {exhibit.given}"
-    held = examples.pictures if examples else {}
+    # Stored features, which have no table, have no pictures.
+    shown = examples if exhibit.table else None
     pictures = [
-        (data_address(held.get((exhibit.table, row))), _share(exhibit, weight))
-        for row, weight in zip(exhibit.rows, exhibit.weights, strict=True)
+        (data_address(shown.picture(exhibit.table, row)), _share(exhibit, weight))
+        for row, weight in list(zip(exhibit.rows, exhibit.weights, strict=True))[:_SHOWN_PICTURES]
+        if shown
     ]
     places, first = exhibit.places, exhibit.rows[0]
-    slide = examples.slides.get((exhibit.task, exhibit.table, first)) if examples and places else None
+    slide = shown.slide(exhibit.table, places) if shown and places else b""
     words = f"Map of attention over {plural(exhibit.instances, 'image')}"
     return BagProfile(
         title=title,
         note=_note(exhibit),
         right=right,
         chart=_bars(exhibit, css, _NARROW if slide else _WIDTH),
-        pictures=tuple((picture, words) for picture, words in pictures if picture)[:_SHOWN_PICTURES],
+        pictures=tuple((picture, words) for picture, words in pictures if picture),
         map=drawn(places, first, words) if places else None,
         slide=over_picture(places, first, data_address(slide), "Its tiles") if places and slide else None,
     )
@@ -190,7 +163,7 @@ def _note(exhibit: BagAttention) -> str:
 
 
 def _share(exhibit: BagAttention, weight: float) -> str:
-    """Attention as a share of the bag's, or, as a map tells it, in multiples of an equal share."""
+    """Attention as a share of the bag's, or, as on a map, in multiples of an equal share."""
     if exhibit.places is None:
         return f"{100 * weight:.0f}%"
     times = weight * exhibit.instances

@@ -7,8 +7,20 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from meddistill.evaluation.base.results import AnyRole
-from meddistill.report.formatting import between, number, signed, signed_between
-from meddistill.report.svg import Axis, drawing, element, line, polyline, span, text, tick_label, ticks
+from meddistill.report.formatting import between, number, shade_of, signed, signed_between
+from meddistill.report.svg import (
+    Axis,
+    axis_over,
+    drawing,
+    element,
+    level_grid,
+    line,
+    polyline,
+    short,
+    text,
+    ticks,
+    upright_grid,
+)
 
 WIDTH = 1040.0
 _ROW = 34.0
@@ -41,8 +53,8 @@ def forest(scores: Sequence[Mark], differences: Mapping[str, Mark], *, label: st
     """Left: every model's score with interval. Right, under `title`: the lead's difference from it."""
     values = [value for mark in scores for value in mark.extent]
     gaps = [value for mark in differences.values() for value in mark.extent]
-    left = Axis(**_ends(span(values)), start=190.0, end=480.0)
-    right = Axis(**_ends(span(gaps, include=[0.0] if gaps else [])), start=650.0, end=868.0)
+    left = axis_over(values, start=190.0, end=480.0)
+    right = axis_over(gaps, include=[0.0] if gaps else [], start=650.0, end=868.0)
     bottom = _HEAD + _ROW * len(scores)
     lead = next((mark.value for mark in scores if mark.lead), None)
     parts = [*_frame(left, bottom, zero=lead, title="Score")]
@@ -51,7 +63,7 @@ def forest(scores: Sequence[Mark], differences: Mapping[str, Mark], *, label: st
     for index, mark in enumerate(scores):
         y = _HEAD + _ROW * (index + 0.5)
         weight = "strong" if mark.lead else None
-        parts.append(text(178, y + 4, _short(mark.label, 26), text_anchor="end", class_=weight))
+        parts.append(text(178, y + 4, short(mark.label, 26), text_anchor="end", class_=weight))
         parts.append(_whisker(left, y, mark))
         words = (
             f"{number(mark.value)}  ({between(mark.low, mark.high, 2)})"
@@ -67,22 +79,11 @@ def forest(scores: Sequence[Mark], differences: Mapping[str, Mark], *, label: st
     return drawing(WIDTH, bottom + _FOOT, *parts, label=label)
 
 
-def _ends(ends: tuple[float, float]) -> dict[str, float]:
-    return {"low": ends[0], "high": ends[1]}
-
-
 def _frame(
     axis: Axis, bottom: float, *, zero: float | None, title: str, is_signed: bool = False
 ) -> list[Markup]:
     parts = [text(axis.start, 16, title, class_="axis-title")]
-    marks = ticks(axis.low, axis.high, 4)
-    step = marks[1] - marks[0] if len(marks) > 1 else abs(marks[0]) if marks else 1.0
-    for value in marks:
-        x = axis(value)
-        words = tick_label(value, step)
-        words = f"+{words}" if is_signed and value > 0 else words
-        parts.append(line((x, _HEAD - 6), (x, bottom), class_="grid"))
-        parts.append(text(x, bottom + 18, words, text_anchor="middle", class_="tick"))
+    parts += upright_grid(axis, _HEAD - 6, bottom, about=4, is_signed=is_signed)
     if zero is not None:
         parts.append(line((axis(zero), _HEAD - 6), (axis(zero), bottom), class_="reference"))
     return parts
@@ -185,10 +186,9 @@ _CURVE_WIDTH, _CURVE_HEIGHT = 505.0, 250.0
 def lines(steps: Sequence[int], series: Sequence[Series], *, label: str, zero: bool = False) -> Markup:
     """Lines over training steps."""
     values = [value for each in series for value in each.values if value is not None]
-    low, high = span(values, include=[0.0] if zero else [])
     last = max(max(steps), min(steps) + 1)
     x = Axis(low=float(min(steps)), high=float(last), start=52.0, end=_CURVE_WIDTH - 12)
-    y = Axis(low=low, high=high, start=_CURVE_HEIGHT - 34, end=10.0)
+    y = axis_over(values, include=[0.0] if zero else [], start=_CURVE_HEIGHT - 34, end=10.0)
     parts = _curve_axes(x, y)
     for each in series:
         runs = _runs(steps, each.values)
@@ -203,14 +203,7 @@ def lines(steps: Sequence[int], series: Sequence[Series], *, label: str, zero: b
 
 
 def _curve_axes(x: Axis, y: Axis) -> list[Markup]:
-    parts = []
-    marks = ticks(y.low, y.high, 4)
-    step = marks[1] - marks[0] if len(marks) > 1 else 1.0
-    for value in marks:
-        parts.append(line((x.start, y(value)), (x.end, y(value)), class_="grid"))
-        parts.append(
-            text(x.start - 8, y(value) + 4, tick_label(value, step), text_anchor="end", class_="tick")
-        )
+    parts = level_grid(x, y)
     parts.extend(
         text(x(value), y.start + 18, f"{value:.0f}", text_anchor="middle", class_="tick")
         for value in ticks(x.low, x.high, 5)
@@ -234,14 +227,13 @@ def _runs(steps: Sequence[int], values: Sequence[float | None]) -> list[list[tup
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """A cell of a heat map: a value from 0 to 1, and what the pointer is told over it."""
+    """A cell of a heat map: a value from 0 to 1, and the words that a pointer over it shows."""
 
     value: float
     words: str
 
 
 _SIDE, _NAMES = 46.0, 132.0
-_STEPS = 7
 
 
 def tiles(names: Sequence[tuple[str, str]], cells: Sequence[Sequence[Tile | None]], *, label: str) -> Markup:
@@ -252,9 +244,9 @@ def tiles(names: Sequence[tuple[str, str]], cells: Sequence[Sequence[Tile | None
         middle = _SIDE * (place + 0.5)
         swatch = element("rect", x=_NAMES - 16, y=_NAMES + middle - 5, width=10, height=10, class_="bar")
         parts.append(element("g", swatch, class_=css))
-        parts.append(text(_NAMES - 24, _NAMES + middle + 4, _short(name, 16), text_anchor="end"))
+        parts.append(text(_NAMES - 24, _NAMES + middle + 4, short(name, 16), text_anchor="end"))
         x, y = _NAMES + middle + 4, _NAMES - 12
-        parts.append(text(x, y, _short(name, 16), transform=f"rotate(-50 {x:.1f} {y:.1f})"))
+        parts.append(text(x, y, short(name, 16), transform=f"rotate(-50 {x:.1f} {y:.1f})"))
     for row, line_of in enumerate(cells):
         for column, cell in enumerate(line_of):
             parts += _tile(cell, _NAMES + _SIDE * column, _NAMES + _SIDE * row)
@@ -265,7 +257,7 @@ def _tile(cell: Tile | None, x: float, y: float) -> list[Markup]:
     box = {"x": x + 1, "y": y + 1, "width": _SIDE - 2, "height": _SIDE - 2}
     if cell is None:
         return [element("rect", **box, class_="tile-none")]
-    shade = round(min(max(cell.value, 0.0), 1.0) * (_STEPS - 1))
+    shade = shade_of(cell.value)
     square = element("rect", element("title", cell.words), **box, class_=f"tile-{shade}")
     words = text(
         x + _SIDE / 2, y + _SIDE / 2 + 4, number(cell.value, 2), text_anchor="middle", class_=f"on-{shade}"
@@ -276,7 +268,3 @@ def _tile(cell: Tile | None, x: float, y: float) -> list[Markup]:
 def _wrapped(words: str) -> list[str]:
     """Lines that fit beside bars."""
     return textwrap.wrap(words, _LETTERS, break_on_hyphens=True) or [""]
-
-
-def _short(words: str, most: int) -> str:
-    return words if len(words) <= most else words[: most - 1] + "…"

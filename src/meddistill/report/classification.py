@@ -19,16 +19,16 @@ from meddistill.report.classification_charts import (
 )
 from meddistill.report.formatting import (
     DASH,
-    FAMILIES,
-    between,
     count,
+    family,
     metric,
     number,
     plain_name,
     plural,
-    rows_of,
 )
 from meddistill.report.models import REFERENCE_CSS, ModelStyle
+from meddistill.report.scores import Cell, score_cell
+from meddistill.report.sections import size_of
 
 MACRO = "macro"
 _MOST_DRAWN = 16
@@ -54,14 +54,14 @@ class Panel:
 
 @dataclass(frozen=True, kw_only=True)
 class OperatingRow:
-    """One rule for one model: threshold, then (value, interval) of each measure."""
+    """One rule for one model: threshold, then each measure."""
 
     rule: str
     source: str
     model: str
     css: str
     threshold: str
-    cells: tuple[tuple[str, str], ...]
+    cells: tuple[Cell, ...]
     prevalence: str
 
 
@@ -80,18 +80,18 @@ class TaskDetail:
 
 def classification_details(results: Results, looks: Sequence[ModelStyle]) -> tuple[TaskDetail, ...]:
     """A record for every task that has something to show."""
-    found = (_detail(results, task, looks) for task in results.tasks)
-    return tuple(each for each in found if each.panels or each.each or each.operating)
+    details = (_detail(results, task, looks) for task in results.tasks)
+    return tuple(each for each in details if each.panels or each.each or each.operating)
 
 
 def _detail(results: Results, task: TaskFacts, looks: Sequence[ModelStyle]) -> TaskDetail:
     shown = _shown(results, task.name, looks)
-    curves = [each for each in results.exhibits if isinstance(each, RocCurve) and each.task == task.name]
+    curves = results.exhibits_of(RocCurve, task=task.name)
     panels = [_roc(task, curves, shown), _reliability(results, task, shown), _confusion(results, task, shown)]
     return TaskDetail(
         name=plain_name(task.name),
-        family=FAMILIES.get(task.family, task.family),
-        size=f"{rows_of(task.n, task.family)}, {plural(task.patients, 'patient')}",
+        family=family(task.family),
+        size=size_of(task),
         panels=tuple(each for each in (*panels, _shots(results, task, looks)) if each is not None),
         each=_one_each(task, curves, shown),
         unfold="labels" in task.facts,
@@ -129,15 +129,15 @@ def _one_each(task: TaskFacts, curves: Sequence[RocCurve], shown: Sequence[Model
         return ()
     labels.sort(key=lambda label: label != MACRO)
     known = task.facts.get("labels") or task.facts.get("classes") or {}
-    found = []
+    panels = []
     for label in labels:
         panel = _roc_panel(label, [each for each in curves if each.label == label], shown, small=True)
         if panel is not None:
             rows = known.get(label, {}).get("n")
             name = "Mean over labels" if label == MACRO else label
             title = f"{name} (n = {count(rows)})" if rows is not None else name
-            found.append(Panel(title=title, chart=panel.chart, legend=panel.legend))
-    return tuple(found)
+            panels.append(Panel(title=title, chart=panel.chart, legend=panel.legend))
+    return tuple(panels)
 
 
 def _roc_panel(
@@ -158,20 +158,14 @@ def _roc_panel(
 def _reliability(results: Results, task: TaskFacts, shown: Sequence[ModelStyle]) -> Panel | None:
     """The first shown model, as it is and after its temperature."""
     name, css = shown[0].name, shown[0].css
-    curves = [
-        each
-        for each in results.exhibits
-        if isinstance(each, CalibrationCurve) and (each.task, each.model) == (task.name, name)
-    ]
+    curves = results.exhibits_of(CalibrationCurve, task=task.name, model=name)
     if not curves:
         return None
     bins = [
         Bins(
             label=each.setting or "as it is",
             css=css if not each.setting else REFERENCE_CSS,
-            confidence=each.confidence,
-            accuracy=each.accuracy,
-            counts=each.counts,
+            curve=each,
             dashed=bool(each.setting),
         )
         for each in curves
@@ -184,8 +178,8 @@ def _reliability(results: Results, task: TaskFacts, shown: Sequence[ModelStyle])
     )
     notes = []
     if temperature is not None:
-        told = f"{number(temperature.value, 2)}, fitted on validation"
-        notes.append(f"Temperature {told if temperature.value is not None else temperature.note}.")
+        fitted = f"{number(temperature.value, 2)}, fitted on validation"
+        notes.append(f"Temperature {fitted if temperature.value is not None else temperature.note}.")
     if sum(curves[0].counts) < _FEW_ROWS:
         notes.append(f"{plural(sum(curves[0].counts), 'decision')}: too few to read the curve by its points.")
     title = f"Reliability of {name}"
@@ -194,27 +188,20 @@ def _reliability(results: Results, task: TaskFacts, shown: Sequence[ModelStyle])
 
 def _confusion(results: Results, task: TaskFacts, shown: Sequence[ModelStyle]) -> Panel | None:
     name = shown[0].name
-    found = next(
-        (
-            each
-            for each in results.exhibits
-            if isinstance(each, Confusion) and (each.task, each.model) == (task.name, name)
-        ),
-        None,
-    )
-    if found is None or len(found.classes) > _MOST_CLASSES:
+    confusion = next(iter(results.exhibits_of(Confusion, task=task.name, model=name)), None)
+    if confusion is None or len(confusion.classes) > _MOST_CLASSES:
         return None
     title = f"Decisions of {name}"
     return Panel(
         title=title,
-        chart=confusion_chart(found.classes, found.counts, label=f"Confusion matrix of {name}"),
-        note=_decisions_note(found),
+        chart=confusion_chart(confusion.classes, confusion.counts, label=f"Confusion matrix of {name}"),
+        note=_decisions_note(confusion),
     )
 
 
-def _decisions_note(found: Confusion) -> str:
+def _decisions_note(confusion: Confusion) -> str:
     words = "Figures count images; shade: share of the true class."
-    if any(not float(each).is_integer() for line in found.counts for each in line):
+    if any(not float(each).is_integer() for line in confusion.counts for each in line):
         words += " An image whose highest classes tie is shared equally between them, hence parts of one."
     return words
 
@@ -272,11 +259,6 @@ def _operating_row(setting: str, rows: dict[str, Result], look: ModelStyle) -> O
         model=look.name,
         css=look.css,
         threshold=number(threshold.value) if threshold else DASH,
-        cells=tuple(
-            (number(rows[name].value), between(rows[name].low, rows[name].high, 2))
-            if name in rows
-            else (DASH, "")
-            for name in _MEASURES
-        ),
+        cells=tuple(score_cell(rows.get(name)) for name in _MEASURES),
         prevalence=f"{100 * prevalence.value:.1f}%" if prevalence and prevalence.value is not None else DASH,
     )

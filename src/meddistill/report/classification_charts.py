@@ -3,18 +3,18 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from markupsafe import Markup
 
-from meddistill.evaluation.base.exhibits import CALIBRATION_BINS
-from meddistill.report.formatting import number
+from meddistill.evaluation.base.exhibits import CALIBRATION_BINS, CalibrationCurve
+from meddistill.report.formatting import number, shade_of
 from meddistill.report.markers import marker
-from meddistill.report.svg import Axis, drawing, element, line, polyline, span, text, tick_label, ticks
+from meddistill.report.svg import Axis, axis_over, drawing, element, level_grid, line, polyline, short, text
 
 _SIDE, _LEFT, _TOP = 330.0, 46.0, 10.0
 _QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
-_STEPS = 7
-_FIRM, _FIRM_ROWS = 0.02, 5
+_FIRM: Final = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ def roc_chart(curves: Sequence[Line], *, label: str, small: bool = False) -> Mar
     parts = _square(x, y, marks=(0.0, 0.5, 1.0) if small else _QUARTERS)
     parts.append(line((x(0), y(0)), (x(1), y(1)), class_="reference"))
     parts += [_drawn(each, x, y) for each in reversed(curves)]
-    parts += _titles(x, y, "1 − specificity", "sensitivity")
+    parts += _titles(x, y, "1 − specificity", "sensitivity", below=y.start + 34)
     return drawing(side, side, *parts, label=label)
 
 
@@ -49,10 +49,10 @@ def _square(x: Axis, y: Axis, *, marks: Sequence[float]) -> list[Markup]:
     return parts
 
 
-def _titles(x: Axis, y: Axis, across: str, up: str) -> list[Markup]:
+def _titles(x: Axis, y: Axis, across: str, up: str, *, below: float) -> list[Markup]:
     middle = (y.start + y.end) / 2
     return [
-        text((x.start + x.end) / 2, y.start + 34, across, text_anchor="middle", class_="tick"),
+        text((x.start + x.end) / 2, below, across, text_anchor="middle", class_="tick"),
         text(11, middle, up, text_anchor="middle", class_="tick", transform=f"rotate(-90 11 {middle:.1f})"),
     ]
 
@@ -65,21 +65,24 @@ def _drawn(curve: Line, x: Axis, y: Axis) -> Markup:
 
 @dataclass(frozen=True, kw_only=True)
 class Bins:
-    """Mean confidence, share of right rows and number of rows of the bins of one model."""
+    """The calibration curve of one model, and how it is drawn."""
 
     label: str
     css: str
-    confidence: tuple[float, ...]
-    accuracy: tuple[float, ...]
-    counts: tuple[int, ...]
+    curve: CalibrationCurve
     dashed: bool = False
+
+    @property
+    def points(self) -> list[tuple[float, float, int]]:
+        """Mean confidence, share of right rows, and number of rows of every bin."""
+        return list(zip(self.curve.confidence, self.curve.accuracy, self.curve.counts, strict=True))
 
 
 def reliability_chart(curves: Sequence[Bins], *, label: str) -> Markup:
     """Share of right rows over confidence, and below how many rows of the first curve have which confidence.
 
     Points grow with the rows behind them; the line leaves out bins with less than 2% of the rows, or fewer
-    than five. Above the diagonal a model is too modest, below it too sure.
+    than five. Above the diagonal a model is underconfident, below it overconfident.
     """
     x = Axis(low=0.0, high=1.0, start=_LEFT, end=_SIDE - 10)
     y = Axis(low=0.0, high=1.0, start=_SIDE - 112, end=_TOP)
@@ -87,9 +90,8 @@ def reliability_chart(curves: Sequence[Bins], *, label: str) -> Markup:
     parts = _square(x, y, marks=_QUARTERS)
     parts.append(line((x(0), y(0)), (x(1), y(1)), class_="reference"))
     for each in reversed(curves):
-        points = tuple(zip(each.confidence, each.accuracy, strict=True))
-        total = sum(each.counts)
-        firm = tuple(point for point, rows in zip(points, each.counts, strict=True) if rows >= _FIRM * total)
+        total = sum(each.curve.counts)
+        firm = tuple((across, up) for across, up, rows in each.points if rows >= _FIRM * total)
         parts.append(_drawn(Line(label=each.label, css=each.css, points=firm, dashed=each.dashed), x, y))
         dots = [
             element(
@@ -100,22 +102,19 @@ def reliability_chart(curves: Sequence[Bins], *, label: str) -> Markup:
                 r=2.2 + 4 * math.sqrt(count / total),
                 class_="ring" if each.dashed else "dot",
             )
-            for (across, up), count in zip(points, each.counts, strict=True)
+            for across, up, count in each.points
         ]
         parts.append(element("g", *dots, class_=each.css))
     parts += _histogram(curves[0], x, floor, 42.0)
-    parts.append(text((x.start + x.end) / 2, floor + 18, "confidence", text_anchor="middle", class_="tick"))
-    middle = (y.start + y.end) / 2
-    turned = f"rotate(-90 11 {middle:.1f})"
-    parts.append(text(11, middle, "share right", text_anchor="middle", class_="tick", transform=turned))
+    parts += _titles(x, y, "confidence", "share right", below=floor + 18)
     parts.append(text(x.start - 7, floor - 15, "rows", text_anchor="end", class_="tick"))
     return drawing(_SIDE, _SIDE - 14, *parts, label=label)
 
 
 def _histogram(bins: Bins, x: Axis, floor: float, height: float) -> list[Markup]:
-    most = max(bins.counts)
+    most = max(bins.curve.counts)
     bars = []
-    for confidence, count in zip(bins.confidence, bins.counts, strict=True):
+    for confidence, _, count in bins.points:
         place = min(int(confidence * CALIBRATION_BINS), CALIBRATION_BINS - 1) / CALIBRATION_BINS
         tall = max(height * count / most, 1.0)
         width = x(place + 1 / CALIBRATION_BINS) - x(place) - 1.5
@@ -138,16 +137,16 @@ def _histogram(bins: Bins, x: Axis, floor: float, height: float) -> list[Markup]
 
 def confusion_chart(classes: Sequence[str], counts: Sequence[Sequence[float]], *, label: str) -> Markup:
     """True classes in rows, given ones in columns; shade is the share of the row, figures are rows."""
-    longest = max(len(_short(name, 16)) for name in classes)
+    longest = max(len(short(name, 16)) for name in classes)
     names = min(20.0 + 7.0 * longest, 130.0)
     cell = max(min((_SIDE + 30 - names) / len(classes), 58.0), 22.0)
     top = 20.0 + min(6.0 * longest, 92.0)
     parts = [text(0, top - 8, "true ↓  given →", class_="tick")]
     for place, name in enumerate(classes):
         middle = cell * (place + 0.5)
-        parts.append(text(names - 8, top + middle + 4, _short(name, 16), text_anchor="end", class_="small"))
+        parts.append(text(names - 8, top + middle + 4, short(name, 16), text_anchor="end", class_="small"))
         x, y = names + middle + 3, top - 7
-        parts.append(text(x, y, _short(name, 16), transform=f"rotate(-45 {x:.1f} {y:.1f})", class_="small"))
+        parts.append(text(x, y, short(name, 16), transform=f"rotate(-45 {x:.1f} {y:.1f})", class_="small"))
     for row, line_of in enumerate(counts):
         total = sum(line_of)
         for column, count in enumerate(line_of):
@@ -163,7 +162,7 @@ def confusion_chart(classes: Sequence[str], counts: Sequence[Sequence[float]], *
 
 
 def _cell(x: float, y: float, side: float, *, share: float, count: float, words: str) -> list[Markup]:
-    shade = round(share * (_STEPS - 1))
+    shade = shade_of(share)
     box = {"x": x + 0.75, "y": y + 0.75, "width": side - 1.5, "height": side - 1.5, "rx": 2}
     parts = [element("rect", element("title", words), **box, class_=f"tile-{shade}")]
     figure = _rows(count)
@@ -203,16 +202,9 @@ def shots_chart(series: Sequence[tuple[str, str, Sequence[ShotPoint]]], *, label
         for value in ((point.value, point.low, point.high) if index == 0 else (point.value,))
         if value is not None
     ]
-    bottom, top = span(extents)
-    y = Axis(low=bottom, high=top, start=height - 44, end=_TOP)
-    marks = ticks(bottom, top, 4)
-    step = marks[1] - marks[0] if len(marks) > 1 else 1.0
-    parts = []
+    y = axis_over(extents, start=height - 44, end=_TOP)
+    parts = level_grid(x, y)
     tick = {"text_anchor": "middle", "class_": "tick"}
-    for value in marks:
-        parts.append(line((x.start, y(value)), (x.end, y(value)), class_="grid"))
-        words = tick_label(value, step)
-        parts.append(text(x.start - 8, y(value) + 4, words, text_anchor="end", class_="tick"))
     parts += [text(x(math.log2(each)), y.start + 18, str(each), **tick) for each in shots]
     parts.append(text(whole, y.start + 18, "all", **tick))
     parts.append(text((x.start + x.end) / 2, y.start + 36, "training images a class", **tick))
@@ -230,11 +222,7 @@ def _shot_line(
     for x, each in placed:
         if whiskers and each.low is not None and each.high is not None:
             parts.append(line((x, y(each.low)), (x, y(each.high)), class_="whisker"))
-        said = "all images" if each.shots is None else f"{each.shots} a class"
-        title = element("title", f"{name}, {said}: {metric} {number(each.value)}")
+        learnt_from = "all images" if each.shots is None else f"{each.shots} a class"
+        title = element("title", f"{name}, {learnt_from}: {metric} {number(each.value)}")
         parts.append(marker(css, x, y(each.value), 4.5 if whiskers else 3.4, title))
     return element("g", *parts, class_=css)
-
-
-def _short(words: str, most: int) -> str:
-    return words if len(words) <= most else words[: most - 1] + "…"

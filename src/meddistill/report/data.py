@@ -2,11 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 from meddistill.evaluation.audit.record import Audit
+from meddistill.evaluation.base.exhibits import AttentionMap
 from meddistill.evaluation.base.results import Results
 from meddistill.evaluation.models.protocols import Role
 from meddistill.licences import LicenceTerms, Policy
+from meddistill.teachers.card import TeacherCard
+
+THUMBNAIL: Final = 112  # pixels of a side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +35,32 @@ class ModelCard:
     context_length: int | None = None
     modalities: tuple[str, ...] | None = None
     pretraining_data: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        card: TeacherCard,
+        *,
+        name: str,
+        role: Role,
+        megabytes: float | None = None,
+        images_per_second: Mapping[int, float] | None = None,
+    ) -> "ModelCard":
+        """What the card of a model has, beside what was measured of it."""
+        return cls(
+            name=name,
+            role=role,
+            source=card.source,
+            licence=card.licence,
+            parameters=card.parameters,
+            megabytes=megabytes,
+            images_per_second=images_per_second,
+            input_size=(card.input.height, card.input.width) if card.input else None,
+            embed_dim=card.image_dim or card.text_dim,
+            context_length=card.context_length,
+            modalities=card.modalities,
+            pretraining_data=card.pretraining_data,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,22 +87,28 @@ class Captions:
     longest: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Examples:
+class Examples(Protocol):
     """Pictures, captions, questions and answers of table rows; to be given only where
     `report: {examples: true}` allows it.
 
-    Keys are (table of the suite, row from 1) as in `RetrievalExample` and `AnsweredQuestion`, before them the
-    task where it says which columns to read; pictures are PNG or JPEG bytes, padded to a square about the
-    centre. `slides` are made of tiles and fill the grid of an `AttentionMap`; their row is the bag's most
-    attended one.
+    Tables are those of the suite, rows count from 1, as in `RetrievalExample` and the exhibits; a task says
+    which columns of a table have questions and answers. Pictures are PNG or JPEG; `b""` and "" show nothing.
     """
 
-    pictures: Mapping[tuple[str, int], bytes] = field(default_factory=dict)
-    captions: Mapping[tuple[str, int], str] = field(default_factory=dict)
-    questions: Mapping[tuple[str, str, int], str] = field(default_factory=dict)
-    answers: Mapping[tuple[str, str, int], str] = field(default_factory=dict)
-    slides: Mapping[tuple[str, str, int], bytes] = field(default_factory=dict)
+    def picture(self, table: str, row: int, *, side: int = THUMBNAIL) -> bytes:
+        """An image, padded about its centre to a square of `side` pixels."""
+
+    def slide(self, table: str, places: AttentionMap) -> bytes:
+        """The tiles of a map of attention in their places; fills the map's grid."""
+
+    def caption(self, table: str, row: int) -> str:
+        """A caption."""
+
+    def question(self, task: str, table: str, row: int) -> str:
+        """A question."""
+
+    def answer(self, task: str, table: str, row: int) -> str:
+        """An answer."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,28 +8,21 @@ from markupsafe import Markup
 from meddistill.evaluation.base.records import Comparison
 from meddistill.evaluation.base.results import MEAN_TASK, Difference, Results
 from meddistill.evaluation.statistics.paired import least_p
-from meddistill.report.formatting import DASH, SEEN, number, plain_name, plural, signed, signed_between
+from meddistill.report.formatting import (
+    DASH,
+    SEEN,
+    number,
+    plain_name,
+    plural,
+    probability,
+    signed,
+    signed_between,
+)
 from meddistill.report.models import ModelStyle
-from meddistill.report.svg import Axis, drawing, element, line, span, text, tick_label, ticks
+from meddistill.report.svg import Axis, axis_over, drawing, element, line, short, text, upright_grid
 
 _WIDTH, _HEAD, _ROW, _BETWEEN = 1040.0, 30.0, 19.0, 13.0
 _LONGEST = 26
-
-
-@dataclass(frozen=True, kw_only=True)
-class TallyRow:
-    """The student against one other model over all tasks, in words."""
-
-    other: str
-    css: str
-    tasks: str
-    intervals: str
-    values: str
-    difference: str
-    wilcoxon: str
-    holm: str
-    note: str
-    seen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +37,15 @@ class RankRow:
 
 @dataclass(frozen=True, kw_only=True)
 class DifferencesSection:
-    """What the section shows; `reference` is the model that all others are compared with."""
+    """What the section shows; `reference` is the model that all others are compared with.
+
+    `tallies` has every other model's comparison over all tasks, with the model's CSS class.
+    """
 
     reference: str
     sentence: str
     forest: Markup
-    tallies: tuple[TallyRow, ...]
+    tallies: tuple[tuple[Comparison, str], ...]
     ranks: tuple[RankRow, ...]
     rank_words: str
     is_mcnemar: bool
@@ -69,7 +65,7 @@ def differences(results: Results, looks: Sequence[ModelStyle]) -> DifferencesSec
         sentence=_sentence(rows, alpha, least=least_p(results.resamples)),
         forest=forest_by_task(rows, order, css, alpha=alpha),
         tallies=tuple(
-            _tally(row, css)
+            (row, css[name])
             for name in order
             for row in results.comparisons
             if (row.model, row.other) == (reference, name)
@@ -104,16 +100,15 @@ def forest_by_task(
     rows: Sequence[Difference], order: Sequence[str], css: Mapping[str, str], *, alpha: float
 ) -> Markup:
     """Every difference with its interval, tasks one under the other; full marks stand after correction."""
-    low, high = span([value for row in rows for value in (row.value, row.low, row.high) if value is not None],
-                     include=[0.0])  # fmt: skip
-    axis = Axis(low=low, high=high, start=350.0, end=760.0)
+    bounds = [value for row in rows for value in (row.value, row.low, row.high) if value is not None]
+    axis = axis_over(bounds, include=[0.0], start=350.0, end=760.0)
     tasks = list(dict.fromkeys(row.task for row in rows))
     parts: list[Markup] = []
     y = _HEAD
     for task in tasks:
-        found = {row.other: row for row in rows if row.task == task}
-        shown = [found[name] for name in order if name in found]
-        parts.append(text(0, y + 13, _short(plain_name(task)), class_="strong"))
+        by_other = {row.other: row for row in rows if row.task == task}
+        shown = [by_other[name] for name in order if name in by_other]
+        parts.append(text(0, y + 13, short(plain_name(task), _LONGEST), class_="strong"))
         for row in shown:
             parts += _forest_row(axis, y + _ROW / 2, row, css.get(row.other, ""), alpha=alpha)
             y += _ROW
@@ -130,20 +125,7 @@ def _frame(axis: Axis, bottom: float) -> list[Markup]:
         text(780, 14, "difference (interval)", class_="axis-title"),
         text(_WIDTH - 4, 14, "p, Holm", text_anchor="end", class_="axis-title"),
     ]
-    marks = ticks(axis.low, axis.high, 6)
-    step = marks[1] - marks[0] if len(marks) > 1 else 1.0
-    for value in marks:
-        words = tick_label(value, step)
-        parts.append(line((axis(value), _HEAD - 6), (axis(value), bottom), class_="grid"))
-        parts.append(
-            text(
-                axis(value),
-                bottom + 16,
-                f"+{words}" if value > 0 else words,
-                text_anchor="middle",
-                class_="tick",
-            )
-        )
+    parts += upright_grid(axis, _HEAD - 6, bottom, about=6, is_signed=True)
     parts.append(line((axis(0.0), _HEAD - 6), (axis(0.0), bottom), class_="reference"))
     return parts
 
@@ -158,26 +140,11 @@ def _forest_row(axis: Axis, y: float, row: Difference, css: str, *, alpha: float
     interval = signed_between(row.low, row.high, 2)
     words = f"{signed(row.value)}  ({interval})" if interval else signed(row.value)
     return [
-        text(338, y + 4, _short(row.other) + mark, text_anchor="end", class_="small"),
+        text(338, y + 4, short(row.other, _LONGEST) + mark, text_anchor="end", class_="small"),
         element("g", element("title", f"{row.other}: {words}"), *pieces, class_=css),
         text(780, y + 4, words, class_="figure small"),
         text(_WIDTH - 4, y + 4, probability(row.p_holm), text_anchor="end", class_="figure small"),
     ]
-
-
-def _tally(row: Comparison, css: Mapping[str, str]) -> TallyRow:
-    return TallyRow(
-        other=row.other,
-        css=css.get(row.other, ""),
-        tasks=str(row.tasks),
-        intervals=f"{row.wins} / {row.ties} / {row.losses}",
-        values=f"{row.raw_wins} / {row.raw_ties} / {row.raw_losses}",
-        difference=signed(row.mean_difference),
-        wilcoxon=probability(row.p_value),
-        holm=probability(row.p_holm),
-        note=row.note,
-        seen=row.seen_tasks,
-    )
 
 
 def _ranks(results: Results, looks: Sequence[ModelStyle]) -> tuple[RankRow, ...]:
@@ -197,38 +164,27 @@ def _ranks(results: Results, looks: Sequence[ModelStyle]) -> tuple[RankRow, ...]
 
 
 def _rank_words(results: Results) -> str:
-    found = results.ranking
-    if found is None:
+    ranking = results.ranking
+    if ranking is None:
         return ""
-    words = f"Mean ranks over {plural(len(found.tasks), 'task')}"
-    if found.p_value is not None and found.critical_difference is not None:
-        apart = number(found.critical_difference, 2)
+    words = f"Mean ranks over {plural(len(ranking.tasks), 'task')}"
+    if ranking.p_value is not None and ranking.critical_difference is not None:
+        apart = number(ranking.critical_difference, 2)
         words += (
-            f". Friedman test: χ² = {number(found.statistic, 1)}, p {equals(found.p_value)}; two models "
-            f"differ at {found.alpha:g} where their mean ranks are more than {apart} apart (by "
+            f". Friedman test: χ² = {number(ranking.statistic, 1)}, p {equals(ranking.p_value)}; two models "
+            f"differ at {ranking.alpha:g} where their mean ranks are more than {apart} apart (by "
             "Nemenyi’s test, which allows for all pairs being compared)"
         )
-    if found.note:
-        words += f". {found.note[0].upper()}{found.note[1:]}"
+    if ranking.note:
+        words += f". {ranking.note[0].upper()}{ranking.note[1:]}"
     own = {model.name for model in results.models if model.tasks}
-    left_out = [name for name in found.left_out if name not in own]
+    left_out = [name for name in ranking.left_out if name not in own]
     if left_out:
         words += f". Without {', '.join(left_out)}, which cannot do all of them"
     return f"{words}."
-
-
-def probability(value: float | None) -> str:
-    """`0.031`, `<0.001`; a dash where there is none."""
-    if value is None:
-        return DASH
-    return "<0.001" if value < 0.001 else number(value, 3 if value < 0.1 else 2)
 
 
 def equals(value: float) -> str:
     """`= 0.031`, `< 0.001`."""
     words = probability(value)
     return f"< {words[1:]}" if words.startswith("<") else f"= {words}"
-
-
-def _short(words: str) -> str:
-    return words if len(words) <= _LONGEST else words[: _LONGEST - 1] + "…"

@@ -7,6 +7,7 @@ from typing import Final
 SEEN: Final = "†"  # beside scores on a data set that the model was pretrained on
 DASH: Final = "–"
 MINUS: Final = "−"
+SHADES: Final = 7  # of a cell, pale to dark
 _THIN: Final = "\u202f"  # narrow no-break space between thousands and before units
 
 FAMILIES: Final[Mapping[str, str]] = MappingProxyType(
@@ -100,6 +101,18 @@ def signed_between(low: float | None, high: float | None, digits: int = 3) -> st
     return f"{signed(low, digits)} to {signed(high, digits)}"
 
 
+def probability(value: float | None) -> str:
+    """`0.031`, `<0.001`; a dash where there is none."""
+    if value is None:
+        return DASH
+    return "<0.001" if value < 0.001 else number(value, 3 if value < 0.1 else 2)
+
+
+def shade_of(share: float) -> int:
+    """The shade of a share of one, 0 (pale) to 6 (dark)."""
+    return round(min(max(share, 0.0), 1.0) * (SHADES - 1))
+
+
 def count(value: int) -> str:
     """`12 345` with narrow spaces."""
     return f"{value:,}".replace(",", _THIN)
@@ -123,6 +136,11 @@ def rate(value: float) -> str:
 def times(ratio: float) -> str:
     """`2.8`, `12`, `1.07`: how many times."""
     return _three(ratio) if ratio < 1.1 else f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
+
+
+def family(name: str) -> str:
+    """A family of tasks in words."""
+    return FAMILIES.get(name, name)
 
 
 def plain_name(name: str) -> str:
@@ -154,8 +172,8 @@ def rows_of(number_of: int, family: str) -> str:
     return plural(number_of, _UNITS.get(family, ("image", "image"))[0])
 
 
-def judged_of(number_of: int, family: str) -> str:
-    """`40 images`, `277 queries`, `55 patients`: how many decisions of a task were judged."""
+def units_of(number_of: int, family: str) -> str:
+    """`40 images`, `277 queries`, `55 patients`: how many decisions a task counts."""
     return plural(number_of, _UNITS.get(family, ("image", "image"))[1])
 
 

@@ -7,9 +7,10 @@ from markupsafe import Markup
 
 from meddistill.evaluation.base.records import GroupGap, GroupScore
 from meddistill.evaluation.base.results import Results
-from meddistill.report.charts import Group, Mark, grouped_bars
-from meddistill.report.formatting import DASH, between, judged_of, metric, number, plain_name, plural
+from meddistill.report.charts import Group, grouped_bars
+from meddistill.report.formatting import DASH, between, metric, number, plain_name, plural, units_of
 from meddistill.report.models import ModelStyle
+from meddistill.report.scores import mark_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +51,11 @@ def panels(results: Results, looks: Sequence[ModelStyle]) -> tuple[GroupPanel, .
 
 
 def single_labels(results: Results) -> str:
-    """`findings by modality (ct), ...`: the groups of one label alone, which say nothing."""
-    found = {place: _labels(results, *place) for place in _places(results)}
+    """`findings by modality (ct), ...`: the groups of one label alone, where nothing is compared."""
+    labels_of = {place: _labels(results, *place) for place in _places(results)}
     return ", ".join(
         f"{plain_name(task)} by {plain_name(group)} ({''.join(labels) or 'not known'})"
-        for (task, group), labels in found.items()
+        for (task, group), labels in labels_of.items()
         if len(labels) < 2
     )
 
@@ -64,8 +65,8 @@ def _places(results: Results) -> list[tuple[str, str]]:
 
 
 def _labels(results: Results, task: str, group: str) -> list[str]:
-    found = (row.label for row in results.groups if (row.task, row.group) == (task, group) and row.main)
-    return [label for label in dict.fromkeys(found) if label]
+    all_labels = (row.label for row in results.groups if (row.task, row.group) == (task, group) and row.main)
+    return [label for label in dict.fromkeys(all_labels) if label]
 
 
 def _panel(results: Results, looks: Sequence[ModelStyle], task: str, group: str) -> GroupPanel:
@@ -91,22 +92,22 @@ def _alone(rows: Sequence[GroupScore], scored: Sequence[str], looks: Sequence[Mo
     """What the models score on the only label that can be scored."""
     if len(scored) != 1:
         return ""
-    found = {row.model: row for row in rows if row.label == scored[0] and row.value is not None}
-    told = [f"{look.name} {number(found[look.name].value)}" for look in looks if look.name in found]
-    return f"{scored[0]} alone is large enough and has nothing beside it ({', '.join(told)})"
+    by_model = {row.model: row for row in rows if row.label == scored[0] and row.value is not None}
+    figures = [f"{look.name} {number(by_model[look.name].value)}" for look in looks if look.name in by_model]
+    return f"{scored[0]} is the only group large enough to be scored ({', '.join(figures)})"
 
 
 def _bars(rows: Sequence[GroupScore], looks: Sequence[ModelStyle], group: str) -> Markup:
     labels = dict.fromkeys(row.label for row in rows if row.value is not None)
-    found = {(row.model, row.label): row for row in rows}
+    by_label = {(row.model, row.label): row for row in rows}
     worst = _clearly_worst(rows, looks)
     groups = []
     for label in labels:
-        mine = [(look, found[look.name, label]) for look in looks if (look.name, label) in found]
-        marks = tuple(_mark(look, row) for look, row in mine)
+        mine = [(look, by_label[look.name, label]) for look in looks if (look.name, label) in by_label]
+        marks = tuple(mark_of(look, row) for look, row in mine)
         shown = next(row for row in rows if row.label == label and row.value is not None)
         title = f"▼ {label}" if label == worst else label
-        groups.append(Group(title=title, note=f"n = {judged_of(shown.n, shown.family)}", marks=marks))
+        groups.append(Group(title=title, note=f"n = {units_of(shown.n, shown.family)}", marks=marks))
     return grouped_bars(groups, label=f"Main metric by {group}, one bar for each model")
 
 
@@ -119,18 +120,6 @@ def _clearly_worst(rows: Sequence[GroupScore], looks: Sequence[ModelStyle]) -> s
     if worst is None or best is None or worst.high is None or best.low is None:
         return None
     return worst.label if worst.high < best.low else None
-
-
-def _mark(look: ModelStyle, row: GroupScore) -> Mark:
-    return Mark(
-        label=look.name,
-        css=look.css,
-        role=look.role,
-        value=row.value,
-        low=row.low,
-        high=row.high,
-        lead=look.lead,
-    )
 
 
 def _gap(results: Results, scores: Sequence[GroupScore], gap: GroupGap, look: ModelStyle) -> GapRow:
@@ -163,5 +152,7 @@ def _hidden(rows: Sequence[GroupScore], looks: Sequence[ModelStyle]) -> str:
 
 
 def _counted(row: GroupScore) -> str:
-    told, patients = judged_of(row.n, row.family), plural(row.patients, "patient")
-    return f"{row.label or 'not known'}: {told if told == patients else f'{told} of {patients}'}, {row.note}"
+    units, patients = units_of(row.n, row.family), plural(row.patients, "patient")
+    return (
+        f"{row.label or 'not known'}: {units if units == patients else f'{units} of {patients}'}, {row.note}"
+    )

@@ -18,7 +18,7 @@ from meddistill.report.formatting import (
     signed_between,
     times,
 )
-from meddistill.report.models import model_styles
+from meddistill.report.models import lead_name, model_styles
 from meddistill.report.phrases import wording
 
 Verdict = Literal["better", "unclear", "worse", "alone"]
@@ -54,13 +54,13 @@ _MOST_TILES: Final = 4
 def headline(data: ReportData) -> Headline | None:
     """The lead on the mean over tasks, a student against its best teacher; None where nothing was scored."""
     results = data.results
-    found = model_styles(results, data.models)
-    lead = next((look.name for look in found if look.lead), "")
+    looks = model_styles(results, data.models)
+    lead = lead_name(looks)
     task = _headline_task(results, lead) if results is not None else None
     score = results.main(lead, task) if results is not None and task else None
     if results is None or task is None or score is None or score.value is None:
         return None
-    words = wording(found)
+    words = wording(looks)
     best = results.best_teacher(task) if words.distilled else None
     gap = results.difference(lead, best.model, task) if best else None
     sentence = f"On {_where(results, task)} {words.who} "
@@ -83,11 +83,11 @@ def headline(data: ReportData) -> Headline | None:
 
 def _others(results: Results, lead: str, task: str) -> str:
     """`; it scores higher than a, and does not differ clearly from b and c`: the lead against all others."""
-    told: dict[Verdict, list[str]] = {verdict: [] for verdict in _VERDICTS}
+    by_verdict: dict[Verdict, list[str]] = {verdict: [] for verdict in _VERDICTS}
     for gap in results.differences:
         if (gap.model, gap.task) == (lead, task) and gap.other_role != "ensemble":
-            told[_verdict(gap)].append(gap.other)
-    parts = [f"{_VERDICTS[verdict]} {_names(names)}" for verdict, names in told.items() if names]
+            by_verdict[_verdict(gap)].append(gap.other)
+    parts = [f"{_VERDICTS[verdict]} {_names(names)}" for verdict, names in by_verdict.items() if names]
     return f"; it {', '.join(parts)}" if parts else ""
 
 
@@ -111,9 +111,9 @@ def _gap_tiles(results: Results, lead: str, task: str) -> list[Tile]:
     if len(frozen) <= _MOST_TILES:
         tiles += [_frozen_tile(results, row) for row in frozen]
     others = [results.difference(lead, name, task) for name in results.named("baseline")]
-    found = [gap for gap in others if gap is not None]
-    if len(found) <= _MOST_TILES:
-        tiles += [_gap_tile(f"against {gap.other}", gap) for gap in found]
+    gaps = [gap for gap in others if gap is not None]
+    if len(gaps) <= _MOST_TILES:
+        tiles += [_gap_tile(f"against {gap.other}", gap) for gap in gaps]
     return tiles
 
 

@@ -1,4 +1,4 @@
-"""Points and keys of curves: a shape beside colour and dash, so that no curve is told by colour alone."""
+"""Points and keys of curves: a shape beside colour and dash, so that colour alone distinguishes no curve."""
 
 import re
 from typing import Final

@@ -57,7 +57,7 @@ def model_styles(results: Results | None, cards: Sequence[ModelCard] = ()) -> tu
     css = {name: f"c-t{place % COLOURS}" for place, (name, _) in enumerate(coloured)}
     css |= {name: f"{css[name]} c-again" for name, _ in coloured[COLOURS:]}
     css |= {name: f"{css[name]} c-baseline" for name, role in coloured if role in COMPARED and not peers}
-    found = [
+    styles = [
         ModelStyle(
             name=name,
             role=role,
@@ -66,7 +66,12 @@ def model_styles(results: Results | None, cards: Sequence[ModelCard] = ()) -> tu
         )
         for name, role in named
     ]
-    return tuple(sorted(found, key=lambda look: (not look.lead, _ORDER[look.role])))
+    return tuple(sorted(styles, key=lambda look: (not look.lead, _ORDER[look.role])))
+
+
+def lead_name(looks: Sequence[ModelStyle]) -> str:
+    """The name of the lead; "" where there is no model."""
+    return next((look.name for look in looks if look.lead), "")
 
 
 def _lead(named: Sequence[tuple[str, AnyRole]]) -> str:
@@ -75,7 +80,7 @@ def _lead(named: Sequence[tuple[str, AnyRole]]) -> str:
 
 
 def references(results: Results, task: str) -> tuple[ModelStyle, ...]:
-    """The task's own baselines, which no other task is judged by; all in one grey."""
+    """The task's own baselines, which no other task has; all in one grey."""
     return tuple(
         ModelStyle(name=model.name, role=model.role, css=REFERENCE_CSS)
         for model in results.models

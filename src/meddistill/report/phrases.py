@@ -1,4 +1,4 @@
-"""How a report speaks of its models: of a student and its teachers only where there are both."""
+"""Names of models in a report: of a student and its teachers only where there are both."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ def wording(looks: Sequence[ModelStyle]) -> Wording:
             distilled=True,
             who="the student",
             scores="Scores of the student beside its teachers",
-            every="Which teacher knows what, and what of it reached the student.",
+            every="Every teacher and the student, from chance to the best model of each task.",
             classification="The student beside the best teacher of each task.",
         )
     beside = " beside the best teacher of each task" if teachers else ""

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
+from meddistill.evaluation.base.records import GroupScore
 from meddistill.evaluation.base.results import (
     MEAN_TASK,
     NOT_APPLICABLE,
@@ -16,19 +18,18 @@ from meddistill.evaluation.base.results import (
 from meddistill.report.charts import Group, Mark, forest, grouped_bars
 from meddistill.report.formatting import (
     DASH,
-    FAMILIES,
     between,
     count,
+    family,
     metric,
     number,
     plain_name,
+    shade_of,
     signed,
     signed_between,
 )
-from meddistill.report.models import ModelStyle
+from meddistill.report.models import ModelStyle, lead_name
 from meddistill.report.phrases import wording
-
-SHADES = 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,16 @@ class Cell:
     verdict: str = ""
     name: str = ""
     seen: tuple[str, ...] = ()
+
+
+def score_cell(
+    row: Result | None, *, absent: str = "", digits: int = 3, bound_digits: int = 2, **marks: Any
+) -> Cell:
+    """A score with its interval and `marks`; where it has no value a dash, and `absent` if there is a row."""
+    if row is None or row.value is None:
+        return Cell(value=DASH, interval="" if row is None else absent, name=marks.get("name", ""))
+    interval = between(row.low, row.high, bound_digits)
+    return Cell(value=number(row.value, digits), interval=interval, **marks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,19 +114,20 @@ def task_rows(results: Results, looks: Sequence[ModelStyle]) -> tuple[TaskRow, .
 
 
 def _task_row(results: Results, task: str, looks: Sequence[ModelStyle], facts: TaskFacts | None) -> TaskRow:
-    lead = next((look.name for look in looks if look.lead), "")
+    lead = lead_name(looks)
     best = results.best_teacher(task)
     alone = [look.name for look in _alone(looks)]
-    cells = [_score_cell(results.main(name, task), seen=results.seen(name, task)) for name in alone]
+    cells = [_task_cell(results.main(name, task), seen=results.seen(name, task)) for name in alone]
     if any(look.role == "teacher" for look in looks):
         named = best.model if best else ""
-        cells.append(_score_cell(best, name=named, seen=results.seen(named, task)))
+        cells.append(_task_cell(best, name=named, seen=results.seen(named, task)))
     if wording(looks).distilled:
-        cells.append(_difference_cell(results.difference(lead, best.model, task) if best else None))
+        gap = results.difference(lead, best.model, task) if best else None
+        cells.append(verdict_cell(gap.value, gap.low, gap.high) if gap else Cell(value=DASH))
     row = results.main(lead, task)
     return TaskRow(
         task=plain_name(task),
-        family=FAMILIES.get(facts.family, facts.family) if facts else "",
+        family=family(facts.family) if facts else "",
         metric=metric(facts.main_metric) if facts else "unweighted",
         n=count(facts.n) if facts else "",
         patients=count(facts.patients) if facts else count(row.patients) if row and row.patients else "",
@@ -124,14 +136,9 @@ def _task_row(results: Results, task: str, looks: Sequence[ModelStyle], facts: T
     )
 
 
-def _score_cell(row: Result | None, *, name: str = "", seen: tuple[str, ...] = ()) -> Cell:
-    if row is None or row.value is None:
-        return Cell(value=DASH, interval="not applicable" if row is not None and row.note else "", name=name)
-    return Cell(value=number(row.value), interval=between(row.low, row.high), name=name, seen=seen)
-
-
-def _difference_cell(row: Difference | None) -> Cell:
-    return Cell(value=DASH) if row is None else verdict_cell(row.value, row.low, row.high)
+def _task_cell(row: Result | None, *, seen: tuple[str, ...], name: str = "") -> Cell:
+    absent = "not applicable" if row is not None and row.note else ""
+    return score_cell(row, absent=absent, bound_digits=3, name=name, seen=seen)
 
 
 def verdict_cell(value: float, low: float | None, high: float | None) -> Cell:
@@ -146,7 +153,7 @@ def heat_map(results: Results, looks: Sequence[ModelStyle]) -> Matrix:
     """Tasks by models. Shade: from chance (pale) to the best model of the task (dark)."""
     rows = []
     for task in results.tasks:
-        title = Title(name=plain_name(task.name), note=FAMILIES.get(task.family, task.family))
+        title = Title(name=plain_name(task.name), note=family(task.family))
         rows.append((title, _heat_cells(results, looks, task.name, chance=_chance(task))))
     if any(row.task == MEAN_TASK for row in results.results):
         chances = [_chance(task) for task in results.tasks if task.include_in_mean]
@@ -159,18 +166,11 @@ def heat_map(results: Results, looks: Sequence[ModelStyle]) -> Matrix:
 def _heat_cells(
     results: Results, looks: Sequence[ModelStyle], task: str, *, chance: float
 ) -> tuple[Cell, ...]:
-    best = max((_value(results, look, task) for look in looks), default=0.0)
+    rows = {look.name: results.main(look.name, task) for look in looks}
+    best = max((row.value or 0.0 if row else 0.0 for row in rows.values()), default=0.0)
     return tuple(
-        _heat_cell(
-            results.main(look.name, task), chance=chance, best=best, seen=results.seen(look.name, task)
-        )
-        for look in looks
+        _heat_cell(row, chance=chance, best=best, seen=results.seen(name, task)) for name, row in rows.items()
     )
-
-
-def _value(results: Results, look: ModelStyle, task: str) -> float:
-    row = results.main(look.name, task)
-    return row.value if row is not None and row.value is not None else 0.0
 
 
 def _chance(task: TaskFacts) -> float:
@@ -183,12 +183,9 @@ def _chance(task: TaskFacts) -> float:
 
 def _heat_cell(row: Result | None, *, chance: float, best: float, seen: tuple[str, ...]) -> Cell:
     if row is None or row.value is None:
-        return Cell(value=DASH, interval=lack(row) if row is not None else "")
+        return score_cell(row, absent=lack(row) if row else "")
     share = (row.value - chance) / (best - chance) if best > chance else 0.0
-    shade = round(min(max(share, 0.0), 1.0) * (SHADES - 1))
-    interval = between(row.low, row.high, 2)
-    best_of_task = row.value == best
-    return Cell(value=number(row.value), interval=interval, shade=shade, best=best_of_task, seen=seen)
+    return score_cell(row, shade=shade_of(share), best=row.value == best, seen=seen)
 
 
 def lack(row: Result) -> str:
@@ -201,7 +198,7 @@ def seen_lines(results: Results, looks: Sequence[ModelStyle]) -> tuple[str, ...]
     lines = []
     for task in results.tasks:
         seen = {look.name: results.seen(look.name, task.name) for look in looks}
-        named = [f"{name} ({', '.join(found)})" for name, found in seen.items() if found]
+        named = [f"{name} ({', '.join(datasets)})" for name, datasets in seen.items() if datasets]
         if named:
             lines.append(f"{plain_name(task.name)}: {', '.join(named)}")
     return tuple(lines)
@@ -209,15 +206,9 @@ def seen_lines(results: Results, looks: Sequence[ModelStyle]) -> tuple[str, ...]
 
 def overview(results: Results, looks: Sequence[ModelStyle]) -> Markup | None:
     """All models on the mean over tasks, and the lead's difference from each."""
-    marks = [_mark(look, results.main(look.name, MEAN_TASK)) for look in looks]
-    lead = next((look.name for look in looks if look.lead), "")
-    differences = {}
-    for look in looks:
-        row = results.difference(lead, look.name, MEAN_TASK)
-        if row is not None:
-            differences[look.name] = Mark(
-                label=look.name, css=look.css, role=look.role, value=row.value, low=row.low, high=row.high
-            )
+    marks = [mark_of(look, results.main(look.name, MEAN_TASK)) for look in looks]
+    gaps = [(look, results.difference(lead_name(looks), look.name, MEAN_TASK)) for look in looks]
+    differences = {look.name: mark_of(look, gap) for look, gap in gaps if gap is not None}
     if not any(mark.value is not None for mark in marks):
         return None
     words = wording(looks)
@@ -226,7 +217,8 @@ def overview(results: Results, looks: Sequence[ModelStyle]) -> Markup | None:
     return forest(marks, differences, label=label, title=title)
 
 
-def _mark(look: ModelStyle, row: Result | None) -> Mark:
+def mark_of(look: ModelStyle, row: Result | Difference | GroupScore | None) -> Mark:
+    """A value of a model, as charts draw it."""
     value, low, high = (row.value, row.low, row.high) if row is not None else (None, None, None)
     return Mark(
         label=look.name, css=look.css, role=look.role, value=value, low=low, high=high, lead=look.lead
@@ -242,29 +234,9 @@ def by_modality(results: Results, looks: Sequence[ModelStyle]) -> Markup | None:
     }
     groups = []
     for modality in sorted({modality for _, modality in rows}):
-        marks = tuple(_mark(look, rows.get((look.name, modality))) for look in looks)
+        marks = tuple(mark_of(look, rows.get((look.name, modality))) for look in looks)
         n = max(row.n for (_, name), row in rows.items() if name == modality)
         groups.append(Group(title=modality, note=f"n = {count(n)}", marks=marks))
     if not groups:
         return None
     return grouped_bars(groups, label="Mean over tasks by modality, one bar for each model")
-
-
-def all_metrics(results: Results) -> tuple[tuple[str, ...], ...]:
-    """Every row of the results on all rows of a task, as text."""
-    return tuple(
-        (
-            plain_name(row.task),
-            row.model,
-            metric(row.metric),
-            row.setting,
-            number(row.value),
-            between(row.low, row.high) or row.note,
-            number(row.spread) if row.spread is not None else "",
-            count(row.n) if row.n else "",
-            count(row.patients) if row.patients else "",
-            count(row.failed) if row.failed else "",
-        )
-        for row in results.results
-        if not row.modality
-    )

@@ -6,25 +6,23 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from meddistill.evaluation.base.results import Results, RetrievalExample
+from meddistill.evaluation.base.results import Agreement, Results, RetrievalExample, TaskFacts
 from meddistill.licences import LicenceTerms
 from meddistill.report.charts import Series, lines
-from meddistill.report.data import Curves, Examples, ModelCard, ReportData
+from meddistill.report.data import Curves, Examples, ModelCard
 from meddistill.report.formatting import (
     DASH,
     DIRECTIONS,
-    FAMILIES,
     count,
     large,
-    metric,
     number,
-    plain_name,
     plural,
     rate,
     rows_of,
+    shade_of,
 )
-from meddistill.report.models import ModelStyle
-from meddistill.report.scores import SHADES, Cell, Matrix, Title
+from meddistill.report.models import ModelStyle, lead_name
+from meddistill.report.scores import Cell, Matrix, Title
 
 _MOST_POINTS = 240
 _SHOWN_QUERIES = 6
@@ -51,33 +49,30 @@ def agreement_tables(results: Results, looks: Sequence[ModelStyle]) -> tuple[Agr
     css = {look.name: look.css for look in looks}
     tables = []
     for measure, (title, note) in _MEASURES.items():
-        found = {(row.teacher, row.modality): row for row in rows if row.measure == measure}
-        if not found:
+        by_teacher = {(row.teacher, row.modality): row for row in rows if row.measure == measure}
+        if not by_teacher:
             continue
-        modalities = sorted({modality for _, modality in found})
-        lines_of = tuple(
+        modalities = sorted({modality for _, modality in by_teacher})
+        rows_of_teachers = tuple(
             (
                 Title(name=teacher, css=css.get(teacher, "")),
-                tuple(
-                    _agreement_cell(found[teacher, each].value)
-                    if (teacher, each) in found
-                    else Cell(value=DASH)
-                    for each in modalities
-                ),
+                tuple(_agreement_cell(by_teacher.get((teacher, each))) for each in modalities),
             )
-            for teacher in dict.fromkeys(teacher for teacher, _ in found)
+            for teacher in dict.fromkeys(teacher for teacher, _ in by_teacher)
         )
-        sizes = {each: max(row.n for (_, name), row in found.items() if name == each) for each in modalities}
+        sizes = {
+            each: max(row.n for (_, name), row in by_teacher.items() if name == each) for each in modalities
+        }
         matrix = Matrix(
             columns=tuple(Title(name=each or "all", note=f"n = {count(sizes[each])}") for each in modalities),
-            rows=lines_of,
+            rows=rows_of_teachers,
         )
         tables.append(AgreementTable(title=title, note=note, matrix=matrix))
     return tuple(tables)
 
 
-def _agreement_cell(value: float) -> Cell:
-    return Cell(value=number(value, 2), shade=round(min(max(value, 0.0), 1.0) * (SHADES - 1)))
+def _agreement_cell(row: Agreement | None) -> Cell:
+    return Cell(value=DASH) if row is None else Cell(value=number(row.value, 2), shade=shade_of(row.value))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,53 +90,52 @@ class Query:
 
     direction: str
     modality: str
-    picture: str
-    caption: str
     answers: tuple[Answer, ...]
     ranks: tuple[tuple[str, str, str], ...]
+    picture: str = ""
+    caption: str = ""
 
 
 def queries(results: Results, examples: Examples | None, looks: Sequence[ModelStyle]) -> tuple[Query, ...]:
     """Some queries of every direction; without `examples` neither pictures nor captions, ranks alone."""
-    leads = [look.name for look in looks if look.lead]
-    mine = [row for row in results.examples if row.model in leads]
+    mine = [row for row in results.examples if row.model == lead_name(looks)]
     ranks: dict[tuple[str, str, int], dict[str, float]] = {}
     for row in results.examples:
         ranks.setdefault((row.task, row.direction, row.query), {})[row.model] = row.rank
-    found: list[Query] = []
+    chosen: list[Query] = []
     for direction in DIRECTIONS:
         shown = [each for each in mine if each.direction == direction][:_SHOWN_QUERIES]
-        found.extend(
-            _query(row, ranks[row.task, row.direction, row.query], examples or Examples(), looks)
-            for row in shown
+        chosen.extend(
+            _query(row, ranks[row.task, row.direction, row.query], examples, looks) for row in shown
         )
-    return tuple(found)
+    return tuple(chosen)
 
 
 def _query(
-    row: RetrievalExample, ranks: Mapping[str, float], examples: Examples, looks: Sequence[ModelStyle]
+    row: RetrievalExample, ranks: Mapping[str, float], examples: Examples | None, looks: Sequence[ModelStyle]
 ) -> Query:
     from_image = row.direction == "image_to_text"
-    key = (row.table, row.query)
-    answers = tuple(
-        Answer(
-            right=right,
-            picture="" if from_image else data_address(examples.pictures.get((row.table, answer))),
-            caption=examples.captions.get((row.table, answer), "") if from_image else "",
-        )
-        for answer, right in zip(row.answers, row.right, strict=True)
-    )
+
+    def shown(number: int, *, as_picture: bool) -> dict[str, str]:
+        if examples is None:
+            return {}
+        if as_picture:
+            return {"picture": data_address(examples.picture(row.table, number))}
+        return {"caption": examples.caption(row.table, number)}
+
     return Query(
         direction=DIRECTIONS[row.direction],
         modality=row.modality,
-        picture=data_address(examples.pictures.get(key)) if from_image else "",
-        caption="" if from_image else examples.captions.get(key, ""),
-        answers=answers,
+        answers=tuple(
+            Answer(right=right, **shown(answer, as_picture=not from_image))
+            for answer, right in zip(row.answers, row.right, strict=True)
+        ),
         ranks=tuple((look.name, look.css, f"{ranks[look.name]:g}") for look in looks if look.name in ranks),
+        **shown(row.query, as_picture=from_image),
     )
 
 
-def data_address(picture: bytes | None) -> str:
+def data_address(picture: bytes) -> str:
     """A picture as an address that holds it; empty for none."""
     if not picture:
         return ""
@@ -170,7 +164,7 @@ class Stage:
 def stages(curves: Sequence[Curves], looks: Sequence[ModelStyle]) -> tuple[Stage, ...]:
     """Loss and its parts, teachers' weights and agreement, for every stage that left a log."""
     css = {look.name: look.css for look in looks if look.role == "teacher"}
-    found = []
+    drawn_stages = []
     for each in curves:
         teachers = list(
             dict.fromkeys(name.split("/")[1] for name in each.series if name.startswith("teacher/"))
@@ -190,8 +184,8 @@ def stages(curves: Sequence[Curves], looks: Sequence[ModelStyle]) -> tuple[Stage
             plots.append(_plot(each, title, named, zero=key == "weight"))
         drawn = tuple(plot for plot in plots if plot is not None)
         if drawn:
-            found.append(Stage(name=each.stage, method=each.method, plots=drawn))
-    return tuple(found)
+            drawn_stages.append(Stage(name=each.stage, method=each.method, plots=drawn))
+    return tuple(drawn_stages)
 
 
 def _plot(
@@ -296,46 +290,6 @@ def _figures(card: ModelCard, batches: Sequence[int]) -> tuple[str, ...]:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class LicenceRow:
-    """What one licence allows, in words."""
-
-    name: str
-    role: str
-    licence: str
-    commercial: str
-    derivatives: str
-    distillation: str
-    note: str
-    source: str
-    modalities: str
-    data: str
-
-
-def licence_rows(cards: Sequence[ModelCard]) -> tuple[LicenceRow, ...]:
-    """A row for every model whose terms are known."""
-    return tuple(_licence_row(card, card.licence) for card in cards if card.licence is not None)
-
-
-def _licence_row(card: ModelCard, terms: LicenceTerms) -> LicenceRow:
-    return LicenceRow(
-        name=card.name,
-        role=card.role,
-        licence=terms.name,
-        commercial=_yes(terms.commercial),
-        derivatives=_yes(terms.derivatives),
-        distillation=terms.distillation.replace("_", "-"),
-        note=terms.note,
-        source=card.source,
-        modalities=", ".join(card.modalities) if card.modalities else "all",
-        data=", ".join(card.pretraining_data) or DASH,
-    )
-
-
-def _yes(value: bool | None) -> str:  # noqa: FBT001
-    return {True: "yes", False: "no", None: "unknown"}[value]
-
-
 def permitted_use(terms: LicenceTerms) -> tuple[str, ...]:
     """What the student may be used for, in sentences."""
     words = [
@@ -359,40 +313,20 @@ def permitted_use(terms: LicenceTerms) -> tuple[str, ...]:
     return tuple(words)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TaskNote:
-    """What a reader has to know of a task before believing its number."""
+def classes_of(task: TaskFacts) -> str:
+    """`healthy (20), ill (21)`, or what else a task counts."""
+    facts = task.facts
+    if "cohort" in facts:
+        return f"{count(facts['events'])} events among {count(facts['cohort'])} patients"
+    if "images" in facts:
+        return f"{count(facts['images'])} images, {count(facts['texts'])} captions in the galleries"
+    classes = facts.get("classes") or facts.get("labels") or {}
+    listed = ", ".join(f"{name} ({count(each['n'])})" for name, each in classes.items())
+    if "bags" in facts:
+        listed += f"; bags of {facts['median_instances']:g} images in the median"
+    return listed
 
-    name: str
-    family: str
-    metric: str
-    classes: str
-    size: str
-    prompts: str
 
-
-def task_notes(data: ReportData) -> tuple[TaskNote, ...]:
-    """A note for every task."""
-    tasks = data.results.tasks if data.results else ()
-    notes = []
-    for task in tasks:
-        classes = task.facts.get("classes") or task.facts.get("labels") or {}
-        listed = ", ".join(f"{name} ({count(each['n'])})" for name, each in classes.items())
-        if "bags" in task.facts:
-            listed += f"; bags of {task.facts['median_instances']:g} images in the median"
-        if "images" in task.facts:
-            images, captions = count(task.facts["images"]), count(task.facts["texts"])
-            listed = f"{images} images, {captions} captions in the galleries"
-        if "cohort" in task.facts:
-            listed = f"{count(task.facts['events'])} events among {count(task.facts['cohort'])} patients"
-        notes.append(
-            TaskNote(
-                name=plain_name(task.name),
-                family=FAMILIES.get(task.family, task.family),
-                metric=metric(task.main_metric),
-                classes=listed,
-                size=f"{rows_of(task.n, task.family)}, {plural(task.patients, 'patient')}",
-                prompts=task.prompts_sha256[:12] if task.prompts_sha256 else "",
-            )
-        )
-    return tuple(notes)
+def size_of(task: TaskFacts) -> str:
+    """`40 images, 20 patients`: what a task is tested on."""
+    return f"{rows_of(task.n, task.family)}, {plural(task.patients, 'patient')}"

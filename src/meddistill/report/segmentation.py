@@ -15,14 +15,16 @@ from meddistill.evaluation.base.exhibits import MaskExample
 from meddistill.evaluation.base.results import Result, Results, TaskFacts
 from meddistill.imaging import Geometry, seen_box
 from meddistill.report.data import Examples
-from meddistill.report.formatting import DASH, between, count, metric, number, plain_name
-from meddistill.report.models import ModelStyle, references
-from meddistill.report.scores import Cell, Matrix, Title, lack
+from meddistill.report.formatting import count, metric, number, plain_name
+from meddistill.report.models import ModelStyle, lead_name, references
+from meddistill.report.scores import Cell, Matrix, Title, lack, score_cell
+from meddistill.report.sections import data_address
 from meddistill.report.svg import element
 
 KIND: Final = "segmentation_probe"
 # Lower is better; all other metrics are shares of one.
 _LOW_IS_GOOD: Final = ("hd95_", "missed", "invented")
+_SIDE: Final = 256  # pixels of a picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +100,7 @@ def _matrix(results: Results, task: TaskFacts, looks: Sequence[ModelStyle]) -> M
         ]
         for name in names
     }
-    best = {name: _best(name, found) for name, found in values.items() if found}
+    best = {name: _best(name, scored) for name, scored in values.items() if scored}
     lines = [
         (Title(name=look.name, css=look.css), _cells(rows, look.name, names, best))
         for look in looks
@@ -122,11 +124,11 @@ def _best(name: str, values: Sequence[float]) -> float:
 
 
 def _cell(row: Result | None, best: float | None) -> Cell:
-    if row is None or row.value is None:
-        return Cell(value=DASH, interval=lack(row) if row is not None else "")
+    if row is None:
+        return score_cell(None)
     digits = 1 if row.metric.startswith("hd95_") else 3
-    interval = between(row.low, row.high, min(digits, 2))
-    return Cell(value=number(row.value, digits), interval=interval, best=row.value == best)
+    marks = {"digits": digits, "bound_digits": min(digits, 2), "best": row.value == best}
+    return score_cell(row, absent=lack(row), **marks)
 
 
 def metric_words(name: str) -> str:
@@ -142,37 +144,31 @@ def metric_words(name: str) -> str:
 def _outlines(
     results: Results, task: TaskFacts, examples: Examples | None, looks: Sequence[ModelStyle]
 ) -> tuple[Outline, ...]:
-    lead = next((look.name for look in looks if look.lead), None)
-    pictures: Mapping[tuple[str, int], bytes] = examples.pictures if examples is not None else {}
     return tuple(
         Outline(
             place=each.place,
             dice=number(each.dice),
             empty=each.empty,
-            drawing=_drawing(each, pictures.get((each.table, each.row))),
+            drawing=_drawing(each, examples) if examples and each.truth and each.given else None,
         )
-        for each in results.exhibits
-        if isinstance(each, MaskExample) and (each.model, each.task) == (lead, task.name)
+        for each in results.exhibits_of(MaskExample, task=task.name, model=lead_name(looks))
     )
 
 
-def _drawing(example: MaskExample, picture: bytes | None) -> Markup | None:
+def _drawing(example: MaskExample, examples: Examples) -> Markup | None:
     """The picture (padded to a square) under the true and the given outline."""
-    if not picture or not example.truth or not example.given:
+    picture = examples.picture(example.table, example.row, side=_SIDE)
+    if not picture:
         return None
     truth, given = _mask(example.truth), _mask(example.given)
     height, width = truth.shape
-    with Image.open(io.BytesIO(picture)) as image:
-        side = image.size[0]
-    top, left, bottom, right = seen_box(height, width, Geometry(side, side, "pad", "bicubic"))
-    kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
-    address = f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
+    top, left, bottom, right = seen_box(height, width, Geometry(_SIDE, _SIDE, "pad", "bicubic"))
     marks = ", marks nothing" if example.empty else ""
     label = f"{example.place} outline, Dice {number(example.dice)}{marks}"
     return element(
         "svg",
         element("title", label),
-        element("image", href=address, x=left, y=top, width=right - left, height=bottom - top),
+        element("image", href=data_address(picture), x=left, y=top, width=right - left, height=bottom - top),
         element("path", d=_edges(truth), class_="truth"),
         element("path", d=_edges(given), class_="given"),
         viewBox=f"0 0 {width} {height}",

@@ -1,15 +1,15 @@
 """The first table: the student, plain encoders under it, then all others, on the tasks that both have."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from meddistill.evaluation.base.records import Comparison
 from meddistill.evaluation.base.results import MEAN_TASK, Results
-from meddistill.report.formatting import DASH, between, number, plain_name
+from meddistill.report.formatting import number, plain_name
 from meddistill.report.models import ModelStyle
 from meddistill.report.phrases import wording
-from meddistill.report.scores import Cell, lack, verdict_cell
+from meddistill.report.scores import Cell, lack, score_cell, verdict_cell
 
 _HOW: Final = (
     "To see whether a plain encoder would do, name one under `baselines` (`evaluate.baselines` of a recipe, "
@@ -48,40 +48,34 @@ def standing(results: Results, looks: Sequence[ModelStyle]) -> Standing | None:
     if lead is None or not counted:
         return None
     compared = {row.other: row for row in results.comparisons if row.model == lead.name}
-    rows = [_lead_row(results, lead, counted)]
-    rows += [_row(results, look, compared[look.name], counted) for look in looks if look.name in compared]
+    shown = [look for look in looks if look.lead or look.name in compared]
+    rows = [_row(results, look, compared.get(look.name), counted) for look in shown]
     plain = any(look.role == "frozen" for look in looks)
     remark = "" if plain else f"No frozen encoder stands beside {wording(looks).who}. {_HOW}"
     return Standing(rows=tuple(rows), remark=remark if lead.role == "student" else "")
 
 
-def _lead_row(results: Results, look: ModelStyle, counted: Sequence[str]) -> StandingRow:
-    mean = results.main(look.name, MEAN_TASK)
-    done = [task for task in counted if _has(results, look.name, task)]
-    cell = Cell(value=DASH)
-    if mean is not None and mean.value is not None:
-        seen = results.seen(look.name, MEAN_TASK)
-        cell = Cell(value=number(mean.value), interval=between(mean.low, mean.high), seen=seen)
-    return StandingRow(
+def _row(
+    results: Results, look: ModelStyle, compared: Comparison | None, counted: Sequence[str]
+) -> StandingRow:
+    """A model's row; of the lead, which is compared with nothing, its own mean alone."""
+    done = compared.tasks if compared else sum(_has(results, look.name, task) for task in counted)
+    seen = results.seen(look.name, MEAN_TASK)
+    row = StandingRow(
         name=look.name,
         css=look.css,
         role=look.words,
-        tasks=f"{len(done)} of {len(counted)}",
-        mean=cell,
+        tasks=f"{done} of {len(counted)}",
+        mean=score_cell(results.main(look.name, MEAN_TASK), bound_digits=3, seen=seen),
         note=_without(results, look.name, counted),
     )
-
-
-def _row(results: Results, look: ModelStyle, row: Comparison, counted: Sequence[str]) -> StandingRow:
-    return StandingRow(
-        name=look.name,
-        css=look.css,
-        role=look.words,
-        tasks=f"{row.tasks} of {len(counted)}",
-        mean=Cell(value=number(row.other_mean), seen=results.seen(look.name, MEAN_TASK)),
-        lead_mean=number(row.mean),
-        difference=verdict_cell(row.mean_difference, row.low, row.high),
-        note=_without(results, look.name, counted),
+    if compared is None:
+        return row
+    return replace(
+        row,
+        mean=Cell(value=number(compared.other_mean), seen=seen),
+        lead_mean=number(compared.mean),
+        difference=verdict_cell(compared.mean_difference, compared.low, compared.high),
     )
 
 

@@ -8,9 +8,9 @@ from markupsafe import Markup
 
 from meddistill.evaluation.base.exhibits import SurvivalCurve
 from meddistill.evaluation.base.results import Result, Results, TaskFacts
-from meddistill.report.formatting import DASH, between, number, plain_name, plural
+from meddistill.report.formatting import DASH, number, plain_name, plural
 from meddistill.report.models import ModelStyle, references
-from meddistill.report.scores import Cell
+from meddistill.report.scores import Cell, score_cell
 from meddistill.report.survival_chart import css, kaplan_meier_chart
 
 _FAMILY: Final = "survival"
@@ -57,7 +57,7 @@ class SurvivalTask:
 
 
 def survival_tasks(results: Results, looks: Sequence[ModelStyle]) -> tuple[SurvivalTask, ...]:
-    """All survival tasks, each with all models that were judged on it."""
+    """All survival tasks, each with all models that it evaluates."""
     return tuple(_task(results, task, looks) for task in results.tasks if task.family == _FAMILY)
 
 
@@ -96,42 +96,31 @@ def _about(task: TaskFacts) -> str:
 
 
 def _rows(results: Results, task: str, model: str, style: str) -> list[ModelRow]:
-    found = [row for row in results.of(model=model, task=task) if not row.modality]
+    on_all_rows = [row for row in results.of(model=model, task=task) if not row.modality]
     return [
-        _row({row.metric: row for row in found if row.setting == setting}, model, style, setting)
-        for setting in dict.fromkeys(row.setting for row in found)
+        _row({row.metric: row for row in on_all_rows if row.setting == setting}, model, style, setting)
+        for setting in dict.fromkeys(row.setting for row in on_all_rows)
     ]
 
 
 def _row(by_metric: dict[str, Result], model: str, style: str, setting: str) -> ModelRow:
     main = by_metric.get(_METRICS[0])
     spread = main.spread if main is not None else None
-    cells = tuple(_cell(by_metric.get(metric)) for metric in _METRICS)
-    words = DASH if spread is None else number(spread)
+    cells = tuple(score_cell(by_metric.get(metric), absent="not defined") for metric in _METRICS)
     learnt = f"{_IMAGES} {setting}".strip()
-    return ModelRow(name=model, css=style, setting=learnt, cells=cells, spread=words)
-
-
-def _cell(row: Result | None) -> Cell:
-    if row is None or row.value is None:
-        return Cell(value=DASH, interval="not defined" if row is not None else "")
-    return Cell(value=number(row.value), interval=between(row.low, row.high, 2))
+    return ModelRow(name=model, css=style, setting=learnt, cells=cells, spread=number(spread))
 
 
 def _plots(results: Results, task: str, styles: dict[str, str]) -> list[RiskGroups]:
     """The student, its best teacher, the teacher mean and the baselines; other teachers are in the table."""
     best = results.best_teacher(task)
     left_out = {name for name in results.named("teacher") if best is None or name != best.model}
-    found = []
+    plots = []
     for name, style in styles.items():
-        curves = [
-            each
-            for each in results.exhibits
-            if isinstance(each, SurvivalCurve) and (each.model, each.task) == (name, task)
-        ]
+        curves = results.exhibits_of(SurvivalCurve, task=task, model=name)
         if curves and name not in left_out:
-            found.append(_plot(name, style, curves))
-    return found
+            plots.append(_plot(name, style, curves))
+    return plots
 
 
 def _plot(name: str, style: str, curves: Sequence[SurvivalCurve]) -> RiskGroups:

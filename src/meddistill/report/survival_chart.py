@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from meddistill.evaluation.base.exhibits import SurvivalCurve
 from meddistill.report.formatting import number
-from meddistill.report.svg import Axis, drawing, element, line, polyline, text, tick_label, ticks
+from meddistill.report.svg import Axis, drawing, element, labelled_ticks, line, polyline, text
 
 # Colour and dash of the two groups; `report.css` draws the second one's curve dashed.
 GROUP_CSS: Final[Mapping[str, str]] = MappingProxyType({"lower risk": "c-p0", "higher risk": "c-p1"})
@@ -22,6 +22,7 @@ _TICK = 3.5
 _LEAST_SHARE: Final = 0.05
 
 Points = list[tuple[float, float]]
+Ticks = list[tuple[float, str]]
 
 
 def kaplan_meier_chart(curves: Sequence[SurvivalCurve], *, label: str) -> Markup:
@@ -30,7 +31,7 @@ def kaplan_meier_chart(curves: Sequence[SurvivalCurve], *, label: str) -> Markup
     curves = [_cut(each, last) for each in curves]
     x = Axis(low=0.0, high=last if last > 0 else 1.0, start=_LEFT, end=_RIGHT)
     y = Axis(low=0.0, high=1.0, start=_BOTTOM, end=_TOP)
-    moments = ticks(x.low, x.high, 6)
+    moments = labelled_ticks(x, 6)
     parts = _axes(x, y, moments, curves[0].unit if curves else "")
     parts += [_curve(each, x, y) for each in curves]
     parts.append(text(_LEFT - 10, _BOTTOM + 52, "at risk", text_anchor="end", class_="tick strong"))
@@ -46,14 +47,14 @@ def shown_until(curves: Sequence[SurvivalCurve]) -> float:
     Beyond that a few who were followed for very long would press all others against the axis.
     """
     everyone = sum(each.at_risk[0] for each in curves)
-    found = [0.0]
+    moments = [0.0]
     for each in curves:
         steps = zip(each.times[1:], each.survival, each.survival[1:], strict=False)
-        found += [moment for moment, before, value in steps if value < before]
+        moments += [moment for moment, before, value in steps if value < before]
         for moment in each.times:
             if sum(_left(other, moment) for other in curves) >= _LEAST_SHARE * everyone:
-                found.append(moment)
-    return max(found)
+                moments.append(moment)
+    return max(moments)
 
 
 def css(group: str) -> str:
@@ -61,14 +62,12 @@ def css(group: str) -> str:
     return GROUP_CSS.get(group, _OTHER_CSS)
 
 
-def _axes(x: Axis, y: Axis, moments: Sequence[float], unit: str) -> list[Markup]:
+def _axes(x: Axis, y: Axis, moments: Ticks, unit: str) -> list[Markup]:
     parts = [text(x.start - 34, 12, "share without event", class_="tick")]
     for share in _SHARES:
         parts.append(line((x.start, y(share)), (x.end, y(share)), class_="grid"))
         parts.append(text(x.start - 10, y(share) + 4, f"{share:g}", text_anchor="end", class_="tick"))
-    step = moments[1] - moments[0] if len(moments) > 1 else 1.0
-    for moment in moments:
-        words = tick_label(moment, step)
+    for moment, words in moments:
         parts.append(line((x(moment), y.start), (x(moment), y.start + 5), class_="axis"))
         parts.append(text(x(moment), y.start + 19, words, text_anchor="middle", class_="tick"))
     parts.append(line((x.start, y.start), (x.end, y.start), class_="axis"))
@@ -105,7 +104,7 @@ def _censored(curve: SurvivalCurve) -> list[tuple[float, float]]:
     return [(moment, value) for moment, before, value in steps if value == before]
 
 
-def _at_risk(curve: SurvivalCurve, x: Axis, moments: Sequence[float], at: float) -> list[Markup]:
+def _at_risk(curve: SurvivalCurve, x: Axis, moments: Ticks, at: float) -> list[Markup]:
     parts = [
         element(
             "g",
@@ -114,7 +113,7 @@ def _at_risk(curve: SurvivalCurve, x: Axis, moments: Sequence[float], at: float)
         ),
         text(_LEFT - 72, at, curve.group.removesuffix(" risk"), class_="tick"),
     ]
-    for moment in moments:
+    for moment, _ in moments:
         left = str(_left(curve, moment))
         parts.append(text(x(moment), at, left, text_anchor="middle", class_="figure small"))
     return parts

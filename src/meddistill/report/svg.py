@@ -22,7 +22,7 @@ def element(tag: str, *content: str | Markup, **attributes: object) -> Markup:
 
 
 def drawing(width: float, height: float, *content: Markup, label: str) -> Markup:
-    """A whole picture that scales with its column; `label` is what a screen reader says."""
+    """A whole picture that scales with its column; `label` is what a screen reader reads out."""
     box = f"0 0 {_text(width)} {_text(height)}"
     return element(
         "svg", element("title", label), *content, viewBox=box, role="img", aria_label=label, class_="chart"
@@ -63,6 +63,12 @@ class Axis:
         return self(min(max(value, self.low), self.high))
 
 
+def axis_over(values: Sequence[float], *, start: float, end: float, include: Sequence[float] = ()) -> "Axis":
+    """An axis that holds `values` with a margin, and `include`."""
+    low, high = span(values, include=include)
+    return Axis(low=low, high=high, start=start, end=end)
+
+
 def span(
     values: Sequence[float], *, include: Sequence[float] = (), margin: float = 0.06
 ) -> tuple[float, float]:
@@ -93,6 +99,39 @@ def tick_label(value: float, step: float) -> str:
         return f"{value:.0e}".replace("-", "−").replace("e+0", "e").replace("e−0", "e−")
     decimals = max(0, -math.floor(math.log10(step) + 1e-9)) if step > 0 else 0
     return f"{value:.{decimals}f}".replace("-", "−")
+
+
+def labelled_ticks(axis: Axis, about: int) -> list[tuple[float, str]]:
+    """Round values of an axis with their labels."""
+    values = ticks(axis.low, axis.high, about)
+    step = values[1] - values[0] if len(values) > 1 else max(map(abs, values), default=1.0)
+    return [(value, tick_label(value, step)) for value in values]
+
+
+def level_grid(x: Axis, y: Axis) -> list[Markup]:
+    """Lines from side to side at round values of `y`, labelled at the left."""
+    parts = []
+    for value, label in labelled_ticks(y, 4):
+        parts.append(line((x.start, y(value)), (x.end, y(value)), class_="grid"))
+        parts.append(text(x.start - 8, y(value) + 4, label, text_anchor="end", class_="tick"))
+    return parts
+
+
+def upright_grid(
+    axis: Axis, top: float, bottom: float, *, about: int, is_signed: bool = False
+) -> list[Markup]:
+    """Lines from `top` to `bottom` at round values of an axis, labelled below."""
+    parts = []
+    for value, label in labelled_ticks(axis, about):
+        words = f"+{label}" if is_signed and value > 0 else label
+        parts.append(line((axis(value), top), (axis(value), bottom), class_="grid"))
+        parts.append(text(axis(value), bottom + 18, words, text_anchor="middle", class_="tick"))
+    return parts
+
+
+def short(words: str, most: int) -> str:
+    """Words cut to `most` letters."""
+    return words if len(words) <= most else words[: most - 1] + "…"
 
 
 def _text(value: object) -> str:

@@ -9,9 +9,9 @@ from meddistill.evaluation.base.exhibits import AnsweredQuestion
 from meddistill.evaluation.base.results import Result, Results, TaskFacts
 from meddistill.evaluation.tasks.vqa.metrics import MACRO, MAIN
 from meddistill.report.data import Examples
-from meddistill.report.formatting import DASH, between, count, number, plain_name, plural
-from meddistill.report.models import REFERENCE_CSS, ModelStyle, references
-from meddistill.report.scores import SHADES, Cell, Matrix, Title
+from meddistill.report.formatting import count, plain_name, plural, shade_of
+from meddistill.report.models import REFERENCE_CSS, ModelStyle, lead_name, references
+from meddistill.report.scores import Cell, Matrix, Title, score_cell
 from meddistill.report.sections import data_address
 
 FAMILIES: Final = ("vqa_closed_set", "vqa_zero_shot")
@@ -71,8 +71,8 @@ def _table(
         (row.model, row.metric, row.setting): row for row in results.of(task=task.name) if not row.modality
     }
     settings = sorted({setting for _, _, setting in rows if setting.startswith(_BY_TYPE)})
-    found = {(metric, setting) for _, metric, setting in rows}
-    wanted = [(metric, "", title) for metric, title in _COLUMNS if (metric, "") in found]
+    measured = {(metric, setting) for _, metric, setting in rows}
+    wanted = [(metric, "", title) for metric, title in _COLUMNS if (metric, "") in measured]
     wanted += [(MAIN, setting, setting.removeprefix(_BY_TYPE)) for setting in settings]
     sizes = {(row.metric, row.setting): row.n for row in rows.values() if row.n}
     matrix = Matrix(
@@ -89,7 +89,7 @@ def _table(
             if (look.name, MAIN, "") in rows
         ),
     )
-    shown = next((look.name for look in looks if look.lead), "")
+    shown = lead_name(looks)
     return VqaTable(
         title=plain_name(task.name),
         coverage=coverage(task),
@@ -101,10 +101,7 @@ def _table(
 
 
 def _cell(row: Result | None) -> Cell:
-    if row is None or row.value is None:
-        return Cell(value=DASH)
-    shade = round(min(max(row.value, 0.0), 1.0) * (SHADES - 1))
-    return Cell(value=number(row.value), interval=between(row.low, row.high, 2), shade=shade)
+    return score_cell(row, shade=shade_of(row.value or 0.0) if row else None)
 
 
 def coverage(task: TaskFacts) -> str:
@@ -122,27 +119,21 @@ def coverage(task: TaskFacts) -> str:
 
 
 def _notes(results: Results, task: TaskFacts) -> tuple[str, ...]:
-    """What models were asked with, and why some were not."""
+    """What models answer with, and why some do not."""
     return tuple(f"{row.model}: {row.note}" for row in results.of(task=task.name) if row.main and row.note)
 
 
 def _questions(results: Results, task: str, model: str, examples: Examples) -> tuple[AnsweredExample, ...]:
-    mine = [
-        each
-        for each in results.exhibits
-        if isinstance(each, AnsweredQuestion) and (each.model, each.task) == (model, task)
-    ]
-    return tuple(_example(each, examples) for each in mine[:_SHOWN])
+    answered = results.exhibits_of(AnsweredQuestion, task=task, model=model)
+    return tuple(_example(each, examples) for each in answered[:_SHOWN])
 
 
 def _example(row: AnsweredQuestion, examples: Examples) -> AnsweredExample:
-    asked = (row.task, row.table, row.row)
-    given = None if row.answer_row is None else (row.task, row.answer_table, row.answer_row)
     return AnsweredExample(
         right=row.right,
         question_type=row.question_type,
-        picture=data_address(examples.pictures.get((row.table, row.row))),
-        question=examples.questions.get(asked, ""),
-        truth=examples.answers.get(asked, ""),
-        given=examples.answers.get(given, "") if given else "",
+        picture=data_address(examples.picture(row.table, row.row)),
+        question=examples.question(row.task, row.table, row.row),
+        truth=examples.answer(row.task, row.table, row.row),
+        given="" if row.answer_row is None else examples.answer(row.task, row.answer_table, row.answer_row),
     )

@@ -4,7 +4,8 @@ Everything is text, tables and SVG, so that the file needs no library, prints we
 safe to open: its content security policy forbids scripts and all addresses but the pictures inside it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -22,11 +23,22 @@ from meddistill.report.bags import bag_sections
 from meddistill.report.classification import classification_details
 from meddistill.report.data import ReportData
 from meddistill.report.differences import differences
-from meddistill.report.formatting import count, plain_name, plural
+from meddistill.report.formatting import (
+    between,
+    count,
+    family,
+    metric,
+    number,
+    plain_name,
+    plural,
+    probability,
+    signed,
+    signed_between,
+)
 from meddistill.report.groups import panels, single_labels
 from meddistill.report.headline import headline
 from meddistill.report.markers import line_key
-from meddistill.report.models import COMPARED, ModelStyle, model_styles
+from meddistill.report.models import COMPARED, model_styles
 from meddistill.report.phrases import wording
 from meddistill.report.segmentation import segmentation
 from meddistill.report.standing import standing
@@ -35,28 +47,21 @@ from meddistill.report.vqa import vqa_tables
 
 _TEMPLATE = "report.html"
 _STYLE = "report.css"
-# What `_evaluated` gives, of a run that has not been evaluated; the template leaves such sections out.
-_NOT_EVALUATED: Final[Mapping[str, Any]] = MappingProxyType(
+_FILTERS: Final[Mapping[str, Callable[..., object]]] = MappingProxyType(
     {
-        "standing": None,
-        "overview": None,
-        "columns": (),
-        "tasks": (),
-        "heat": None,
-        "seen": (),
-        "modalities": None,
-        "classification": (),
-        "between": None,
-        "panels": (),
-        "single_labels": "",
-        "agreement": (),
-        "survival": (),
-        "queries": (),
-        "segmentation": (),
-        "vqa": (),
-        "bags": (),
-        "shades": (),
-        "metrics": (),
+        "between": between,
+        "classes": sections.classes_of,
+        "count": count,
+        "family": family,
+        "line_key": line_key,
+        "metric": metric,
+        "number": number,
+        "plain_name": plain_name,
+        "plural": plural,
+        "probability": probability,
+        "signed": signed,
+        "signed_between": signed_between,
+        "size": sections.size_of,
     }
 )
 
@@ -78,9 +83,7 @@ def render(data: ReportData) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["count"] = count
-    environment.filters["plural"] = plural
-    environment.filters["line_key"] = line_key
+    environment.filters.update(_FILTERS)
     source, _, _ = PackageLoader("meddistill.report").get_source(environment, _STYLE)
     return environment.get_template(_TEMPLATE).render(style=Markup(source), data=data, **_content(data))
 
@@ -94,46 +97,43 @@ def _content(data: ReportData) -> dict[str, Any]:
         "before": teachers_before(data.audit, models) if data.audit else None,
         "stages": sections.stages(data.curves, models),
         "sizes": sections.size_table(data.models, models),
-        "licences": sections.licence_rows(data.models),
+        "columns": scores.task_columns(models),
+        "shades": SCALE,
         "not_inherited": [card.name for card in data.models if card.role in COMPARED],
         "permitted": sections.permitted_use(data.student_terms) if data.student_terms else (),
         "advice": NOT_LEGAL_ADVICE,
-        "notes": sections.task_notes(data),
         "warnings": (*data.warnings, *(_plain_warnings(data.results) if data.results else ())),
+        "single_labels": single_labels(data.results) if data.results else "",
     }
-    evaluated = _NOT_EVALUATED if data.results is None else _evaluated(data.results, data, models)
-    return {**content, **evaluated}
+    results, examples = data.results, data.examples
+    # Of a run that has not been evaluated None; the template leaves sections without content out.
+    of_results: dict[str, Callable[..., object]] = {
+        "standing": standing,
+        "overview": scores.overview,
+        "tasks": scores.task_rows,
+        "heat": scores.heat_map,
+        "seen": scores.seen_lines,
+        "modalities": scores.by_modality,
+        "classification": classification_details,
+        "between": differences,
+        "panels": panels,
+        "agreement": sections.agreement_tables,
+        "survival": survival_tasks,
+        "queries": partial(sections.queries, examples=examples),
+        "segmentation": partial(segmentation, examples=examples),
+        "vqa": partial(vqa_tables, examples=examples),
+        "bags": partial(bag_sections, examples=examples),
+    }
+    for name, section in of_results.items():
+        content[name] = section(results, looks=models) if results else None
+    return content
 
 
 def _plain_warnings(results: Results) -> list[str]:
     """The warnings, tasks spelt in them as everywhere in the report."""
     starts = {f"{task.name}: ": f"{plain_name(task.name)}: " for task in results.tasks}
-    found = []
+    warnings = []
     for warning in results.warnings:
         start = next((start for start in starts if warning.startswith(start)), "")
-        found.append(starts.get(start, "") + warning.removeprefix(start))
-    return found
-
-
-def _evaluated(results: Results, data: ReportData, models: Sequence[ModelStyle]) -> dict[str, Any]:
-    return {
-        "standing": standing(results, models),
-        "overview": scores.overview(results, models),
-        "columns": scores.task_columns(models),
-        "tasks": scores.task_rows(results, models),
-        "heat": scores.heat_map(results, models),
-        "seen": scores.seen_lines(results, models),
-        "modalities": scores.by_modality(results, models),
-        "classification": classification_details(results, models),
-        "between": differences(results, models),
-        "panels": panels(results, models),
-        "single_labels": single_labels(results),
-        "agreement": sections.agreement_tables(results, models),
-        "survival": survival_tasks(results, models),
-        "queries": sections.queries(results, data.examples, models),
-        "segmentation": segmentation(results, data.examples, models),
-        "vqa": vqa_tables(results, data.examples, models),
-        "bags": bag_sections(results, data.examples, models),
-        "shades": SCALE,
-        "metrics": scores.all_metrics(results),
-    }
+        warnings.append(starts.get(start, "") + warning.removeprefix(start))
+    return warnings

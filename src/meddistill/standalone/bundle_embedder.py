@@ -9,7 +9,8 @@ import numpy as np
 
 from meddistill.data.samples import Samples
 from meddistill.errors import CheckpointError
-from meddistill.evaluation.models.protocols import UNTRAINED_TEXT, Advance, Floats, Role
+from meddistill.evaluation.arrays import Floats32
+from meddistill.evaluation.models.protocols import UNTRAINED_TEXT, Advance, Role
 from meddistill.runtime.bundle import Bundle
 from meddistill.runtime.embed import Embedder
 from meddistill.students.metadata import read_metadata
@@ -40,7 +41,7 @@ class BundleEmbedder:
         self._embedder = Embedder(self.bundle)
         self._batch_size = batch_size
 
-    def embed_images(self, samples: Samples, *, advance: Advance) -> Floats:
+    def embed_images(self, samples: Samples, *, advance: Advance) -> Floats32:
         """Unit vectors in the order of `samples`."""
         parts = []
         for part in self._embedder.stream_images(samples.refs, batch_size=self._batch_size):
@@ -48,7 +49,7 @@ class BundleEmbedder:
             advance(len(part.rows))
         return np.concatenate(parts)
 
-    def embed_texts(self, texts: Sequence[str]) -> Floats | None:
+    def embed_texts(self, texts: Sequence[str]) -> Floats32 | None:
         """Unit vectors of texts; None where nothing has trained the text tower."""
         if not self.has_text:
             return None

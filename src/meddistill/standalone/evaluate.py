@@ -15,8 +15,8 @@ from meddistill.evaluation.engine.suite_config import SuiteConfig
 from meddistill.evaluation.engine.suite_tables import SuiteTables
 from meddistill.progress import Progress
 from meddistill.recipes.mistakes import Mistakes
-from meddistill.recipes.steps.report_examples import examples_from
 from meddistill.report.data import ReportData
+from meddistill.report.examples import TableExamples
 from meddistill.report.write import write_report
 from meddistill.standalone.bundle_embedder import BundleEmbedder
 from meddistill.standalone.load_models import load_models
@@ -81,7 +81,7 @@ def evaluate_models(
         version=__version__,
         results=results,
         models=[each.card for each in models],
-        examples=examples_from(suite, base, results) if examples else None,
+        examples=TableExamples(suite, tables) if examples else None,
     )
     write_report(report, folder / REPORT_FILE)
     return results, folder

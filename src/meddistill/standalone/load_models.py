@@ -16,7 +16,6 @@ from meddistill.recipes.mistakes import Mistakes
 from meddistill.report.data import ModelCard
 from meddistill.standalone.bundle_embedder import BundleEmbedder
 from meddistill.standalone.named_models import Bundle, Listed, NamedModel, Student
-from meddistill.teachers.card import TeacherCard
 from meddistill.teachers.frozen import FrozenTeacher
 from meddistill.teachers.load import load_teacher
 
@@ -90,21 +89,5 @@ def _bundle(name: str, model: Bundle, role: Role) -> LoadedModel:
 
 
 def _shown(name: str, role: Role, teacher: FrozenTeacher) -> LoadedModel:
-    card = teacher.card
     embedder = ModelEmbedder(teacher, name=name, role=role, batch_size=_BATCH)
-    return LoadedModel(embedder=embedder, card=_card(name, role, card))
-
-
-def _card(name: str, role: Role, card: TeacherCard) -> ModelCard:
-    return ModelCard(
-        name=name,
-        role=role,
-        source=card.source,
-        licence=card.licence,
-        parameters=card.parameters,
-        input_size=(card.input.height, card.input.width) if card.input else None,
-        embed_dim=card.image_dim,
-        context_length=card.context_length,
-        modalities=card.modalities,
-        pretraining_data=card.pretraining_data,
-    )
+    return LoadedModel(embedder=embedder, card=ModelCard.of(teacher.card, name=name, role=role))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from meddistill.data.draws import derive_seed
 from meddistill.methods.base import Method
+from meddistill.methods.patch_mask import kept_pixels
 from meddistill.methods.step import StepLoss
 from meddistill.objectives.base import full_precision
 from meddistill.records import (
@@ -147,7 +148,9 @@ class GradientStep:
         samples = to_device(batch.samples, self.processes.device)
         size = {"height": batch.rasters.shape[1], "width": batch.rasters.shape[2]}
         seed = derive_seed("mask", self.settings.seed, step)
-        return {name: each.keep(samples, **size, seed=seed) for name, each in self.method.passes.items()}
+        return {
+            name: kept_pixels(each, samples, **size, seed=seed) for name, each in self.method.passes.items()
+        }
 
     def _gather(self, batch: Batch, embedded: StudentOutputs) -> _Global:
         teachers = self._teachers(batch)

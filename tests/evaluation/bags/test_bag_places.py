@@ -11,7 +11,6 @@ from bag_world import bag_suite, write_bags, write_features
 from colour_world import ColourModel
 
 from meddistill.errors import ConfigError
-from meddistill.evaluation.base.absent import absent_classes
 from meddistill.evaluation.base.exhibits import BagAttention
 from meddistill.evaluation.base.results import Results
 from meddistill.evaluation.engine.evaluate import evaluate
@@ -20,6 +19,7 @@ from meddistill.evaluation.engine.suite_check import check_tasks
 from meddistill.evaluation.engine.suite_tables import SuiteTables
 from meddistill.evaluation.tasks.bags.places import MOST_CELLS, attention_map
 from meddistill.evaluation.tasks.bags.predictions import BagPredictions
+from meddistill.evaluation.tasks.classification.classes import absent_classes
 from meddistill.progress import SilentProgress
 from told_progress import ToldProgress
 
@@ -165,7 +165,7 @@ def test_classes_without_tested_bags_are_named(tmp_path: Path) -> None:
     results = _evaluate(world, tmp_path / "out", classes=["well", "ill", "worse"])
     wanted = "no tested rows of: worse; means over classes run over the others"
     assert any(wanted in each for each in results.warnings)
-    assert absent_classes(["a", "b"], [0, 1, 1]) == []
+    assert absent_classes(["a", "b"], ["a", "b", "b"]) == []
 
 
 def test_places_are_two_columns() -> None:

@@ -52,8 +52,8 @@ def test_pooling_is_that_of_torchmil() -> None:
 
 
 def test_it_finds_the_instance_that_decides() -> None:
-    config = _config(epochs=30, learning_rate=3e-3)
-    model = fit_attention(_bags(200), None, classes=2, seed=0, config=config)
+    config = _config(epochs=15, learning_rate=1e-2)
+    model = fit_attention(_bags(100), None, classes=2, seed=0, config=config)
     test = _bags(20, seed=1)
     found = attend(model, test.features)
     assert (found.probabilities.argmax(axis=1) == test.truth).mean() >= 0.95
@@ -95,7 +95,7 @@ def test_a_rare_class_counts_where_the_loss_is_balanced() -> None:
     bags = LabelledBags(features=features, truth=(np.arange(60) % 10 == 0).astype(np.int64))
     rare = {}
     for balanced in (True, False):
-        config = _config(epochs=30, learning_rate=1e-3, balanced=balanced)
+        config = _config(epochs=10, learning_rate=3e-3, balanced=balanced)
         model = fit_attention(bags, None, classes=2, seed=0, config=config)
         rare[balanced] = attend(model, features).probabilities[:, 1].mean()
     assert rare[False] < 0.25

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from colour_world import COLOURS, ColourModel, suite, table, write_world
 
-from meddistill.evaluation.base.absent import absent_classes
 from meddistill.evaluation.base.results import Result, Results
 from meddistill.evaluation.engine.evaluate import evaluate
 from meddistill.evaluation.tasks.classification.calibration import at_bound
+from meddistill.evaluation.tasks.classification.classes import absent_classes
 from meddistill.evaluation.tasks.classification.label_predictions import LabelPredictions
 from meddistill.evaluation.tasks.classification.operating_points import MEASURES
 from meddistill.evaluation.tasks.classification.predictions import ClassPredictions
@@ -21,8 +21,8 @@ TEMPERED = "temperature on validation"
 
 
 def test_absent_classes_are_one_sentence_or_none() -> None:
-    assert absent_classes(["a", "b", "c"], [0, 2, 1, 1]) == []
-    assert absent_classes(["a", "b", "c"], [1]) == [
+    assert absent_classes(["a", "b", "c"], ["a", "c", "b", "b"]) == []
+    assert absent_classes(["a", "b", "c"], ["b"]) == [
         "no tested rows of: a, c; means over classes run over the others"
     ]
 

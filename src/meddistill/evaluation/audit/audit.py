@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from meddistill.errors import StoreError
+from meddistill.evaluation.arrays import Floats32
 from meddistill.evaluation.audit.checks import AuditCheck, main_of, parts_of
 from meddistill.evaluation.audit.likeness import likenesses, redundancies
 from meddistill.evaluation.audit.order import Ensembles, Referee
@@ -14,7 +15,6 @@ from meddistill.evaluation.audit.sample import choose
 from meddistill.evaluation.audit.spaces import Space, complete_teachers, read_spaces
 from meddistill.evaluation.base.bootstrap import Resampler, Weights, estimate
 from meddistill.evaluation.base.bootstrap_config import BootstrapConfig
-from meddistill.evaluation.models.protocols import Floats
 from meddistill.features.format import Table
 from meddistill.features.reader import FeatureStore
 from meddistill.progress import Progress, SilentProgress
@@ -127,7 +127,7 @@ def _together(
         yield _score(ENSEMBLE, part, ensembles.similarities(part), weights, level=level)
 
 
-def _score(name: str, part: AuditCheck, similarity: Floats, weights: Weights, *, level: float) -> Score:
+def _score(name: str, part: AuditCheck, similarity: Floats32, weights: Weights, *, level: float) -> Score:
     metrics = part.replicates(similarity, weights)
     found = estimate(main_of(metrics), patients=len(part.images), level=level)
     return Score(

@@ -9,22 +9,20 @@ from collections.abc import Iterator, Mapping
 from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Flags, Floats, Floats32, Ints, Places
 from meddistill.evaluation.audit.record import Family
 from meddistill.evaluation.audit.sample import AuditSample
-from meddistill.evaluation.audit.spaces import Mask, Space
+from meddistill.evaluation.audit.spaces import Space
 from meddistill.evaluation.base.bootstrap import Replicates, Weights
 from meddistill.evaluation.engine.agreement import LEAST
-from meddistill.evaluation.models.protocols import Floats, normalized
+from meddistill.evaluation.models.protocols import normalized
 from meddistill.evaluation.tasks.classification.metrics import main_metric
 from meddistill.evaluation.tasks.retrieval.metrics import MAIN, chance_of, rank_metrics
 from meddistill.evaluation.tasks.retrieval.task import ranks_in
 
 LEAST_OF_A_CLASS = 10
 _MOST_CLASSES = 1000
-
-Places = NDArray[np.intp]
 
 
 class AuditCheck(ABC):
@@ -42,11 +40,11 @@ class AuditCheck(ABC):
         """How many captions or classes an image stands against."""
 
     @abstractmethod
-    def similarities(self, space: Space) -> tuple[Floats, Mask]:
+    def similarities(self, space: Space) -> tuple[Floats32, Flags]:
         """Similarities [images, answers] of one teacher, and where both sides are available to it."""
 
     @abstractmethod
-    def replicates(self, similarity: Floats, weights: Weights) -> dict[str, Replicates]:
+    def replicates(self, similarity: Floats32, weights: Weights) -> dict[str, Replicates]:
         """Metrics of a matrix under `weights` [R, images of the sample]; the main one first."""
 
     @abstractmethod
@@ -69,7 +67,7 @@ class RetrievalPart(AuditCheck):
 
     family: Family = "retrieval"
 
-    def __init__(self, modality: str, images: Places, texts: Places, right: Mask) -> None:
+    def __init__(self, modality: str, images: Places, texts: Places, right: Flags) -> None:
         super().__init__(modality, images)
         self._texts = texts
         self._right = right
@@ -84,13 +82,11 @@ class RetrievalPart(AuditCheck):
         """How many captions there are."""
         return len(self._texts)
 
-    def similarities(self, space: Space) -> tuple[Floats, Mask]:
+    def similarities(self, space: Space) -> tuple[Floats32, Flags]:
         """Cosines."""
-        images, texts = space.vectors["image"][self.images], space.vectors["text"][self._texts]
-        there = np.outer(space.there["image"][self.images], space.there["text"][self._texts])
-        return images @ texts.T, there
+        return _cosines(space, self.images, self._texts)
 
-    def replicates(self, similarity: Floats, weights: Weights) -> dict[str, Replicates]:
+    def replicates(self, similarity: Floats32, weights: Weights) -> dict[str, Replicates]:
         """Mean recall and the six hit rates."""
         ranks = (ranks_in(similarity, self._right), ranks_in(similarity.T, self._right.T))
         found = rank_metrics(
@@ -116,7 +112,13 @@ class RetrievalPart(AuditCheck):
         )
 
 
-def _retrieval(modality: str, images: Places, texts: Places, right: Mask) -> RetrievalPart | None:
+def _cosines(space: Space, images: Places, texts: Places) -> tuple[Floats32, Flags]:
+    """Of every image with every text, and where both are available."""
+    there = np.outer(space.there["image"][images], space.there["text"][texts])
+    return space.vectors["image"][images] @ space.vectors["text"][texts].T, there
+
+
+def _retrieval(modality: str, images: Places, texts: Places, right: Flags) -> RetrievalPart | None:
     asked, answered = right.any(axis=1), right.any(axis=0)
     kept = right[np.ix_(asked, answered)]
     if kept.shape[0] < LEAST or kept.shape[1] < LEAST:
@@ -127,7 +129,7 @@ def _retrieval(modality: str, images: Places, texts: Places, right: Mask) -> Ret
 class _Classes(AuditCheck):
     """Images with one right class each."""
 
-    def __init__(self, modality: str, images: Places, truth: NDArray[np.int64], classes: int) -> None:
+    def __init__(self, modality: str, images: Places, truth: Ints, classes: int) -> None:
         super().__init__(modality, images)
         self._truth = truth
         self._classes = classes
@@ -137,7 +139,7 @@ class _Classes(AuditCheck):
         """How many classes there are."""
         return self._classes
 
-    def replicates(self, similarity: Floats, weights: Weights) -> dict[str, Replicates]:
+    def replicates(self, similarity: Floats32, weights: Weights) -> dict[str, Replicates]:
         """Balanced accuracy."""
         mine = weights[:, self.images]
         scores = similarity.astype(np.float64)
@@ -154,15 +156,13 @@ class ZeroShotPart(_Classes):
 
     family: Family = "zero_shot"
 
-    def __init__(self, modality: str, images: Places, truth: NDArray[np.int64], texts: Places) -> None:
+    def __init__(self, modality: str, images: Places, truth: Ints, texts: Places) -> None:
         super().__init__(modality, images, truth, len(texts))
         self._texts = texts
 
-    def similarities(self, space: Space) -> tuple[Floats, Mask]:
+    def similarities(self, space: Space) -> tuple[Floats32, Flags]:
         """Cosines with the class texts."""
-        images, texts = space.vectors["image"][self.images], space.vectors["text"][self._texts]
-        there = np.outer(space.there["image"][self.images], space.there["text"][self._texts])
-        return images @ texts.T, there
+        return _cosines(space, self.images, self._texts)
 
     def narrowed(self, space: Space) -> "ZeroShotPart | None":
         """Only the images and classes that the teacher is available for."""
@@ -190,14 +190,12 @@ class ModalityPart(_Classes):
 
     family: Family = "modality"
 
-    def __init__(
-        self, images: Places, truth: NDArray[np.int64], names: tuple[str, ...], sample: AuditSample
-    ) -> None:
+    def __init__(self, images: Places, truth: Ints, names: tuple[str, ...], sample: AuditSample) -> None:
         super().__init__("", images, truth, len(names))
         self._names = names
         self._sample = sample
 
-    def similarities(self, space: Space) -> tuple[Floats, Mask]:
+    def similarities(self, space: Space) -> tuple[Floats32, Flags]:
         """Cosines with the modalities' mean captions."""
         images, texts = space.vectors["image"][self.images].astype(np.float64), space.vectors["text"]
         there = space.there
@@ -221,7 +219,7 @@ class ModalityPart(_Classes):
         return _modality(self._sample, images)
 
 
-def _sums(pairs: NDArray[np.int64], texts: Floats, there: Mask, images: int) -> NDArray[np.float64]:
+def _sums(pairs: Ints, texts: Floats32, there: Flags, images: int) -> Floats:
     """The sum of the available captions' vectors of every image, [images, dim]."""
     kept = pairs[there[pairs[:, 1]]]
     sums = np.zeros((images, texts.shape[1]))

@@ -7,22 +7,14 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Flags, Floats, Floats32, Places
 from meddistill.evaluation.audit.record import Likeness, Redundancy
 from meddistill.evaluation.audit.sample import AuditSample
-from meddistill.evaluation.audit.spaces import Mask, Space
-from meddistill.evaluation.engine.agreement import (
-    LEAST,
-    Matrix,
-    centred_gram,
-    common_neighbours,
-    cosine,
-    neighbours,
-)
-from meddistill.evaluation.models.protocols import Floats
+from meddistill.evaluation.audit.spaces import Space
+from meddistill.evaluation.engine.agreement import LEAST, centred_gram, common_neighbours, cosine, neighbours
 from meddistill.progress import Advance
 from meddistill.signals import TOWERS, Tower
 
-Places = NDArray[np.intp]
 Result = TypeVar("Result", bound=np.generic)
 Given = TypeVar("Given", bound=np.generic, covariant=True)
 
@@ -78,7 +70,7 @@ class Kept(Protocol[Given]):
         ...
 
 
-def _kept(work: Callable[[Floats], NDArray[Result]]) -> Kept[Result]:
+def _kept(work: Callable[[Floats32], NDArray[Result]]) -> Kept[Result]:
     """`work` on some rows of a space; the last result of each space is kept, for pairs of equal rows."""
     results: dict[str, tuple[bytes, NDArray[Result]]] = {}
 
@@ -104,8 +96,8 @@ class Mixtures:
     def __init__(self, spaces: Sequence[Space], tower: Tower) -> None:
         self._members = [space for space in spaces if tower in space.vectors]
         self._tower = tower
-        self._products: dict[str, tuple[Matrix, int]] = {}
-        grams, known = _kept(centred_gram), dict[bytes, Matrix]()
+        self._products: dict[str, tuple[Floats, int]] = {}
+        grams, known = _kept(centred_gram), dict[bytes, Floats]()
         for target in self._members:
             rows = thinned(np.flatnonzero(target.there[tower]))
             if len(rows) >= LEAST:
@@ -139,7 +131,7 @@ class Mixtures:
             n=n,
         )
 
-    def _among(self, rows: Places, grams: Kept[np.float64]) -> Matrix:
+    def _among(self, rows: Places, grams: Kept[np.float64]) -> Floats:
         """Products of all members' matrices on `rows`, [members, members]."""
         whole = [self._padded(space, rows, grams) for space in self._members]
         products = np.eye(len(whole))
@@ -147,8 +139,8 @@ class Mixtures:
             products[i, j] = products[j, i] = cosine(whole[i], whole[j])
         return products
 
-    def _padded(self, space: Space, rows: Places, grams: Kept[np.float64]) -> Matrix:
-        there: Mask = space.there[self._tower][rows]
+    def _padded(self, space: Space, rows: Places, grams: Kept[np.float64]) -> Floats:
+        there: Flags = space.there[self._tower][rows]
         if there.all():
             return grams(space, self._tower, rows)
         padded = np.zeros((len(rows), len(rows)))
@@ -157,7 +149,7 @@ class Mixtures:
         return padded
 
 
-def explained(products: Matrix, target: int, others: Sequence[int]) -> float:
+def explained(products: Floats, target: int, others: Sequence[int]) -> float:
     """Cosine of unit vector `target` with the cone of the unit vectors `others`, from their products [m, m].
 
     In [0, 1]; 0 where all of the others point away.

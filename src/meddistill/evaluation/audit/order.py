@@ -15,14 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Flags, Floats32
 from meddistill.evaluation.audit.checks import AuditCheck, main_of
 from meddistill.evaluation.audit.likeness import Mixtures
 from meddistill.evaluation.audit.record import Family, LeaveOut, Redundancy
 from meddistill.evaluation.audit.spaces import Space
 from meddistill.evaluation.base.bootstrap import Replicates, Weights, estimate, mean_replicates
-from meddistill.evaluation.models.protocols import Floats
 from meddistill.progress import Advance
 from meddistill.signals import Tower
 
@@ -34,10 +33,10 @@ class Joint:
     """One part with every teacher's standardised similarities (0 where it is not available) and where."""
 
     part: AuditCheck
-    similarities: Mapping[str, Floats]
-    there: Mapping[str, NDArray[np.bool_]]
+    similarities: Mapping[str, Floats32]
+    there: Mapping[str, Flags]
 
-    def ensemble(self, members: Sequence[str]) -> Floats:
+    def ensemble(self, members: Sequence[str]) -> Floats32:
         """Mean over the available members; 0 where there is none."""
         total = np.sum([self.similarities[name] for name in members], axis=0, dtype=np.float32)
         count = np.sum([self.there[name] for name in members], axis=0, dtype=np.float32)
@@ -54,7 +53,7 @@ class Ensembles:
         self._joints = [joint(part, self._dual) for part in _judged(parts)]
         self._known: dict[frozenset[str], Replicates | None] = {}
 
-    def similarities(self, part: AuditCheck) -> Floats:
+    def similarities(self, part: AuditCheck) -> Floats32:
         """Those of all members together in one part."""
         return joint(part, self._dual).ensemble(self.members)
 

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Places
 from meddistill.evaluation.engine.agreement import groups
 from meddistill.features.reader import FeatureStore
 from meddistill.features.rows import Indices
@@ -26,7 +27,7 @@ class AuditSample:
     modalities: tuple[str, ...]
 
     @cached_property
-    def image_groups(self) -> Mapping[str, NDArray[np.intp]]:
+    def image_groups(self) -> Mapping[str, Places]:
         """Positions of all images (""), then of those of each known modality."""
         return groups(self.modalities)
 
@@ -36,7 +37,7 @@ class AuditSample:
         modalities = {name: len(found) for name, found in self.image_groups.items() if name}
         return {"rows": rows, "modalities": modalities}
 
-    def texts_of(self, images: NDArray[np.intp]) -> NDArray[np.intp]:
+    def texts_of(self, images: Places) -> Places:
         """Positions of the texts that stand beside these images, ascending."""
         beside = np.zeros(len(self.text_rows), dtype=np.bool_)
         beside[self.pairs[np.isin(self.pairs[:, 0], images), 1]] = True

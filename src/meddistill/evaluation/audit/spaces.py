@@ -4,16 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Flags, Floats32
 from meddistill.evaluation.audit.record import TeacherFacts
 from meddistill.evaluation.audit.sample import AuditSample
-from meddistill.evaluation.models.protocols import Floats, normalized
+from meddistill.evaluation.models.protocols import normalized
 from meddistill.features.reader import FeatureStore
 from meddistill.progress import Progress
 from meddistill.signals import Tower
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -25,8 +23,8 @@ class Space:
     """
 
     name: str
-    vectors: Mapping[Tower, Floats]
-    there: Mapping[Tower, Mask]
+    vectors: Mapping[Tower, Floats32]
+    there: Mapping[Tower, Flags]
     modalities: tuple[str, ...] | None
 
     @property
@@ -71,7 +69,7 @@ def read_spaces(
 
 def _space(store: FeatureStore, name: str, sample: AuditSample) -> Space:
     outputs = store.outputs(name)
-    vectors: dict[Tower, Floats] = {}
+    vectors: dict[Tower, Floats32] = {}
     if "image" in outputs:
         first = np.zeros(len(sample.image_rows), dtype=np.int64)
         read = store.read(name, "image", sample.image_rows, views=first)
@@ -86,7 +84,7 @@ def _space(store: FeatureStore, name: str, sample: AuditSample) -> Space:
     )
 
 
-def _texts(images: Mask, sample: AuditSample) -> Mask:
+def _texts(images: Flags, sample: AuditSample) -> Flags:
     if not len(sample.pairs):
         return np.ones(len(sample.text_rows), dtype=np.bool_)
     there = np.zeros(len(sample.text_rows), dtype=np.bool_)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Floats, Ints
 from meddistill.evaluation.base.bootstrap_config import BootstrapConfig
 
 Weights = NDArray[np.float32]
@@ -46,7 +47,7 @@ class Resampler:
         self.config = config
         self._drawn: dict[int, NDArray[np.uint8]] = {}
 
-    def weights(self, patients: NDArray[np.int64]) -> Weights:
+    def weights(self, patients: Ints) -> Weights:
         """Weights [1 + resamples, p] of `patients` [p], numbers that stand for patients in the whole suite.
 
         Row 0 holds ones, so that the estimate itself comes from the same code as its resamples.
@@ -84,7 +85,7 @@ def estimate(replicates: Replicates, *, patients: int, level: float) -> Estimate
     return Estimate(value=float(point), low=float(low), high=float(high), failed=failed)
 
 
-def weighted_mean(values: NDArray[np.float64], weights: Weights, groups: NDArray[np.int64]) -> Replicates:
+def weighted_mean(values: Floats, weights: Weights, groups: Ints) -> Replicates:
     """Σ w·value / Σ w for every resample, [R]; NaN where no row has weight.
 
     Parameters
@@ -110,7 +111,7 @@ def mean_replicates(parts: Sequence[Replicates]) -> Replicates:
     return np.mean(np.stack(parts), axis=0)
 
 
-def mean_of_defined(parts: Sequence[Replicates] | NDArray[np.float64]) -> Replicates:
+def mean_of_defined(parts: Sequence[Replicates] | Floats) -> Replicates:
     """Mean over `parts`, each [R], of those that are defined in a resample; NaN where none is."""
     stacked = np.asarray(parts)
     defined = np.isfinite(stacked)

@@ -12,12 +12,14 @@ from meddistill.strict import Strict
 CALIBRATION_BINS: Final = 15  # of equal width, in calibration curves and in the error computed from them
 
 
-class _Exhibit(Strict):
+class Exhibit(Strict):
+    """What every exhibit has."""
+
     model: str
     task: str
 
 
-class RocCurve(_Exhibit):
+class RocCurve(Exhibit):
     """The curve of one class against the rest: sensitivity `tpr` over 1 - specificity `fpr`."""
 
     kind: Literal["roc"] = "roc"
@@ -27,7 +29,7 @@ class RocCurve(_Exhibit):
     auc: float | None
 
 
-class CalibrationCurve(_Exhibit):
+class CalibrationCurve(Exhibit):
     """Mean confidence and share of right rows in bins of confidence, `counts` rows each; empty bins out.
 
     `setting` says whose probabilities: "" the model's own, else after which treatment.
@@ -41,7 +43,7 @@ class CalibrationCurve(_Exhibit):
     ece: float | None
 
 
-class Confusion(_Exhibit):
+class Confusion(Exhibit):
     """Rows of true class i that were given class j; a row with equal highest scores is divided."""
 
     kind: Literal["confusion"] = "confusion"
@@ -49,7 +51,7 @@ class Confusion(_Exhibit):
     counts: tuple[tuple[float, ...], ...]
 
 
-class SurvivalCurve(_Exhibit):
+class SurvivalCurve(Exhibit):
     """Kaplan-Meier estimate of one risk group with its pointwise interval.
 
     `p_value` is that of the log-rank test between all groups of the model's split.
@@ -67,7 +69,7 @@ class SurvivalCurve(_Exhibit):
     p_value: float | None
 
 
-class AnsweredQuestion(_Exhibit):
+class AnsweredQuestion(Exhibit):
     """One question that a model answered: a row of the task's table, and whether the answer is right.
 
     Chosen by hash, right and wrong ones in turn. `answer_row` is the first row of the training table with the
@@ -97,7 +99,7 @@ class AttentionMap(Strict):
     instances: tuple[int, ...]
 
 
-class BagAttention(_Exhibit):
+class BagAttention(Exhibit):
     """Attention of a model over the instances of one bag: the highest `weights` first.
 
     The weights of all `instances` of the bag sum to one. `rows` count in the suite's `table`, or, where that
@@ -115,7 +117,7 @@ class BagAttention(_Exhibit):
     places: AttentionMap | None = None
 
 
-class MaskExample(_Exhibit):
+class MaskExample(Exhibit):
     """One image that a model outlined: a row of the task's table, and how well.
 
     `truth` and `given` are the masks as PNG of one bit in base64; "" unless examples may be shown. `empty`:

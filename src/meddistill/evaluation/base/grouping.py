@@ -5,11 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from meddistill.data.samples import name_rows
 from meddistill.errors import TableError
+from meddistill.evaluation.arrays import Ints
+from meddistill.evaluation.base.cells import number
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.base.task_config import GroupConfig
 
@@ -19,10 +18,7 @@ _BY_CHANCE: Final = 6  # so few patients may well be of as many sites
 
 
 def group_columns(
-    part: EvalSplit,
-    groups: Mapping[str, GroupConfig],
-    positions: Sequence[int],
-    unit_ids: NDArray[np.int64] | None = None,
+    part: EvalSplit, groups: Mapping[str, GroupConfig], positions: Sequence[int], unit_ids: Ints | None = None
 ) -> dict[str, tuple[str, ...]]:
     """Group → the label of the rows at these positions (from 0) of `part`; "" where not known.
 
@@ -38,7 +34,7 @@ def group_columns(
     return found
 
 
-def agreed(labels: Sequence[str], unit_ids: NDArray[np.int64]) -> tuple[str, ...]:
+def agreed(labels: Sequence[str], unit_ids: Ints) -> tuple[str, ...]:
     """For every row the one label that the rows judged together with it state; "" where they state several.
 
     Rows that state nothing ("") contradict no others. A patient or bag whose rows disagree is of no group,
@@ -82,7 +78,7 @@ def _labels(part: EvalSplit, name: str, config: GroupConfig) -> list[str]:
     wrong = [
         row
         for row, cell in zip(samples.rows, stripped, strict=True)
-        if cell and not math.isfinite(_number(cell))
+        if cell and not math.isfinite(number(cell))
     ]
     if wrong:
         rule = (
@@ -91,7 +87,7 @@ def _labels(part: EvalSplit, name: str, config: GroupConfig) -> list[str]:
         )
         raise TableError(part.subject, [rule])
     named = band_labels(config.bands)
-    return [named[sum(_number(cell) >= bound for bound in config.bands)] if cell else "" for cell in stripped]
+    return [named[sum(number(cell) >= bound for bound in config.bands)] if cell else "" for cell in stripped]
 
 
 def _few(part: EvalSplit, name: str, cells: Sequence[str]) -> None:
@@ -113,10 +109,3 @@ def _names(cells: Sequence[str], units: Sequence[str]) -> bool:
     pairs = {(cell, unit) for cell, unit in zip(cells, units, strict=True) if cell}
     one_each = len(pairs) == len({cell for cell, _ in pairs}) == len({unit for _, unit in pairs})
     return tuple(cells) == tuple(units) or (one_each and len(pairs) >= _BY_CHANCE)
-
-
-def _number(cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        return math.nan

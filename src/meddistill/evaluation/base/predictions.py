@@ -15,24 +15,23 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from meddistill.evaluation.arrays import Flags, Ints, Places
 from meddistill.evaluation.base.bootstrap import Resampler
 from meddistill.evaluation.base.columns import FactReaders, Layout, words
 from meddistill.evaluation.base.exhibits import AnyExhibit
-from meddistill.evaluation.base.score import Places, Score
+from meddistill.evaluation.base.score import Score
 from meddistill.files import write_whole
 
 _KEY_FILE: Final = "id_key"
 _GROUP: Final = "group:"
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
     """A share of rows [n]: those that `hit` among the `relevant` ones."""
 
-    relevant: NDArray[np.bool_]
-    hit: NDArray[np.bool_]
+    relevant: Flags
+    hit: Flags
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +40,7 @@ class Decisions:
 
     rows: Ints
     patients: Ints
-    right: NDArray[np.bool_]
+    right: Flags
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +71,7 @@ class Predictions(ABC):
         """All metrics on all rows, and the main metric on the rows of every modality."""
 
     @property
-    def tested(self) -> NDArray[np.bool_]:
+    def tested(self) -> Flags:
         """Which rows are of the tested table; those that thresholds were fitted on have negative numbers."""
         return self.rows > 0
 
@@ -92,7 +91,7 @@ class Predictions(ABC):
         """Rates at a fixed operating point, by name, whose gaps between groups are told; none by default."""
         return {}
 
-    def lacks(self, mask: NDArray[np.bool_]) -> str:  # noqa: ARG002
+    def lacks(self, mask: Flags) -> str:  # noqa: ARG002
         """What a reader must know of the main metric on some rows, such as a class without any; else ""."""
         return ""
 

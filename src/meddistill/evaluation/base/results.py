@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from meddistill.data.datasets import shared_datasets
-from meddistill.evaluation.base.exhibits import AnyExhibit
+from meddistill.evaluation.base.exhibits import AnyExhibit, Exhibit
 from meddistill.evaluation.base.records import Comparison, GroupGap, GroupScore, Place, Ranking
 from meddistill.evaluation.base.written import read_record
 from meddistill.evaluation.models.protocols import Role
@@ -20,6 +20,7 @@ ALL_ROWS: Final = ""
 NOT_APPLICABLE: Final = "not applicable: the model has "  # and what it lacks
 
 AnyRole = Role | Literal["ensemble"]
+Kind = TypeVar("Kind", bound=Exhibit)
 
 
 class Result(Strict):
@@ -182,6 +183,11 @@ class Results(Strict):
     def of(self, *, model: str | None = None, task: str | None = None) -> Iterable[Result]:
         """All rows of a model, a task, or both."""
         return (row for row in self.results if model in (None, row.model) and task in (None, row.task))
+
+    def exhibits_of(self, kind: type[Kind], *, task: str, model: str | None = None) -> list[Kind]:
+        """The exhibits of one kind of a task, of one model where it is named."""
+        of_kind = (each for each in self.exhibits if isinstance(each, kind))
+        return [each for each in of_kind if each.task == task and model in (None, each.model)]
 
     def named(self, role: AnyRole) -> tuple[str, ...]:
         """Names of the models with a role, in order."""

@@ -5,13 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Flags, Ints, Places
 from meddistill.evaluation.base.bootstrap import Replicates
 from meddistill.evaluation.base.results import ALL_ROWS
-
-Mask = NDArray[np.bool_]
-Places = NDArray[np.intp]
 
 UNDEFINED: Final = "not defined on these rows"
 NOT_DEFINED: Final = "not defined: "  # and why: the note of a score without a value
@@ -42,12 +39,19 @@ def averaged(metric: str, found: Sequence[Replicates], **facts: Any) -> Score:
     return Score(metric=metric, replicates=np.mean(found, axis=0), seeds=len(found), spread=spread, **facts)
 
 
+def averages(fits: Sequence[Mapping[str, Replicates]], *, main: str, **facts: Any) -> list[Score]:
+    """The mean over `fits` of every metric that these have; `main` names the main one."""
+    return [
+        averaged(metric, [fit[metric] for fit in fits], main=metric == main, **facts) for metric in fits[0]
+    ]
+
+
 def deviation(values: Sequence[float]) -> float | None:
     """Standard deviation between fits; None with one, or where one has no value."""
     return float(np.std(values, ddof=1)) if len(values) > 1 and np.isfinite(values).all() else None
 
 
-def by_seed(seeds: NDArray[np.int64], mask: Mask | None = None) -> list[Places]:
+def by_seed(seeds: Ints, mask: Flags | None = None) -> list[Places]:
     """Places of the rows of each seed, of all rows or of those in `mask`."""
     counted = np.ones(len(seeds), dtype=bool) if mask is None else mask
     return [np.flatnonzero(counted & (seeds == seed)) for seed in np.unique(seeds[counted])]
@@ -58,7 +62,7 @@ def undefined_note(note: str) -> str:
     return note if note.startswith(NOT_DEFINED) else UNDEFINED
 
 
-def by_modality(modalities: Sequence[str]) -> Mapping[str, Mask]:
+def by_modality(modalities: Sequence[str]) -> Mapping[str, Flags]:
     """Mask of the rows of each known modality."""
     column = np.array(modalities, dtype=object)
     return {name: column == name for name in sorted(set(modalities) - {""})}

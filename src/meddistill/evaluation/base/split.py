@@ -7,12 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from meddistill.data.keys import image_keys
 from meddistill.data.samples import Samples, name_rows
 from meddistill.errors import TableError
+from meddistill.evaluation.arrays import Ints
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +24,13 @@ class EvalSplit:
     table: str
     samples: Samples
     keys: tuple[str, ...]
-    patients: NDArray[np.int64]
+    patients: Ints
     base: Path = Path()
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def take(self, positions: Sequence[int] | NDArray[np.int64]) -> "EvalSplit":
+    def take(self, positions: Sequence[int] | Ints) -> "EvalSplit":
         """The rows at these positions (from 0), in this order."""
         return replace(
             self,

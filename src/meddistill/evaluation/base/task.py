@@ -8,9 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
+from meddistill.evaluation.arrays import Ints
 from meddistill.evaluation.base.grouping import check_groups, group_columns
 from meddistill.evaluation.base.predictions import Predictions, SampleNames
 from meddistill.evaluation.base.split import EvalSplit
@@ -47,12 +45,12 @@ class Task(ABC, Generic[Config, Kind]):
         return self.config.name
 
     @property
-    @abstractmethod
     def tested(self) -> EvalSplit:
         """The rows that the task is judged on."""
+        return self.parts[self.config.tested_role()]
 
     @property
-    def unit_ids(self) -> NDArray[np.int64] | None:
+    def unit_ids(self) -> Ints | None:
         """The number of every tested row's patient or bag, where these get one prediction; else None."""
         return None
 

@@ -1,7 +1,7 @@
 """What the configs of all tasks have; loads no torch."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
@@ -10,6 +10,7 @@ from meddistill.strict import StrictSettings
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Where = dict[str, str | list[str]]
+_ROLES: Final = ("table", "train", "test", "validation")
 
 
 class GroupConfig(StrictSettings):
@@ -72,8 +73,9 @@ class TaskConfig(StrictSettings):
         return (value,) if isinstance(value, str) else value
 
     def tables(self) -> Mapping[str, str]:
-        """Role → table; the role is the name of the config's field."""
-        raise NotImplementedError
+        """Role → table, of those that are named; the role is the name of the config's field."""
+        named = {role: getattr(self, role, None) for role in _ROLES}
+        return {role: table for role, table in named.items() if table is not None}
 
     def tested_role(self) -> str:
         """The role of the rows that are judged."""

@@ -14,14 +14,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from meddistill.data.samples import Samples
+from meddistill.evaluation.arrays import Flags, Floats, Floats32, Places
 from meddistill.evaluation.base.predictions import Predictions
 from meddistill.evaluation.base.results import ALL_ROWS, Agreement
 from meddistill.evaluation.engine.registry import AnyTask
 from meddistill.evaluation.engine.run_predictions import Dumps, Setting
-from meddistill.evaluation.models.protocols import Floats, normalized
+from meddistill.evaluation.models.protocols import normalized
 from meddistill.evaluation.tasks.classification.metrics import predicted_share
 from meddistill.evaluation.tasks.classification.predictions import ClassPredictions
 from meddistill.evaluation.tasks.classification.zero_shot import ZeroShot
@@ -30,11 +30,10 @@ NEIGHBOURS: Final = 10
 LEAST: Final = 2 * NEIGHBOURS + 1
 MOST: Final = 2000
 
-Matrix = NDArray[np.float64]
 Measure = Literal["cka", "neighbours", "labels"]
 
 
-def linear_cka(first: Floats, second: Floats) -> float:
+def linear_cka(first: Floats32, second: Floats32) -> float:
     """Unbiased linear CKA of two sets of embeddings [n, d] and [n, e] of the same n >= 4 images.
 
     Zero where a space is constant. Can be slightly below zero.
@@ -42,7 +41,7 @@ def linear_cka(first: Floats, second: Floats) -> float:
     return cosine(centred_gram(first), centred_gram(second))
 
 
-def centred_gram(embeddings: Floats) -> Matrix:
+def centred_gram(embeddings: Floats32) -> Floats:
     """Similarities of n >= 4 rows to one another, U-centred, [n, n]; the sum of all squares is 1, or 0.
 
     K̃_ij = K_ij - (K_i. + K_.j) / (n - 2) + K.. / ((n - 1)(n - 2)) off the diagonal and 0 on it, of
@@ -54,7 +53,7 @@ def centred_gram(embeddings: Floats) -> Matrix:
     shifted = wide - wide.mean(axis=0)  # changes nothing in exact arithmetic, and much in float
     spread = np.sqrt(np.square(shifted).mean())
     shifted = shifted / spread if spread > 0 else shifted
-    gram: Matrix = shifted @ shifted.T
+    gram: Floats = shifted @ shifted.T
     np.fill_diagonal(gram, 0)
     sums = gram.sum(axis=0)
     gram += sums.sum() / ((n - 1) * (n - 2))
@@ -65,22 +64,22 @@ def centred_gram(embeddings: Floats) -> Matrix:
     return gram / length if length > 0 else gram
 
 
-def cosine(first: Matrix, second: Matrix) -> float:
+def cosine(first: Floats, second: Floats) -> float:
     """Σ of products of two matrices from `centred_gram`: the CKA of their spaces."""
     return float(np.vdot(first, second))
 
 
-def neighbour_overlap(first: Floats, second: Floats, k: int = NEIGHBOURS) -> float:
+def neighbour_overlap(first: Floats32, second: Floats32, k: int = NEIGHBOURS) -> float:
     """Mean share of common members among the `k` nearest neighbours in both spaces; n > k images."""
     return common_neighbours(neighbours(normalized(first), k), neighbours(normalized(second), k))
 
 
-def common_neighbours(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+def common_neighbours(first: Flags, second: Flags) -> float:
     """Mean share of common members of two matrices from `neighbours`."""
     return float((first & second).sum() / first.sum())
 
 
-def neighbours(embeddings: Floats, k: int = NEIGHBOURS) -> NDArray[np.bool_]:
+def neighbours(embeddings: Floats32, k: int = NEIGHBOURS) -> Flags:
     """Which rows are among the `k` nearest of each row, by dot product, [n, n]; never a row itself."""
     similarity = embeddings @ embeddings.T
     np.fill_diagonal(similarity, -np.inf)
@@ -91,7 +90,7 @@ def neighbours(embeddings: Floats, k: int = NEIGHBOURS) -> NDArray[np.bool_]:
 
 
 def space_agreement(
-    student: str, teacher: str, spaces: tuple[Floats, Floats], modalities: Sequence[str]
+    student: str, teacher: str, spaces: tuple[Floats32, Floats32], modalities: Sequence[str]
 ) -> Iterator[Agreement]:
     """CKA and neighbour overlap on all images and on those of each modality with enough of them.
 
@@ -142,7 +141,7 @@ def label_agreement(
         )
 
 
-def groups(modalities: Sequence[str]) -> dict[str, NDArray[np.intp]]:
+def groups(modalities: Sequence[str]) -> dict[str, Places]:
     """Rows of all, then of each known modality."""
     column = np.array(modalities, dtype=object)
     known = sorted(set(modalities) - {""})

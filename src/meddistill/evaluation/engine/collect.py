@@ -3,12 +3,12 @@
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from meddistill import __version__
+from meddistill.evaluation.arrays import Ints
 from meddistill.evaluation.base.bootstrap import estimate, mean_replicates
 from meddistill.evaluation.base.bootstrap_config import BootstrapConfig
 from meddistill.evaluation.base.results import (
@@ -102,19 +102,12 @@ class ResultCollector:
         self._roles[model] = role
         for modality, tasks in self._tasks_by_modality().items():
             self._add_modal_mean(model, modality, tasks)
-        metric = MEAN_METRIC
         scores = [self._main[model, task] for task in counted if (model, task) in self._main]
         if len(scores) < len(counted):
             lack = " and ".join(self._lacking.get(model, {}))
-            self._results.append(self._absent(model, MEAN_TASK, MEAN_FAMILY, metric, lack=lack))
+            self._results.append(self._absent(model, MEAN_TASK, MEAN_FAMILY, MEAN_METRIC, lack=lack))
             return
-        score = Score(
-            metric=metric,
-            replicates=mean_replicates([each.replicates for each in scores]),
-            n=sum(each.n for each in scores),
-            patients=len(np.unique(np.concatenate([self._patients[task] for task in counted]))),
-            main=True,
-        )
+        score = _mean(scores, [self._patients[task] for task in counted], main=True)
         self._main[model, MEAN_TASK] = score
         self._results.append(self._row(model, MEAN_TASK, MEAN_FAMILY, score))
 
@@ -131,16 +124,10 @@ class ResultCollector:
         ]
         if len(scores) == len(tasks):
             patients = [self._patients_of(task, modality) for task in tasks]
-            score = Score(
-                metric=MEAN_METRIC,
-                replicates=mean_replicates([each.replicates for each in scores]),
-                n=sum(each.n for each in scores),
-                patients=len(np.unique(np.concatenate(patients))),
-                modality=modality,
-            )
+            score = _mean(scores, patients, modality=modality)
             self._results.append(self._row(model, MEAN_TASK, MEAN_FAMILY, score))
 
-    def _patients_of(self, name: str, modality: str) -> NDArray[np.int64]:
+    def _patients_of(self, name: str, modality: str) -> Ints:
         part = next(task.tested for task in self._tasks if task.name == name)
         mask = np.array(part.samples.modalities, dtype=object) == modality
         return part.patients[mask]
@@ -155,12 +142,9 @@ class ResultCollector:
             metric=score.metric,
             modality=score.modality,
             setting=score.setting,
-            value=found.value,
-            low=found.low,
-            high=found.high,
+            **vars(found),
             n=score.n,
             patients=score.patients,
-            failed=found.failed,
             seed=self._config.seed,
             seeds=score.seeds,
             spread=score.spread,
@@ -182,3 +166,14 @@ class ResultCollector:
             note=NOT_APPLICABLE + lack,
             library=self._libraries.get(task, library()),
         )
+
+
+def _mean(scores: Sequence[Score], patients: Sequence[Ints], **facts: Any) -> Score:
+    """The unweighted mean of several tasks' main metrics, over the `patients` of these together."""
+    return Score(
+        metric=MEAN_METRIC,
+        replicates=mean_replicates([each.replicates for each in scores]),
+        n=sum(each.n for each in scores),
+        patients=len(np.unique(np.concatenate(patients))),
+        **facts,
+    )

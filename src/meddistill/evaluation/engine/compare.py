@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,8 @@ from meddistill.evaluation.statistics.paired import bootstrap_p, holm, least_p, 
 from meddistill.evaluation.statistics.places import places
 
 _LIBRARIES: Final = ("scipy",)  # its tests
+
+Tested = TypeVar("Tested", Comparison, Difference)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,8 +124,7 @@ def differences(judged: ComparisonInputs) -> tuple[Difference, ...]:
             [row for row in rows if row.task != MEAN_TASK],
             [row for row in rows if row.task == MEAN_TASK],
         ):
-            corrected = holm([row.p_value for row in family])
-            found += [row.model_copy(update={"p_holm": p}) for row, p in zip(family, corrected, strict=True)]
+            found += _corrected(family)
     return tuple(found)
 
 
@@ -153,10 +154,7 @@ def _difference(judged: ComparisonInputs, pair: tuple[str, str], task: str, fami
         task=task,
         family=family,
         metric=mine.metric,
-        value=found.value,
-        low=found.low,
-        high=found.high,
-        failed=found.failed,
+        **vars(found),
         better=float((resampled > 0).mean()) if len(resampled) else float(found.value > 0),
         p_value=None if found.low is None else bootstrap_p(replicates),
         p_mcnemar=_mcnemar(judged.dumps.get((model, task)), judged.dumps.get((other, task))),
@@ -182,24 +180,27 @@ def _mcnemar(mine: Predictions | None, theirs: Predictions | None) -> float | No
 
 def comparisons(judged: ComparisonInputs, found: Sequence[Difference]) -> tuple[Comparison, ...]:
     """Every reference against every other model over the tasks that the mean counts."""
-    rows = [
-        _comparison(judged, model, other, [row for row in found if (row.model, row.other) == (model, other)])
-        for model in judged.references
-        for other in judged.roles
-        if other != model
-    ]
-    known = [row for row in rows if row is not None]
-    corrected: list[Comparison] = []
+    compared: list[Comparison] = []
     for model in judged.references:
-        mine = [row for row in known if row.model == model]
-        for row, p in zip(mine, holm([row.p_value for row in mine]), strict=True):
-            corrected.append(row.model_copy(update={"p_holm": p}))
-    return tuple(corrected)
+        pairs = {
+            other: [row for row in found if (row.model, row.other) == (model, other)]
+            for other in judged.roles
+        }
+        rows = [_comparison(judged, model, other, pairs[other]) for other in judged.roles if other != model]
+        compared += _corrected([row for row in rows if row is not None])
+    return tuple(compared)
+
+
+def _corrected(rows: Sequence[Tested]) -> list[Tested]:
+    """The rows with their p values corrected for the number of them."""
+    corrected = holm([row.p_value for row in rows])
+    return [row.model_copy(update={"p_holm": p}) for row, p in zip(rows, corrected, strict=True)]
 
 
 def _comparison(
-    judged: ComparisonInputs, model: str, other: str, rows: Sequence[Difference]
+    judged: ComparisonInputs, model: str, other: str, found: Sequence[Difference]
 ) -> Comparison | None:
+    rows = [row for row in found if (row.model, row.other) == (model, other)]
     counted = [row for row in rows if row.task in judged.counted]
     if not counted:
         return None

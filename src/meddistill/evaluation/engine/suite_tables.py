@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from meddistill.data.decoded import DecodedImages
 from meddistill.data.keys import image_keys
@@ -13,6 +12,7 @@ from meddistill.data.samples import Samples, row_notes
 from meddistill.data.splits import check_leakage
 from meddistill.data.unreadable import read_readable
 from meddistill.errors import ConfigError, TableError
+from meddistill.evaluation.arrays import Ints
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.base.task_config import TaskConfig, Where
 from meddistill.evaluation.engine.suite_config import SuiteConfig
@@ -83,7 +83,7 @@ class SuiteTables:
     def rows(self, table: str, numbers: Collection[int]) -> EvalSplit:
         """The rows of a table with these numbers (from 1, as in messages)."""
         chosen = np.isin(np.array(self._tables[table].samples.rows), list(numbers))
-        return self._take(table, np.flatnonzero(chosen))
+        return self._tables[table].take(np.flatnonzero(chosen))
 
     def _part(self, table: str, task: TaskConfig) -> EvalSplit:
         kept = _kept(self._tables[table].samples, task.where)
@@ -91,10 +91,7 @@ class SuiteTables:
             rule = f"`where` must keep rows of table `{table}`; got {dict(task.where)}, which keeps none."
             subject = f"task {task.name}"
             raise ConfigError(subject, [rule])
-        return self._take(table, kept)
-
-    def _take(self, table: str, positions: NDArray[np.int64]) -> EvalSplit:
-        return self._tables[table].take(positions)
+        return self._tables[table].take(kept)
 
 
 def _grouping(suite: SuiteConfig, task: TaskConfig) -> set[str]:
@@ -122,7 +119,7 @@ def _read_all(
     return found
 
 
-def _kept(samples: Samples, where: Where) -> NDArray[np.int64]:
+def _kept(samples: Samples, where: Where) -> Ints:
     keep = np.ones(len(samples), dtype=bool)
     for column, wanted in where.items():
         allowed = {wanted} if isinstance(wanted, str) else set(wanted)

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from meddistill.data.keys import image_keys, text_key
 from meddistill.data.samples import Samples
 from meddistill.errors import NonFiniteError, UserError
+from meddistill.evaluation.arrays import Floats32
 from meddistill.evaluation.models.cached_output import CachedOutput, ComputedRows
-from meddistill.evaluation.models.protocols import NO_TEXT, Advance, Embedder, Floats, TokenEmbedder, Tokens
+from meddistill.evaluation.models.protocols import NO_TEXT, Advance, Embedder, TokenEmbedder, Tokens
 from meddistill.features.config import Precision
 from meddistill.licences import resolve
 from meddistill.progress import Progress
@@ -63,7 +64,7 @@ class Embeddings:
         layout = self._images.layout
         return None if layout is None else layout.shape[-1]
 
-    def images(self, samples: Samples, keys: Sequence[str] | None = None) -> Floats:
+    def images(self, samples: Samples, keys: Sequence[str] | None = None) -> Floats32:
         """Embeddings [n, d] of samples; `keys` are their image keys where already known.
 
         Raises NonFiniteError with the rows of the table where the model gives no finite numbers.
@@ -78,7 +79,7 @@ class Embeddings:
 
             return self._images.read(keys, ask).values
 
-    def texts(self, texts: Sequence[str]) -> Floats:
+    def texts(self, texts: Sequence[str]) -> Floats32:
         """Embeddings [m, d] of texts. The model must have a text tower (`has_text`)."""
 
         def ask(positions: Sequence[int]) -> ComputedRows:
@@ -151,7 +152,7 @@ class Embeddings:
         card = getattr(self.model, "card", None) or _card_of(self.model)
         return CachedOutput(self._folder / name, output, card=card, dtype=dtype, shard_rows=shard_rows)
 
-    def _answer(self, found: Floats, names: Sequence[str]) -> ComputedRows:
+    def _answer(self, found: Floats32, names: Sequence[str]) -> ComputedRows:
         whole = np.ascontiguousarray(found, dtype=np.float32)
         return ComputedRows(values=_checked(whole, names, self.model.name))
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meddistill.errors import StoreError
+from meddistill.evaluation.arrays import Ints
 from meddistill.features.config import ExtractOptions, Precision
 from meddistill.features.files import MANIFEST, MANIFEST_COPY
 from meddistill.features.format import TABLES, TEACHERS, OutputManifest, Role, Settings, Span
@@ -43,7 +44,7 @@ class ComputedRows:
     """What a model said of some rows: `values` `[rows, ...]`; of rows of different `lengths` `[sum, ...]`."""
 
     values: NDArray[Any]
-    lengths: NDArray[np.int64] | None = None
+    lengths: Ints | None = None
     grid: tuple[int, int] | None = None
 
 
@@ -207,7 +208,7 @@ class CachedOutput:
     def _forget_unfinished(self) -> bool:
         """Delete a store that lacks rows or cannot be read, once nobody is at work in it."""
         with Workers.join(self._folder) as workers:
-            if not workers.admit("alone"):
+            if not workers.admit(alone=True):
                 time.sleep(POLL)
                 return True
             with suppress(StoreError):

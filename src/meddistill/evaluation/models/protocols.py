@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meddistill.data.samples import Samples
+from meddistill.evaluation.arrays import Flags, Floats32
 from meddistill.imaging import Geometry, seen_box
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 Role = Literal["student", "teacher", "frozen", "baseline"]
 NO_TEXT: Final = "no text tower"
 UNTRAINED_TEXT: Final = "no trained text tower"
-Floats = NDArray[np.float32]
 Advance = Callable[[int], None]
 
 
@@ -57,11 +57,11 @@ class Embedder(Protocol):
         """Names of data sets."""
         ...
 
-    def embed_images(self, samples: Samples, *, advance: Advance) -> Floats:
+    def embed_images(self, samples: Samples, *, advance: Advance) -> Floats32:
         """Image embeddings [n, d] in the order of `samples`; calls `advance` with the images just done."""
         ...
 
-    def embed_texts(self, texts: Sequence[str]) -> Floats | None:
+    def embed_texts(self, texts: Sequence[str]) -> Floats32 | None:
         """Text embeddings [m, d], None for a model without a text tower."""
         ...
 
@@ -76,7 +76,7 @@ class Tokens:
     """
 
     values: NDArray[np.float16]
-    mask: NDArray[np.bool_]
+    mask: Flags
     grid: tuple[int, int] | None = None
     geometry: Geometry | None = None
     cut: tuple[int, int] | None = None
@@ -130,7 +130,7 @@ class TunableEmbedder(Embedder, Protocol):
         ...
 
 
-def normalized(embeddings: NDArray[np.floating]) -> Floats:
+def normalized(embeddings: NDArray[np.floating]) -> Floats32:
     """Rows divided by their Euclidean norm; a row of zeros stays so."""
     norms = np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
     return (embeddings / np.maximum(norms, 1e-12)).astype(np.float32)

@@ -12,7 +12,8 @@ from torch import Tensor
 from meddistill.data.loader import ImageBatches, Rows
 from meddistill.data.samples import Samples, name_rows
 from meddistill.errors import TeacherError
-from meddistill.evaluation.models.protocols import NO_TEXT, UNTRAINED_TEXT, Advance, Floats, Role, Tokens
+from meddistill.evaluation.arrays import Floats32
+from meddistill.evaluation.models.protocols import NO_TEXT, UNTRAINED_TEXT, Advance, Role, Tokens
 from meddistill.evaluation.models.trainable import TeacherTowers, TrainableTowers
 from meddistill.imaging import InputSpec
 from meddistill.students.folder import verify_student
@@ -57,12 +58,12 @@ class ModelEmbedder:
         self.cut = card.centre_crop
         self._batch_size, self._workers = batch_size, workers
 
-    def embed_images(self, samples: Samples, *, advance: Advance) -> Floats:
+    def embed_images(self, samples: Samples, *, advance: Advance) -> Floats32:
         """Image embeddings, float32, in the order of `samples`."""
         parts = self._asked(samples, lambda rasters: _array(self._teacher.image_embeddings(rasters)), advance)
         return np.concatenate(parts)
 
-    def embed_texts(self, texts: Sequence[str]) -> Floats | None:
+    def embed_texts(self, texts: Sequence[str]) -> Floats32 | None:
         """Text embeddings, float32; None where the model has no text tower."""
         if not self.has_text:
             return None
@@ -184,6 +185,6 @@ def _chunks(texts: Sequence[str], size: int) -> list[list[str]]:
     return [list(texts[start : start + size]) for start in range(0, len(texts), size)]
 
 
-def _array(tensor: Tensor) -> Floats:
-    array: Floats = tensor.detach().to("cpu", torch.float32).numpy()
+def _array(tensor: Tensor) -> Floats32:
+    array: Floats32 = tensor.detach().to("cpu", torch.float32).numpy()
     return array

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from meddistill.evaluation.arrays import Flags
 from meddistill.evaluation.base.bootstrap import (
     DECIMALS,
+    Estimate,
     Replicates,
     Resampler,
     estimate,
@@ -19,7 +21,7 @@ from meddistill.evaluation.base.bootstrap import (
 )
 from meddistill.evaluation.base.predictions import Predictions, Rate
 from meddistill.evaluation.base.records import GroupGap, GroupScore
-from meddistill.evaluation.base.score import UNDEFINED, Mask, Score
+from meddistill.evaluation.base.score import UNDEFINED, Score
 
 BLANK = "rows whose group is not known"
 
@@ -62,7 +64,7 @@ class Judge:
         return scores, gaps
 
     def _measures(self, predictions: Predictions) -> Iterator["_Measure"]:
-        def main(mask: Mask) -> Score | None:
+        def main(mask: Flags) -> Score | None:
             return predictions.take(mask).main_score(self.resampler)
 
         everything = predictions.tested
@@ -72,7 +74,7 @@ class Judge:
             yield _Measure(name=name, rows=rate.relevant, score=score, main=False)
 
     def _one(
-        self, predictions: Predictions, measure: "_Measure", group: str, masks: Mapping[str, Mask]
+        self, predictions: Predictions, measure: "_Measure", group: str, masks: Mapping[str, Flags]
     ) -> tuple[list[GroupScore], GroupGap]:
         found: dict[str, Score] = {}
         rows: list[GroupScore] = []
@@ -103,15 +105,14 @@ class Judge:
         self, measure: "_Measure", place: tuple[str, str], rows: _Counted, *, score: Score | None, note: str
     ) -> GroupScore:
         level = self.resampler.config.level
-        found = None if score is None else estimate(score.replicates, patients=score.patients, level=level)
+        found = Estimate(value=None)
+        if score is not None:
+            found = estimate(score.replicates, patients=score.patients, level=level)
         return GroupScore(
             **self._common(measure),
             group=place[0],
             label=place[1],
-            value=None if found is None else found.value,
-            low=None if found is None else found.low,
-            high=None if found is None else found.high,
-            failed=0 if found is None else found.failed,
+            **vars(found),
             n=rows.n if score is None else score.n,
             patients=rows.patients,
             note=note,
@@ -133,10 +134,7 @@ class Judge:
         gap = estimate(replicates, patients=least, level=self.resampler.config.level)
         return GroupGap(
             **common,
-            value=gap.value,
-            low=gap.low,
-            high=gap.high,
-            failed=gap.failed,
+            **vars(gap),
             best=max(values, key=lambda label: values[label]),
             worst=min(values, key=lambda label: values[label]),
         )
@@ -158,12 +156,12 @@ class _Measure:
     """A number of any rows: those of `rows` enter it, `score` computes it for a part of them."""
 
     name: str
-    rows: Mask
-    score: Callable[[Mask], Score | None]
+    rows: Flags
+    score: Callable[[Flags], Score | None]
     main: bool
 
 
-def _counted(predictions: Predictions, mask: Mask) -> _Counted:
+def _counted(predictions: Predictions, mask: Flags) -> _Counted:
     rows, patients = predictions.rows[mask], predictions.patients[mask]
     return _Counted(n=len(np.unique(rows)), patients=len(np.unique(patients)))
 
@@ -177,10 +175,10 @@ def spread(parts: Sequence[Replicates]) -> Replicates:
 
 def _rate_score(
     predictions: Predictions, rate: Rate, name: str, resampler: Resampler
-) -> Callable[[Mask], Score]:
+) -> Callable[[Flags], Score]:
     """The share of hits among a part of the relevant rows."""
 
-    def score(mask: Mask) -> Score:
+    def score(mask: Flags) -> Score:
         patients, owners = np.unique(predictions.patients[mask], return_inverse=True)
         replicates = weighted_mean(rate.hit[mask].astype(np.float64), resampler.weights(patients), owners)
         n = len(np.unique(predictions.rows[mask]))

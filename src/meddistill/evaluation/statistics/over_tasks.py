@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
+from meddistill.evaluation.arrays import Floats
 from meddistill.evaluation.base.bootstrap import DECIMALS
 
 LEAST_WILCOXON: Final = 6  # with five tasks the least two-sided p is 2 / 2^5 = 0.06
@@ -86,11 +86,11 @@ def signed_rank(differences: Sequence[float]) -> Outcome:
     return Outcome(statistic=float(result.statistic), p_value=float(result.pvalue))
 
 
-def _with_ties(differences: NDArray[np.float64], ranks: NDArray[np.float64]) -> Outcome:
+def _with_ties(differences: Floats, ranks: Floats) -> Outcome:
     """What scipy's `wilcoxon` finds by giving every difference either sign, but for all of them at once."""
 
-    def of_positive(given: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-        total: NDArray[np.float64] = np.where(given > 0, ranks, 0.0).sum(axis=axis)
+    def of_positive(given: Floats, axis: int) -> Floats:
+        total: Floats = np.where(given > 0, ranks, 0.0).sum(axis=axis)
         return total
 
     result = stats.permutation_test(
@@ -100,13 +100,13 @@ def _with_ties(differences: NDArray[np.float64], ranks: NDArray[np.float64]) -> 
     return Outcome(statistic=least, p_value=float(result.pvalue))
 
 
-def mean_ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+def mean_ranks(scores: Floats) -> Floats:
     """Mean over tasks of the rank of each model; `scores` [tasks, models], the highest has rank 1."""
-    ranks: NDArray[np.float64] = stats.rankdata(-np.round(scores, DECIMALS), axis=1).mean(axis=0)
+    ranks: Floats = stats.rankdata(-np.round(scores, DECIMALS), axis=1).mean(axis=0)
     return ranks
 
 
-def friedman(scores: NDArray[np.float64]) -> Outcome:
+def friedman(scores: Floats) -> Outcome:
     """Friedman's test that all models rank alike; `scores` [tasks, models].
 
     χ² with (models - 1) degrees of freedom, corrected for ties. Not made below five tasks or three models,
@@ -136,7 +136,7 @@ def critical_difference(tasks: int, models: int, alpha: float) -> float:
 
 def complete(
     scores: Mapping[tuple[str, str], float], models: Sequence[str], tasks: Sequence[str]
-) -> tuple[list[str], NDArray[np.float64]]:
+) -> tuple[list[str], Floats]:
     """Models that have a score on every task, and the scores [tasks, models] of these."""
     whole = [model for model in models if all((model, task) in scores for task in tasks)]
     values = [[scores[model, task] for model in whole] for task in tasks]

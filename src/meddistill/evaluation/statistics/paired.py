@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
+from meddistill.evaluation.arrays import Flags
 from meddistill.evaluation.base.bootstrap import Replicates
 
 
@@ -47,7 +47,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
-def mcnemar_p(mine: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> float:
+def mcnemar_p(mine: Flags, theirs: Flags) -> float:
     """Exact two-sided p value of McNemar's test on decisions [n] that are right or wrong.
 
     Of the rows on which one model alone is right, half should be each model's: the binomial test of their

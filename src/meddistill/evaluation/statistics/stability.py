@@ -10,10 +10,10 @@ from itertools import combinations, permutations
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from meddistill.errors import ConfigError
+from meddistill.evaluation.arrays import Floats
 from meddistill.evaluation.base.bootstrap import DECIMALS
 from meddistill.evaluation.base.results import MEAN_TASK, Results
 from meddistill.strict import Strict
@@ -76,7 +76,7 @@ class Stability(Strict):
     agreement: tuple[RankAgreement, ...]
 
 
-Scores = Mapping[tuple[str, str], NDArray[np.float64]]
+Scores = Mapping[tuple[str, str], Floats]
 
 
 def stability(runs: Mapping[str, Results]) -> Stability:
@@ -148,9 +148,9 @@ def _same_models(runs: Mapping[str, Results]) -> Iterator[str]:
         seen.setdefault(models, name)
 
 
-def _scores(runs: Sequence[Results]) -> dict[tuple[str, str], NDArray[np.float64]]:
+def _scores(runs: Sequence[Results]) -> dict[tuple[str, str], Floats]:
     """Main metrics [runs] by (model, task), of what every run has; tasks first, then their mean."""
-    found: dict[tuple[str, str], NDArray[np.float64]] = {}
+    found: dict[tuple[str, str], Floats] = {}
     for task in (*(task.name for task in runs[0].tasks), MEAN_TASK):
         for model in runs[0].models:
             rows = [each.main(model.name, task) for each in runs]
@@ -160,11 +160,11 @@ def _scores(runs: Sequence[Results]) -> dict[tuple[str, str], NDArray[np.float64
     return found
 
 
-def _on(scores: Scores, task: str) -> dict[str, NDArray[np.float64]]:
+def _on(scores: Scores, task: str) -> dict[str, Floats]:
     return {model: values for (model, name), values in scores.items() if name == task}
 
 
-def _spread(runs: Sequence[Results], model: str, task: str, values: NDArray[np.float64]) -> Spread:
+def _spread(runs: Sequence[Results], model: str, task: str, values: Floats) -> Spread:
     first = [
         place.first for each in runs for place in each.places if (place.model, place.task) == (model, task)
     ]
@@ -181,7 +181,7 @@ def _spread(runs: Sequence[Results], model: str, task: str, values: NDArray[np.f
     )
 
 
-def _beaten(task: str, scores: Mapping[str, NDArray[np.float64]]) -> list[Beaten]:
+def _beaten(task: str, scores: Mapping[str, Floats]) -> list[Beaten]:
     return [
         Beaten(
             model=model,
@@ -194,7 +194,7 @@ def _beaten(task: str, scores: Mapping[str, NDArray[np.float64]]) -> list[Beaten
     ]
 
 
-def _agreement(task: str, scores: Mapping[str, NDArray[np.float64]]) -> RankAgreement:
+def _agreement(task: str, scores: Mapping[str, Floats]) -> RankAgreement:
     values = np.stack(list(scores.values()))  # [models, runs]
     pairs = list(combinations(range(values.shape[1]), 2))
     if len(scores) < _LEAST_MODELS or (values == values[:1]).all(axis=0).any():

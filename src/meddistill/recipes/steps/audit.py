@@ -26,12 +26,12 @@ def audit_run(session: Session) -> Audit | None:
     if len(names) < 2 or not store.holds_all_of(names):
         return None
     inputs = {"store": fingerprint(store, names), "rows": ROWS, "seed": _SEED, "version": VERSION}
-    if session.may_skip("audit", inputs, there=folder.audit.is_file()):
-        return Audit.load(folder.path)
-    audit = audit_store(store, names, rows=ROWS, seed=_SEED, progress=session.progress)
-    audit.save(folder.path)
-    folder.finish("audit", inputs)
-    return audit
+
+    def work() -> None:
+        audit_store(store, names, rows=ROWS, seed=_SEED, progress=session.progress).save(folder.path)
+
+    session.run_step("audit", inputs, work, files=[folder.audit], there=folder.audit.is_file())
+    return Audit.load(folder.path)
 
 
 def audit_place(place: Path, *, rows: int, seed: int, progress: Progress) -> tuple[Audit, Path]:
@@ -45,7 +45,7 @@ def audit_place(place: Path, *, rows: int, seed: int, progress: Progress) -> tup
         If there is no store, or `rows` is too small to compare anything.
     """
     if rows < _LEAST_ROWS:
-        msg = f"`--rows` must be at least {_LEAST_ROWS}; got {rows}. Fewer images tell nothing of a teacher."
+        msg = f"`--rows` must be at least {_LEAST_ROWS}; got {rows}. Fewer images show too little."
         raise UserError(msg)
     folder = place if place.is_dir() else Path("runs") / load_recipe(place).recipe.name
     audit = audit_store(FeatureStore.open(store_of(folder)), rows=rows, seed=seed, progress=progress)

@@ -14,8 +14,8 @@ from meddistill.students.initial.licence import initial_licence
 
 def export(session: Session) -> None:
     """Export the bundle, unless the recipe asks for none or one of the same student is there."""
-    recipe, folder = session.recipe, session.folder
-    if recipe.bundle is None:
+    recipe, folder, options = session.recipe, session.folder, session.recipe.bundle
+    if options is None:
         return
     student = load_student(folder.student)
     results = Results.load(folder.evaluation) if (folder.evaluation / RESULTS_FILE).is_file() else None
@@ -23,32 +23,38 @@ def export(session: Session) -> None:
     prompts = [task for task in suite.tasks if isinstance(task, ZeroShotConfig)] if suite else []
     inputs = {
         "student": student_fingerprint(student),
-        "bundle": recipe.bundle.model_dump(mode="json"),
+        "bundle": options.model_dump(mode="json"),
         "results": digest(results.model_dump(mode="json")) if results else None,
         "policy": recipe.licence_policy,
         "licences": session.licence_inputs,
         "name": recipe.name,
         "data": session.samples.table_hash,
     }
-    if session.may_skip("export", inputs, there=is_whole(folder.bundle)):
-        return
-    session.progress.say("exporting the bundle and comparing it with the student")
-    origin = Origin(
+
+    def work() -> None:
+        session.progress.say("exporting the bundle and comparing it with the student")
+        export_bundle(
+            student,
+            folder.bundle,
+            origin=_origin(session),
+            samples=session.samples,
+            prompts=prompts,
+            results=results,
+            options=options,
+        )
+
+    files, there = [folder.bundle / MANIFEST], is_whole(folder.bundle)
+    session.run_step("export", inputs, work, files=files, there=there)
+
+
+def _origin(session: Session) -> Origin:
+    recipe = session.recipe
+    return Origin(
         name=recipe.name,
         policy=recipe.licence_policy,
-        cards=tuple(teacher.card for teacher in session.teachers.values()),
+        cards=tuple(session.cards.values()),
         initial_weights=initial_licence(recipe.student, base=session.base),
         data=recipe.data.terms,
         student=recipe.student,
         text_trained=session.text_is_trained,
     )
-    export_bundle(
-        student,
-        folder.bundle,
-        origin=origin,
-        samples=session.samples,
-        prompts=prompts,
-        results=results,
-        options=recipe.bundle,
-    )
-    folder.finish("export", inputs, files=[folder.bundle / MANIFEST])

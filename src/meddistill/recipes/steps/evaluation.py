@@ -12,7 +12,7 @@ from meddistill.recipes.session import Session, stated_scale
 
 
 def evaluate_models(session: Session) -> None:
-    """Judge every model on the recipe's suite, unless that is done; needs the trained student."""
+    """Evaluate every model on the recipe's suite, unless that is done; needs the trained student."""
     recipe, suite, tables = session.recipe, session.loaded.suite, session.suite_tables
     if recipe.evaluate is None or suite is None or tables is None:
         return
@@ -32,21 +32,21 @@ def evaluate_models(session: Session) -> None:
         inputs["frozen"] = frozen
     if recipe.report.examples:
         inputs["examples"] = True
-    results = session.folder.evaluation / RESULTS_FILE
-    if session.may_skip("evaluate", inputs, there=results.is_file()):
-        return
-    for line in tables.row_notes:
-        session.progress.say(f"evaluation: {line}")
-    evaluate(
-        models,
-        suite,
-        base=session.loaded.suite_base,
-        folder=session.folder.evaluation,
-        progress=session.progress,
-        examples=recipe.report.examples,
-        tables=tables,
-    )
-    session.folder.finish("evaluate", inputs, files=[results])
+
+    def work() -> None:
+        for line in tables.row_notes:
+            session.progress.say(f"evaluation: {line}")
+        evaluate(
+            models,
+            suite,
+            base=session.loaded.suite_base,
+            folder=session.folder.evaluation,
+            progress=session.progress,
+            examples=recipe.report.examples,
+            tables=tables,
+        )
+
+    session.run_step("evaluate", inputs, work, files=[session.folder.evaluation / RESULTS_FILE])
 
 
 def _models(session: Session) -> list[Embedder]:

@@ -1,5 +1,6 @@
 """The teachers' outputs for the training table, extracted once."""
 
+from functools import partial
 from typing import Final
 
 from meddistill.errors import StoreError
@@ -29,16 +30,15 @@ def extract_features(session: Session) -> None:
         "features": recipe.features.model_dump(mode="json", exclude=set(_NOT_STORED)),
     }
     _forget_changed(session)
-    if session.may_skip("features", inputs, there=_are_there(session)):
-        return
-    extract(
+    work = partial(
+        extract,
         session.folder.features,
         session.samples,
         session.teachers,
         recipe.features,
         progress=session.progress,
     )
-    session.folder.finish("features", inputs, rows=len(session.samples))
+    session.run_step("features", inputs, work, there=_are_there(session))
 
 
 def _forget_changed(session: Session) -> None:

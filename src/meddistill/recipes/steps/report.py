@@ -1,4 +1,4 @@
-"""Everything that the run knows, as one HTML file."""
+"""Results, audit, curves and facts of a run as one HTML file."""
 
 import time
 
@@ -17,10 +17,10 @@ from meddistill.recipes.run_folder import digest
 from meddistill.recipes.schema import AnyStage
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.audit import audit_run
-from meddistill.recipes.steps.report_examples import examples_of
 from meddistill.recipes.text_tower import UNTRAINED
 from meddistill.report.curves import read_curves
 from meddistill.report.data import Captions, Curves, ModelCard, ReportData
+from meddistill.report.examples import TableExamples
 from meddistill.report.formatting import plural
 from meddistill.report.write import write_report
 from meddistill.students.dual_encoder import DualEncoder
@@ -40,10 +40,12 @@ def make_report(session: Session) -> None:
         "results": digest(results.model_dump(mode="json")) if results else None,
         "audit": digest(audit.model_dump(mode="json")) if audit else None,
     }
-    if session.may_skip("report", inputs, there=session.folder.report.is_file()):
-        return
-    write_report(_report_data(session, results, audit), session.folder.report)
-    session.folder.finish("report", inputs, files=[session.folder.report])
+    path = session.folder.report
+
+    def work() -> None:
+        write_report(_report_data(session, results, audit), path)
+
+    session.run_step("report", inputs, work, files=[path])
 
 
 def _report_data(session: Session, results: Results | None, audit: Audit | None) -> ReportData:
@@ -69,11 +71,11 @@ def _report_data(session: Session, results: Results | None, audit: Audit | None)
         recipe_yaml=session.loaded.as_yaml(),
         commands=[f"meddistill run recipe.yaml --out {session.folder.path.name}"],
         warnings=(*session.row_notes, *(() if session.text_is_trained else (UNTRAINED,))),
-        examples=examples_of(session, results) if recipe.report.examples and results else None,
+        examples=_examples(session) if results else None,
     )
 
 
-def _why_sat_out(stage: AnyStage) -> str:
+def _why_idle(stage: AnyStage) -> str:
     reasons = ["without a caption"] if stage.only_captioned else []
     if stage.needs_teachers:
         reasons.append("with too few teachers available")
@@ -83,6 +85,13 @@ def _why_sat_out(stage: AnyStage) -> str:
 def _results(session: Session) -> Results | None:
     there = (session.folder.evaluation / RESULTS_FILE).is_file()
     return Results.load(session.folder.evaluation) if there else None
+
+
+def _examples(session: Session) -> TableExamples | None:
+    suite, tables = session.loaded.suite, session.suite_tables
+    if suite is None or tables is None or not session.recipe.report.examples:
+        return None
+    return TableExamples(suite, tables)
 
 
 def _student_card(session: Session, student: DualEncoder) -> ModelCard:
@@ -122,19 +131,12 @@ def _card(teacher: FrozenTeacher, name: str, role: Role) -> ModelCard:
         if spec is not None and sees
         else None
     )
-    return ModelCard(
+    return ModelCard.of(
+        card,
         name=name,
         role=role,
-        source=card.source,
-        licence=card.licence,
-        parameters=card.parameters,
         megabytes=sum(model_size(module).megabytes for module in teacher.modules) or None,
         images_per_second=speed.images_per_second if speed else None,
-        input_size=(spec.height, spec.width) if spec else None,
-        embed_dim=card.image_dim or card.text_dim,
-        context_length=card.context_length,
-        modalities=card.modalities,
-        pretraining_data=card.pretraining_data,
     )
 
 
@@ -166,7 +168,7 @@ def _facts(session: Session) -> list[tuple[str, str]]:
         if done:
             words = f"{done['steps']:,} steps in {done['seconds']:,.0f} s"
             if done["rows"] < len(samples):
-                sat_out = f"{len(samples) - done['rows']:,} of {len(samples):,} rows sat out"
-                words += f"; {sat_out}, {_why_sat_out(stage)}"
+                idle = f"{len(samples) - done['rows']:,} of {len(samples):,} rows have no part"
+                words += f"; {idle}, {_why_idle(stage)}"
             facts.append((f"Stage {stage.name}", words))
     return facts

@@ -120,14 +120,14 @@ def _statistics(session: Session, rows: StageRows) -> dict[str, dict[Tower, Towe
     return {name: _by_tower(statistics_of_pairs(store, name, each)) for name, each in pairs.items()}
 
 
-def _by_tower(found: Mapping[Signal, Statistics]) -> dict[Tower, TowerStatistics]:
+def _by_tower(statistics: Mapping[Signal, Statistics]) -> dict[Tower, TowerStatistics]:
     return {
         tower: TowerStatistics(
-            mean=torch.from_numpy(found[tower].mean).float(),
-            covariance=torch.from_numpy(found[tower].covariance),
+            mean=torch.from_numpy(statistics[tower].mean).float(),
+            covariance=torch.from_numpy(statistics[tower].covariance),
         )
         for tower in TOWERS
-        if tower in found
+        if tower in statistics
     }
 
 

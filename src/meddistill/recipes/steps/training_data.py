@@ -37,12 +37,12 @@ def stage_rows(session: Session, stage: AnyStage) -> StageRows:
     Of a stage that distils those for which enough teachers are left, and of one whose objectives all need
     captions those that have one.
     """
-    samples, found = session.samples, session.availability if stage.needs_teachers else None
-    kept = _taking_part(stage, samples, np.arange(len(samples)) if found is None else found.kept)
+    samples, asked = session.samples, session.availability if stage.needs_teachers else None
+    kept = _taking_part(stage, samples, np.arange(len(samples)) if asked is None else asked.kept)
     return StageRows(
         samples=samples.take(kept),
         keys=tuple(session.image_keys[place] for place in kept),
-        available={} if found is None else {name: mask[kept] for name, mask in found.masks.items()},
+        available={} if asked is None else {name: mask[kept] for name, mask in asked.masks.items()},
     )
 
 

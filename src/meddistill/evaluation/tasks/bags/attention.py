@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from meddistill.evaluation.arrays import Floats32
 from meddistill.evaluation.base.one_thread import one_thread
-from meddistill.evaluation.models.protocols import Advance, Floats
+from meddistill.evaluation.models.protocols import Advance
 from meddistill.evaluation.tasks.bags.config import BagClassificationConfig
 from meddistill.evaluation.tasks.bags.gated import GatedAttention
-from meddistill.evaluation.tasks.bags.labelled import BagScores, LabelledBags, class_weights, judge
+from meddistill.evaluation.tasks.bags.labelled import BagScores, LabelledBags, class_weights
+from meddistill.evaluation.tasks.classification.logistic import quality
 
 
 def no_progress(epochs: int) -> None:
@@ -58,7 +60,7 @@ def fit_attention(
                 optimizer.step()
             schedule.step()
             if validation is not None:
-                score = judge(attend(model, validation.features).probabilities, validation.truth)
+                score = quality(attend(model, validation.features).probabilities, validation.truth)
                 if best is None or score > best[0]:
                     best = score, copy.deepcopy(model.state_dict())
             advance(1)
@@ -68,7 +70,7 @@ def fit_attention(
 
 
 @torch.no_grad()
-def attend(model: GatedAttention, bags: Sequence[Floats]) -> BagScores:
+def attend(model: GatedAttention, bags: Sequence[Floats32]) -> BagScores:
     """Class probabilities and attention of whole bags, one after the other, without dropout."""
     with one_thread():  # as in training
         found = [model(torch.from_numpy(bag)) for bag in bags]
@@ -78,7 +80,7 @@ def attend(model: GatedAttention, bags: Sequence[Floats]) -> BagScores:
     )
 
 
-def _drawn(bag: Floats, most: int, random: np.random.Generator) -> Floats:
+def _drawn(bag: Floats32, most: int, random: np.random.Generator) -> Floats32:
     return bag if len(bag) <= most else bag[np.sort(random.choice(len(bag), most, replace=False))]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from meddistill.data.samples import name_rows
 from meddistill.errors import TableError
-from meddistill.evaluation.base.predictions import Ints
+from meddistill.evaluation.arrays import Ints
 from meddistill.evaluation.base.split import EvalSplit
 
 

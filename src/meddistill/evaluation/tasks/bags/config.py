@@ -1,6 +1,5 @@
 """Config of the task that gives every bag of images a class; loads no torch."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -98,11 +97,6 @@ class BagClassificationConfig(TaskConfig):
             msg = "`classes` must list the grades from the lowest to the highest where `ordinal` is true."
             raise ValueError(msg)
         return self
-
-    def tables(self) -> Mapping[str, str]:
-        """Training, validation and test rows."""
-        roles = {"train": self.train, "test": self.test}
-        return roles if self.validation is None else {**roles, "validation": self.validation}
 
     def own_columns(self) -> tuple[str, ...]:
         bag = () if self.bag is None else (self.bag,)

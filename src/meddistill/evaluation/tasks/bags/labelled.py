@@ -4,20 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from meddistill.evaluation.base.predictions import Ints
-from meddistill.evaluation.models.protocols import Floats
-from meddistill.evaluation.tasks.classification.metrics import main_metric
-
-Matrix = NDArray[np.float64]
+from meddistill.evaluation.arrays import Floats, Floats32, Ints
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledBags:
     """Features [instances, d] of every bag, and its class number."""
 
-    features: tuple[Floats, ...]
+    features: tuple[Floats32, ...]
     truth: Ints
 
     def __len__(self) -> int:
@@ -28,23 +23,23 @@ class LabelledBags:
 class BagScores:
     """Class probabilities [b, C], and for every bag the weights of its instances, which sum to one."""
 
-    probabilities: Matrix
-    attention: tuple[Floats, ...]
+    probabilities: Floats
+    attention: tuple[Floats32, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
     """Mean and standard deviation [d] of every feature over all instances of the training bags."""
 
-    mean: Floats
-    deviation: Floats
+    mean: Floats32
+    deviation: Floats32
 
-    def __call__(self, bags: Sequence[Floats]) -> tuple[Floats, ...]:
+    def __call__(self, bags: Sequence[Floats32]) -> tuple[Floats32, ...]:
         """Bags whose features have mean 0 and deviation 1 in training; what is constant there becomes 0."""
         return tuple(((bag - self.mean) / self.deviation).astype(np.float32) for bag in bags)
 
 
-def scale_of(bags: Sequence[Floats]) -> Scale:
+def scale_of(bags: Sequence[Floats32]) -> Scale:
     """The scale of training bags."""
     count = sum(len(bag) for bag in bags)
     mean = np.sum([bag.sum(axis=0, dtype=np.float64) for bag in bags], axis=0) / count
@@ -55,16 +50,8 @@ def scale_of(bags: Sequence[Floats]) -> Scale:
     return Scale(mean=mean.astype(np.float32), deviation=np.where(flat, np.inf, deviation).astype(np.float32))
 
 
-def class_weights(truth: Ints, classes: int) -> Matrix:
+def class_weights(truth: Ints, classes: int) -> Floats:
     """n / (C' n_c) of every class, C' the classes present; 0 for a class without bags."""
     counts = np.bincount(truth, minlength=classes).astype(np.float64)
     present = counts > 0
     return np.where(present, len(truth) / (present.sum() * np.maximum(counts, 1)), 0.0)
-
-
-def judge(probabilities: Matrix, truth: Ints) -> tuple[float, float]:
-    """Balanced accuracy, and mean log likelihood to tell equal ones apart."""
-    rows = np.arange(len(truth))
-    balanced = main_metric(truth, probabilities, np.ones((1, len(rows)), dtype=np.float32), rows)[0]
-    likelihood = np.log(np.maximum(probabilities[rows, truth], 1e-15)).mean()
-    return float(balanced), float(likelihood)

@@ -1,16 +1,15 @@
 """Where the instances of a bag lie, and attention as a map of them."""
 
-import math
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from meddistill.data.samples import name_rows
 from meddistill.errors import TableError
+from meddistill.evaluation.arrays import Floats, Ints
+from meddistill.evaluation.base.cells import number
 from meddistill.evaluation.base.exhibits import AttentionMap
-from meddistill.evaluation.base.predictions import Ints
 from meddistill.evaluation.base.split import EvalSplit
 
 MOST_CELLS: Final = 80  # along a side of a map
@@ -31,7 +30,7 @@ def table_places(part: EvalSplit, columns: tuple[str, str]) -> Ints:
     found = np.zeros((len(part), 2))
     mistakes = []
     for axis, name in enumerate(columns):
-        values = np.array([_number(each) for each in part.labels(name)])
+        values = np.array([number(each) for each in part.labels(name)])
         bad = np.flatnonzero(~(np.abs(values) < _LARGEST))
         if len(bad):
             rows = name_rows([part.samples.rows[place] for place in bad])
@@ -43,14 +42,7 @@ def table_places(part: EvalSplit, columns: tuple[str, str]) -> Ints:
     return np.rint(found).astype(np.int64)
 
 
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
-def attention_map(places: Ints, weights: NDArray[np.float64], numbers: Ints) -> AttentionMap | None:
+def attention_map(places: Ints, weights: Floats, numbers: Ints) -> AttentionMap | None:
     """Attention on the grid of the instances' corners; None where all lie at one place.
 
     `places` [n, 2] are corners (x, y), `weights` [n] attention that sums to one, `numbers` [n] the instances'
@@ -78,7 +70,7 @@ def attention_map(places: Ints, weights: NDArray[np.float64], numbers: Ints) -> 
     )
 
 
-def _cell(places: Ints) -> NDArray[np.float64]:
+def _cell(places: Ints) -> Floats:
     """Width and height of a cell, in the unit of the places."""
     found = [_step(places[:, axis], places[:, 1 - axis]) for axis in (0, 1)]
     known = [each for each in found if each] or [_least(places)]

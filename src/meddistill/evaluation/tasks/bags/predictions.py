@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import pyarrow as pa
 
+from meddistill.evaluation.arrays import Floats32, Ints
 from meddistill.evaluation.base.columns import FactReaders
 from meddistill.evaluation.base.exhibits import AnyExhibit, BagAttention
-from meddistill.evaluation.base.predictions import Ints, by_hash
+from meddistill.evaluation.base.predictions import by_hash
 from meddistill.evaluation.base.score import by_seed
-from meddistill.evaluation.models.protocols import Floats
 from meddistill.evaluation.tasks.bags.places import attention_map
 from meddistill.evaluation.tasks.classification.predictions import ClassPredictions
 
@@ -34,7 +34,7 @@ class BagPredictions(ClassPredictions):
 
     table: str
     instances: tuple[Ints, ...]
-    attention: tuple[Floats, ...]
+    attention: tuple[Floats32, ...]
     places: tuple[Ints, ...] | None = None
 
     def exhibits(self, model: str, task: str) -> tuple[AnyExhibit, ...]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from meddistill.data.hdf5 import Hdf5RefusedError, hdf5_array, hdf5_file
 from meddistill.errors import UserError
-from meddistill.evaluation.models.protocols import Floats
+from meddistill.evaluation.arrays import Floats32, Ints
 
 _ATTRIBUTES: Final = ("patch_size", "patch_level", "patch_size_level0", "level0_magnification")
 _SHOWN = 5
@@ -26,8 +26,8 @@ _SHOWN = 5
 class SlideFeatures:
     """Features [n, d] of a slide's patches, float32; their corners [n, 2]; what the file says of patches."""
 
-    features: Floats
-    coordinates: NDArray[np.int64] | None
+    features: Floats32
+    coordinates: Ints | None
     attributes: dict[str, float]
 
 
@@ -99,7 +99,7 @@ def _check_finite(features: NDArray[Any], path: Path) -> None:
         )
 
 
-def _corners(coordinates: NDArray[Any], count: int, path: Path) -> NDArray[np.int64] | None:
+def _corners(coordinates: NDArray[Any], count: int, path: Path) -> Ints | None:
     if coordinates.ndim == 3 and len(coordinates) == 1:
         coordinates = coordinates[0]
     if count == 1 and coordinates.shape != (1, 2):

@@ -1,22 +1,18 @@
 """One label for a bag of images, learnt on frozen embeddings."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, final
 
 import numpy as np
 
-from meddistill.errors import TableError
-from meddistill.evaluation.base.absent import absent_classes
+from meddistill.evaluation.arrays import Floats32, Ints
 from meddistill.evaluation.base.grouping import agreed
 from meddistill.evaluation.base.lazily import Lazily
-from meddistill.evaluation.base.predictions import Ints
-from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.base.task import Task
 from meddistill.evaluation.models.cache import Embeddings
-from meddistill.evaluation.models.protocols import Advance, Floats
+from meddistill.evaluation.models.protocols import Advance
 from meddistill.evaluation.tasks.bags.attention import attend, fit_attention, no_progress
 from meddistill.evaluation.tasks.bags.bags import Bags, bags_of
 from meddistill.evaluation.tasks.bags.config import BagClassificationConfig, Pooling
@@ -26,11 +22,11 @@ from meddistill.evaluation.tasks.bags.pooled import pooled_scores
 from meddistill.evaluation.tasks.bags.predictions import BagPredictions
 from meddistill.evaluation.tasks.bags.slide_features import SlideFeatures, read_features
 from meddistill.evaluation.tasks.bags.stored import check_width, file_facts, other_inputs, stored_files
+from meddistill.evaluation.tasks.classification.classes import class_facts, class_numbers, learnt_classes
 from meddistill.evaluation.tasks.classification.metrics import MAIN
 from meddistill.progress import SilentProgress
 
-FEW_PATIENTS: Final = 5
-Features = Mapping[str, tuple[Floats, ...]]
+Features = Mapping[str, tuple[Floats32, ...]]
 
 
 @final
@@ -48,11 +44,6 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
     needs_text = False
     main = MAIN
 
-    @property
-    def tested(self) -> EvalSplit:
-        """The rows of the tested bags."""
-        return self.parts["test"]
-
     @cached_property
     def bags(self) -> Mapping[str, Bags]:
         """Role → its bags. Raises TableError where labels or patients of a bag disagree."""
@@ -62,14 +53,9 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """Those of the config, or of the training table. Raises TableError for fewer than two in training."""
-        learnt = set(self.bags["train"].labels)
-        if len(learnt) < 2:
-            rule = (
-                f"`{self.config.label}` must have two classes at least for task `{self.name}`; got "
-                f"{learnt.pop()!r} alone. Widen `where`."
-            )
-            raise TableError(self.parts["train"].subject, [rule])
-        return tuple(self.config.classes) or tuple(sorted(learnt))
+        train, config = self.bags["train"], self.config
+        learnt = learnt_classes(train.part, train.labels, column=config.label, task=self.name)
+        return tuple(config.classes) or learnt
 
     @cached_property
     def places(self) -> Ints | None:
@@ -90,7 +76,7 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
 
     def predict(self, embeddings: Embeddings) -> BagPredictions:
         """Class probabilities of every tested bag, by every way of pooling and seed."""
-        features: dict[str, tuple[Floats, ...]] = {}
+        features: dict[str, tuple[Floats32, ...]] = {}
         for role, bags in self.bags.items():
             images = embeddings.images(bags.part.samples, bags.part.keys)
             features[role] = tuple(images[places] for places in bags.instances)
@@ -152,28 +138,16 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
     def facts(self) -> dict[str, Any]:
         """Bags and patients of each class among the tested ones, and the sizes of bags."""
         tested, train = self.bags["test"], self.bags["train"]
-        patients: dict[str, set[int]] = {}
-        for label, place in zip(tested.labels, tested.first, strict=True):
-            patients.setdefault(label, set()).add(int(self.tested.patients[place]))
-        few = [name for name in sorted(patients) if len(patients[name]) < FEW_PATIENTS]
-        warnings = absent_classes(self.classes, self._truth(tested).tolist())
-        if few:
-            warnings.append(
-                f"fewer than {FEW_PATIENTS} test patients of {', '.join(few)}: read its intervals with care"
-            )
-        warnings += other_inputs(self.config.stored, pictures=len(self.tested), bags=len(tested))
-        counts = Counter(tested.labels)
+        facts = class_facts(tested.labels, self.tested.patients[tested.first], self.classes)
+        facts["warnings"] += other_inputs(self.config.stored, pictures=len(self.tested), bags=len(tested))
         return {
-            "classes": {
-                name: {"n": counts[name], "patients": len(patients[name])} for name in sorted(counts)
-            },
+            **facts,
             "bags": len(tested),
             "instances": len(self.tested),
             "pooling": self.config.pooling[0],
             "median_instances": float(np.median([len(each) for each in tested.instances])),
             "train_bags": len(train),
             "train_patients": len(np.unique(train.part.patients)),
-            "warnings": warnings,
         }
 
     def _files(self, name: str, bags: Bags) -> list[Path]:
@@ -225,11 +199,7 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
             yield attend(model, test)
 
     def _predictions(
-        self,
-        found: BagScores,
-        settings: Sequence[str],
-        seeds: Ints,
-        where: Instances,
+        self, found: BagScores, settings: Sequence[str], seeds: Ints, where: Instances
     ) -> BagPredictions:
         """`found` of the tested bags, once or several times one after the other."""
         bags, samples = self.bags["test"], self.tested.samples
@@ -257,13 +227,5 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
 
     def _truth(self, bags: Bags) -> Ints:
         """Class number of every bag. Raises TableError where a label is none of the classes."""
-        index = {name: number for number, name in enumerate(self.classes)}
-        unknown = Counter(label for label in bags.labels if label not in index)
-        if unknown:
-            counted = ", ".join(f"{name!r} ({count} bags)" for name, count in unknown.most_common(5))
-            rule = (
-                f"`{self.config.label}` must be a class of task `{self.name}` ({', '.join(self.classes)}); "
-                f"got {counted}. Add the classes, or leave these rows out by `where`."
-            )
-            raise TableError(bags.part.subject, [rule])
-        return np.array([index[label] for label in bags.labels], dtype=np.int64)
+        column = self.config.label
+        return class_numbers(bags.part, bags.labels, self.classes, column=column, task=self.name, of="bags")

@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
+from meddistill.evaluation.arrays import Floats, Ints
 from meddistill.evaluation.base.bootstrap import Replicates, Weights
 from meddistill.evaluation.base.exhibits import CALIBRATION_BINS
-from meddistill.evaluation.tasks.classification.metrics import Matrix, predicted_share, weighted_sums
+from meddistill.evaluation.tasks.classification.metrics import predicted_share, weighted_sums
 
 BINS: Final = CALIBRATION_BINS
 CALIBRATION: Final = ("ece", "adaptive_ece", "brier", "nll")
@@ -42,14 +42,12 @@ _TINY: Final = 1e-300
 class Curve:
     """Mean confidence and share of right rows of the bins with rows in them, and how many rows."""
 
-    confidence: Matrix
-    accuracy: Matrix
-    counts: NDArray[np.int64]
+    confidence: Floats
+    accuracy: Floats
+    counts: Ints
 
 
-def calibration_metrics(
-    truth: NDArray[np.int64], scores: Matrix, weights: Weights, groups: NDArray[np.int64]
-) -> dict[str, Replicates]:
+def calibration_metrics(truth: Ints, scores: Floats, weights: Weights, groups: Ints) -> dict[str, Replicates]:
     """`ece`, `adaptive_ece`, `brier` and `nll` for all resamples, [R] each; NaN where no row has weight.
 
     `scores` [n, C] are probabilities; the rest as in `class_metrics`.
@@ -80,7 +78,7 @@ def calibration_metrics(
     return dict(zip(CALIBRATION, found, strict=True))
 
 
-def calibration_curve(truth: NDArray[np.int64], scores: Matrix) -> Curve:
+def calibration_curve(truth: Ints, scores: Floats) -> Curve:
     """The curve in bins of equal width, as `ece` has them."""
     confidence, right = _confidence(truth, scores)
     bins = equal_width(confidence)
@@ -93,20 +91,20 @@ def calibration_curve(truth: NDArray[np.int64], scores: Matrix) -> Curve:
     )
 
 
-def equal_width(confidence: Matrix) -> NDArray[np.int64]:
+def equal_width(confidence: Floats) -> Ints:
     """Bin of every confidence, [n]."""
     edges = np.linspace(0, 1, BINS + 1)
     return np.clip(np.searchsorted(edges, confidence, side="right") - 1, 0, BINS - 1).astype(np.int64)
 
 
-def equal_mass(confidence: Matrix) -> NDArray[np.int64]:
+def equal_mass(confidence: Floats) -> Ints:
     """Bin of every confidence, [n]: as many rows in each as ties allow."""
     order = np.sort(confidence)
     first = np.searchsorted(order, confidence, side="left")
     return (first * BINS // max(1, len(confidence))).astype(np.int64)
 
 
-def fit_temperature(truth: NDArray[np.int64], scores: Matrix) -> float:
+def fit_temperature(truth: Ints, scores: Floats) -> float:
     """T of p^(1/T), normalised, with the lowest negative log likelihood; see `tempered`.
 
     Between 0.01 and 100: rows without an error would drive it to zero. Where a bound is as good as anything
@@ -132,18 +130,18 @@ def at_bound(temperatures: Iterable[float]) -> str:
     return ""
 
 
-def tempered(scores: Matrix, temperature: float) -> Matrix:
+def tempered(scores: Floats, temperature: float) -> Floats:
     """Softmax of logits / T, where `scores` [n, C] are the softmax of the logits (Guo et al., 2017)."""
     logits = np.log(np.maximum(scores, _TINY)) / temperature
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    cooled: Matrix = shifted / shifted.sum(axis=1, keepdims=True)
+    cooled: Floats = shifted / shifted.sum(axis=1, keepdims=True)
     return cooled
 
 
-def _confidence(truth: NDArray[np.int64], scores: Matrix) -> tuple[Matrix, Matrix]:
+def _confidence(truth: Ints, scores: Floats) -> tuple[Floats, Floats]:
     right = predicted_share(scores)[np.arange(len(truth)), truth]
     return scores.max(axis=1), right
 
 
-def _one_hot(bins: NDArray[np.int64]) -> Matrix:
+def _one_hot(bins: Ints) -> Floats:
     return np.eye(BINS)[bins]

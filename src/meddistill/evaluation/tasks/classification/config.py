@@ -159,11 +159,6 @@ class ZeroShotConfig(_ClassConfig):
         """Label → its prompts, in the order of `classes`."""
         return {label: tuple(self._filled(entry)) for label, entry in self.classes.items()}
 
-    def tables(self) -> Mapping[str, str]:
-        """The judged rows, and those of validation."""
-        roles = {"table": self.table}
-        return roles if self.validation is None else {**roles, "validation": self.validation}
-
     def prompts_sha256(self) -> str:
         """Hash of labels and prompts: the choice of templates is part of the benchmark."""
         return hashlib.sha256(json.dumps(self.prompts(), ensure_ascii=False).encode()).hexdigest()
@@ -218,11 +213,6 @@ class LinearProbeConfig(_ClassConfig):
         _check_order(self.classes, ordinal=self.ordinal)
         return self
 
-    def tables(self) -> Mapping[str, str]:
-        """Training, validation and test rows."""
-        roles = {"train": self.train, "test": self.test}
-        return roles if self.validation is None else {**roles, "validation": self.validation}
-
     def own_columns(self) -> tuple[str, ...]:
         return (self.label,)
 
@@ -249,10 +239,6 @@ class KnnConfig(TaskConfig):
     def _ordered(self) -> "KnnConfig":
         _check_order(self.classes, ordinal=self.ordinal)
         return self
-
-    def tables(self) -> Mapping[str, str]:
-        """Training and test rows."""
-        return {"train": self.train, "test": self.test}
 
     def own_columns(self) -> tuple[str, ...]:
         return (self.label,)

@@ -3,10 +3,10 @@
 from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Floats, Floats32
 from meddistill.evaluation.models.cache import Embeddings
-from meddistill.evaluation.models.protocols import Floats, normalized
+from meddistill.evaluation.models.protocols import normalized
 from meddistill.evaluation.tasks.classification.config import KnnConfig
 from meddistill.evaluation.tasks.classification.predictions import ClassPredictions
 from meddistill.evaluation.tasks.classification.task import Block, ProbeTask
@@ -29,15 +29,14 @@ class Knn(ProbeTask[KnnConfig]):
     def predict(self, embeddings: Embeddings) -> ClassPredictions:
         """Votes of every class, summing to one."""
         train = self.parts["train"]
-        classes = self.classes
-        truth = self.truth(train, classes, self.config.label)
+        truth = self.truth(train)
         gallery = normalized(embeddings.images(train.samples, train.keys))
         queries = normalized(embeddings.images(self.tested.samples, self.tested.keys))
-        shares = votes(queries, gallery, np.eye(len(classes))[truth], self.config.k)
-        return self._predictions(classes, [Block(part=self.tested, scores=shares)])
+        shares = votes(queries, gallery, np.eye(len(self.classes))[truth], self.config.k)
+        return self._predictions([Block(part=self.tested, scores=shares)])
 
 
-def votes(queries: Floats, gallery: Floats, one_hot: NDArray[np.float64], k: int) -> NDArray[np.float64]:
+def votes(queries: Floats32, gallery: Floats32, one_hot: Floats, k: int) -> Floats:
     """Shares of the classes, [n, C], among the `k` rows of `gallery` nearest to each query."""
     k = min(k, len(gallery))
     shares = []

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Floats, Ints
 from meddistill.evaluation.base.bootstrap import Weights
 from meddistill.evaluation.tasks.classification.calibration import (
     BINS,
@@ -25,7 +25,7 @@ from meddistill.evaluation.tasks.classification.calibration import (
     tempered,
 )
 from meddistill.evaluation.tasks.classification.label_metrics import UNKNOWN
-from meddistill.evaluation.tasks.classification.metrics import Matrix, weighted_sums
+from meddistill.evaluation.tasks.classification.metrics import weighted_sums
 
 LABEL_CALIBRATION: Final = ("ece", "brier")
 _COLUMNS: Final = BINS + 2
@@ -39,9 +39,7 @@ class LabelTemperature:
     why: str = ""
 
 
-def label_calibration(
-    truth: NDArray[np.int64], scores: Matrix, weights: Weights, groups: NDArray[np.int64]
-) -> Mapping[str, Matrix]:
+def label_calibration(truth: Ints, scores: Floats, weights: Weights, groups: Ints) -> Mapping[str, Floats]:
     """`ece` and `brier` of every label for all resamples, [L, R] each; NaN where no known row has weight.
 
     `truth` [n, L] in {1, 0, -1}, `scores` [n, L] in [0, 1]; `weights` and `groups` as in `class_metrics`.
@@ -54,7 +52,7 @@ def label_calibration(
     return dict(zip(LABEL_CALIBRATION, (ece.T, brier.T), strict=True))
 
 
-def label_temperatures(truth: NDArray[np.int64], scores: Matrix) -> list[LabelTemperature]:
+def label_temperatures(truth: Ints, scores: Floats) -> list[LabelTemperature]:
     """The temperature of every label on rows with `truth` and `scores` [n, L]; see `fit_temperature`."""
     found = []
     for column, own in zip(truth.T, scores.T, strict=True):
@@ -67,7 +65,7 @@ def label_temperatures(truth: NDArray[np.int64], scores: Matrix) -> list[LabelTe
     return found
 
 
-def apply_temperature(scores: Matrix, coolings: list[LabelTemperature]) -> Matrix:
+def apply_temperature(scores: Floats, coolings: list[LabelTemperature]) -> Floats:
     """`scores` [n, L] under the temperature of each label."""
     columns = [
         tempered(_both(own), each.temperature)[:, 1] for own, each in zip(scores.T, coolings, strict=True)
@@ -75,7 +73,7 @@ def apply_temperature(scores: Matrix, coolings: list[LabelTemperature]) -> Matri
     return np.stack(columns, axis=1)
 
 
-def _columns(truth: NDArray[np.int64], scores: Matrix) -> Matrix:
+def _columns(truth: Ints, scores: Floats) -> Floats:
     """What is summed over rows for one label, [n, bins + 2]; zero where the label is unknown."""
     known, present = (truth != UNKNOWN).astype(np.float64), (truth == 1).astype(np.float64)
     gaps = ((present - scores) * known)[:, None] * np.eye(BINS)[equal_width(scores)]
@@ -83,5 +81,5 @@ def _columns(truth: NDArray[np.int64], scores: Matrix) -> Matrix:
     return np.concatenate([gaps, rest], axis=1)
 
 
-def _both(scores: Matrix) -> Matrix:
+def _both(scores: Floats) -> Floats:
     return np.stack([1 - scores, scores], axis=1)

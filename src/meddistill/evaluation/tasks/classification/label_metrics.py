@@ -13,11 +13,10 @@ from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Flags, Floats, Ints, Places
 from meddistill.evaluation.base.bootstrap import Replicates, Weights
 from meddistill.evaluation.tasks.classification.metrics import (
-    Matrix,
     area_under_roc,
     row_weights,
     rows_first,
@@ -29,9 +28,7 @@ AUC: Final = "auc"
 PRECISION: Final = "average_precision"
 
 
-def label_metrics(
-    truth: NDArray[np.int64], scores: Matrix, weights: Weights, groups: NDArray[np.int64]
-) -> Mapping[str, Matrix]:
+def label_metrics(truth: Ints, scores: Floats, weights: Weights, groups: Ints) -> Mapping[str, Floats]:
     """`auc` and `average_precision` of every label for all resamples, [L, R] each; NaN where undefined.
 
     `truth` [n, L] in {1, 0, -1}, `scores` [n, L]; `weights` and `groups` as in `class_metrics`.
@@ -50,9 +47,7 @@ def label_metrics(
     return {AUC: joined[:, 0], PRECISION: joined[:, 1]}
 
 
-def label_auc(
-    truth: NDArray[np.int64], scores: Matrix, weights: Weights, groups: NDArray[np.int64]
-) -> Matrix:
+def label_auc(truth: Ints, scores: Floats, weights: Weights, groups: Ints) -> Floats:
     """`auc` alone of every label for all resamples, [L, R]; as in `label_metrics`."""
     known = [np.flatnonzero(column != UNKNOWN) for column in truth.T]
     parts = []
@@ -68,7 +63,7 @@ def label_auc(
 
 
 def _one_label(
-    positive: NDArray[np.bool_], scores: Matrix, weights: Weights, rows: NDArray[np.intp]
+    positive: Flags, scores: Floats, weights: Weights, rows: Places
 ) -> tuple[Replicates, Replicates]:
     """Both metrics of one label under `weights` [m, R], of which its n known `rows` count.
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Flags, Floats, Ints
 from meddistill.evaluation.base.bootstrap import Replicates, Resampler, Weights, mean_of_defined
 from meddistill.evaluation.base.columns import FactReaders, Layout, texts, vectors, whole_numbers
 from meddistill.evaluation.base.exhibits import AnyExhibit
-from meddistill.evaluation.base.predictions import Ints, Predictions
+from meddistill.evaluation.base.predictions import Predictions
 from meddistill.evaluation.base.score import Score, averaged, by_modality, by_seed
 from meddistill.evaluation.tasks.classification.calibration import TEMPERED
 from meddistill.evaluation.tasks.classification.config import OperatingPoint, points
@@ -28,7 +28,6 @@ from meddistill.evaluation.tasks.classification.label_metrics import (
     label_auc,
     label_metrics,
 )
-from meddistill.evaluation.tasks.classification.metrics import Matrix
 from meddistill.evaluation.tasks.classification.operating_points import (
     MEASURES,
     at_threshold,
@@ -63,8 +62,8 @@ class LabelPredictions(Predictions):
     fact_readers: ClassVar[FactReaders] = {"labels": tuple, "probabilities": bool, "operating_points": points}
 
     labels: tuple[str, ...]
-    truth: NDArray[np.int64]
-    scores: NDArray[np.float64]
+    truth: Ints
+    scores: Floats
     settings: tuple[str, ...]
     seeds: Ints
     probabilities: bool = False
@@ -147,7 +146,7 @@ class LabelPredictions(Predictions):
         n, patients = len(self.rows), len(np.unique(self.patients))
         return averaged(metric, found, n=n, patients=patients, setting=setting, note=note)
 
-    def _label_scores(self, found: Sequence[Mapping[str, Matrix]], named: Mapping[int, str]) -> list[Score]:
+    def _label_scores(self, found: Sequence[Mapping[str, Floats]], named: Mapping[int, str]) -> list[Score]:
         """All metrics of the labels that are `named` (column → setting), on the rows where each is known.
 
         `found` has for each fit and metric [L, R], the labels in the order of `named`.
@@ -242,7 +241,7 @@ class LabelPredictions(Predictions):
                 found += main[0]._label_scores(reached, {column: setting})
         return found
 
-    def _held(self, resampler: Resampler, column: int, value: float) -> Mapping[str, Matrix]:
+    def _held(self, resampler: Resampler, column: int, value: float) -> Mapping[str, Floats]:
         """What the threshold `value` of one label leads to, [1, R] each."""
         known = self._known(column)
         truth, called = known.truth[:, column] == 1, known.scores[:, column] >= value
@@ -257,7 +256,7 @@ class LabelPredictions(Predictions):
         return self if len(kept) == len(self.rows) else self.take(kept)
 
 
-def one_value_only(present: NDArray[np.bool_], *, role: str) -> str:
+def one_value_only(present: Flags, *, role: str) -> str:
     """Words for the known rows (of `role`) of a label that are all alike; "" where they differ."""
     if not len(present):
         return f"no {role} row where it is known"

@@ -5,33 +5,20 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from meddistill.data.splits import label_fraction
+from meddistill.evaluation.arrays import Floats, Ints
 from meddistill.evaluation.base.bootstrap import mean_of_defined
-from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.models.cache import Embeddings
 from meddistill.evaluation.tasks.classification.label_metrics import AUC, UNKNOWN, label_metrics
 from meddistill.evaluation.tasks.classification.label_predictions import LabelPredictions
-from meddistill.evaluation.tasks.classification.linear_probe import (
-    Matrix,
-    fraction_setting,
-    logistic,
-    not_all_labels,
-    scaling,
-)
+from meddistill.evaluation.tasks.classification.logistic import logistic_path, scaling
 from meddistill.evaluation.tasks.classification.multilabel import MultilabelTask
 from meddistill.evaluation.tasks.classification.multilabel_config import LinearProbeMultilabelConfig
 from meddistill.evaluation.tasks.classification.predictions import VALIDATION
-from meddistill.evaluation.tasks.classification.shots import (
-    few_shot,
-    one_row_a_label,
-    shortages,
-    shots_setting,
-)
+from meddistill.evaluation.tasks.classification.shots import draws, not_all_labels, one_row_a_label, shortages
 from meddistill.evaluation.tasks.classification.task import Block
 
-_ByRole = dict[str, Matrix]
+_ByRole = dict[str, Floats]
 
 _LEAST = 1e-15
 
@@ -40,8 +27,8 @@ _LEAST = 1e-15
 class _Fit:
     """Probabilities of one C on the test and validation rows, and how good it is."""
 
-    test: Matrix
-    validation: Matrix | None
+    test: Floats
+    validation: Floats | None
     score: tuple[float, float]
 
 
@@ -63,15 +50,12 @@ class LinearProbeMultilabel(MultilabelTask[LinearProbeMultilabelConfig]):
     needs_text = False
     probabilities = True
 
-    @property
-    def tested(self) -> EvalSplit:
-        """The test rows."""
-        return self.parts["test"]
-
     def predict(self, embeddings: Embeddings) -> LabelPredictions:
         """Probability of every label for every test row, for every fraction, number of shots and seed."""
-        roles = [role for role in ("train", "validation", "test") if role in self.parts]
-        features = {role: self._features(embeddings, self.parts[role]) for role in roles}
+        features = {
+            role: embeddings.images(part.samples, part.keys).astype(np.float64)
+            for role, part in self.parts.items()
+        }
         truth = self.truth(self.parts["train"])
         blocks = []
         for setting, seed, rows in self._draws(truth):
@@ -99,27 +83,14 @@ class LinearProbeMultilabel(MultilabelTask[LinearProbeMultilabelConfig]):
         facts["warnings"] += shortages(there, self.config.shots) + not_all_labels(self.config.fractions)
         return {**facts, "train_n": len(train), "train_patients": len(np.unique(train.patients))}
 
-    def _features(self, embeddings: Embeddings, part: EvalSplit) -> Matrix:
-        return embeddings.images(part.samples, part.keys).astype(np.float64)
+    def _draws(self, truth: Ints) -> Iterator[tuple[str, int, Ints]]:
+        """As `draws` of the training table, a row standing once for each of its labels."""
+        single, labels = one_row_a_label(truth, self.config.names())
+        samples = self.parts["train"].samples.take(single)
+        for setting, seed, drawn in draws(samples, labels, self.config, "label"):
+            yield setting, seed, np.unique(single[drawn])
 
-    def _draws(self, truth: NDArray[np.int64]) -> Iterator[tuple[str, int, NDArray[np.int64]]]:
-        """Words for the fraction ("" for the largest) or the shots, seed, rows of the training table."""
-        config = self.config
-        rows, labels = one_row_a_label(truth, config.names())
-        single = self.parts["train"].samples.take(rows)
-        for fraction in config.fractions:
-            setting = "" if fraction == config.fractions[0] else fraction_setting(fraction)
-            if fraction == 1:
-                yield setting, 0, np.arange(len(truth))
-                continue
-            for seed in range(config.seeds):
-                yield setting, seed, np.unique(rows[label_fraction(single, labels, fraction, seed)])
-        for shots in config.shots:
-            for seed in range(config.seeds):
-                drawn = few_shot(single, labels, shots, seed)
-                yield shots_setting(shots, "label"), seed, np.unique(rows[drawn])
-
-    def _fit(self, features: _ByRole, truth: NDArray[np.int64]) -> "_Fit":
+    def _fit(self, features: _ByRole, truth: Ints) -> _Fit:
         """The best C on the training rows with `truth`."""
         centre, spread = scaling(features["train"])
         scaled = {role: (values - centre) / spread for role, values in features.items()}
@@ -129,25 +100,16 @@ class LinearProbeMultilabel(MultilabelTask[LinearProbeMultilabelConfig]):
         fits = [self._joined([column[place] for column in columns]) for place in range(len(candidates))]
         return max(fits, key=lambda each: each.score)
 
-    def _path(self, scaled: _ByRole, truth: NDArray[np.int64], candidates: list[float]) -> list[_ByRole]:
+    def _path(self, scaled: _ByRole, truth: Ints, candidates: list[float]) -> list[_ByRole]:
         """Probabilities of one label on the rows that are not trained on, for every C."""
         known = truth != UNKNOWN
         others = {role: values for role, values in scaled.items() if role != "train"}
         if len(np.unique(truth[known])) < 2:
             share = float(truth[known].mean()) if known.any() else 0.5
             return [{role: np.full(len(values), share) for role, values in others.items()}] * len(candidates)
-        found, start = [], None
-        for c in candidates:
-            model = logistic(
-                scaled["train"][known],
-                truth[known],
-                c=c,
-                max_iterations=self.config.max_iterations,
-                start=start,
-            )
-            start = (model.coef_, model.intercept_)
-            found.append({role: model.predict_proba(values)[:, 1] for role, values in others.items()})
-        return found
+        iterations = self.config.max_iterations
+        fits = logistic_path(scaled["train"][known], truth[known], candidates, max_iterations=iterations)
+        return [{role: fit.predict_proba(values)[:, 1] for role, values in others.items()} for fit in fits]
 
     def _joined(self, columns: list[_ByRole]) -> _Fit:
         stacked = {role: np.stack([each[role] for each in columns], axis=1) for role in columns[0]}
@@ -156,7 +118,7 @@ class LinearProbeMultilabel(MultilabelTask[LinearProbeMultilabelConfig]):
         return _Fit(test=stacked["test"], validation=validation, score=score)
 
 
-def _judge(truth: NDArray[np.int64], scores: Matrix) -> tuple[float, float]:
+def _judge(truth: Ints, scores: Floats) -> tuple[float, float]:
     """Macro AUC (0 where no label is defined) and mean log likelihood of the known cells."""
     ones, rows = np.ones((1, len(truth)), dtype=np.float32), np.arange(len(truth))
     macro = float(mean_of_defined(label_metrics(truth, scores, ones, rows)[AUC])[0])

@@ -20,31 +20,24 @@ from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Flags, Floats, Ints, Places
 from meddistill.evaluation.base.bootstrap import Replicates, Weights
 
 MAIN: Final = "balanced_accuracy"
 TOP: Final = 5
 _MOST_CELLS = 1_000_000  # of a chunk of resamples x rows; 8 MB in float64
 
-Matrix = NDArray[np.float64]
 
-
-def predicted_share(scores: NDArray[np.float64]) -> Matrix:
+def predicted_share(scores: Floats) -> Floats:
     """Which class each row is given, [n, C]: one for the highest score, divided among equals."""
     highest = (scores == scores.max(axis=1, keepdims=True)).astype(np.float64)
-    share: Matrix = highest / highest.sum(axis=1, keepdims=True)
+    share: Floats = highest / highest.sum(axis=1, keepdims=True)
     return share
 
 
 def class_metrics(
-    truth: NDArray[np.int64],
-    scores: NDArray[np.float64],
-    weights: Weights,
-    groups: NDArray[np.int64],
-    *,
-    ordinal: bool = False,
+    truth: Ints, scores: Floats, weights: Weights, groups: Ints, *, ordinal: bool = False
 ) -> dict[str, Replicates]:
     """All metrics for all resamples.
 
@@ -77,29 +70,25 @@ def class_metrics(
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
-def main_metric(
-    truth: NDArray[np.int64], scores: NDArray[np.float64], weights: Weights, groups: NDArray[np.int64]
-) -> Replicates:
+def main_metric(truth: Ints, scores: Floats, weights: Weights, groups: Ints) -> Replicates:
     """Balanced accuracy alone, [R]; as in `class_metrics`."""
     parts = [_from_counts(truth, scores, part)[MAIN] for part in row_weights(weights, groups)]
     return np.concatenate(parts)
 
 
-def auc_metric(
-    truth: NDArray[np.int64], scores: NDArray[np.float64], weights: Weights, groups: NDArray[np.int64]
-) -> Replicates:
+def auc_metric(truth: Ints, scores: Floats, weights: Weights, groups: Ints) -> Replicates:
     """Macro AUC alone, [R]; as in `class_metrics`."""
     return np.concatenate([_auc(truth, scores, part) for part in row_weights(weights, groups)])
 
 
-def row_weights(weights: Weights, groups: NDArray[np.int64]) -> Iterator[Matrix]:
+def row_weights(weights: Weights, groups: Ints) -> Iterator[Floats]:
     """`weights` of patients as weights of rows, float64, some resamples at a time."""
     step = max(1, _MOST_CELLS // max(1, len(groups)))
     for start in range(0, len(weights), step):
         yield weights[start : start + step, groups].astype(np.float64)
 
 
-def weighted_sums(columns: Matrix, weights: Weights, groups: NDArray[np.int64]) -> Matrix:
+def weighted_sums(columns: Floats, weights: Weights, groups: Ints) -> Floats:
     """Sums of `columns` [n, k] over rows for all resamples, [R, k]; `weights` and `groups` as above."""
     of_patient = np.zeros((weights.shape[1], columns.shape[1]))
     np.add.at(of_patient, groups, columns)
@@ -107,9 +96,7 @@ def weighted_sums(columns: Matrix, weights: Weights, groups: NDArray[np.int64]) 
     return np.concatenate(parts)
 
 
-def _from_counts(
-    truth: NDArray[np.int64], scores: NDArray[np.float64], weights: Matrix
-) -> dict[str, Replicates]:
+def _from_counts(truth: Ints, scores: Floats, weights: Floats) -> dict[str, Replicates]:
     classes = scores.shape[1]
     is_class = np.eye(classes)[truth]
     given = predicted_share(scores)
@@ -128,15 +115,15 @@ def _from_counts(
     }
 
 
-def in_top(truth: NDArray[np.int64], scores: NDArray[np.float64], k: int) -> Matrix:
+def in_top(truth: Ints, scores: Floats, k: int) -> Floats:
     """How far the true class of each row is among the `k` highest scores, [n] from 0 to 1."""
     own = scores[np.arange(len(truth)), truth][:, None]
     above, level = (scores > own).sum(axis=1), (scores == own).sum(axis=1)
-    places: Matrix = np.clip((k - above) / level, 0.0, 1.0)
+    places: Floats = np.clip((k - above) / level, 0.0, 1.0)
     return places
 
 
-def quadratic_kappa(truth: NDArray[np.int64], scores: NDArray[np.float64], weights: Matrix) -> Replicates:
+def quadratic_kappa(truth: Ints, scores: Floats, weights: Floats) -> Replicates:
     """Cohen's kappa with squared distances under every row of `weights` [R, n], see above; [R]."""
     classes = scores.shape[1]
     given = predicted_share(scores)
@@ -151,19 +138,19 @@ def quadratic_kappa(truth: NDArray[np.int64], scores: NDArray[np.float64], weigh
     return kappa
 
 
-def _share(weights: Matrix, values: Matrix) -> Replicates:
+def _share(weights: Floats, values: Floats) -> Replicates:
     with np.errstate(invalid="ignore"):
         share: Replicates = (weights @ values) / weights.sum(axis=1)
     return share
 
 
-def _mean(values: Matrix, present: NDArray[np.bool_]) -> Replicates:
+def _mean(values: Floats, present: Flags) -> Replicates:
     with np.errstate(invalid="ignore"):
         mean: Replicates = np.where(present, values, 0).sum(axis=1) / present.sum(axis=1)
     return mean
 
 
-def _auc(truth: NDArray[np.int64], scores: NDArray[np.float64], weights: Matrix) -> Replicates:
+def _auc(truth: Ints, scores: Floats, weights: Floats) -> Replicates:
     total = np.zeros(len(weights))
     defined = np.zeros(len(weights))
     by_row = rows_first(weights)
@@ -177,7 +164,7 @@ def _auc(truth: NDArray[np.int64], scores: NDArray[np.float64], weights: Matrix)
     return mean
 
 
-def rows_first(weights: Matrix) -> Weights:
+def rows_first(weights: Floats) -> Weights:
     """`weights` [R, n] as [n, R]: sums along rows then run over whole resamples at once.
 
     Whole numbers, so that sums below 2^24 are exact in float32, in half the memory.
@@ -185,7 +172,7 @@ def rows_first(weights: Matrix) -> Weights:
     return np.ascontiguousarray(weights.T, dtype=np.float32)
 
 
-def running_sums(weights: Weights, order: NDArray[np.intp]) -> Weights:
+def running_sums(weights: Weights, order: Places) -> Weights:
     """Sums of the first 0, 1, ... rows of `weights` [n, R] in an order, [len(order) + 1, R]."""
     found = np.zeros((len(order) + 1, weights.shape[1]), dtype=np.float32)
     # `cumsum` adds one number at a time; adding whole rows is ten times as fast.
@@ -194,7 +181,7 @@ def running_sums(weights: Weights, order: NDArray[np.intp]) -> Weights:
     return found
 
 
-def area_under_roc(positive: NDArray[np.bool_], scores: NDArray[np.float64], weights: Weights) -> Replicates:
+def area_under_roc(positive: Flags, scores: Floats, weights: Weights) -> Replicates:
     """Share of pairs of a positive and a negative row, by weight, that stand in the right order; ties ½.
 
     `positive` and `scores` [n], `weights` [n, R] whole numbers (`rows_first`); [R], NaN where a resample

@@ -5,13 +5,14 @@ from dataclasses import replace
 from typing import Any, ClassVar, Final, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from meddistill.data.samples import name_rows
 from meddistill.errors import TableError
+from meddistill.evaluation.arrays import Ints
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.base.task import Task
 from meddistill.evaluation.models.cache import Embeddings
+from meddistill.evaluation.tasks.classification.classes import FEW_PATIENTS
 from meddistill.evaluation.tasks.classification.label_metrics import UNKNOWN
 from meddistill.evaluation.tasks.classification.label_predictions import (
     MAIN,
@@ -22,8 +23,7 @@ from meddistill.evaluation.tasks.classification.multilabel_config import (
     LinearProbeMultilabelConfig,
     ZeroShotMultilabelConfig,
 )
-from meddistill.evaluation.tasks.classification.predictions import VALIDATION
-from meddistill.evaluation.tasks.classification.task import FEW_PATIENTS, Block
+from meddistill.evaluation.tasks.classification.task import Block, joined
 
 Labelled = TypeVar("Labelled", bound=ZeroShotMultilabelConfig | LinearProbeMultilabelConfig)
 
@@ -50,7 +50,7 @@ class MultilabelTask(Task[Labelled, LabelPredictions]):
         for part in self.parts.values():
             self.truth(part)
 
-    def truth(self, part: EvalSplit) -> NDArray[np.int64]:
+    def truth(self, part: EvalSplit) -> Ints:
         """Truth of every label in every row, [n, L]: 1, 0, or -1 where it is not known.
 
         Raises TableError for a cell of a label's own column that is none of 1, 0, -1 and blank.
@@ -115,22 +115,10 @@ class MultilabelTask(Task[Labelled, LabelPredictions]):
 
     def _predictions(self, blocks: Sequence[Block]) -> LabelPredictions:
         """`blocks` one after the other."""
-        # As with classes, rows of the validation table stand below zero.
-        signs = [-1 if block.setting == VALIDATION else 1 for block in blocks]
-        rows = [
-            sign * np.array(block.part.samples.rows, dtype=np.int64)
-            for sign, block in zip(signs, blocks, strict=True)
-        ]
         return LabelPredictions(
             labels=self.config.names(),
             truth=np.concatenate([self.truth(block.part) for block in blocks]),
-            scores=np.concatenate([np.asarray(block.scores, dtype=np.float64) for block in blocks]),
-            settings=tuple(block.setting for block in blocks for _ in range(len(block.part))),
-            seeds=np.concatenate([np.full(len(block.part), block.seed, dtype=np.int64) for block in blocks]),
-            rows=np.concatenate(rows),
-            samples=tuple(name for block in blocks for name in self.names(block.part.samples.ids)),
-            patients=np.concatenate([block.part.patients for block in blocks]),
-            modalities=tuple(name for block in blocks for name in block.part.samples.modalities),
+            **joined(blocks, self.names),
             probabilities=self.probabilities,
             operating_points=tuple(self.config.operating_points),
         )

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -111,11 +110,6 @@ class ZeroShotMultilabelConfig(_LabelsConfig):
         """Hash of labels and prompts: the choice of templates is part of the benchmark."""
         return hashlib.sha256(json.dumps(self.pairs(), ensure_ascii=False).encode()).hexdigest()
 
-    def tables(self) -> Mapping[str, str]:
-        """The judged rows, and those of validation."""
-        roles = {"table": self.table}
-        return roles if self.validation is None else {**roles, "validation": self.validation}
-
 
 class LinearProbeMultilabelConfig(_LabelsConfig):
     """One logistic regression for each label on frozen image embeddings.
@@ -148,8 +142,3 @@ class LinearProbeMultilabelConfig(_LabelsConfig):
     """Draws of each share below 1, and of each number of shots."""
     max_iterations: int = Field(default=1000, ge=1)
     """Of the solver."""
-
-    def tables(self) -> Mapping[str, str]:
-        """Training, validation and test rows."""
-        roles = {"train": self.train, "test": self.test}
-        return roles if self.validation is None else {**roles, "validation": self.validation}

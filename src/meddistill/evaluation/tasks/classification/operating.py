@@ -3,18 +3,15 @@
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from meddistill.evaluation.base.score import Mask
+from meddistill.evaluation.arrays import Flags, Floats, Ints
 from meddistill.evaluation.tasks.classification.config import OperatingPoint
 from meddistill.evaluation.tasks.classification.operating_points import threshold
 
 _YOUDEN: Final = OperatingPoint(youden=True)
 
-Ints = NDArray[np.int64]
 
-
-def at_youden_point(truth: Ints, scores: NDArray[np.float64], rows: Mask, seeds: Ints) -> Mask:
+def at_youden_point(truth: Ints, scores: Floats, rows: Flags, seeds: Ints) -> Flags:
     """Which rows are given class 1 where each seed's fit decides at its own Youden point.
 
     The threshold maximises sensitivity + specificity - 1 over all `rows` of a seed (Youden, "Index for rating

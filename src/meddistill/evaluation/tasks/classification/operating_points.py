@@ -12,8 +12,8 @@ its score reaches the threshold.
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Flags, Floats, Ints
 from meddistill.evaluation.base.bootstrap import Replicates, Weights
 from meddistill.evaluation.tasks.classification.config import OperatingPoint
 from meddistill.evaluation.tasks.classification.metrics import weighted_sums
@@ -23,9 +23,6 @@ ON_TEST: Final = "threshold from test rows, optimistic"
 MEASURES: Final = ("sensitivity", "specificity", "ppv", "npv", "prevalence")
 _SLACK: Final = 1e-9  # shares like 19/20 miss 0.95 by rounding
 
-Flags = NDArray[np.bool_]
-Values = NDArray[np.float64]
-
 
 def setting_of(point: OperatingPoint, *, on_validation: bool, label: str = "") -> str:
     """What the results call the point: which label, which rule, on which rows it was applied."""
@@ -33,7 +30,7 @@ def setting_of(point: OperatingPoint, *, on_validation: bool, label: str = "") -
     return f"{label}: {point.words}, {place}" if label else f"{point.words}, {place}"
 
 
-def threshold(positive: Flags, scores: Values, point: OperatingPoint) -> float | None:
+def threshold(positive: Flags, scores: Floats, point: OperatingPoint) -> float | None:
     """The threshold that `point` asks for on rows with truth `positive` and `scores`, [n] each.
 
     Candidates are the scores themselves and the next number above the highest. None where the rows lack
@@ -53,9 +50,7 @@ def threshold(positive: Flags, scores: Values, point: OperatingPoint) -> float |
     return float(candidates[youden >= youden.max() - _SLACK].min())
 
 
-def at_threshold(
-    positive: Flags, called: Flags, weights: Weights, groups: NDArray[np.int64]
-) -> dict[str, Replicates]:
+def at_threshold(positive: Flags, called: Flags, weights: Weights, groups: Ints) -> dict[str, Replicates]:
     """What calling the rows `called` positive leads to, for all resamples, [R] each.
 
     NaN where a denominator is zero. `weights` and `groups` as in `class_metrics`.
@@ -74,8 +69,8 @@ def at_threshold(
     return dict(zip(MEASURES, found, strict=True))
 
 
-def _reached(scores: Values, candidates: Values) -> Values:
+def _reached(scores: Floats, candidates: Floats) -> Floats:
     """Share of `scores` that reach each candidate."""
     below = np.searchsorted(np.sort(scores), candidates, side="left")
-    share: Values = 1 - below / len(scores)
+    share: Floats = 1 - below / len(scores)
     return share

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Protocol, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Floats, Ints
 from meddistill.evaluation.base.exhibits import AnyExhibit, CalibrationCurve, Confusion, RocCurve
 from meddistill.evaluation.tasks.classification.calibration import (
     TEMPERED,
@@ -28,9 +28,9 @@ class _Rows(Protocol):
     @property
     def main(self) -> Self: ...
     @property
-    def truth(self) -> NDArray[np.int64]: ...
+    def truth(self) -> Ints: ...
     @property
-    def scores(self) -> NDArray[np.float64]: ...
+    def scores(self) -> Floats: ...
 
 
 class OfClasses(_Rows, Protocol):
@@ -43,7 +43,7 @@ class OfClasses(_Rows, Protocol):
     @property
     def probabilities(self) -> bool: ...
     @property
-    def seeds(self) -> NDArray[np.int64]: ...
+    def seeds(self) -> Ints: ...
     def temperatures(self) -> Mapping[int, float]: ...
 
 
@@ -134,5 +134,5 @@ def _confusion(main: OfClasses, *, model: str, task: str) -> Iterator[Confusion]
     yield Confusion(model=model, task=task, classes=main.classes, counts=table)
 
 
-def _rounded(values: NDArray[np.float64]) -> tuple[float, ...]:
+def _rounded(values: Floats) -> tuple[float, ...]:
     return tuple(np.round(values, _DIGITS).tolist())

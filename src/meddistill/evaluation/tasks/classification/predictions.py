@@ -6,14 +6,14 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Flags, Floats, Ints, Places
 from meddistill.evaluation.base.bootstrap import Replicates, Resampler, Weights
 from meddistill.evaluation.base.columns import FactReaders, Layout, texts, vectors, whole_numbers
 from meddistill.evaluation.base.exhibits import AnyExhibit
-from meddistill.evaluation.base.predictions import Decisions, Ints, Predictions, Rate, as_it_is
+from meddistill.evaluation.base.predictions import Decisions, Predictions, Rate, as_it_is
 from meddistill.evaluation.base.results import ALL_ROWS
-from meddistill.evaluation.base.score import NOT_DEFINED, Mask, Places, Score, averaged, by_modality, by_seed
+from meddistill.evaluation.base.score import NOT_DEFINED, Score, averages, by_modality, by_seed
 from meddistill.evaluation.tasks.classification.calibration import (
     CALIBRATION,
     TEMPERED,
@@ -76,7 +76,7 @@ class ClassPredictions(Predictions):
 
     classes: tuple[str, ...]
     truth: Ints
-    scores: NDArray[np.float64]
+    scores: Floats
     settings: tuple[str, ...]
     seeds: Ints
     probabilities: bool = False
@@ -150,7 +150,7 @@ class ClassPredictions(Predictions):
             for index, name in enumerate(self.classes)
         }
 
-    def lacks(self, mask: Mask) -> str:
+    def lacks(self, mask: Flags) -> str:
         """Classes that other rows have: balanced accuracy is then a mean over fewer classes."""
         main = self._mask("")
         lacking = sorted(set(self.truth[main].tolist()) - set(self.truth[main & mask].tolist()))
@@ -241,32 +241,23 @@ class ClassPredictions(Predictions):
             scores += self._measured(resampler, self._mask(""), measure, setting)
         return scores
 
-    def _modality(self, resampler: Resampler, mask: Mask, modality: str) -> Score:
+    def _modality(self, resampler: Resampler, mask: Flags, modality: str) -> Score:
         def measure(rows: Places, weights: Weights, groups: Ints) -> Mapping[str, Replicates]:
             return {MAIN: main_metric(self.truth[rows], self.scores[rows], weights, groups)}
 
         (found,) = self._measured(resampler, mask, measure, "")
         return replace(found, modality=modality, spread=None, main=False)
 
-    def _measured(self, resampler: Resampler, mask: Mask, measure: Measure, setting: str) -> list[Score]:
+    def _measured(self, resampler: Resampler, mask: Flags, measure: Measure, setting: str) -> list[Score]:
         """What `measure` finds, averaged over the seeds of the rows in `mask`, resample by resample."""
         fits = by_seed(self.seeds, mask)
         patients, groups = np.unique(self.patients[fits[0]], return_inverse=True)
         weights = resampler.weights(patients)
         found = [measure(rows, weights, groups) for rows in fits]
-        return [
-            averaged(
-                metric,
-                [fit[metric] for fit in found],
-                n=len(fits[0]),
-                patients=len(patients),
-                setting=setting,
-                main=metric == MAIN and not setting,
-            )
-            for metric in found[0]
-        ]
+        main = "" if setting else MAIN
+        return averages(found, main=main, n=len(fits[0]), patients=len(patients), setting=setting)
 
-    def _mask(self, setting: str) -> Mask:
+    def _mask(self, setting: str) -> Flags:
         return np.array(self.settings, dtype=object) == setting
 
 

@@ -5,24 +5,23 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
+
+from meddistill.evaluation.arrays import Flags, Floats
 
 MOST_POINTS: Final = 101
 _DIGITS: Final = 4
-
-Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Roc:
     """Sensitivity over 1 - specificity, from (0, 0) to (1, 1); `auc` is of the curve before thinning."""
 
-    fpr: Values
-    tpr: Values
+    fpr: Floats
+    tpr: Floats
     auc: float
 
 
-def roc(positive: NDArray[np.bool_], scores: Values) -> Roc | None:
+def roc(positive: Flags, scores: Floats) -> Roc | None:
     """The whole curve of `scores` [n]; rows of equal score are one step. None where one class is absent."""
     if positive.all() or not positive.any():
         return None
@@ -56,10 +55,10 @@ def thinned(curve: Roc) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(np.round(fpr, _DIGITS).tolist()), tuple(np.round(tpr, _DIGITS).tolist())
 
 
-def _upper(curve: Roc, grid: Values) -> Values:
+def _upper(curve: Roc, grid: Floats) -> Floats:
     last = np.searchsorted(curve.fpr, grid, side="right") - 1
     following = np.minimum(last + 1, len(curve.fpr) - 1)
     width = curve.fpr[following] - curve.fpr[last]
     share = np.divide(grid - curve.fpr[last], width, out=np.zeros_like(grid), where=width > 0)
-    heights: Values = curve.tpr[last] + share * (curve.tpr[following] - curve.tpr[last])
+    heights: Floats = curve.tpr[last] + share * (curve.tpr[following] - curve.tpr[last])
     return heights

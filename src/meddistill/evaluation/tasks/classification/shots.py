@@ -1,18 +1,36 @@
-"""Few-shot draws: k images of each class or label, nested."""
+"""Draws of training rows: shares of the patients, and k images of each class or label; both are nested."""
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from meddistill.data.draws import draw
 from meddistill.data.samples import Samples
-from meddistill.data.splits import Rows
+from meddistill.data.splits import Rows, label_fraction
+from meddistill.evaluation.arrays import Ints
+from meddistill.evaluation.tasks.classification.config import LinearProbeConfig
+from meddistill.evaluation.tasks.classification.multilabel_config import LinearProbeMultilabelConfig
 
 _SETTING: Final = re.compile(r"(\d+) shots? a (?:class|label)")
+
+
+def draws(
+    samples: Samples, labels: Sequence[str], config: LinearProbeConfig | LinearProbeMultilabelConfig, of: str
+) -> Iterator[tuple[str, int, Rows]]:
+    """Words for the fraction ("" for the largest) or the shots `of` each class or label, seed, positions."""
+    for fraction in config.fractions:
+        setting = "" if fraction == config.fractions[0] else fraction_setting(fraction)
+        if fraction == 1:
+            yield setting, 0, np.arange(len(samples))
+            continue
+        for seed in range(config.seeds):
+            yield setting, seed, label_fraction(samples, labels, fraction, seed)
+    for shots in config.shots:
+        for seed in range(config.seeds):
+            yield shots_setting(shots, of), seed, few_shot(samples, labels, shots, seed)
 
 
 def few_shot(samples: Samples, labels: Sequence[str], shots: int, seed: int) -> Rows:
@@ -36,7 +54,7 @@ def few_shot(samples: Samples, labels: Sequence[str], shots: int, seed: int) -> 
     return np.array(sorted(taken), dtype=np.int64)
 
 
-def one_row_a_label(truth: NDArray[np.int64], labels: Sequence[str]) -> tuple[Rows, list[str]]:
+def one_row_a_label(truth: Ints, labels: Sequence[str]) -> tuple[Rows, list[str]]:
     """Rows of several labels as rows of one: each as often as it has labels, once under "" if it has none.
 
     `truth` [n, L] is 1 where a label is there. Returns positions of rows, and the label of each.
@@ -44,6 +62,17 @@ def one_row_a_label(truth: NDArray[np.int64], labels: Sequence[str]) -> tuple[Ro
     present = truth == 1
     rows, columns = np.nonzero(np.column_stack([present, ~present.any(axis=1)]))
     return rows.astype(np.int64), [(*labels, "")[column] for column in columns]
+
+
+def fraction_setting(fraction: float) -> str:
+    """What the results call a share of the training patients."""
+    return f"{100 * fraction:g} % of training patients"
+
+
+def not_all_labels(fractions: Sequence[float]) -> list[str]:
+    """A warning where the main numbers are of a fraction."""
+    largest = max(fractions)
+    return [] if largest == 1 else [f"the main numbers are of {fraction_setting(largest)}"]
 
 
 def shots_setting(shots: int, of: str = "class") -> str:

@@ -1,19 +1,19 @@
 """What all tasks have that give every image a class."""
 
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Final, TypeVar
+from functools import cached_property
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from meddistill.errors import TableError
-from meddistill.evaluation.base.absent import absent_classes
+from meddistill.evaluation.arrays import Floats, Ints
+from meddistill.evaluation.base.predictions import SampleNames
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.base.task import Task
 from meddistill.evaluation.models.cache import Embeddings
+from meddistill.evaluation.tasks.classification.classes import class_facts, class_numbers, learnt_classes
 from meddistill.evaluation.tasks.classification.config import (
     KnnConfig,
     LinearProbeConfig,
@@ -29,17 +29,34 @@ from meddistill.evaluation.tasks.classification.predictions import (
 Labelled = TypeVar("Labelled", bound=ZeroShotConfig | LinearProbeConfig | KnnConfig)
 Trained = TypeVar("Trained", bound=LinearProbeConfig | KnnConfig)
 
-FEW_PATIENTS: Final = 5
-
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
     """Scores [n, C] of all rows of a part under one setting and seed."""
 
     part: EvalSplit
-    scores: NDArray[np.float64]
+    scores: Floats
     setting: str = ""
     seed: int = 0
+
+
+def joined(blocks: Sequence[Block], names: SampleNames) -> dict[str, Any]:
+    """What predictions of classes and of labels have of `blocks`, one after the other.
+
+    Rows of the validation table stand below zero: none of them is then taken for another of the test.
+    """
+    counts = [len(block.part) for block in blocks]
+    signs = [-1 if block.setting == VALIDATION else 1 for block in blocks]
+    samples = [block.part.samples for block in blocks]
+    return {
+        "scores": np.concatenate([np.asarray(block.scores, dtype=np.float64) for block in blocks]),
+        "rows": np.concatenate([each.rows for each in samples]).astype(np.int64) * np.repeat(signs, counts),
+        "samples": tuple(name for each in samples for name in names(each.ids)),
+        "patients": np.concatenate([block.part.patients for block in blocks]),
+        "modalities": tuple(name for each in samples for name in each.modalities),
+        "settings": tuple(block.setting for block in blocks for _ in range(len(block.part))),
+        "seeds": np.repeat([block.seed for block in blocks], counts),
+    }
 
 
 class ClassificationTask(Task[Labelled, ClassPredictions]):
@@ -60,53 +77,29 @@ class ClassificationTask(Task[Labelled, ClassPredictions]):
     def check(self) -> None:
         """Raise TableError for a blank or unknown label in any of the tables."""
         for part in self.parts.values():
-            self.truth(part, self.classes, self.label)
+            self.truth(part)
 
-    def truth(self, part: EvalSplit, classes: Sequence[str], label: str) -> NDArray[np.int64]:
-        """Class number of every row. Raises TableError where a label is none of `classes`."""
-        index = {name: number for number, name in enumerate(classes)}
-        labels = part.labels(label)
-        unknown = Counter(each for each in labels if each not in index)
-        if unknown:
-            counted = ", ".join(f"{name!r} ({count} rows)" for name, count in unknown.most_common(5))
-            rule = (
-                f"`{label}` must be a class of task `{self.name}` ({', '.join(classes)}); got {counted}. "
-                "Add the classes, or leave these rows out by `where`."
-            )
-            raise TableError(part.subject, [rule])
-        return np.array([index[each] for each in labels], dtype=np.int64)
+    def truth(self, part: EvalSplit) -> Ints:
+        """Class number of every row. Raises TableError where a label is none of the classes."""
+        column = self.config.label
+        labels = part.labels(column)
+        return class_numbers(part, labels, self.classes, column=column, task=self.name, of="rows")
 
     def facts(self) -> dict[str, Any]:
         """Rows and patients of each class among the tested rows."""
-        labels = self.tested.labels(self.label)
-        patients: dict[str, set[int]] = {}
-        for label, patient in zip(labels, self.tested.patients.tolist(), strict=True):
-            patients.setdefault(label, set()).add(patient)
-        few = [name for name in sorted(patients) if len(patients[name]) < FEW_PATIENTS]
-        warnings = absent_classes(self.classes, self.truth(self.tested, self.classes, self.label).tolist())
-        if few:
-            warnings.append(
-                f"fewer than {FEW_PATIENTS} test patients of {', '.join(few)}: read its intervals with care"
-            )
-        warnings += self._unfitted()
-        counts = Counter(labels)
-        return {
-            "classes": {
-                name: {"n": counts[name], "patients": len(patients[name])} for name in sorted(counts)
-            },
-            "warnings": warnings,
-        }
+        facts = class_facts(self.tested.labels(self.config.label), self.tested.patients, self.classes)
+        return {**facts, "warnings": [*facts["warnings"], *self._unfitted()]}
 
     def _unfitted(self) -> list[str]:
         """What cannot be fitted, or is fitted badly, on rows that are all of one class."""
         role = "validation" if "validation" in self.parts else ""
         part = self.parts[role] if role else self.tested
-        said = one_class_only(self.truth(part, self.classes, self.label), self.classes, role=role)
-        if not said:
+        why = one_class_only(self.truth(part), self.classes, role=role)
+        if not why:
             return []
         fitted = ["operating points are not defined"] if self._points else []
         fitted += ["what is fitted on validation says little"] if role else []
-        return [f"{' and '.join(fitted)}: {said}"] if fitted else []
+        return [f"{' and '.join(fitted)}: {why}"] if fitted else []
 
     @property
     def _points(self) -> tuple[OperatingPoint, ...]:
@@ -114,41 +107,24 @@ class ClassificationTask(Task[Labelled, ClassPredictions]):
         return () if isinstance(config, KnnConfig) else tuple(config.operating_points)
 
     @property
-    def label(self) -> str:
-        """Column of the classes."""
-        return self.config.label
-
-    @property
     @abstractmethod
     def classes(self) -> tuple[str, ...]:
         """The classes that scores are given for."""
 
-    def _predictions(self, classes: Sequence[str], blocks: Sequence[Block]) -> ClassPredictions:
+    def _predictions(self, blocks: Sequence[Block]) -> ClassPredictions:
         """`blocks` one after the other."""
         config = self.config
-        # Rows of the validation table below zero: no row of the dump is then taken for another of the test.
-        signs = [-1 if block.setting == VALIDATION else 1 for block in blocks]
-        rows = [
-            sign * np.array(block.part.samples.rows, dtype=np.int64)
-            for sign, block in zip(signs, blocks, strict=True)
-        ]
         return ClassPredictions(
-            classes=tuple(classes),
-            truth=np.concatenate([self.truth(block.part, classes, self.label) for block in blocks]),
-            scores=np.concatenate([np.asarray(block.scores, dtype=np.float64) for block in blocks]),
-            rows=np.concatenate(rows),
-            samples=tuple(name for block in blocks for name in self.names(block.part.samples.ids)),
-            patients=np.concatenate([block.part.patients for block in blocks]),
-            modalities=tuple(name for block in blocks for name in block.part.samples.modalities),
-            settings=tuple(block.setting for block in blocks for _ in range(len(block.part))),
-            seeds=np.concatenate([np.full(len(block.part), block.seed, dtype=np.int64) for block in blocks]),
+            classes=self.classes,
+            truth=np.concatenate([self.truth(block.part) for block in blocks]),
+            **joined(blocks, self.names),
             probabilities=self.probabilities,
             ordinal=config.ordinal,
             positive=None if isinstance(config, KnnConfig) else config.positive,
             operating_points=self._points,
         )
 
-    def _validated(self, scores: NDArray[np.float64], *, seed: int = 0) -> Block:
+    def _validated(self, scores: Floats, *, seed: int = 0) -> Block:
         """Scores of the validation rows, on which temperature and thresholds are fitted."""
         return Block(part=self.parts["validation"], scores=scores, setting=VALIDATION, seed=seed)
 
@@ -158,22 +134,10 @@ class ProbeTask(ClassificationTask[Trained]):
 
     needs_text = False
 
-    @property
-    def tested(self) -> EvalSplit:
-        """The test rows."""
-        return self.parts["test"]
-
-    @property
+    @cached_property
     def classes(self) -> tuple[str, ...]:
         """Those of the config, or of the training table. Raises TableError where these are fewer than two."""
         if self.config.classes is not None:
             return tuple(self.config.classes)
-        train = self.parts["train"]
-        classes = tuple(sorted(set(train.labels(self.label))))
-        if len(classes) < 2:
-            rule = (
-                f"`{self.label}` must have two classes at least for task `{self.name}`; got "
-                f"{classes[0]!r} alone. Widen `where`."
-            )
-            raise TableError(train.subject, [rule])
-        return classes
+        train, column = self.parts["train"], self.config.label
+        return learnt_classes(train, train.labels(column), column=column, task=self.name)

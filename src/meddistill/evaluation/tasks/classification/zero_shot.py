@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any, final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Floats, Floats32
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.models.cache import Embeddings
-from meddistill.evaluation.models.protocols import Floats, normalized
+from meddistill.evaluation.models.protocols import normalized
 from meddistill.evaluation.tasks.classification.config import ZeroShotConfig
 from meddistill.evaluation.tasks.classification.predictions import BARE, ClassPredictions
 from meddistill.evaluation.tasks.classification.task import Block, ClassificationTask
@@ -41,11 +41,6 @@ class ZeroShot(ClassificationTask[ZeroShotConfig]):
     probabilities = True
 
     @property
-    def tested(self) -> EvalSplit:
-        """The rows of the one table."""
-        return self.parts["table"]
-
-    @property
     def classes(self) -> tuple[str, ...]:
         """Those that have prompts."""
         return tuple(self.config.prompts())
@@ -62,19 +57,19 @@ class ZeroShot(ClassificationTask[ZeroShotConfig]):
         if "validation" in self.parts:
             known = _cosines(embeddings, vectors, self.parts["validation"])
             blocks.append(self._validated(softmax(scale * known)))
-        return self._predictions(self.classes, blocks)
+        return self._predictions(blocks)
 
     def facts(self) -> dict[str, Any]:
         """Counts of classes, and which prompts were used."""
         return {**super().facts(), "prompts_sha256": self.config.prompts_sha256()}
 
 
-def _cosines(embeddings: Embeddings, vectors: Floats, part: EvalSplit) -> Floats:
-    cosines: Floats = normalized(embeddings.images(part.samples, part.keys)) @ vectors.T
+def _cosines(embeddings: Embeddings, vectors: Floats32, part: EvalSplit) -> Floats32:
+    cosines: Floats32 = normalized(embeddings.images(part.samples, part.keys)) @ vectors.T
     return cosines
 
 
-def class_vectors(embeddings: Embeddings, prompts: Mapping[str, tuple[str, ...]]) -> Floats:
+def class_vectors(embeddings: Embeddings, prompts: Mapping[str, tuple[str, ...]]) -> Floats32:
     """One vector a class, [C, d]: normalise each prompt, mean over the class, normalise."""
     flat = [prompt for each in prompts.values() for prompt in each]
     vectors = normalized(embeddings.texts(flat))
@@ -82,8 +77,8 @@ def class_vectors(embeddings: Embeddings, prompts: Mapping[str, tuple[str, ...]]
     return normalized(np.stack([part.mean(axis=0) for part in np.split(vectors, ends)]))
 
 
-def softmax(logits: Floats) -> NDArray[np.float64]:
+def softmax(logits: Floats32) -> Floats:
     """Softmax over the last axis in float64."""
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    probabilities: NDArray[np.float64] = shifted / shifted.sum(axis=-1, keepdims=True)
+    probabilities: Floats = shifted / shifted.sum(axis=-1, keepdims=True)
     return probabilities

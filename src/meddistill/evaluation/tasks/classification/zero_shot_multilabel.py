@@ -3,11 +3,11 @@
 from typing import Any, final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Floats, Floats32
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.models.cache import Embeddings
-from meddistill.evaluation.models.protocols import Floats, normalized
+from meddistill.evaluation.models.protocols import normalized
 from meddistill.evaluation.tasks.classification.label_predictions import LabelPredictions
 from meddistill.evaluation.tasks.classification.multilabel import MultilabelTask
 from meddistill.evaluation.tasks.classification.multilabel_config import ZeroShotMultilabelConfig
@@ -31,11 +31,6 @@ class ZeroShotMultilabel(MultilabelTask[ZeroShotMultilabelConfig]):
     needs_text = True
     probabilities = False  # bare cosines rank, and say little about how sure a model is
 
-    @property
-    def tested(self) -> EvalSplit:
-        """The rows of the one table."""
-        return self.parts["table"]
-
     def predict(self, embeddings: Embeddings) -> LabelPredictions:
         """Probability of every label for every row."""
         pairs = self.config.pairs()
@@ -54,10 +49,8 @@ class ZeroShotMultilabel(MultilabelTask[ZeroShotMultilabelConfig]):
         """Counts of labels, and which prompts were used."""
         return {**super().facts(), "prompts_sha256": self.config.prompts_sha256()}
 
-    def _scores(
-        self, embeddings: Embeddings, vectors: tuple[Floats, Floats], part: EvalSplit
-    ) -> NDArray[np.float64]:
+    def _scores(self, embeddings: Embeddings, vectors: tuple[Floats32, Floats32], part: EvalSplit) -> Floats:
         images = normalized(embeddings.images(part.samples, part.keys)).astype(np.float64)
         present, absent = (images @ side.T.astype(np.float64) for side in vectors)
-        probabilities: NDArray[np.float64] = 1 / (1 + np.exp((absent - present) / self.config.temperature))
+        probabilities: Floats = 1 / (1 + np.exp((absent - present) / self.config.temperature))
         return probabilities

@@ -1,6 +1,5 @@
 """Config of retrieval; loads no torch."""
 
-from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
@@ -29,7 +28,3 @@ class RetrievalConfig(TaskConfig):
     """A gallery of `n` pairs drawn from the table instead of the whole of it, for comparison with numbers
     that others report of so many: recall at k falls as the gallery grows.
     """
-
-    def tables(self) -> Mapping[str, str]:
-        """The one table."""
-        return {"table": self.table}

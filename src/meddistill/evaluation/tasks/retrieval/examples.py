@@ -5,11 +5,10 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Floats32, Ints
 from meddistill.evaluation.base.results import RetrievalExample
 from meddistill.evaluation.models.cache import Embeddings
-from meddistill.evaluation.models.protocols import Floats
 from meddistill.evaluation.tasks.retrieval.metrics import DIRECTIONS
 from meddistill.evaluation.tasks.retrieval.task import Retrieval, best_ranks
 
@@ -26,7 +25,7 @@ def retrieval_examples(task: Retrieval, embeddings: Embeddings) -> Iterator[Retr
 
 
 def _direction(
-    task: Retrieval, model: str, direction: int, spaces: tuple[Floats, Floats]
+    task: Retrieval, model: str, direction: int, spaces: tuple[Floats32, Floats32]
 ) -> Iterator[RetrievalExample]:
     gallery, samples = task.gallery, task.tested.samples
     asked, found = gallery.first_image, gallery.first_text
@@ -52,7 +51,7 @@ def _direction(
         )
 
 
-def spread_choice(modalities: Sequence[str], keys: Sequence[str], count: int = QUERIES) -> NDArray[np.int64]:
+def spread_choice(modalities: Sequence[str], keys: Sequence[str], count: int = QUERIES) -> Ints:
     """Up to `count` positions, the modalities in turn, within one by the hash of the key."""
     order = sorted(range(len(keys)), key=lambda row: hashlib.sha256(keys[row].encode()).hexdigest())
     seen: dict[str, int] = {}

@@ -11,10 +11,10 @@ Every query has the rank (from 1) of its best right answer, see `task.py`. In ea
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Floats, Ints
 from meddistill.evaluation.base.bootstrap import Replicates, Weights
-from meddistill.evaluation.tasks.classification.metrics import Matrix, row_weights
+from meddistill.evaluation.tasks.classification.metrics import row_weights
 
 MAIN: Final = "mean_recall"
 KS: Final = (1, 5, 10)
@@ -23,12 +23,7 @@ HITS: Final = tuple(f"{direction}_hit_at_{k}" for direction in DIRECTIONS for k 
 
 
 def rank_metrics(
-    *,
-    directions: NDArray[np.int64],
-    ranks: NDArray[np.float64],
-    shares: NDArray[np.float64],
-    weights: Weights,
-    groups: NDArray[np.int64],
+    *, directions: Ints, ranks: Floats, shares: Floats, weights: Weights, groups: Ints
 ) -> dict[str, Replicates]:
     """All metrics for all resamples; NaN where a direction has no query.
 
@@ -45,7 +40,7 @@ def rank_metrics(
     return {MAIN: np.mean([metrics[name] for name in HITS], axis=0), **metrics}
 
 
-def chance_of(positives: NDArray[np.int64], gallery: int) -> NDArray[np.float64]:
+def chance_of(positives: Ints, gallery: int) -> Floats:
     """What guessing gives a query with p right ones among g answers: 1 - C(g - p, k) / C(g, k), mean over k.
 
     `positives` [n] are p of each query; [n].
@@ -58,7 +53,7 @@ def chance_of(positives: NDArray[np.int64], gallery: int) -> NDArray[np.float64]
     return np.mean(rates, axis=0, dtype=np.float64)
 
 
-def _one_direction(ranks: NDArray[np.float64], weights: Matrix) -> dict[str, Replicates]:
+def _one_direction(ranks: Floats, weights: Floats) -> dict[str, Replicates]:
     hits = np.stack([ranks <= k for k in KS], axis=1).astype(np.float64)
     with np.errstate(invalid="ignore"):
         rates = (weights @ hits) / weights.sum(axis=1, keepdims=True)
@@ -66,7 +61,7 @@ def _one_direction(ranks: NDArray[np.float64], weights: Matrix) -> dict[str, Rep
     return named | {"median_rank": weighted_median(ranks, weights)}
 
 
-def weighted_median(values: NDArray[np.float64], weights: Matrix) -> Replicates:
+def weighted_median(values: Floats, weights: Floats) -> Replicates:
     """Median of `values` [n] under every row of `weights` [R, n]; NaN where a row is all zero."""
     if not len(values):
         return np.full(len(weights), np.nan)

@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Flags, Floats, Ints
 from meddistill.evaluation.base.bootstrap import Resampler
 from meddistill.evaluation.base.columns import FactReaders, Layout, decimals, texts, whole_numbers
-from meddistill.evaluation.base.predictions import Ints, Predictions
+from meddistill.evaluation.base.predictions import Predictions
 from meddistill.evaluation.base.results import ALL_ROWS
-from meddistill.evaluation.base.score import Mask, Score, by_modality
+from meddistill.evaluation.base.score import Score, by_modality
 from meddistill.evaluation.tasks.retrieval.metrics import DIRECTIONS, MAIN, rank_metrics
 
 
@@ -37,8 +37,8 @@ class RankPredictions(Predictions):
     images: int
     texts: int
     directions: Ints
-    ranks: NDArray[np.float64]
-    shares: NDArray[np.float64]
+    ranks: Floats
+    shares: Floats
     positives: Ints
 
     def metrics(self, resampler: Resampler) -> list[Score]:
@@ -60,7 +60,7 @@ class RankPredictions(Predictions):
         directions = [DIRECTIONS.index(name) for name in found.pop("direction_names")]
         return {**found, "directions": np.array(directions, dtype=np.int64)}
 
-    def _masked(self, resampler: Resampler, mask: Mask, modality: str) -> list[Score]:
+    def _masked(self, resampler: Resampler, mask: Flags, modality: str) -> list[Score]:
         patients, groups = np.unique(self.patients[mask], return_inverse=True)
         found = rank_metrics(
             directions=self.directions[mask],
@@ -84,7 +84,7 @@ class RankPredictions(Predictions):
             for metric, replicates in found.items()
         ]
 
-    def _queries(self, mask: Mask) -> dict[str, int]:
+    def _queries(self, mask: Flags) -> dict[str, int]:
         return {
             name: len(np.unique(self.rows[mask & (self.directions == index)]))
             for index, name in enumerate(DIRECTIONS)

@@ -10,18 +10,17 @@ from numpy.typing import NDArray
 
 from meddistill.data.draws import draw
 from meddistill.data.keys import group_ids, text_keys
+from meddistill.evaluation.arrays import Flags, Floats, Floats32, Ints
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.base.task import Task
 from meddistill.evaluation.models.cache import Embeddings
-from meddistill.evaluation.models.protocols import Floats, normalized
+from meddistill.evaluation.models.protocols import normalized
 from meddistill.evaluation.tasks.retrieval.config import RetrievalConfig
 from meddistill.evaluation.tasks.retrieval.metrics import MAIN
 from meddistill.evaluation.tasks.retrieval.predictions import RankPredictions
 
 _CHUNK: Final = 256
 _TIE: Final = 1e-6  # similarities closer than this are equal: float32 products of one pair differ by as much
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +88,7 @@ class Retrieval(Task[RetrievalConfig, RankPredictions]):
             first_text=np.unique(texts, return_index=True)[1],
         )
 
-    def pair(self, embeddings: Embeddings) -> tuple[Floats, Floats]:
+    def pair(self, embeddings: Embeddings) -> tuple[Floats32, Floats32]:
         """Normalised embeddings of the distinct images [i, d] and of the distinct captions [t, d]."""
         samples, gallery = self.tested.samples, self.gallery
         chosen = samples.take(gallery.first_image)
@@ -110,7 +109,7 @@ class Retrieval(Task[RetrievalConfig, RankPredictions]):
         """Ranks by the mean of the members' similarities, each standardised over the whole matrix."""
         return self.ranked(*joint([self.pair(member) for member in members]))
 
-    def ranked(self, images: Floats, texts: Floats) -> RankPredictions:
+    def ranked(self, images: Floats32, texts: Floats32) -> RankPredictions:
         """Ranks by the dot products of `images` [i, d] and `texts` [t, d]."""
         gallery, part = self.gallery, self.tested
         entries: dict[str, list[NDArray[Any]]] = {}
@@ -175,7 +174,7 @@ def _pairs(part: EvalSplit) -> list[tuple[str, str]]:
     return list(zip(part.keys, text_keys(part.samples), strict=True))
 
 
-def best_ranks(queries: Floats, answers: Floats, positives: Sequence[Ints]) -> NDArray[np.float64]:
+def best_ranks(queries: Floats32, answers: Floats32, positives: Sequence[Ints]) -> Floats:
     """Rank (from 1) of the best right answer to every query, ties with wrong ones counting half.
 
     `queries` [q, d] and `answers` [a, d] are compared by dot product; `positives[i]` are right for query i.
@@ -191,16 +190,16 @@ def best_ranks(queries: Floats, answers: Floats, positives: Sequence[Ints]) -> N
     return ranks
 
 
-def ranks_in(similarity: Floats, right: NDArray[np.bool_]) -> NDArray[np.float64]:
+def ranks_in(similarity: Floats32, right: Flags) -> Floats:
     """Rank (from 1) of the best right answer in each row of `similarity` [q, a]; ties count half."""
     best = np.where(right, similarity, -np.inf).max(axis=1, keepdims=True)
     above = ((similarity > best + _TIE) & ~right).sum(axis=1)
     level = ((np.abs(similarity - best) <= _TIE) & ~right).sum(axis=1)
-    ranks: NDArray[np.float64] = 1 + above + level / 2
+    ranks: Floats = 1 + above + level / 2
     return ranks
 
 
-def joint(pairs: Sequence[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
+def joint(pairs: Sequence[tuple[Floats32, Floats32]]) -> tuple[Floats32, Floats32]:
     """Embeddings whose dot product ranks as the mean of the members' standardised similarities does.
 
     z = (s - mean) / sd of each member's matrix of cosines; the means shift all of a row's values alike, so
@@ -219,7 +218,7 @@ def joint(pairs: Sequence[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
     return images.astype(np.float32), texts
 
 
-def _deviation(images: Floats, texts: Floats) -> float:
+def _deviation(images: Floats32, texts: Floats32) -> float:
     """Standard deviation of all entries of images · textsᵀ, without the matrix."""
     left, right = images.astype(np.float64), texts.astype(np.float64)
     left = left - left.mean(axis=0)
@@ -232,7 +231,7 @@ def _deviation(images: Floats, texts: Floats) -> float:
     return float(np.sqrt(max(0.0, cross + rows + columns)))
 
 
-def _entries(asked: Ints, part: EvalSplit) -> tuple[Ints, Ints, NDArray[np.float64]]:
+def _entries(asked: Ints, part: EvalSplit) -> tuple[Ints, Ints, Floats]:
     """One entry for each query and patient or modality it belongs to: query, position of a row, share."""
     seen: dict[tuple[int, int, str], int] = {}
     for row, key in enumerate(

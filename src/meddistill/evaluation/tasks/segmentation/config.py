@@ -1,6 +1,5 @@
 """Config of the task that outlines a structure; loads no torch."""
 
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -77,11 +76,6 @@ class SegmentationProbeConfig(TaskConfig):
     def unit(self) -> Unit:
         """Of distances."""
         return "px" if self.spacing is None and self.spacing_column is None else "mm"
-
-    def tables(self) -> Mapping[str, str]:
-        """Training, validation and test rows."""
-        roles = {"train": self.train, "test": self.test}
-        return roles if self.validation is None else {**roles, "validation": self.validation}
 
     def images(self) -> frozenset[str]:
         """The label maps."""

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from meddistill.evaluation.arrays import Floats32, Ints
 from meddistill.evaluation.base.device import best_device
-from meddistill.evaluation.models.protocols import Floats
 from meddistill.evaluation.tasks.segmentation.config import Decoder, SegmentationProbeConfig
 from meddistill.progress import Advance
 
@@ -41,8 +41,8 @@ class Targets:
     The raster has DETAIL times the rows and columns of the grid of tokens.
     """
 
-    shares: Floats
-    inside: Floats
+    shares: Floats32
+    inside: Floats32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +54,14 @@ class Fitted:
     spread: Tensor
 
     @torch.inference_mode()
-    def logits(self, tokens: TokenGrids) -> Floats:
+    def logits(self, tokens: TokenGrids) -> Floats32:
         """[n, rows, columns]: of the grid (`linear`), or of DETAIL times as many (`light`)."""
         self.network.eval()
         parts = [self.network(self.standardized(tokens, rows)) for rows in _chunks(np.arange(len(tokens)))]
-        found: Floats = torch.cat(parts)[:, 0].cpu().numpy()
+        found: Floats32 = torch.cat(parts)[:, 0].cpu().numpy()
         return found
 
-    def standardized(self, tokens: TokenGrids, rows: NDArray[np.int64]) -> Tensor:
+    def standardized(self, tokens: TokenGrids, rows: Ints) -> Tensor:
         """Tokens of these rows as [b, d, rows, columns], every channel by its training mean and SD."""
         values = torch.from_numpy(tokens.values[rows]).to(self.centre.device).float()
         values = (values - self.centre) / self.spread
@@ -177,7 +177,7 @@ def _at_cells(logits: Tensor, shares: Tensor) -> Tensor:
     return logits[:, 0]
 
 
-def _rows(targets: Targets, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+def _rows(targets: Targets, rows: Ints) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(targets.shares[rows]), torch.from_numpy(targets.inside[rows])
 
 
@@ -201,12 +201,12 @@ def _copy(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
-def _chunks(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+def _chunks(rows: Ints) -> Iterator[Ints]:
     for start in range(0, len(rows), _CHUNK):
         yield rows[start : start + _CHUNK]
 
 
-def stacked(pairs: Sequence[tuple[Floats, Floats]]) -> Targets:
+def stacked(pairs: Sequence[tuple[Floats32, Floats32]]) -> Targets:
     """Targets of many images from the shares and insides of each."""
     return Targets(
         shares=np.stack([share for share, _ in pairs]), inside=np.stack([inside for _, inside in pairs])

@@ -8,14 +8,13 @@ each is two small matrices and no loop.
 import numpy as np
 from numpy.typing import NDArray
 
-from meddistill.evaluation.models.protocols import Floats
-from meddistill.evaluation.tasks.segmentation.metrics import Mask
+from meddistill.evaluation.arrays import Flags, Floats, Floats32
 
 Box = tuple[float, float, float, float]
 Shape = tuple[int, int]
 
 
-def coverage(mask: Mask, box: Box, cells: Shape) -> tuple[Floats, Floats]:
+def coverage(mask: Flags, box: Box, cells: Shape) -> tuple[Floats32, Floats32]:
     """The share of every cell that is marked, of what of it lies in the image; and that part of the cell.
 
     Both [rows, columns] of `cells`, 0 to 1; a cell outside the image has 0 and 0.
@@ -29,7 +28,7 @@ def coverage(mask: Mask, box: Box, cells: Shape) -> tuple[Floats, Floats]:
     return share.astype(np.float32), (area / cell).astype(np.float32)
 
 
-def at_pixels(values: NDArray[np.floating], box: Box, shape: Shape) -> tuple[Floats, Mask]:
+def at_pixels(values: NDArray[np.floating], box: Box, shape: Shape) -> tuple[Floats32, Flags]:
     """Values [rows, columns] of a grid at the pixels of an image, and which of them the box holds.
 
     Bilinear between the centres of cells; beyond the outermost centres their values go on.
@@ -40,7 +39,7 @@ def at_pixels(values: NDArray[np.floating], box: Box, shape: Shape) -> tuple[Flo
     return found, seen_rows[:, None] & seen_columns[None]
 
 
-def _overlaps(start: float, end: float, cells: int, pixels: int) -> NDArray[np.float64]:
+def _overlaps(start: float, end: float, cells: int, pixels: int) -> Floats:
     """[cells, pixels]: the length that cell i and pixel j have in common."""
     edges = np.linspace(start, end, cells + 1)
     left = np.maximum(edges[:-1, None], np.arange(pixels)[None])
@@ -48,7 +47,7 @@ def _overlaps(start: float, end: float, cells: int, pixels: int) -> NDArray[np.f
     return np.maximum(0.0, right - left)
 
 
-def _weights(start: float, end: float, cells: int, pixels: int) -> tuple[Floats, Mask]:
+def _weights(start: float, end: float, cells: int, pixels: int) -> tuple[Floats32, Flags]:
     """[pixels, cells]: what each cell counts at each pixel's centre; and whether the centre lies inside."""
     centres = np.arange(pixels) + 0.5
     place = np.clip((centres - start) / (end - start) * cells - 0.5, 0, cells - 1)

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from meddistill.data.samples import name_rows
 from meddistill.data.threads import thread_map
 from meddistill.errors import ImageError, TableError
+from meddistill.evaluation.arrays import Flags
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.tasks.segmentation.config import SegmentationProbeConfig
-from meddistill.evaluation.tasks.segmentation.metrics import Mask, Spacing
+from meddistill.evaluation.tasks.segmentation.metrics import Spacing
 from meddistill.imaging import decode
 from meddistill.imaging.label_maps import decode_labels
 
@@ -34,7 +35,7 @@ class Masks:
     def __len__(self) -> int:
         return len(self.bits)
 
-    def __getitem__(self, place: int) -> Mask:
+    def __getitem__(self, place: int) -> Flags:
         rows, columns = self.shapes[place]
         flat = np.unpackbits(self.bits[place], count=rows * columns)
         return flat.astype(bool).reshape(rows, columns)
@@ -49,7 +50,7 @@ def read_masks(part: EvalSplit, config: SegmentationProbeConfig) -> Masks:
     samples = part.samples
     refs = samples.images[config.mask]
 
-    def read(place: int) -> Mask | str:
+    def read(place: int) -> Flags | str:
         try:
             labels = decode_labels(refs[place], samples.options)
             size = decode(samples.refs[place], samples.options).shape[:2]

@@ -24,14 +24,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Flags
 from meddistill.evaluation.tasks.segmentation.config import Unit
 
 MAIN: Final = "dice"
 _PERCENTILE: Final = 95
 
-Mask = NDArray[np.bool_]
 Spacing = tuple[float, float]
 
 
@@ -40,7 +39,9 @@ def metric_names(tolerance: float, unit: Unit) -> tuple[str, ...]:
     return MAIN, "iou", f"hd95_{unit}", f"nsd_{tolerance:g}{unit}"
 
 
-def mask_metrics(truth: Mask, given: Mask, *, tolerance: float, spacing: Spacing | None) -> tuple[float, ...]:
+def mask_metrics(
+    truth: Flags, given: Flags, *, tolerance: float, spacing: Spacing | None
+) -> tuple[float, ...]:
     """Dice, IoU, 95th percentile of surface distances, surface Dice; see the module.
 
     `spacing` is in millimetres between rows and between columns; None counts pixels. Raises ValueError for
@@ -72,30 +73,15 @@ def surface_tool() -> str:
     return f"monai {version('monai')}"
 
 
-def _surfaces(truth: Mask, given: Mask, tolerance: float, spacing: Spacing) -> tuple[float, float]:
+def _surfaces(truth: Flags, given: Flags, tolerance: float, spacing: Spacing) -> tuple[float, float]:
     import torch
     from monai.metrics.hausdorff_distance import compute_hausdorff_distance  # importing costs seconds
     from monai.metrics.surface_dice import compute_surface_dice
 
-    rows, columns = _around(truth | given)
-    left, right = (
-        torch.from_numpy(mask[rows, columns][None, None].astype(np.float32)) for mask in (given, truth)
-    )
+    left, right = (torch.from_numpy(mask[None, None].astype(np.float32)) for mask in (given, truth))
     shared: Mapping[str, Any] = {"include_background": True, "spacing": [float(side) for side in spacing]}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # MONAI 1.5 and 1.6 of a call inside themselves
         distance = compute_hausdorff_distance(left, right, percentile=_PERCENTILE, **shared)
         near = compute_surface_dice(left, right, class_thresholds=[tolerance], **shared)
     return float(distance), float(near)
-
-
-def _around(mask: Mask) -> tuple[slice, slice]:
-    """The box of a mask with a margin of one pixel: nothing outside it moves a distance between edges.
-
-    A mask that touches the border of the image has its edge there; a margin would change nothing in that.
-    """
-    found = []
-    for axis in (1, 0):
-        marked = np.flatnonzero(mask.any(axis=axis))
-        found.append(slice(max(0, int(marked[0]) - 1), int(marked[-1]) + 2))
-    return found[0], found[1]

@@ -8,15 +8,15 @@ from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from PIL import Image
 
+from meddistill.evaluation.arrays import Flags, Floats, Ints, Places
 from meddistill.evaluation.base.bootstrap import Resampler, weighted_mean
 from meddistill.evaluation.base.columns import FactReaders, Layout, whole_numbers
 from meddistill.evaluation.base.exhibits import AnyExhibit, MaskExample
-from meddistill.evaluation.base.predictions import Ints, Predictions
+from meddistill.evaluation.base.predictions import Predictions
 from meddistill.evaluation.base.score import Score, averaged, by_modality, by_seed
-from meddistill.evaluation.tasks.segmentation.metrics import MAIN, Mask
+from meddistill.evaluation.tasks.segmentation.metrics import MAIN
 
 MISSED: Final = "missed"
 INVENTED: Final = "invented"
@@ -45,7 +45,7 @@ class MaskPredictions(Predictions):
 
     table: str
     names: tuple[str, ...]
-    values: NDArray[np.float64]
+    values: Floats
     truth_pixels: Ints
     given_pixels: Ints
     seeds: Ints
@@ -111,7 +111,7 @@ class MaskPredictions(Predictions):
             found["givens"] = tuple(table["given_mask"].to_pylist())
         return found
 
-    def _scores(self, resampler: Resampler, mask: Mask, modality: str = "") -> list[Score]:
+    def _scores(self, resampler: Resampler, mask: Flags, modality: str = "") -> list[Score]:
         """Means over images, averaged over seeds resample by resample."""
         values = {name: self.values[:, place] for place, name in enumerate(self.names)}
         if modality:
@@ -126,13 +126,7 @@ class MaskPredictions(Predictions):
         ]
 
     def _score(
-        self,
-        resampler: Resampler,
-        name: str,
-        values: NDArray[np.float64],
-        *,
-        fits: Sequence[NDArray[np.intp]],
-        modality: str,
+        self, resampler: Resampler, name: str, values: Floats, *, fits: Sequence[Places], modality: str
     ) -> Score:
         counted = [rows[np.isfinite(values[rows])] for rows in fits]
         patients = np.unique(self.patients[counted[0]])
@@ -146,7 +140,7 @@ class MaskPredictions(Predictions):
         return averaged(name, found, n=n, patients=people, modality=modality, main=main)
 
 
-def mask_png(mask: Mask) -> bytes:
+def mask_png(mask: Flags) -> bytes:
     """A mask as PNG of one bit."""
     buffer = io.BytesIO()
     Image.fromarray(mask.astype(np.uint8) * 255).convert("1").save(buffer, format="PNG", optimize=True)

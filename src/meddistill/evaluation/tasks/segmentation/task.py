@@ -9,23 +9,18 @@ import numpy as np
 
 from meddistill.data.samples import name_rows
 from meddistill.errors import NonFiniteError, UserError
+from meddistill.evaluation.arrays import Flags, Floats32
 from meddistill.evaluation.base.lazily import Lazily
 from meddistill.evaluation.base.predictions import SampleNames
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.base.task import Task
 from meddistill.evaluation.models.cache import Embeddings
-from meddistill.evaluation.models.protocols import Floats, Tokens
+from meddistill.evaluation.models.protocols import Tokens
 from meddistill.evaluation.tasks.segmentation.config import SegmentationProbeConfig
 from meddistill.evaluation.tasks.segmentation.decoder import DETAIL, Targets, TokenGrids, fit, stacked
 from meddistill.evaluation.tasks.segmentation.grids import Box, at_pixels, coverage
 from meddistill.evaluation.tasks.segmentation.masks import Masks, read_masks, refuse_unmarked
-from meddistill.evaluation.tasks.segmentation.metrics import (
-    MAIN,
-    Mask,
-    mask_metrics,
-    metric_names,
-    surface_tool,
-)
+from meddistill.evaluation.tasks.segmentation.metrics import MAIN, mask_metrics, metric_names, surface_tool
 from meddistill.evaluation.tasks.segmentation.predictions import MaskPredictions, mask_png
 
 ALL_BACKGROUND: Final = "all background"
@@ -35,20 +30,20 @@ _MEAN_CELLS: Final = (64, 64)
 _FEW_PATIENTS: Final = 5
 
 # Probability of every pixel of a tested image, [rows, columns], by seed and place of the image.
-_Probability = Callable[[int, int], Floats]
+_Probability = Callable[[int, int], Floats32]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Maps:
     """Logits of the tested images for every seed on the decoder's grid, and the boxes that it covers."""
 
-    logits: tuple[Floats, ...]
+    logits: tuple[Floats32, ...]
     boxes: tuple[Box, ...]
 
-    def probability(self, seed: int, place: int, shape: tuple[int, int]) -> Floats:
+    def probability(self, seed: int, place: int, shape: tuple[int, int]) -> Floats32:
         """At the pixels of an image. What the model does not see of it is background."""
         values, seen = at_pixels(self.logits[seed][place], self.boxes[place], shape)
-        probability: Floats = np.where(seen, 1 / (1 + np.exp(-np.clip(values, -60, 60))), 0)
+        probability: Floats32 = np.where(seen, 1 / (1 + np.exp(-np.clip(values, -60, 60))), 0)
         return probability
 
 
@@ -70,11 +65,6 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
     ) -> None:
         super().__init__(config, parts, names)
         self._fitted: dict[str, _Maps] = {}  # by fingerprint, for the teacher mean
-
-    @property
-    def tested(self) -> EvalSplit:
-        """The test rows."""
-        return self.parts["test"]
 
     @cached_property
     def masks(self) -> Mapping[str, Masks]:
@@ -115,9 +105,9 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
         found = [self._maps(member) for member in members]
         shapes = self.masks["test"].shapes
 
-        def mean(seed: int, place: int) -> Floats:
+        def mean(seed: int, place: int) -> Floats32:
             each = [maps.probability(seed, place, shapes[place]) for maps in found]
-            average: Floats = np.mean(each, axis=0, dtype=np.float32)
+            average: Floats32 = np.mean(each, axis=0, dtype=np.float32)
             return average
 
         return self._judged(mean, seeds=self.config.seeds)
@@ -125,10 +115,10 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
     def baselines(self) -> Mapping[str, MaskPredictions]:
         """Nothing marked at all; and what is marked in most training masks, laid over every image."""
 
-        def nothing(_: int, place: int) -> Floats:
+        def nothing(_: int, place: int) -> Floats32:
             return np.zeros(self.masks["test"].shapes[place], dtype=np.float32)
 
-        def mean(_: int, place: int) -> Floats:
+        def mean(_: int, place: int) -> Floats32:
             shape = self.masks["test"].shapes[place]
             return at_pixels(self._prior, _whole(shape), shape)[0]
 
@@ -136,14 +126,14 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
         return Lazily({name: partial(self._judged, maker, seeds=1) for name, maker in makers.items()})
 
     @cached_property
-    def _prior(self) -> Floats:
+    def _prior(self) -> Floats32:
         """The share of training masks that mark each cell of an image."""
         learnt = self.masks["train"]
         shares = [
             coverage(learnt[place], _whole(learnt.shapes[place]), _MEAN_CELLS)[0]
             for place in range(len(learnt))
         ]
-        prior: Floats = np.stack(shares).mean(axis=0)
+        prior: Floats32 = np.stack(shares).mean(axis=0)
         return prior
 
     def facts(self) -> dict[str, Any]:
@@ -243,7 +233,7 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
             givens=tuple(given for _, given in pictures) if self.names.examples else (),
         )
 
-    def _measured(self, truth: Mask, given: Mask, place: int) -> tuple[float, ...]:
+    def _measured(self, truth: Flags, given: Flags, place: int) -> tuple[float, ...]:
         if self.config.empty == "skip" and not truth.any():
             return (np.nan,) * len(metric_names(self.config.tolerance, self.config.unit))
         spacing = self.masks["test"].spacings[place]

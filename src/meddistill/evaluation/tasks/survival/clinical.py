@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from meddistill.evaluation.arrays import Floats, Ints
+from meddistill.evaluation.base.cells import number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +62,5 @@ def _number(cell: str) -> float | None:
     """NaN for a blank, None for what is no finite number."""
     if not cell.strip():
         return math.nan
-    try:
-        value = float(cell)
-    except ValueError:
-        return None
+    value = number(cell)
     return value if math.isfinite(value) else None

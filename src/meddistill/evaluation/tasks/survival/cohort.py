@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from meddistill.data.samples import name_rows
 from meddistill.errors import TableError
+from meddistill.evaluation.arrays import Flags, Floats, Ints
+from meddistill.evaluation.base.cells import number
 from meddistill.evaluation.base.grouping import agreed
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.tasks.survival.clinical import Clinical, read_clinical
 from meddistill.evaluation.tasks.survival.config import SurvivalConfig
 
-Ints = NDArray[np.int64]
 Value = TypeVar("Value")
 
 _SEEN: Final = frozenset({"1", "1.0", "true", "yes"})
@@ -33,8 +33,8 @@ class Cohort:
 
     first: Ints
     of_row: Ints
-    times: NDArray[np.float64]
-    events: NDArray[np.bool_]
+    times: Floats
+    events: Flags
     modalities: tuple[str, ...]
     sites: tuple[str, ...] | None
     strata: Ints
@@ -127,10 +127,7 @@ class _Reading:
 
 
 def _time(cell: str) -> float | None:
-    try:
-        value = float(cell)
-    except ValueError:
-        return None
+    value = number(cell)
     return value if math.isfinite(value) and value >= 0 else None
 
 

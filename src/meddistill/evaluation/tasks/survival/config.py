@@ -1,6 +1,5 @@
 """Config of the survival task; loads no torch."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -100,10 +99,6 @@ class SurvivalConfig(TaskConfig):
             msg = f"`slide` names files of `stored`, which must be given; got `slide: {self.slide}` alone."
             raise ValueError(msg)
         return self
-
-    def tables(self) -> Mapping[str, str]:
-        """The one table."""
-        return {"table": self.table}
 
     def own_columns(self) -> tuple[str, ...]:
         return (*self.patient_columns(), *(() if self.slide is None else (self.slide,)))

@@ -6,13 +6,10 @@ from functools import cached_property
 from typing import Literal, final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Flags, Floats, Ints
 from meddistill.evaluation.tasks.survival.newton import Derivatives, minimize
 
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 Ties = Literal["efron", "breslow"]
 
 
@@ -184,13 +181,7 @@ def unstratified(features: Floats) -> Ints:
 
 
 def fit_cox(
-    features: Floats,
-    times: Floats,
-    events: Flags,
-    *,
-    penalty: float,
-    ties: Ties,
-    strata: Ints | None = None,
+    features: Floats, times: Floats, events: Flags, *, penalty: float, ties: Ties, strata: Ints | None = None
 ) -> CoxModel:
     """The β that makes -ℓ(β) / events + penalty/2 · |β|² smallest; zero where there is no event.
 

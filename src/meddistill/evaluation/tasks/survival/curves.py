@@ -5,6 +5,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Flags
 from meddistill.evaluation.tasks.survival.kaplan_meier import Curve, kaplan_meier, log_rank
 from meddistill.evaluation.tasks.survival.metrics import TIED, RiskScores
 
@@ -31,7 +32,7 @@ def risk_group_curves(judged: RiskScores) -> list[dict[str, Any]]:
     ]
 
 
-def split_at_median(judged: RiskScores) -> NDArray[np.bool_]:
+def split_at_median(judged: RiskScores) -> Flags:
     """Whether a patient's risk is above the median of its fold and stratum, [n]."""
     higher = np.zeros(len(judged.risks), dtype=bool)
     cells = judged.cells

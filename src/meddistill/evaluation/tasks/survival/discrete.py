@@ -4,13 +4,9 @@ from dataclasses import dataclass
 from typing import Final, final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Flags, Floats, Ints
 from meddistill.evaluation.tasks.survival.newton import Derivatives, minimize
-
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 
 # Keeps the intercept of a stretch finite in which all or none of those at risk have the event; it moves
 # one that is neither by less than 1e-3 of an event.
@@ -65,13 +61,7 @@ class DiscreteModel:
 
 
 def fit_discrete(
-    features: Floats,
-    times: Floats,
-    events: Flags,
-    *,
-    penalty: float,
-    bins: int,
-    strata: Ints | None = None,
+    features: Floats, times: Floats, events: Flags, *, penalty: float, bins: int, strata: Ints | None = None
 ) -> DiscreteModel:
     """Ridge logistic regression of the hazard h_b(x) = P(event in stretch b | still at risk) for every b.
 

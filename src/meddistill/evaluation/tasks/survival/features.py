@@ -4,13 +4,11 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Floats, Floats32, Ints
 from meddistill.evaluation.models.protocols import normalized
 from meddistill.evaluation.tasks.survival.clinical import Clinical
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 # Features [n, k] of all patients from the patients to learn the makings from, and how many events these had.
 Block = Callable[[Ints, int], Floats]
 
@@ -19,9 +17,7 @@ _EVENTS_A_COMPONENT: Final = 2
 _FLAT: Final = 1e-9
 
 
-def pooled(
-    embeddings: NDArray[np.float32], of_row: Ints, patients: int, how: Literal["mean", "max"]
-) -> Floats:
+def pooled(embeddings: Floats32, of_row: Ints, patients: int, how: Literal["mean", "max"]) -> Floats:
     """One vector a patient, [patients, d]: mean or greatest entries of the normalised rows of each."""
     rows = normalized(embeddings).astype(np.float64)
     if how == "mean":

@@ -5,18 +5,14 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Flags, Floats, Ints
 from meddistill.evaluation.base.one_thread import one_thread
 from meddistill.evaluation.tasks.survival.config import SurvivalConfig
 from meddistill.evaluation.tasks.survival.cox import fit_cox
 from meddistill.evaluation.tasks.survival.discrete import fit_discrete
 from meddistill.evaluation.tasks.survival.features import Block
 from meddistill.evaluation.tasks.survival.folds import assign_folds
-
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)

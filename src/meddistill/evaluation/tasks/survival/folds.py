@@ -3,19 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
 
-Ints = NDArray[np.int64]
+from meddistill.evaluation.arrays import Flags, Ints
 
 
 def assign_folds(
-    events: NDArray[np.bool_],
-    *,
-    folds: int,
-    seed: int,
-    sites: Sequence[str] | None = None,
-    strata: Ints | None = None,
+    events: Flags, *, folds: int, seed: int, sites: Sequence[str] | None = None, strata: Ints | None = None
 ) -> Ints:
     """The fold of every patient, from 0: at most `folds`, with about equally many events in each.
 
@@ -41,7 +35,7 @@ def assign_folds(
     return found
 
 
-def _classes(events: NDArray[np.bool_], strata: Ints, folds: int) -> Ints:
+def _classes(events: Flags, strata: Ints, folds: int) -> Ints:
     """What is spread evenly: strata, each divided by event where it has `folds` events and censorings.
 
     With fewer there is nothing to spread evenly; a stratum of fewer patients counts to the largest class.

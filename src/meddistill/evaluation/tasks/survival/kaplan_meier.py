@@ -5,12 +5,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import chi2, norm
 
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
-Ints = NDArray[np.int64]
+from meddistill.evaluation.arrays import Flags, Floats, Ints
 
 _LEVEL: Final = 0.95
 
@@ -24,7 +21,7 @@ class Curve:
 
     times: Floats
     values: Floats
-    at_risk: NDArray[np.int64]
+    at_risk: Ints
     low: Floats
     high: Floats
 
@@ -95,10 +92,7 @@ def median_follow_up(times: Floats, events: Flags) -> float | None:
     return float(reached[0]) if len(reached) else None
 
 
-_Counts = NDArray[np.int64]
-
-
-def _counts(times: Floats, events: Flags) -> tuple[Floats, _Counts, _Counts, _Counts]:
+def _counts(times: Floats, events: Flags) -> tuple[Floats, Ints, Ints, Ints]:
     """Distinct times; events, censorings and rows at risk at each."""
     distinct, places = np.unique(times, return_inverse=True)
     died = np.bincount(places, weights=events, minlength=len(distinct)).astype(np.int64)
@@ -107,7 +101,7 @@ def _counts(times: Floats, events: Flags) -> tuple[Floats, _Counts, _Counts, _Co
     return distinct, died, all_of_them - died, at_risk
 
 
-def _curve(distinct: Floats, steps: _Counts, at_risk: _Counts) -> Curve:
+def _curve(distinct: Floats, steps: Ints, at_risk: Ints) -> Curve:
     known = at_risk > 0
     share = np.where(known, steps / np.maximum(at_risk, 1), 0.0)
     values = np.cumprod(1 - share)

@@ -7,17 +7,13 @@ cohorts would ask which cohort lives longer. Patients' weights multiply: a pair 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Flags, Floats, Ints
 from meddistill.evaluation.base.bootstrap import Replicates
-
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 
 MAIN: Final = "c_index"
 # As in scikit-survival, so that numbers agree where a library's rounding makes risks nearly equal.
@@ -50,18 +46,8 @@ class RiskScores:
 
     def take(self, rows: Flags | Ints) -> "RiskScores":
         """Some of the patients."""
-        return RiskScores(
-            times=self.times[rows],
-            events=self.events[rows],
-            risks=self.risks[rows],
-            folds=self.folds[rows],
-            strata=self.strata[rows],
-            censoring=self.censoring[rows],
-            reach=self.reach[rows],
-            survival=self.survival[rows],
-            censoring_at=self.censoring_at[rows],
-            grid=self.grid,
-        )
+        of_patients = [each.name for each in fields(self) if each.name != "grid"]
+        return replace(self, **{name: getattr(self, name)[rows] for name in of_patients})
 
     @property
     def cells(self) -> Ints:

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from meddistill.evaluation.arrays import Floats
+
 # The value, gradient [k] and Hessian [k, k] of what is to be made small.
 Derivatives = tuple[float, Floats, Floats]
 

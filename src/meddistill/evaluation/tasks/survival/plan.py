@@ -5,17 +5,13 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from meddistill.errors import ConfigError
+from meddistill.evaluation.arrays import Flags, Floats, Ints
 from meddistill.evaluation.tasks.survival.cohort import Cohort
 from meddistill.evaluation.tasks.survival.config import SurvivalConfig
 from meddistill.evaluation.tasks.survival.folds import assign_folds
 from meddistill.evaluation.tasks.survival.kaplan_meier import censoring
-
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 
 _QUARTILES: Final = (0.25, 0.5, 0.75)
 _GRID_POINTS: Final = 21

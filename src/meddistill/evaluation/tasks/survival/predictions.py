@@ -1,11 +1,11 @@
 """Out-of-fold risk and survival of every patient, with what weighting for censoring needs."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Flags, Floats, Ints
 from meddistill.evaluation.base.bootstrap import Replicates, Resampler
 from meddistill.evaluation.base.columns import (
     FactReaders,
@@ -17,13 +17,10 @@ from meddistill.evaluation.base.columns import (
     whole_numbers,
 )
 from meddistill.evaluation.base.exhibits import SurvivalCurve
-from meddistill.evaluation.base.predictions import Ints, Predictions
-from meddistill.evaluation.base.score import Mask, Score, averaged, by_modality, by_seed
+from meddistill.evaluation.base.predictions import Predictions
+from meddistill.evaluation.base.score import Score, averages, by_modality, by_seed
 from meddistill.evaluation.tasks.survival.curves import risk_group_curves
 from meddistill.evaluation.tasks.survival.metrics import MAIN, RiskScores, concordance, survival_metrics
-
-Floats = NDArray[np.float64]
-
 
 _FEW_EVENTS: Final = 10
 
@@ -57,7 +54,7 @@ class SurvivalPredictions(Predictions):
     horizons: tuple[float, ...]
     grid: tuple[float, ...]
     times: Floats
-    events: NDArray[np.bool_]
+    events: Flags
     risks: Floats
     survival: Floats
     folds: Ints
@@ -86,7 +83,7 @@ class SurvivalPredictions(Predictions):
         images = np.array([not setting for setting in self.settings], dtype=bool)
         return self._scores(resampler, images, main_only=True)[0] if images.any() else None
 
-    def lacks(self, mask: Mask) -> str:
+    def lacks(self, mask: Flags) -> str:
         """Few events: a C-index of a handful of pairs."""
         counted = {row for row, event in zip(self.rows[mask], self.events[mask], strict=True) if event}
         if len(counted) >= _FEW_EVENTS:
@@ -102,35 +99,17 @@ class SurvivalPredictions(Predictions):
     @property
     def judged(self) -> RiskScores:
         """All rows, as the metrics take them."""
-        return RiskScores(
-            times=self.times,
-            events=self.events,
-            risks=self.risks,
-            folds=self.folds,
-            strata=self.strata,
-            reach=self.reach,
-            censoring=self.censoring,
-            survival=self.survival,
-            censoring_at=self.censoring_at,
-            grid=np.array(self.grid),
-        )
+        columns = {each.name: getattr(self, each.name) for each in fields(RiskScores)}
+        return RiskScores(**{**columns, "grid": np.array(self.grid)})
 
     def _scores(
-        self, resampler: Resampler, mask: Mask, *, setting: str = "", main_only: bool = False
+        self, resampler: Resampler, mask: Flags, *, setting: str = "", main_only: bool = False
     ) -> list[Score]:
         divisions = by_seed(self.seeds, mask)
         found = [self._replicates(resampler, rows, main_only=main_only) for rows in divisions]
-        return [
-            averaged(
-                metric,
-                [each[metric] for each in found],
-                n=len(divisions[0]),
-                patients=len(np.unique(self.patients[divisions[0]])),
-                setting=setting,
-                main=metric == MAIN and not setting,
-            )
-            for metric in found[0]
-        ]
+        patients = len(np.unique(self.patients[divisions[0]]))
+        main = "" if setting else MAIN
+        return averages(found, main=main, n=len(divisions[0]), patients=patients, setting=setting)
 
     def _replicates(self, resampler: Resampler, rows: Ints, *, main_only: bool) -> dict[str, Replicates]:
         judged = self.judged.take(rows)

@@ -5,16 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from meddistill.data.samples import name_rows
 from meddistill.errors import TableError
+from meddistill.evaluation.arrays import Floats, Ints
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.tasks.bags.slide_features import read_features
 from meddistill.evaluation.tasks.bags.stored import check_width
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any, Final, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from meddistill.errors import ConfigError
+from meddistill.evaluation.arrays import Floats, Ints
 from meddistill.evaluation.base.lazily import Lazily
-from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.base.task import Task
 from meddistill.evaluation.models.cache import Embeddings
 from meddistill.evaluation.tasks.bags.stored import file_facts, other_inputs, stored_files
@@ -36,9 +35,6 @@ RANDOM_FEATURES: Final = "random features"
 FEW_EVENTS: Final = 20
 _RANDOM_WIDTH: Final = 512
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
 
 @final
 class Survival(Task[SurvivalConfig, SurvivalPredictions]):
@@ -62,11 +58,6 @@ class Survival(Task[SurvivalConfig, SurvivalPredictions]):
     needs_text = False
     beside = frozenset({"stored"})
     main = MAIN
-
-    @property
-    def tested(self) -> EvalSplit:
-        """The rows of the one table."""
-        return self.parts["table"]
 
     @cached_property
     def cohort(self) -> Cohort:

@@ -3,11 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Floats
 from meddistill.evaluation.tasks.vqa.questions import OUTSIDE, Questions, Vocabulary, shares_by
-
-Floats = NDArray[np.float64]
 
 
 def frequent_answers(train: Questions, test: Questions, vocabulary: Vocabulary) -> Mapping[str, Floats]:

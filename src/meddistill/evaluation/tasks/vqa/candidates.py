@@ -6,16 +6,15 @@ from functools import cached_property
 from typing import Final, NamedTuple, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from meddistill.data.keys import text_key
+from meddistill.evaluation.arrays import Flags, Ints, Places
 from meddistill.evaluation.tasks.vqa.config import QUESTION, VqaZeroShotConfig
 from meddistill.evaluation.tasks.vqa.questions import (
     CLOSED,
     OPEN,
     ROLES,
     YES_NO,
-    Mask,
     Questions,
     Vocabulary,
     answers_by_type,
@@ -35,8 +34,8 @@ class Asked(NamedTuple):
     """A question, which answers [V] are ranked for it, and the tested rows that it is asked in."""
 
     text: str
-    allowed: Mask
-    rows: NDArray[np.intp]
+    allowed: Flags
+    rows: Places
 
 
 @final
@@ -95,7 +94,7 @@ class Candidates:
             for scopes, count in self._alike.items()
         )
 
-    def allowed(self, scope: _Scope, most: int) -> Mask:
+    def allowed(self, scope: _Scope, most: int) -> Flags:
         """Which answers are ranked for a question of this kind, [V]; never none."""
         order = self._ordered[scope]
         chosen = np.zeros(len(self._vocabulary), dtype=bool)
@@ -124,7 +123,7 @@ class Candidates:
         return Counter(map(frozenset, found.values()))
 
     @cached_property
-    def _ordered(self) -> Mapping[_Scope, NDArray[np.intp]]:
+    def _ordered(self) -> Mapping[_Scope, Places]:
         """Kind → all answers that it allows, the most frequent in training first."""
         everywhere = self._frequencies(_Scope("", ""))
         found = {}
@@ -133,14 +132,14 @@ class Candidates:
             found[scope] = order[self._kind(scope)[order]]
         return found
 
-    def _kind(self, scope: _Scope) -> Mask:
+    def _kind(self, scope: _Scope) -> Flags:
         everything = np.ones(len(self._vocabulary), dtype=bool)
         allowed = self._of_type.get(scope.answer_type, everything)
         allowed = allowed if allowed.any() else everything
         narrowed = allowed & self._of_kind.get(scope.question_type, everything)
         return narrowed if narrowed.any() else allowed
 
-    def _frequencies(self, scope: _Scope) -> NDArray[np.int64]:
+    def _frequencies(self, scope: _Scope) -> Ints:
         """How often training questions of this kind have each answer, [V]."""
         if "train" not in self._asked:
             return np.zeros(len(self._vocabulary), dtype=np.int64)
@@ -154,7 +153,7 @@ class Candidates:
         return np.bincount(numbers, minlength=len(self._vocabulary))
 
     @cached_property
-    def _of_type(self) -> Mapping[str, Mask]:
+    def _of_type(self) -> Mapping[str, Flags]:
         if self._config.answers:
             closed = self._vocabulary.members(YES_NO)
             return {CLOSED: closed, OPEN: ~closed}
@@ -162,7 +161,7 @@ class Candidates:
         return answers_by_type(self._vocabulary, tables)
 
     @cached_property
-    def _of_kind(self) -> Mapping[str, Mask]:
+    def _of_kind(self) -> Mapping[str, Flags]:
         if not self._config.same_question_type:
             return {}
         train = self._asked["train"]

@@ -7,27 +7,24 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.linear_model import LogisticRegression
 
 from meddistill.data.keys import group_ids
 from meddistill.errors import TeacherError
+from meddistill.evaluation.arrays import Flags, Floats32, Ints
 from meddistill.evaluation.base.device import best_device
 from meddistill.evaluation.base.one_thread import one_thread
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.models.cache import Embeddings
-from meddistill.evaluation.models.protocols import Floats, TunableEmbedder, normalized
+from meddistill.evaluation.models.protocols import TunableEmbedder, normalized
 from meddistill.evaluation.tasks.vqa.config import VqaClosedSetConfig
 from meddistill.evaluation.tasks.vqa.inputs import FrozenInputs, Inputs, Rows, TunedInputs, rows_of
 from meddistill.evaluation.tasks.vqa.predictions import VqaPredictions
 from meddistill.evaluation.tasks.vqa.questions import CLOSED, OPEN, OUTSIDE, Questions, answers_by_type
 from meddistill.evaluation.tasks.vqa.task import VqaTask
 from meddistill.evaluation.tasks.vqa.training import TrainingSplit, answer_probabilities
-
-Ints = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 
 NO_TRAINABLE = "no towers that can be tuned"
 _TYPES = (OPEN, CLOSED)
@@ -93,7 +90,7 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
         }
 
     @property
-    def answerable(self) -> Mask:
+    def answerable(self) -> Flags:
         """Test questions whose right answer is in the vocabulary; under `mevf` in the set of their type."""
         if self.config.protocol != "mevf":
             return super().answerable
@@ -146,7 +143,7 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
         )
         return lesson, note
 
-    def _sets_by_type(self) -> Mask:
+    def _sets_by_type(self) -> Flags:
         """Which answers open and closed questions of the vocabulary's tables have, [2, V]."""
         tables = [self.asked[role] for role in ("train", "validation") if role in self.asked]
         found = answers_by_type(self.vocabulary, tables)
@@ -158,7 +155,7 @@ def _types(asked: Questions) -> Ints:
     return np.array([_TYPES.index(each) for each in asked.answer_types], dtype=np.int64)
 
 
-def carved_out(part: EvalSplit, share: float) -> Mask:
+def carved_out(part: EvalSplit, share: float) -> Flags:
     """Rows that choose the epoch, about `share` of them, [n]; none where all rows hang together.
 
     Rows that share a patient or an image hang together, also over others. Such groups are taken in the order
@@ -183,7 +180,7 @@ def carved_out(part: EvalSplit, share: float) -> Mask:
     return chosen
 
 
-def routed(features: Floats, types: Ints, learn: Ints) -> Ints:
+def routed(features: Floats32, types: Ints, learn: Ints) -> Ints:
     """Type of every row: the true one where it teaches, else that of a logistic regression of the others.
 
     `features` [N, d] of questions, `types` [N], `learn` the rows that teach.

@@ -144,11 +144,6 @@ class VqaClosedSetConfig(VqaConfig):
         """What is set otherwise than the protocol has it."""
         return departures(self.model_dump())
 
-    def tables(self) -> Mapping[str, str]:
-        """Training, validation and test rows."""
-        roles = {"train": self.train, "test": self.test}
-        return roles if self.validation is None else {**roles, "validation": self.validation}
-
 
 class VqaZeroShotConfig(VqaConfig):
     """Questions answered without training: the answer whose prompt is nearest to the image by cosine."""
@@ -212,8 +207,3 @@ class VqaZeroShotConfig(VqaConfig):
     def policy(self) -> Policy:
         """Whose answers make the vocabulary."""
         return self.answer_vocabulary
-
-    def tables(self) -> Mapping[str, str]:
-        """The tables that are named."""
-        named = {"train": self.train, "validation": self.validation, "test": self.test}
-        return {role: table for role, table in named.items() if table is not None}

@@ -13,14 +13,12 @@ from torch import Tensor, nn
 
 from meddistill.data.samples import Samples
 from meddistill.errors import NonFiniteError
+from meddistill.evaluation.arrays import Flags, Floats32, Ints
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.models.cache import Embeddings
 from meddistill.evaluation.models.protocols import Tokens
 from meddistill.evaluation.models.trainable import TrainableTowers
 from meddistill.evaluation.tasks.vqa.questions import Questions
-
-Ints = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 
 POOLED_IMAGES: Final = "one pooled vector an image, for want of patch tokens"
 POOLED_TEXTS: Final = "one pooled vector a question, for want of text tokens"
@@ -84,7 +82,7 @@ def rows_of(parts: Mapping[str, EvalSplit], asked: Mapping[str, Questions]) -> R
 @dataclass(frozen=True, kw_only=True)
 class _States:
     values: NDArray[np.floating[Any]]
-    mask: Mask
+    mask: Flags
 
 
 @final
@@ -157,7 +155,7 @@ def _question_states(embeddings: Embeddings, rows: Rows) -> tuple[_States, str]:
     return _states([tokens], "tokens of questions", embeddings.model.name), ""
 
 
-def _pooled(vectors: NDArray[np.float32]) -> _States:
+def _pooled(vectors: Floats32) -> _States:
     return _States(values=vectors[:, None, :], mask=np.ones((len(vectors), 1), dtype=bool))
 
 

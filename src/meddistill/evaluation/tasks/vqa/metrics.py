@@ -10,13 +10,14 @@
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
+
+from meddistill.evaluation.arrays import Floats, Ints
 
 MAIN: Final = "accuracy"
 MACRO: Final = "macro_accuracy"
 
 
-def rightness(scores: NDArray[np.float64], truth: NDArray[np.int64]) -> NDArray[np.float64]:
+def rightness(scores: Floats, truth: Ints) -> Floats:
     """How right the highest of `scores` [n, V] is, [n]: 1/m where m answers share it and `truth` is one.
 
     0 where `truth` is negative: an answer outside the vocabulary.

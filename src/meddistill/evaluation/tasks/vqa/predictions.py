@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from meddistill.evaluation.arrays import Flags, Floats, Ints
 from meddistill.evaluation.base.bootstrap import Replicates, Resampler, mean_of_defined, weighted_mean
 from meddistill.evaluation.base.columns import (
     FactReaders,
@@ -20,9 +20,9 @@ from meddistill.evaluation.base.columns import (
     whole_numbers,
 )
 from meddistill.evaluation.base.exhibits import AnsweredQuestion
-from meddistill.evaluation.base.predictions import Ints, Predictions, by_hash
+from meddistill.evaluation.base.predictions import Predictions, by_hash
 from meddistill.evaluation.base.results import ALL_ROWS
-from meddistill.evaluation.base.score import Mask, Score, by_modality, by_seed, deviation
+from meddistill.evaluation.base.score import Score, by_modality, by_seed, deviation
 from meddistill.evaluation.tasks.vqa.metrics import MACRO, MAIN, rightness
 from meddistill.evaluation.tasks.vqa.questions import CLOSED, OPEN
 
@@ -30,8 +30,6 @@ from meddistill.evaluation.tasks.vqa.questions import CLOSED, OPEN
 # large, and has next to no probability.
 KEPT: Final = 100
 _EXHIBITED: Final = 12
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +74,7 @@ class VqaPredictions(Predictions):
     answer_types: tuple[str, ...]
     question_types: tuple[str, ...]
     truth: Ints
-    answerable: Mask
+    answerable: Flags
     right: Floats
     best: Ints
     scores: Floats
@@ -152,7 +150,7 @@ class _Judge:
         self._resampler, self._right, self._patients, self._note = resampler, right, patients, note
 
     def score(
-        self, metric: str, mask: Mask, *, setting: str = "", modality: str = ALL_ROWS, main: bool = False
+        self, metric: str, mask: Flags, *, setting: str = "", modality: str = ALL_ROWS, main: bool = False
     ) -> Score:
         """Accuracy on the questions of `mask`, the mean over seeds."""
         replicates, patients = self._replicates(mask)
@@ -170,7 +168,7 @@ class _Judge:
             note=self._note,
         )
 
-    def macro(self, masks: Sequence[Mask]) -> Score:
+    def macro(self, masks: Sequence[Flags]) -> Score:
         """The mean over kinds of questions."""
         union = np.any(masks, axis=0)
         return Score(
@@ -182,7 +180,7 @@ class _Judge:
             note=self._note,
         )
 
-    def _replicates(self, mask: Mask) -> tuple[Replicates, int]:
+    def _replicates(self, mask: Flags) -> tuple[Replicates, int]:
         patients, groups = np.unique(self._patients[mask], return_inverse=True)
         weights = self._resampler.weights(patients)
         return weighted_mean(self._right.mean(axis=0)[mask], weights, groups), len(patients)

@@ -8,16 +8,13 @@ from types import MappingProxyType
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from meddistill.data.samples import count_rows
 from meddistill.errors import TableError
+from meddistill.evaluation.arrays import Flags, Floats, Ints
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.tasks.vqa.answer_form import normalize_answer
 from meddistill.evaluation.tasks.vqa.config import Policy, VqaConfig
-
-Ints = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 
 OPEN: Final = "open"
 CLOSED: Final = "closed"
@@ -93,7 +90,7 @@ class Vocabulary:
         """Number of every answer, OUTSIDE for one that is not in the set; [n]."""
         return np.fromiter((self.index.get(answer, OUTSIDE) for answer in answers), np.int64)
 
-    def members(self, answers: Iterable[str]) -> Mask:
+    def members(self, answers: Iterable[str]) -> Flags:
         """Which of the vocabulary are among `answers`; [V]."""
         chosen = np.zeros(len(self), dtype=bool)
         numbers = self.numbers(answers)
@@ -117,7 +114,7 @@ def listed_vocabulary(answers: Sequence[str]) -> Vocabulary:
     return Vocabulary(answers=distinct, sources=(None,) * len(distinct))
 
 
-def answers_by_type(vocabulary: Vocabulary, tables: Iterable[Questions]) -> Mapping[str, Mask]:
+def answers_by_type(vocabulary: Vocabulary, tables: Iterable[Questions]) -> Mapping[str, Flags]:
     """`open` and `closed` → which answers of the vocabulary, [V], questions of that type have in `tables`."""
     found: dict[str, set[str]] = {OPEN: set(), CLOSED: set()}
     for asked in tables:
@@ -128,7 +125,7 @@ def answers_by_type(vocabulary: Vocabulary, tables: Iterable[Questions]) -> Mapp
 
 def shares_by(
     kinds: Sequence[str], numbers: Ints, size: int, *, wanted: Collection[str]
-) -> Mapping[str, NDArray[np.float64]]:
+) -> Mapping[str, Floats]:
     """Kind → share of each answer among its rows, [V], for the `wanted` ones that have any.
 
     Rows with an answer outside are left out.

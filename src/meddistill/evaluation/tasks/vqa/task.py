@@ -6,10 +6,9 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from meddistill.errors import TableError
-from meddistill.evaluation.base.split import EvalSplit
+from meddistill.evaluation.arrays import Flags, Floats, Ints
 from meddistill.evaluation.base.task import Task
 from meddistill.evaluation.models.cache import Embeddings
 from meddistill.evaluation.tasks.vqa.baselines import frequent_answers
@@ -19,7 +18,6 @@ from meddistill.evaluation.tasks.vqa.predictions import VqaPredictions, best_ans
 from meddistill.evaluation.tasks.vqa.questions import (
     OUTSIDE,
     ROLES,
-    Mask,
     Questions,
     Vocabulary,
     counted,
@@ -28,7 +26,6 @@ from meddistill.evaluation.tasks.vqa.questions import (
 )
 
 Asked = TypeVar("Asked", bound=VqaConfig)
-Floats = NDArray[np.float64]
 
 
 class VqaTask(Task[Asked, VqaPredictions]):
@@ -36,11 +33,6 @@ class VqaTask(Task[Asked, VqaPredictions]):
 
     needs_text = True
     main = MAIN
-
-    @property
-    def tested(self) -> EvalSplit:
-        """The test rows."""
-        return self.parts["test"]
 
     @cached_property
     def asked(self) -> Mapping[str, Questions]:
@@ -110,12 +102,12 @@ class VqaTask(Task[Asked, VqaPredictions]):
         """Whose answers make the vocabulary."""
         return self.config.policy
 
-    def truth(self, role: str) -> NDArray[np.int64]:
+    def truth(self, role: str) -> Ints:
         """Number of the right answer to every question of a table; OUTSIDE where it is none of the set."""
         return self.vocabulary.numbers(self.asked[role].answers)
 
     @property
-    def answerable(self) -> Mask:
+    def answerable(self) -> Flags:
         """Test questions whose right answer is among those allowed for them, [n]."""
         return self.truth("test") != OUTSIDE
 

@@ -8,21 +8,17 @@ from typing import Any, Final, Literal, final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from meddistill.errors import NonFiniteError
+from meddistill.evaluation.arrays import Flags, Floats, Ints
 from meddistill.evaluation.base.device import best_device
 from meddistill.evaluation.tasks.vqa.config import VqaClosedSetConfig
 from meddistill.evaluation.tasks.vqa.head import AnswerHead
 from meddistill.evaluation.tasks.vqa.inputs import Inputs
 from meddistill.evaluation.tasks.vqa.questions import OUTSIDE
 from meddistill.progress import Advance
-
-Ints = NDArray[np.int64]
-Mask = NDArray[np.bool_]
-Floats = NDArray[np.float64]
 
 _WARM_UP: Final = 0.1
 
@@ -39,7 +35,7 @@ class TrainingSplit:
     choose: Ints
     judge: Ints
     targets: Ints
-    sets: Mask
+    sets: Flags
     set_of: Ints
 
 

@@ -5,17 +5,17 @@ from functools import cached_property
 from typing import Any, Final, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from meddistill.errors import ConfigError
+from meddistill.evaluation.arrays import Flags, Floats, Floats32
 from meddistill.evaluation.models.cache import Embeddings
 from meddistill.evaluation.models.protocols import normalized
 from meddistill.evaluation.tasks.classification.zero_shot import DEFAULT_LOGIT_SCALE
 from meddistill.evaluation.tasks.vqa.candidates import Asked, Candidates
 from meddistill.evaluation.tasks.vqa.config import ANSWER, QUESTION, VqaZeroShotConfig
 from meddistill.evaluation.tasks.vqa.predictions import VqaPredictions
-from meddistill.evaluation.tasks.vqa.questions import OUTSIDE, Mask, Vocabulary, listed_vocabulary
-from meddistill.evaluation.tasks.vqa.task import Floats, VqaTask
+from meddistill.evaluation.tasks.vqa.questions import OUTSIDE, Vocabulary, listed_vocabulary
+from meddistill.evaluation.tasks.vqa.task import VqaTask
 
 _AT_ONCE: Final = 8192
 _DIGITS: Final = 6  # of cosines: float32 products of equal vectors differ beyond them
@@ -53,7 +53,7 @@ class VqaZeroShot(VqaTask[VqaZeroShotConfig]):
         return self.candidates.prompts(self.candidates.most)
 
     @cached_property
-    def allowed(self) -> Mask:
+    def allowed(self) -> Flags:
         """Which answers are ranked for every test question, [n, V]."""
         found = np.zeros((len(self.tested), len(self.vocabulary)), dtype=bool)
         for asked in self.candidates.questions:
@@ -61,7 +61,7 @@ class VqaZeroShot(VqaTask[VqaZeroShotConfig]):
         return found
 
     @property
-    def answerable(self) -> Mask:
+    def answerable(self) -> Flags:
         """Test questions whose right answer is ranked, [n]."""
         truth = self.truth("test")
         return (truth != OUTSIDE) & self.allowed[np.arange(len(truth)), np.maximum(truth, 0)]
@@ -119,7 +119,7 @@ class VqaZeroShot(VqaTask[VqaZeroShotConfig]):
         shares: Floats = among / among.sum(axis=1, keepdims=True)
         return shares
 
-    def _embedded(self, embeddings: Embeddings) -> Iterator[tuple[Asked, NDArray[np.float32]]]:
+    def _embedded(self, embeddings: Embeddings) -> Iterator[tuple[Asked, Floats32]]:
         """Every question with the prompts of its candidates [c, d]; many questions are embedded at once."""
         waiting: list[Asked] = []
         texts: list[str] = []

@@ -1,7 +1,5 @@
-"""`torchrun -m meddistill train` from the outside: two processes give the student that one gives."""
+"""`meddistill train` in two processes with torchrun's environment gives the student that one gives."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,10 +9,9 @@ from safetensors.torch import load_file
 from meddistill.cli import main
 from meddistill.recipes.load import load_recipe
 from meddistill.students.build import build_student
-from recipe_data import environment, hashes, write_yaml
+from recipe_data import hashes, write_yaml
 from recipe_data import recipe as small_recipe
-
-LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+from two_processes import command_in_two
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +32,11 @@ def one(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def two(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     out = tmp_path_factory.mktemp("two") / "run"
-    command = [*LAUNCH, "-m", "meddistill", "train", str(recipe), "--out", str(out)]
-    done = subprocess.run(
-        command, env=environment(), capture_output=True, text=True, check=False, timeout=240
+    (code, said, told), (other, also_said, also_told) = command_in_two(
+        "train", str(recipe), "--out", str(out)
     )
-    assert done.returncode == 0, done.stderr
-    return out, done.stdout, done.stderr
+    assert (code, other) == (0, 0), told + also_told
+    return out, said + also_said, told + also_told
 
 
 def test_the_student_is_the_one_of_one_process(one: Path, two: tuple[Path, str, str]) -> None:
