@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from meddistill.cli import main
 from meddistill.errors import ConfigError, LicenceError
@@ -21,6 +23,7 @@ from meddistill.recipes.run_folder import RunFolder
 from meddistill.students.metadata import read_metadata
 from recipe_data import LIGHT, Diary, do_run, hashes, recipe, write_yaml
 from tiny_teachers import save_timm
+from two_processes import command_in_two
 
 LARGE = {"kind": "recipe", "recipe": "teacher.yaml", "set": {"stages.0.seed": 3}}
 
@@ -143,6 +146,21 @@ def done_once(small_world: Path, tmp_path_factory: pytest.TempPathFactory) -> di
     write_yaml(place / "teacher.yaml", _teacher())
     do_run(write_yaml(place / "recipe.yaml", _outer()), place / "out", until="train")
     return hashes(place / "out")
+
+
+def test_all_processes_train_it(world: Path, tmp_path: Path) -> None:
+    """Sums run in another order, and twelve steps of Adam carry that along."""
+    vit = {"open_clip": "vit.json"}  # without batch statistics
+    write_yaml(world.parent / "teacher.yaml", _teacher(student=vit))
+    stage = {**recipe()["stages"][1], "objectives": {"feature_mse": 1.0}}
+    write_yaml(world, _outer(teachers={"large": LARGE}, student=vit, stages=[stage]))
+    for code, _, told in command_in_two("train", str(world), "--out", str(tmp_path / "two")):
+        assert code == 0, told
+    do_run(world, tmp_path / "one", until="train")
+    weights = "teachers/large/student/open_clip_model.safetensors"
+    expected = load_file(tmp_path / "one" / weights)
+    torch.testing.assert_close(load_file(tmp_path / "two" / weights), expected, rtol=0, atol=2e-4)
+    assert (tmp_path / "two" / "student" / "meddistill.json").is_file()
 
 
 def test_it_is_evaluated_like_any_other(world: Path, tmp_path: Path) -> None:

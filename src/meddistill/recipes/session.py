@@ -321,7 +321,7 @@ class Session:
         return Provenance(
             name=self.recipe.name,
             text_trained=self.text_is_trained,
-            teachers=tuple(TeacherCredit.of(teacher.card) for teacher in self.teachers.values()),
+            teachers=tuple(map(TeacherCredit.of, self.cards.values())),
             initial_weights=initial_licence(self.recipe.student, base=self.base),
             data=self.recipe.data.terms,
         )
