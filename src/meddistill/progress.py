@@ -21,6 +21,23 @@ class Progress(Protocol):
         ...
 
 
+class NamedProgress:
+    """Progress of a part of the work, whose name stands before every line."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self._progress, self._name = progress, name
+
+    def track(
+        self, label: str, total: int, *, unit: str = "images", done: int = 0
+    ) -> AbstractContextManager[Advance]:
+        """Open a task under the part's name."""
+        return self._progress.track(f"{self._name}: {label}", total, unit=unit, done=done)
+
+    def say(self, message: str) -> None:
+        """One line under the part's name."""
+        self._progress.say(f"{self._name}: {message}")
+
+
 class SilentProgress:
     """Progress that shows nothing."""
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from meddistill.recipes.demo import SPECIALISTS
+from meddistill.recipes.load import PACKAGED
+from meddistill.recipes.yaml_file import read_yaml
 from meddistill.students.folder import load_student
 from meddistill.students.size import model_size
 
@@ -48,7 +49,10 @@ def _check_slices(lines: list[str]) -> None:
 def _check_sizes(out: str) -> None:
     """The student has at most half of each teacher's parameters; what is printed and the report say so."""
     mine = _parameters(DEMO / "student")
-    theirs = {name: _parameters(DEMO / "teachers" / name / "student") for name in SPECIALISTS}
+    theirs = {
+        name: _parameters(DEMO / "teachers" / name / "student")
+        for name in read_yaml(PACKAGED / "demo.yaml")["teachers"]
+    }
     for name, size in theirs.items():
         assert mine <= size / 2
         assert re.search(rf"{name} \S+ [kM] \(student {mine / size:.0%} of it\)", out)

@@ -26,6 +26,7 @@ from meddistill.imaging import Geometry, rasterize
 from meddistill.recipes.schema import Recipe
 from meddistill.recipes.validate import validated
 from meddistill.reference.keys import MARKER, reference
+from meddistill.teachers.config import RecipeTeacher
 from meddistill.teachers.load import load_teacher
 
 pytestmark = pytest.mark.slow
@@ -132,6 +133,8 @@ def _load_teachers_on_disk(recipe: Recipe, content: dict[str, Any], lab: Path) -
     """A teacher in a guide loads as it is written there; hub ids are left alone, for there is no network."""
     for name in content.get("teachers", {}):
         config = recipe.teachers[name]
+        if isinstance(config, RecipeTeacher):  # its recipe is a file of the reader's
+            continue
         model = getattr(config, "model", None) or getattr(config, "text_model", None)
         if model is None or ON_DISK.match(model) or (lab / model).exists():
             load_teacher(name, config, base=lab)

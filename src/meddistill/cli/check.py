@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from meddistill.recipes.check import StudentSize
+    from meddistill.recipes.load import LoadedRecipe
     from meddistill.recipes.missing import Missing
     from meddistill.students.initial.start import Taken
     from meddistill.teachers.card import TeacherCard
@@ -44,10 +45,18 @@ def check(recipe: Recipe, /, *, options: RunOptions = DEFAULT_RUN) -> None:
         f"Feature store: {cost.store_bytes / 1e6:,.1f} MB; free on disk: {cost.free_bytes / 1e9:,.1f} GB.",
         f"Time on this machine, without decoding: extraction {_duration(cost.extraction_seconds)}, "
         f"training {_duration(cost.training_seconds)}. Fitting projections, evaluation and export add to it.",
+        *_teacher_lines(loaded, cost.teacher_seconds),
         *(f"{line[0].upper()}{line[1:]}." for line in result.row_notes),
     )
     for line in (*lines, *_missing_lines(result.missing)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _teacher_lines(loaded: "LoadedRecipe", seconds: float) -> list[str]:
+    """Which teachers a run trains first; their cards are those of untrained ones."""
+    if not loaded.teachers:
+        return []
+    return [f"Before it, the recipes of {', '.join(loaded.teachers)} are run: {_duration(seconds)}."]
 
 
 def _card_table(title: str, cards: "Mapping[str, TeacherCard]") -> "Table":

@@ -31,22 +31,14 @@ def demo(
     from meddistill.cli.running import run_until
     from meddistill.data.phantom.config import PhantomConfig
     from meddistill.data.phantom.dicom import write_test_slices
-    from meddistill.recipes.demo import SPECIALISTS, prepare_demo
-    from meddistill.recipes.load import load_recipe
-    from meddistill.recipes.pipeline import run_recipe
+    from meddistill.recipes.demo import prepare_demo
 
     started = time.monotonic()
     options = RunOptions(out=out, smoke=smoke, quiet=quiet)
     progress = options.progress()
     phantom = PhantomConfig(samples=samples, seed=seed)
-    folder = prepare_demo(out, phantom, progress=progress)
-    for place, name in enumerate(SPECIALISTS):
-        progress.say(f"specialist {place + 1} of {len(SPECIALISTS)}: {name}")
-        overrides = folder.overrides(name, seed=seed + place + 1)
-        specialist = load_recipe(folder.specialist, overrides=overrides, smoke=smoke, base=out)
-        run_recipe(specialist, folder.teacher(name), until="train", progress=progress)
-    progress.say("the student")
-    session = run_until(folder.student, options, until="report")
+    recipe = prepare_demo(out, phantom, progress=progress)
+    session = run_until(recipe, options, until="report")
     _print_sizes(session)
     bundle, slices = session.folder.bundle, write_test_slices(out / "slices", phantom)
     classify_slices(bundle, slices)
@@ -58,9 +50,9 @@ def demo(
     print(f"\nDone in {time.monotonic() - started:.0f} s. What to try next:")
     example = os.path.relpath(slices[0].path)
     for command in (
-        f"run {folder.student} --out runs/longer --set stages.1.epochs=30",
+        f"run {recipe} --out {out} --set stages.1.epochs=30",
         f'classify {bundle} {example} --labels "chest X-ray, abdominal CT, brain MRI"',
-        f"check {folder.student}",
+        f"check {recipe}",
     ):
         print(f"  {_program()} {command}")
 

@@ -297,6 +297,25 @@ class StoreWriter:
             remove_leftovers(folder, keep=_names(files_of(teacher)))
 
 
+def forget_teacher(path: Path, teacher: str) -> None:
+    """Drop a teacher's features from the store at `path`, so that another one may come under its id.
+
+    Raises StoreError while others are at work there.
+    """
+    with Workers.join(path) as workers:
+        if not workers.admit(alone=True):
+            msg = (
+                f"`{path}` must have nobody at work while the features of {teacher!r} are dropped; somebody "
+                "is. Wait until that is done."
+            )
+            raise StoreError(msg)
+        manifest = load_manifest(path, StoreManifest)
+        kept = tuple(name for name in manifest.teachers if name != teacher)
+        # First the entry: a folder that no manifest names is cleared when it is filled again.
+        write_manifest(path, manifest.model_copy(update={"teachers": kept}).model_dump_json(indent=1))
+        shutil.rmtree(path / TEACHERS / teacher, ignore_errors=True)
+
+
 def _part(table: Table, span: Span) -> str:
     return f"{table}-{span[0]:08d}"
 

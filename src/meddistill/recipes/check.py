@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from meddistill.recipes.banks import unmet_by_banks
 from meddistill.recipes.frozen_models import FrozenModels, load_baselines, load_teachers
 from meddistill.recipes.load import LoadedRecipe
 from meddistill.recipes.missing import Missing, missing_initial_weights
-from meddistill.recipes.mistakes import Mistakes
+from meddistill.recipes.mistakes import Mistakes, of_teacher
 from meddistill.recipes.requirements import of_unit_length, unmet_requirements, unused_teachers
 from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.session import Session
@@ -32,13 +32,17 @@ from meddistill.teachers.frozen import FrozenTeacher
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What a run would take: rows to learn from, bytes on disk, seconds on this machine as it is now."""
+    """What a run would take: rows to learn from, bytes on disk, seconds on this machine as it is now.
+
+    `teacher_seconds` is all that the teachers' own recipes take before; `store_bytes` has theirs.
+    """
 
     rows: int
     store_bytes: int
     free_bytes: int
     extraction_seconds: float
     training_seconds: float
+    teacher_seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,58 +83,101 @@ def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResul
     Raises
     ------
     ConfigError
-        With every mistake loaded_teachers in all of them.
+        With every mistake found in all of them.
     """
-    recipe, mistakes = loaded.recipe, Mistakes()
-    session = Session(loaded, RunFolder(out), progress=SilentProgress())
+    return _check(Session(loaded, RunFolder(out), progress=SilentProgress()), subject)
+
+
+def _check(session: Session, subject: str) -> CheckResult:
+    recipe, base, mistakes = session.recipe, session.base, Mistakes()
+    runs = _check_teacher_runs(session, mistakes)
     samples = mistakes.catch(lambda: session.samples)
     if samples is not None:
         mistakes.catch(session.check_validation)
     mistakes.catch(partial(session.check_suite, against_training=samples is not None))
-    loaded_teachers = load_teachers(recipe.teachers, base=loaded.base)
-    compared = load_baselines(recipe.evaluate.baselines if recipe.evaluate else {}, base=loaded.base)
-    mistakes.lines += [*loaded_teachers.mistakes, *compared.mistakes]
-    teachers, cards = loaded_teachers.models, _cards(loaded_teachers)
+    buildable = {name: load for name, load in session.by_recipe.items() if _is_ready(runs.get(name))}
+    loaded = load_teachers(recipe.teachers, base=base, by_recipe=buildable)
+    compared = load_baselines(recipe.evaluate.baselines if recipe.evaluate else {}, base=base)
+    mistakes.lines += [*loaded.mistakes, *compared.mistakes]
+    cards = _cards(loaded)
     mistakes.lines.extend(unmet_requirements(recipe, cards))
-    mistakes.lines.extend(unmet_by_banks(recipe, session.banks, base=loaded.base))
+    mistakes.lines.extend(unmet_by_banks(recipe, session.banks, base=base))
     if samples is not None:
         mistakes.lines.extend(unused_teachers(recipe, samples))
-        mistakes.catch(lambda: check_batches(session, None if loaded_teachers.missing else cards))
-    initial = missing_initial_weights(recipe.student, base=loaded.base)
+        everybody = cards.keys() == recipe.teachers.keys()
+        mistakes.catch(lambda: check_batches(session, cards if everybody else None))
+    initial = missing_initial_weights(recipe.student, base=base)
     untrained = recipe.student.text.vocabulary is not None and samples is None
     student = None if initial or untrained else mistakes.catch(lambda: session.student)
-    missing = (*loaded_teachers.missing, *compared.missing, *initial)
+    missing = (*_missing_of(runs), *loaded.missing, *compared.missing, *initial)
     licence = mistakes.catch(
         lambda: enforce(recipe.licence_policy, session.licence_components, gate="extract")
     )
     if mistakes.lines or samples is None or licence is None:
         lines = list(dict.fromkeys([*mistakes.lines, *map(str, missing)]))
         raise ConfigError(subject, lines, remedy=mistakes.remedy)
+    notes = [*session.row_notes, *(session.suite_tables.row_notes if session.suite_tables else ())]
+    if not missing and not text_is_trained(recipe, samples, cards=cards, taken=session.built.taken):
+        notes.append(UNTRAINED)
+    of_teachers = [of_teacher(name, note) for name, run in runs.items() for note in run.row_notes]
+    return CheckResult(
+        cards=cards,
+        licence=licence,
+        estimate=_cost(session, loaded.models, student, runs),
+        student=None if student is None else _size_of(session, student),
+        missing=missing,
+        row_notes=(*notes, *of_unit_length(recipe), *session.banks.notes, *of_teachers),
+        baselines=_cards(compared),
+    )
+
+
+def _check_teacher_runs(session: Session, mistakes: Mistakes) -> dict[str, CheckResult]:
+    """The recipes that train teachers, each looked at by itself; those with mistakes are left out."""
+    runs = {}
+    for name, run in session.teacher_runs.items():
+        try:
+            runs[name] = _check(run, name)
+        except ConfigError as error:
+            mistakes.lines += [of_teacher(name, line) for line in error.mistakes]
+            mistakes.remedy = mistakes.remedy or error.remedy
+    return runs
+
+
+def _is_ready(run: CheckResult | None) -> bool:
+    """Whether what a teacher's recipe trains can be built."""
+    return run is not None and run.student is not None and not run.missing
+
+
+def _missing_of(runs: Mapping[str, CheckResult]) -> list[Missing]:
+    return [
+        replace(each, before=of_teacher(name, each.before))
+        for name, run in runs.items()
+        for each in run.missing
+    ]
+
+
+def _cost(
+    session: Session,
+    teachers: Mapping[str, FrozenTeacher],
+    student: DualEncoder | None,
+    runs: Mapping[str, CheckResult],
+) -> Estimate:
+    rows, before = len(session.samples), [run.estimate for run in runs.values()]
     per_image = sum(
         seconds_per_image_of_teacher(teacher) for teacher in teachers.values() if teacher.can_be_asked
     )
     per_row = seconds_per_image_of_student(student) if student is not None else 0.0
-    row_notes = session.row_notes + (session.suite_tables.row_notes if session.suite_tables else ())
-    if not missing and not text_is_trained(recipe, samples, cards=cards, taken=session.built.taken):
-        row_notes += (UNTRAINED,)
-    row_notes += of_unit_length(recipe) + session.banks.notes
-    cost = Estimate(
-        rows=len(samples),
-        store_bytes=_store_bytes(session, teachers),
-        free_bytes=_free_bytes(out),
-        extraction_seconds=per_image * len(samples),
+    return Estimate(
+        rows=rows,
+        store_bytes=_store_bytes(session, teachers) + sum(each.store_bytes for each in before),
+        free_bytes=_free_bytes(session.folder.path),
+        extraction_seconds=per_image * rows,
         training_seconds=per_row
-        * len(samples)
-        * sum(stage.epochs for stage in recipe.stages if stage.trains_student),
-    )
-    return CheckResult(
-        cards=cards,
-        licence=licence,
-        estimate=cost,
-        student=None if student is None else _size_of(session, student),
-        missing=missing,
-        row_notes=row_notes,
-        baselines=_cards(compared),
+        * rows
+        * sum(stage.epochs for stage in session.recipe.stages if stage.trains_student),
+        teacher_seconds=sum(
+            each.extraction_seconds + each.training_seconds + each.teacher_seconds for each in before
+        ),
     )
 
 

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Final
 
 from meddistill.errors import MedDistillError, MissingWeights
@@ -11,12 +13,16 @@ from meddistill.evaluation.models.protocols import Role
 from meddistill.evaluation.models.torch_models import image_input, load_student_as_teacher
 from meddistill.recipes.baselines import BaselineConfig, StudentFolder
 from meddistill.recipes.missing import Missing, missing_teacher
+from meddistill.students.dual_encoder import DualEncoder
+from meddistill.students.folder import save_student
+from meddistill.students.metadata import Provenance
 from meddistill.students.paths import resolve_path
-from meddistill.teachers.config import TeacherConfig
+from meddistill.teachers.config import RecipeTeacher, TeacherEntry
 from meddistill.teachers.frozen import FrozenTeacher
 from meddistill.teachers.load import load_teacher
 
 _PLACE: Final = "evaluate.baselines"
+_NONE: Final[Mapping[str, Callable[[], FrozenTeacher]]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +39,43 @@ class FrozenModels:
         return [*self.mistakes, *map(str, self.missing)]
 
 
-def load_teachers(configs: Mapping[str, TeacherConfig], *, base: Path) -> FrozenModels:
-    """The teachers of a recipe whose relative paths start at `base`."""
+def load_teachers(
+    configs: Mapping[str, TeacherEntry],
+    *,
+    base: Path,
+    by_recipe: Mapping[str, Callable[[], FrozenTeacher]] = _NONE,
+) -> FrozenModels:
+    """The teachers of a recipe whose relative paths start at `base`.
+
+    Those of kind `recipe` are what `by_recipe` gives, which may lack some of them: they are left out.
+    """
     loaded = FrozenModels()
     for name, config in configs.items():
-        known = partial(missing_teacher, name, config)
-        _add(loaded, name, partial(load_teacher, name, config, base=base), known)
+        if not isinstance(config, RecipeTeacher):
+            known = partial(missing_teacher, name, config)
+            _add(loaded, name, partial(load_teacher, name, config, base=base), known)
+        elif name in by_recipe:
+            _add(loaded, name, by_recipe[name], lambda: None)
     return loaded
+
+
+def trained_teacher(name: str, config: RecipeTeacher, folder: Path) -> FrozenTeacher:
+    """The teacher whose recipe has written its student to `folder`."""
+    return load_student_as_teacher(folder, id=name, modalities=config.modalities, precision=config.precision)
+
+
+def untrained_teacher(
+    name: str, config: RecipeTeacher, student: DualEncoder, provenance: Provenance
+) -> FrozenTeacher:
+    """The teacher before its recipe has run: its card says what it will be able to do, and under what terms.
+
+    `student` is what the recipe trains. It goes through a folder, as it will once it is trained, so that all
+    but the numbers are the same then.
+    """
+    with TemporaryDirectory() as place:
+        folder = Path(place) / "student"
+        save_student(student, folder, provenance=provenance)
+        return trained_teacher(name, config, folder)
 
 
 def load_baselines(configs: Mapping[str, BaselineConfig], *, base: Path) -> FrozenModels:

@@ -12,7 +12,10 @@ from meddistill.teachers.config import TeacherConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Missing:
-    """Weights to fetch: `place` is the recipe's key, `folder` where it looks for them."""
+    """Weights to fetch: `place` is the recipe's key, `folder` where it looks for them.
+
+    `before` names the teacher whose own recipe has that key.
+    """
 
     place: str
     folder: str
@@ -20,11 +23,12 @@ class Missing:
     licence: str
     gated: bool
     how: str
+    before: str = ""
 
     def __str__(self) -> str:
         """One line: what is missing, under which licence, and how to get it."""
         return (
-            f"`{self.place}`: {self.name} is missing; nothing is at {self.folder}. "
+            f"{self.before}`{self.place}`: {self.name} is missing; nothing is at {self.folder}. "
             f"Licence: {self.licence}. To get it: {self.how}"
         )
 

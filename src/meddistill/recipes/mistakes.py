@@ -1,9 +1,17 @@
 """Everything that goes wrong in a row of attempts, as lines."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
-from meddistill.errors import ConfigError, MedDistillError, TableError
+from meddistill.errors import (
+    ConfigError,
+    MedDistillError,
+    MissingExtra,
+    NonFiniteError,
+    TableError,
+    UserError,
+)
 
 Result = TypeVar("Result")
 
@@ -29,3 +37,22 @@ class Mistakes:
         except MedDistillError as error:
             self.lines.append(str(error))
         return None
+
+
+def of_teacher(name: str, line: str) -> str:
+    """A line about the recipe that trains a teacher, for readers of the recipe that names it."""
+    return f"teacher `{name}`: {line}"
+
+
+@contextmanager
+def naming_teacher(name: str) -> Iterator[None]:
+    """Put the teacher's name before what goes wrong in the recipe that trains it."""
+    try:
+        yield
+    except (ConfigError, TableError) as error:
+        subject = of_teacher(name, error.subject)
+        raise type(error)(subject, error.mistakes, remedy=error.remedy) from error
+    except MissingExtra:
+        raise
+    except (UserError, NonFiniteError) as error:
+        raise type(error)(of_teacher(name, str(error))) from error

@@ -17,16 +17,16 @@ from meddistill.evaluation.engine.suite_tables import SuiteTables
 from meddistill.licences import Policy, enforce
 from meddistill.recipes.baselines import BaselineConfig
 from meddistill.recipes.frozen_models import load_baselines, load_teachers
-from meddistill.recipes.load import LoadedRecipe, load_recipe, located, read_content
-from meddistill.recipes.mistakes import Mistakes
+from meddistill.recipes.load import LoadedRecipe, RecipeFile, load_file, load_recipe, located
+from meddistill.recipes.mistakes import Mistakes, of_teacher
 from meddistill.recipes.yaml_file import read_yaml
 from meddistill.students.build import build_student
 from meddistill.students.config import StudentConfig
 from meddistill.students.vocabulary import train_tokenizer
-from meddistill.teachers.config import TeacherConfig
+from meddistill.teachers.config import RecipeTeacher, TeacherEntry
 
 _TABLE: Final[TypeAdapter[Any]] = TypeAdapter(TrainingTableConfig)
-_TEACHER: Final[TypeAdapter[Any]] = TypeAdapter(TeacherConfig)
+_TEACHER: Final[TypeAdapter[Any]] = TypeAdapter(TeacherEntry)
 _BASELINE: Final[TypeAdapter[Any]] = TypeAdapter(BaselineConfig)
 _STUDENT: Final[TypeAdapter[Any]] = TypeAdapter(StudentConfig)
 _SUITE: Final[TypeAdapter[Any]] = TypeAdapter(SuiteConfig)
@@ -39,18 +39,20 @@ def load_for_check(path: Path, *, overrides: Sequence[str], smoke: bool) -> Load
     except ConfigError as error:
         mistakes = Mistakes()
         path, base = located(path)
-        content = mistakes.catch(partial(read_content, path, overrides=overrides, smoke=smoke))
-        mistakes.lines.clear()  # what cannot be read at all is in `error` already
-        if content is not None:
-            _look_at(content, base, mistakes)
+        _look_at(RecipeFile(path=path, base=base, overrides=overrides, smoke=smoke), mistakes)
         lines = list(dict.fromkeys([*error.mistakes, *mistakes.lines]))
         raise ConfigError(error.subject, lines, remedy=mistakes.remedy) from None
 
 
-def _look_at(content: Mapping[str, Any], base: Path, mistakes: Mistakes) -> None:
+def _look_at(file: RecipeFile, mistakes: Mistakes) -> None:
+    try:
+        content = file.content()
+    except ConfigError:  # which reading the whole has told already
+        return
+    base = file.base
     table = _read(_TABLE, _section(content, "data").get("train"))
     samples = None if table is None else mistakes.catch(lambda: read_readable(table, base=base))
-    _look_at_teachers(content, base, mistakes)
+    _look_at_teachers(content, file, mistakes)
     _look_at_baselines(content, base, mistakes)
     student = _read(_STUDENT, content.get("student"))
     if student is not None:
@@ -72,14 +74,31 @@ def _build_student(config: StudentConfig, samples: Samples | None, base: Path) -
     build_student(config, base=base, seed=0, tokenizer=tokenizer)
 
 
-def _look_at_teachers(content: Mapping[str, Any], base: Path, mistakes: Mistakes) -> None:
-    read = {name: _read(_TEACHER, entry) for name, entry in _section(content, "teachers").items()}
-    configs = {str(name): config for name, config in read.items() if config is not None}
-    mistakes.lines += load_teachers(configs, base=base).refusals
+def _look_at_teachers(content: Mapping[str, Any], file: RecipeFile, mistakes: Mistakes) -> None:
+    read = {str(name): _read(_TEACHER, entry) for name, entry in _section(content, "teachers").items()}
+    for name, config in read.items():
+        if isinstance(config, RecipeTeacher):
+            _look_at_recipe_of(name, config, file, mistakes)
+    configs = {
+        name: each for name, each in read.items() if each is not None and not isinstance(each, RecipeTeacher)
+    }
+    mistakes.lines += load_teachers(configs, base=file.base).refusals
     policy = content.get("licence_policy", "research")
     if policy in get_args(Policy):
         terms = {name: config.terms for name, config in configs.items()}
         mistakes.catch(lambda: enforce(policy, terms, gate="extract"))
+
+
+def _look_at_recipe_of(teacher: str, config: RecipeTeacher, file: RecipeFile, mistakes: Mistakes) -> None:
+    inner = Mistakes()
+    try:
+        theirs = file.teacher(config)
+        _look_at(theirs, inner)
+        load_file(theirs)
+    except ConfigError as error:
+        inner.lines += error.mistakes
+    mistakes.lines += [of_teacher(teacher, line) for line in inner.lines]
+    mistakes.remedy = mistakes.remedy or inner.remedy
 
 
 def _look_at_baselines(content: Mapping[str, Any], base: Path, mistakes: Mistakes) -> None:

@@ -10,6 +10,7 @@ from meddistill.licences import enforce
 from meddistill.progress import Progress
 from meddistill.recipes.banks import unmet_by_banks
 from meddistill.recipes.load import LoadedRecipe
+from meddistill.recipes.mistakes import naming_teacher
 from meddistill.recipes.requirements import of_unit_length, unmet_requirements, unused_teachers
 from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.session import Session
@@ -52,22 +53,48 @@ def run_recipe(
         msg = f"`--out` must be a path in UTF-8, for libraries write there; got {shown}. Choose another."
         raise UserError(msg)
     session = Session(loaded, RunFolder(out), progress=progress)
-    enforce(loaded.recipe.licence_policy, session.licence_components, gate="extract")
     with session.processes_folder(shared=until == "features"):
         if session.is_main_process:
-            _look_at_models(session, until)
-            _look_at_data(session, until)
-            session.decoded.write()
-            if STEPS.index(until) >= STEPS.index("train"):
-                _keep_tokenizer(session)
-            for step in again:
-                session.folder.forget(step)
-            write_changed(session.folder.recipe, loaded.as_yaml().encode())
-        for step in STEPS[: STEPS.index(until) + 1]:
-            if step == "train" or session.is_main_process:
-                _RUN[step](session)
-            session.processes.wait()
+            _look(session, until)
+        _work(session, until, again=again)
     return session
+
+
+def _look(session: Session, until: Step) -> None:
+    """Refuse what cannot run, the teachers' own recipes included, before anything is trained."""
+    enforce(session.recipe.licence_policy, session.licence_components, gate="extract")
+    _look_at_models(session, until)
+    for name, run in session.teacher_runs.items():
+        with naming_teacher(name):
+            _look(run, "train")
+    _look_at_data(session, until)
+
+
+def _work(session: Session, until: Step, *, again: Sequence[Step] = ()) -> None:
+    """Train the teachers that have recipes, then do the steps up to `until`."""
+    if session.is_main_process:
+        session.decoded.write()
+        if STEPS.index(until) >= STEPS.index("train"):
+            _keep_tokenizer(session)
+        for step in again:
+            session.folder.forget(step)
+        write_changed(session.folder.recipe, session.loaded.as_yaml().encode())
+    _train_teachers(session)
+    for step in STEPS[: STEPS.index(until) + 1]:
+        if step == "train" or session.is_main_process:
+            _RUN[step](session)
+        session.processes.wait()
+
+
+def _train_teachers(session: Session) -> None:
+    """One after the other, in all processes; several extractions at once wait for the one that trains."""
+    if not session.teacher_runs:
+        return
+    session.drop_teachers()
+    for name, run in session.teacher_runs.items():
+        with naming_teacher(name), run.processes_folder(shared=False, waiting=True):
+            _work(run, "train")
+    session.take_trained_teachers()
 
 
 def _look_at_models(session: Session, until: Step) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from meddistill.errors import UserError
 from meddistill.features.files import MANIFEST
-from meddistill.features.workers import Workers
+from meddistill.features.workers import POLL, Workers
 from meddistill.file_kinds import unreadable, why_not_json
 from meddistill.files import sealed, sha256_of, unsealed, write_whole
 from meddistill.tree_difference import ABSENT, TreeDifference, tree_differences
@@ -58,6 +58,10 @@ class RunFolder:
     def stage(self, name: str) -> Path:
         """The folder of one training stage."""
         return self.path / "stages" / name
+
+    def teacher(self, name: str) -> Path:
+        """The folder of the run that trains a teacher of kind `recipe`."""
+        return self.path / "teachers" / name
 
     def state(self, step: str, inputs: Mapping[str, Any]) -> StepState:
         """What is known of `step` for these `inputs` (plain values; large ones as hashes)."""
@@ -111,15 +115,19 @@ class RunFolder:
         return entry["facts"] if entry else {}
 
     @contextmanager
-    def locked(self, *, shared: bool = False) -> Iterator[None]:
+    def locked(self, *, shared: bool = False, waiting: bool = False) -> Iterator[None]:
         """Hold the folder for one run, or, `shared`, for any number of extractions into its one store.
 
-        Raises UserError where others at work there do not allow it, or nobody can write there.
+        Raises UserError where others at work there do not allow it, unless `waiting` until they have gone,
+        or where nobody can write there.
         """
         with writing_in(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         with Workers.join(self.path) as workers:
-            if not workers.admit(alone=not shared):
+            while not workers.admit(alone=not shared):
+                if waiting:
+                    time.sleep(POLL)
+                    continue
                 msg = (
                     f"`{self.path}` must be used by one run at a time; another one is at work there. "
                     "Only `meddistill extract` may be started several times. Wait for it, or choose another "

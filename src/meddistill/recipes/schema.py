@@ -17,7 +17,7 @@ from meddistill.objectives.config import CAPTIONS
 from meddistill.recipes.baselines import BaselineConfig
 from meddistill.strict import StrictSettings
 from meddistill.students.config import StudentConfig
-from meddistill.teachers.config import StoredTeacher, TeacherConfig
+from meddistill.teachers.config import StoredTeacher, TeacherEntry
 from meddistill.training.config import TrainingConfig
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
@@ -166,7 +166,7 @@ class Recipe(StrictSettings):
     """The header of the lab record."""
     data: DataConfig
     """What is learnt from."""
-    teachers: Mapping[Name, TeacherConfig] = {}
+    teachers: Mapping[Name, TeacherEntry] = {}
     """Id → teacher. Ids name folders of the feature store and columns of the report."""
     features: FeaturesConfig = FeaturesConfig()
     """How the teachers' outputs are stored."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,26 @@ from meddistill.data.samples import Samples, row_notes
 from meddistill.data.splits import check_leakage
 from meddistill.data.text_bank import TextBank
 from meddistill.data.unreadable import read_readable
-from meddistill.errors import ConfigError, TeacherError
+from meddistill.errors import ConfigError, MissingWeights, TeacherError
 from meddistill.evaluation.engine.suite_check import TrainingRows, check_tasks
 from meddistill.evaluation.engine.suite_tables import SuiteTables
 from meddistill.features.availability import Availability, availability
 from meddistill.features.reader import FeatureStore
-from meddistill.licences import LicenceTerms
+from meddistill.licences import LicenceTerms, join
 from meddistill.objectives.config import CAPTIONS
-from meddistill.progress import Progress, SilentProgress
+from meddistill.progress import NamedProgress, Progress, SilentProgress
 from meddistill.recipes.banks import Banks, bank_of_captions, read_banks
 from meddistill.recipes.derived import DerivedTeacher
-from meddistill.recipes.frozen_models import FrozenModels, load_baselines, load_teachers
+from meddistill.recipes.frozen_models import (
+    FrozenModels,
+    load_baselines,
+    load_teachers,
+    trained_teacher,
+    untrained_teacher,
+)
 from meddistill.recipes.load import LoadedRecipe
 from meddistill.recipes.missing import missing_initial_weights
+from meddistill.recipes.mistakes import naming_teacher
 from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.schema import Recipe
 from meddistill.recipes.text_tower import text_is_trained
@@ -35,8 +42,9 @@ from meddistill.recipes.tokenizer import tokenizer_hash, tokenizer_of
 from meddistill.students.build import BuiltStudent, start_student
 from meddistill.students.dual_encoder import DualEncoder
 from meddistill.students.initial.licence import initial_licence
-from meddistill.students.metadata import INITIAL_WEIGHTS
+from meddistill.students.metadata import INITIAL_WEIGHTS, Provenance, TeacherCredit
 from meddistill.teachers.card import TeacherCard
+from meddistill.teachers.config import RecipeTeacher
 from meddistill.teachers.frozen import FrozenTeacher
 from meddistill.training.processes import Processes
 
@@ -55,6 +63,7 @@ class Session:
         self._progress = progress
         # Filled by the fusion stages, in their order; without those that were left out.
         self.derived: dict[str, DerivedTeacher] = {}
+        self._teachers_are_trained = False
 
     @cached_property
     def progress(self) -> Progress:
@@ -82,9 +91,10 @@ class Session:
         return self.processes.is_main
 
     @contextmanager
-    def processes_folder(self, *, shared: bool) -> Iterator[None]:
+    def processes_folder(self, *, shared: bool, waiting: bool = False) -> Iterator[None]:
         """Hold the run folder, `shared` with others or alone; the main process does for all of this run."""
-        with self.folder.locked(shared=shared) if self.is_main_process else nullcontext():
+        held = self.folder.locked(shared=shared, waiting=waiting) if self.is_main_process else nullcontext()
+        with held:
             yield
 
     @cached_property
@@ -212,8 +222,49 @@ class Session:
 
     @cached_property
     def teachers(self) -> Mapping[str, FrozenTeacher]:
-        """All teachers, loaded, on the device. Raises TeacherError naming every one that cannot be loaded."""
-        return self._ready(load_teachers(self.recipe.teachers, base=self.base))
+        """All teachers, loaded, on the device; of kind `recipe` untrained until `take_trained_teachers`.
+
+        Raises TeacherError naming every one that cannot be loaded.
+        """
+        return self._ready(load_teachers(self.recipe.teachers, base=self.base, by_recipe=self.by_recipe))
+
+    @cached_property
+    def teacher_runs(self) -> Mapping[str, "Session"]:
+        """The runs of the recipes that train teachers, by teacher, each in a folder inside this one."""
+        return {
+            name: Session(
+                loaded, RunFolder(self.folder.teacher(name)), progress=NamedProgress(self.progress, name)
+            )
+            for name, loaded in self.loaded.teachers.items()
+        }
+
+    @property
+    def by_recipe(self) -> Mapping[str, Callable[[], FrozenTeacher]]:
+        """How each teacher of kind `recipe` is loaded, as far as it is now."""
+        entries = {
+            name: each for name, each in self.recipe.teachers.items() if isinstance(each, RecipeTeacher)
+        }
+        return {name: partial(self._teacher_of_recipe, name, config) for name, config in entries.items()}
+
+    def _teacher_of_recipe(self, name: str, config: RecipeTeacher) -> FrozenTeacher:
+        run = self.teacher_runs[name]
+        if self._teachers_are_trained:
+            return trained_teacher(name, config, run.folder.student)
+        with naming_teacher(name):
+            missing = missing_initial_weights(run.recipe.student, base=run.base)
+            if missing:
+                raise MissingWeights("\n".join(map(str, missing)))
+            return untrained_teacher(name, config, run.student, run.provenance)
+
+    def drop_teachers(self) -> None:
+        """Let go of the teachers' memory; they are loaded again when they are asked for."""
+        self.__dict__.pop("teachers", None)
+
+    def take_trained_teachers(self) -> None:
+        """From now on `teachers` are loaded from what their recipes have trained."""
+        self._teachers_are_trained = True
+        self.drop_teachers()
+        self.__dict__.pop("teacher_runs", None)  # with the tables and students that they hold
 
     @property
     def cards(self) -> dict[str, TeacherCard]:
@@ -308,11 +359,29 @@ class Session:
     @property
     def licence_components(self) -> dict[str, LicenceTerms]:
         """Everything whose terms the student inherits: teachers, initial weights, data."""
-        components = {name: config.terms for name, config in self.recipe.teachers.items()}
+        components: dict[str, LicenceTerms] = {}
+        for name, config in self.recipe.teachers.items():
+            components |= self._inherited(name) if isinstance(config, RecipeTeacher) else {name: config.terms}
         initial = initial_licence(self.recipe.student, base=self.base)
         if initial is not None:
             components[INITIAL_WEIGHTS] = initial
         return {**components, **self.recipe.data.terms}
+
+    def _inherited(self, teacher: str) -> dict[str, LicenceTerms]:
+        """What a teacher of kind `recipe` inherits, part by part under its name."""
+        parts = self.teacher_runs[teacher].licence_components
+        return {f"{teacher}: {part}": terms for part, terms in parts.items()} or {teacher: join(())}
+
+    @property
+    def provenance(self) -> Provenance:
+        """Where the student comes from."""
+        return Provenance(
+            name=self.recipe.name,
+            text_trained=self.text_is_trained,
+            teachers=tuple(map(TeacherCredit.of, self.cards.values())),
+            initial_weights=initial_licence(self.recipe.student, base=self.base),
+            data=self.recipe.data.terms,
+        )
 
 
 def teacher_inputs(cards: Mapping[str, TeacherCard]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """YAML in, plain mappings out: duplicate keys refused, overrides and the smoke dial applied."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def apply_overrides(content: Mapping[str, Any], assignments: Sequence[str]) -> P
 
     Raises ConfigError with all assignments that cannot be applied.
     """
-    result: Plain = _copy(content)
+    values: list[tuple[str, Any]] = []
     mistakes = []
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
@@ -61,13 +61,23 @@ def apply_overrides(content: Mapping[str, Any], assignments: Sequence[str]) -> P
             mistakes.append(f"`--set` must have the form key=value; got {assignment!r}.")
             continue
         try:
-            _assign(result, key.split("."), load_yaml(value))
+            values.append((key, load_yaml(value)))
         except yaml.YAMLError as error:
             mistakes.append(f"the value of `{key}` must be YAML; {_where(error)}. Quote it.")
-        except (KeyError, IndexError, ValueError, TypeError, AttributeError):
-            mistakes.append(f"`{key}` must name a place in the recipe; got {assignment!r}.")
+    result: Plain = _copy(content)
+    mistakes += _set(result, values)
     if mistakes:
         subject = "overrides"
+        raise ConfigError(subject, mistakes)
+    return result
+
+
+def apply_values(content: Mapping[str, Any], values: Mapping[str, Any]) -> Plain:
+    """`content` with each value at its dotted key; raises ConfigError with all that cannot stand there."""
+    result: Plain = _copy(content)
+    mistakes = _set(result, values.items())
+    if mistakes:
+        subject = "set"
         raise ConfigError(subject, mistakes)
     return result
 
@@ -78,6 +88,17 @@ def apply_smoke(content: Mapping[str, Any]) -> Plain:
     for key, value in (result.get("smoke") or {}).items():
         _assign(result, str(key).split("."), value)
     return result
+
+
+def _set(target: Plain, values: Iterable[tuple[str, Any]]) -> list[str]:
+    """Put each value at its dotted key, and return what cannot stand there."""
+    mistakes = []
+    for key, value in values:
+        try:
+            _assign(target, key.split("."), _copy(value))
+        except (KeyError, IndexError, ValueError, TypeError, AttributeError):
+            mistakes.append(f"`{key}` must name a place in the recipe; got {f'{key}={value}'!r}.")
+    return mistakes
 
 
 def _assign(target: Any, keys: Sequence[str], value: Any) -> None:

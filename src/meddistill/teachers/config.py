@@ -4,7 +4,8 @@ Paths in `model` and its neighbours are relative to the recipe's folder. Model s
 path that exists, then a hub id (cached, then downloaded where there is a network).
 """
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
@@ -14,6 +15,7 @@ from meddistill.errors import LicenceError
 from meddistill.imaging.geometry import InputSpec
 from meddistill.licences import LicenceTerms, resolve
 from meddistill.signals import Tower
+from meddistill.strict import StrictSettings
 
 Precision = Literal["float32", "bfloat16"]
 Pooling = Literal["cls", "mean", "pooler"]
@@ -236,6 +238,31 @@ class StoredTeacher(_Teacher):
     """The store's folder, which must hold the teacher under its id in the recipe."""
 
 
+class RecipeTeacher(StrictSettings):
+    """A teacher that the run trains first, by a recipe of its own.
+
+    Everything else about it follows from that recipe and its student: weights, preprocessing, licence,
+    pretraining data.
+    """
+
+    kind: Literal["recipe"]
+    """A teacher that the run trains first, by a recipe of its own, up to its student, in the run folder's
+    `teachers/<id>/`.
+    """
+    recipe: str
+    """The recipe's file, relative to this one, whose own paths start at its own folder; or the name of one
+    that comes along (`ammkd_teacher`), whose paths start where this one's do.
+    """
+    set: Mapping[str, Any] = {}
+    """Dotted keys of that recipe → values in place of its own, as in `smoke`. With `--smoke` its own `smoke`
+    comes after them.
+    """
+    modalities: tuple[str, ...] | None = None
+    """Values of the table's modality column that the teacher is asked about; null for all."""
+    precision: Precision = "float32"
+    """Of the forward pass; outputs are float32 always."""
+
+
 # Those that can be run; of the others there are only stored outputs.
 RunnableTeacher = (
     OpenClipTeacher
@@ -247,3 +274,5 @@ RunnableTeacher = (
     | PythonTeacher
 )
 TeacherConfig = Annotated[RunnableTeacher | StoredTeacher, Field(discriminator="kind")]
+# As they stand in a recipe: those above, and those that it trains first.
+TeacherEntry = Annotated[RunnableTeacher | StoredTeacher | RecipeTeacher, Field(discriminator="kind")]

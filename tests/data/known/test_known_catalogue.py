@@ -20,7 +20,7 @@ SETS = dict(known_sets())
 def test_the_sets_are_there() -> None:
     assert set(SETS) == {
         "medmnist", "vqa_rad", "slake", "path_vqa", "vqa_med_2019", "roco", "iu_xray", "chexpert_5x200",
-        "tcga", "lc25000", "patch_camelyon", "ham10000",
+        "tcga", "lc25000", "patch_camelyon", "ham10000", "flickr30k", "mscoco",
     }  # fmt: skip
 
 

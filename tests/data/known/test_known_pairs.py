@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from known_checks import check_suite, kinds, picture, rows, write_csv
 
+from karpathy_copies import flickr30k, karpathy, mscoco
 from meddistill.data.known.prepare import prepare
 from meddistill.errors import ConfigError, TableError
 
@@ -165,3 +166,62 @@ def test_ham10000_holds_lesions_together(tmp_path: Path) -> None:
     write_csv(base / "HAM10000_metadata.csv", header, [(*lines[0][:2], "wart", *lines[0][3:])])
     with pytest.raises(TableError, match=r"`dx` must be one of akiec, .*; got wart"):
         prepare("ham10000", base, tmp_path / "other")
+
+
+@pytest.mark.parametrize("folder", ["flickr30k-images", "flickr30k_images", "images"])
+def test_flickr30k(tmp_path: Path, folder: str) -> None:
+    flickr30k(tmp_path / "in")
+    (tmp_path / "in" / "flickr30k-images").rename(tmp_path / "in" / folder)
+    found = prepare("flickr30k", tmp_path / "in", tmp_path / "out")
+    assert found.tables == {tmp_path / "out" / "flickr30k.csv": {"train": 4, "validation": 2, "test": 4}}
+    assert rows(tmp_path / "out" / "flickr30k.csv")[1] == {
+        "image": f"{folder}/1000.jpg",
+        "text": "Dog 0 runs 1.",
+        "patient": "0",
+        "modality": "photograph",
+        "split": "train",
+    }
+    suite = check_suite(tmp_path / "out")
+    assert kinds(suite) == {"flickr30k_retrieval": "retrieval"}
+    assert suite["tables"]["flickr30k_test"]["patient"] == "patient"
+
+
+@pytest.mark.parametrize("inside", ["", "images"])
+def test_mscoco(tmp_path: Path, inside: str) -> None:
+    """`restval` is trained on with all its captions; of images that are judged the first five stand."""
+    mscoco(tmp_path / "in", inside)
+    found = prepare("mscoco", tmp_path / "in", tmp_path / "out")
+    assert found.tables == {tmp_path / "out" / "mscoco.csv": {"train": 14, "validation": 5, "test": 50}}
+    assert "22 captions beyond the first 5 of an image left out of validation and test" in found.notes
+    table = rows(tmp_path / "out" / "mscoco.csv")
+    assert {row["patient"] for row in table if row["split"] == "train"} == {"500", "501"}
+    suite = check_suite(tmp_path / "out")
+    parts = [f"mscoco_test_{number}_retrieval" for number in range(1, 6)]
+    assert list(kinds(suite)) == ["mscoco_retrieval", *parts]
+    assert [task.get("include_in_mean", True) for task in suite["tasks"]] == [True, *(False,) * 5]
+    # Parts of equal size, in the order of the file.
+    assert [row["fold"] for row in table if row["split"] == "test"] == [
+        fold for fold in "12345" for _ in range(10)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", r"must hold `images`"),
+        ('{"images": [{"filename": "1.jpg", "split": "test"}]}', r"`imgid` must be there in every row"),
+        ("{", r"must be JSON"),
+    ],
+)
+def test_a_file_that_is_not_karpathys(tmp_path: Path, content: str, message: str) -> None:
+    flickr30k(tmp_path / "in")
+    (tmp_path / "in" / "dataset_flickr30k.json").write_text(content)
+    with pytest.raises(TableError, match=message):
+        prepare("flickr30k", tmp_path / "in", tmp_path / "out")
+
+
+def test_an_unknown_split_is_not_guessed(tmp_path: Path) -> None:
+    flickr30k(tmp_path / "in")
+    karpathy(tmp_path / "in" / "dataset_flickr30k.json", [("1000.jpg", "dev", ["A dog."])])
+    with pytest.raises(TableError, match=r"`split` must be one of train, restval, val, test; got dev\."):
+        prepare("flickr30k", tmp_path / "in", tmp_path / "out")

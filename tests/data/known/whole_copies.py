@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from known_checks import picture, write_csv
 
+from karpathy_copies import flickr30k, mscoco
 from meddistill.data.known.medmnist import flags
 
 SPLITS = ("train", "validation", "test")
@@ -132,6 +133,6 @@ COPIES: dict[str, Callable[[Path], None]] = {
     each.__name__: each
     for each in (
         medmnist, chexpert_5x200, lc25000, patch_camelyon, ham10000, roco, iu_xray, vqa_rad, slake, path_vqa,
-        vqa_med_2019, tcga,
+        vqa_med_2019, tcga, flickr30k, mscoco,
     )
 }  # fmt: skip

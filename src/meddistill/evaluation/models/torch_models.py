@@ -18,7 +18,7 @@ from meddistill.evaluation.models.trainable import TeacherTowers, TrainableTower
 from meddistill.imaging import InputSpec
 from meddistill.students.folder import verify_student
 from meddistill.teachers.card import TeacherCard
-from meddistill.teachers.config import OpenClipTeacher
+from meddistill.teachers.config import OpenClipTeacher, Precision
 from meddistill.teachers.frozen import FrozenTeacher
 from meddistill.teachers.load import load_teacher
 
@@ -140,10 +140,17 @@ def image_input(card: TeacherCard) -> InputSpec:
     return card.input
 
 
-def load_student_as_teacher(folder: Path) -> FrozenTeacher:
+def load_student_as_teacher(
+    folder: Path,
+    *,
+    id: str = _FOLDER,
+    modalities: tuple[str, ...] | None = None,
+    precision: Precision = "float32",
+) -> FrozenTeacher:
     """A saved student as stock open_clip loads it: the form in which it ships is the one that is judged.
 
-    Without its text tower, if nothing has trained that.
+    Without its text tower, if nothing has trained that. `id`, `modalities` and `precision` are those of the
+    card; the rest of it is what the folder says.
 
     Raises
     ------
@@ -159,8 +166,10 @@ def load_student_as_teacher(folder: Path) -> FrozenTeacher:
         licence=metadata.licence,
         input=metadata.input,
         pretraining_data=metadata.provenance.pretraining_data,
+        modalities=modalities,
+        precision=precision,
     )
-    teacher = load_teacher(_FOLDER, config, base=folder)
+    teacher = load_teacher(id, config, base=folder)
     if metadata.provenance.text_trained:
         return teacher
     images_alone = teacher.card.signals - {"text", "text_tokens"}

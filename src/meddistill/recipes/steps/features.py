@@ -9,6 +9,7 @@ from meddistill.features.extract import extract
 from meddistill.features.files import MANIFEST
 from meddistill.features.importing.cards import IMPORTED
 from meddistill.features.reader import FeatureStore
+from meddistill.features.writer import forget_teacher
 from meddistill.recipes.run_folder import digest
 from meddistill.recipes.session import Session
 
@@ -36,6 +37,7 @@ def extract_features(session: Session) -> None:
         "features": recipe.features.model_dump(mode="json", exclude=set(_NOT_STORED)),
         **({"banks": session.banks.fingerprints} if session.banks.read else {}),
     }
+    _forget_changed(session)
     work = partial(
         extract,
         session.folder.features,
@@ -47,6 +49,18 @@ def extract_features(session: Session) -> None:
         banks={"bank": session.banks.texts},
     )
     session.run_step("features", inputs, work, there=_are_there(session))
+
+
+def _forget_changed(session: Session) -> None:
+    """Drop what the store has of a teacher that this run has trained anew since."""
+    path = session.folder.features
+    if not (path / MANIFEST).is_file():
+        return
+    store = FeatureStore.open(path)
+    for name in session.teacher_runs:
+        if name in store.teachers and store.card(name).difference(session.teachers[name].card):
+            session.progress.say(f"features: those of {name} are dropped, since it was trained anew")
+            forget_teacher(path, name)
 
 
 def _look_at_given(session: Session) -> None:

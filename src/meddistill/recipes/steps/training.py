@@ -28,8 +28,7 @@ from meddistill.signals import TOWERS, Signal, Tower
 from meddistill.students.dual_encoder import DualEncoder
 from meddistill.students.fingerprint import student_fingerprint
 from meddistill.students.folder import is_whole, save_student
-from meddistill.students.initial.licence import initial_licence
-from meddistill.students.metadata import METADATA_FILE, Provenance, TeacherCredit
+from meddistill.students.metadata import METADATA_FILE
 from meddistill.training.config import FREE_ON_RESUME
 from meddistill.training.loop import Stage, train_stage
 
@@ -55,7 +54,7 @@ def train_stages(session: Session) -> None:
         inputs["text_trained"] = False
     place = session.folder.student
     if not (is_whole(place) and session.folder.state("student", inputs).done):
-        save_student(student, place, provenance=_provenance(session), config=recipe.student)
+        save_student(student, place, provenance=session.provenance, config=recipe.student)
         session.folder.finish("student", inputs, files=[place / METADATA_FILE])
 
 
@@ -215,16 +214,4 @@ def _source(session: Session, stage: AnyStage, rows: StageRows) -> TeacherSource
         view="consistent" if stage.sees_stored_views else "fixed",
         keys=rows.keys,
         available=rows.available,
-    )
-
-
-def _provenance(session: Session) -> Provenance:
-    recipe = session.recipe
-    credits_ = tuple(TeacherCredit.of(teacher.card) for teacher in session.teachers.values())
-    return Provenance(
-        name=recipe.name,
-        text_trained=session.text_is_trained,
-        teachers=credits_,
-        initial_weights=initial_licence(recipe.student, base=session.base),
-        data=recipe.data.terms,
     )
