@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from meddistill.data.dataset import SampleDataset
-from meddistill.data.keys import image_keys, text_keys
+from meddistill.data.keys import image_keys, text_key, text_keys
 from meddistill.data.samples import Samples
 from meddistill.errors import NonFiniteError, StoreError
 from meddistill.evaluation.audit.audit import audit_store
@@ -124,6 +124,17 @@ def test_a_row_of_no_sample_is_zeros(tmp_path: Path) -> None:
     write_derived(store, "fused", derivation(store, few), added, device=CPU)
     found = FeatureStore.open(store.path).read("fused", "image", np.arange(store.manifest.rows("images")))
     assert found.any(axis=1).sum() == 5
+
+
+def test_texts_of_banks_are_fused_from_all_teachers(tmp_path: Path) -> None:
+    samples, bank = samples_of(tmp_path), ("a chest", "a knee")
+    teachers = {name: toy_teacher(name, seed=seed) for seed, name in enumerate(NAMES, 1)}
+    store = extract(tmp_path / "store", samples, teachers, options(), banks={"bank": bank})
+    write_derived(store, "fused", derivation(store, samples), added, device=CPU)
+    store = FeatureStore.open(store.path)
+    rows = store.text_rows([text_key(text) for text in bank])
+    one, two, fused = (store.read(name, "text", rows) for name in ("one", "two", "fused"))
+    np.testing.assert_allclose(fused, one + two, rtol=1e-6)
 
 
 @pytest.mark.parametrize("by_pair", [False, True])

@@ -14,6 +14,7 @@ from meddistill.features.reader import FeatureStore
 from meddistill.licences import KNOWN, join
 from meddistill.recipes.check import check_recipe
 from meddistill.recipes.load import load_recipe
+from meddistill.recipes.recall import mean_recall
 from recipe_data import LIGHT, RESNET, do_run, write_yaml
 
 TRAIN, VALIDATION = 64, 24
@@ -322,3 +323,26 @@ def test_validation_rows_are_nobody_elses(tmp_path: Path) -> None:
     loaded = load_recipe(path, overrides=["data.validation.where.split=train"])
     with pytest.raises(ConfigError, match=r"`data.train` and `data.validation` must not share images"):
         check_recipe(loaded, subject="recipe", out=tmp_path / "run")
+
+
+def test_a_suite_is_not_asked_on_validation_rows(tmp_path: Path) -> None:
+    evaluated = {"stages": [WITHIN, BY_STAGE[1]], "validated": True, "evaluate": {"suite": "suite.yaml"}}
+    path = world(tmp_path / "world", **evaluated)
+    suite = {
+        "name": "suite",
+        "tables": {"pairs": {"table": "pairs.csv", "text": "text", "where": {"split": "val"}}},
+        "tasks": [{"name": "retrieval", "kind": "retrieval", "table": "pairs"}],
+    }
+    write_yaml(path.parent / "suite.yaml", suite)
+    with pytest.raises(ConfigError, match=r"`data.validation` and `table pairs` must not share images"):
+        check_recipe(load_recipe(path), subject="recipe", out=tmp_path / "run")
+
+
+def test_recall_is_that_of_the_retrieval_task() -> None:
+    """Two captions of one image are right answers to it, and equal captions are one."""
+    images = np.array([[1, 0], [1, 0], [0, 1], [0.6, 0.8]], dtype=np.float32)
+    texts = np.array([[0.9, 0.1], [0.5, 0.5], [0.8, 0.2], [0.5, 0.5]], dtype=np.float32)
+    found = mean_recall(images, texts, image_keys=("a", "a", "b", "c"), text_keys=("x", "y", "z", "y"))
+    # Images: a has x on rank 1, b has z on rank 2, c has y on rank 1. Texts: x has a on rank 1, y has c,
+    # and z has b on rank 3. So R@1 is 2/3 both ways, and R@5 and R@10 are 1.
+    assert found == pytest.approx((2 / 3 + 1 + 1) / 3)

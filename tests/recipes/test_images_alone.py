@@ -4,7 +4,6 @@ import csv
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +24,7 @@ from meddistill.students.build import build_student, start_student
 from meddistill.students.folder import load_student, read_metadata
 from recipe_data import do_run, write_yaml
 from tiny_teachers import save_timm
+from toy_features import ToyImages, toy_teacher
 
 FEATURES = {"feature_mse": 50.0, "cosine_smooth_l1": 1.0}
 
@@ -155,7 +155,8 @@ def test_a_text_teacher_of_weight_0_trains_no_text_tower(
     content["teachers"]["general"] = recipe_data.recipe()["teachers"]["general"]
     loaded = load_recipe(write_yaml(own_world, content))
     samples = read_table(loaded.recipe.data.train, base=loaded.base)
-    cards = {"eye": SimpleNamespace(text_dim=None), "general": SimpleNamespace(text_dim=8)}
+    eye = toy_teacher("eye", kind=ToyImages).card
+    cards = {"eye": eye, "general": toy_teacher("general").card}
     assert text_is_trained(loaded.recipe, samples, cards=cards, taken=None) is trained
 
 

@@ -40,8 +40,8 @@ class Derivation:
 
     `pairs` `[samples, 2]` are the rows of samples in the store, and `available` `[samples]` says which of
     them each source may be asked about. A row of the store is made from the sources that are available for
-    one of its samples at least; a row of no such sample is zeros. `by_pair`: rows are pairs, of view 0; else
-    images, of all views, and texts.
+    one of its samples at least, a text of a bank from all of them; a row of no sample is zeros. `by_pair`:
+    rows are pairs, of view 0; else images, of all views, and texts.
     """
 
     card: TeacherCard
@@ -151,6 +151,9 @@ class _Rows:
             rows = samples[:, TOWERS.index(self.tower)]
         reached = np.zeros(len(self._pairs), dtype=np.bool_)
         reached[rows[rows >= 0]] = True
+        if self.tower == "text" and not self.layout.by_pair:
+            codes, names = self._store.tables.names("role")
+            reached |= np.array([name != "caption" for name in names], dtype=np.bool_)[codes]
         return reached
 
     @torch.no_grad()
