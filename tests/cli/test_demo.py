@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 def test_demo(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    code, out, err = say("demo", "--smoke", "--samples", 240, "--out", DEMO)
+    code, out, err = say("demo", "--smoke", "--samples", 360, "--out", DEMO)
     assert code == 0, err
     lines = out.splitlines()
     _check_slices(lines)

@@ -271,16 +271,17 @@ def test_a_rule_whose_package_is_missing_names_it(monkeypatch, rule, packages) -
         assert f"pip install {package}" in told
 
 
-def test_a_bound_that_no_weights_can_keep_is_told_with_all_other_mistakes() -> None:
-    spaces = {**toy_spaces(), "dino": TeacherSpace(image_dim=8, text_dim=6)}
-    told = mistakes_of({"kind": "min_norm", "max_weight": 0.2}, spaces)
-    assert (
-        "`weighting.max_weight` must be at least 1 / (number of teachers), or weights cannot sum to 1" in told
-    )
-    assert "got 0.2 for 4 teachers. Set 0.25 or more." in told
-    assert "teacher `dino` must have image and text embeddings of one dim" in told
-    least = {"kind": "min_norm", "max_weight": 0.334}
-    assert method_of(weighting=least).weighting.max_weight == 0.334
+def test_a_bound_that_no_weights_can_keep_names_the_least_that_they_can() -> None:
+    def told(bound: float, teachers: int) -> list[str]:
+        weighting = {"kind": "min_norm", "max_weight": bound}
+        return EmbeddingConfig(method="embedding", weighting=weighting).too_few_teachers(teachers)
+
+    assert told(0.2, 4) == [
+        "`weighting.max_weight` must be at least 1 / (number of teachers), or weights cannot sum to 1; got "
+        "0.2 for 4 teachers. Set 0.25 or more."
+    ]
+    assert [told(0.25, 4), told(0.334, 3), told(1.0, 1)] == [[], [], []]
+    assert "Set 0.334 or more." in told(0.33, 3)[0]
 
 
 @pytest.mark.parametrize("options", [{}, {"max_weight": 0.5}, {"normalize": True}], ids=str)

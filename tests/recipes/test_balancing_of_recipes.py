@@ -51,3 +51,18 @@ def test_the_column_of_groups_must_be_there_and_have_few_values(own_world, tmp_p
     }
     with pytest.raises((ConfigError, TableError), match=expected[column]):
         do_run(write_yaml(own_world, content), tmp_path / "out", until="train")
+
+
+def test_a_bound_for_more_teachers_than_there_are_is_told_with_all_other_mistakes(
+    own_world, tmp_path
+) -> None:
+    """The recipe's teachers count, those without their weights too."""
+    content = recipe_data.recipe()
+    weighting = {"kind": "min_norm", "max_weight": 0.3}
+    content["stages"] = [{**content["stages"][1], "weighting": weighting, "projection": {"kind": "pca"}}]
+    content["features"] = {"source": "online"}
+    with pytest.raises(ConfigError) as caught:
+        do_run(write_yaml(own_world, content), tmp_path / "out", until="train")
+    assert "`weighting.max_weight` must be at least 1 / (number of teachers)" in str(caught.value)
+    assert "got 0.3 for 3 teachers. Set 0.334 or more." in str(caught.value)
+    assert "`projection` must be learned_head" in str(caught.value)

@@ -1,5 +1,6 @@
 """What a recipe may say of a method. Loads no torch."""
 
+import math
 from collections.abc import Iterable, Mapping, Set
 from typing import Literal, Self
 
@@ -127,6 +128,10 @@ class MethodConfig(Strict):
         learnt_from = names if self.needs_teachers else ()
         return tuple(name for name in learnt_from if weights is None or weights.get(name, 0) > 0)
 
+    def too_few_teachers(self, count: int) -> list[str]:  # noqa: ARG002
+        """One line for everything that `count` teachers are too few for."""
+        return []
+
     def unmet_signals(self, signals: Mapping[str, Set[Tower]]) -> list[str]:
         """One line for each objective that needs a signal which a teacher (by name) does not give."""
         return [
@@ -243,6 +248,16 @@ class EmbeddingConfig(MethodConfig):
     def teacher_weights(self) -> Mapping[str, float] | None:
         """Those of the weighting `fixed`."""
         return self.weighting.weights if isinstance(self.weighting, FixedConfig) else None
+
+    def too_few_teachers(self, count: int) -> list[str]:
+        """The bound of the weighting `min_norm`."""
+        bound = self.weighting.max_weight if isinstance(self.weighting, MinNormConfig) else 1.0
+        if bound * count > 1 - 1e-9:
+            return []
+        return [
+            "`weighting.max_weight` must be at least 1 / (number of teachers), or weights cannot sum to 1; "
+            f"got {bound} for {count} teachers. Set {math.ceil(1000 / count) / 1000} or more."
+        ]
 
     @property
     def group_column(self) -> str | None:

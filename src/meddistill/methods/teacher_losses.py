@@ -1,13 +1,12 @@
 """What weightings need of a batch beyond its losses, and of teachers before the first."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from meddistill.balancing.config import ConfidenceConfig, MinNormConfig, TorchJDConfig, WeightingConfig
+from meddistill.balancing.config import ConfidenceConfig, TorchJDConfig, WeightingConfig
 from meddistill.balancing.torchjd_methods import missing_packages
 from meddistill.methods.base import TeacherSpace
 from meddistill.objectives.base import RowContext, both_towers
@@ -49,8 +48,6 @@ def weighting_lacks(config: WeightingConfig, teachers: Mapping[str, TeacherSpace
             f"Install it: pip install {package}"
             for package in missing_packages(config.method)
         ]
-    if isinstance(config, MinNormConfig):
-        return _bound_lacks(config.max_weight, len(teachers))
     if not isinstance(config, ConfidenceConfig):
         return []
     mistakes = [
@@ -66,13 +63,3 @@ def weighting_lacks(config: WeightingConfig, teachers: Mapping[str, TeacherSpace
         if config.teacher_scale is None and space.logit_scale is None
     ]
     return mistakes
-
-
-def _bound_lacks(max_weight: float, teachers: int) -> list[str]:
-    if max_weight * teachers > 1 - 1e-9:
-        return []
-    least = math.ceil(1000 / teachers) / 1000
-    return [
-        f"`weighting.max_weight` must be at least 1 / (number of teachers), or weights cannot sum to 1; got "
-        f"{max_weight} for {teachers} teachers. Set {least} or more."
-    ]

@@ -22,6 +22,12 @@ def unmet_requirements(recipe: Recipe, cards: Mapping[str, TeacherCard]) -> list
         for stage in recipe.stages
         for line in unmet_by_teachers(stage, spaces_of(recipe, stage, spaces))
     ]
+    lines += [
+        f"stage {stage.name}: {line}"
+        for stage in recipe.stages
+        if stage.needs_teachers
+        for line in stage.too_few_teachers(len(recipe.teachers_of(stage)))
+    ]
     if recipe.features.source == "online":
         lines += [
             f"stage {stage.name}: `objectives.{name}.features` must be normalized for teachers that are "
