@@ -224,9 +224,9 @@ def test_other_decoding_and_views_are_refused_by_name(tmp_path: Path) -> None:
     samples, teachers = toy_samples(tmp_path / "images", 5), {"a": toy_teacher("a")}
     extract(tmp_path / "store", samples, teachers, SMALL)
     windowed = replace(samples, options=DecodeOptions(window=(40.0, 400.0)))
-    with pytest.raises(StoreError, match=r"decode.window: the store has None, asked is \[40.0, 400.0\]"):
+    with pytest.raises(StoreError, match=r"decode.window: None in the store, \[40.0, 400.0\] requested"):
         extract(tmp_path / "store", windowed, teachers, SMALL)
-    with pytest.raises(StoreError, match="views: the store has 1, asked is 2"):
+    with pytest.raises(StoreError, match="views: 1 in the store, 2 requested"):
         extract(tmp_path / "store", samples, teachers, SMALL.model_copy(update={"views": 2}))
 
 
@@ -235,7 +235,7 @@ def test_another_policy_is_refused_by_name(tmp_path: Path) -> None:
     options = SMALL.model_copy(update={"views": 2})
     extract(tmp_path / "store", samples, teachers, options)
     other = options.model_copy(update={"view_policy": ViewPolicy(gamma=0.5)})
-    with pytest.raises(StoreError, match=r"view_policy.gamma: the store has 0.2, asked is 0.5"):
+    with pytest.raises(StoreError, match=r"view_policy.gamma: 0.2 in the store, 0.5 requested"):
         extract(tmp_path / "store", samples, teachers, other)
 
 
@@ -286,7 +286,7 @@ def test_numbers_that_are_not_finite_are_refused_by_table_row(tmp_path: Path) ->
     with pytest.raises((NonFiniteError, TeacherError), match=r"'a'.* finite.*In the table: row 4\."):
         extract(tmp_path / "other", samples, {"a": toy_teacher("a", kind=Spoilt)}, SMALL)
     banks, samples = {"bank": ["broken", "whole"]}, toy_samples(tmp_path / "images", 21)
-    with pytest.raises((NonFiniteError, TeacherError), match=r"It was asked about texts of a bank\."):
+    with pytest.raises((NonFiniteError, TeacherError), match=r"The inputs were texts of a bank\."):
         extract(tmp_path / "third", samples, {"a": toy_teacher("a", kind=Spoilt)}, SMALL, banks=banks)
     assert not [name for name in tree(tmp_path / "other") if name.endswith(".part")]
 

@@ -61,7 +61,7 @@ def _likeness(audit: Audit, tower: Tower, words: str) -> Table | None:
         return None
     table = _table(f"Likeness on {words}: CKA / common neighbours", "teacher", *names)
     redundancy = {row.teacher: row for row in audit.redundancy if row.tower == tower}
-    table.add_column("told by all others", justify="right")
+    table.add_column("explained by all others", justify="right")
     for name in names:
         row = redundancy.get(name)
         cells = [_pair(audit, name, other, tower) for other in names]

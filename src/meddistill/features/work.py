@@ -96,7 +96,7 @@ class ExtractionTask(ABC):
         except (TeacherError, NonFiniteError) as error:
             rows = [row for row in self._failing_rows(ask, question) if row]
             place = f"In the table: row{'' if len(rows) == 1 else 's'} {', '.join(map(str, rows))}."
-            msg = f"{error} {place if rows else 'It was asked about texts of a bank.'}"
+            msg = f"{error} {place if rows else 'The inputs were texts of a bank.'}"
             raise type(error)(msg) from error
         return encode(
             values,

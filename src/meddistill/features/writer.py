@@ -305,8 +305,8 @@ def forget_teacher(path: Path, teacher: str) -> None:
     with Workers.join(path) as workers:
         if not workers.admit(alone=True):
             msg = (
-                f"`{path}` must have nobody at work while the features of {teacher!r} are dropped; somebody "
-                "is. Wait until that is done."
+                f"`{path}` must have no process at work while the features of {teacher!r} are dropped; it "
+                "has one. Wait until that is done."
             )
             raise StoreError(msg)
         manifest = load_manifest(path, StoreManifest)

@@ -38,7 +38,7 @@ class Banks:
     def notes(self) -> tuple[str, ...]:
         """A line for each bank with repeated texts."""
         return tuple(
-            f"bank {name}: {len(bank.texts):,} different texts; left out, since a model cannot tell them "
+            f"bank {name}: {len(bank.texts):,} different texts; left out, since a model sees no difference "
             f"from earlier ones: {bank.repeated:,}"
             for name, bank in self.read.items()
             if bank.repeated
@@ -73,7 +73,7 @@ def unmet_by_banks(recipe: Recipe, banks: Banks, *, base: Path) -> list[str]:
         ]
         if recipe.features.source == "online" and stage.banks:
             lines.append(
-                f"stage {stage.name}: `negatives` must be batch or queue for teachers that are asked online; "
+                f"stage {stage.name}: `negatives` must be batch or queue for teachers that run online; "
                 f"the features of a bank are read from a feature store; got the bank {stage.banks[0]}. Use "
                 "`source: stored`."
             )

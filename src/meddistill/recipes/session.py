@@ -178,7 +178,7 @@ class Session:
         if not without:
             return notes
         idle = [stage.name for stage in self.recipe.stages if stage.only_captioned]
-        part = f"; they sit out in {', '.join(idle)}" if idle else ""
+        part = f"; they are left out of {', '.join(idle)}" if idle else ""
         return (*notes, f"training table: {without:,} of {rows:,} rows have no caption{part}")
 
     def check_suite(self, *, against_training: bool = True) -> None:
@@ -294,7 +294,7 @@ class Session:
             left = sum(int(mask.sum()) for mask in available.of_kept().values()) / len(available.kept)
             self.progress.say(
                 f"availability: {left:.1f} of {len(self.cards)} teachers a row; "
-                f"{len(self.samples) - len(available.kept):,} of {len(self.samples):,} rows sit out"
+                f"{len(self.samples) - len(available.kept):,} of {len(self.samples):,} rows left out"
             )
         return available
 

@@ -105,7 +105,7 @@ def _section(part: Part, places: Mapping[Model, str]) -> Iterator[str]:
                 yield from ("", *_drawn(presets.__doc__))
         return
     common = [key for key in models[0].model_fields if key != tag and _shared(key, models)]
-    yield f"One of {len(models)}, told apart by `{tag}`." + (" Keys of each:" if common else "")
+    yield f"One of {len(models)}, chosen by `{tag}`." + (" Keys of each:" if common else "")
     if common:
         yield from ("", *_table(models[0], common, places))
     for model in models:

@@ -96,8 +96,8 @@ class Embedder:
         _check_batch_size(batch_size)
         if texts and not self.bundle.manifest.text_trained:
             msg = (
-                f"`{self.bundle.folder}` must have a text tower that was trained; this student learnt from "
-                "images alone. Embed images, or use a bundle whose student had captions."
+                f"`{self.bundle.folder}` must have a text tower that was trained; this student was trained "
+                "on images alone. Embed images, or use a bundle whose student had captions."
             )
             raise BundleError(msg)
         parts = [

@@ -159,7 +159,7 @@ class OnnxTeacher(_Teacher):
             msg = "`model` or `text_model` must be given; got neither. Name an .onnx file."
             raise ValueError(msg)
         if self.model is not None and self.input is None:
-            msg = "`input` must be given for an image graph: a graph does not say what pixels it wants."
+            msg = "`input` must be given for an image graph: a graph does not state what pixels it takes."
             raise ValueError(msg)
         if self.text_model is not None and (self.tokenizer is None or self.context_length is None):
             msg = "`tokenizer` (a tokenizer.json) and `context_length` must be given for `text_model`."

@@ -199,7 +199,7 @@ class FrozenTeacher:
         why = f" (tried: {self._failed[signal]})" if signal in self._failed else ""
         return (
             f"teacher {self.card.id!r} must give the signal {signal}; it gives: {has}{why}. Choose "
-            "another teacher or drop what asks for it."
+            "another teacher or drop what needs it."
         )
 
     def _margin(self, excess: int) -> int:

@@ -186,7 +186,7 @@ def _damage(folder: Path) -> str | None:
     except ValueError:
         return "its manifest is not as it was written"
     if folder.name != f"{_PREFIX}{manifest['step']:09d}":
-        return "it is of another step than its name says"
+        return "it is of another step than its name"
     for name, expected in manifest["sha256"].items():
         path = folder / name
         if not path.is_file():

@@ -127,7 +127,7 @@ def test_no_tested_image_with_the_structure_is_told(discs: Path) -> None:
     none = replace(masks, pixels=(0,) * len(masks))
     built.__dict__["masks"] = {**built.masks, "test": none}
     assert built.facts()["warnings"] == [
-        "no tested image has the structure: nothing is told of how well it is found"
+        "no tested image has the structure: how well it is found is not measured"
     ]
 
 

@@ -320,7 +320,7 @@ def test_censoring_is_that_of_the_training_patients_of_the_stratum(projects: Pat
 def test_a_stratum_of_one_site_is_judged_and_told(tmp_path: Path) -> None:
     world = write_two_projects(tmp_path, 40, sites=1)
     found = _evaluate(world, tmp_path / "out", strata="project", site="site", folds=2)
-    assert any("40 patients have nobody of their stratum to learn from" in line for line in found.warnings)
+    assert any("40 patients have a stratum without training patients" in line for line in found.warnings)
     assert found.main("student", "death").value is not None
 
 

@@ -98,7 +98,7 @@ class ClassificationTask(Task[Labelled, ClassPredictions]):
         if not why:
             return []
         fitted = ["operating points are not defined"] if self._points else []
-        fitted += ["what is fitted on validation says little"] if role else []
+        fitted += ["what is fitted on validation is unreliable"] if role else []
         return [f"{' and '.join(fitted)}: {why}"] if fitted else []
 
     @property

@@ -143,7 +143,7 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
         patients = np.unique(self.tested.patients[np.array(tested.pixels) > 0])
         few = f"fewer than {_FEW_PATIENTS} test patients with the structure: read its intervals with care"
         if not len(patients):
-            few = "no tested image has the structure: nothing is told of how well it is found"
+            few = "no tested image has the structure: how well it is found is not measured"
         return {
             "foreground": self.config.foreground or "all but 0",
             "decoder": self.config.decoder,
@@ -186,7 +186,7 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
             msg = (
                 f"`max_gigabytes` of task `{self.name}` must hold the patch tokens of "
                 f"{embeddings.model.name}, {size:.1f} GB ({shape}); got {self.config.max_gigabytes:g}. "
-                "Raise it, or judge fewer rows by `where`."
+                "Raise it, or evaluate fewer rows by `where`."
             )
             raise UserError(msg)
 
@@ -242,7 +242,7 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
 
 def _some(tokens: Tokens | None) -> Tokens:
     if tokens is None or tokens.grid is None:
-        msg = "`predict` must be given a model with patch tokens on a grid; ask `lacks` first."
+        msg = "`predict` must be given a model with patch tokens on a grid; check `lacks` first."
         raise ValueError(msg)
     return tokens
 

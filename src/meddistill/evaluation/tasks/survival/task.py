@@ -197,7 +197,7 @@ class Survival(Task[SurvivalConfig, SurvivalPredictions]):
             yield f"{events} events among {len(cohort)} patients: a C-index is uncertain by 0.1 and more"
         if plan.strangers:
             yield (
-                f"{plan.strangers} patients have nobody of their stratum to learn from in a division: hazard "
+                f"{plan.strangers} patients have a stratum without training patients in a division: hazard "
                 "and censoring of all strata stand for theirs"
             )
         if self.config.stored:

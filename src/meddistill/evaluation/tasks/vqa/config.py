@@ -199,7 +199,7 @@ class VqaZeroShotConfig(VqaConfig):
             msg = "`same_question_type` must have `question_type` and `train`; one is missing. Name both."
             raise ValueError(msg)
         if self.most_candidates is not None and self.train is None:
-            msg = "`most_candidates` must have `train`, which tells what is frequent; it is missing. Name it."
+            msg = "`most_candidates` must have `train`, whose answers are counted; it is missing. Name it."
             raise ValueError(msg)
         return self
 
