@@ -184,11 +184,8 @@ def test_images_that_a_run_learnt_from_are_not_judged(
     out = ("--suite", path, "--out", tmp_path / "out", "--quiet")
     code, _, err = say("evaluate", finished_run, f"shipped={finished_run / 'bundle'}", elsewhere, *out)
     assert code == 2
-    for word in (
-        f"`{finished_run.name}` was trained on those in row",
-        "`shipped` was trained on those in row",
-    ):
-        assert word in err, err
+    for name in (finished_run.name, "shipped"):
+        assert f"`{name}` was trained on those in row" in err, err
     assert "`copy`" not in err
     told = write_yaml(
         base / "told.yaml",

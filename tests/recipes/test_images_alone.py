@@ -215,9 +215,8 @@ def test_rows_without_a_caption_sit_out_of_a_contrastive_stage_alone(own_world: 
     assert steps["stage pretrain"]["facts"]["rows"] == captions < 82
     assert steps["stage distill"]["facts"]["rows"] == 82
     (line,) = [line for line in diary.said if "no caption" in line]
-    assert (
-        line == f"training table: {82 - captions} of 82 rows have no caption; they are left out of pretrain"
-    )
+    without = f"{82 - captions} of 82 rows have no caption"
+    assert line == f"training table: {without}; they are left out of pretrain"
     assert read_metadata(tmp_path / "out" / "student").provenance.text_trained
     page = (tmp_path / "out" / "report.html").read_text()
     assert f"{82 - captions} of 82 rows have no part, without a caption" in page

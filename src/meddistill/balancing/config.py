@@ -94,8 +94,8 @@ class UncertaintyConfig(Strict):
 class ConfidenceConfig(Strict):
     """Weights (1 − softmax of a row's teachers' doubts) / (M − 1) over its M selected teachers (CA-MKD).
 
-    A teacher's doubt of a row is its own contrastive loss there: how badly it tells the row's image and
-    caption from the batch's others. It needs teachers with an image and a text tower.
+    A teacher's doubt of a row is its own contrastive loss there: how badly it separates the row's image
+    and caption from the batch's others. It needs teachers with an image and a text tower.
     """
 
     kind: Literal["confidence"] = "confidence"

@@ -10,7 +10,7 @@ BundleFormat = Literal["open_clip", "onnx", "onnx_int8"]
 
 
 class CardNotes(Strict):
-    """What only the makers can tell, for the model card. Where nothing is said, the card says so."""
+    """What only the makers know, for the model card; keys left empty stand there as not stated."""
 
     intended_use: str = ""
     """What the model is for, and for whom."""
@@ -23,7 +23,7 @@ class CardNotes(Strict):
     compute: str = ""
     """What training took."""
     contact: str = ""
-    """Whom to ask."""
+    """How to reach the makers."""
 
 
 class Int8Options(Strict):
@@ -52,7 +52,7 @@ class BundleConfig(Strict):
     int8: Int8Options = Int8Options()
     """What `onnx_int8` must keep of `onnx`."""
     card: CardNotes = CardNotes()
-    """What only the makers can tell, for the model card."""
+    """What only the makers know, for the model card."""
 
     @model_validator(mode="after")
     def _int8_is_compared(self) -> Self:

@@ -38,8 +38,8 @@ class Fusing(Protocol):
 class Derivation:
     """What is derived, and from what.
 
-    `pairs` `[samples, 2]` are the rows of samples in the store, and `available` `[samples]` says which of
-    them each source may be asked about. A row of the store is made from the sources that are available for
+    `pairs` `[samples, 2]` are the rows of samples in the store, and `available` `[samples]` which of
+    them each source is available for. A row of the store is made from the sources that are available for
     one of its samples at least, a text of a bank from all of them; a row of no sample is zeros. `by_pair`:
     rows are pairs, of view 0; else images, of all views, and texts.
     """

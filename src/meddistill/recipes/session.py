@@ -286,7 +286,7 @@ class Session:
 
     @cached_property
     def availability(self) -> Availability:
-        """Which teachers may be asked about which samples; by agreement once the feature store is there."""
+        """Which teachers are available for which samples; by agreement once the feature store is there."""
         rules = self.recipe.features.availability
         store = None if rules.agreement_quantile is None else FeatureStore.open(self.folder.features)
         available = availability(self.samples, self.cards, rules, store=store, keys=self.image_keys)

@@ -148,7 +148,7 @@ def _derivation(
 def _available(
     session: Session, cards: Mapping[str, TeacherCard], samples: Samples, keys: tuple[str, ...]
 ) -> dict[str, Mask]:
-    """Which of `samples` each teacher may be asked about."""
+    """Which of `samples` each teacher is available for."""
     rules = session.recipe.features.availability
     own = session.cards
     masks = session.availability.masks
