@@ -36,7 +36,7 @@ class Comparison(Strict):
     fused: float
 
 
-class Judgement(Strict):
+class FusionScore(Strict):
     """Mean recall of the fused embeddings on all validation pairs that they have, and beside each teacher."""
 
     recall: float
@@ -110,7 +110,7 @@ class FusedRecall:
         return self._recall(*self._fused(trainee), np.ones(len(self._image_keys), dtype=np.bool_))
 
     @torch.no_grad()
-    def judge(self, trainee: FusionTrainee) -> Judgement:
+    def evaluate(self, trainee: FusionTrainee) -> FusionScore:
         """The fused embeddings beside each teacher that has both towers and two of the pairs at least."""
         images, texts = self._fused(trainee)
         everything = np.ones(len(images), dtype=np.bool_)
@@ -125,7 +125,9 @@ class FusedRecall:
                 teacher=self._recall(*own, mask),
                 fused=self._recall(images, texts, mask),
             )
-        return Judgement(recall=self._recall(images, texts, everything), pairs=len(images), teachers=compared)
+        return FusionScore(
+            recall=self._recall(images, texts, everything), pairs=len(images), teachers=compared
+        )
 
     @torch.no_grad()
     def _fused(self, trainee: FusionTrainee) -> tuple[Floats32, Floats32]:

@@ -45,7 +45,7 @@ def _lesson(sets: list[list[bool]] | None = None, set_of: np.ndarray | None = No
     return TrainingSplit(
         learn=np.arange(20),
         choose=np.arange(20, 30),
-        judge=np.arange(30, 40),
+        test=np.arange(30, 40),
         targets=targets,
         sets=np.array(sets or [[True] * 3]),
         set_of=np.zeros(40, dtype=np.int64) if set_of is None else set_of,
@@ -118,7 +118,7 @@ def test_answers_of_another_set_have_no_probability() -> None:
     set_of = (np.arange(40) % 3 == 2).astype(np.int64)
     lesson = _lesson([[True, True, False], [False, False, True]], set_of)
     found = answer_probabilities(Points(), lesson, _config(), seed=0)
-    chosen = set_of[lesson.judge] == 1
+    chosen = set_of[lesson.test] == 1
     assert (found[chosen] == [0, 0, 1]).all()
     assert (found[~chosen][:, 2] == 0).all()
 
@@ -128,7 +128,7 @@ def test_the_epoch_with_the_best_validation_counts() -> None:
     kept = answer_probabilities(Points(), _lesson(), _config(epochs=25, learning_rate=0.05), seed=0)
     lesson = _lesson()
     last = TrainingSplit(
-        learn=lesson.learn, choose=lesson.choose[:0], judge=lesson.judge, targets=lesson.targets,
+        learn=lesson.learn, choose=lesson.choose[:0], test=lesson.test, targets=lesson.targets,
         sets=lesson.sets, set_of=lesson.set_of,
     )  # fmt: skip
     assert not np.allclose(

@@ -96,7 +96,7 @@ def _results(
     facts = [task.facts() for task in setting.tasks]
     agreement = agreement_of(setting, said.dumps)  # embeds all images, so that the models' facts are known
     models = model_facts(setting)
-    judged = ComparisonInputs(
+    comparison_inputs = ComparisonInputs(
         scores=rows.main,
         dumps=said.dumps,
         roles=rows.roles,
@@ -104,7 +104,7 @@ def _results(
         tasks=setting.tasks,
         config=suite.bootstrap,
     )
-    pairs = compare_models(judged, Resampler(suite.bootstrap), least=suite.min_group_size)
+    pairs = compare_models(comparison_inputs, Resampler(suite.bootstrap), least=suite.min_group_size)
     everything = {**said.dumps, **said.baselines}
     return Results(
         suite=suite.name,
@@ -125,7 +125,7 @@ def _results(
             *row_notes,
             *task_warnings(setting.tasks, facts),
             *dump_warnings(everything),
-            *too_few_resamples(judged, pairs.differences),
+            *too_few_resamples(comparison_inputs, pairs.differences),
         ),
     )
 
@@ -164,8 +164,8 @@ def _score_all(setting: Setting, suite: SuiteConfig, said: PredictionSet) -> Res
                 advance(1)
             rows.add_mean(name, role)
     by_name = {task.name: task for task in setting.tasks}
-    for (name, judged), dump in said.baselines.items():
-        rows.add(name, "baseline", by_name[judged], dump.metrics(resampler))
+    for (name, task_name), dump in said.baselines.items():
+        rows.add(name, "baseline", by_name[task_name], dump.metrics(resampler))
     return rows
 
 

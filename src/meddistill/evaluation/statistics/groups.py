@@ -33,7 +33,7 @@ class _Counted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judge:
+class GroupScorer:
     """Scores one model on the groups of one task, whose main metric is `metric`.
 
     `least` is how many patients a group must have; `library` goes to the rows as it is.

@@ -91,7 +91,7 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
         progress = embeddings.progress if "attention" in config.pooling else SilentProgress()
         label, epochs = f"{embeddings.model.name}: {self.name}", config.seeds * config.epochs
         with progress.track(label, epochs, unit="epochs") as advance:
-            return self._judged(features, where, advance)
+            return self._fit_poolings(features, where, advance)
 
     def baselines(self) -> Mapping[str, BagPredictions]:
         """What the stored features of each folder of `stored` say of the same bags."""
@@ -107,7 +107,7 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
             numbers=tuple(np.arange(1, len(each) + 1) for each in features["test"]),
             places=tuple(places) if len(places) == len(features["test"]) else None,
         )
-        return self._judged(features, where)
+        return self._fit_poolings(features, where)
 
     def of_baseline(self, name: str) -> Sequence[str]:
         """The name, and size and time of every file of stored features."""
@@ -158,7 +158,9 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
     def _stored(self, name: str, bags: Bags) -> tuple[SlideFeatures, ...]:
         return tuple(read_features(path) for path in self._files(name, bags))
 
-    def _judged(self, features: Features, where: Instances, advance: Advance = no_progress) -> BagPredictions:
+    def _fit_poolings(
+        self, features: Features, where: Instances, advance: Advance = no_progress
+    ) -> BagPredictions:
         scale = scale_of(features["train"])
         bags = {
             role: LabelledBags(features=scale(own), truth=self._truth(self.bags[role]))

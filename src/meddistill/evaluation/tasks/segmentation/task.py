@@ -88,7 +88,7 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
         """
         maps = self._maps(embeddings)
         shapes = self.masks["test"].shapes
-        return self._judged(
+        return self._score_outlines(
             lambda seed, place: maps.probability(seed, place, shapes[place]), seeds=self.config.seeds
         )
 
@@ -110,7 +110,7 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
             average: Floats32 = np.mean(each, axis=0, dtype=np.float32)
             return average
 
-        return self._judged(mean, seeds=self.config.seeds)
+        return self._score_outlines(mean, seeds=self.config.seeds)
 
     def baselines(self) -> Mapping[str, MaskPredictions]:
         """Nothing marked at all; and what is marked in most training masks, laid over every image."""
@@ -123,7 +123,7 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
             return at_pixels(self._prior, _whole(shape), shape)[0]
 
         makers = {ALL_BACKGROUND: nothing, MEAN_MASK: mean}
-        return Lazily({name: partial(self._judged, maker, seeds=1) for name, maker in makers.items()})
+        return Lazily({name: partial(self._score_outlines, maker, seeds=1) for name, maker in makers.items()})
 
     @cached_property
     def _prior(self) -> Floats32:
@@ -208,7 +208,7 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
             [coverage(masks[place], tokens.box(*masks.shapes[place]), cells) for place in range(len(masks))]
         )
 
-    def _judged(self, probability: _Probability, *, seeds: int) -> MaskPredictions:
+    def _score_outlines(self, probability: _Probability, *, seeds: int) -> MaskPredictions:
         part, masks, config = self.tested, self.masks["test"], self.config
         values, pixels, pictures = [], [], []
         for seed in range(seeds):

@@ -125,7 +125,7 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
     def _lesson(self, rows: Rows, embeddings: Embeddings) -> tuple[TrainingSplit, str]:
         """What is to be learnt, and a note on how questions were routed to sets of answers."""
         learn, choose = self._split
-        judge = np.array(rows.spans["test"], dtype=np.int64)
+        test = np.array(rows.spans["test"], dtype=np.int64)
         sets, set_of, note = (
             np.ones((1, len(self.vocabulary)), dtype=bool),
             np.zeros(len(rows.image_of), dtype=np.int64),
@@ -135,11 +135,11 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
             sets = self._sets_by_type()
             truth = np.concatenate([_types(self.asked[role]) for role in rows.spans])
             set_of = routed(normalized(embeddings.texts(rows.questions))[rows.question_of], truth, learn)
-            share = 100 * float((set_of[judge] == truth[judge]).mean())
+            share = 100 * float((set_of[test] == truth[test]).mean())
             note = f"the set of answers was the right one for {share:.1f} % of the test questions"
         targets = np.concatenate([self.truth(role) for role in rows.spans])
         lesson = TrainingSplit(
-            learn=learn, choose=choose, judge=judge, targets=targets, sets=sets, set_of=set_of
+            learn=learn, choose=choose, test=test, targets=targets, sets=sets, set_of=set_of
         )
         return lesson, note
 

@@ -33,7 +33,7 @@ class TrainingSplit:
 
     learn: Ints
     choose: Ints
-    judge: Ints
+    test: Ints
     targets: Ints
     sets: Flags
     set_of: Ints
@@ -47,7 +47,7 @@ def answer_probabilities(
     seed: int,
     advance: Advance | None = None,
 ) -> Floats:
-    """Fit on `learn`, keep the epoch that answers `choose` best, answer `judge`: [judge, V].
+    """Fit on `learn`, keep the epoch that answers `choose` best, answer `test`: [test, V].
 
     AdamW; the learning rate rises linearly over a tenth of the steps and then falls to zero, by a cosine or
     along a line (`schedule`). `advance` is called after every epoch. Equal accuracies on `choose` are told
@@ -58,7 +58,7 @@ def answer_probabilities(
     with _seeded(seed, device):
         answerer = _Answerer(inputs, lesson, config).to(device)
         _fit(answerer, lesson, config, order=np.random.default_rng(seed), advance=advance)
-        return np.concatenate(list(answerer.answered(lesson.judge, config.batch_size)))
+        return np.concatenate(list(answerer.answered(lesson.test, config.batch_size)))
 
 
 @final
@@ -71,7 +71,7 @@ class _Answerer(nn.Module):
         self.lesson = lesson
         self.binary = config.loss == "binary_cross_entropy"
         with torch.no_grad():
-            first = inputs(lesson.judge[:1])
+            first = inputs(lesson.test[:1])
         self.head = AnswerHead(
             first.patches.shape[-1],
             first.tokens.shape[-1],
@@ -156,7 +156,7 @@ def _fit(
             optimizer.step()
             schedule.step()
         if len(lesson.choose):
-            score = _judged(answerer, lesson, config)
+            score = _validate(answerer, lesson, config)
             if best is None or score > best[0]:
                 best = (score, {name: each.clone() for name, each in answerer.state_dict().items()})
         if advance is not None:
@@ -186,7 +186,7 @@ class _WarmupSchedule:
         return 1 - gone if self.fall == "linear" else 0.5 * (1 + math.cos(math.pi * gone))
 
 
-def _judged(answerer: _Answerer, lesson: TrainingSplit, config: VqaClosedSetConfig) -> tuple[float, float]:
+def _validate(answerer: _Answerer, lesson: TrainingSplit, config: VqaClosedSetConfig) -> tuple[float, float]:
     """Accuracy on the rows that choose, and the log probability of their answers."""
     parts = list(answerer.answered(lesson.choose, config.batch_size))
     scores, targets = np.concatenate(parts), lesson.targets[lesson.choose]
