@@ -107,9 +107,9 @@ def test_confidence_in_one_row_is_not_that_in_another() -> None:
 
 
 def test_recipes_name_them() -> None:
-    learnt = build_weighting(UncertaintyConfig(rate=3.0), teachers=("alpha", "beta"))
-    assert isinstance(learnt, Uncertainty)
-    assert (learnt.rate, learnt.scaled.shape) == (3.0, (2,))
+    weighting = build_weighting(UncertaintyConfig(rate=3.0), teachers=("alpha", "beta"))
+    assert isinstance(weighting, Uncertainty)
+    assert (weighting.rate, weighting.scaled.shape) == (3.0, (2,))
     asked = build_weighting(ConfidenceConfig(teacher_scale=5.0), teachers=("alpha",))
     assert isinstance(asked, Confidence)
     assert asked.teacher_scale == 5.0

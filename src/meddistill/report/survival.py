@@ -107,8 +107,8 @@ def _row(by_metric: dict[str, Result], model: str, style: str, setting: str) -> 
     main = by_metric.get(_METRICS[0])
     spread = main.spread if main is not None else None
     cells = tuple(score_cell(by_metric.get(metric), absent="not defined") for metric in _METRICS)
-    learnt = f"{_IMAGES} {setting}".strip()
-    return ModelRow(name=model, css=style, setting=learnt, cells=cells, spread=number(spread))
+    row_setting = f"{_IMAGES} {setting}".strip()
+    return ModelRow(name=model, css=style, setting=row_setting, cells=cells, spread=number(spread))
 
 
 def _plots(results: Results, task: str, styles: dict[str, str]) -> list[RiskGroups]:

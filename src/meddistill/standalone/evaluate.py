@@ -46,11 +46,11 @@ def evaluate_models(
     device = Processes().device
     tables = mistakes.catch(partial(_checked_tables, suite, base, decoded, progress))
     models = mistakes.catch(lambda: load_models(asked.models, student=asked.student, device=device))
-    learnt = TrainOverlap()
+    overlap = TrainOverlap()
     if tables is not None:
         stores = {each.name: each.train_overlap for each in asked.models if each.train_overlap is not None}
-        learnt = find_train_overlap(stores, suite, tables)
-        mistakes.lines += learnt.refused
+        overlap = find_train_overlap(stores, suite, tables)
+        mistakes.lines += overlap.refused
     if mistakes.lines or tables is None or models is None:
         raise ConfigError(_SUBJECT, mistakes.lines, remedy=mistakes.remedy)
     decoded.write()
@@ -60,7 +60,7 @@ def evaluate_models(
         for each in models
         if isinstance(each.embedder, BundleEmbedder)
     ]
-    notes += learnt.reported
+    notes += overlap.reported
     for line in (*tables.row_notes, *notes):
         progress.say(f"evaluation: {line}")
     results = evaluate(

@@ -140,7 +140,7 @@ def test_rows_that_hang_together_choose_together(asked: Path, tmp_path: Path) ->
         assert not mine & {value for value, each in zip(values, chosen, strict=True) if not each}
     np.testing.assert_array_equal(chosen, carved_out(part, 0.2))
     facts = task.facts()
-    assert facts["learnt_from"] + facts["epoch_chosen_on"] == len(part)
+    assert facts["train_n"] + facts["epoch_chosen_on"] == len(part)
 
 
 def test_one_patient_leaves_nobody_to_choose(asked: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from meddistill.evaluation.tasks.bags.pooled import pooled_scores
 from meddistill.evaluation.tasks.bags.predictions import BagPredictions
 from meddistill.evaluation.tasks.bags.slide_features import SlideFeatures, read_features
 from meddistill.evaluation.tasks.bags.stored import check_width, file_facts, other_inputs, stored_files
-from meddistill.evaluation.tasks.classification.classes import class_facts, class_numbers, learnt_classes
+from meddistill.evaluation.tasks.classification.classes import class_facts, class_numbers, training_classes
 from meddistill.evaluation.tasks.classification.metrics import MAIN
 from meddistill.progress import SilentProgress
 
@@ -54,8 +54,8 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
     def classes(self) -> tuple[str, ...]:
         """Those of the config, or of the training table. Raises TableError for fewer than two in training."""
         train, config = self.bags["train"], self.config
-        learnt = learnt_classes(train.part, train.labels, column=config.label, task=self.name)
-        return tuple(config.classes) or learnt
+        known = training_classes(train.part, train.labels, column=config.label, task=self.name)
+        return tuple(config.classes) or known
 
     @cached_property
     def places(self) -> Ints | None:

@@ -128,10 +128,10 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
     @cached_property
     def _prior(self) -> Floats32:
         """The share of training masks that mark each cell of an image."""
-        learnt = self.masks["train"]
+        train_masks = self.masks["train"]
         shares = [
-            coverage(learnt[place], _whole(learnt.shapes[place]), _MEAN_CELLS)[0]
-            for place in range(len(learnt))
+            coverage(train_masks[place], _whole(train_masks.shapes[place]), _MEAN_CELLS)[0]
+            for place in range(len(train_masks))
         ]
         prior: Floats32 = np.stack(shares).mean(axis=0)
         return prior
@@ -163,7 +163,7 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
             refuse_unmarked(self.parts["train"], self.masks["train"], self.config)
             self._refuse_too_large(embeddings)
             tokens = {role: self._tokens(embeddings, part) for role, part in self.parts.items()}
-            learnt = {
+            train_masks = {
                 role: (_grids(found), self._targets(role, found))
                 for role, found in tokens.items()
                 if role != "test"
@@ -171,7 +171,9 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
             test = tokens["test"]
             label, epochs = f"{embeddings.model.name}: {self.name}", self.config.seeds * self.config.epochs
             with embeddings.progress.track(label, epochs, unit="epochs") as advance:
-                fitted = partial(fit, learnt["train"], learnt.get("validation"), self.config, advance=advance)
+                fitted = partial(
+                    fit, train_masks["train"], train_masks.get("validation"), self.config, advance=advance
+                )
                 logits = [fitted(seed=seed).logits(_grids(test)) for seed in range(self.config.seeds)]
             boxes = [test.box(*shape) for shape in self.masks["test"].shapes]
             self._fitted[key] = _Maps(logits=tuple(logits), boxes=tuple(boxes))

@@ -85,7 +85,7 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
             **found,
             **{name: getattr(self.config, name) for name in _TOLD},
             "departures": list(departures),
-            "learnt_from": len(learn),
+            "train_n": len(learn),
             "epoch_chosen_on": len(choose),
         }
 
