@@ -58,6 +58,6 @@ class TeacherWeighting(Weighting):
 
 def on_host(*values: Tensor) -> list[Tensor]:
     """The values in float64 on the host, the device being waited for once."""
-    together = torch.cat([value.double().flatten() for value in values]).cpu()
-    parts = together.split([value.numel() for value in values])
+    on_cpu = torch.cat([value.double().flatten() for value in values]).cpu()
+    parts = on_cpu.split([value.numel() for value in values])
     return [part.view(value.shape) for part, value in zip(parts, values, strict=True)]

@@ -46,8 +46,8 @@ def estimate(images: int, texts: int, teachers: Iterable[FrozenTeacher], options
     rows = {"images": images, "texts": texts}
     total = (images + texts) * _TABLE_BYTES
     for teacher in teachers:
-        asked = layouts(teacher, options) if teacher.can_be_asked else _embeddings(teacher.card, options)
-        for name, output in asked.items():
+        layout = layouts(teacher, options) if teacher.is_runnable else _embeddings(teacher.card, options)
+        for name, output in layout.items():
             number = rows[TABLE_OF[name]]
             shards = -(-number // options.shard_rows)
             total += number * row_bytes(output) + shards * PAGE

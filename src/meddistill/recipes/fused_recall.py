@@ -96,13 +96,13 @@ class FusedRecall:
     ) -> None:
         kept = np.flatnonzero(fused_rows(cards, available, samples.captioned, by_pair=False))
         samples, keys = samples.take(kept), tuple(keys[place] for place in kept)
-        asked = {name: mask[kept] for name, mask in available.items()}
-        source = StoredTeachers(store, samples, tuple(cards), device=device, keys=keys, available=asked)
+        present = {name: mask[kept] for name, mask in available.items()}
+        source = StoredTeachers(store, samples, tuple(cards), device=device, keys=keys, available=present)
         rows = SampleDataset(samples, student=None, keys=keys)
         places = [range(start, min(start + _CHUNK, len(samples))) for start in range(0, len(samples), _CHUNK)]
         self._given: list[Outputs] = [source.outputs(rows.batch(each, [0] * len(each))) for each in places]
         self._cards = cards
-        self._available = asked
+        self._available = present
         self._image_keys, self._text_keys = keys, text_keys(samples)
 
     def of_network(self, trainee: FusionTrainee) -> float:

@@ -45,7 +45,7 @@ def test_zero_shot_is_brute_force(asked: Path, tmp_path: Path) -> None:
     dump = predict(task, model, tmp_path)
     images = normalized(model.embed_images(task.tested.samples, advance=lambda _: None))
     answers = task.vocabulary.answers
-    for row, text in enumerate(task.asked["test"].texts):
+    for row, text in enumerate(task.questions["test"].texts):
         prompts = normalized(model.embed_texts([f"{text} {answer}" for answer in answers]))
         oracle = softmax(20.0 * np.round(images[row] @ prompts.T, 6).astype(np.float32))
         found = np.zeros(len(answers))
@@ -93,12 +93,12 @@ def test_too_many_prompts_leave_the_most_frequent_answers(asked: Path, tmp_path:
     check_tasks(config, SuiteTables(config, base=asked))
     task = task_of(asked, tmp_path, {**ZERO_SHOT, "most_prompts": 10})
     assert task.prompts == 9
-    often = _most_common(task.asked["train"].answers, 3)
+    often = _most_common(task.questions["train"].answers, 3)
     dump = predict(task, TokenModel(), tmp_path)
     assert set(np.array(task.vocabulary.answers)[dump.chosen]) <= set(often)
     facts = task.facts()
     assert facts["candidates"] == 3
-    inside = [answer in often for answer in task.asked["test"].answers]
+    inside = [answer in often for answer in task.questions["test"].answers]
     assert facts["coverage"] == np.mean(inside)
     assert facts["chance"] == pytest.approx(np.mean(inside) / 3)
     assert "only the 3 most frequent" in facts["warnings"][0]
@@ -111,9 +111,9 @@ def test_most_candidates_are_of_the_questions_kind(asked: Path, tmp_path: Path) 
     assert plain.prompts == 6
     assert not any("most frequent" in each for each in plain.facts()["warnings"])
     kinds = task_of(asked, tmp_path, {**content, "candidates": "by_type", "same_question_type": True})
-    train = kinds.asked["train"]
+    train = kinds.questions["train"]
     for row, (kind, words) in enumerate(
-        zip(kinds.asked["test"].question_types, kinds.asked["test"].texts, strict=True)
+        zip(kinds.questions["test"].question_types, kinds.questions["test"].texts, strict=True)
     ):
         given = set(np.array(kinds.vocabulary.answers)[kinds.allowed[row]])
         own = _most_common(

@@ -85,7 +85,7 @@ def audit_store(
         **sample.counts(),
         teachers=tuple(space.facts() for space in spaces),
         scores=tuple(_scores(spaces, parts, weights, level=config.level)),
-        ensemble=tuple(_together(ensembles, parts, weights, level=config.level)),
+        ensemble=tuple(_ensemble_scores(ensembles, parts, weights, level=config.level)),
         likeness=likeness,
         redundancy=redundancy,
         quality=None if quality is None else float(quality[0]),
@@ -127,7 +127,7 @@ def _scores(
                 yield _score(space.name, mine, mine.similarities(space)[0], weights, level=level)
 
 
-def _together(
+def _ensemble_scores(
     ensembles: Ensembles, parts: Sequence[AuditCheck], weights: Weights, *, level: float
 ) -> Iterator[Score]:
     """The whole ensemble on the parts that its quality is the mean of, and on those of all images."""

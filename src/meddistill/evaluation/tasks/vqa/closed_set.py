@@ -63,7 +63,7 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
 
     def predict(self, embeddings: Embeddings) -> VqaPredictions:
         """The answers of one model, of every seed's fit."""
-        rows = rows_of(self.parts, self.asked)
+        rows = rows_of(self.parts, self.questions)
         lesson, routed = self._lesson(rows, embeddings)
         fresh, seen = self._inputs(rows, embeddings)
         seeds = range(self.config.seeds)
@@ -95,13 +95,13 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
         if self.config.protocol != "mevf":
             return super().answerable
         truth = self.truth("test")
-        own = self._sets_by_type()[_types(self.asked["test"])]
+        own = self._sets_by_type()[_types(self.questions["test"])]
         return (truth != OUTSIDE) & own[np.arange(len(truth)), np.maximum(truth, 0)]
 
     @cached_property
     def _split(self) -> tuple[Ints, Ints]:
         """Rows that teach and rows that choose the epoch, both numbered over all tables."""
-        spans = rows_of(self.parts, self.asked).spans
+        spans = rows_of(self.parts, self.questions).spans
         train = np.array(spans["train"], dtype=np.int64)
         if "validation" in spans:
             return train, np.array(spans["validation"], dtype=np.int64)
@@ -133,7 +133,7 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
         )
         if self.config.protocol == "mevf":
             sets = self._sets_by_type()
-            truth = np.concatenate([_types(self.asked[role]) for role in rows.spans])
+            truth = np.concatenate([_types(self.questions[role]) for role in rows.spans])
             set_of = routed(normalized(embeddings.texts(rows.questions))[rows.question_of], truth, learn)
             share = 100 * float((set_of[test] == truth[test]).mean())
             note = f"the set of answers was the right one for {share:.1f} % of the test questions"
@@ -145,14 +145,14 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
 
     def _sets_by_type(self) -> Flags:
         """Which answers open and closed questions of the vocabulary's tables have, [2, V]."""
-        tables = [self.asked[role] for role in ("train", "validation") if role in self.asked]
+        tables = [self.questions[role] for role in ("train", "validation") if role in self.questions]
         found = answers_by_type(self.vocabulary, tables)
         return np.stack([found[answer_type] for answer_type in _TYPES])
 
 
-def _types(asked: Questions) -> Ints:
+def _types(questions: Questions) -> Ints:
     """Number of the set of answers that a question's type has, [n]."""
-    return np.array([_TYPES.index(each) for each in asked.answer_types], dtype=np.int64)
+    return np.array([_TYPES.index(each) for each in questions.answer_types], dtype=np.int64)
 
 
 def carved_out(part: EvalSplit, share: float) -> Flags:
