@@ -32,7 +32,7 @@ from meddistill.features.importing.table import ImportedTable, write_table
 from meddistill.features.reader import FeatureStore
 from meddistill.features.rows import Indices, distinct_rows, first_appearances
 from meddistill.features.tables import Tables
-from meddistill.features.writer import Ask, StoreWriter
+from meddistill.features.writer import OutputKey, StoreWriter
 from meddistill.imaging import ImageRef
 from meddistill.progress import Progress, SilentProgress
 from meddistill.signals import Signal
@@ -187,22 +187,24 @@ class _Import:
 
         With `raise`, a shard that needs a damaged sample is not entered.
         """
-        asks: list[Ask] = [(name, output) for name in sorted(self._dims)]
+        keys: list[OutputKey] = [(name, output) for name in sorted(self._dims)]
         table = _TABLE[output]
-        spans = [span for span in self._writer.manifest.spans(table) if self._writer.lacks(span, asks)]
+        spans = [
+            span for span in self._writer.manifest.spans(table) if self._writer.missing_outputs(span, keys)
+        ]
         rows = self._writer.manifest.rows(table)
         left = sum(stop - start for start, stop in spans)
         with progress.track(f"import: {table}", rows, unit=table, done=rows - left) as advance:
-            for span in self._writer.claimed(table, spans, asks):
+            for span in self._writer.claimed(table, spans, keys):
                 self._shard(output, span, members)
                 advance(span[1] - span[0])
 
     def _shard(self, output: Signal, span: Span, members: Callable[[int], Sequence[int]]) -> None:
-        lacking = self._writer.lacks(span, [(name, output) for name in sorted(self._dims)])
+        missing = self._writer.missing_outputs(span, [(name, output) for name in sorted(self._dims)])
         side = _OUTPUTS.index(output)
         values = {
             name: np.zeros((span[1] - span[0], self._dims[name][side]), dtype=np.float32)
-            for name, _ in lacking
+            for name, _ in missing
         }
         for place, row in enumerate(range(*span)):
             self._row(values, place, members(row), output)
@@ -211,7 +213,7 @@ class _Import:
         ):
             return
         with ExitStack() as stack:
-            drafts = {ask: stack.enter_context(self._writer.draft(*ask, span)) for ask in lacking}
+            drafts = {key: stack.enter_context(self._writer.draft(*key, span)) for key in missing}
             for (name, _), draft in drafts.items():
                 encoded = encode(
                     torch.from_numpy(values[name]),
@@ -224,11 +226,7 @@ class _Import:
             self._writer.enter(_TABLE[output], span, drafts)
 
     def _row(
-        self,
-        values: Mapping[str, NDArray[np.float32]],
-        place: int,
-        members: Sequence[int],
-        output: Signal,
+        self, values: Mapping[str, NDArray[np.float32]], place: int, members: Sequence[int], output: Signal
     ) -> None:
         """The first vector of each teacher among the samples that show this row."""
         wanted = {name for each in members for name in self._published[each].teachers} & values.keys()
