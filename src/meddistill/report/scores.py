@@ -183,12 +183,12 @@ def _chance(task: TaskFacts) -> float:
 
 def _heat_cell(row: Result | None, *, chance: float, best: float, seen: tuple[str, ...]) -> Cell:
     if row is None or row.value is None:
-        return score_cell(row, absent=lack(row) if row else "")
+        return score_cell(row, absent=absence_reason(row) if row else "")
     share = (row.value - chance) / (best - chance) if best > chance else 0.0
     return score_cell(row, shade=shade_of(share), best=row.value == best, seen=seen)
 
 
-def lack(row: Result) -> str:
+def absence_reason(row: Result) -> str:
     """Why there is no number, in short: what the model lacks for the task."""
     return row.note.removeprefix(NOT_APPLICABLE)
 

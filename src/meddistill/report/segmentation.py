@@ -17,7 +17,7 @@ from meddistill.imaging import Geometry, seen_box
 from meddistill.report.data import Examples
 from meddistill.report.formatting import count, metric, number, plain_name
 from meddistill.report.models import ModelStyle, lead_name, references
-from meddistill.report.scores import Cell, Matrix, Title, lack, score_cell
+from meddistill.report.scores import Cell, Matrix, Title, absence_reason, score_cell
 from meddistill.report.sections import data_address
 from meddistill.report.svg import element
 
@@ -128,7 +128,7 @@ def _cell(row: Result | None, best: float | None) -> Cell:
         return score_cell(None)
     digits = 1 if row.metric.startswith("hd95_") else 3
     marks = {"digits": digits, "bound_digits": min(digits, 2), "best": row.value == best}
-    return score_cell(row, absent=lack(row), **marks)
+    return score_cell(row, absent=absence_reason(row), **marks)
 
 
 def metric_words(name: str) -> str:

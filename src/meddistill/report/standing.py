@@ -9,7 +9,7 @@ from meddistill.evaluation.base.results import MEAN_TASK, Results
 from meddistill.report.formatting import number, plain_name
 from meddistill.report.models import ModelStyle
 from meddistill.report.phrases import wording
-from meddistill.report.scores import Cell, lack, score_cell, verdict_cell
+from meddistill.report.scores import Cell, absence_reason, score_cell, verdict_cell
 
 _HOW: Final = (
     "To see whether a plain encoder would do, name one under `baselines` (`evaluate.baselines` of a recipe, "
@@ -89,6 +89,6 @@ def _without(results: Results, model: str, counted: Sequence[str]) -> str:
     rows = {task: results.main(model, task) for task in counted if not _has(results, model, task)}
     if not rows:
         return ""
-    reasons = dict.fromkeys(lack(row) for row in rows.values() if row is not None and row.note)
+    reasons = dict.fromkeys(absence_reason(row) for row in rows.values() if row is not None and row.note)
     named = ", ".join(plain_name(task) for task in rows)
     return f"without {named}" + (f": {'; '.join(reasons)}" if reasons else "")

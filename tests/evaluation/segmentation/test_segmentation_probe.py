@@ -259,6 +259,6 @@ def test_the_bar_counts_epochs_and_no_image_is_hashed_again(
     built, told = _build(discs, epochs=2), ToldProgress()
     embeddings = Embeddings(PatchModel(), folder=tmp_path, progress=told)
     monkeypatch.setattr(embeddings_module, "image_keys", refused)
-    assert built.lacks(embeddings) == ""
+    assert built.unmet_requirement(embeddings) == ""
     built.predict(embeddings)
     assert told.bars["student: discs"] == ("epochs", 4, 4)

@@ -91,7 +91,7 @@ def test_facts_tell_what_held(asked: Path, tmp_path: Path) -> None:
 def test_a_protocol_that_tunes_needs_towers_that_can_be(asked: Path, tmp_path: Path) -> None:
     task = task_of(asked, tmp_path, {**CLOSED_SET, "protocol": "m3ae"})
     embeddings = Embeddings(TokenModel(), folder=tmp_path, progress=SilentProgress())
-    assert task.lacks(embeddings) == "no towers that can be tuned"
+    assert task.unmet_requirement(embeddings) == "no towers that can be tuned"
 
 
 def test_m3ae_and_mevf(asked: Path, tmp_path: Path) -> None:

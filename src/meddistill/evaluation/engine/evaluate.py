@@ -151,7 +151,7 @@ def _check_names(models: Sequence[Embedder]) -> None:
 
 
 def _score_all(setting: Setting, suite: SuiteConfig, prediction_set: PredictionSet) -> ResultCollector:
-    dumps, lacking = prediction_set.dumps, prediction_set.lacking
+    dumps, unmet = prediction_set.dumps, prediction_set.unmet_requirements
     resampler = Resampler(suite.bootstrap)
     rows = ResultCollector(suite.bootstrap, setting.tasks)
     named: list[tuple[str, Any]] = [(each.model.name, each.model.role) for each in setting.models]
@@ -162,7 +162,7 @@ def _score_all(setting: Setting, suite: SuiteConfig, prediction_set: PredictionS
             for task in setting.tasks:
                 dump = dumps.get((name, task.name))
                 scores: list[Score] | None = None if dump is None else dump.metrics(resampler)
-                rows.add(name, role, task, scores, lacking=lacking.get((name, task.name), ""))
+                rows.add(name, role, task, scores, unmet=unmet.get((name, task.name), ""))
                 advance(1)
             rows.add_mean(name, role)
     by_name = {task.name: task for task in setting.tasks}

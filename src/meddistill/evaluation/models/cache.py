@@ -54,9 +54,9 @@ class Embeddings:
         return self.model.embed_texts(["image"]) is not None if said is None else bool(said)
 
     @property
-    def lack_of_text(self) -> str:
+    def no_text_reason(self) -> str:
         """What the model lacks for tasks that need text; empty for one that has it."""
-        return "" if self.has_text else getattr(self.model, "lack_of_text", NO_TEXT)
+        return "" if self.has_text else getattr(self.model, "no_text_reason", NO_TEXT)
 
     @property
     def image_dim(self) -> int | None:
@@ -135,13 +135,13 @@ class Embeddings:
     @contextmanager
     def _bar(self, what: str, rows: CachedOutput, keys: Sequence[str]) -> Iterator[Advance]:
         """Progress over the distinct `keys` that is shown once something is asked for."""
-        lacking, total = len(rows.lacking(keys)), len(set(keys))
+        missing, total = len(rows.missing(keys)), len(set(keys))
         shown: list[Advance] = []
         with ExitStack() as stack:
 
             def advance(count: int) -> None:
                 if not shown:
-                    bar = self.progress.track(f"{self.model.name}: {what}", total, done=total - lacking)
+                    bar = self.progress.track(f"{self.model.name}: {what}", total, done=total - missing)
                     shown.append(stack.enter_context(bar))
                 shown[0](count)
 

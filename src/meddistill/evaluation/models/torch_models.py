@@ -52,7 +52,7 @@ class ModelEmbedder:
         self.logit_scale = card.logit_scale
         self.pretraining_data = card.pretraining_data
         self.has_text = "text" in card.signals
-        self.lack_of_text = UNTRAINED_TEXT if "text" in teacher.unused else NO_TEXT
+        self.no_text_reason = UNTRAINED_TEXT if "text" in teacher.unused else NO_TEXT
         self.image_dim = card.image_dim
         self._teacher, self.geometry = teacher, spec.geometry
         self.cut = card.centre_crop

@@ -88,7 +88,7 @@ class GroupScorer:
                 scored |= mask
             note = self._note(label, counted.patients, score)
             if measure.main:
-                note = note or predictions.lacks(mask)
+                note = note or predictions.missing_in(mask)
             rows.append(self._row(measure, (group, label), counted, score=score, note=note))
         gap = self._gap(measure, group, _counted(predictions, scored), found)
         rows = [row.model_copy(update={"worst": bool(gap.value) and row.label == gap.worst}) for row in rows]

@@ -174,17 +174,21 @@ class LabelPredictions(Predictions):
 
     def _temperature(self, resampler: Resampler) -> list[Score]:
         """Calibration after a temperature for each label; the means run over the labels that have one."""
-        coolings, lacking = self._coolings(), self._labels_without_temperature()
+        coolings, without_temperature = self._coolings(), self._labels_without_temperature()
         if not coolings:
             return []
         main = self.main._fits()
         named = {column: f"label {label}, {TEMPERED}" for column, label in enumerate(self.labels)}
-        kept = {column: named[column] for column, label in enumerate(self.labels) if not lacking[label]}
+        kept = {
+            column: named[column]
+            for column, label in enumerate(self.labels)
+            if not without_temperature[label]
+        }
         scores = self._cooled_scores(resampler, coolings, kept) if kept else []
         for column, label in enumerate(self.labels):
-            if lacking[label]:
+            if without_temperature[label]:
                 names = (*LABEL_CALIBRATION, "temperature")
-                judged, why = main[0]._known(column), lacking[label]
+                judged, why = main[0]._known(column), without_temperature[label]
                 scores += undefined(names, judged, setting=named[column], why=why)
         if not kept:
             why = "no label has a temperature"

@@ -75,7 +75,7 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
         """Raise TableError for masks that cannot be used, or a training table without the structure."""
         refuse_unmarked(self.parts["train"], self.masks["train"], self.config)
 
-    def lacks(self, embeddings: Embeddings) -> str:
+    def unmet_requirement(self, embeddings: Embeddings) -> str:
         """Patch tokens are needed."""
         found = embeddings.image_tokens(self.tested.samples.take([0]), self.tested.keys[:1])
         return NO_TOKENS if found is None or found.grid is None else ""
@@ -244,7 +244,7 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
 
 def _some(tokens: Tokens | None) -> Tokens:
     if tokens is None or tokens.grid is None:
-        msg = "`predict` must be given a model with patch tokens on a grid; ask `lacks` first."
+        msg = "`predict` must be given a model with patch tokens on a grid; ask `unmet_requirement` first."
         raise ValueError(msg)
     return tokens
 

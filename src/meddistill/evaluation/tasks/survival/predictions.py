@@ -83,7 +83,7 @@ class SurvivalPredictions(Predictions):
         images = np.array([not setting for setting in self.settings], dtype=bool)
         return self._scores(resampler, images, main_only=True)[0] if images.any() else None
 
-    def lacks(self, mask: Flags) -> str:
+    def missing_in(self, mask: Flags) -> str:
         """Few events: a C-index of a handful of pairs."""
         counted = {row for row, event in zip(self.rows[mask], self.events[mask], strict=True) if event}
         if len(counted) >= _FEW_EVENTS:

@@ -54,11 +54,11 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
 
     libraries = ("torch", "scikit-learn")
 
-    def lacks(self, embeddings: Embeddings) -> str:
+    def unmet_requirement(self, embeddings: Embeddings) -> str:
         """What the model lacks: a text tower, or towers that can be tuned."""
-        lack, model = super().lacks(embeddings), embeddings.model
-        if lack or self.config.towers == "frozen":
-            return lack
+        reason, model = super().unmet_requirement(embeddings), embeddings.model
+        if reason or self.config.towers == "frozen":
+            return reason
         return "" if isinstance(model, TunableEmbedder) and model.tunable else NO_TRAINABLE
 
     def predict(self, embeddings: Embeddings) -> VqaPredictions:
