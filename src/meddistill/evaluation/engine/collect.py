@@ -75,7 +75,7 @@ class ResultCollector:
     def add(
         self, model: str, role: AnyRole, task: AnyTask, scores: Sequence[Score] | None, *, unmet: str = ""
     ) -> None:
-        """Enter the scores of one model on one task; None where it does not apply, because of the requirement `unmet`."""
+        """Enter the scores of one model on one task; None where the requirement `unmet` is not met."""
         self._roles[model] = role
         family = task.config.kind
         if scores is None:
