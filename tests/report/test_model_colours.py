@@ -47,18 +47,18 @@ def _judged(*roles: str, own: bool = False) -> Results:
 )
 def test_no_two_models_have_one_colour(roles: list[str]) -> None:
     found = model_styles(_judged(*roles))
-    assert len({look.css for look in found}) == len(roles)
+    assert len({style.css for style in found}) == len(roles)
     defined = set(re.findall(r"\.(c-\w+) \{ --c:", STYLE))
-    assert {look.css.split()[0] for look in found} <= defined
+    assert {style.css.split()[0] for style in found} <= defined
 
 
 def test_roles_can_be_read() -> None:
     found = {
-        look.name: look.css for look in model_styles(_judged("student", "baseline", "ensemble", "teacher"))
+        style.name: style.css for style in model_styles(_judged("student", "baseline", "ensemble", "teacher"))
     }
     assert found == {"m0": "c-student", "m3": "c-t0", "m1": "c-t1 c-baseline", "m2": "c-ensemble"}
     # Where all are there for comparison, none is set apart.
-    assert [look.css for look in model_styles(_judged("baseline", "baseline"))] == ["c-student", "c-t0"]
+    assert [style.css for style in model_styles(_judged("baseline", "baseline"))] == ["c-student", "c-t0"]
     (own,) = references(_judged("student", own=True), "findings")
     assert (own.name, own.css) == ("own", REFERENCE_CSS)
     assert references(_judged("student", own=True), "retrieval") == ()
@@ -66,12 +66,12 @@ def test_roles_can_be_read() -> None:
 
 def test_more_models_than_colours_differ_in_their_dashes() -> None:
     found = model_styles(_judged(*["teacher"] * (COLOURS + 2)))
-    assert [look.css for look in found[:2]] == ["c-student", "c-t0"]
+    assert [style.css for style in found[:2]] == ["c-student", "c-t0"]
     assert found[COLOURS + 1].css == "c-t0 c-again"
 
 
 def test_the_lead_is_the_student_or_the_first_model() -> None:
-    assert [(look.name, look.lead) for look in model_styles(_judged("teacher", "baseline", "student"))] == [
+    assert [(style.name, style.lead) for style in model_styles(_judged("teacher", "baseline", "student"))] == [
         ("m2", True), ("m1", False), ("m0", False),
     ]  # fmt: skip
     styles = model_styles(_judged("teacher", "baseline", "ensemble"))

@@ -55,9 +55,9 @@ class TeachersBefore:
     notes: tuple[str, ...]
 
 
-def teachers_before(audit: Audit, looks: Sequence[ModelStyle]) -> TeachersBefore:
+def teachers_before(audit: Audit, styles: Sequence[ModelStyle]) -> TeachersBefore:
     """The section's content; colours are those of the teachers elsewhere in the report."""
-    css = {look.name: look.css for look in looks}
+    css = {style.name: style.css for style in styles}
     return TeachersBefore(
         sentence=_sentence(audit),
         rows=_rows(audit),

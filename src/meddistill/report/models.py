@@ -66,12 +66,12 @@ def model_styles(results: Results | None, cards: Sequence[ModelCard] = ()) -> tu
         )
         for name, role in named
     ]
-    return tuple(sorted(styles, key=lambda look: (not look.lead, _ORDER[look.role])))
+    return tuple(sorted(styles, key=lambda style: (not style.lead, _ORDER[style.role])))
 
 
-def lead_name(looks: Sequence[ModelStyle]) -> str:
+def lead_name(styles: Sequence[ModelStyle]) -> str:
     """The name of the lead; "" where there is no model."""
-    return next((look.name for look in looks if look.lead), "")
+    return next((style.name for style in styles if style.lead), "")
 
 
 def _lead(named: Sequence[tuple[str, AnyRole]]) -> str:
