@@ -71,7 +71,7 @@ def test_more_models_than_colours_differ_in_their_dashes() -> None:
 
 
 def test_the_lead_is_the_student_or_the_first_model() -> None:
-    assert [(style.name, style.lead) for style in model_styles(_judged("teacher", "baseline", "student"))] == [
+    assert [(each.name, each.lead) for each in model_styles(_judged("teacher", "baseline", "student"))] == [
         ("m2", True), ("m1", False), ("m0", False),
     ]  # fmt: skip
     styles = model_styles(_judged("teacher", "baseline", "ensemble"))

@@ -64,12 +64,12 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
     def predict(self, embeddings: Embeddings) -> VqaPredictions:
         """The answers of one model, of every seed's fit."""
         rows = rows_of(self.parts, self.questions)
-        lesson, routed = self._lesson(rows, embeddings)
+        split, routed = self._training_split(rows, embeddings)
         fresh, seen = self._inputs(rows, embeddings)
         seeds = range(self.config.seeds)
         label, epochs = f"{embeddings.model.name}: {self.name}", len(seeds) * self.config.epochs
         with embeddings.progress.track(label, epochs, unit="epochs") as advance:
-            fitted = partial(answer_probabilities, lesson=lesson, config=self.config, advance=advance)
+            fitted = partial(answer_probabilities, split=split, config=self.config, advance=advance)
             scores = [fitted(fresh(), seed=seed) for seed in seeds]
         return self._predictions(scores, note="; ".join(each for each in (seen, routed) if each))
 
@@ -122,7 +122,7 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
         rasters = torch.cat([towers.rasters(samples) for samples, _ in rows.images])
         return lambda: TunedInputs(model.trainable().to(device), rows, rasters), ""
 
-    def _lesson(self, rows: Rows, embeddings: Embeddings) -> tuple[TrainingSplit, str]:
+    def _training_split(self, rows: Rows, embeddings: Embeddings) -> tuple[TrainingSplit, str]:
         """What is to be learnt, and a note on how questions were routed to sets of answers."""
         learn, choose = self._split
         test = np.array(rows.spans["test"], dtype=np.int64)
@@ -138,10 +138,10 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
             share = 100 * float((set_of[test] == truth[test]).mean())
             note = f"the set of answers was the right one for {share:.1f} % of the test questions"
         targets = np.concatenate([self.truth(role) for role in rows.spans])
-        lesson = TrainingSplit(
+        split = TrainingSplit(
             learn=learn, choose=choose, test=test, targets=targets, sets=sets, set_of=set_of
         )
-        return lesson, note
+        return split, note
 
     def _sets_by_type(self) -> Flags:
         """Which answers open and closed questions of the vocabulary's tables have, [2, V]."""

@@ -52,7 +52,7 @@ class VqaTask(Task[VqaConfigT, VqaPredictions]):
         if not self.answerable.any():
             rule = (
                 f"some test questions must have their right answer among the {len(self.vocabulary)} that can "
-                f"be given ({self.policy_in_words}); none has. Look at `answer`, or widen the answers."
+                f"be given ({self.policy_description}); none has. Look at `answer`, or widen the answers."
             )
             raise TableError(self.tested.subject, [rule])
 
@@ -88,7 +88,7 @@ class VqaTask(Task[VqaConfigT, VqaPredictions]):
         questions = self.questions["test"]
         return {
             "answers": len(self.vocabulary),
-            "answer_vocabulary": self.policy_in_words,
+            "answer_vocabulary": self.policy_description,
             "coverage": float(self.answerable.mean()),
             "questions": len(set(questions.texts)),
             "answer_types": counted(questions.answer_types),
@@ -98,7 +98,7 @@ class VqaTask(Task[VqaConfigT, VqaPredictions]):
         }
 
     @property
-    def policy_in_words(self) -> str:
+    def policy_description(self) -> str:
         """Whose answers make the vocabulary."""
         return self.config.policy
 
@@ -122,12 +122,12 @@ class VqaTask(Task[VqaConfigT, VqaPredictions]):
     def _coverage_warnings(self) -> list[str]:
         share, answers = 100 * float(self.answerable.mean()), len(self.vocabulary)
         found = []
-        if self.policy_in_words == "all":
+        if self.policy_description == "all":
             found.append(f"the {answers} answers that can be given were read from the test table too")
         if share < 100:
             found.append(
                 f"{share:.1f} % of the test questions have their right answer among those that can be given "
-                f"to them, of {answers} ({self.policy_in_words}); the others count as wrong"
+                f"to them, of {answers} ({self.policy_description}); the others count as wrong"
             )
         return found
 

@@ -38,7 +38,7 @@ class VqaZeroShot(VqaTask[VqaZeroShotConfig]):
         return listed_vocabulary(listed) if listed else super().vocabulary
 
     @property
-    def policy_in_words(self) -> str:
+    def policy_description(self) -> str:
         """Whose answers are candidates."""
         return "listed in the suite" if self.config.answers else self.config.policy
 
