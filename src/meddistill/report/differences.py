@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from meddistill.evaluation.base.records import Comparison
 from meddistill.evaluation.base.results import MEAN_TASK, Difference, Results
-from meddistill.evaluation.statistics.paired import least_p
+from meddistill.evaluation.statistics.paired import min_p
 from meddistill.report.formatting import (
     DASH,
     SEEN,
@@ -62,7 +62,7 @@ def differences(results: Results, styles: Sequence[ModelStyle]) -> DifferencesSe
     alpha = 1 - results.level
     return DifferencesSection(
         reference=reference,
-        sentence=_sentence(rows, alpha, least=least_p(results.resamples)),
+        sentence=_sentence(rows, alpha, least=min_p(results.resamples)),
         forest=forest_by_task(rows, order, css, alpha=alpha),
         tallies=tuple(
             (row, css[name])

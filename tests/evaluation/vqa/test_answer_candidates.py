@@ -32,7 +32,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"answers": ["yes"]}, "Give one of them"),
         ({"same_question_type": True, "question_type": None}, "must have `question_type`"),
         ({"template": "{question}"}, "once"),
-        ({"train": None, "answers": ["a", "b"], "most_candidates": 2}, "must have `train`"),
+        ({"train": None, "answers": ["a", "b"], "max_candidates": 2}, "must have `train`"),
     ],
 )
 def test_refused_candidates(more: dict[str, Any], message: str) -> None:
@@ -89,9 +89,9 @@ def _most_common(answers: Sequence[str], most: int) -> list[str]:
 
 def test_too_many_prompts_leave_the_most_frequent_answers(asked: Path, tmp_path: Path) -> None:
     """Three questions and ten prompts: three answers each, of training those that are given most often."""
-    config = suite({**ZERO_SHOT, "most_prompts": 10})
+    config = suite({**ZERO_SHOT, "max_prompts": 10})
     check_tasks(config, SuiteTables(config, base=asked))
-    task = task_of(asked, tmp_path, {**ZERO_SHOT, "most_prompts": 10})
+    task = task_of(asked, tmp_path, {**ZERO_SHOT, "max_prompts": 10})
     assert task.prompts == 9
     often = _most_common(task.questions["train"].answers, 3)
     dump = predict(task, TokenModel(), tmp_path)
@@ -105,8 +105,8 @@ def test_too_many_prompts_leave_the_most_frequent_answers(asked: Path, tmp_path:
     assert "count as wrong" in facts["warnings"][1]
 
 
-def test_most_candidates_are_of_the_questions_kind(asked: Path, tmp_path: Path) -> None:
-    content = {**ZERO_SHOT, "most_candidates": 2}
+def test_max_candidates_are_of_the_questions_kind(asked: Path, tmp_path: Path) -> None:
+    content = {**ZERO_SHOT, "max_candidates": 2}
     plain = task_of(asked, tmp_path, content)
     assert plain.prompts == 6
     assert not any("most frequent" in each for each in plain.facts()["warnings"])
@@ -125,7 +125,7 @@ def test_most_candidates_are_of_the_questions_kind(asked: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "more", [{"most_prompts": 5}, {"train": None, "answers": ["red", "green", "blue"], "most_prompts": 8}]
+    "more", [{"max_prompts": 5}, {"train": None, "answers": ["red", "green", "blue"], "max_prompts": 8}]
 )
 def test_prompts_that_cannot_be_brought_down_are_refused(
     asked: Path, tmp_path: Path, more: dict[str, Any]
@@ -135,7 +135,7 @@ def test_prompts_that_cannot_be_brought_down_are_refused(
     with pytest.raises(ConfigError, match=r"3 questions with \d answers each make \d prompts, over"):
         check_tasks(config, SuiteTables(config, base=asked))
     model = TokenModel()
-    with pytest.raises(ConfigError, match="most_prompts"):
+    with pytest.raises(ConfigError, match="max_prompts"):
         predict(task_of(asked, tmp_path, {**ZERO_SHOT, **more}), model, tmp_path)
     assert model.images_seen == 0
 
@@ -181,7 +181,7 @@ def test_coverage_is_what_an_oracle_scores(
         "train": "t",
         "test": "s",
         "candidates": candidates,
-        "most_candidates": most,
+        "max_candidates": most,
     }
     tables = {split: table(split, table="few.csv") for split in "ts"}
     task = task_of(world, tmp_path / "out", content, tables=tables)

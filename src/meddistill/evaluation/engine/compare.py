@@ -26,7 +26,7 @@ from meddistill.evaluation.statistics.over_tasks import (
     signed_rank,
     tally,
 )
-from meddistill.evaluation.statistics.paired import bootstrap_p, holm, least_p, mcnemar_p
+from meddistill.evaluation.statistics.paired import bootstrap_p, holm, mcnemar_p, min_p
 from meddistill.evaluation.statistics.places import places
 
 _LIBRARIES: Final = ("scipy",)  # its tests
@@ -285,7 +285,7 @@ def too_few_resamples(inputs: ComparisonInputs, found: Sequence[Difference]) -> 
         for model in inputs.references
     ]
     tests = max(counts, default=0)
-    if tests * least_p(inputs.config.resamples) <= alpha:
+    if tests * min_p(inputs.config.resamples) <= alpha:
         return ()
     wanted = int(np.ceil(2 * tests / alpha))
     return (

@@ -56,14 +56,14 @@ class Candidates:
 
     @cached_property
     def most(self) -> int:
-        """How many answers are ranked for a question at most: as the suite says, or `most_prompts` holds."""
-        most = min(self._config.most_candidates or len(self._vocabulary), len(self._vocabulary))
-        if "train" not in self._questions or self.prompts(most) <= self._config.most_prompts:
+        """How many answers are ranked for a question at most: as the suite says, or `max_prompts` holds."""
+        most = min(self._config.max_candidates or len(self._vocabulary), len(self._vocabulary))
+        if "train" not in self._questions or self.prompts(most) <= self._config.max_prompts:
             return most
         fits, too_many = min(_FEWEST, most), most
         while too_many - fits > 1:
             middle = (fits + too_many) // 2
-            if self.prompts(middle) <= self._config.most_prompts:
+            if self.prompts(middle) <= self._config.max_prompts:
                 fits = middle
             else:
                 too_many = middle
@@ -71,8 +71,8 @@ class Candidates:
 
     @property
     def left_out(self) -> bool:
-        """Whether `most_prompts` leaves out answers that the suite would have ranked."""
-        wanted = self._config.most_candidates or len(self._vocabulary)
+        """Whether `max_prompts` leaves out answers that the suite would have ranked."""
+        wanted = self._config.max_candidates or len(self._vocabulary)
         return self.prompts(self.most) < self.prompts(wanted)
 
     @cached_property

@@ -67,13 +67,13 @@ class VqaZeroShot(VqaTask[VqaZeroShotConfig]):
         return (truth != OUTSIDE) & self.allowed[np.arange(len(truth)), np.maximum(truth, 0)]
 
     def check(self) -> None:
-        """Raise TableError for bad rows, ConfigError for prompts that cannot be brought to `most_prompts`."""
+        """Raise TableError for bad rows, ConfigError for prompts that cannot be brought to `max_prompts`."""
         super().check()
-        if self.prompts > self.config.most_prompts:
+        if self.prompts > self.config.max_prompts:
             rule = (
-                f"`most_prompts` must not be exceeded; {len(set(self.questions['test'].texts)):,} questions "
+                f"`max_prompts` must not be exceeded; {len(set(self.questions['test'].texts)):,} questions "
                 f"with {self.candidates.most:,} answers each make {self.prompts:,} prompts, over "
-                f"{self.config.most_prompts:,}. Narrow the candidates (`candidates: by_type`, "
+                f"{self.config.max_prompts:,}. Narrow the candidates (`candidates: by_type`, "
                 "`same_question_type`, fewer `answers`), leave out rows by `where`, or raise it."
             )
             subject = f"task {self.name}"
@@ -106,10 +106,10 @@ class VqaZeroShot(VqaTask[VqaZeroShotConfig]):
         }
 
     def _left_out(self) -> str:
-        wanted = self.config.most_candidates or len(self.vocabulary)
+        wanted = self.config.max_candidates or len(self.vocabulary)
         return (
             f"of up to {wanted} answers to a question only the {self.candidates.most} most frequent ones in "
-            f"training are ranked: `most_prompts` ({self.config.most_prompts:,}) holds no more"
+            f"training are ranked: `max_prompts` ({self.config.max_prompts:,}) holds no more"
         )
 
     def _among_allowed(self, scores: Floats) -> Floats:
