@@ -12,7 +12,7 @@ from report_data import report_data, results
 
 from meddistill.evaluation.base.results import ModelFacts, Results
 from meddistill.report.markers import line_key, marker
-from meddistill.report.models import COLOURS, REFERENCE_CSS, model_styles, references
+from meddistill.report.models import COLORS, REFERENCE_CSS, model_styles, references
 from meddistill.report.write import render
 
 STYLE = (files("meddistill.report") / "templates" / "report.css").read_text(encoding="utf-8")
@@ -65,9 +65,9 @@ def test_roles_can_be_read() -> None:
 
 
 def test_more_models_than_colours_differ_in_their_dashes() -> None:
-    found = model_styles(_judged(*["teacher"] * (COLOURS + 2)))
+    found = model_styles(_judged(*["teacher"] * (COLORS + 2)))
     assert [style.css for style in found[:2]] == ["c-student", "c-t0"]
-    assert found[COLOURS + 1].css == "c-t0 c-again"
+    assert found[COLORS + 1].css == "c-t0 c-again"
 
 
 def test_the_lead_is_the_student_or_the_first_model() -> None:
@@ -93,7 +93,7 @@ def _linear(colour: str) -> NDArray[np.float64]:
 @pytest.mark.parametrize("theme", [0, 1])
 @pytest.mark.parametrize("sight", SIGHTS)
 def test_colours_of_models_are_apart_for_every_sight(theme: int, sight: str) -> None:
-    names = ["student", "ensemble", *(f"t{number}" for number in range(COLOURS))]
+    names = ["student", "ensemble", *(f"t{number}" for number in range(COLORS))]
     found = [re.findall(rf"--{name}: (#\w{{6}});", STYLE)[theme] for name in names]
     places = [_lab(SIGHTS[sight] @ _linear(colour)) for colour in found]
     nearest = min(

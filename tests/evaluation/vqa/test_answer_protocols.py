@@ -11,7 +11,7 @@ from meddistill.evaluation.models import cache as embeddings_module
 from meddistill.evaluation.models.cache import Embeddings
 from meddistill.evaluation.tasks.vqa.config import VqaClosedSetConfig
 from meddistill.progress import SilentProgress
-from told_progress import ToldProgress
+from recording_progress import RecordingProgress
 
 BARE = {"name": "a", "kind": "vqa_closed_set", "train": "train", "test": "test"}
 # What a quick fit of a model without trainable towers needs.
@@ -129,7 +129,7 @@ def test_coverage_of_two_sets_is_of_the_right_one(tmp_path: Path) -> None:
 
 
 def test_the_bar_counts_epochs_of_all_seeds(asked: Path, tmp_path: Path) -> None:
-    told = ToldProgress()
+    told = RecordingProgress()
     predict(task_of(asked, tmp_path, {**CLOSED_SET, "epochs": 3}), TokenModel(), tmp_path, told)
     assert told.bars["student: closed"] == ("epochs", 6, 6)
 
