@@ -116,9 +116,9 @@ def test_patch_tokens_have_their_grid(tmp_path: Path) -> None:
 
 def test_banks_are_texts_without_an_image(tmp_path: Path) -> None:
     samples, teacher = toy_samples(tmp_path / "images", 5), toy_teacher()
-    banks = {"prompt": ["a photo of a cat", samples.texts[0]], "bank": ["a photo of a cat", "a dog"]}
+    banks = {"bank": ["a photo of a cat", samples.texts[0], "a photo of a cat", "a dog"]}
     store = extract(tmp_path / "store", samples, {"toy": teacher}, SMALL, banks=banks)
-    assert summarize(store).roles == {"caption": 5, "prompt": 1, "bank": 1}
+    assert summarize(store).roles == {"caption": 5, "bank": 2}
     row = store.text_rows([text_key("A  DOG")])
     said = teacher.text_embeddings(["a dog"]).numpy().astype(np.float16)
     assert np.array_equal(store.read("toy", "text", row), said)

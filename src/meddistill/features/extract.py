@@ -17,7 +17,7 @@ from meddistill.features.extraction_task import (
     ImageExtraction,
     TextExtraction,
 )
-from meddistill.features.format import OutputManifest, Role, Settings
+from meddistill.features.format import OutputManifest, Settings, TextRole
 from meddistill.features.layouts import layouts, row_bytes
 from meddistill.features.planning import Run, require_room, require_rows, rows_done, runs, sources_of_rows
 from meddistill.features.reader import FeatureStore, covered
@@ -30,7 +30,7 @@ from meddistill.progress import Advance, Progress, SilentProgress
 from meddistill.signals import Signal
 from meddistill.teachers.frozen import FrozenTeacher
 
-_NO_BANKS: Final[Mapping[Role, Sequence[str]]] = MappingProxyType({})
+_NO_BANKS: Final[Mapping[TextRole, Sequence[str]]] = MappingProxyType({})
 
 
 def extract(
@@ -40,7 +40,7 @@ def extract(
     options: ExtractOptions,
     *,
     progress: Progress | None = None,
-    banks: Mapping[Role, Sequence[str]] = _NO_BANKS,
+    banks: Mapping[TextRole, Sequence[str]] = _NO_BANKS,
 ) -> FeatureStore:
     """Make a feature store, go on with one that was interrupted, or add rows and teachers to one.
 
@@ -62,7 +62,7 @@ def extract(
     options
         `shard_rows` counts for a new store only.
     banks
-        Further texts by role: prompts, questions, class names.
+        Further texts by role, those of banks under `bank`.
 
     Raises
     ------

@@ -21,7 +21,7 @@ from meddistill.errors import NonFiniteError, UserError
 from meddistill.evaluation.arrays import Floats32
 from meddistill.evaluation.models.cached_output import CachedOutput, ComputedRows
 from meddistill.evaluation.models.protocols import NO_TEXT, Advance, Embedder, TokenEmbedder, Tokens
-from meddistill.features.config import Precision
+from meddistill.features.config import StoredPrecision
 from meddistill.licences import resolve
 from meddistill.progress import Progress
 from meddistill.signals import Signal
@@ -148,7 +148,7 @@ class Embeddings:
             yield advance
 
     def _rows(self, name: str, output: Signal, shard_rows: int) -> CachedOutput:
-        dtype: Precision = "float32" if output in ("image", "text") else "float16"
+        dtype: StoredPrecision = "float32" if output in ("image", "text") else "float16"
         card = getattr(self.model, "card", None) or _card_of(self.model)
         return CachedOutput(self._folder / name, output, card=card, dtype=dtype, shard_rows=shard_rows)
 

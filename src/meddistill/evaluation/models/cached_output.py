@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from meddistill.errors import StoreError
 from meddistill.evaluation.arrays import Ints
-from meddistill.features.config import ExtractOptions, Precision
+from meddistill.features.config import ExtractOptions, StoredPrecision
 from meddistill.features.files import MANIFEST, MANIFEST_COPY
-from meddistill.features.format import TABLES, TEACHERS, OutputManifest, Role, Settings, Span
+from meddistill.features.format import TABLES, TEACHERS, OutputManifest, Settings, Span, TextRole
 from meddistill.features.planning import sources_of_rows
 from meddistill.features.reader import TABLE_OF, FeatureStore
 from meddistill.features.rows import DistinctRows, Indices
@@ -56,7 +56,7 @@ class CachedOutput:
     """Reads and completes one store. Several processes may at once."""
 
     def __init__(
-        self, folder: Path, output: Signal, *, card: TeacherCard, dtype: Precision, shard_rows: int
+        self, folder: Path, output: Signal, *, card: TeacherCard, dtype: StoredPrecision, shard_rows: int
     ) -> None:
         self._folder, self._output, self._dtype = folder, output, dtype
         self._card = card
@@ -176,7 +176,7 @@ class CachedOutput:
     def _distinct(self, keys: Sequence[str]) -> DistinctRows:
         images = tuple(keys) if TABLE_OF[self._output] == "images" else ()
         texts = () if images else tuple(keys)
-        role: Role = "bank"
+        role: TextRole = "bank"
         return DistinctRows(
             image_keys=images,
             image_samples=_NONE,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from meddistill.data.keys import image_keys, text_keys
 from meddistill.data.samples import Samples
 from meddistill.errors import TableError
-from meddistill.features.config import ExtractOptions, Precision
+from meddistill.features.config import ExtractOptions, StoredPrecision
 from meddistill.features.encoding import encode
 from meddistill.features.extract import settings_of
 from meddistill.features.format import OutputManifest, Span, Table
@@ -59,7 +59,7 @@ def import_published(
     out: Path,
     *,
     projected: bool = False,
-    precision: Precision = "float16",
+    precision: StoredPrecision = "float16",
     on_damage: OnDamage = "raise",
     progress: Progress | None = None,
 ) -> Imported:
@@ -134,7 +134,7 @@ def _require_known(published: Sequence[PublishedSample], dims: Mapping[str, obje
 
 
 def _admitted(
-    name: str, file: str, dims: tuple[int, int], precision: Precision
+    name: str, file: str, dims: tuple[int, int], precision: StoredPrecision
 ) -> tuple[TeacherCard, dict[Signal, OutputManifest]]:
     outputs = {
         output: OutputManifest(shape=(dim,), dtype=precision)
@@ -171,7 +171,7 @@ class _Import:
         file: str,
         *,
         dims: Mapping[str, tuple[int, int]],
-        precision: Precision,
+        precision: StoredPrecision,
         on_damage: OnDamage,
     ) -> None:
         self.damaged: dict[int, str] = {}
