@@ -18,7 +18,7 @@ from meddistill.bundle.onnx_runs import (
     training_rasters,
 )
 from meddistill.bundle.quantize import quantize_image_tower, quantize_text_tower
-from meddistill.bundle_format import TOWERS, Int8Comparison, Precision
+from meddistill.bundle_format import TOWER_FILES, Int8Comparison, Precision
 from meddistill.data.samples import Samples
 from meddistill.errors import one_line
 from meddistill.evaluation.tasks.retrieval.task import ranks_in
@@ -123,7 +123,7 @@ def _distinct_images(samples: Samples, wanted: int) -> Samples:
 
 
 def _embed(folder: Path, precision: Precision, *, pixels: Array, tokens: Array) -> _Vectors:
-    files = TOWERS[precision]
+    files = TOWER_FILES[precision]
     return _Vectors(_run(folder / files.image, pixels), _run(folder / files.text, tokens))
 
 
@@ -182,5 +182,5 @@ def _nearest(vectors: Array, k: int) -> NDArray[np.int64]:
 
 
 def _remove(folder: Path) -> None:
-    for name in (TOWERS["int8"].image, TOWERS["int8"].text):
+    for name in (TOWER_FILES["int8"].image, TOWER_FILES["int8"].text):
         (folder / name).unlink(missing_ok=True)

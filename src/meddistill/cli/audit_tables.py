@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.table import Table
 
 from meddistill.cli.console import stdout_console
-from meddistill.evaluation.audit.record import ENSEMBLE, Audit, Family, LeaveOut, Score
+from meddistill.evaluation.audit.record import ENSEMBLE, Audit, AuditScore, Family, LeaveOut
 from meddistill.report.formatting import between, number, signed, signed_between
 from meddistill.signals import Tower
 
@@ -49,7 +49,7 @@ def _scores(audit: Audit) -> Table:
     return table
 
 
-def _cell(score: Score | None) -> str:
+def _cell(score: AuditScore | None) -> str:
     if score is None:
         return "–"
     return f"{number(score.value)}\n{between(score.low, score.high, 2)}\nn = {score.images:,}"

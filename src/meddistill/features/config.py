@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from meddistill.imaging import ViewPolicy
 from meddistill.strict import StrictSettings
 
-Precision = Literal["float16", "float32", "int8"]
+StoredPrecision = Literal["float16", "float32", "int8"]
 Quantile = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -42,7 +42,7 @@ class AvailabilityConfig(StrictSettings):
 class ExtractOptions(StrictSettings):
     """How a feature store is made."""
 
-    precision: Precision = "float16"
+    precision: StoredPrecision = "float16"
     """Of the stored numbers; int8 has one float32 scale a row (and view)."""
     views: int = Field(default=1, ge=1, le=256)
     """Views stored of each image; view 0 is the whole image."""

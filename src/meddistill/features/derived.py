@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from meddistill.features.availability import Mask
-from meddistill.features.config import ExtractOptions, Precision
+from meddistill.features.config import ExtractOptions, StoredPrecision
 from meddistill.features.encoding import Encoded, encode
 from meddistill.features.format import OutputManifest, Span
 from meddistill.features.outputs import Array
@@ -48,7 +48,7 @@ class Derivation:
     pairs: Indices
     available: Mapping[str, Mask]
     by_pair: bool = False
-    precision: Precision = "float16"
+    precision: StoredPrecision = "float16"
 
 
 def write_derived(

@@ -125,8 +125,8 @@ class MethodConfig(Strict):
     def weighted_teachers(self, names: Iterable[str]) -> tuple[str, ...]:
         """Those of the teachers that the student learns from: without the ones of weight 0."""
         weights = self.teacher_weights
-        learnt_from = names if self.needs_teachers else ()
-        return tuple(name for name in learnt_from if weights is None or weights.get(name, 0) > 0)
+        teachers = names if self.needs_teachers else ()
+        return tuple(name for name in teachers if weights is None or weights.get(name, 0) > 0)
 
     def too_few_teachers(self, count: int) -> list[str]:  # noqa: ARG002
         """One line for everything that `count` teachers are too few for."""

@@ -188,15 +188,15 @@ class Session:
         """
         if self.loaded.suite is None or self.suite_tables is None:
             return
-        learnt = []
+        train_rows = []
         if against_training:
-            learnt.append(TrainingRows(samples=self.samples, keys=self.image_keys))
+            train_rows.append(TrainingRows(samples=self.samples, keys=self.image_keys))
             if self.validation is not None:
                 chosen = TrainingRows(
                     samples=self.validation, keys=self.validation_keys, table="data.validation"
                 )
-                learnt.append(chosen)
-        check_tasks(self.loaded.suite, self.suite_tables, *learnt)
+                train_rows.append(chosen)
+        check_tasks(self.loaded.suite, self.suite_tables, *train_rows)
 
     @cached_property
     def built(self) -> BuiltStudent:

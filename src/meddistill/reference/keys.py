@@ -14,7 +14,7 @@ from meddistill import licences
 from meddistill.errors import ConfigError
 from meddistill.evaluation.engine.suite_config import SuiteConfig
 from meddistill.recipes.schema import Recipe
-from meddistill.reference.words import default_of, meanings, place_of, summary, type_of
+from meddistill.reference.formatting import default_of, meanings, place_of, summary, type_of
 from meddistill.students import presets
 from meddistill.students.config import StudentConfig
 

@@ -10,7 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from meddistill.bundle_format import TOKENIZER, TOWERS, Precision
+from meddistill.bundle_format import TOKENIZER, TOWER_FILES, Precision
 from meddistill.errors import BundleError, ConfigError, one_line
 from meddistill.imaging import ImageRef, normalize, normalize_text
 from meddistill.runtime.bundle import Bundle
@@ -58,7 +58,7 @@ class Embedder:
             raise ConfigError(subject="embedder", mistakes=[f"`threads` must be at least 1; got {threads}."])
         bundle.require(precision)
         self.bundle = bundle
-        self._files = TOWERS[precision]
+        self._files = TOWER_FILES[precision]
         self._threads = threads
         self._providers = tuple(providers)
 

@@ -57,7 +57,7 @@ class FrozenTeacher:
         return self._modules
 
     @property
-    def can_be_asked(self) -> bool:
+    def is_runnable(self) -> bool:
         """Whether there is a model; of kind `stored` there is not."""
         return not getattr(self._model, "only_stored", False)
 

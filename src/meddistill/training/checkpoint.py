@@ -166,7 +166,7 @@ def refuse_difference(theirs: Identity, ours: Identity, *, place: Path) -> None:
     """Raise CheckpointError that names everything in which two identities differ."""
     ours = json.loads(json.dumps(ours))
     differences = [
-        each.in_words(" was {old}, is {new}", added=" is new", removed=" is gone")
+        each.describe(" was {old}, is {new}", added=" is new", removed=" is gone")
         for each in tree_differences(theirs, ours)
     ]
     if differences:

@@ -167,12 +167,12 @@ class VqaZeroShotConfig(VqaConfig):
     """Only answers that the training table has for questions of the same type; needs `question_type`."""
     template: str = "{question} {answer}"
     """The prompt of a question and a candidate."""
-    most_candidates: int | None = Field(default=None, ge=2)
+    max_candidates: int | None = Field(default=None, ge=2)
     """At most so many answers are ranked for a question: those that training questions have most often, of
     its answer type under `by_type`, of its question type under `same_question_type`. Without it as many as
-    `most_prompts` holds. A right answer that is left out counts as wrong, and the coverage says how many are.
+    `max_prompts` holds. A right answer that is left out counts as wrong, and the coverage says how many are.
     """
-    most_prompts: int = Field(default=100_000, ge=1)
+    max_prompts: int = Field(default=100_000, ge=1)
     """Distinct prompts (question with answer) that are embedded at most. Where there are more, fewer answers
     are ranked for every question, the most frequent ones, and the results warn. The task is refused where no
     training table shows which are frequent, or where two answers a question are too many.
@@ -198,8 +198,8 @@ class VqaZeroShotConfig(VqaConfig):
         if self.same_question_type and (self.question_type is None or self.train is None):
             msg = "`same_question_type` must have `question_type` and `train`; one is missing. Name both."
             raise ValueError(msg)
-        if self.most_candidates is not None and self.train is None:
-            msg = "`most_candidates` must have `train`, whose answers are counted; it is missing. Name it."
+        if self.max_candidates is not None and self.train is None:
+            msg = "`max_candidates` must have `train`, whose answers are counted; it is missing. Name it."
             raise ValueError(msg)
         return self
 
