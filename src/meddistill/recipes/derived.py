@@ -116,8 +116,8 @@ def _fusion_mistakes(recipe: Recipe, stage: AnyStage, spaces: Mapping[str, Teach
         )
     if stage.stops_after is not None and recipe.data.validation is None:
         lines.append(
-            f"`patience` must have rows to look at; got {stage.stops_after}, and no `data.validation`. Name a "
-            "table there, or leave it out."
+            f"`patience` must have rows to look at; got {stage.stops_after}, and no `data.validation`. Name "
+            "a table there, or leave it out."
         )
     named = recipe.teachers_of(stage)
     if all(name in spaces for name in named):
