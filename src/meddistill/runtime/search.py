@@ -14,9 +14,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
-from meddistill.bundle_format import IMAGE_MODEL
+from meddistill.bundle_format import IMAGE_MODEL, Record
 from meddistill.errors import BundleError, ConfigError, one_line
 from meddistill.file_kinds import unreadable
 from meddistill.runtime.bundle import Bundle
@@ -26,9 +25,7 @@ from meddistill.runtime.manifest import parse, read_json
 _QUERIES_AT_ONCE = 256
 
 
-class _Header(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
+class _Header(Record):
     format: Literal["meddistill-index"] = "meddistill-index"
     version: Literal[1] = 1
     model: str
