@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from meddistill.bundle_format import IMAGE_MODEL, Record
 from meddistill.errors import BundleError, ConfigError, one_line
 from meddistill.file_kinds import unreadable
+from meddistill.files import write_whole
 from meddistill.runtime.bundle import Bundle
 from meddistill.runtime.embed import Vectors, unit_length
 from meddistill.runtime.manifest import parse, read_json
@@ -67,9 +68,7 @@ class Index:
         (folder / "index.json").unlink(missing_ok=True)
         np.save(folder / "vectors.npy", self.vectors)
         header = _Header(model=self.model, names=self.names)
-        partial = folder / "index.json.part"
-        partial.write_text(json.dumps(header.model_dump()), encoding="utf-8")
-        partial.replace(folder / "index.json")
+        write_whole(folder / "index.json", json.dumps(header.model_dump()).encode())
 
     @classmethod
     def load(cls, folder: Path, bundle: Bundle) -> "Index":
