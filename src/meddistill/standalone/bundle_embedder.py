@@ -7,10 +7,10 @@ from typing import Final, final
 
 import numpy as np
 
+from meddistill.arrays import Floats32
 from meddistill.bundle_format import MANIFEST, OPEN_CLIP
 from meddistill.data.samples import Samples
 from meddistill.errors import CheckpointError
-from meddistill.evaluation.arrays import Floats32
 from meddistill.evaluation.models.protocols import UNTRAINED_TEXT, Advance, Role
 from meddistill.runtime.bundle import Bundle
 from meddistill.runtime.embed import Embedder
