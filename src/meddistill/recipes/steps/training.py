@@ -21,10 +21,11 @@ from meddistill.methods.base import Method, TeacherSpace
 from meddistill.methods.build import build_method
 from meddistill.objectives.base import TowerStatistics
 from meddistill.recipes.schema import AnyStage
-from meddistill.recipes.session import Session, teacher_inputs
+from meddistill.recipes.session import Session
 from meddistill.recipes.steps.fusion import derive, fused_recall, validation_inputs, validation_of
 from meddistill.recipes.steps.projections import stage_pairs, target_maps
 from meddistill.recipes.steps.training_data import StageRows, stage_data, stage_rows
+from meddistill.recipes.teacher_inputs import teacher_inputs
 from meddistill.signals import TOWERS, Signal, Tower
 from meddistill.students.dual_encoder import DualEncoder
 from meddistill.students.fingerprint import student_fingerprint
