@@ -151,7 +151,8 @@ def test_what_only_a_store_has_is_not_asked_online(own_world: Path, tmp_path: Pa
         own_world, _stages(bank=BANK), features={"source": "online", "banks": {"findings": "findings.txt"}}
     )
     (line,) = _lines(path, tmp_path / "out")
-    assert "`negatives` must be batch or queue for teachers that run online" in line
+    assert "`objectives.class_vector_kl` must compare with no bank for teachers that run online" in line
+    assert line.endswith("Use `source: stored`, or set `negatives` to batch or queue.")
     with pytest.raises(ConfigError, match="must not name a bank captions"):
         load_recipe(path, overrides=["features.banks.captions=findings.txt"])
     with pytest.raises(

@@ -47,6 +47,21 @@ class MethodConfig(Strict):
         return True
 
     @property
+    def derived_dim(self) -> int | None:
+        """Dim of the teacher that the stage derives; None where it derives none."""
+        return None
+
+    @property
+    def by_pair(self) -> bool:
+        """Whether the derived teacher has a row a pair."""
+        return False
+
+    @property
+    def stops_after(self) -> int | None:
+        """Epochs without a better number of the validation rows that end the stage; None goes through all."""
+        return None
+
+    @property
     def named_teachers(self) -> tuple[str, ...] | None:
         """The teachers that the recipe names for the stage; None where it leaves them open."""
         return None
@@ -183,10 +198,10 @@ class EmbeddingConfig(MethodConfig):
     own spaces.
     """
     rescale: Literal["equal_gradient", "none"] = "equal_gradient"
-    """`equal_gradient`: with a projection other than `learned_head`, the weights of `feature_mse`,
-    `cosine_smooth_l1`, `masked_feature_distillation` and `gradient_distillation` are scaled, once, such that
-    their gradients at the student's embeddings of the first batch are as long as through fresh learned heads;
-    50 means something else in every space. `none`: weights as given, as published.
+    """`equal_gradient`: with a projection other than `learned_head`, the weights of the objectives that
+    measure a distance between embeddings or gradients are scaled, once, such that their gradients at the
+    student's embeddings of the first batch are as long as through fresh learned heads; 50 means something
+    else in every space. `none`: weights as given, as published.
     """
     views: Literal["fixed", "consistent"] = "fixed"
     """`fixed`: the student's view is fresh, the teachers' is the whole image (view 0), as in MMKD-CLIP.
@@ -202,6 +217,21 @@ class EmbeddingConfig(MethodConfig):
     def needs_teachers(self) -> bool:
         """Always."""
         return True
+
+    @property
+    def derived_dim(self) -> int | None:
+        """Dim of the teacher that the stage derives; None where it derives none."""
+        return None
+
+    @property
+    def by_pair(self) -> bool:
+        """Whether the derived teacher has a row a pair."""
+        return False
+
+    @property
+    def stops_after(self) -> int | None:
+        """Epochs without a better number of the validation rows that end the stage; None goes through all."""
+        return None
 
     @property
     def named_teachers(self) -> tuple[str, ...] | None:
@@ -295,10 +325,13 @@ class EmbeddingConfig(MethodConfig):
                     "whose teachers have no losses of their own; got teacher_dropping"
                 )
                 raise ValueError(msg)
-            if self.banks:
+            for name, options in self.chosen.items():
+                if options.needs_bank is None:
+                    continue
                 msg = (
-                    f"`negatives` must be batch or queue with the projection joint_pca, in whose space the "
-                    f"teachers of a row change with the row and a bank has none; got the bank {self.banks[0]}"
+                    f"`{name}` must compare with no bank with the projection joint_pca, in whose space the "
+                    "teachers of a row change with the row and a bank has none; got the bank "
+                    f"{options.needs_bank}. Choose another projection, or {options.remedy('bank')}"
                 )
                 raise ValueError(msg)
             if self.by_teacher:
@@ -312,10 +345,11 @@ class EmbeddingConfig(MethodConfig):
     @model_validator(mode="after")
     def _statistics_once(self) -> Self:
         if self.needs_statistics and self.projection.kind != "learned_head":
+            name = self.needs_statistics[0]
             msg = (
-                f"`{self.needs_statistics[0]}.features` must be normalized with a projection other than "
-                "learned_head, since statistics are of the teachers' own spaces; got "
-                f"{self.projection.kind}. phi_s standardises by itself"
+                f"`{name}` must do without statistics with a projection other than learned_head, since they "
+                f"are of the teachers' own spaces; got {self.projection.kind}. Choose learned_head, or "
+                f"{self.chosen[name].remedy('statistics')}; phi_s standardises by itself"
             )
             raise ValueError(msg)
         return self

@@ -71,12 +71,14 @@ def unmet_by_banks(recipe: Recipe, banks: Banks, *, base: Path) -> list[str]:
             for bank in stage.banks
             if bank not in names
         ]
-        if recipe.features.source == "online" and stage.banks:
-            lines.append(
-                f"stage {stage.name}: `negatives` must be batch or queue for teachers that run online; "
-                f"the features of a bank are read from a feature store; got the bank {stage.banks[0]}. Use "
-                "`source: stored`."
-            )
+        if recipe.features.source == "online":
+            lines += [
+                f"stage {stage.name}: `objectives.{name}` must compare with no bank for teachers that "
+                "run online; the features of a bank are read from a feature store; got the bank "
+                f"{options.needs_bank}. Use `source: stored`, or {options.remedy('bank')}."
+                for name, options in stage.chosen.items()
+                if options.needs_bank is not None
+            ]
     lines += [
         f"`features.banks.{name}` must be used by an objective of a stage; none names it. Leave it out."
         for name in recipe.features.banks

@@ -9,7 +9,7 @@ from meddistill.errors import did_you_mean
 from meddistill.features.availability import Mask
 from meddistill.fusion.network import unfusable
 from meddistill.methods.base import TeacherSpace
-from meddistill.recipes.schema import AnyStage, FusionStage, Recipe
+from meddistill.recipes.schema import AnyStage, Recipe
 from meddistill.teachers.card import TeacherCard
 
 
@@ -26,8 +26,8 @@ def planned_spaces(recipe: Recipe, cards: Mapping[str, TeacherCard]) -> dict[str
     """What is known of every teacher before anything is trained, of those to be derived too."""
     spaces = {name: TeacherSpace.of(card) for name, card in cards.items()}
     for stage in recipe.stages:
-        if isinstance(stage, FusionStage):
-            spaces[stage.name] = TeacherSpace(image_dim=stage.dim, text_dim=stage.dim, logit_scale=1.0)
+        if (dim := stage.derived_dim) is not None:
+            spaces[stage.name] = TeacherSpace(image_dim=dim, text_dim=dim, logit_scale=1.0)
     return spaces
 
 
@@ -90,19 +90,19 @@ def _unknown(recipe: Recipe, stage: AnyStage) -> list[str]:
 
 
 def _rows_compared(recipe: Recipe, stage: AnyStage) -> list[str]:
-    by_pair = {each.name for each in recipe.stages if isinstance(each, FusionStage) and each.by_pair}
+    by_pair = {each.name for each in recipe.stages if each.by_pair}
     return [
         f"`teachers` must not have {name} for {part}, which compares rows with one another: an embedding "
         "of a pair knows what belongs together. Name the stage's `teachers` without it, or leave the other "
         "out: it is a target for features."
         for name in recipe.teachers_of(stage)
         if name in by_pair
-        for part in stage.compared_rows or (("another fusion",) if isinstance(stage, FusionStage) else ())
+        for part in stage.compared_rows
     ]
 
 
 def _fusion_mistakes(recipe: Recipe, stage: AnyStage, spaces: Mapping[str, TeacherSpace]) -> list[str]:
-    if not isinstance(stage, FusionStage):
+    if stage.derived_dim is None:
         return []
     lines = []
     if stage.name in recipe.teachers:
@@ -114,10 +114,10 @@ def _fusion_mistakes(recipe: Recipe, stage: AnyStage, spaces: Mapping[str, Teach
             "`features.source` must be stored for a fusion stage, which reads what the teachers gave; got "
             "online."
         )
-    if stage.patience is not None and recipe.data.validation is None:
+    if stage.stops_after is not None and recipe.data.validation is None:
         lines.append(
-            f"`patience` must have rows to look at; got {stage.patience}, and no `data.validation`. Name a "
-            "table there, or leave it out."
+            f"`patience` must have rows to look at; got {stage.stops_after}, and no `data.validation`. Name "
+            "a table there, or leave it out."
         )
     named = recipe.teachers_of(stage)
     if all(name in spaces for name in named):

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from meddistill.arrays import Floats32
 from meddistill.data.dataset import SampleDataset
 from meddistill.data.keys import text_keys
 from meddistill.data.samples import Samples
-from meddistill.evaluation.arrays import Floats32
 from meddistill.features.availability import Mask
 from meddistill.features.reader import FeatureStore
 from meddistill.features.sources import StoredTeachers

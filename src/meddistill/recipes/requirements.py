@@ -30,8 +30,9 @@ def unmet_requirements(recipe: Recipe, cards: Mapping[str, TeacherCard]) -> list
     ]
     if recipe.features.source == "online":
         lines += [
-            f"stage {stage.name}: `objectives.{name}.features` must be normalized for teachers that "
-            "run online, of which there are no statistics. Use `source: stored`, or leave it out."
+            f"stage {stage.name}: `objectives.{name}` must do without statistics for teachers that "
+            "run online, of which there are none. Use `source: stored`, or "
+            f"{stage.chosen[name].remedy('statistics')}."
             for stage in recipe.stages
             for name in stage.needs_statistics
         ]

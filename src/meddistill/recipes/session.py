@@ -6,16 +6,14 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tokenizers import Tokenizer
 
 from meddistill.data.decoded import DECODED, DecodedImages
 from meddistill.data.keys import image_keys
 from meddistill.data.samples import Samples, row_notes
-from meddistill.data.splits import check_leakage
 from meddistill.data.text_bank import TextBank
 from meddistill.data.unreadable import read_readable
-from meddistill.errors import ConfigError, MissingWeights, TeacherError
+from meddistill.errors import MissingWeights, TeacherError
 from meddistill.evaluation.engine.suite_check import TrainingRows, check_tasks
 from meddistill.evaluation.engine.suite_tables import SuiteTables
 from meddistill.features.availability import Availability, availability
@@ -37,8 +35,10 @@ from meddistill.recipes.missing import missing_initial_weights
 from meddistill.recipes.mistakes import naming_teacher
 from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.schema import Recipe
+from meddistill.recipes.teacher_inputs import teacher_inputs
 from meddistill.recipes.text_tower import text_is_trained
 from meddistill.recipes.tokenizer import tokenizer_hash, tokenizer_of
+from meddistill.recipes.validation_table import Table, read_validation, refuse_validation
 from meddistill.students.build import BuiltStudent, start_student
 from meddistill.students.dual_encoder import DualEncoder
 from meddistill.students.initial.licence import initial_licence
@@ -47,8 +47,6 @@ from meddistill.teachers.card import TeacherCard
 from meddistill.teachers.config import RecipeTeacher
 from meddistill.teachers.frozen import FrozenTeacher
 from meddistill.training.processes import Processes
-
-_LEAST_PAIRS = 2
 
 
 class Session:
@@ -123,14 +121,7 @@ class Session:
     @cached_property
     def validation(self) -> Samples | None:
         """The table of `data.validation`, its rows without a caption left out; None without one."""
-        table = self.recipe.data.validation
-        if table is None:
-            return None
-        listed = [name for name in (self.recipe.features.availability.column,) if name is not None]
-        found = read_readable(
-            table, base=self.base, columns=listed, lists=listed, progress=self.progress, decoded=self.decoded
-        )
-        return found.take(np.flatnonzero(found.captioned))
+        return read_validation(self.recipe, base=self.base, progress=self.progress, decoded=self.decoded)
 
     @cached_property
     def validation_keys(self) -> tuple[str, ...]:
@@ -139,19 +130,9 @@ class Session:
 
     def check_validation(self) -> None:
         """Raise TableError or ConfigError where `data.validation` has mistakes, or rows to learn from."""
-        if self.validation is None:
-            return
-        names = "data.train", "data.validation"
-        samples = dict(zip(names, (self.samples, self.validation), strict=True))
-        keys = dict(zip(names, (self.image_keys, self.validation_keys), strict=True))
-        check_leakage(samples, image_keys=keys)
-        if len(self.validation) < _LEAST_PAIRS:
-            lines = [
-                f"`data.validation` must have {_LEAST_PAIRS} pairs of image and caption at least; got "
-                f"{len(self.validation)}. Name its column of captions in `text`, or add rows."
-            ]
-            subject = "data"
-            raise ConfigError(subject, lines)
+        if self.validation is not None:
+            tables = Table(self.samples, self.image_keys), Table(self.validation, self.validation_keys)
+            refuse_validation(*tables)
 
     @cached_property
     def suite_tables(self) -> SuiteTables | None:
@@ -382,16 +363,3 @@ class Session:
             initial_weights=initial_licence(self.recipe.student, base=self.base),
             data=self.recipe.data.terms,
         )
-
-
-def teacher_inputs(cards: Mapping[str, TeacherCard]) -> dict[str, Any]:
-    """What in these teachers decides what is made of them."""
-    return {
-        name: {"fingerprint": card.fingerprint, "modalities": card.modalities, **stated_scale(card)}
-        for name, card in cards.items()
-    }
-
-
-def stated_scale(card: TeacherCard) -> dict[str, float]:
-    """The logit scale of a graph, which the recipe states; those of others are among their weights."""
-    return {} if card.kind != "onnx" or card.logit_scale is None else {"logit_scale": card.logit_scale}

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from meddistill.arrays import Floats32, unit_length
 from meddistill.errors import ConfigError
 from meddistill.imaging import ImageFile, ImageRef, normalize_text
 from meddistill.runtime.bundle import Bundle
-from meddistill.runtime.embed import Embedder, Vectors, unit_length
+from meddistill.runtime.embed import Embedder
 from meddistill.runtime.pipeline import OnMistake
 
 PLACE = "{}"
@@ -40,11 +41,11 @@ class Classification:
 
 def class_vectors(
     embedder: Embedder, labels: Sequence[str], *, templates: Sequence[str] = DEFAULT_TEMPLATES
-) -> Vectors:
+) -> Floats32:
     """Class vectors `[labels, d]`: `normalise(mean over templates t of embed(t.format(label)))`.
 
     Each embedding has unit length before the mean (CLIP's prompt ensemble, Radford et al. 2021, 3.1.4).
-    Vectors that the bundle holds for the same labels and templates are taken instead of being computed.
+    Floats32 that the bundle holds for the same labels and templates are taken instead of being computed.
     """
     _check(labels, templates)
     stored = embedder.bundle.class_vectors(labels, templates)

@@ -14,21 +14,19 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
-from meddistill.bundle_format import IMAGE_MODEL
+from meddistill.arrays import Floats32, unit_length
+from meddistill.bundle_format import IMAGE_MODEL, Record
 from meddistill.errors import BundleError, ConfigError, one_line
 from meddistill.file_kinds import unreadable
+from meddistill.files import write_whole
 from meddistill.runtime.bundle import Bundle
-from meddistill.runtime.embed import Vectors, unit_length
 from meddistill.runtime.manifest import parse, read_json
 
 _QUERIES_AT_ONCE = 256
 
 
-class _Header(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
+class _Header(Record):
     format: Literal["meddistill-index"] = "meddistill-index"
     version: Literal[1] = 1
     model: str
@@ -45,14 +43,14 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class Index:
-    """Vectors with names. Make one with `build` or `load`."""
+    """Floats32 with names. Make one with `build` or `load`."""
 
-    vectors: Vectors
+    vectors: Floats32
     names: tuple[str, ...]
     model: str
 
     @classmethod
-    def build(cls, bundle: Bundle, vectors: Vectors, names: Sequence[str]) -> "Index":
+    def build(cls, bundle: Bundle, vectors: Floats32, names: Sequence[str]) -> "Index":
         """An index of vectors `[n, d]` that `bundle` embedded; they are brought to unit length."""
         if vectors.ndim != 2 or len(vectors) != len(names):
             raise ConfigError(
@@ -61,7 +59,7 @@ class Index:
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not np.isfinite(norms).all() or not norms.all():
             raise ConfigError(subject="index", mistakes=["`vectors` must be finite and not zero."])
-        unit = np.ascontiguousarray(vectors / norms, dtype=np.float32)
+        unit = np.ascontiguousarray(unit_length(vectors), dtype=np.float32)
         return cls(unit, tuple(names), bundle.manifest.files[IMAGE_MODEL].sha256)
 
     def save(self, folder: Path) -> None:
@@ -70,9 +68,7 @@ class Index:
         (folder / "index.json").unlink(missing_ok=True)
         np.save(folder / "vectors.npy", self.vectors)
         header = _Header(model=self.model, names=self.names)
-        partial = folder / "index.json.part"
-        partial.write_text(json.dumps(header.model_dump()), encoding="utf-8")
-        partial.replace(folder / "index.json")
+        write_whole(folder / "index.json", json.dumps(header.model_dump()).encode())
 
     @classmethod
     def load(cls, folder: Path, bundle: Bundle) -> "Index":
@@ -95,7 +91,7 @@ class Index:
             raise BundleError(msg)
         return cls(vectors, header.names, header.model)
 
-    def neighbours(self, queries: Vectors, *, k: int) -> Neighbours:
+    def neighbours(self, queries: Floats32, *, k: int) -> Neighbours:
         """The `k` nearest rows by cosine of queries `[m, d]`; equal cosines go by row number.
 
         `k` above the size of the index gives all of it.
@@ -110,7 +106,7 @@ class Index:
             np.concatenate([rows for rows, _ in parts]), np.concatenate([cosines for _, cosines in parts])
         )
 
-    def _nearest(self, queries: Vectors, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def _nearest(self, queries: Floats32, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         cosines = (unit_length(queries) @ self.vectors.T).astype(np.float32)
         # A partition alone could drop the lower of two equal rows at the border; a stable sort keeps order.
         rows = np.argsort(-cosines, axis=1, kind="stable")[:, :k]

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 from pydantic import model_validator
 
-from meddistill.bundle_format import FORMAT
+from meddistill import bundle_format
 from meddistill.errors import ConfigError
 from meddistill.features.files import MANIFEST
 from meddistill.files import printable
@@ -169,7 +169,7 @@ def _name_of(place: str) -> str:
 
 def _is_bundle(folder: Path) -> bool:
     try:
-        content: Any = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        content: Any = json.loads((folder / bundle_format.MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(content, dict) and content.get("format") == FORMAT
+    return isinstance(content, dict) and content.get("format") == bundle_format.FORMAT

@@ -7,7 +7,7 @@ path that exists, then a hub id (cached, then downloaded where there is a networ
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from meddistill.core_yaml import bare_word_in
 from meddistill.data.datasets import DatasetName
@@ -21,10 +21,8 @@ Precision = Literal["float32", "bfloat16"]
 Pooling = Literal["cls", "mean", "pooler"]
 
 
-class _Teacher(BaseModel):
+class _Teacher(StrictSettings):
     """What every kind of teacher has."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
     licence: str | LicenceTerms | None = None
     """A known name, or terms; without it the licence is unknown, and the policies `permissive` and `research`

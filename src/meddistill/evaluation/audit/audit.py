@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from meddistill.arrays import Floats32
 from meddistill.errors import StoreError
-from meddistill.evaluation.arrays import Floats32
 from meddistill.evaluation.audit.checks import AuditCheck, main_of, parts_of
 from meddistill.evaluation.audit.likeness import likenesses, redundancies
 from meddistill.evaluation.audit.order import Ensembles, Referee

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Flags, Floats32
+from meddistill.arrays import Flags, Floats32
 from meddistill.evaluation.audit.checks import AuditCheck, main_of
 from meddistill.evaluation.audit.likeness import Mixtures
 from meddistill.evaluation.audit.record import Family, LeaveOut, Redundancy

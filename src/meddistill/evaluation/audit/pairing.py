@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Flags, Floats32
+from meddistill.arrays import Flags, Floats32
 from meddistill.evaluation.audit.record import OffDiagonal
 from meddistill.evaluation.audit.sample import AuditSample
 from meddistill.evaluation.models.protocols import normalized

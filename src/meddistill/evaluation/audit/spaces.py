@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Flags, Floats32
+from meddistill.arrays import Flags, Floats32
 from meddistill.evaluation.audit.record import TeacherFacts
 from meddistill.evaluation.audit.sample import AuditSample
 from meddistill.evaluation.models.protocols import normalized

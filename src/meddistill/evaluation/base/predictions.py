@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from meddistill.evaluation.arrays import Flags, Ints, Places
+from meddistill.arrays import Flags, Ints, Places
 from meddistill.evaluation.base.bootstrap import Resampler
 from meddistill.evaluation.base.columns import FactReaders, Layout, words
 from meddistill.evaluation.base.exhibits import AnyExhibit

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
-from meddistill.evaluation.arrays import Ints
+from meddistill.arrays import Ints
 from meddistill.evaluation.base.grouping import check_groups, group_columns
 from meddistill.evaluation.base.predictions import Predictions, SampleNames
 from meddistill.evaluation.base.split import EvalSplit

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from meddistill import __version__
-from meddistill.evaluation.arrays import Ints
+from meddistill.arrays import Ints
 from meddistill.evaluation.base.bootstrap import estimate, mean_replicates
 from meddistill.evaluation.base.bootstrap_config import BootstrapConfig
 from meddistill.evaluation.base.results import (

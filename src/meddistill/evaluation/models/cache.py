@@ -15,10 +15,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from meddistill.arrays import Floats32
 from meddistill.data.keys import image_keys, text_key
 from meddistill.data.samples import Samples
 from meddistill.errors import NonFiniteError, UserError
-from meddistill.evaluation.arrays import Floats32
 from meddistill.evaluation.models.cached_output import CachedOutput, ComputedRows
 from meddistill.evaluation.models.protocols import NO_TEXT, Advance, Embedder, TokenEmbedder, Tokens
 from meddistill.features.config import StoredPrecision

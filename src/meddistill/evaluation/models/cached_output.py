@@ -17,8 +17,8 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from meddistill.arrays import Ints
 from meddistill.errors import StoreError
-from meddistill.evaluation.arrays import Ints
 from meddistill.features.config import ExtractOptions, StoredPrecision
 from meddistill.features.files import MANIFEST, MANIFEST_COPY
 from meddistill.features.format import TABLES, TEACHERS, OutputManifest, Settings, Span, TextRole

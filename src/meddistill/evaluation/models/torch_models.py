@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from meddistill.data.loader import ImageBatches, Rows
+from meddistill.arrays import Floats32, Ints
+from meddistill.data.loader import ImageBatches
 from meddistill.data.samples import Samples, name_rows
 from meddistill.errors import TeacherError
-from meddistill.evaluation.arrays import Floats32
 from meddistill.evaluation.models.protocols import NO_TEXT, UNTRAINED_TEXT, Advance, Role, Tokens
 from meddistill.evaluation.models.trainable import TeacherTowers, TrainableTowers
 from meddistill.imaging import InputSpec
@@ -180,7 +180,7 @@ def load_student_as_teacher(
     return teacher.with_card(teacher.card.model_copy(update={"signals": images_alone, "text_dim": None}))
 
 
-def _with_rows(error: TeacherError, samples: Samples, numbers: Rows, places: Sequence[int]) -> TeacherError:
+def _with_rows(error: TeacherError, samples: Samples, numbers: Ints, places: Sequence[int]) -> TeacherError:
     rows = [samples.rows[numbers[place]] for place in places]
     return TeacherError(f"{error} In the table: {name_rows(rows)}." if rows else str(error))
 

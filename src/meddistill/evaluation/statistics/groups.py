@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Flags
+from meddistill.arrays import Flags
 from meddistill.evaluation.base.bootstrap import (
     DECIMALS,
     Estimate,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from meddistill.evaluation.arrays import Flags
+from meddistill.arrays import Flags
 from meddistill.evaluation.base.bootstrap import Replicates
 
 

@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
+from meddistill.arrays import Floats
 from meddistill.errors import ConfigError
-from meddistill.evaluation.arrays import Floats
 from meddistill.evaluation.base.bootstrap import DECIMALS
 from meddistill.evaluation.base.results import MEAN_TASK, Results
 from meddistill.strict import Strict

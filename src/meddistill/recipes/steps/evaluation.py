@@ -8,7 +8,8 @@ from meddistill.evaluation.models.protocols import Embedder
 from meddistill.evaluation.models.torch_models import ModelEmbedder, load_student_as_teacher
 from meddistill.recipes.frozen_models import role_of
 from meddistill.recipes.run_folder import digest
-from meddistill.recipes.session import Session, stated_scale
+from meddistill.recipes.session import Session
+from meddistill.recipes.teacher_inputs import stated_scale
 
 
 def evaluate_models(session: Session) -> None:

@@ -20,7 +20,7 @@ from meddistill.licences import join
 from meddistill.recipes.derived import DerivedTeacher, with_derived
 from meddistill.recipes.fused_recall import FusedRecall, FusionScore
 from meddistill.recipes.run_folder import digest
-from meddistill.recipes.schema import AnyStage, FusionStage
+from meddistill.recipes.schema import AnyStage
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.training_data import StageRows
 from meddistill.teachers.card import DERIVED, TeacherCard
@@ -33,7 +33,7 @@ _LIBRARY: Final = "meddistill"
 def fused_recall(session: Session, stage: AnyStage, rows: StageRows) -> FusedRecall | None:
     """The pairs of `data.validation` that the stage's network is measured on; None where it is on none."""
     validation = session.validation
-    if not isinstance(stage, FusionStage) or stage.by_pair or validation is None:
+    if stage.derived_dim is None or stage.by_pair or validation is None:
         return None
     return FusedRecall(
         FeatureStore.open(session.folder.features),
@@ -47,9 +47,9 @@ def fused_recall(session: Session, stage: AnyStage, rows: StageRows) -> FusedRec
 
 def validation_of(stage: AnyStage, trainee: nn.Module, recall: FusedRecall | None) -> Validation | None:
     """How the stage selects its epoch."""
-    if recall is None or not isinstance(stage, FusionStage) or not isinstance(trainee, FusionTrainee):
+    if recall is None or not isinstance(trainee, FusionTrainee):
         return None
-    return Validation(measure=lambda _: recall.of_network(trainee), patience=stage.patience)
+    return Validation(measure=lambda _: recall.of_network(trainee), patience=stage.stops_after)
 
 
 def validation_inputs(session: Session, recall: FusedRecall | None) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def validation_inputs(session: Session, recall: FusedRecall | None) -> dict[str,
 
 def derive(
     session: Session,
-    stage: FusionStage,
+    stage: AnyStage,
     trainee: FusionTrainee,
     rows: StageRows,
     *,
@@ -105,13 +105,13 @@ def fusion_facts(session: Session) -> list[tuple[str, str]]:
     found = []
     for stage in session.recipe.stages:
         path = session.folder.stage(stage.name) / FUSION_FILE
-        if isinstance(stage, FusionStage) and path.is_file():
+        if stage.derived_dim is not None and path.is_file():
             content = json.loads(path.read_bytes())["score"]
             found += _facts(stage, None if content is None else FusionScore.model_validate(content))
     return found
 
 
-def _facts(stage: FusionStage, score: FusionScore | None) -> list[tuple[str, str]]:
+def _facts(stage: AnyStage, score: FusionScore | None) -> list[tuple[str, str]]:
     return [] if score is None else [(f"Fusion {stage.name}", score.sentence())]
 
 
@@ -126,7 +126,7 @@ def _write(path: Path, card: TeacherCard, score: FusionScore | None) -> None:
 
 
 def _derivation(
-    session: Session, stage: FusionStage, rows: StageRows, *, store: FeatureStore, card: TeacherCard
+    session: Session, stage: AnyStage, rows: StageRows, *, store: FeatureStore, card: TeacherCard
 ) -> Derivation:
     """Of all rows of the training table, and of those of the validation table where there is one."""
     samples, keys = session.samples, session.image_keys
@@ -160,7 +160,7 @@ def _available(
 
 
 def derived_card(
-    stage: FusionStage, trainee: FusionTrainee, rows: StageRows, *, weights_sha256: str
+    stage: AnyStage, trainee: FusionTrainee, rows: StageRows, *, weights_sha256: str
 ) -> TeacherCard:
     """The card of what a fusion stage derives.
 
@@ -176,8 +176,8 @@ def derived_card(
         library=_LIBRARY,
         weights_sha256=weights_sha256,
         licence=join(card.licence for card in cards.values()),
-        image_dim=stage.dim,
-        text_dim=stage.dim,
+        image_dim=stage.derived_dim,
+        text_dim=stage.derived_dim,
         logit_scale=trainee.log_scale.exp().item(),
         signals=frozenset({"image", "text"}),
         modalities=tuple(sorted({name for each in known for name in each}))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from meddistill.evaluation.arrays import Floats32
+from meddistill.arrays import Floats32
 from meddistill.evaluation.base.one_thread import one_thread
 from meddistill.evaluation.models.protocols import Advance
 from meddistill.evaluation.tasks.bags.config import BagClassificationConfig

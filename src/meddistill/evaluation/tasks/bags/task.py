@@ -7,7 +7,7 @@ from typing import Any, final
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Floats32, Ints
+from meddistill.arrays import Floats32, Ints
 from meddistill.evaluation.base.grouping import agreed
 from meddistill.evaluation.base.lazily import Lazily
 from meddistill.evaluation.base.task import Task

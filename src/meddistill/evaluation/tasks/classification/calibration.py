@@ -23,7 +23,7 @@ from typing import Final
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from meddistill.evaluation.arrays import Floats, Ints
+from meddistill.arrays import Floats, Ints
 from meddistill.evaluation.base.bootstrap import Replicates, Weights
 from meddistill.evaluation.base.exhibits import CALIBRATION_BINS
 from meddistill.evaluation.tasks.classification.metrics import predicted_share, weighted_sums

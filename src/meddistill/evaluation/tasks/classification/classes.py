@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from meddistill.arrays import Ints
 from meddistill.errors import TableError
-from meddistill.evaluation.arrays import Ints
 from meddistill.evaluation.base.split import EvalSplit
 
 FEW_PATIENTS: Final = 5

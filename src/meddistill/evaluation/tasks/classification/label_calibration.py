@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Floats, Ints
+from meddistill.arrays import Floats, Ints
 from meddistill.evaluation.base.bootstrap import Weights
 from meddistill.evaluation.tasks.classification.calibration import (
     BINS,

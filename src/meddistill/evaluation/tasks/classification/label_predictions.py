@@ -6,7 +6,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Flags, Floats, Ints
+from meddistill.arrays import Flags, Floats, Ints
 from meddistill.evaluation.base.bootstrap import Replicates, Resampler, Weights, mean_of_defined
 from meddistill.evaluation.base.columns import FactReaders, Layout, texts, vectors, whole_numbers
 from meddistill.evaluation.base.exhibits import AnyExhibit

@@ -6,8 +6,8 @@ from typing import Any, final
 
 import numpy as np
 
+from meddistill.arrays import Floats, Ints
 from meddistill.errors import ConfigError
-from meddistill.evaluation.arrays import Floats, Ints
 from meddistill.evaluation.models.cache import Embeddings
 from meddistill.evaluation.tasks.classification.config import LinearProbeConfig
 from meddistill.evaluation.tasks.classification.logistic import (

@@ -6,7 +6,7 @@ from typing import Any, final
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Floats, Ints
+from meddistill.arrays import Floats, Ints
 from meddistill.evaluation.base.bootstrap import mean_of_defined
 from meddistill.evaluation.models.cache import Embeddings
 from meddistill.evaluation.tasks.classification.label_metrics import AUC, UNKNOWN, label_metrics

@@ -5,7 +5,7 @@ from typing import Final, Protocol, Self
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Floats, Ints
+from meddistill.arrays import Floats, Ints
 from meddistill.evaluation.base.exhibits import AnyExhibit, CalibrationCurve, Confusion, RocCurve
 from meddistill.evaluation.tasks.classification.calibration import (
     TEMPERED,

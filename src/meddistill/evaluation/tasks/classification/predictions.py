@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import pyarrow as pa
 
-from meddistill.evaluation.arrays import Flags, Floats, Ints, Places
+from meddistill.arrays import Flags, Floats, Ints, Places
 from meddistill.evaluation.base.bootstrap import Replicates, Resampler, Weights
 from meddistill.evaluation.base.columns import FactReaders, Layout, texts, vectors, whole_numbers
 from meddistill.evaluation.base.exhibits import AnyExhibit

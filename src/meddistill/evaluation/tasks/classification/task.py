@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Floats, Ints
+from meddistill.arrays import Floats, Ints
 from meddistill.evaluation.base.predictions import SampleNames
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.base.task import Task

@@ -8,9 +8,9 @@ from typing import Any, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
+from meddistill.arrays import Flags, Floats, Floats32, Ints
 from meddistill.data.draws import draw
 from meddistill.data.keys import group_ids, text_keys
-from meddistill.evaluation.arrays import Flags, Floats, Floats32, Ints
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.base.task import Task
 from meddistill.evaluation.models.cache import Embeddings

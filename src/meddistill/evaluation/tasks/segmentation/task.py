@@ -7,9 +7,9 @@ from typing import Any, Final, final
 
 import numpy as np
 
+from meddistill.arrays import Flags, Floats32
 from meddistill.data.samples import name_rows
 from meddistill.errors import NonFiniteError, UserError
-from meddistill.evaluation.arrays import Flags, Floats32
 from meddistill.evaluation.base.lazily import Lazily
 from meddistill.evaluation.base.predictions import SampleNames
 from meddistill.evaluation.base.split import EvalSplit

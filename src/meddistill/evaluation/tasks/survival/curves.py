@@ -5,7 +5,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from meddistill.evaluation.arrays import Flags
+from meddistill.arrays import Flags
 from meddistill.evaluation.tasks.survival.kaplan_meier import Curve, kaplan_meier, log_rank
 from meddistill.evaluation.tasks.survival.metrics import TIED, RiskScores
 

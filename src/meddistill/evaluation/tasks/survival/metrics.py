@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Flags, Floats, Ints
+from meddistill.arrays import Flags, Floats, Ints
 from meddistill.evaluation.base.bootstrap import Replicates
 
 MAIN: Final = "c_index"

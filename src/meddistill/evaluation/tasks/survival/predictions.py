@@ -5,7 +5,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Flags, Floats, Ints
+from meddistill.arrays import Flags, Floats, Ints
 from meddistill.evaluation.base.bootstrap import Replicates, Resampler
 from meddistill.evaluation.base.columns import (
     FactReaders,

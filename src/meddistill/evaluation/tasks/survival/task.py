@@ -7,8 +7,8 @@ from typing import Any, Final, final
 
 import numpy as np
 
+from meddistill.arrays import Floats, Ints
 from meddistill.errors import ConfigError
-from meddistill.evaluation.arrays import Floats, Ints
 from meddistill.evaluation.base.lazily import Lazily
 from meddistill.evaluation.base.task import Task
 from meddistill.evaluation.models.cache import Embeddings

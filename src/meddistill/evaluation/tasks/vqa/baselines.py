@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Floats
+from meddistill.arrays import Floats
 from meddistill.evaluation.tasks.vqa.questions import OUTSIDE, Questions, Vocabulary, shares_by
 
 

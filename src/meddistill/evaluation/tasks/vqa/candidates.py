@@ -7,8 +7,8 @@ from typing import Final, NamedTuple, final
 
 import numpy as np
 
+from meddistill.arrays import Flags, Ints, Places
 from meddistill.data.keys import text_key
-from meddistill.evaluation.arrays import Flags, Ints, Places
 from meddistill.evaluation.tasks.vqa.config import QUESTION, VqaZeroShotConfig
 from meddistill.evaluation.tasks.vqa.questions import (
     CLOSED,

@@ -11,9 +11,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.linear_model import LogisticRegression
 
+from meddistill.arrays import Flags, Floats32, Ints
 from meddistill.data.keys import group_ids
 from meddistill.errors import TeacherError
-from meddistill.evaluation.arrays import Flags, Floats32, Ints
 from meddistill.evaluation.base.device import best_device
 from meddistill.evaluation.base.one_thread import one_thread
 from meddistill.evaluation.base.split import EvalSplit

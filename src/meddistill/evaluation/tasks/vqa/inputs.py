@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from meddistill.arrays import Flags, Floats32, Ints
 from meddistill.data.samples import Samples
 from meddistill.errors import NonFiniteError
-from meddistill.evaluation.arrays import Flags, Floats32, Ints
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.models.cache import Embeddings
 from meddistill.evaluation.models.protocols import Tokens

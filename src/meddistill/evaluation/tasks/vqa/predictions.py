@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import pyarrow as pa
 
-from meddistill.evaluation.arrays import Flags, Floats, Ints
+from meddistill.arrays import Flags, Floats, Ints
 from meddistill.evaluation.base.bootstrap import Replicates, Resampler, mean_of_defined, weighted_mean
 from meddistill.evaluation.base.columns import (
     FactReaders,

@@ -9,9 +9,9 @@ from typing import Final
 
 import numpy as np
 
+from meddistill.arrays import Flags, Floats, Ints
 from meddistill.data.samples import count_rows
 from meddistill.errors import TableError
-from meddistill.evaluation.arrays import Flags, Floats, Ints
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.tasks.vqa.answer_form import normalize_answer
 from meddistill.evaluation.tasks.vqa.config import Policy, VqaConfig

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from meddistill.arrays import Flags, Floats, Ints
 from meddistill.errors import TableError
-from meddistill.evaluation.arrays import Flags, Floats, Ints
 from meddistill.evaluation.base.task import Task
 from meddistill.evaluation.models.cache import Embeddings
 from meddistill.evaluation.tasks.vqa.baselines import frequent_answers

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from meddistill.arrays import Flags, Floats, Ints
 from meddistill.errors import NonFiniteError
-from meddistill.evaluation.arrays import Flags, Floats, Ints
 from meddistill.evaluation.base.device import best_device
 from meddistill.evaluation.tasks.vqa.config import VqaClosedSetConfig
 from meddistill.evaluation.tasks.vqa.head import AnswerHead

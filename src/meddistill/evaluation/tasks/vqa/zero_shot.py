@@ -6,8 +6,8 @@ from typing import Any, Final, final
 
 import numpy as np
 
+from meddistill.arrays import Flags, Floats, Floats32
 from meddistill.errors import ConfigError
-from meddistill.evaluation.arrays import Flags, Floats, Floats32
 from meddistill.evaluation.models.cache import Embeddings
 from meddistill.evaluation.models.protocols import normalized
 from meddistill.evaluation.tasks.classification.zero_shot import DEFAULT_LOGIT_SCALE
