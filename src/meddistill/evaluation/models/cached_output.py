@@ -136,8 +136,8 @@ class CachedOutput:
                 {_ID: (self._card, {self._output: layout})},
             )
             sources = self._sources(writer, keys)
-            while missing := writer.missing(_ID, self._output):
-                whole = [span for span in missing if (sources[span[0] : span[1]] >= 0).all()]
+            while unfilled := writer.missing(_ID, self._output):
+                whole = [span for span in unfilled if (sources[span[0] : span[1]] >= 0).all()]
                 made = 0
                 for span in self._claimed(writer, whole):
                     positions = tuple(sources[span[0] : span[1]].tolist())

@@ -187,8 +187,8 @@ def derived_card(
             dict.fromkeys(name for card in cards.values() for name in card.pretraining_data)
         ),
         options={
-            "inputs": stage.inputs,
-            "network": stage.network,
+            "inputs": trainee.network.config.inputs,
+            "network": trainee.network.config.network,
             **{f"source {name}": card.fingerprint for name, card in cards.items()},
         },
         parameters=sum(each.numel() for each in trainee.network.parameters()),
