@@ -22,11 +22,11 @@ from meddistill.bundle_format import TOWERS, Int8Comparison, Precision
 from meddistill.data.keys import text_key, text_keys
 from meddistill.data.samples import Samples
 from meddistill.errors import one_line
+from meddistill.evaluation.engine.agreement import NEIGHBOURS, neighbour_overlap
 from meddistill.evaluation.tasks.retrieval.task import ranks_in
 from meddistill.imaging import image_key, normalize
 from meddistill.students.dual_encoder import DualEncoder
 
-NEIGHBOURS: Final = 10
 LEAST_IMAGES: Final = 40
 _CALIBRATE_EVERY: Final = 4
 _FEW: Final = 3
@@ -98,10 +98,7 @@ def shared_neighbours(one: Array, other: Array) -> float | None:
     k is 10, or a third of n where that is less; None where n is below 3. By chance it is k / (n - 1).
     """
     k = min(NEIGHBOURS, len(one) // _FEW)
-    if not k:
-        return None
-    first, second = _nearest(one, k), _nearest(other, k)
-    return float(np.mean([np.isin(a, b).mean() for a, b in zip(first, second, strict=True)]))
+    return neighbour_overlap(one, other, k) if k else None
 
 
 def recall(vectors_of_images: Array, vectors_of_texts: Array, right: NDArray[np.bool_]) -> float:
@@ -181,13 +178,6 @@ def _shortfalls(found: Int8Comparison, options: Int8Options) -> Iterator[str]:
                 f"recall falls from {found.recall_float:.3f} to {found.recall_int8:.3f}, by more than "
                 f"{options.max_recall_loss:g}"
             )
-
-
-def _nearest(vectors: Array, k: int) -> NDArray[np.int64]:
-    cosines = vectors @ vectors.T
-    np.fill_diagonal(cosines, -np.inf)
-    nearest: NDArray[np.int64] = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
-    return nearest
 
 
 def _remove(folder: Path) -> None:
