@@ -58,6 +58,7 @@ class Embedder:
             raise ConfigError(subject="embedder", mistakes=[f"`threads` must be at least 1; got {threads}."])
         bundle.require(precision)
         self.bundle = bundle
+        self.precision = precision
         self._files = TOWER_FILES[precision]
         self._threads = threads
         self._providers = tuple(providers)
@@ -66,6 +67,11 @@ class Embedder:
     def dim(self) -> int:
         """The length `d` of every vector."""
         return self.bundle.manifest.embed_dim
+
+    @property
+    def image_model(self) -> str:
+        """The sha256 of the image tower, in hex: vectors of different towers cannot be compared."""
+        return self.bundle.manifest.files[self._files.image].sha256
 
     def embed_images(self, refs: Sequence[ImageRef], *, batch_size: int = 32) -> Floats32:
         """Unit vectors `[n, d]` float32 of images; raises the ImageError of the first that cannot be read."""
