@@ -164,8 +164,8 @@ def metrics(results: Results | None) -> str:
     ]
     header = ("task", "metric", "student", "teacher mean", "best teacher", "n", "patients")
     return (
-        f"## Evaluation\n\nSuite `{without_line_breaks(results.suite)}`. Intervals: {100 * results.level:g} % "
-        f"of {results.resamples} bootstrap resamples of patients.\n\n" + table(header, rows) + "\n\n"
+        f"## Evaluation\n\nSuite `{without_line_breaks(results.suite)}`. Intervals: {100 * results.level:g} "
+        f"% of {results.resamples} bootstrap resamples of patients.\n\n" + table(header, rows) + "\n\n"
         "Calibration, subgroups and operating points are not part of this suite."
     )
 
