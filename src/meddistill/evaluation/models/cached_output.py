@@ -116,23 +116,23 @@ class CachedOutput:
         return ComputedRows(values=store.read(_ID, self._output, rows), grid=layout.grid)
 
     def _complete(self, keys: Sequence[str], ask: ComputeFn) -> None:
-        while missing := self._missing(keys):
-            filled = self._fill(keys, missing, ask)
+        while missing_rows := self._missing(keys):
+            filled = self._fill(keys, missing_rows, ask)
             self._found = None
             if not filled:
                 self._forget_unfinished()
 
-    def _fill(self, keys: Sequence[str], missing: Sequence[int], ask: ComputeFn) -> bool:
-        """Add what is lacking; False where shards are left that these rows do not fill."""
+    def _fill(self, keys: Sequence[str], missing_rows: Sequence[int], ask: ComputeFn) -> bool:
+        """Add what is missing; False where shards are left that these rows do not fill."""
         answers: dict[tuple[int, ...], ComputedRows] = {}
         layout = self.layout
         if layout is None:
-            head = tuple(missing[: self._options.shard_rows])
+            head = tuple(missing_rows[: self._options.shard_rows])
             answers[head] = ask(head)
             layout = self._layout_of(answers[head])
         with StoreWriter.open(self._folder, _SETTINGS, self._options) as writer:
             writer.begin(
-                self._distinct([keys[position] for position in missing]),
+                self._distinct([keys[position] for position in missing_rows]),
                 {_ID: (self._card, {self._output: layout})},
             )
             sources = self._sources(writer, keys)
