@@ -1,6 +1,7 @@
 """Size, cost and speed of light students, a Markdown table: `python -m benchmarks.light_students [NAME…]`.
 
-Towers have random weights, which change no column. An image tower is counted and run as it is exported, with
+Towers have random weights, which change no column; what 8 bits cost in quality depends on the weights and is
+measured by the export (`bundle/int8.py`). An image tower is counted and run as it is exported, with
 branches for training alone folded; so is the text tower, six layers of width 256 over 77 tokens of CLIP's
 vocabulary. Multiply-adds are those of convolutions, matrix products and attention for one input, by torch's
 `FlopCounterMode` (which counts two operations for each); the rest (normalisation, activations, sums) is not
