@@ -31,6 +31,7 @@ from meddistill.standalone.request import parse_request
 from meddistill.students.folder import load_student
 from meddistill.students.size import model_size
 from studies.ammkd_arms import (
+    BESIDE,
     BOUNDS,
     CHOSEN,
     DISAGREEING,
@@ -86,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         study.store_features()
     for seed in options.seeds:
         for name in arms(BOUNDS[0]):
-            if name in options.parts and study.has(name, seed):
+            if name in options.parts and study.has(name, seed, options.split):
                 study.train_student(name, seed, options.split)
     print(study.summary(options.split))
 
@@ -119,9 +120,13 @@ class Study:
         """The bound of min_norm that validation chooses with the first seed; None until it can."""
         return best_bound(load_runs(self.scores / "validation"), SEEDS[0])
 
-    def has(self, name: str, seed: int) -> bool:
-        """Whether a student has this seed: all have the first, those that a target stands on all."""
-        if seed == SEEDS[0]:
+    def has(self, name: str, seed: int, split: str) -> bool:
+        """Whether a student is trained with this seed and judged on this split.
+
+        All have the first seed and validation; those that a target stands on every seed and test, with the
+        bound that validation chose; the rows beside them the first seed alone.
+        """
+        if seed == SEEDS[0] and (split == "validation" or name in BESIDE):
             return True
         bounds = {bounded(bound) for bound in BOUNDS}
         return name in repeated(self._chosen_bound() if name in bounds else BOUNDS[0])

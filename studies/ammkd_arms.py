@@ -66,7 +66,8 @@ OBJECTIVES: Final = {
 class Arm:
     """A student: its teachers, what its stage has beside the defaults, the fusion before it.
 
-    Without teachers it learns alone. `frozen` keeps the image tower but for its projection.
+    Without teachers it learns alone. `frozen` keeps the image tower but for its projection. A fusion that
+    stops early chooses its epoch by the validation split, so its figures there are a little flattered.
     """
 
     model: Model = STUDENT
