@@ -16,6 +16,7 @@ from meddistill.cli.progress import make_progress
 from meddistill.progress import Progress
 from meddistill.recipes.load import load_recipe
 from meddistill.recipes.pipeline import Step, run_recipe
+from meddistill.recipes.session import Session
 
 COLUMNS = {"image": "image", "patient": "patient_id", "modality": "modality"}
 
@@ -81,11 +82,11 @@ class Lab:
         self.progress: Progress = make_progress("quiet")
         self.out.mkdir(parents=True, exist_ok=True)
 
-    def run(self, name: str, recipe: dict[str, Any], *, until: Step) -> None:
+    def run(self, name: str, recipe: dict[str, Any], *, until: Step) -> Session:
         """Run one recipe; what is done is skipped."""
         self.progress.say(f"--- {name}")
         path = self.write(f"{name}.yaml", {"name": name, **recipe})
-        run_recipe(load_recipe(path), self.out / name, until=until, progress=self.progress)
+        return run_recipe(load_recipe(path), self.out / name, until=until, progress=self.progress)
 
     def write(self, name: str, content: dict[str, Any]) -> Path:
         """Write a recipe or suite."""
