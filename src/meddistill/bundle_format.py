@@ -51,7 +51,7 @@ class TowerFiles:
     text: str
 
 
-TOWERS: Final[Mapping[Precision, TowerFiles]] = {
+TOWER_FILES: Final[Mapping[Precision, TowerFiles]] = {
     "float32": TowerFiles(IMAGE_MODEL, TEXT_MODEL),
     "int8": TowerFiles(IMAGE_MODEL_INT8, TEXT_MODEL_INT8),
 }

@@ -1,6 +1,5 @@
 """What a recipe may say of a method. Loads no torch."""
 
-import math
 from collections.abc import Iterable, Mapping, Set
 from typing import Literal, Self
 
@@ -9,8 +8,6 @@ from pydantic import Field, field_validator, model_validator
 from meddistill.balancing.config import (
     AvailableConfig,
     BatchDrawConfig,
-    FixedConfig,
-    MinNormConfig,
     RandomDrawConfig,
     SelectionConfig,
     UniformConfig,
@@ -30,6 +27,9 @@ from meddistill.strict import Strict
 
 class MethodConfig(Strict):
     """What every stage says of its method, and what can be asked of it without knowing which it is."""
+
+    method: str
+    """The stage's method."""
 
     @property
     def chosen(self) -> Mapping[str, ObjectiveOptions]:
@@ -140,8 +140,8 @@ class MethodConfig(Strict):
     def weighted_teachers(self, names: Iterable[str]) -> tuple[str, ...]:
         """Those of the teachers that the student learns from: without the ones of weight 0."""
         weights = self.teacher_weights
-        learnt_from = names if self.needs_teachers else ()
-        return tuple(name for name in learnt_from if weights is None or weights.get(name, 0) > 0)
+        teachers = names if self.needs_teachers else ()
+        return tuple(name for name in teachers if weights is None or weights.get(name, 0) > 0)
 
     def too_few_teachers(self, count: int) -> list[str]:  # noqa: ARG002
         """One line for everything that `count` teachers are too few for."""
@@ -177,8 +177,6 @@ class ContrastiveConfig(MethodConfig):
 class EmbeddingConfig(MethodConfig):
     """The student against its teachers' embeddings; the default objectives need no more than images."""
 
-    method: Literal["embedding", "fusion"]
-    """What is trained against the teachers' embeddings."""
     teachers: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Ids of the teachers that the stage learns from; by default all of the recipe, and those that fusion
     stages before this one derived from them.
@@ -276,23 +274,17 @@ class EmbeddingConfig(MethodConfig):
 
     @property
     def teacher_weights(self) -> Mapping[str, float] | None:
-        """Those of the weighting `fixed`."""
-        return self.weighting.weights if isinstance(self.weighting, FixedConfig) else None
+        """The weighting's."""
+        return self.weighting.teacher_weights
 
     def too_few_teachers(self, count: int) -> list[str]:
-        """The bound of the weighting `min_norm`."""
-        bound = self.weighting.max_weight if isinstance(self.weighting, MinNormConfig) else 1.0
-        if bound * count > 1 - 1e-9:
-            return []
-        return [
-            "`weighting.max_weight` must be at least 1 / (number of teachers), or weights cannot sum to 1; "
-            f"got {bound} for {count} teachers. Set {math.ceil(1000 / count) / 1000} or more."
-        ]
+        """What the weighting says."""
+        return self.weighting.too_few_teachers(count)
 
     @property
     def group_column(self) -> str | None:
-        """`by` of the weighting `min_norm`."""
-        return self.weighting.by if isinstance(self.weighting, MinNormConfig) else None
+        """The weighting's."""
+        return self.weighting.group_column
 
     def resolved_objectives(self, *, statistics: bool) -> dict[str, ObjectiveOptions]:
         """The objectives that the recipe names, with what they leave open filled in.

@@ -22,7 +22,7 @@ from meddistill.methods.mixing import mixed_rows
 from meddistill.methods.rescale import EqualGradient, rescaled
 from meddistill.methods.spaces import Spaces, has_one_dim
 from meddistill.methods.step import StepLoss
-from meddistill.methods.teacher_losses import own_losses, weighting_lacks
+from meddistill.methods.teacher_losses import own_losses, unmet_by_weighting
 from meddistill.objectives.base import Objective, RowContext, normalized
 from meddistill.objectives.needs import ObjectiveOptions
 from meddistill.objectives.registry import (
@@ -271,7 +271,7 @@ def missing_of_teachers(config: EmbeddingConfig, teachers: Mapping[str, TeacherS
         for name in teachers
         if name not in values
     ]
-    return mistakes + _unmixable(config, teachers) + weighting_lacks(config.weighting, teachers)
+    return mistakes + _unmixable(config, teachers) + unmet_by_weighting(config.weighting, teachers)
 
 
 def _unmixable(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> list[str]:

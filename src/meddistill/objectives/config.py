@@ -69,7 +69,7 @@ class CosineSmoothL1Options(ObjectiveOptions):
     """What is compared: vectors of unit length; those less the teacher's mean and divided by its standard
     deviation, channel by channel; or its leading principal components, as many as the student has channels,
     each with variance 1. By default whitened with the projection `learned_head`, normalised with others,
-    whose maps have statistics of their own, and for teachers that are asked online, of which there are none.
+    whose maps have statistics of their own, and for teachers that run online, which have none.
     """
 
     @model_validator(mode="after")
@@ -200,7 +200,7 @@ class GradientDistillationOptions(TeacherScaleOptions):
 
     weight: PositiveFloat = 1e3
     """The factor before the objective in the sum; with `as_published` 1e8 unless given. It goes with the
-    square of the rows that a teacher is asked about: for 128 of them, 1e3 to 1e4 bring its gradient to about
+    square of the rows that a teacher is used for: for 128 of them, 1e3 to 1e4 bring its gradient to about
     that of the contrastive loss. Where one of nine teachers is drawn for each row, that is a ninth of the
     batch, and the loss is larger by 81.
     """

@@ -38,7 +38,7 @@ class Banks:
     def notes(self) -> tuple[str, ...]:
         """A line for each bank with repeated texts."""
         return tuple(
-            f"bank {name}: {len(bank.texts):,} different texts; left out, since a model cannot tell them "
+            f"bank {name}: {len(bank.texts):,} different texts; left out, since a model sees no difference "
             f"from earlier ones: {bank.repeated:,}"
             for name, bank in self.read.items()
             if bank.repeated
@@ -63,7 +63,7 @@ def unmet_by_banks(recipe: Recipe, banks: Banks, *, base: Path) -> list[str]:
     With the mistakes of their files.
     """
     lines = [*banks.mistakes]
-    names, asked = {*recipe.features.banks, CAPTIONS}, recipe.banks
+    names, used_banks = {*recipe.features.banks, CAPTIONS}, recipe.banks
     for stage in recipe.stages:
         lines += [
             f"stage {stage.name}: `bank` must name one of `features.banks`, or {CAPTIONS}; got {bank}."
@@ -73,8 +73,8 @@ def unmet_by_banks(recipe: Recipe, banks: Banks, *, base: Path) -> list[str]:
         ]
         if recipe.features.source == "online":
             lines += [
-                f"stage {stage.name}: `objectives.{name}` must compare with no bank for teachers that are "
-                "asked online; the features of a bank are read from a feature store; got the bank "
+                f"stage {stage.name}: `objectives.{name}` must compare with no bank for teachers that "
+                "run online; the features of a bank are read from a feature store; got the bank "
                 f"{options.needs_bank}. Use `source: stored`, or {options.remedy('bank')}."
                 for name, options in stage.chosen.items()
                 if options.needs_bank is not None
@@ -82,7 +82,7 @@ def unmet_by_banks(recipe: Recipe, banks: Banks, *, base: Path) -> list[str]:
     lines += [
         f"`features.banks.{name}` must be used by an objective of a stage; none names it. Leave it out."
         for name in recipe.features.banks
-        if name not in asked
+        if name not in used_banks
     ]
     return lines + _absent(recipe, banks, base=base)
 
@@ -98,14 +98,14 @@ def _absent(recipe: Recipe, banks: Banks, *, base: Path) -> list[str]:
             f"`{recipe.given_store}`; {absent:,} of {len(banks.read[name].keys):,} are not there. Run "
             "`meddistill features add` with the recipe that made the store and this bank in it, or leave the "
             "bank out."
-            for teacher, name in _asked(recipe)
-            if name in banks.read and (absent := _lacking(store, teacher, banks.read[name]))
+            for teacher, name in _pairs_in_use(recipe)
+            if name in banks.read and (absent := _missing_rows(store, teacher, banks.read[name]))
         ]
     except StoreError:
         return []  # told with the teachers, which cannot be loaded from it
 
 
-def _asked(recipe: Recipe) -> list[tuple[str, str]]:
+def _pairs_in_use(recipe: Recipe) -> list[tuple[str, str]]:
     pairs = [
         (teacher, bank)
         for stage in recipe.stages
@@ -115,7 +115,7 @@ def _asked(recipe: Recipe) -> list[tuple[str, str]]:
     return list(dict.fromkeys(pairs))
 
 
-def _lacking(store: FeatureStore, teacher: str, bank: TextBank) -> int:
+def _missing_rows(store: FeatureStore, teacher: str, bank: TextBank) -> int:
     """How many texts of a bank a teacher that reads has no features of; 0 for one that does not read."""
     if "text" not in store.outputs(teacher):
         return 0

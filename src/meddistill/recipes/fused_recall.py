@@ -36,7 +36,7 @@ class Comparison(Strict):
     fused: float
 
 
-class Judgement(Strict):
+class FusionScore(Strict):
     """Mean recall of the fused embeddings on all validation pairs that they have, and beside each teacher."""
 
     recall: float
@@ -96,13 +96,13 @@ class FusedRecall:
     ) -> None:
         kept = np.flatnonzero(fused_rows(cards, available, samples.captioned, by_pair=False))
         samples, keys = samples.take(kept), tuple(keys[place] for place in kept)
-        asked = {name: mask[kept] for name, mask in available.items()}
-        source = StoredTeachers(store, samples, tuple(cards), device=device, keys=keys, available=asked)
+        present = {name: mask[kept] for name, mask in available.items()}
+        source = StoredTeachers(store, samples, tuple(cards), device=device, keys=keys, available=present)
         rows = SampleDataset(samples, student=None, keys=keys)
         places = [range(start, min(start + _CHUNK, len(samples))) for start in range(0, len(samples), _CHUNK)]
         self._given: list[Outputs] = [source.outputs(rows.batch(each, [0] * len(each))) for each in places]
         self._cards = cards
-        self._available = asked
+        self._available = present
         self._image_keys, self._text_keys = keys, text_keys(samples)
 
     def of_network(self, trainee: FusionTrainee) -> float:
@@ -110,7 +110,7 @@ class FusedRecall:
         return self._recall(*self._fused(trainee), np.ones(len(self._image_keys), dtype=np.bool_))
 
     @torch.no_grad()
-    def judge(self, trainee: FusionTrainee) -> Judgement:
+    def evaluate(self, trainee: FusionTrainee) -> FusionScore:
         """The fused embeddings beside each teacher that has both towers and two of the pairs at least."""
         images, texts = self._fused(trainee)
         everything = np.ones(len(images), dtype=np.bool_)
@@ -125,7 +125,9 @@ class FusedRecall:
                 teacher=self._recall(*own, mask),
                 fused=self._recall(images, texts, mask),
             )
-        return Judgement(recall=self._recall(images, texts, everything), pairs=len(images), teachers=compared)
+        return FusionScore(
+            recall=self._recall(images, texts, everything), pairs=len(images), teachers=compared
+        )
 
     @torch.no_grad()
     def _fused(self, trainee: FusionTrainee) -> tuple[Floats32, Floats32]:

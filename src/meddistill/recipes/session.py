@@ -159,7 +159,7 @@ class Session:
         if not without:
             return notes
         idle = [stage.name for stage in self.recipe.stages if stage.only_captioned]
-        part = f"; they sit out in {', '.join(idle)}" if idle else ""
+        part = f"; they are left out of {', '.join(idle)}" if idle else ""
         return (*notes, f"training table: {without:,} of {rows:,} rows have no caption{part}")
 
     def check_suite(self, *, against_training: bool = True) -> None:
@@ -169,15 +169,15 @@ class Session:
         """
         if self.loaded.suite is None or self.suite_tables is None:
             return
-        learnt = []
+        train_rows = []
         if against_training:
-            learnt.append(TrainingRows(samples=self.samples, keys=self.image_keys))
+            train_rows.append(TrainingRows(samples=self.samples, keys=self.image_keys))
             if self.validation is not None:
                 chosen = TrainingRows(
                     samples=self.validation, keys=self.validation_keys, table="data.validation"
                 )
-                learnt.append(chosen)
-        check_tasks(self.loaded.suite, self.suite_tables, *learnt)
+                train_rows.append(chosen)
+        check_tasks(self.loaded.suite, self.suite_tables, *train_rows)
 
     @cached_property
     def built(self) -> BuiltStudent:
@@ -267,7 +267,7 @@ class Session:
 
     @cached_property
     def availability(self) -> Availability:
-        """Which teachers may be asked about which samples; by agreement once the feature store is there."""
+        """Which teachers are available for which samples; by agreement once the feature store is there."""
         rules = self.recipe.features.availability
         store = None if rules.agreement_quantile is None else FeatureStore.open(self.folder.features)
         available = availability(self.samples, self.cards, rules, store=store, keys=self.image_keys)
@@ -275,7 +275,7 @@ class Session:
             left = sum(int(mask.sum()) for mask in available.of_kept().values()) / len(available.kept)
             self.progress.say(
                 f"availability: {left:.1f} of {len(self.cards)} teachers a row; "
-                f"{len(self.samples) - len(available.kept):,} of {len(self.samples):,} rows sit out"
+                f"{len(self.samples) - len(available.kept):,} of {len(self.samples):,} rows left out"
             )
         return available
 

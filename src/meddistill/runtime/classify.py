@@ -45,12 +45,14 @@ def class_vectors(
     """Class vectors `[labels, d]`: `normalise(mean over templates t of embed(t.format(label)))`.
 
     Each embedding has unit length before the mean (CLIP's prompt ensemble, Radford et al. 2021, 3.1.4).
-    Floats32 that the bundle holds for the same labels and templates are taken instead of being computed.
+    Vectors that the bundle holds for the same labels and templates are taken instead of being computed, but
+    for int8: they come from the float tower, with which the int8 image tower was not compared.
     """
     _check(labels, templates)
-    stored = embedder.bundle.class_vectors(labels, templates)
-    if stored is not None:
-        return stored
+    if embedder.precision == "float32":
+        stored = embedder.bundle.class_vectors(labels, templates)
+        if stored is not None:
+            return stored
     texts = [template.replace(PLACE, label) for label in labels for template in templates]
     vectors = unit_length(embedder.embed_texts(texts)).reshape(len(labels), len(templates), -1)
     return unit_length(vectors.mean(axis=1))

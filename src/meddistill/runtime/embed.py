@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from meddistill.arrays import Floats32
-from meddistill.bundle_format import TOKENIZER, TOWERS, Precision
+from meddistill.bundle_format import TOKENIZER, TOWER_FILES, Precision
 from meddistill.errors import BundleError, ConfigError, one_line
 from meddistill.imaging import ImageRef, normalize, normalize_text
 from meddistill.runtime.bundle import Bundle
@@ -58,7 +58,8 @@ class Embedder:
             raise ConfigError(subject="embedder", mistakes=[f"`threads` must be at least 1; got {threads}."])
         bundle.require(precision)
         self.bundle = bundle
-        self._files = TOWERS[precision]
+        self.precision = precision
+        self._files = TOWER_FILES[precision]
         self._threads = threads
         self._providers = tuple(providers)
 
@@ -66,6 +67,11 @@ class Embedder:
     def dim(self) -> int:
         """The length `d` of every vector."""
         return self.bundle.manifest.embed_dim
+
+    @property
+    def image_model(self) -> str:
+        """The sha256 of the image tower, in hex: vectors of different towers cannot be compared."""
+        return self.bundle.manifest.files[self._files.image].sha256
 
     def embed_images(self, refs: Sequence[ImageRef], *, batch_size: int = 32) -> Floats32:
         """Unit vectors `[n, d]` float32 of images; raises the ImageError of the first that cannot be read."""
@@ -96,8 +102,8 @@ class Embedder:
         _check_batch_size(batch_size)
         if texts and not self.bundle.manifest.text_trained:
             msg = (
-                f"`{self.bundle.folder}` must have a text tower that was trained; this student learnt from "
-                "images alone. Embed images, or use a bundle whose student had captions."
+                f"`{self.bundle.folder}` must have a text tower that was trained; this student was trained "
+                "on images alone. Embed images, or use a bundle whose student had captions."
             )
             raise BundleError(msg)
         parts = [

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meddistill.arrays import Floats32, unit_length
-from meddistill.bundle_format import IMAGE_MODEL, Record
+from meddistill.bundle_format import Record
 from meddistill.errors import BundleError, ConfigError, one_line
 from meddistill.file_kinds import unreadable
 from meddistill.files import write_whole
-from meddistill.runtime.bundle import Bundle
+from meddistill.runtime.embed import Embedder
 from meddistill.runtime.manifest import parse, read_json
 
 _QUERIES_AT_ONCE = 256
@@ -50,8 +50,8 @@ class Index:
     model: str
 
     @classmethod
-    def build(cls, bundle: Bundle, vectors: Floats32, names: Sequence[str]) -> "Index":
-        """An index of vectors `[n, d]` that `bundle` embedded; they are brought to unit length."""
+    def build(cls, embedder: Embedder, vectors: Floats32, names: Sequence[str]) -> "Index":
+        """An index of vectors `[n, d]` that `embedder` made; they are brought to unit length."""
         if vectors.ndim != 2 or len(vectors) != len(names):
             raise ConfigError(
                 subject="index", mistakes=[f"`vectors` must be one row a name; got {vectors.shape}."]
@@ -60,7 +60,7 @@ class Index:
         if not np.isfinite(norms).all() or not norms.all():
             raise ConfigError(subject="index", mistakes=["`vectors` must be finite and not zero."])
         unit = np.ascontiguousarray(unit_length(vectors), dtype=np.float32)
-        return cls(unit, tuple(names), bundle.manifest.files[IMAGE_MODEL].sha256)
+        return cls(unit, tuple(names), embedder.image_model)
 
     def save(self, folder: Path) -> None:
         """Write the two files; `index.json` last, so that an index without it is not one."""
@@ -71,11 +71,15 @@ class Index:
         write_whole(folder / "index.json", json.dumps(header.model_dump()).encode())
 
     @classmethod
-    def load(cls, folder: Path, bundle: Bundle) -> "Index":
-        """Open a saved index by memory map; BundleError if it cannot be read or another model made it."""
+    def load(cls, folder: Path, embedder: Embedder) -> "Index":
+        """Open a saved index by memory map, for queries that `embedder` makes.
+
+        BundleError if it cannot be read, or another bundle or precision made it.
+        """
         header = parse(_Header, read_json(folder / "index.json"), folder / "index.json")
-        if header.model != bundle.manifest.files[IMAGE_MODEL].sha256:
-            msg = f"`{folder}` must come from this bundle's image tower; got another's. Build it again."
+        if header.model != embedder.image_model:
+            rule = f"must come from this bundle's {embedder.precision} image tower; got another's"
+            msg = f"`{folder}` {rule}. Build it again."
             raise BundleError(msg)
         try:
             vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
@@ -83,7 +87,7 @@ class Index:
             got = unreadable(error) if isinstance(error, OSError) else one_line(error)
             msg = f"`{folder / 'vectors.npy'}` must be a readable array; got {got}. Or build the index again."
             raise BundleError(msg) from error
-        expected = (len(header.names), bundle.manifest.embed_dim)
+        expected = (len(header.names), embedder.dim)
         if vectors.shape != expected or vectors.dtype != np.float32:
             got = f"{vectors.dtype} {vectors.shape}"
             rule = f"must hold one row a name, float32 {expected}; got {got}"

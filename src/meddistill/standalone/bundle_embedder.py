@@ -24,7 +24,7 @@ class BundleEmbedder:
     Raises BundleError for what is no bundle or one that is not whole.
     """
 
-    lack_of_text: Final = UNTRAINED_TEXT
+    no_text_reason: Final = UNTRAINED_TEXT
 
     def __init__(self, folder: Path, *, name: str, role: Role, batch_size: int = 64) -> None:
         self.bundle = Bundle.open(folder)

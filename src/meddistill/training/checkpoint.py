@@ -158,7 +158,7 @@ def refuse_difference(theirs: Identity, ours: Identity, *, place: Path) -> None:
     """Raise CheckpointError that names everything in which two identities differ."""
     ours = json.loads(json.dumps(ours))
     differences = [
-        each.in_words(" was {old}, is {new}", added=" is new", removed=" is gone")
+        each.describe(" was {old}, is {new}", added=" is new", removed=" is gone")
         for each in tree_differences(theirs, ours)
     ]
     if differences:
@@ -178,7 +178,7 @@ def _damage(folder: Path) -> str | None:
     except ValueError:
         return "its manifest is not as it was written"
     if folder.name != f"{_PREFIX}{manifest['step']:09d}":
-        return "it is of another step than its name says"
+        return "it is of another step than its name"
     for name, expected in manifest["sha256"].items():
         path = folder / name
         if not path.is_file():

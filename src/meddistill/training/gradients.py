@@ -74,9 +74,8 @@ class GradientStep:
     """Leaves the gradient of the global batch's loss in the `.grad` of student and method.
 
     1. The towers embed this process's rows, micro-batch by micro-batch. With one micro-batch the graph is
-    kept;
-       with several they run without gradient and only the embeddings stay. Further passes that the method
-       asks for are among them.
+       kept; with several they run without gradient and only the embeddings stay. Further passes that the
+       method asks for are among them.
     2. Embeddings and teacher outputs of all processes are gathered, detached from their graphs.
     3. The method's loss on them is computed in every process alike and differentiated down to the embeddings
        and the method's heads. This is where a contrastive loss sees all negatives.

@@ -1,4 +1,4 @@
-"""What evaluation asks of a model: embeddings of images and texts, and nothing else."""
+"""What a model gives to evaluation: embeddings, and where it has them tokens and tunable towers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

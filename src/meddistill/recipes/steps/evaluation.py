@@ -62,9 +62,7 @@ def _models(session: Session) -> list[Embedder]:
         for name, config in settings.baselines.items()
     ]
     compared.sort(key=lambda each: each.role != "frozen")
-    seeing = [
-        each for each in session.teachers.values() if each.can_be_asked and "image" in each.card.signals
-    ]
+    seeing = [each for each in session.teachers.values() if each.is_runnable and "image" in each.card.signals]
     return [
         ModelEmbedder(student, name="student", role="student", batch_size=size),
         *compared,

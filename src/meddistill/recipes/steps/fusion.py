@@ -18,7 +18,7 @@ from meddistill.files import sha256_of, write_whole
 from meddistill.fusion.trainee import FusionTrainee
 from meddistill.licences import join
 from meddistill.recipes.derived import DerivedTeacher, with_derived
-from meddistill.recipes.fused_recall import FusedRecall, Judgement
+from meddistill.recipes.fused_recall import FusedRecall, FusionScore
 from meddistill.recipes.run_folder import digest
 from meddistill.recipes.schema import AnyStage
 from meddistill.recipes.session import Session
@@ -74,12 +74,12 @@ def derive(
     does, for every such teacher. Without `data.validation` they are kept unseen.
     """
     card = derived_card(stage, trainee, rows, weights_sha256=sha256_of(weights))
-    judgement = None
+    score = None
     if session.is_main_process:
         trainee.eval()
-        judgement = None if recall is None else recall.judge(trainee)
+        score = None if recall is None else recall.evaluate(trainee)
         store = FeatureStore.open(session.folder.features)
-        if judgement is None or judgement.kept:
+        if score is None or score.kept:
             write_derived(
                 store,
                 stage.name,
@@ -90,11 +90,11 @@ def derive(
             )
         else:
             remove_derived(store, stage.name)
-        _write(session.folder.stage(stage.name) / FUSION_FILE, card, judgement)
-        for _, sentence in _facts(stage, judgement):
+        _write(session.folder.stage(stage.name) / FUSION_FILE, card, score)
+        for _, sentence in _facts(stage, score):
             session.progress.say(f"stage {stage.name}: {sentence}")
-    judgement = session.processes.from_main(judgement)
-    if judgement is None or judgement.kept:
+    score = session.processes.from_main(score)
+    if score is None or score.kept:
         session.derived[stage.name] = DerivedTeacher(
             card=card, sources=tuple(rows.cards), by_pair=stage.by_pair
         )
@@ -106,21 +106,21 @@ def fusion_facts(session: Session) -> list[tuple[str, str]]:
     for stage in session.recipe.stages:
         path = session.folder.stage(stage.name) / FUSION_FILE
         if stage.derived_dim is not None and path.is_file():
-            content = json.loads(path.read_bytes())["judgement"]
-            found += _facts(stage, None if content is None else Judgement.model_validate(content))
+            content = json.loads(path.read_bytes())["score"]
+            found += _facts(stage, None if content is None else FusionScore.model_validate(content))
     return found
 
 
-def _facts(stage: AnyStage, judgement: Judgement | None) -> list[tuple[str, str]]:
-    return [] if judgement is None else [(f"Fusion {stage.name}", judgement.sentence())]
+def _facts(stage: AnyStage, score: FusionScore | None) -> list[tuple[str, str]]:
+    return [] if score is None else [(f"Fusion {stage.name}", score.sentence())]
 
 
-def _write(path: Path, card: TeacherCard, judgement: Judgement | None) -> None:
+def _write(path: Path, card: TeacherCard, score: FusionScore | None) -> None:
     # Sets have another order in every process.
     teacher = {**card.model_dump(mode="json"), "signals": sorted(card.signals)}
     content = {
         "teacher": teacher,
-        "judgement": None if judgement is None else judgement.model_dump(mode="json"),
+        "score": None if score is None else score.model_dump(mode="json"),
     }
     write_whole(path, json.dumps(content, indent=1).encode(), error=CheckpointError)
 
@@ -148,7 +148,7 @@ def _derivation(
 def _available(
     session: Session, cards: Mapping[str, TeacherCard], samples: Samples, keys: tuple[str, ...]
 ) -> dict[str, Mask]:
-    """Which of `samples` each teacher may be asked about."""
+    """Which of `samples` each teacher is available for."""
     rules = session.recipe.features.availability
     own = session.cards
     masks = session.availability.masks
@@ -187,8 +187,8 @@ def derived_card(
             dict.fromkeys(name for card in cards.values() for name in card.pretraining_data)
         ),
         options={
-            "inputs": stage.inputs,
-            "network": stage.network,
+            "inputs": trainee.network.config.inputs,
+            "network": trainee.network.config.network,
             **{f"source {name}": card.fingerprint for name, card in cards.items()},
         },
         parameters=sum(each.numel() for each in trainee.network.parameters()),

@@ -62,7 +62,7 @@ def _fitted(
 
 
 def stage_pairs(store: FeatureStore, rows: StageRows) -> dict[str, Indices]:
-    """The stage's samples that each teacher is asked about, by their rows in the store."""
+    """The stage's samples that each teacher is available for, by their rows in the store."""
     texts = text_keys(rows.samples) or ("",) * len(rows.samples)
     both = np.stack([store.image_rows(rows.keys), store.text_rows(texts)], axis=1)
     return {name: both[mask] for name, mask in rows.available.items()}

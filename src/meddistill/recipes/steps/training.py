@@ -183,7 +183,7 @@ def _bank_features(session: Session, stage: AnyStage, rows: StageRows) -> dict[s
 
 
 def _statistics(session: Session, rows: StageRows) -> dict[str, dict[Tower, TowerStatistics]]:
-    """Of each teacher's outputs for the samples of the stage that it is asked about."""
+    """Of each teacher's outputs for the samples of the stage that it is available for."""
     store = FeatureStore.open(session.folder.features)
     pairs = stage_pairs(store, rows)
     refuse_idle(store, pairs)

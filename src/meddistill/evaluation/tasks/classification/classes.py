@@ -13,7 +13,7 @@ from meddistill.evaluation.base.split import EvalSplit
 FEW_PATIENTS: Final = 5
 
 
-def learnt_classes(part: EvalSplit, labels: Iterable[str], *, column: str, task: str) -> tuple[str, ...]:
+def training_classes(part: EvalSplit, labels: Iterable[str], *, column: str, task: str) -> tuple[str, ...]:
     """The classes of the training rows by the alphabet. Raises TableError where these are fewer than two."""
     classes = tuple(sorted(set(labels)))
     if len(classes) < 2:

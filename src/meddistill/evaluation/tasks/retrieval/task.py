@@ -160,7 +160,7 @@ class Retrieval(Task[RetrievalConfig, RankPredictions]):
         if wanted is None:
             return facts
         there = len(set(_pairs(self.parts["table"])))
-        short = f"fewer distinct pairs than the {wanted.n} asked for: all {there} are the gallery"
+        short = f"fewer distinct pairs than the {wanted.n} to draw: all {there} are the gallery"
         return {
             **facts,
             "drawn_from": there,
