@@ -210,8 +210,7 @@ def test_mixing_needs_one_dim_and_one_teacher_a_row() -> None:
         build_method(config(selection="available"), student_dim=DIM, teachers=spaces, seed=0)
     mistakes = "\n".join(error.value.mistakes)
     assert "`selection` must draw one teacher a row for interactive_contrastive, which mixes" in mistakes
-    assert "or leave `as_published` out." in mistakes
-    assert "got available. Use random_draw." in mistakes
+    assert "got available. Use random_draw, or leave `as_published` out." in mistakes
     assert "`teachers` must have embeddings of one dim" in mistakes
     assert "got alpha 5, beta 6" in mistakes
     build_method(config(CORRECTED, selection="available"), student_dim=DIM, teachers=spaces, seed=0)
