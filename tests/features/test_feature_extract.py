@@ -208,7 +208,7 @@ def test_other_weights_are_refused_by_name(tmp_path: Path) -> None:
         extract(tmp_path / "store", samples, {"a": toy_teacher("a", seed=9)}, SMALL)
     with pytest.raises(StoreError, match=r"image.shape: \[8\] → \[6\]"):
         extract(tmp_path / "store", samples, {"a": toy_teacher("a", dim=6)}, SMALL)
-    with pytest.raises(StoreError, match=r"input.geometry.height: 16 → 20"):
+    with pytest.raises(StoreError, match=r"input.height: 16 → 20"):
         extract(tmp_path / "store", samples, {"a": toy_teacher("a", size=20)}, SMALL)
     with pytest.raises(StoreError, match=r"image.dtype: float16 → float32"):
         extract(
