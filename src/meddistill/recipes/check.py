@@ -20,6 +20,7 @@ from meddistill.recipes.requirements import of_unit_length, unmet_requirements, 
 from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.training_data import check_batches
+from meddistill.recipes.tables import check_suite, check_validation, notes_of_rows
 from meddistill.recipes.text_tower import UNTRAINED, text_is_trained
 from meddistill.recipes.timing import seconds_per_image_of_student, seconds_per_image_of_teacher
 from meddistill.recipes.tokenizer import smaller_than_asked
@@ -85,27 +86,28 @@ def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResul
     ConfigError
         With every mistake found in all of them.
     """
-    return _check(Session(loaded, RunFolder(out), progress=SilentProgress()), subject)
+    return _check(Session(loaded, RunFolder(out), progress=SilentProgress()), subject, judged=True)
 
 
-def _check(session: Session, subject: str) -> CheckResult:
+def _check(session: Session, subject: str, *, judged: bool) -> CheckResult:
+    """`judged`: whether the run goes on to its suite and baselines; that of a teacher ends with training."""
     recipe, base, mistakes = session.recipe, session.base, Mistakes()
     runs = _check_teacher_runs(session, mistakes)
     samples = mistakes.catch(lambda: session.samples)
-    if samples is not None:
-        mistakes.catch(session.check_validation)
-    mistakes.catch(partial(session.check_suite, against_training=samples is not None))
+    if judged:
+        mistakes.catch(partial(check_suite, session, against_training=samples is not None))
     buildable = {name: load for name, load in session.by_recipe.items() if _is_ready(runs.get(name))}
     loaded = load_teachers(recipe.teachers, base=base, by_recipe=buildable)
-    compared = load_baselines(recipe.evaluate.baselines if recipe.evaluate else {}, base=base)
+    compared = load_baselines(recipe.evaluate.baselines if judged and recipe.evaluate else {}, base=base)
     mistakes.lines += [*loaded.mistakes, *compared.mistakes]
     cards = _cards(loaded)
     mistakes.lines.extend(unmet_requirements(recipe, cards))
     mistakes.lines.extend(unmet_by_banks(recipe, session.banks, base=base))
     if samples is not None:
         mistakes.lines.extend(unused_teachers(recipe, samples))
-        everybody = cards.keys() == recipe.teachers.keys()
-        mistakes.catch(lambda: check_batches(session, cards if everybody else None))
+        known = cards if cards.keys() == recipe.teachers.keys() else None
+        mistakes.catch(partial(check_batches, session, known))
+        mistakes.catch(partial(check_validation, session, known))
     initial = missing_initial_weights(recipe.student, base=base)
     untrained = recipe.student.text.vocabulary is not None and samples is None
     student = None if initial or untrained else mistakes.catch(lambda: session.student)
@@ -116,7 +118,9 @@ def _check(session: Session, subject: str) -> CheckResult:
     if mistakes.lines or samples is None or licence is None:
         lines = list(dict.fromkeys([*mistakes.lines, *map(str, missing)]))
         raise ConfigError(subject, lines, remedy=mistakes.remedy)
-    notes = [*session.row_notes, *(session.suite_tables.row_notes if session.suite_tables else ())]
+    notes = [*notes_of_rows(session)]
+    if judged and session.suite_tables is not None:
+        notes += session.suite_tables.row_notes
     if not missing and not text_is_trained(recipe, samples, cards=cards, taken=session.built.taken):
         notes.append(UNTRAINED)
     of_teachers = [of_teacher(name, note) for name, run in runs.items() for note in run.row_notes]
@@ -136,7 +140,7 @@ def _check_teacher_runs(session: Session, mistakes: Mistakes) -> dict[str, Check
     runs = {}
     for name, run in session.teacher_runs.items():
         try:
-            runs[name] = _check(run, name)
+            runs[name] = _check(run, name, judged=False)
         except ConfigError as error:
             mistakes.lines += [of_teacher(name, line) for line in error.mistakes]
             mistakes.remedy = mistakes.remedy or error.remedy

@@ -14,21 +14,38 @@ from meddistill.teachers.card import TeacherCard
 
 
 @dataclass(frozen=True, kw_only=True)
-class DerivedTeacher:
-    """A teacher that a fusion stage derived: its card, what it was derived from, and whether by pair."""
+class PlannedTeacher:
+    """What is known of a teacher that a fusion stage derives, what it is derived from, and if by pair."""
 
-    card: TeacherCard
+    space: TeacherSpace
     sources: tuple[str, ...]
     by_pair: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class DerivedTeacher(PlannedTeacher):
+    """One that is there, with its card."""
+
+    card: TeacherCard
+
+
+def planned_teachers(recipe: Recipe) -> dict[str, PlannedTeacher]:
+    """What is known of the teachers to be derived before anything is trained."""
+    return {
+        stage.name: PlannedTeacher(
+            space=TeacherSpace(image_dim=stage.dim, text_dim=stage.dim, logit_scale=1.0),
+            sources=recipe.teachers_of(stage),
+            by_pair=stage.by_pair,
+        )
+        for stage in recipe.stages
+        if isinstance(stage, FusionStage)
+    }
+
+
 def planned_spaces(recipe: Recipe, cards: Mapping[str, TeacherCard]) -> dict[str, TeacherSpace]:
     """What is known of every teacher before anything is trained, of those to be derived too."""
-    spaces = {name: TeacherSpace.of(card) for name, card in cards.items()}
-    for stage in recipe.stages:
-        if isinstance(stage, FusionStage):
-            spaces[stage.name] = TeacherSpace(image_dim=stage.dim, text_dim=stage.dim, logit_scale=1.0)
-    return spaces
+    derived = {name: each.space for name, each in planned_teachers(recipe).items()}
+    return {**{name: TeacherSpace.of(card) for name, card in cards.items()}, **derived}
 
 
 def spaces_of(recipe: Recipe, stage: AnyStage, spaces: Mapping[str, TeacherSpace]) -> dict[str, TeacherSpace]:
@@ -49,7 +66,11 @@ def stage_mistakes(recipe: Recipe, spaces: Mapping[str, TeacherSpace]) -> list[s
 
 
 def fused_rows(
-    cards: Mapping[str, TeacherCard], available: Mapping[str, Mask], captioned: Mask, *, by_pair: bool
+    known: Mapping[str, TeacherCard | TeacherSpace],
+    available: Mapping[str, Mask],
+    captioned: Mask,
+    *,
+    by_pair: bool,
 ) -> Mask:
     """The samples of which a fused teacher has what they have: an image, and a text where they have one.
 
@@ -57,21 +78,26 @@ def fused_rows(
     """
     image, text = np.zeros_like(captioned), np.zeros_like(captioned)
     for name, mask in available.items():
-        image |= mask & (cards[name].image_dim is not None)
-        text |= mask & (cards[name].text_dim is not None)
+        image |= mask & (known[name].image_dim is not None)
+        text |= mask & (known[name].text_dim is not None)
     return image & text & captioned if by_pair else image & (text | ~captioned)
 
 
 def with_derived(
     masks: Mapping[str, Mask],
     cards: Mapping[str, TeacherCard],
-    derived: Mapping[str, DerivedTeacher],
+    derived: Mapping[str, PlannedTeacher],
     captioned: Mask,
 ) -> dict[str, Mask]:
-    """Which samples each teacher has, with those that were derived from others, in their order."""
-    found, known = dict(masks), dict(cards)
+    """Which samples each teacher has, with those that are derived from others, in their order.
+
+    Without those of which a source is not known.
+    """
+    found, known = dict(masks), {name: TeacherSpace.of(card) for name, card in cards.items()}
     for name, each in derived.items():
-        known[name] = each.card
+        if not found.keys() >= set(each.sources):
+            continue
+        known[name] = each.space
         sources = {source: known[source] for source in each.sources}
         found[name] = fused_rows(
             sources, {source: found[source] for source in sources}, captioned, by_pair=each.by_pair

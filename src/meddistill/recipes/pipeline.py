@@ -20,6 +20,7 @@ from meddistill.recipes.steps.features import extract_features
 from meddistill.recipes.steps.report import make_report
 from meddistill.recipes.steps.training import train_stages
 from meddistill.recipes.steps.training_data import check_batches
+from meddistill.recipes.tables import check_suite, check_validation, notes_of_rows
 from meddistill.recipes.text_tower import UNTRAINED
 from meddistill.recipes.tokenizer import keep_tokenizer
 
@@ -120,9 +121,10 @@ def _keep_tokenizer(session: Session) -> None:
 
 def _look_at_data(session: Session, until: Step) -> None:
     """Refuse bad rows of every table before hours are spent; list those that are left out."""
-    for row in session.samples.skipped[:MOST_LINES]:
-        session.progress.say(f"left out: {row}")
-    for line in (*session.row_notes, *of_unit_length(session.recipe), *session.banks.notes):
+    for table in (session.samples, session.validation_table):
+        for row in () if table is None else table.skipped[:MOST_LINES]:
+            session.progress.say(f"left out: {row}")
+    for line in (*notes_of_rows(session), *of_unit_length(session.recipe), *session.banks.notes):
         session.progress.say(line)
     if mistakes := unused_teachers(session.recipe, session.samples):
         subject = "teachers"
@@ -131,6 +133,6 @@ def _look_at_data(session: Session, until: Step) -> None:
         if not session.text_is_trained:
             session.progress.say(UNTRAINED)
         check_batches(session, session.cards)
-    session.check_validation()
+    check_validation(session, session.cards)
     if STEPS.index(until) >= STEPS.index("evaluate"):
-        session.check_suite()
+        check_suite(session)

@@ -11,12 +11,10 @@ from tokenizers import Tokenizer
 
 from meddistill.data.decoded import DECODED, DecodedImages
 from meddistill.data.keys import image_keys
-from meddistill.data.samples import Samples, row_notes
-from meddistill.data.splits import check_leakage
+from meddistill.data.samples import Samples
 from meddistill.data.text_bank import TextBank
 from meddistill.data.unreadable import read_readable
-from meddistill.errors import ConfigError, MissingWeights, TeacherError
-from meddistill.evaluation.engine.suite_check import TrainingRows, check_tasks
+from meddistill.errors import MissingWeights, TeacherError
 from meddistill.evaluation.engine.suite_tables import SuiteTables
 from meddistill.features.availability import Availability, availability
 from meddistill.features.reader import FeatureStore
@@ -48,8 +46,6 @@ from meddistill.teachers.config import RecipeTeacher
 from meddistill.teachers.frozen import FrozenTeacher
 from meddistill.training.processes import Processes
 
-_LEAST_PAIRS = 2
-
 
 class Session:
     """A recipe at work in its run folder."""
@@ -61,8 +57,9 @@ class Session:
         if given is not None:
             folder.features = loaded.base / given
         self._progress = progress
-        # Filled by the fusion stages, in their order; without those that were left out.
+        # Filled by the fusion stages, in their order: what they derived, and what was left out.
         self.derived: dict[str, DerivedTeacher] = {}
+        self.left_out: set[str] = set()
         self._teachers_are_trained = False
 
     @cached_property
@@ -121,37 +118,26 @@ class Session:
         return read_banks(self.recipe, base=self.base)
 
     @cached_property
-    def validation(self) -> Samples | None:
-        """The table of `data.validation`, its rows without a caption left out; None without one."""
+    def validation_table(self) -> Samples | None:
+        """The table of `data.validation`, whole; None without one."""
         table = self.recipe.data.validation
         if table is None:
             return None
         listed = [name for name in (self.recipe.features.availability.column,) if name is not None]
-        found = read_readable(
+        return read_readable(
             table, base=self.base, columns=listed, lists=listed, progress=self.progress, decoded=self.decoded
         )
-        return found.take(np.flatnonzero(found.captioned))
+
+    @cached_property
+    def validation(self) -> Samples | None:
+        """The rows of `validation_table` with a caption."""
+        found = self.validation_table
+        return None if found is None else found.take(np.flatnonzero(found.captioned))
 
     @cached_property
     def validation_keys(self) -> tuple[str, ...]:
         """The content keys of the images of `validation`."""
         return () if self.validation is None else image_keys(self.validation)
-
-    def check_validation(self) -> None:
-        """Raise TableError or ConfigError where `data.validation` has mistakes, or rows to learn from."""
-        if self.validation is None:
-            return
-        names = "data.train", "data.validation"
-        samples = dict(zip(names, (self.samples, self.validation), strict=True))
-        keys = dict(zip(names, (self.image_keys, self.validation_keys), strict=True))
-        check_leakage(samples, image_keys=keys)
-        if len(self.validation) < _LEAST_PAIRS:
-            lines = [
-                f"`data.validation` must have {_LEAST_PAIRS} pairs of image and caption at least; got "
-                f"{len(self.validation)}. Name its column of captions in `text`, or add rows."
-            ]
-            subject = "data"
-            raise ConfigError(subject, lines)
 
     @cached_property
     def suite_tables(self) -> SuiteTables | None:
@@ -162,41 +148,15 @@ class Session:
         base = self.loaded.suite_base
         return SuiteTables(suite, base=base, progress=self.progress, decoded=self.decoded)
 
-    @cached_property
-    def text_is_trained(self) -> bool:
-        """Whether the student's text tower is trained, by this run or before it."""
-        return text_is_trained(self.recipe, self.samples, cards=self.cards, taken=self.built.taken)
-
     @property
-    def row_notes(self) -> tuple[str, ...]:
-        """How many rows of the training table are left out, flat or without a caption; none of their cells.
+    def text_is_trained(self) -> bool:
+        """Whether the student's text tower is trained, by this run or before it.
 
-        With the stages that have no use for rows without one.
+        After training, by what was there: a teacher that was left out has trained nothing.
         """
-        notes = row_notes(self.samples, "training table")
-        rows, without = len(self.samples), len(self.samples) - len(self.samples.captions)
-        if not without:
-            return notes
-        idle = [stage.name for stage in self.recipe.stages if stage.only_captioned]
-        part = f"; they sit out in {', '.join(idle)}" if idle else ""
-        return (*notes, f"training table: {without:,} of {rows:,} rows have no caption{part}")
-
-    def check_suite(self, *, against_training: bool = True) -> None:
-        """Raise TableError or ConfigError with all that the suite's tables and tasks have wrong.
-
-        `against_training` also looks for patients and images that the student learns from or is chosen by.
-        """
-        if self.loaded.suite is None or self.suite_tables is None:
-            return
-        learnt = []
-        if against_training:
-            learnt.append(TrainingRows(samples=self.samples, keys=self.image_keys))
-            if self.validation is not None:
-                chosen = TrainingRows(
-                    samples=self.validation, keys=self.validation_keys, table="data.validation"
-                )
-                learnt.append(chosen)
-        check_tasks(self.loaded.suite, self.suite_tables, *learnt)
+        return text_is_trained(
+            self.recipe, self.samples, cards=self.cards, taken=self.built.taken, without=self.left_out
+        )
 
     @cached_property
     def built(self) -> BuiltStudent:

@@ -15,8 +15,10 @@ from meddistill.features.availability import Mask, availability
 from meddistill.features.derived import Derivation, remove_derived, write_derived
 from meddistill.features.reader import FeatureStore
 from meddistill.files import sha256_of, write_whole
+from meddistill.fusion.network import unfusable
 from meddistill.fusion.trainee import FusionTrainee
 from meddistill.licences import join
+from meddistill.methods.base import TeacherSpace
 from meddistill.recipes.derived import DerivedTeacher, with_derived
 from meddistill.recipes.fused_recall import FusedRecall, Judgement
 from meddistill.recipes.run_folder import digest
@@ -43,6 +45,29 @@ def fused_recall(session: Session, stage: AnyStage, rows: StageRows) -> FusedRec
         available=_available(session, rows.cards, validation, session.validation_keys),
         device=session.processes.device,
     )
+
+
+def leave_out(session: Session, stage: FusionStage) -> bool:
+    """Whether the stage is skipped, for of its teachers so many were left out that none can be fused.
+
+    What it fuses is left out too then, and what an earlier run made of it goes.
+    """
+    named = session.recipe.teachers_of(stage)
+    missing = [name for name in named if name in session.left_out]
+    cards = {**session.cards, **{name: each.card for name, each in session.derived.items()}}
+    left = {name: TeacherSpace.of(cards[name]) for name in named if name in cards}
+    if not missing or not unfusable(left):
+        return False
+    session.left_out.add(stage.name)
+    if session.is_main_process:
+        remove_derived(FeatureStore.open(session.folder.features), stage.name)
+        (session.folder.stage(stage.name) / FUSION_FILE).unlink(missing_ok=True)
+        session.progress.say(
+            f"stage {stage.name}: left out: without {', '.join(missing)}, whose fused embeddings were left "
+            f"out, it has nothing to fuse but {', '.join(left)}; later stages go on without it"
+        )
+    session.processes.wait()
+    return True
 
 
 def validation_of(stage: AnyStage, trainee: nn.Module, recall: FusedRecall | None) -> Validation | None:
@@ -96,8 +121,10 @@ def derive(
     judgement = session.processes.from_main(judgement)
     if judgement is None or judgement.kept:
         session.derived[stage.name] = DerivedTeacher(
-            card=card, sources=tuple(rows.cards), by_pair=stage.by_pair
+            card=card, space=TeacherSpace.of(card), sources=tuple(rows.cards), by_pair=stage.by_pair
         )
+    else:
+        session.left_out.add(stage.name)
 
 
 def fusion_facts(session: Session) -> list[tuple[str, str]]:
