@@ -11,7 +11,8 @@ from meddistill.errors import ConfigError
 from meddistill.features.layouts import estimate
 from meddistill.licences import LicenceTerms, enforce
 from meddistill.progress import SilentProgress
-from meddistill.recipes.banks import unmet_by_banks
+from meddistill.recipes.banks import unmet_by_banks, unused_banks
+from meddistill.recipes.derived import names_taken
 from meddistill.recipes.frozen_models import FrozenModels, load_baselines, load_teachers
 from meddistill.recipes.load import LoadedRecipe
 from meddistill.recipes.missing import Missing, missing_initial_weights
@@ -103,6 +104,7 @@ def _check(session: Session, subject: str, *, judged: bool) -> CheckResult:
     cards = _cards(loaded)
     mistakes.lines.extend(unmet_requirements(recipe, cards))
     mistakes.lines.extend(unmet_by_banks(recipe, session.banks, base=base))
+    mistakes.lines.extend(names_taken(recipe, base=base))
     if samples is not None:
         mistakes.lines.extend(unused_teachers(recipe, samples))
         known = cards if cards.keys() == recipe.teachers.keys() else None
@@ -130,7 +132,13 @@ def _check(session: Session, subject: str, *, judged: bool) -> CheckResult:
         estimate=_cost(session, loaded.models, student, runs),
         student=None if student is None else _size_of(session, student),
         missing=missing,
-        row_notes=(*notes, *of_unit_length(recipe), *session.banks.notes, *of_teachers),
+        row_notes=(
+            *notes,
+            *of_unit_length(recipe),
+            *session.banks.notes,
+            *unused_banks(recipe),
+            *of_teachers,
+        ),
         baselines=_cards(compared),
     )
 
@@ -175,7 +183,7 @@ def _cost(
         rows=rows,
         store_bytes=_store_bytes(session, teachers) + sum(each.store_bytes for each in before),
         free_bytes=_free_bytes(session.folder.path),
-        extraction_seconds=per_image * rows,
+        extraction_seconds=per_image * _images(session),
         training_seconds=per_row
         * rows
         * sum(stage.epochs for stage in session.recipe.stages if stage.trains_student),
@@ -206,9 +214,13 @@ def _store_bytes(session: Session, teachers: Mapping[str, FrozenTeacher]) -> int
         return 0
     more = session.validation
     captions = (*text_keys(session.samples), *(() if more is None else text_keys(more)))
-    images = len({*session.image_keys, *session.validation_keys})
     texts = len({*captions, *session.banks.keys} - {""})
-    return estimate(images, texts, teachers.values(), recipe.features)
+    return estimate(_images(session), texts, teachers.values(), recipe.features)
+
+
+def _images(session: Session) -> int:
+    """How many different images the teachers are asked about."""
+    return len({*session.image_keys, *session.validation_keys})
 
 
 def _free_bytes(out: Path) -> int:

@@ -2,15 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 import numpy as np
 
-from meddistill.errors import did_you_mean
+from meddistill.errors import StoreError, did_you_mean
 from meddistill.features.availability import Mask
+from meddistill.features.reader import FeatureStore
 from meddistill.fusion.network import unfusable
 from meddistill.methods.base import TeacherSpace
 from meddistill.recipes.schema import AnyStage, FusionStage, Recipe
 from meddistill.teachers.card import TeacherCard
+
+# Between the names of its sources on a derived teacher's card.
+SOURCES_JOINED: Final = " + "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +64,44 @@ def stage_mistakes(recipe: Recipe, spaces: Mapping[str, TeacherSpace]) -> list[s
     lines: list[str] = []
     for stage in recipe.stages:
         unknown = _unknown(recipe, stage)
-        found = unknown or [*_rows_compared(recipe, stage), *_fusion_mistakes(recipe, stage, spaces)]
+        found = unknown or [
+            *_rows_compared(recipe, stage),
+            *_one_view(recipe, stage),
+            *_fusion_mistakes(recipe, stage, spaces),
+        ]
         lines += [f"stage {stage.name}: {line}" for line in found]
     if not any(stage.trains_student for stage in recipe.stages):
         lines.append("`stages` must have one at least that trains the student; got fusion alone. Add one.")
     return lines
+
+
+def names_taken(recipe: Recipe, *, base: Path) -> list[str]:
+    """One line for every fusion stage whose name another teacher has in the given store.
+
+    That is one that was extracted or imported, or that was derived from others.
+    """
+    if recipe.given_store is None:
+        return []
+    try:
+        store = FeatureStore.open(base / recipe.given_store)
+        cards = {name: store.card(name) for name in store.teachers}
+    except StoreError:
+        return []  # told with the teachers, which cannot be loaded from it
+    return [
+        f"stage {name}: `name` must be new in `{recipe.given_store}`, or that of what it has of these "
+        f"teachers; got one that {what} there. Rename the stage."
+        for name, planned in planned_teachers(recipe).items()
+        if name in cards and name not in recipe.teachers
+        for what in _another(cards[name], planned)
+    ]
+
+
+def _another(card: TeacherCard, planned: PlannedTeacher) -> list[str]:
+    """In words how a teacher of a store is another than the planned one, of whose sources some may go."""
+    if not card.is_derived:
+        return ["was extracted or imported"]
+    sources = set(card.source.split(SOURCES_JOINED))
+    return [] if sources <= set(planned.sources) else [f"was derived from {card.source}"]
 
 
 def fused_rows(
@@ -124,6 +163,19 @@ def _rows_compared(recipe: Recipe, stage: AnyStage) -> list[str]:
         for name in recipe.teachers_of(stage)
         if name in by_pair
         for part in stage.compared_rows or (("another fusion",) if isinstance(stage, FusionStage) else ())
+    ]
+
+
+def _one_view(recipe: Recipe, stage: AnyStage) -> list[str]:
+    """An embedding of a pair is of its whole image, whatever view the student sees."""
+    if not stage.sees_stored_views or recipe.features.views == 1:
+        return []
+    derived = planned_teachers(recipe)
+    return [
+        f"`views` must be fixed with {name}, which has one view of each pair; got consistent, and "
+        f"{recipe.features.views} `features.views`. Name the stage's `teachers` without it, or use fixed."
+        for name in recipe.teachers_of(stage)
+        if name in derived and derived[name].by_pair
     ]
 
 

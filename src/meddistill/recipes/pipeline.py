@@ -8,7 +8,8 @@ from meddistill.errors import MOST_LINES, ConfigError, UserError
 from meddistill.files import printable, write_changed
 from meddistill.licences import enforce
 from meddistill.progress import Progress
-from meddistill.recipes.banks import unmet_by_banks
+from meddistill.recipes.banks import unmet_by_banks, unused_banks
+from meddistill.recipes.derived import names_taken
 from meddistill.recipes.load import LoadedRecipe
 from meddistill.recipes.mistakes import naming_teacher
 from meddistill.recipes.requirements import of_unit_length, unmet_requirements, unused_teachers
@@ -102,6 +103,7 @@ def _look_at_models(session: Session, until: Step) -> None:
     """Refuse teachers that lack what is needed, and a student that cannot be, before an image is read."""
     mistakes = unmet_requirements(session.recipe, session.cards)
     mistakes += unmet_by_banks(session.recipe, session.banks, base=session.base)
+    mistakes += names_taken(session.recipe, base=session.base)
     if mistakes:
         subject = "teachers and banks"
         raise ConfigError(subject, mistakes)
@@ -124,7 +126,8 @@ def _look_at_data(session: Session, until: Step) -> None:
     for table in (session.samples, session.validation_table):
         for row in () if table is None else table.skipped[:MOST_LINES]:
             session.progress.say(f"left out: {row}")
-    for line in (*notes_of_rows(session), *of_unit_length(session.recipe), *session.banks.notes):
+    notes = (*of_unit_length(session.recipe), *session.banks.notes, *unused_banks(session.recipe))
+    for line in (*notes_of_rows(session), *notes):
         session.progress.say(line)
     if mistakes := unused_teachers(session.recipe, session.samples):
         subject = "teachers"

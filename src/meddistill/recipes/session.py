@@ -115,7 +115,7 @@ class Session:
     @cached_property
     def banks(self) -> Banks:
         """The banks of `features.banks`."""
-        return read_banks(self.recipe, base=self.base)
+        return read_banks(self.recipe.features.banks, base=self.base)
 
     @cached_property
     def validation_table(self) -> Samples | None:

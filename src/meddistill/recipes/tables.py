@@ -90,6 +90,8 @@ def notes_of_rows(session: Session) -> tuple[str, ...]:
         notes.append(f"training table: {without:,} of {rows:,} rows have no caption{part}")
     whole, pairs = session.validation_table, session.validation
     if whole is not None and pairs is not None:
+        if all(each.by_pair for each in planned_teachers(session.recipe).values()):
+            notes.append("validation table: no stage looks at it, but its rows are read with the others")
         notes += row_notes(whole, "validation table")
         if len(pairs) < len(whole):
             alone = len(whole) - len(pairs)

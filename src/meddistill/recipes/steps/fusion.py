@@ -19,7 +19,7 @@ from meddistill.fusion.network import unfusable
 from meddistill.fusion.trainee import FusionTrainee
 from meddistill.licences import join
 from meddistill.methods.base import TeacherSpace
-from meddistill.recipes.derived import DerivedTeacher, with_derived
+from meddistill.recipes.derived import SOURCES_JOINED, DerivedTeacher, with_derived
 from meddistill.recipes.fused_recall import FusedRecall, Judgement
 from meddistill.recipes.run_folder import digest
 from meddistill.recipes.schema import AnyStage, FusionStage
@@ -30,6 +30,7 @@ from meddistill.training.validation import Validation
 
 FUSION_FILE: Final = "fusion.json"
 _LIBRARY: Final = "meddistill"
+_UNMEASURED: Final = "kept unmeasured: its embeddings were held against no validation pairs"
 
 
 def fused_recall(session: Session, stage: AnyStage, rows: StageRows) -> FusedRecall | None:
@@ -128,7 +129,7 @@ def derive(
 
 
 def fusion_facts(session: Session) -> list[tuple[str, str]]:
-    """For the report: a line for every fusion stage whose result was held against its teachers."""
+    """For the report: a line for every fusion stage that has a result."""
     found = []
     for stage in session.recipe.stages:
         path = session.folder.stage(stage.name) / FUSION_FILE
@@ -139,7 +140,7 @@ def fusion_facts(session: Session) -> list[tuple[str, str]]:
 
 
 def _facts(stage: FusionStage, judgement: Judgement | None) -> list[tuple[str, str]]:
-    return [] if judgement is None else [(f"Fusion {stage.name}", judgement.sentence())]
+    return [(f"Fusion {stage.name}", _UNMEASURED if judgement is None else judgement.sentence())]
 
 
 def _write(path: Path, card: TeacherCard, judgement: Judgement | None) -> None:
@@ -162,10 +163,9 @@ def _derivation(
         more = _available(session, rows.cards, session.validation, session.validation_keys)
         available = {name: np.concatenate([mask, more[name]]) for name, mask in available.items()}
         samples, keys = joined(samples, session.validation), keys + session.validation_keys
-    texts = text_keys(samples) or ("",) * len(samples)
     return Derivation(
         card=card,
-        pairs=np.stack([store.image_rows(keys), store.text_rows(texts)], axis=1),
+        pairs=store.pairs_of(keys, text_keys(samples)),
         available=available,
         by_pair=stage.by_pair,
         precision=session.recipe.features.precision,
@@ -181,7 +181,8 @@ def _available(
     masks = session.availability.masks
     if samples is not session.samples:
         store = None if rules.agreement_quantile is None else FeatureStore.open(session.folder.features)
-        masks = availability(samples, own, rules, store=store, keys=keys).masks
+        thresholds = session.availability.thresholds
+        masks = availability(samples, own, rules, store=store, keys=keys, thresholds=thresholds).masks
     found = with_derived(masks, own, session.derived, samples.captioned)
     return {name: found[name] for name in cards}
 
@@ -199,7 +200,7 @@ def derived_card(
     return TeacherCard(
         id=stage.name,
         kind=DERIVED,
-        source=" + ".join(cards),
+        source=SOURCES_JOINED.join(cards),
         library=_LIBRARY,
         weights_sha256=weights_sha256,
         licence=join(card.licence for card in cards.values()),
