@@ -87,6 +87,7 @@ def test_the_report_and_the_audit_tell_the_mass_beside_the_pairs(used: Path) -> 
     report = (used / "run" / "report.html").read_text()
     assert "within is derived: " in report
     assert "across is derived: " in report
+    assert report.count("kept unmeasured: its embeddings were held against no validation pairs") == 2
 
 
 def test_a_second_run_does_nothing_and_a_lost_derived_teacher_is_made_again(
@@ -215,6 +216,13 @@ DOUBT = {
         (
             {"stages": [{**BY_STAGE[1], "teachers": ["within", "wram"]}, WITHIN]},
             ["got within", "got wram", "Did you mean `warm`?"],
+        ),
+        (
+            {
+                "stages": [ACROSS, {**BY_STAGE[1], "views": "consistent"}],
+                "features": {"views": 2, "banks": {"none": "absent.txt"}},
+            },
+            ["stage features: `views` must be fixed with across", "absent.txt"],
         ),
         ({"stages": [WITHIN]}, ["must have one at least that trains the student"]),
         (
