@@ -1,6 +1,7 @@
 """Size, cost and speed of light students, a Markdown table: `python -m benchmarks.light_students [NAME…]`.
 
-Towers have random weights, which change no column. An image tower is counted and run as it is exported, with
+Towers have random weights, which change no column; what 8 bits cost in quality depends on the weights and is
+measured by the export (`bundle/int8.py`). An image tower is counted and run as it is exported, with
 branches for training alone folded; so is the text tower, six layers of width 256 over 77 tokens of CLIP's
 vocabulary. Multiply-adds are those of convolutions, matrix products and attention for one input, by torch's
 `FlopCounterMode` (which counts two operations for each); the rest (normalisation, activations, sums) is not
@@ -26,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from meddistill.bundle.onnx_export import ImageTower, TextTower, export_image_tower, export_text_tower
 from meddistill.bundle.quantize import quantize_image_tower, quantize_text_tower
-from meddistill.bundle_format import TOWERS
+from meddistill.bundle_format import TOWER_FILES
 from meddistill.students.build import build_student
 from meddistill.students.config import StudentConfig
 from meddistill.students.dual_encoder import DualEncoder
@@ -118,7 +119,7 @@ def _rows(name: str, module: nn.Module, side: int, folder: Path) -> list[Row]:
         export_image_tower(student, folder, metadata={})
         quantize_image_tower(folder, calibration=example(name, side, batch=4).numpy())
     weights = sum(each.numel() * each.element_size() for each in module.state_dict().values()) / 1e6
-    files = {"ONNX": TOWERS["float32"], "ONNX int8": TOWERS["int8"]}
+    files = {"ONNX": TOWER_FILES["float32"], "ONNX int8": TOWER_FILES["int8"]}
     rows = [Row("PyTorch", weights, **_measured("torch", name))]
     for form, towers in files.items():
         path = folder / (towers.text if name == TEXT else towers.image)

@@ -10,7 +10,7 @@ from benchmarks.linear_teacher import load_linear_teachers
 from benchmarks.measure import Measurement
 from benchmarks.phantom_pairs import phantom_pairs
 from meddistill.data.samples import Samples
-from meddistill.features.config import ExtractOptions, Precision
+from meddistill.features.config import ExtractOptions, StoredPrecision
 from meddistill.features.extract import extract
 from meddistill.features.reader import FeatureStore
 from meddistill.signals import Signal
@@ -19,7 +19,7 @@ IMAGES, TEACHERS, DIM = 1024, 9, 512
 LEAST_COSINE: Final = 0.999
 _NUMBERS: Final = TEACHERS * 2 * DIM
 # int8 has 4 more bytes a row for the scale; headers and scales stay under a hundredth of float16.
-_LIMITS: Final[dict[Precision, int]] = {"float16": _NUMBERS * 2, "int8": _NUMBERS + TEACHERS * 2 * 4}
+_LIMITS: Final[dict[StoredPrecision, int]] = {"float16": _NUMBERS * 2, "int8": _NUMBERS + TEACHERS * 2 * 4}
 _SLACK: Final = 1.01
 _TOWERS: Final[tuple[Signal, ...]] = ("image", "text")
 
@@ -42,12 +42,12 @@ def run() -> list[Measurement]:
     ]
 
 
-def _store(path: Path, samples: Samples, precision: Precision) -> FeatureStore:
+def _store(path: Path, samples: Samples, precision: StoredPrecision) -> FeatureStore:
     teachers = load_linear_teachers(TEACHERS, dim=DIM)
     return extract(path, samples, teachers, ExtractOptions(precision=precision))
 
 
-def _size(precision: Precision, store: FeatureStore) -> Measurement:
+def _size(precision: StoredPrecision, store: FeatureStore) -> Measurement:
     """A pair of one image and one text; captions that several images share would take less."""
     outputs = [store.outputs(teacher)[tower] for teacher in store.teachers for tower in _TOWERS]
     size = sum(each.bytes / (each.stop - each.start) for output in outputs for each in output.shards[:1])
@@ -60,7 +60,7 @@ def _size(precision: Precision, store: FeatureStore) -> Measurement:
     )
 
 
-def _least_cosine(stores: dict[Precision, FeatureStore], teacher: str) -> float:
+def _least_cosine(stores: dict[StoredPrecision, FeatureStore], teacher: str) -> float:
     rows = np.arange(IMAGES)
     one, other = (
         store.read(teacher, "image", rows).astype(np.float64) for store in (stores["float16"], stores["int8"])

@@ -80,8 +80,8 @@ class Study:
     def prepare(self) -> None:
         """Tables, suites, vocabularies and architectures."""
         self.lab.write_pairs()
-        learnt = self.lab.write_labels()
-        self.lab.write("suite.yaml", test_suite(self.lab, learnt, knn=False))
+        train_labels = self.lab.write_labels()
+        self.lab.write("suite.yaml", test_suite(self.lab, train_labels, knn=False))
         self.lab.write("validation.yaml", validation_suite(self.lab))
         for pool, student in (("teacher", "teacher"), ("transfer", "student")):
             captions = [row["text"] for row in self._rows() if row["pool"] == pool]

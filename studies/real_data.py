@@ -16,6 +16,7 @@ from meddistill.cli.progress import make_progress
 from meddistill.progress import Progress
 from meddistill.recipes.load import load_recipe
 from meddistill.recipes.pipeline import Step, run_recipe
+from meddistill.recipes.session import Session
 
 COLUMNS = {"image": "image", "patient": "patient_id", "modality": "modality"}
 
@@ -81,11 +82,11 @@ class Lab:
         self.progress: Progress = make_progress("quiet")
         self.out.mkdir(parents=True, exist_ok=True)
 
-    def run(self, name: str, recipe: dict[str, Any], *, until: Step) -> None:
+    def run(self, name: str, recipe: dict[str, Any], *, until: Step) -> Session:
         """Run one recipe; what is done is skipped."""
         self.progress.say(f"--- {name}")
         path = self.write(f"{name}.yaml", {"name": name, **recipe})
-        run_recipe(load_recipe(path), self.out / name, until=until, progress=self.progress)
+        return run_recipe(load_recipe(path), self.out / name, until=until, progress=self.progress)
 
     def write(self, name: str, content: dict[str, Any]) -> Path:
         """Write a recipe or suite."""
@@ -167,15 +168,15 @@ def seen_classes(data: Path) -> frozenset[str]:
     return frozenset(task for task, classes in CLASSES.items() if captions & set(classes.values()))
 
 
-def test_suite(lab: Lab, learnt: dict[str, list[str]], *, knn: bool) -> dict[str, Any]:
+def test_suite(lab: Lab, train_labels: dict[str, list[str]], *, knn: bool) -> dict[str, Any]:
     """Every classification task, zero-shot and probed, and retrieval among real captions, on the test split.
 
-    Probes and neighbours are judged on the classes that the train split has (`learnt`).
+    Probes and neighbours are judged on the classes that the train split has (`train_labels`).
     """
     splits = {"train": {"split": "train"}, "val": {"split": "val"}, "test": {"split": "test"}}
-    suite = _suite(lab, learnt, splits)
+    suite = _suite(lab, train_labels, splits)
     if knn:
-        suite["tasks"][-1:-1] = [_knn(task, learnt[task]) for task in CLASSES]
+        suite["tasks"][-1:-1] = [_knn(task, train_labels[task]) for task in CLASSES]
     return {"name": "real_images", **suite}
 
 
@@ -193,7 +194,7 @@ def validation_suite(lab: Lab) -> dict[str, Any]:
     return {"name": "validation", **_suite(lab, lab.labels_of("transfer"), splits)}
 
 
-def _suite(lab: Lab, learnt: dict[str, list[str]], splits: dict[str, dict[str, str]]) -> dict[str, Any]:
+def _suite(lab: Lab, train_labels: dict[str, list[str]], splits: dict[str, dict[str, str]]) -> dict[str, Any]:
     labels = {"table": "classification.csv", "root": str(lab.data), **COLUMNS}
     tables: dict[str, Any] = {split: {**labels, "where": where} for split, where in splits.items()}
     pairs = {"table": str(lab.data / "pairs.csv"), **COLUMNS, "text": "text"}
@@ -202,7 +203,7 @@ def _suite(lab: Lab, learnt: dict[str, list[str]], splits: dict[str, dict[str, s
     for task, classes in CLASSES.items():
         zero_shot = {"kind": "zero_shot", "table": "test", "where": {"task": task}, "classes": classes}
         tasks.append({"name": task, **zero_shot, "label": "label"})
-        where = {"where": {"task": task, "label": learnt[task]}, "label": "label"}
+        where = {"where": {"task": task, "label": train_labels[task]}, "label": "label"}
         roles = {"train": "train", "validation": "val", "test": "test"}
         tasks.append({"name": f"{task}_probe", "kind": "linear_probe", **roles, **where})
     tasks.append({"name": "retrieval", "kind": "retrieval", "table": "captions"})

@@ -14,7 +14,7 @@ from typing import Any, Final
 from meddistill.evaluation.base.results import Result, Results
 from meddistill.progress import SilentProgress
 from meddistill.standalone.evaluate import evaluate_models
-from meddistill.standalone.request import parse_request
+from meddistill.standalone.request import columns
 from studies.mmkd_arms import TEACHERS, teacher_entry
 from studies.real_data import CLASSES, COLUMNS, Lab
 from studies.tables import table
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     path = lab.write("families.yaml", suite(lab))
     teachers = lab.write("teachers.yaml", {"teachers": _teachers(options.study, options.teachers)})
     models = [f"student={options.study / f'{options.arm}_0' / 'student'}", str(teachers)]
-    question = parse_request(models, path)
+    question = columns(models, path)
     results, _ = evaluate_models(
         question, out=options.out / "judged", examples=False, progress=SilentProgress()
     )
@@ -88,8 +88,8 @@ def _tasks() -> list[dict[str, Any]]:
     tumour, grade = {"task": "lgg_tumour_present"}, {"task": "lgg_grade"}
     points = [{"sensitivity": 0.95}, {"youden": True}]
     labels = list(CLASSES["lgg_tumour_present"])
-    parse_request = {"question": "question", "answer": "answer", "answer_type": "answer_type"}
-    questions = {**parse_request, "question_type": "question_type", "shared_images": "report"}
+    columns = {"question": "question", "answer": "answer", "answer_type": "answer_type"}
+    questions = {**columns, "question_type": "question_type", "shared_images": "report"}
     return [
         {
             "name": "tumour_zero_shot",

@@ -37,7 +37,7 @@ OPEN = KNOWN["MIT"].model_dump() | {"name": "test"}
             ["derivatives may be shared is unknown"],
         ),
         ({"share_alike": True}, ["share-alike terms"], []),
-        ({"share_alike": None}, ["asks for share-alike is unknown"], []),
+        ({"share_alike": None}, ["requires share-alike is unknown"], []),
         ({"distillation": "non_commercial"}, ["non-commercial purposes only"], []),
         ({"distillation": "forbidden"}, ["outputs is forbidden"], ["outputs is forbidden"]),
         (
@@ -148,7 +148,7 @@ def test_enforce_returns_what_the_student_inherits() -> None:
 
 def test_two_share_alike_licences_cannot_be_mixed() -> None:
     components = {"a": KNOWN["CC-BY-SA-4.0"], "b": KNOWN["CC-BY-NC-SA-4.0"]}
-    with pytest.raises(LicenceError, match=r"a \(CC-BY-SA-4.0\), b \(CC-BY-NC-SA-4.0\): each asks"):
+    with pytest.raises(LicenceError, match=r"a \(CC-BY-SA-4.0\), b \(CC-BY-NC-SA-4.0\): each requires"):
         enforce("research", components, gate="train")
     enforce("research", {"a": KNOWN["CC-BY-SA-4.0"], "b": KNOWN["CC-BY-SA-4.0"]}, gate="train")
 

@@ -51,7 +51,7 @@ class TowerFiles:
     text: str
 
 
-TOWERS: Final[Mapping[Precision, TowerFiles]] = {
+TOWER_FILES: Final[Mapping[Precision, TowerFiles]] = {
     "float32": TowerFiles(IMAGE_MODEL, TEXT_MODEL),
     "int8": TowerFiles(IMAGE_MODEL_INT8, TEXT_MODEL_INT8),
 }
@@ -60,19 +60,21 @@ PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
+    """What a bundle's or an index's JSON holds; it does not change after reading."""
+
     # Keys that a later writer adds are no mistake; `version` says when a reader must know more.
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class FileEntry(_Record):
+class FileEntry(Record):
     """What a file of the bundle is to be: sha256 (hex) and size in bytes."""
 
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     bytes: int = Field(ge=0)
 
 
-class Int8Comparison(_Record):
+class Int8Comparison(Record):
     """The int8 towers against the float towers, on images and captions of the training data.
 
     `shared_neighbours` are shares in [0, 1] of an input's nearest neighbours, by cosine, that both towers
@@ -90,7 +92,7 @@ class Int8Comparison(_Record):
     left_out_because: tuple[str, ...] = ()
 
 
-class Manifest(_Record):
+class Manifest(Record):
     """`manifest.json`: what the bundle is and the hash of every other file in it.
 
     `logit_scale` multiplies cosines before the softmax (it is not a logarithm). Without `text_trained`
@@ -112,7 +114,7 @@ class Manifest(_Record):
     created_with: str
 
 
-class TextPreprocessing(_Record):
+class TextPreprocessing(Record):
     """What is done to a text before `tokenizer.json` sees it: `open_clip_lower` is `imaging.normalize_text`.
 
     `context_length` in tokens.
@@ -122,7 +124,7 @@ class TextPreprocessing(_Record):
     context_length: int = Field(gt=0)
 
 
-class Preprocessing(_Record):
+class Preprocessing(Record):
     """`preprocessing.json`: from a file to the raster, and from a text to its tokens."""
 
     input: InputSpec
@@ -130,7 +132,7 @@ class Preprocessing(_Record):
     text: TextPreprocessing
 
 
-class Prompts(_Record):
+class Prompts(Record):
     """`prompts/NAME.json`: class vectors of unit length, one row a label, over the ensemble of templates.
 
     `labels` are the phrases that fill the templates, so that a reader who asks for the same labels and

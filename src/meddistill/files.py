@@ -121,14 +121,26 @@ def write_whole(path: Path, content: bytes, *, error: type[UserError] = UserErro
 
     Folders above it are made. Raises `error` where the operating system refuses; nothing new is left then.
     """
+    with writing(path, error), file_aside(path) as part:
+        part.write_bytes(content)
+
+
+@contextmanager
+def file_aside(path: Path, *, part: Path | None = None, durable: bool = True) -> Iterator[Path]:
+    """A file to be written beside `path` that takes its place when all went well, and is removed when not.
+
+    Folders above it are made. `part`: its name, by default one that no other process has. `durable` waits
+    until it would survive a power cut.
+    """
     # A name of its own: several extractions may enter the same step of a run at once.
-    part = part_of(path.with_name(f"{path.name}-{uuid.uuid4().hex[:8]}"))
+    part = part or part_of(path.with_name(f"{path.name}-{uuid.uuid4().hex[:8]}"))
     try:
-        with writing(path, error):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        if durable:
             sync_file(part)
-            part.replace(path)
+        part.replace(path)
+        if durable:
             sync_folder(path.parent)
     except BaseException:
         with suppress(OSError):

@@ -142,8 +142,8 @@ KNOWN: Final[Mapping[str, LicenceTerms]] = _named(
         commercial=True,
         derivatives=True,
         gated=True,
-        note="Commercial use under conditions, clinical use regulated. What the terms say of distillation "
-        "has not been read here; read them and write their terms into the recipe.",
+        note="Commercial use under conditions, clinical use regulated. The terms on distillation "
+        "have not been read here; read them and write them into the recipe.",
     ),
     LicenceTerms(name="unknown", note="No licence is known. Ask the owner, or read it and record its terms."),
     _open("own", None, "Trained by the user, free of terms of others."),
@@ -263,7 +263,7 @@ def _refusals_permissive(terms: LicenceTerms) -> list[str]:
     if terms.share_alike is True:
         reasons.append("its share-alike terms would pass to the student")
     if terms.share_alike is None:
-        reasons.append("whether it asks for share-alike is unknown")
+        reasons.append("whether it requires share-alike is unknown")
     return reasons
 
 
@@ -314,7 +314,7 @@ def _share_alike_conflict(policy: Policy, components: Mapping[str, LicenceTerms]
     if policy != "research" or len(set(sharing.values())) < 2:
         return []
     named = ", ".join(f"{name} ({licence})" for name, licence in sharing.items())
-    return [f"{named}: each asks the student to carry its own licence, and it can carry only one."]
+    return [f"{named}: each requires the student to carry its own licence, and it can carry only one."]
 
 
 def _wider(policy: Policy, components: Mapping[str, LicenceTerms]) -> str:

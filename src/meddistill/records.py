@@ -1,12 +1,13 @@
 """The tensor records that travel between rooms: what a batch, a teacher and a student hand over.
 
 Each says which of its fields have a row a sample (`per_row`) and takes others in their place (`with_rows`),
-so that cutting, joining and detaching are written once, below, for all of them.
+so that cutting, joining and moving are written once, below, for all of them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, Self, TypeVar
+from itertools import chain
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -26,7 +27,10 @@ class Batch:
     `image_group` show the same image, rows with the same `text_group` carry the same caption; a row without
     a caption has a number below 0 of its own. Without any caption in the data `tokens` have no columns.
     `groups` numbers the groups of rows, from 0, that a rule of balancing weighs apart; None without one.
+    `on_host` names what is looked at on the host and goes to no device.
     """
+
+    on_host: ClassVar[frozenset[str]] = frozenset({"samples", "views", "tokens", "texts", "modalities"})
 
     samples: Int[Tensor, " batch"]
     views: Int[Tensor, " batch"]
@@ -55,11 +59,17 @@ class Batch:
             f"teacher_rasters {place}": each for place, each in enumerate(self.teacher_rasters.values())
         }
 
+    def numbers(self) -> dict[str, Int[Tensor, " batch"]]:
+        """What the loss of the global batch is told of its rows, besides what the models give for them."""
+        numbers = {"image_group": self.image_group, "text_group": self.text_group}
+        return numbers if self.groups is None else {**numbers, "groups": self.groups}
+
     def with_rows(self, rows: Mapping[str, Any]) -> Self:
         """The same with these rows."""
         own = {name: each for name, each in rows.items() if not name.startswith("teacher_rasters ")}
         rasters = {
-            geometry: rows[f"teacher_rasters {place}"] for place, geometry in enumerate(self.teacher_rasters)
+            geometry: rows.get(f"teacher_rasters {place}", given)
+            for place, (geometry, given) in enumerate(self.teacher_rasters.items())
         }
         return replace(self, **own, teacher_rasters=rasters)
 
@@ -146,14 +156,28 @@ class StudentOutputs:
     captioned: Bool[Tensor, " batch"] | None = None
     groups: Int[Tensor, " batch"] | None = None
 
-    def per_row(self) -> dict[str, Float[Tensor, "batch dim"]]:
-        """All embeddings; the logit scale is shared by all rows."""
+    def embeddings(self) -> dict[str, Float[Tensor, "batch dim"]]:
+        """Those of whole images and of texts, and of the further passes."""
         return {"image": self.image, "text": self.text, **self.passes}
 
+    def shared(self) -> dict[str, Float[Tensor, ""]]:
+        """What all rows share, and gradients flow to."""
+        return {"logit_scale": self.logit_scale}
+
+    def differentiable(self) -> dict[str, Tensor]:
+        """All that gradients flow to."""
+        return {**self.embeddings(), **self.shared()}
+
+    def per_row(self) -> dict[str, Tensor]:
+        """The embeddings, and what is known of their rows."""
+        known = {"captioned": self.captioned, "groups": self.groups}
+        return self.embeddings() | {name: each for name, each in known.items() if each is not None}
+
     def with_rows(self, rows: Mapping[str, Any]) -> Self:
-        """The same with these embeddings."""
-        passes = {name: rows[name] for name in self.passes}
-        return replace(self, image=rows["image"], text=rows["text"], passes=passes)
+        """The same with these rows, or with another tensor that they share."""
+        own = {name: each for name, each in rows.items() if name not in self.passes}
+        passes = {name: rows.get(name, each) for name, each in self.passes.items()}
+        return replace(self, **own, passes=passes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +200,7 @@ class Record(Protocol):
         ...
 
     def with_rows(self, rows: Mapping[str, Any]) -> Self:
-        """The same record with `rows` in place of what `per_row` gave."""
+        """The same record with `rows` in place of those that `per_row` gave; what they do not name stays."""
         ...
 
 
@@ -188,6 +212,16 @@ def map_rows(record: AnyRecord, change: Callable[[Any], Any]) -> AnyRecord:
     return record.with_rows({name: change(each) for name, each in record.per_row().items()})
 
 
+def map_embeddings(outputs: StudentOutputs, change: Callable[[Tensor], Tensor]) -> StudentOutputs:
+    """`outputs` with `change` done to the embeddings."""
+    return outputs.with_rows({name: change(each) for name, each in outputs.embeddings().items()})
+
+
+def map_differentiable(outputs: StudentOutputs, change: Callable[[Tensor], Tensor]) -> StudentOutputs:
+    """`outputs` with `change` done to all that gradients flow to."""
+    return outputs.with_rows({name: change(each) for name, each in outputs.differentiable().items()})
+
+
 def cut(record: AnyRecord, rows: slice) -> AnyRecord:
     """The part of a record that has these rows."""
     return map_rows(record, lambda each: each[rows])
@@ -196,7 +230,11 @@ def cut(record: AnyRecord, rows: slice) -> AnyRecord:
 def join(parts: Sequence[AnyRecord]) -> AnyRecord:
     """The rows of all parts, one after another; what they share is the first one's."""
     rows = [part.per_row() for part in parts]
-    return parts[0].with_rows({name: torch.cat([part[name] for part in rows]) for name in rows[0]})
+    return parts[0].with_rows({name: _concatenated([part[name] for part in rows]) for name in rows[0]})
+
+
+def _concatenated(parts: Sequence[Any]) -> Any:
+    return torch.cat(list(parts)) if isinstance(parts[0], Tensor) else tuple(chain(*parts))
 
 
 def positives(

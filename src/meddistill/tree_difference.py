@@ -21,7 +21,7 @@ class TreeDifference:
     old: Any
     new: Any
 
-    def in_words(self, changed: str, *, added: str, removed: str) -> str:
+    def describe(self, changed: str, *, added: str, removed: str) -> str:
         """The words for it; in them `{old}` and `{new}` are the values."""
         words = added if self.old is ABSENT else removed if self.new is ABSENT else changed
         return f"{self.place}{words.format(old=self.old, new=self.new)}"

@@ -21,7 +21,7 @@ from meddistill.balancing.selection import (
 )
 from meddistill.balancing.weighting import Fixed, Uniform
 from meddistill.errors import ConfigError
-from toy_evidence import generator, mask, toy_evidence
+from toy_balancing import generator, mask, toy_context
 from toy_training import DEVICE
 
 
@@ -136,21 +136,21 @@ def test_recipes_name_the_selections(config, kind) -> None:
 @pytest.mark.parametrize("weighting", [Uniform(), Fixed([1.0, 3.0, 2.0])])
 def test_weights_sum_to_one_over_the_selected(weighting) -> None:
     selected = mask([[1, 1, 1], [1, 0, 1], [0, 1, 0], [0, 0, 0]])
-    weights = weighting.to(DEVICE).weights(toy_evidence(selected))
+    weights = weighting.to(DEVICE).weights(toy_context(selected))
     assert weights.sum(dim=1).tolist() == pytest.approx([1, 1, 1, 0])
     assert weights[~selected].abs().sum() == 0
 
 
 def test_a_missing_teacher_changes_only_the_normalization_of_the_others() -> None:
     weighting = Fixed([1.0, 3.0, 2.0]).to(DEVICE)
-    whole = weighting.weights(toy_evidence(mask([[1, 1, 1]])))[0]
-    without = weighting.weights(toy_evidence(mask([[1, 0, 1]])))[0]
+    whole = weighting.weights(toy_context(mask([[1, 1, 1]])))[0]
+    without = weighting.weights(toy_context(mask([[1, 0, 1]])))[0]
     rest = whole * torch.tensor([1, 0, 1], device=DEVICE)
     torch.testing.assert_close(without, rest / rest.sum())
 
 
 def test_a_row_whose_selected_teachers_all_have_factor_zero_has_no_weight() -> None:
-    weights = Fixed([0.0, 1.0]).to(DEVICE).weights(toy_evidence(mask([[1, 0], [1, 1]])))
+    weights = Fixed([0.0, 1.0]).to(DEVICE).weights(toy_context(mask([[1, 0], [1, 1]])))
     assert weights.tolist() == [[0, 0], [0, 1]]
 
 

@@ -10,7 +10,7 @@ from meddistill.balancing.build import build_weighting
 from meddistill.balancing.config import MinNormConfig
 from meddistill.balancing.least_norm import at_most, least_norm
 from meddistill.balancing.min_norm import MinNorm
-from toy_evidence import generator, mask, toy_evidence
+from toy_balancing import generator, mask, toy_context
 from toy_training import DEVICE
 
 DOUBLE = torch.float64
@@ -31,10 +31,10 @@ def shares(jacobian: Tensor, selected: list[list[int]] | None = None, rule=None,
     """Each teacher's weight, from rows that all have all teachers unless told otherwise."""
     selected = mask(selected or [[1] * len(jacobian)] * 3)
     rule = rule or MinNorm(len(jacobian), **options).to(DEVICE)
-    evidence = toy_evidence(
+    context = toy_context(
         selected, jacobian=jacobian, losses=torch.ones(selected.shape, dtype=DOUBLE, device=DEVICE)
     )
-    weights = rule.weights(evidence)
+    weights = rule.weights(context)
     return (weights.sum(dim=0) / selected.any(dim=1).sum().clamp_min(1)).cpu()
 
 
@@ -232,7 +232,7 @@ def test_at_most_keeps_proportions_below_the_bound() -> None:
     torch.testing.assert_close(at_most(amounts, caps), expected)
 
 
-def grouped_evidence(selected: Tensor, groups: list[int], gradients: Tensor):
+def grouped_context(selected: Tensor, groups: list[int], gradients: Tensor):
     """Teacher t's loss is the mean over its rows of <gradients[t, row], embedding of the row>."""
     from dataclasses import replace
 
@@ -240,7 +240,7 @@ def grouped_evidence(selected: Tensor, groups: list[int], gradients: Tensor):
     of_rows = torch.einsum("tbd,bd->bt", gradients.to(DEVICE), leaf) * selected
     losses = list(of_rows.sum(dim=0) / selected.sum(dim=0).clamp_min(1))
     return replace(
-        toy_evidence(selected, losses=torch.ones(selected.shape, dtype=DOUBLE)),
+        toy_context(selected, losses=torch.ones(selected.shape, dtype=DOUBLE)),
         groups=torch.tensor(groups, device=DEVICE),
         embeddings=(leaf,),
         teacher_losses=lambda: losses,
@@ -253,12 +253,12 @@ def test_each_group_of_rows_has_the_weights_of_its_own_batch(teachers) -> None:
     groups = [0, 2, 0, 2, 2, 0]
     gradients = torch.randn(teachers, 6, 4, dtype=DOUBLE, generator=generator(3))
     rule = MinNorm(teachers, groups=3).to(DEVICE)
-    evidence = grouped_evidence(selected, groups, gradients)
-    weights = rule.weights(evidence)
+    context = grouped_context(selected, groups, gradients)
+    weights = rule.weights(context)
     for group in (0, 2):
         chosen = [row for row, each in enumerate(groups) if each == group]
         alone = MinNorm(teachers).to(DEVICE)
-        part = grouped_evidence(selected[chosen], [0] * len(chosen), gradients[:, chosen])
+        part = grouped_context(selected[chosen], [0] * len(chosen), gradients[:, chosen])
         torch.testing.assert_close(weights[chosen], alone.weights(part))
         number = selected[chosen].any(dim=1).sum()
         assert weights[chosen].sum().item() == pytest.approx(number.item())
@@ -266,16 +266,16 @@ def test_each_group_of_rows_has_the_weights_of_its_own_batch(teachers) -> None:
     # A group without rows keeps its equal start.
     assert rule.relative[1].tolist() == [1] * teachers
     # The log's cosines are of the whole batch.
-    whole = grouped_evidence(selected, groups, gradients)
-    torch.testing.assert_close(whole.gramian(), evidence.gramians(rule.members(evidence)).sum(dim=0))
-    torch.testing.assert_close(evidence.reported[0].totals, whole.reported[0].totals)
+    whole = grouped_context(selected, groups, gradients)
+    torch.testing.assert_close(whole.gramian(), context.gramians(rule.members(context)).sum(dim=0))
+    torch.testing.assert_close(context.reported[0].totals, whole.reported[0].totals)
 
 
 def test_what_is_reported_of_the_gradients() -> None:
     jacobian = rows([2, 0, 0], [-3, 0, 0], [1, 1, 0], [0, 0, 0])
-    evidence = toy_evidence(mask([[1, 1, 1, 1]]), jacobian=jacobian, losses=torch.ones(1, 4, dtype=DOUBLE))
-    evidence.gramian()
-    (found,) = evidence.reported
+    context = toy_context(mask([[1, 1, 1, 1]]), jacobian=jacobian, losses=torch.ones(1, 4, dtype=DOUBLE))
+    context.gramian()
+    (found,) = context.reported
     entries = zip(found.totals.tolist(), found.counts.tolist(), strict=True)
     read = dict(zip(found.names, entries, strict=True))
     root = 2**-0.5

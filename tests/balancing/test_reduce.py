@@ -7,7 +7,7 @@ from torch import Tensor
 from meddistill.balancing.reduce import by_row, reduce, reduce_each
 from meddistill.balancing.torchjd_rule import TorchJD
 from meddistill.balancing.weighting import Fixed, Uniform
-from toy_evidence import generator, mask, toy_evidence
+from toy_balancing import generator, mask, toy_context
 from toy_training import DEVICE
 
 SEEDS = pytest.mark.parametrize("seed", range(5))
@@ -131,18 +131,18 @@ def test_rules_over_whole_teachers_keep_their_shares_for_any_counts(seed, method
     each = reduce_each(totals, counts, selected)
     rule = TorchJD(method)
     jacobian = torch.randn(4, 8, generator=generator(seed), dtype=torch.float64)
-    weights = rule.weights(toy_evidence(selected, losses=totals + 1, jacobian=jacobian, seed=seed))
+    weights = rule.weights(toy_context(selected, losses=totals + 1, jacobian=jacobian, seed=seed))
     alpha = weights.sum(dim=0) / selected.any(dim=1).sum()
     torch.testing.assert_close(rule.reduced(totals, counts, weights), (alpha * each).sum())
     counted = counts > 0
-    weights = rule.weights(toy_evidence(counted, losses=totals + 1, jacobian=jacobian, seed=seed))
+    weights = rule.weights(toy_context(counted, losses=totals + 1, jacobian=jacobian, seed=seed))
     torch.testing.assert_close(rule.reduced(totals, counts, weights), reduce(totals, counts, weights))
 
 
 @pytest.mark.parametrize("rule", [Uniform(), Fixed([1.0, 2.0, 0.0, 3.0])])
 def test_other_rules_are_reduced_by_the_formula(rule) -> None:
     totals, counts, selected = drawn(7, most=60)
-    weights = rule.to(DEVICE).weights(toy_evidence(selected)).double()
+    weights = rule.to(DEVICE).weights(toy_context(selected)).double()
     assert rule.reduced(totals, counts, weights).item() == pytest.approx(by_formula(totals, counts, weights))
 
 

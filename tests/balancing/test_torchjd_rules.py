@@ -11,7 +11,7 @@ from meddistill.balancing.build import build_weighting
 from meddistill.balancing.config import TorchJDConfig
 from meddistill.balancing.torchjd_methods import METHODS, missing_packages
 from meddistill.balancing.torchjd_rule import LeastSquaresProjector, TorchJD
-from toy_evidence import generator, mask, toy_evidence
+from toy_balancing import generator, mask, toy_context
 from toy_training import DEVICE
 
 INSTALLED = [method for method in METHODS if not missing_packages(method)]
@@ -27,7 +27,7 @@ def factors(method: str, selected: Tensor | None = None, **given) -> Tensor:
     selected = mask([[1] * number] * len(given.get("losses", range(3)))) if selected is None else selected
     if "losses" not in given:
         given["losses"] = torch.ones(selected.shape, dtype=DOUBLE)
-    weights = TorchJD(method, options=options).weights(toy_evidence(selected, seed=seed, **given))
+    weights = TorchJD(method, options=options).weights(toy_context(selected, seed=seed, **given))
     return (weights.sum(dim=0) / selected.any(dim=1).sum().clamp_min(1)).cpu()
 
 
@@ -44,10 +44,10 @@ def random_rows(teachers: int, dim: int, seed: int) -> Tensor:
 @pytest.mark.parametrize("method", INSTALLED)
 def test_a_teacher_has_the_same_weight_in_all_its_rows(method) -> None:
     selected = mask([[1, 1, 0], [1, 0, 0], [0, 1, 0], [0, 0, 0], [1, 0, 0]])
-    evidence = toy_evidence(
+    context = toy_context(
         selected, losses=torch.rand(5, 3, generator=generator()) + 0.5, jacobian=torch.randn(3, 6)
     )
-    weights = TorchJD(method).weights(evidence)
+    weights = TorchJD(method).weights(context)
     assert weights[~selected].abs().sum() == 0
     for column, keep in zip(weights.unbind(dim=1), selected.unbind(dim=1), strict=True):
         assert column[keep].unique().numel() <= 1
@@ -228,10 +228,10 @@ def test_weights_below_zero_keep_their_sign() -> None:
 
 def test_the_gramian_is_of_all_embeddings() -> None:
     jacobian = random_rows(3, 7, seed=1)
-    evidence = toy_evidence(mask([[1, 1, 1]]), jacobian=jacobian, losses=torch.ones(1, 3, dtype=DOUBLE))
-    torch.testing.assert_close(evidence.gramian().cpu(), jacobian @ jacobian.T)
+    context = toy_context(mask([[1, 1, 1]]), jacobian=jacobian, losses=torch.ones(1, 3, dtype=DOUBLE))
+    torch.testing.assert_close(context.gramian().cpu(), jacobian @ jacobian.T)
     # It can be asked again: the graph stays for the final backward.
-    torch.testing.assert_close(evidence.gramian().cpu(), jacobian @ jacobian.T)
+    torch.testing.assert_close(context.gramian().cpu(), jacobian @ jacobian.T)
 
 
 @pytest.mark.parametrize("method", ["cagrad", "nash_mtl"])
@@ -287,7 +287,7 @@ def test_the_default_of_an_option_keeps_its_rule(method, option) -> None:
 
 def test_devices_agree() -> None:
     jacobian = random_rows(3, 6, seed=9)
-    found = TorchJD("upgrad").weights(toy_evidence(mask([[1, 1, 1]]), jacobian=jacobian.float()))
+    found = TorchJD("upgrad").weights(toy_context(mask([[1, 1, 1]]), jacobian=jacobian.float()))
     assert found.device.type == DEVICE.type
     assert found.dtype == torch.float32
 

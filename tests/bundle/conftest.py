@@ -9,7 +9,7 @@ from bundle_data import SECRET_CAPTION, SECRET_PATIENT, card
 from PIL import Image
 
 from made_once import made_once
-from meddistill.bundle.config import BundleConfig, CardNotes
+from meddistill.bundle.config import BundleConfig, CardNotes, Int8Options
 from meddistill.bundle.export import Origin, export_bundle
 from meddistill.data.samples import Samples
 from meddistill.evaluation.base.results import (
@@ -30,8 +30,8 @@ from meddistill.students.dual_encoder import DualEncoder
 
 
 @pytest.fixture(scope="session")
-def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
-    """Twelve images of different sizes, grey and colour, 8 and 16 bits."""
+def many(tmp_path_factory: pytest.TempPathFactory) -> Samples:
+    """The twelve of `samples`, then 36 small ones in colour; the last two captions differ in case alone."""
     folder = tmp_path_factory.mktemp("secret-folder")
     random = np.random.default_rng(0)
     refs = []
@@ -44,8 +44,20 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
         path = folder / f"secret-{number}.png"
         Image.fromarray(pixels).save(path)
         refs.append(ImageRef(path))
-    texts = tuple(f"{SECRET_CAPTION} number {number} " + "long " * (20 * number) for number in range(12))
-    return Samples(refs=tuple(refs), texts=texts, patients=(SECRET_PATIENT,) * 12)
+    for number in range(12, 48):
+        coarse = random.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        path = folder / f"secret-{number}.png"
+        Image.fromarray(coarse).resize((64, 64), Image.Resampling.BICUBIC).save(path)
+        refs.append(ImageRef(path))
+    texts = [f"{SECRET_CAPTION} number {number} " + "long " * (20 * number) for number in range(12)]
+    texts += [f"{SECRET_CAPTION} number {number} " + "word " * (number % 5) for number in range(12, 47)]
+    return Samples(refs=tuple(refs), texts=(*texts, texts[-1].upper()), patients=(SECRET_PATIENT,) * 48)
+
+
+@pytest.fixture(scope="session")
+def samples(many: Samples) -> Samples:
+    """Twelve images of different sizes, grey and colour, 8 and 16 bits."""
+    return many.take(range(12))
 
 
 @pytest.fixture(scope="session")
@@ -120,17 +132,21 @@ def results() -> Results:
 def bundle(
     tmp_path_factory: pytest.TempPathFactory,
     student: DualEncoder,
-    samples: Samples,
+    many: Samples,
     origin: Origin,
     prompts: list[ZeroShotConfig],
     results: Results,
 ) -> Path:
     def make(folder: Path) -> None:
-        options = BundleConfig(card=CardNotes(contact="someone@example.org", limitations="Only phantoms."))
+        options = BundleConfig(
+            formats=("open_clip", "onnx", "onnx_int8"),
+            int8=Int8Options(min_shared_neighbours=0.5, max_recall_loss=0.2),  # of random weights
+            card=CardNotes(contact="someone@example.org", limitations="Only phantoms."),
+        )
         before = torch.get_rng_state()
         place = folder / "bundle"
         export_bundle(
-            student, place, origin=origin, samples=samples, prompts=prompts, results=results, options=options
+            student, place, origin=origin, samples=many, prompts=prompts, results=results, options=options
         )
         assert torch.equal(torch.get_rng_state(), before)
 

@@ -35,7 +35,8 @@ def test_layout(bundle: Path) -> None:
         "manifest.json", "preprocessing.json", "tokenizer.json", "README.md",
         "open_clip/open_clip_config.json", "open_clip/open_clip_model.safetensors",
         "open_clip/meddistill.json",
-        "onnx/image.onnx", "onnx/text.onnx", "prompts/findings.json", "prompts/whole.json",
+        "onnx/image.onnx", "onnx/text.onnx", "onnx/image_int8.onnx", "onnx/text_int8.onnx",
+        "prompts/findings.json", "prompts/whole.json",
         "evaluation/metrics.json", "evaluation/parity.json",
         "LICENSES/STUDENT.txt", "LICENSES/MIT.txt", "LICENSES/CC-BY-NC-4.0.txt", "LICENSES/CC0-1.0.txt",
     }  # fmt: skip

@@ -155,7 +155,7 @@ def test_what_it_refuses(
     suite = small_world.parent / "suite.yaml"
     teacher = f"local-dir:{small_world.parent / 'teachers' / 'radiology'}"
     for given, message in (
-        ((own_run,), "`--suite` must say"),
+        ((own_run,), "`--suite` must name"),
         ((small_world, "--examples"), "`--examples` must come with `--suite`"),
         ((), "one recipe must be given"),
         ((teacher, teacher, "--suite", suite), "`radiology` must name one model"),
@@ -184,8 +184,8 @@ def test_images_that_a_run_learnt_from_are_not_judged(
     out = ("--suite", path, "--out", tmp_path / "out", "--quiet")
     code, _, err = say("evaluate", finished_run, f"shipped={finished_run / 'bundle'}", elsewhere, *out)
     assert code == 2
-    for word in (f"`{finished_run.name}` learnt from those in row", "`shipped` learnt from those in row"):
-        assert word in err, err
+    for name in (finished_run.name, "shipped"):
+        assert f"`{name}` was trained on those in row" in err, err
     assert "`copy`" not in err
     told = write_yaml(
         base / "told.yaml",
@@ -194,7 +194,7 @@ def test_images_that_a_run_learnt_from_are_not_judged(
     assert say("evaluate", finished_run, "--suite", told, "--out", tmp_path / "told", "--quiet")[0] == 0
     n = Results.load(tmp_path / "told").tasks[0].n
     assert (
-        f"captions: `{finished_run.name}` learnt from {n} of {n} tested images"
+        f"captions: `{finished_run.name}` was trained on {n} of {n} tested images"
         in Results.load(tmp_path / "told").warnings
     )
     assert say("evaluate", elsewhere, *out)[0] == 0

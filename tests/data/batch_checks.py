@@ -37,13 +37,14 @@ def assert_same(one: Batch, other: Batch) -> None:
 
 def joined(parts: list[Batch]) -> Batch:
     """Shares of one batch, put together."""
-    first = parts[0]
     fields: dict[str, object] = {}
     for field in dataclasses.fields(Batch):
         values = [getattr(part, field.name) for part in parts]
         if field.name == "teacher_rasters":
             fields[field.name] = {shape: torch.cat([each[shape] for each in values]) for shape in values[0]}
-        elif isinstance(getattr(first, field.name), torch.Tensor):
+        elif values[0] is None:
+            fields[field.name] = None
+        elif isinstance(values[0], torch.Tensor):
             fields[field.name] = torch.cat(values)
         else:
             fields[field.name] = tuple(item for each in values for item in each)

@@ -44,7 +44,7 @@ def test_cells_and_images_are_reported_together(table):
     assert cut.startswith("rows 3, 8: `")
     assert "cut.png` must be a whole PNG" in cut
     assert page.startswith("row 4: `")
-    assert "pages.tif` must be asked for a `frame` in [0, 1]; got 2" in page
+    assert "pages.tif` must be read with a `frame` in [0, 1]; got 2" in page
     assert picture.startswith("row 6: `")
     assert "must be a kind of file that has a `frame`" in picture
     assert "`on_error: skip`" in str(caught.value).splitlines()[-1]

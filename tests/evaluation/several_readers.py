@@ -22,7 +22,7 @@ CARD = TeacherCard(
 )  # fmt: skip
 
 
-class Asked:
+class CountedModel:
     """Answers with the number of the text, and counts."""
 
     def __init__(self, texts: Sequence[str], *, dies_after: int | None = None) -> None:
@@ -40,10 +40,12 @@ def rows_in(folder: Path, shard_rows: int = 4) -> CachedOutput:
     return CachedOutput(folder, "text", card=CARD, dtype="float32", shard_rows=shard_rows)
 
 
-def read(rows: CachedOutput, texts: Sequence[str], ask: Asked | None = None) -> tuple[list[float], int]:
-    ask = ask or Asked(texts)
-    found = rows.read([text_key(text) for text in texts], ask)
-    return found.values[:, 0].tolist(), ask.counted
+def read(
+    rows: CachedOutput, texts: Sequence[str], model_call: CountedModel | None = None
+) -> tuple[list[float], int]:
+    model_call = model_call or CountedModel(texts)
+    found = rows.read([text_key(text) for text in texts], model_call)
+    return found.values[:, 0].tolist(), model_call.counted
 
 
 def main(store: Path, count: int) -> None:

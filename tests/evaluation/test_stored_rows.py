@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import several_readers
-from several_readers import CARD, Asked, read, rows_in
+from several_readers import CARD, CountedModel, read, rows_in
 
 from forked import Forked
 from meddistill.data.keys import text_key
@@ -30,13 +30,13 @@ def test_texts_that_come_later_are_added(tmp_path: Path) -> None:
 
 def test_a_dead_run_goes_on(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        read(rows_in(tmp_path), WORDS, Asked(WORDS, dies_after=9))
+        read(rows_in(tmp_path), WORDS, CountedModel(WORDS, dies_after=9))
     assert read(rows_in(tmp_path), WORDS) == (list(range(20)), 8)
 
 
 def test_a_dead_run_of_another_suite_is_in_nobodys_way(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        read(rows_in(tmp_path), WORDS[:10], Asked(WORDS, dies_after=8))
+        read(rows_in(tmp_path), WORDS[:10], CountedModel(WORDS, dies_after=8))
     # The finished shards serve; what only the dead run could finish is made anew with all else.
     assert read(rows_in(tmp_path), WORDS[:8]) == (list(range(8)), 0)
     assert read(rows_in(tmp_path), WORDS[:9]) == (list(range(9)), 9)
@@ -77,14 +77,14 @@ def test_rows_of_different_lengths_come_back(tmp_path: Path) -> None:
     rows = CachedOutput(tmp_path, "text_tokens", card=CARD, dtype="float16", shard_rows=4)
     lengths = np.array([2, 1, 3, 1, 2, 2], dtype=np.int64)
 
-    def ask(positions: Sequence[int]) -> ComputedRows:
+    def model_call(positions: Sequence[int]) -> ComputedRows:
         chosen = lengths[list(positions)]
         values = np.concatenate([np.full((lengths[each], 3), each, np.float16) for each in positions])
         return ComputedRows(values=values, lengths=chosen)
 
     keys = [text_key(text) for text in WORDS[:6]]
-    rows.read(keys, ask)
-    found = rows.read([keys[2], keys[5], keys[2]], ask)
+    rows.read(keys, model_call)
+    found = rows.read([keys[2], keys[5], keys[2]], model_call)
     assert found.lengths is not None
     assert found.lengths.tolist() == [3, 2, 3]
     assert found.values[:, 0].tolist() == [2, 2, 2, 5, 5, 2, 2, 2]

@@ -68,11 +68,11 @@ def build(seed=0, width=8, fault=""):
 """
 
 Row = dict[str, str]
-Say = Callable[..., "Said"]
+Say = Callable[..., "CommandResult"]
 
 
 @dataclass(frozen=True)
-class Said:
+class CommandResult:
     """What a command did: its exit code and what it printed."""
 
     code: int
@@ -80,31 +80,31 @@ class Said:
     err: str
 
     @property
-    def told(self) -> str:
+    def output(self) -> str:
         return self.out + self.err
 
     def refused(self, *parts: str) -> str:
         """Check that this is the user's mistake, told once, without a traceback; return the message."""
-        assert self.code == 2, self.told
-        assert "Traceback" not in self.told
+        assert self.code == 2, self.output
+        assert "Traceback" not in self.output
         assert len(re.findall("^Error: ", self.err, re.MULTILINE)) == 1, self.err
         assert [part for part in parts if part not in self.err] == [], self.err
         return self.err
 
-    def went_well(self) -> "Said":
-        assert self.code == 0, self.told
-        assert "Traceback" not in self.told
+    def went_well(self) -> "CommandResult":
+        assert self.code == 0, self.output
+        assert "Traceback" not in self.output
         return self
 
 
 def say_with(capsys: pytest.CaptureFixture[str]) -> Say:
     """The command line in this process."""
 
-    def call(*arguments: object) -> Said:
+    def call(*arguments: object) -> CommandResult:
         capsys.readouterr()
         code = main([str(argument) for argument in arguments])
         captured = capsys.readouterr()
-        return Said(code, captured.out, captured.err)
+        return CommandResult(code, captured.out, captured.err)
 
     return call
 

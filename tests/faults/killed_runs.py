@@ -33,7 +33,7 @@ EVERY_KILL = {
     "a shard is in no manifest": Kill("train", "os.rename", "*/features/teachers/two/manifest.json", 3),
     "middle of the first epoch": Kill("train", "os.rename", "*/pretrain/checkpoints/step-000000004"),
     "middle of the second epoch": Kill("train", "os.rename", "*/distill/checkpoints/step-000000006"),
-    "a checkpoint is half written": Kill("train", "open", "*/.partial-step-000000004/optimiser.pt"),
+    "a checkpoint is half written": Kill("train", "open", "*/.step-000000004.partial/optimiser.pt"),
     "a stage is not marked as done": Kill("train", "os.rename", "*/pretrain/done.json"),
     "a stage is no finished step": Kill("train", "os.rename", "*/steps.json", 2),
     "the student has no place": Kill("train", "os.rename", "*/student"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bad_rows import BAD
-from faulty_world import Said, Say, World, good_rows
+from faulty_world import CommandResult, Say, World, good_rows
 
 IMAGES = [fault for fault in BAD if fault.says.startswith("must")]
 
@@ -129,7 +129,7 @@ def test_bad_images_are_refused_or_left_out(finished: World, tmp_path: Path, say
     bad = [tmp_path / row["image"] for row in rows[:-2]]
     bundle = finished.out / "bundle"
 
-    def classify(*images: Path, on_error: str = "raise") -> Said:
+    def classify(*images: Path, on_error: str = "raise") -> CommandResult:
         labels = ("--labels", "red, green, blue", "--format", "json", "--on-error", on_error)
         return say("classify", bundle, *images, *labels)
 

@@ -69,8 +69,8 @@ def test_a_training_that_diverges_stops_before_it_saves(
         "epochs": 2,
     }
     said = say("train", world.write(), "--out", world.out)
-    assert said.code == 1, said.told
-    assert "Traceback" not in said.told
+    assert said.code == 1, said.output
+    assert "Traceback" not in said.output
     assert f"Stopped: {wrong}" in said.err
     assert "remove the stage's folder to train it anew" in said.err
     stage = world.out / "stages" / "distill"

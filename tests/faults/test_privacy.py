@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from faulty_world import COLOURS, Said, Say, World, write_table
+from faulty_world import COLOURS, CommandResult, Say, World, write_table
 from pydicom.dataset import Dataset
 
 from dicom_files import dataset, write
@@ -165,7 +165,7 @@ def test_the_run_has_made_every_kind_of_file(planted: Planted) -> None:
 
 def test_no_header_value_is_in_any_file_or_output(planted: Planted) -> None:
     assert found_in(planted.world.out, HEADER_VALUES) == {}
-    assert [value for value in HEADER_VALUES if value.lower() in planted.told.lower()] == []
+    assert [value for value in HEADER_VALUES if value.lower() in planted.output.lower()] == []
 
 
 def test_no_caption_id_or_file_name_is_in_any_file(planted: Planted) -> None:
@@ -174,8 +174,8 @@ def test_no_caption_id_or_file_name_is_in_any_file(planted: Planted) -> None:
 
 def test_no_caption_or_patient_is_printed(planted: Planted) -> None:
     # The one bad row's path is told, which ends in its file's name; nothing else is.
-    lines = [line for line in planted.told.splitlines() if not line.startswith("left out: row 4: `")]
-    assert len(planted.told.splitlines()) - len(lines) == 1
+    lines = [line for line in planted.output.splitlines() if not line.startswith("left out: row 4: `")]
+    assert len(planted.output.splitlines()) - len(lines) == 1
     assert [line for line in lines if line.startswith("training table: ") and line.endswith("(row 4)")]
     rest = "\n".join(lines).lower()
     assert [word for word in (CAPTION, PATIENT, SAMPLE, FOLDER) if word.lower() in rest] == []
@@ -206,12 +206,12 @@ def test_examples_show_captions_where_they_are_asked_for_and_ids_nowhere(
     said = say(*command).went_well()
     assert found_in(out, (CAPTION,)) == {"report.html": {CAPTION}}
     assert found_in(out, (*HEADER_VALUES, PATIENT, SAMPLE, FOLDER)) == {}
-    assert [value for value in HEADER_VALUES if value.lower() in said.told.lower()] == []
+    assert [value for value in HEADER_VALUES if value.lower() in said.output.lower()] == []
 
 
-def _says_nothing_of_headers(said: Said) -> None:
-    assert [value for value in HEADER_VALUES if value.lower() in said.told.lower()] == []
-    assert [word for word in (CAPTION, SAMPLE) if word.lower() in said.told.lower()] == []
+def _says_nothing_of_headers(said: CommandResult) -> None:
+    assert [value for value in HEADER_VALUES if value.lower() in said.output.lower()] == []
+    assert [word for word in (CAPTION, SAMPLE) if word.lower() in said.output.lower()] == []
 
 
 def test_a_bundle_at_work_says_nothing_of_headers(planted: Planted, tmp_path: Path, say: Say) -> None:
@@ -247,7 +247,7 @@ def test_errors_about_damaged_files_say_nothing_of_headers(
 def test_check_says_nothing_of_headers_captions_and_patients(planted: Planted, say: Say) -> None:
     said = say("check", planted.world.folder / "recipe.yaml", "--out", planted.world.out).went_well()
     _says_nothing_of_headers(said)
-    assert PATIENT.lower() not in said.told.lower()
+    assert PATIENT.lower() not in said.output.lower()
 
 
 @pytest.mark.parametrize("column", ["patient", "text"])

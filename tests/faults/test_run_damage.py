@@ -53,9 +53,9 @@ def test_a_damaged_file_of_a_run(name: str, finished: World, tmp_path: Path, say
         told = f"seed {SEED}, {name} {what}: "
         (run / name).write_bytes(damaged)
         said = say(verb, recipe, "--out", run, "--quiet")
-        told += said.told
+        told += said.output
         assert said.code in {0, 2}, told
-        assert "Traceback" not in said.told, told
+        assert "Traceback" not in said.output, told
         if said.code == 2:
             assert remedy is not None, told
             assert f"{run / remedy}" in said.err, told

@@ -175,7 +175,7 @@ def test_ybr_422_shares_colour_between_neighbours(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bits", [10, 16])
-def test_deep_colour_is_scaled_by_its_full_range(tmp_path: Path, bits: int) -> None:
+def test_deep_color_is_scaled_by_its_full_range(tmp_path: Path, bits: int) -> None:
     deep = RNG.integers(0, 2**bits, (4, 6, 3)).astype(np.uint16)
     made = dataset(deep, SamplesPerPixel=3, BitsStored=bits, HighBit=bits - 1)
     assert np.array_equal(_shown(tmp_path, made), np.rint(deep / (2**bits - 1) * 255))

@@ -113,7 +113,7 @@ def test_png_deep_grey_is_windowed_whatever_its_opacity(tmp_path: Path, opacity:
 
 @pytest.mark.parametrize("kind", [2, 6])
 @pytest.mark.parametrize("interlaced", [False, True])
-def test_png_deep_colour_is_scaled_by_its_full_range(tmp_path: Path, kind: int, *, interlaced: bool) -> None:
+def test_png_deep_color_is_scaled_by_its_full_range(tmp_path: Path, kind: int, *, interlaced: bool) -> None:
     colour = RNG.integers(0, 65536, (HEIGHT, WIDTH, 3 if kind == 2 else 4))
     path = _png(tmp_path, colour, bits=16, kind=kind, interlaced=interlaced)
     assert np.array_equal(_shown(path), np.rint(colour[:, :, :3] / 65535 * 255))

@@ -116,9 +116,9 @@ def test_what_rules_look_at_has_the_mean_of_each_teachers_loss_for_any_counts() 
     seen = []
 
     class Looking(Weighting):
-        def weights(self, evidence):
-            seen.append(evidence.losses)
-            return torch.ones_like(evidence.losses)
+        def weights(self, context):
+            seen.append(context.losses)
+            return torch.ones_like(context.losses)
 
     losses = [RowLosses(total=total, count=count) for total, count in zip(totals.T, counts.T, strict=True)]
     losses = dict(zip(TEACHER_DIMS, losses, strict=True))

@@ -209,8 +209,8 @@ def test_mixing_needs_one_dim_and_one_teacher_a_row() -> None:
     with pytest.raises(ConfigError) as error:
         build_method(config(selection="available"), student_dim=DIM, teachers=spaces, seed=0)
     mistakes = "\n".join(error.value.mistakes)
-    assert "`selection` must draw one teacher a row for interactive_contrastive `as_published`" in mistakes
-    assert "got available. Use random_draw." in mistakes
+    assert "`selection` must draw one teacher a row for interactive_contrastive, which mixes" in mistakes
+    assert "got available. Use random_draw, or leave `as_published` out." in mistakes
     assert "`teachers` must have embeddings of one dim" in mistakes
     assert "got alpha 5, beta 6" in mistakes
     build_method(config(CORRECTED, selection="available"), student_dim=DIM, teachers=spaces, seed=0)

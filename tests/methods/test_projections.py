@@ -243,7 +243,7 @@ def test_every_missing_map_is_told_at_once(kind) -> None:
 
 @pytest.mark.parametrize("kind", FIXED)
 def test_two_standardizations_are_refused(kind) -> None:
-    with pytest.raises(ValueError, match=r"features` must be normalized with a projection other than"):
+    with pytest.raises(ValueError, match=r"must do without statistics with a projection other than"):
         config(kind, objectives={"cosine_smooth_l1": {"features": "standardized"}})
 
 

@@ -75,7 +75,7 @@ def test_class_vectors_say_what_they_need(negatives) -> None:
 @pytest.mark.parametrize(
     ("objective", "match"),
     [
-        ({"class_vector_kl": {"negatives": "bank", "bank": "x"}}, "`negatives` must be batch or queue"),
+        ({"class_vector_kl": {"negatives": "bank", "bank": "x"}}, "set `negatives` to batch or queue"),
         (
             {"similarity_kl": {"temperature": {"alpha": 2.0}}},
             "`objectives.similarity_kl.temperature` must be one",

@@ -44,7 +44,7 @@ def test_it_checks_clean_without_weights_and_says_how_to_get_each(
         known = catalogue()[weights]
         assert f"teacher `{teacher}`: `student.init`: {known.name} is missing" in out
         assert known.how_to_get(f"weights/{weights}") in out
-    assert "`student.init`: MobileNetV4 conv medium (ImageNet-1k) is missing" in out
+    assert "`student.init`: MobileNetV4 medium (ImageNet) is missing" in out
     assert "The student would inherit: Apache-2.0 AND unknown (policy any)." in out
 
 

@@ -72,7 +72,7 @@ def test_three_kinds_of_negatives_from_the_store_alone(
     path, out = _recipe(own_world, stages), tmp_path / "out"
     diary = Diary()
     session = run_recipe(load_recipe(path), out, until="features", progress=diary)
-    told = "bank findings: 3 different texts; left out, since a model cannot tell them from earlier ones: 1"
+    told = "bank findings: 3 different texts; left out, since a model sees no difference from earlier ones: 1"
     assert told in diary.said
     store = FeatureStore.open(out / "features")
     codes, roles = store.tables.names("role")
@@ -150,7 +150,8 @@ def test_what_only_a_store_has_is_not_asked_online(own_world: Path, tmp_path: Pa
         own_world, _stages(bank=BANK), features={"source": "online", "banks": {"findings": "findings.txt"}}
     )
     (line,) = _lines(path, tmp_path / "out")
-    assert "`negatives` must be batch or queue for teachers that are asked online" in line
+    assert "`objectives.class_vector_kl` must compare with no bank for teachers that run online" in line
+    assert line.endswith("Use `source: stored`, or set `negatives` to batch or queue.")
     with pytest.raises(ConfigError, match="must not name a bank captions"):
         load_recipe(path, overrides=["features.banks.captions=findings.txt"])
     with pytest.raises(

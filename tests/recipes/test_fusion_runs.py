@@ -59,7 +59,7 @@ def test_the_card_knows_its_sources_and_inherits_their_terms(used: Path) -> None
     assert other.fingerprint != card.fingerprint
     kept = json.loads((used / "run" / "stages" / "within" / "fusion.json").read_text())
     assert kept["teacher"]["weights_sha256"] == card.weights_sha256
-    assert kept["judgement"] is None
+    assert kept["score"] is None
 
 
 def test_nothing_of_the_fusion_is_in_the_student_or_the_bundle(used: Path) -> None:
@@ -124,7 +124,7 @@ def test_fused_embeddings_that_retrieve_better_are_kept(tmp_path: Path) -> None:
     told = [line for line in diary.said if line.startswith("stage within: fused")]
     assert len(told) == 1
     assert "retrieve better than a teacher alone" in told[0]
-    found = json.loads((tmp_path / "run" / "stages" / "within" / "fusion.json").read_text())["judgement"]
+    found = json.loads((tmp_path / "run" / "stages" / "within" / "fusion.json").read_text())["score"]
     assert found["pairs"] == VALIDATION
     assert all(found["recall"] > each["teacher"] for each in found["teachers"].values())
     numbers = [line["validation"] for line in log_of(tmp_path / "run", "within") if "validation" in line]

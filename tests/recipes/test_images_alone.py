@@ -105,7 +105,7 @@ def test_the_bundle_embeds_images_alone(alone: tuple[Path, Path], tmp_path: Path
     bundle = Bundle.open(run / "bundle")
     bundle.verify()
     assert not list((run / "bundle").glob("prompts/*"))
-    assert "nothing has trained its text tower" in (run / "bundle" / "README.md").read_text()
+    assert "its text tower is untrained" in (run / "bundle" / "README.md").read_text()
     with pytest.raises(BundleError, match="must have a text tower that was trained"):
         Embedder(bundle).embed_texts(["a chest radiograph"])
     assert Embedder(bundle).embed_texts([]).shape == (0, bundle.manifest.embed_dim)
@@ -215,7 +215,8 @@ def test_rows_without_a_caption_sit_out_of_a_contrastive_stage_alone(own_world: 
     assert steps["stage pretrain"]["facts"]["rows"] == captions < 82
     assert steps["stage distill"]["facts"]["rows"] == 82
     (line,) = [line for line in diary.said if "no caption" in line]
-    assert line == f"training table: {82 - captions} of 82 rows have no caption; they sit out in pretrain"
+    without = f"{82 - captions} of 82 rows have no caption"
+    assert line == f"training table: {without}; they are left out of pretrain"
     assert read_metadata(tmp_path / "out" / "student").provenance.text_trained
     page = (tmp_path / "out" / "report.html").read_text()
     assert f"{82 - captions} of 82 rows have no part, without a caption" in page

@@ -118,9 +118,6 @@ def test_projections_need_a_store_and_check_says_so_with_all_else(own_world: Pat
         check_recipe(load_recipe(recipe), subject="recipe", out=tmp_path / "out")
     mistakes = "\n".join(error.value.mistakes)
     for kind in PROJECTIONS:
-        assert (
-            f"stage as_{kind}: `projection` must be learned_head for teachers that are asked online"
-            in mistakes
-        )
+        assert f"stage as_{kind}: `projection` must be learned_head for teachers that run online" in mistakes
     assert "stage distill: `projection`" not in mistakes
     assert "test_resnett" in mistakes

@@ -138,7 +138,7 @@ def test_without_the_old_store_the_new_weights_train_their_stage_again(
 
 def test_other_views_are_refused_with_the_difference(own_world: Path, own_run: Path) -> None:
     with pytest.raises(
-        StoreError, match=r"of the same settings; it differs:[\s\S]*views: the store has 1, asked is 2"
+        StoreError, match=r"of the same settings; it differs:[\s\S]*views: 1 in the store, 2 requested"
     ):
         do_run(own_world, own_run, "features.views=2")
 

@@ -58,7 +58,9 @@ def test_standardized_targets_use_statistics_of_what_the_teacher_is_asked_about(
 
 def test_statistics_are_not_promised_for_teachers_asked_online(own_world: Path, tmp_path: Path) -> None:
     recipe = _recipe(own_world, objectives={"cosine_smooth_l1": {"features": "standardized"}})
-    with pytest.raises(ConfigError, match="must be normalized for teachers that are asked online"):
+    with pytest.raises(
+        ConfigError, match=r"must do without statistics .* online.*set `features` to normalized"
+    ):
         do_run(recipe, tmp_path / "out", "features.source=online", until="train")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from report_data import report_data
 
-from meddistill.evaluation.audit.record import Audit, LeaveOut, Likeness, Score, TeacherFacts
+from meddistill.evaluation.audit.record import Audit, AuditScore, LeaveOut, Likeness, TeacherFacts
 from meddistill.report.audit import teachers_before
 from meddistill.report.charts import Tile, tiles
 from meddistill.report.models import ModelStyle
@@ -15,10 +15,10 @@ from meddistill.report.write import render
 LOOKS = tuple(ModelStyle(name=name, role="teacher", css=f"c-t{place}") for place, name in enumerate("abc"))
 
 
-def score(teacher: str, value: float, **changes: Any) -> Score:
+def score(teacher: str, value: float, **changes: Any) -> AuditScore:
     known = {"family": "retrieval", "modality": "ct", "low": value - 0.1, "high": value + 0.1}
     known |= {"chance": 0.1, "images": 50, "answers": 50}
-    return Score(teacher=teacher, value=value, **(known | changes))
+    return AuditScore(teacher=teacher, value=value, **(known | changes))
 
 
 def left_out(teacher: str, of: int, loss: float | None, redundancy: float | None) -> LeaveOut:

@@ -12,7 +12,7 @@ from report_data import report_data, results
 
 from meddistill.evaluation.base.results import ModelFacts, Results
 from meddistill.report.markers import line_key, marker
-from meddistill.report.models import COLOURS, REFERENCE_CSS, model_styles, references
+from meddistill.report.models import COLORS, REFERENCE_CSS, model_styles, references
 from meddistill.report.write import render
 
 STYLE = (files("meddistill.report") / "templates" / "report.css").read_text(encoding="utf-8")
@@ -47,31 +47,31 @@ def _judged(*roles: str, own: bool = False) -> Results:
 )
 def test_no_two_models_have_one_colour(roles: list[str]) -> None:
     found = model_styles(_judged(*roles))
-    assert len({look.css for look in found}) == len(roles)
+    assert len({style.css for style in found}) == len(roles)
     defined = set(re.findall(r"\.(c-\w+) \{ --c:", STYLE))
-    assert {look.css.split()[0] for look in found} <= defined
+    assert {style.css.split()[0] for style in found} <= defined
 
 
 def test_roles_can_be_read() -> None:
     found = {
-        look.name: look.css for look in model_styles(_judged("student", "baseline", "ensemble", "teacher"))
+        style.name: style.css for style in model_styles(_judged("student", "baseline", "ensemble", "teacher"))
     }
     assert found == {"m0": "c-student", "m3": "c-t0", "m1": "c-t1 c-baseline", "m2": "c-ensemble"}
     # Where all are there for comparison, none is set apart.
-    assert [look.css for look in model_styles(_judged("baseline", "baseline"))] == ["c-student", "c-t0"]
+    assert [style.css for style in model_styles(_judged("baseline", "baseline"))] == ["c-student", "c-t0"]
     (own,) = references(_judged("student", own=True), "findings")
     assert (own.name, own.css) == ("own", REFERENCE_CSS)
     assert references(_judged("student", own=True), "retrieval") == ()
 
 
 def test_more_models_than_colours_differ_in_their_dashes() -> None:
-    found = model_styles(_judged(*["teacher"] * (COLOURS + 2)))
-    assert [look.css for look in found[:2]] == ["c-student", "c-t0"]
-    assert found[COLOURS + 1].css == "c-t0 c-again"
+    found = model_styles(_judged(*["teacher"] * (COLORS + 2)))
+    assert [style.css for style in found[:2]] == ["c-student", "c-t0"]
+    assert found[COLORS + 1].css == "c-t0 c-again"
 
 
 def test_the_lead_is_the_student_or_the_first_model() -> None:
-    assert [(look.name, look.lead) for look in model_styles(_judged("teacher", "baseline", "student"))] == [
+    assert [(each.name, each.lead) for each in model_styles(_judged("teacher", "baseline", "student"))] == [
         ("m2", True), ("m1", False), ("m0", False),
     ]  # fmt: skip
     styles = model_styles(_judged("teacher", "baseline", "ensemble"))
@@ -93,7 +93,7 @@ def _linear(colour: str) -> NDArray[np.float64]:
 @pytest.mark.parametrize("theme", [0, 1])
 @pytest.mark.parametrize("sight", SIGHTS)
 def test_colours_of_models_are_apart_for_every_sight(theme: int, sight: str) -> None:
-    names = ["student", "ensemble", *(f"t{number}" for number in range(COLOURS))]
+    names = ["student", "ensemble", *(f"t{number}" for number in range(COLORS))]
     found = [re.findall(rf"--{name}: (#\w{{6}});", STYLE)[theme] for name in names]
     places = [_lab(SIGHTS[sight] @ _linear(colour)) for colour in found]
     nearest = min(

@@ -202,7 +202,7 @@ def test_scores_on_what_a_model_was_pretrained_on_are_marked() -> None:
     data = pretrained(radiology=("mimic-cxr", "chexpert"), student=("CheXpert",))
     looked = model_styles(data.results)
     heat = {title.name: cells for title, cells in heat_map(data.results, looked).rows}
-    marked = {task: [look.name for look, cell in zip(looked, cells, strict=True) if cell.seen]
+    marked = {task: [style.name for style, cell in zip(looked, cells, strict=True) if cell.seen]
               for task, cells in heat.items()}  # fmt: skip
     assert marked == {
         "findings": ["student", "radiology"],

@@ -148,11 +148,9 @@ def test_a_model_without_a_number_says_why() -> None:
     found = _results(masks=False)
     note = "not applicable: the model has no patch tokens"
     row = next(row for row in found.results if row.model == "student" and row.metric == "dice")
-    lacking = row.model_copy(update={"model": "skin", "value": None, "note": note})
+    absent = row.model_copy(update={"model": "skin", "value": None, "note": note})
     others = [each for each in found.results if (each.model, each.task) != ("skin", "polyp_outline")]
-    (part,) = segmentation(
-        found.model_copy(update={"results": (*others, lacking)}), None, model_styles(found)
-    )
+    (part,) = segmentation(found.model_copy(update={"results": (*others, absent)}), None, model_styles(found))
     cells = {title.name: row for title, row in part.matrix.rows}
     assert (cells["skin"][0].value, cells["skin"][0].interval) == ("–", "no patch tokens")
 

@@ -91,7 +91,7 @@ def test_the_section_shows_models_beside_the_baselines() -> None:
 
 def test_a_tasks_baseline_stands_in_its_section_alone() -> None:
     found = _results()
-    assert "clinical only" not in {look.name for look in model_styles(found)}
+    assert "clinical only" not in {style.name for style in model_styles(found)}
     page = render(report_data(results=found))
     scores = page[page.index('<section id="scores">') : page.index('<section id="survival">')]
     assert "clinical only" not in scores

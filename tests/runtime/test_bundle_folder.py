@@ -25,7 +25,7 @@ def test_missing_folder_and_other_folders(tmp_path: Path) -> None:
     ):
         Bundle.open(tmp_path / "nowhere")
     (tmp_path / "manifest.json").write_text('{"format": "something"}')
-    with pytest.raises(BundleError, match='must say `"format": "meddistill-bundle"`'):
+    with pytest.raises(BundleError, match='must have `"format": "meddistill-bundle"`'):
         Bundle.open(tmp_path)
 
 
@@ -35,7 +35,7 @@ def test_missing_folder_and_other_folders(tmp_path: Path) -> None:
         ("", "must be readable JSON"),
         ("[1, 2", "must be readable JSON"),
         ("[" * 100_000, "must be readable JSON"),
-        ("[]", 'must say `"format"'),
+        ("[]", 'must have `"format"'),
         ("\xff", "must be readable JSON"),
     ],
 )

@@ -1,10 +1,12 @@
 """Classification against the formula written out."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_bundle import add_int8_towers
 
 from meddistill.errors import ConfigError, ImageError
 from meddistill.imaging import ImageRef
@@ -46,6 +48,28 @@ def test_scores_follow_the_formula(bundle: Bundle, refs: list[ImageRef]) -> None
     expected = exponentials / exponentials.sum()
     scores = classify(bundle, refs[:1], list(COLOURS), templates=templates)[0].scores
     assert np.allclose(list(scores.values()), expected, atol=1e-6)
+
+
+def test_stored_class_vectors_are_of_the_float_tower(bundle_folder: Path, refs: list[ImageRef]) -> None:
+    stored = {"labels": list(COLOURS), "templates": ["{}"], "vectors": [[0, 0, 1], [0, 1, 0], [1, 0, 0]]}
+    (bundle_folder / "prompts").mkdir()
+    (bundle_folder / "prompts" / "colours.json").write_text(json.dumps(stored))
+    add_int8_towers(bundle_folder)
+    bundle = Bundle.open(bundle_folder)
+    best = {
+        precision: [
+            result.best
+            for result in classify(
+                bundle,
+                refs,
+                list(COLOURS),
+                templates=["{}"],
+                embedder=Embedder(bundle, precision=precision),
+            )
+        ]
+        for precision in ("float32", "int8")
+    }
+    assert best == {"float32": ["blue", "green", "red"], "int8": ["green", "red", "blue"]}
 
 
 def test_labels_are_texts_and_not_formats(bundle: Bundle) -> None:

@@ -53,7 +53,7 @@ def word_vectors() -> np.ndarray:
     return vectors
 
 
-def _text_tower(path: Path) -> None:
+def _text_tower(path: Path, vectors: np.ndarray) -> None:
     """The sum of the words' vectors as a unit vector."""
     helper, kinds = pytest.importorskip("onnx.helper"), pytest.importorskip("onnx").TensorProto
     nodes = [
@@ -65,7 +65,7 @@ def _text_tower(path: Path) -> None:
         helper.make_tensor_value_info("tokens", kinds.INT64, ["batch", CONTEXT]),
         helper.make_tensor_value_info("text_embeds", kinds.FLOAT, ["batch", DIM]),
     )
-    _save_onnx(path, nodes, {"words": word_vectors(), "axes": np.array([1], np.int64)}, ends)
+    _save_onnx(path, nodes, {"words": vectors, "axes": np.array([1], np.int64)}, ends)
 
 
 def _tokenizer(path: Path) -> None:
@@ -117,7 +117,17 @@ def write_bundle(folder: Path) -> None:
     """All files of a bundle."""
     (folder / "onnx").mkdir(parents=True)
     _image_tower(folder / "onnx" / "image.onnx")
-    _text_tower(folder / "onnx" / "text.onnx")
+    _text_tower(folder / "onnx" / "text.onnx", word_vectors())
     _tokenizer(folder / "tokenizer.json")
     write_preprocessing(folder)
+    write_manifest(folder)
+
+
+def add_int8_towers(folder: Path) -> None:
+    """Towers that cannot be taken for the float ones: to the text tower red is green and green red."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(folder / "onnx" / "image.onnx")
+    model.doc_string = "in 8 bits"
+    onnx.save(model, folder / "onnx" / "image_int8.onnx")
+    _text_tower(folder / "onnx" / "text_int8.onnx", word_vectors()[[0, 1, 3, 2, *range(4, len(WORDS))]])
     write_manifest(folder)

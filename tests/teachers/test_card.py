@@ -70,7 +70,7 @@ def test_words_about_a_teacher_are_not(change: dict[str, Any]) -> None:
 
 def test_difference_reads_well() -> None:
     lines = card().difference(card(weights_sha256="c" * 64, context_length=77))
-    assert lines == ["weights_sha256: aaaaaaaaaaaa… → cccccccccccc…", "context_length: 20 → 77"]
+    assert lines == ["context_length: 20 → 77", "weights_sha256: aaaaaaaaaaaa… → cccccccccccc…"]
 
 
 def test_fingerprint_survives_json() -> None:

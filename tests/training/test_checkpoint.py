@@ -136,12 +136,12 @@ def test_with_all_damaged_there_is_none(saved) -> None:
 
 def test_what_an_interrupted_save_left_is_no_checkpoint(saved) -> None:
     folder, *_ = saved
-    (folder / ".partial-step-000000009").mkdir()
-    (folder / ".partial-step-000000009" / "student.safetensors").write_bytes(b"half")
+    (folder / ".step-000000009.partial").mkdir()
+    (folder / ".step-000000009.partial" / "student.safetensors").write_bytes(b"half")
     run = Run(folder)
     assert run.newest().name == "step-000000002"
     run.checkpoints.save(Progressed(step=10))
-    assert not list(folder.glob(".partial*"))
+    assert not list(folder.glob(".*.partial"))
 
 
 def test_another_run_is_refused_and_the_difference_named(saved) -> None:

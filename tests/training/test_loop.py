@@ -16,7 +16,7 @@ from torch.multiprocessing import ProcessExitedException
 from meddistill.errors import CheckpointError, NonFiniteError
 from meddistill.methods.config import ContrastiveConfig
 from meddistill.report.curves import read_curves
-from meddistill.report.sections import stages
+from meddistill.report.stages import stages
 from meddistill.training.loop import Stage, StageResult, train_stage
 from meddistill.training.processes import Processes
 from toy_training import ON_CPU, ToyData, toy_config, toy_method, toy_stage

@@ -74,7 +74,7 @@ def balance(
         selected=kept,
         groups=kept.new_zeros(len(kept), dtype=torch.int64) if student.groups is None else student.groups,
         generator=generator,
-        embeddings=tuple(student.per_row().values()),
+        embeddings=tuple(student.embeddings().values()),
         teacher_losses=partial(_each_alone, losses, factors, kept),
         own_losses=own_losses,
     )

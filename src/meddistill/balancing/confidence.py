@@ -28,10 +28,10 @@ class Confidence(Weighting):
         super().__init__()
         self.teacher_scale = teacher_scale
 
-    def weights(self, evidence: BalancingContext) -> Float[Tensor, "batch teachers"]:
+    def weights(self, context: BalancingContext) -> Float[Tensor, "batch teachers"]:
         """From the teachers' own losses."""
-        doubts = masked_softmax(evidence.own_losses(self.teacher_scale), evidence.selected)
-        selected = evidence.selected.to(doubts.dtype)
+        doubts = masked_softmax(context.own_losses(self.teacher_scale), context.selected)
+        selected = context.selected.to(doubts.dtype)
         number = selected.sum(dim=1, keepdim=True)
         # One teacher alone has doubt 1, and 0 / 0 is its weight.
         return (number == 1) * selected + (number > 1) * selected * (1 - doubts) / (number - 1).clamp_min(1)

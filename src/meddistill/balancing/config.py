@@ -1,5 +1,6 @@
 """What a recipe may say of selection and weighting. Loads no torch."""
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -55,14 +56,32 @@ class TeacherDroppingConfig(Strict):
     """That a teacher other than the one with the highest loss is dropped for a row."""
 
 
-class UniformConfig(Strict):
+class WeightingOptions(Strict):
+    """What can be asked of a weighting without knowing which it is."""
+
+    @property
+    def teacher_weights(self) -> Mapping[str, float] | None:
+        """Teacher → its weight, where the recipe gives them."""
+        return None
+
+    @property
+    def group_column(self) -> str | None:
+        """The column of the training table by whose values rows are weighed apart."""
+        return None
+
+    def too_few_teachers(self, count: int) -> list[str]:  # noqa: ARG002
+        """One line for everything that `count` teachers are too few for."""
+        return []
+
+
+class UniformConfig(WeightingOptions):
     """Equal weights over the selected teachers of a row."""
 
     kind: Literal["uniform"] = "uniform"
     """Equal weights."""
 
 
-class FixedConfig(Strict):
+class FixedConfig(WeightingOptions):
     """Given weights by teacher, normalised over the selected teachers of a row."""
 
     kind: Literal["fixed"] = "fixed"
@@ -77,8 +96,13 @@ class FixedConfig(Strict):
             raise ValueError(msg)
         return self
 
+    @property
+    def teacher_weights(self) -> Mapping[str, float]:
+        """`weights`."""
+        return self.weights
 
-class UncertaintyConfig(Strict):
+
+class UncertaintyConfig(WeightingOptions):
     """Weights exp(−s) by teacher, with learnt log-variances s (Kendall et al.), normalised over the selected
     teachers of a row.
     """
@@ -91,11 +115,11 @@ class UncertaintyConfig(Strict):
     """
 
 
-class ConfidenceConfig(Strict):
+class ConfidenceConfig(WeightingOptions):
     """Weights (1 − softmax of a row's teachers' doubts) / (M − 1) over its M selected teachers (CA-MKD).
 
-    A teacher's doubt of a row is its own contrastive loss there: how badly it tells the row's image and
-    caption from the batch's others. It needs teachers with an image and a text tower.
+    A teacher's doubt of a row is its own contrastive loss there: how badly it separates the row's image
+    and caption from the batch's others. It needs teachers with an image and a text tower.
     """
 
     kind: Literal["confidence"] = "confidence"
@@ -104,7 +128,7 @@ class ConfidenceConfig(Strict):
     """Factor before the teachers' cosines; by default each one's own logit scale."""
 
 
-class MinNormConfig(Strict):
+class MinNormConfig(WeightingOptions):
     """The weights of the shortest mixture of the teachers' gradients at the student's embeddings, none above
     `max_weight` (MGDA; with a bound AE-KD, and as far as it is known AMMKD).
 
@@ -134,8 +158,22 @@ class MinNormConfig(Strict):
     own. It must have few values; a blank one counts as one of them.
     """
 
+    @property
+    def group_column(self) -> str | None:
+        """`by`."""
+        return self.by
 
-class TorchJDConfig(Strict):
+    def too_few_teachers(self, count: int) -> list[str]:
+        """`max_weight`, where so few weights cannot sum to 1."""
+        if self.max_weight * count > 1 - 1e-9:
+            return []
+        return [
+            "`weighting.max_weight` must be at least 1 / (number of teachers), or weights cannot sum to 1; "
+            f"got {self.max_weight} for {count} teachers. Set {math.ceil(1000 / count) / 1000} or more."
+        ]
+
+
+class TorchJDConfig(WeightingOptions):
     """A rule of the library torchjd: over the teachers' gradients at the student's embeddings
     (`aligned_mtl`, `cagrad`, `dualproj`, `fairgrad`, `imtl_g`, `mgda`, `nash_mtl`, `pcgrad`, `upgrad`), or
     over their mean losses alone (`cosmos`, `geometric_mean`, `pbi`, `random`, `stch`).

@@ -48,7 +48,7 @@ class BalancingContext:
         gradients bounds that of the gradients over the parameters behind.
         """
         parts = [each.flatten(start_dim=1) for each in self._jacobian]
-        return self._told(torch.stack([part @ part.T for part in parts]).sum(dim=0))
+        return self._report(torch.stack([part @ part.T for part in parts]).sum(dim=0))
 
     def gramians(self, members: Float[Tensor, "groups batch"]) -> Float[Tensor, "groups teachers teachers"]:
         """`gramian` for each group of rows, from the same gradients cut by rows; they sum to the whole one.
@@ -58,10 +58,10 @@ class BalancingContext:
         rows = torch.stack([torch.einsum("tbd,sbd->bts", each, each) for each in self._jacobian]).sum(dim=0)
         # A product and no scattered sum, whose order is another in every process.
         found = (members.to(rows.dtype) @ rows.flatten(start_dim=1)).unflatten(1, rows.shape[1:])
-        self._told(found.sum(dim=0))
+        self._report(found.sum(dim=0))
         return found
 
-    def _told(self, gramian: Float[Tensor, "teachers teachers"]) -> Float[Tensor, "teachers teachers"]:
+    def _report(self, gramian: Float[Tensor, "teachers teachers"]) -> Float[Tensor, "teachers teachers"]:
         self.reported.append(gradient_report(gramian, self.selected.any(dim=0), teachers=self.teachers))
         return gramian
 

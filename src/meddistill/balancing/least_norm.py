@@ -8,13 +8,14 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from meddistill.arrays import Floats
+
 # Gradients that differ by less, relative to their lengths, differ by their rounding in float32.
 _ROUNDING: Final = 1e-12
 _STIFFNESS: Final = 1e3
 _MOST_CORRECTIONS: Final = 20
 _TOLERANCE: Final = 1e-13
 
-Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
 
@@ -36,7 +37,7 @@ def least_norm_pair(
     return torch.minimum(torch.maximum(shares, 1 - cap), cap)
 
 
-def least_norm(gramian: Matrix, cap: float) -> Vector:
+def least_norm(gramian: Matrix, cap: float) -> Floats:
     """argmin ½ αᵀGα subject to Σ α_t = 1, 0 ≤ α_t ≤ C; G of shape (M, M) is finite, C ≥ 1/M.
 
     scipy's bounded least squares (BVLS, Stark and Parker 1995) solves
@@ -67,7 +68,7 @@ def least_norm(gramian: Matrix, cap: float) -> Vector:
             tol=1e-15,
             max_iter=50 * len(units),
         )
-        shares: Vector = units * found.x
+        shares: Floats = units * found.x
         missing = 1 - shares.sum()
         if abs(missing) < _TOLERANCE:
             break
@@ -75,7 +76,7 @@ def least_norm(gramian: Matrix, cap: float) -> Vector:
     return shares / shares.sum()
 
 
-def _root(gramian: Matrix, lengths: Vector) -> Matrix:
+def _root(gramian: Matrix, lengths: Floats) -> Matrix:
     """Rᵀ; of the cosines, since rounding errors are in units of the largest entry."""
     positive = np.where(lengths > 0, lengths, 1.0)
     values, vectors = np.linalg.eigh(gramian / np.outer(positive, positive))
@@ -83,7 +84,7 @@ def _root(gramian: Matrix, lengths: Vector) -> Matrix:
     return root
 
 
-def _size(root: Matrix, lengths: Vector, cap: float) -> float:
+def _size(root: Matrix, lengths: Floats, cap: float) -> float:
     """The norm of a good guess, by which that of the solution is measured."""
     shortest = lengths[lengths > 0].min()
     # What it would be if the gradients were orthogonal.

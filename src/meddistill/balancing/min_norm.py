@@ -72,7 +72,7 @@ class MinNorm(TeacherWeighting):
         self.register_load_state_dict_post_hook(_count_steps)
 
     def teacher_weights(
-        self, evidence: BalancingContext, rows: Float[Tensor, "groups teachers"]
+        self, context: BalancingContext, rows: Float[Tensor, "groups teachers"]
     ) -> Float[Tensor, "groups teachers"]:
         """By the rule, or as they were."""
         present = rows > 0
@@ -80,7 +80,7 @@ class MinNorm(TeacherWeighting):
         cap = (1 / number).clamp_min(self.max_weight)
         finite = torch.ones_like(number, dtype=torch.bool)
         if self._steps % self.every == 0:
-            gramians = self._gramians(evidence, rows)
+            gramians = self._gramians(context, rows)
             finite = gramians.isfinite().flatten(start_dim=1).all(dim=1, keepdim=True)
             found = self._solve(torch.where(finite[..., None], gramians, 0.0), present, cap)
             blended = self.smoothing * self.relative + (1 - self.smoothing) * found * number
@@ -90,13 +90,13 @@ class MinNorm(TeacherWeighting):
         return at_most(torch.where(finite, self.relative, 1.0).clamp_min(_NOTHING) * present, cap)
 
     def _gramians(
-        self, evidence: BalancingContext, rows: Float[Tensor, "groups teachers"]
+        self, context: BalancingContext, rows: Float[Tensor, "groups teachers"]
     ) -> Float[Tensor, "groups teachers teachers"]:
         """Of each group the products of the gradients of the teachers' means over its rows."""
         if self.groups == 1:
-            return evidence.gramian()[None]
+            return context.gramian()[None]
         scale = rows.sum(dim=0) / rows.clamp_min(1)
-        return evidence.gramians(self.members(evidence)) * scale[:, :, None] * scale[:, None, :]
+        return context.gramians(self.members(context)) * scale[:, :, None] * scale[:, None, :]
 
     def _solve(
         self,

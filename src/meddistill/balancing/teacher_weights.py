@@ -27,22 +27,22 @@ class TeacherWeighting(Weighting):
 
     @abstractmethod
     def teacher_weights(
-        self, evidence: BalancingContext, rows: Float[Tensor, "groups teachers"]
+        self, context: BalancingContext, rows: Float[Tensor, "groups teachers"]
     ) -> Float[Tensor, "groups teachers"]:
         """α, in float64; `rows` are the n_kt, 0 for teachers that are to be left out."""
 
-    def weights(self, evidence: BalancingContext) -> Float[Tensor, "batch teachers"]:
+    def weights(self, context: BalancingContext) -> Float[Tensor, "batch teachers"]:
         """The same weight for each of a teacher's selected rows of a group."""
-        members = self.members(evidence)
-        selected = evidence.selected.to(members.dtype)
+        members = self.members(context)
+        selected = context.selected.to(members.dtype)
         rows = members @ selected
-        whole = members @ evidence.selected.any(dim=1).to(members.dtype)
-        factors = self.teacher_weights(evidence, rows) * (whole[:, None] / rows.clamp_min(1))
-        return (selected * (members.T @ factors)).to(evidence.losses.dtype)
+        whole = members @ context.selected.any(dim=1).to(members.dtype)
+        factors = self.teacher_weights(context, rows) * (whole[:, None] / rows.clamp_min(1))
+        return (selected * (members.T @ factors)).to(context.losses.dtype)
 
-    def members(self, evidence: BalancingContext) -> Float[Tensor, "groups batch"]:
+    def members(self, context: BalancingContext) -> Float[Tensor, "groups batch"]:
         """1 for the rows of each group, in float64; with one group for all."""
-        groups = evidence.groups if self.groups > 1 else torch.zeros_like(evidence.groups)
+        groups = context.groups if self.groups > 1 else torch.zeros_like(context.groups)
         numbers = torch.arange(self.groups, device=groups.device)
         return (groups == numbers[:, None]).double()
 
@@ -58,6 +58,6 @@ class TeacherWeighting(Weighting):
 
 def on_host(*values: Tensor) -> list[Tensor]:
     """The values in float64 on the host, the device being waited for once."""
-    together = torch.cat([value.double().flatten() for value in values]).cpu()
-    parts = together.split([value.numel() for value in values])
+    on_cpu = torch.cat([value.double().flatten() for value in values]).cpu()
+    parts = on_cpu.split([value.numel() for value in values])
     return [part.view(value.shape) for part, value in zip(parts, values, strict=True)]

@@ -42,17 +42,17 @@ class TorchJD(TeacherWeighting):
         self._rule = _RULES[method]({**defaults, **(options or {})})
 
     def teacher_weights(
-        self, evidence: BalancingContext, rows: Float[Tensor, "groups teachers"]
+        self, context: BalancingContext, rows: Float[Tensor, "groups teachers"]
     ) -> Float[Tensor, "groups teachers"]:
         """The rule on the teachers with rows; there is one group."""
         looked_at = (
-            evidence.gramian() if self._on_gradients else torch.stack([*evidence.teacher_losses()]).detach()
+            context.gramian() if self._on_gradients else torch.stack([*context.teacher_losses()]).detach()
         )
         numbers, counts = on_host(looked_at, rows[0])
         present = counts > 0
         factors = torch.zeros_like(counts)
         if present.any():
-            with _seeded(evidence.generator):
+            with _seeded(context.generator):
                 factors[present] = self._factors(_of(numbers, present))
         return to_device(factors, rows.device)[None]
 

@@ -38,13 +38,13 @@ class Uncertainty(Weighting):
         """s, in log units of the loss; 0 at the start, which is equal weights."""
         return self.rate * self.scaled
 
-    def weights(self, evidence: BalancingContext) -> Float[Tensor, "batch teachers"]:
+    def weights(self, context: BalancingContext) -> Float[Tensor, "batch teachers"]:
         """Softmax of −s over the selected teachers."""
-        logits = -self.log_variances.detach().to(evidence.losses.dtype)
-        return masked_softmax(logits.expand_as(evidence.losses), evidence.selected)
+        logits = -self.log_variances.detach().to(context.losses.dtype)
+        return masked_softmax(logits.expand_as(context.losses), context.selected)
 
-    def own_loss(self, evidence: BalancingContext) -> Float[Tensor, ""]:
+    def own_loss(self, context: BalancingContext) -> Float[Tensor, ""]:
         """Kendall's sum over the teachers with rows in the batch, made small; gradient for s alone."""
-        losses = torch.stack([*evidence.teacher_losses()]).detach()
+        losses = torch.stack([*context.teacher_losses()]).detach()
         terms = (-self.log_variances).exp() * losses + self.log_variances
-        return _SIZE / self.rate * torch.where(evidence.selected.any(dim=0), terms, 0.0).sum()
+        return _SIZE / self.rate * torch.where(context.selected.any(dim=0), terms, 0.0).sum()

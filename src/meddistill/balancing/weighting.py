@@ -16,7 +16,7 @@ class Weighting(nn.Module, ABC):
     """A rule that weights the selected teachers of each row."""
 
     @abstractmethod
-    def weights(self, evidence: BalancingContext) -> Float[Tensor, "batch teachers"]:
+    def weights(self, context: BalancingContext) -> Float[Tensor, "batch teachers"]:
         """Weights without gradient, 0 for teachers that are not selected.
 
         As a rule they sum to 1 over each row's selected teachers. Rules that give one weight to a teacher
@@ -32,7 +32,7 @@ class Weighting(nn.Module, ABC):
         """One objective's loss under the rule's `weights`."""
         return reduce(totals, counts, weights)
 
-    def own_loss(self, evidence: BalancingContext) -> Float[Tensor, ""] | None:  # noqa: ARG002
+    def own_loss(self, context: BalancingContext) -> Float[Tensor, ""] | None:  # noqa: ARG002
         """What the rule's own parameters learn from, if it has any. Nothing else gets a gradient of it."""
         return None
 
@@ -54,9 +54,9 @@ def masked_softmax(
 class Uniform(Weighting):
     """w_bt = 1 / number of row b's selected teachers."""
 
-    def weights(self, evidence: BalancingContext) -> Float[Tensor, "batch teachers"]:
+    def weights(self, context: BalancingContext) -> Float[Tensor, "batch teachers"]:
         """Equal shares."""
-        return normalize_rows(evidence.selected.to(evidence.losses.dtype))
+        return normalize_rows(context.selected.to(context.losses.dtype))
 
 
 @final
@@ -69,6 +69,6 @@ class Fixed(Weighting):
         super().__init__()
         self.register_buffer("factors", torch.tensor(factors, dtype=torch.float32), persistent=False)
 
-    def weights(self, evidence: BalancingContext) -> Float[Tensor, "batch teachers"]:
+    def weights(self, context: BalancingContext) -> Float[Tensor, "batch teachers"]:
         """Shares in proportion to the factors; zeros where all selected teachers have factor 0."""
-        return normalize_rows(evidence.selected * self.factors.to(evidence.losses.dtype))
+        return normalize_rows(context.selected * self.factors.to(context.losses.dtype))

@@ -21,7 +21,7 @@ _SHORT_HASH: Final = 12
 def banner(name: str) -> str:
     """What it is, and what it is not."""
     return (
-        f"# {one_line(name)}\n\n"
+        f"# {without_line_breaks(name)}\n\n"
         "> **For research use only.** This is not a medical device. It has not been cleared or approved for "
         "diagnosis, treatment or any other clinical use, and must not be deployed in patient care.\n\n"
         "A small image-text model for medical images, distilled from the frozen teachers below."
@@ -99,7 +99,7 @@ def licence(provenance: Provenance, policy: Policy) -> str:
     origin = table(("component", "licence"), rows) if rows else "No component brings terms of others."
     return (
         "## Licence\n\n"
-        f"**{one_line(joined.name)}**: {words}. "
+        f"**{without_line_breaks(joined.name)}**: {words}. "
         "The student inherits the strictest of its components' terms: those of its teachers, of its initial "
         f"weights and of its data. It was exported under the policy `{policy}`. Files: `{LICENCES}/`.\n\n"
         f"{origin}\n\n{NOT_LEGAL_ADVICE}"
@@ -164,8 +164,8 @@ def metrics(results: Results | None) -> str:
     ]
     header = ("task", "metric", "student", "teacher mean", "best teacher", "n", "patients")
     return (
-        f"## Evaluation\n\nSuite `{one_line(results.suite)}`. Intervals: {100 * results.level:g} % of "
-        f"{results.resamples} bootstrap resamples of patients.\n\n" + table(header, rows) + "\n\n"
+        f"## Evaluation\n\nSuite `{without_line_breaks(results.suite)}`. Intervals: {100 * results.level:g} "
+        f"% of {results.resamples} bootstrap resamples of patients.\n\n" + table(header, rows) + "\n\n"
         "Calibration, subgroups and operating points are not part of this suite."
     )
 
@@ -264,11 +264,12 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; what could break a cell is taken out."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(
-        "| " + " | ".join(one_line(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
+        "| " + " | ".join(without_line_breaks(cell).replace("|", "\\|") for cell in line) + " |"
+        for line in lines
     )
 
 
-def one_line(text: str) -> str:
+def without_line_breaks(text: str) -> str:
     """Text without line breaks."""
     return " ".join(text.split())
 

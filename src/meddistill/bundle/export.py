@@ -116,7 +116,7 @@ def export_bundle(
     results
         An evaluation, for the card.
     options
-        Formats, what int8 towers must keep (else they are left out), and what only the makers can tell.
+        Formats, what int8 towers must keep (else they are left out), and what only the makers know.
 
     Raises
     ------

@@ -18,14 +18,15 @@ from meddistill.bundle.onnx_runs import (
     training_rasters,
 )
 from meddistill.bundle.quantize import quantize_image_tower, quantize_text_tower
-from meddistill.bundle_format import TOWERS, Int8Comparison, Precision
+from meddistill.bundle_format import TOWER_FILES, Int8Comparison, Precision
+from meddistill.data.keys import text_key, text_keys
 from meddistill.data.samples import Samples
 from meddistill.errors import one_line
+from meddistill.evaluation.engine.agreement import NEIGHBOURS, neighbour_overlap
 from meddistill.evaluation.tasks.retrieval.task import ranks_in
-from meddistill.imaging import normalize
+from meddistill.imaging import image_key, normalize
 from meddistill.students.dual_encoder import DualEncoder
 
-NEIGHBOURS: Final = 10
 LEAST_IMAGES: Final = 40
 _CALIBRATE_EVERY: Final = 4
 _FEW: Final = 3
@@ -71,8 +72,8 @@ def add_int8(
     pixels = normalize(training_rasters(chosen, student.input.geometry), student.input)
     calibration = np.arange(len(chosen)) % _CALIBRATE_EVERY == 0
     compared = chosen.take(np.flatnonzero(~calibration))
-    texts = list(dict.fromkeys(compared.captions)) if text_trained else []
-    tokens = student.tokenize(texts).numpy().astype(np.int64)
+    texts = {text_key(text): text for text in compared.captions} if text_trained else {}
+    tokens = student.tokenize(list(texts.values())).numpy().astype(np.int64)
     try:
         quantize_image_tower(folder, calibration=pixels[calibration])
         quantize_text_tower(folder)
@@ -84,7 +85,7 @@ def add_int8(
         _remove(folder)
         reason = f"ONNX Runtime cannot quantize or run a tower: {one_line(error)}"
         return Int8Comparison(images=0, texts=0, left_out_because=(reason,))
-    found = _compare(of_float, of_int8, right=_pairs(compared, texts))
+    found = _compare(of_float, of_int8, right=_pairs(compared, list(texts)))
     reasons = tuple(_shortfalls(found, options))
     if reasons:
         _remove(folder)
@@ -97,10 +98,7 @@ def shared_neighbours(one: Array, other: Array) -> float | None:
     k is 10, or a third of n where that is less; None where n is below 3. By chance it is k / (n - 1).
     """
     k = min(NEIGHBOURS, len(one) // _FEW)
-    if not k:
-        return None
-    first, second = _nearest(one, k), _nearest(other, k)
-    return float(np.mean([np.isin(a, b).mean() for a, b in zip(first, second, strict=True)]))
+    return neighbour_overlap(one, other, k) if k else None
 
 
 def recall(vectors_of_images: Array, vectors_of_texts: Array, right: NDArray[np.bool_]) -> float:
@@ -116,14 +114,22 @@ def recall(vectors_of_images: Array, vectors_of_texts: Array, right: NDArray[np.
 
 
 def _distinct_images(samples: Samples, wanted: int) -> Samples:
-    """Rows of different images, evenly spread: copies of one would be neighbours whatever the tower does."""
+    """Rows of different images, evenly spread: copies of one would be neighbours whatever the tower does.
+
+    Only as many files are read as it takes to find them; others stand in where there are copies.
+    """
     first = {ref: row for row, ref in reversed(list(enumerate(samples.refs)))}
     rows = sorted(first.values())
-    return samples.take([rows[place] for place in spread(len(rows), wanted)])
+    by_key: dict[str, int] = {}
+    for row in dict.fromkeys([*(rows[place] for place in spread(len(rows), wanted)), *rows]):
+        by_key.setdefault(image_key(samples.refs[row], samples.options), row)
+        if len(by_key) == wanted:
+            break
+    return samples.take(sorted(by_key.values()))
 
 
 def _embed(folder: Path, precision: Precision, *, pixels: Array, tokens: Array) -> _Vectors:
-    files = TOWERS[precision]
+    files = TOWER_FILES[precision]
     return _Vectors(_run(folder / files.image, pixels), _run(folder / files.text, tokens))
 
 
@@ -142,9 +148,9 @@ def _batches(inputs: Array) -> Iterator[Array]:
     return (inputs[start : start + ROWS_AT_ONCE] for start in range(0, len(inputs), ROWS_AT_ONCE))
 
 
-def _pairs(samples: Samples, texts: list[str]) -> NDArray[np.bool_]:
-    own = np.array(samples.texts or ("",) * len(samples), dtype=object)
-    return np.array([own == text for text in texts], dtype=bool).reshape(len(texts), len(own)).T
+def _pairs(samples: Samples, keys: list[str]) -> NDArray[np.bool_]:
+    own = np.array(text_keys(samples) or ("",) * len(samples), dtype=object)
+    return np.array([own == key for key in keys], dtype=bool).reshape(len(keys), len(own)).T
 
 
 def _compare(of_float: _Vectors, of_int8: _Vectors, *, right: NDArray[np.bool_]) -> Int8Comparison:
@@ -174,13 +180,6 @@ def _shortfalls(found: Int8Comparison, options: Int8Options) -> Iterator[str]:
             )
 
 
-def _nearest(vectors: Array, k: int) -> NDArray[np.int64]:
-    cosines = vectors @ vectors.T
-    np.fill_diagonal(cosines, -np.inf)
-    nearest: NDArray[np.int64] = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
-    return nearest
-
-
 def _remove(folder: Path) -> None:
-    for name in (TOWERS["int8"].image, TOWERS["int8"].text):
+    for name in (TOWER_FILES["int8"].image, TOWER_FILES["int8"].text):
         (folder / name).unlink(missing_ok=True)

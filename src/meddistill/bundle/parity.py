@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from meddistill.arrays import unit_length
 from meddistill.bundle.onnx_runs import Array, open_session, run_session, spread, training_rasters
 from meddistill.bundle_format import IMAGE_MODEL, PREPROCESSING, TEXT_MODEL, TOKENIZER, Preprocessing
 from meddistill.data.samples import Samples
@@ -72,7 +73,7 @@ def check_parity(student: DualEncoder, folder: Path, *, samples: Samples) -> Par
     chosen = samples.take(spread(len(samples), sum(BATCHES)))
     rasters = training_rasters(chosen, student.input.geometry)
     image = open_session(folder / IMAGE_MODEL)
-    expected = _unit(_numpy(student.embed_images(torch.from_numpy(rasters))))
+    expected = unit_length(_numpy(student.embed_images(torch.from_numpy(rasters))))
     pixels = normalize(rasters, student.input)
     image_cosine = min(
         _cosine("image tower", expected[rows], run_session(image, pixels[rows]))
@@ -105,7 +106,7 @@ def _check_text(student: DualEncoder, folder: Path, captions: Sequence[str]) -> 
         raise ParityError(msg)
     shown = spread(len(captions), sum(BATCHES))
     ids, expected_ids = ids[shown], expected_ids[shown]
-    expected = _unit(_numpy(student.embed_tokens(expected_ids)))
+    expected = unit_length(_numpy(student.embed_tokens(expected_ids)))
     session = open_session(folder / TEXT_MODEL)
     return min(
         _cosine("text tower", expected[rows], run_session(session, ids[rows])) for rows in _batches(len(ids))
@@ -139,13 +140,8 @@ def _numpy(embeddings: torch.Tensor) -> Array:
     return array
 
 
-def _unit(embeddings: Array) -> Array:
-    unit: Array = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-    return unit
-
-
 def _cosine(what: str, expected: Array, found: Array) -> float:
-    least = float((expected * _unit(found.astype(np.float64))).sum(axis=1).min())
+    least = float((expected * unit_length(found.astype(np.float64))).sum(axis=1).min())
     # Not `least < MIN_COSINE`: that lets NaN through.
     if not least >= MIN_COSINE:
         msg = (

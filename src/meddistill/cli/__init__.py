@@ -19,7 +19,7 @@ VERBS = {
     "check": "Find every mistake of a recipe and estimate its cost; runs nothing.",
     "extract": "Run a recipe up to its feature store.",
     "train": "Run a recipe up to its trained student.",
-    "evaluate": "Judge any models on a suite; or run a recipe up to its evaluation.",
+    "evaluate": "Evaluate any models on a suite; or run a recipe up to its evaluation.",
     "compare": "How far results depend on the seed: several runs of one suite.",
     "export": "Run a recipe up to its exported bundle.",
     "report": "Run a recipe up to its report, or write the report again.",
@@ -43,7 +43,7 @@ def build_app() -> App:
     features = App(name="features", help="Look after a feature store.")
     features.command("meddistill.cli.features:verify", name="verify", help="Check every hash of a store.")
     features.command("meddistill.cli.features:stats", name="stats", help="What a store holds.")
-    features.command("meddistill.cli.features:audit", name="audit", help="Judge the teachers of a store.")
+    features.command("meddistill.cli.features:audit", name="audit", help="Compare the teachers of a store.")
     features.command(
         "meddistill.cli.features:import_published", name="import", help="Make a store of published features."
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.table import Table
 
 from meddistill.cli.console import stdout_console
-from meddistill.evaluation.audit.record import ENSEMBLE, Audit, Family, LeaveOut, Score
+from meddistill.evaluation.audit.record import ENSEMBLE, Audit, AuditScore, Family, LeaveOut
 from meddistill.report.formatting import between, number, signed, signed_between
 from meddistill.signals import Tower
 
@@ -49,7 +49,7 @@ def _scores(audit: Audit) -> Table:
     return table
 
 
-def _cell(score: Score | None) -> str:
+def _cell(score: AuditScore | None) -> str:
     if score is None:
         return "–"
     return f"{number(score.value)}\n{between(score.low, score.high, 2)}\nn = {score.images:,}"
@@ -61,7 +61,7 @@ def _likeness(audit: Audit, tower: Tower, words: str) -> Table | None:
         return None
     table = _table(f"Likeness on {words}: CKA / common neighbours", "teacher", *names)
     redundancy = {row.teacher: row for row in audit.redundancy if row.tower == tower}
-    table.add_column("told by all others", justify="right")
+    table.add_column("explained by all others", justify="right")
     for name in names:
         row = redundancy.get(name)
         cells = [_pair(audit, name, other, tower) for other in names]

@@ -51,8 +51,8 @@ def _agreement(found: Stability) -> Table:
         table.add_column(heading, justify="right")
     for row in found.agreement:
         if row.kendall is not None:
-            kendall = f"{number(row.kendall, 2)} ({number(row.least_kendall, 2)})"
-            spearman = f"{number(row.spearman, 2)} ({number(row.least_spearman, 2)})"
+            kendall = f"{number(row.kendall, 2)} ({number(row.min_kendall, 2)})"
+            spearman = f"{number(row.spearman, 2)} ({number(row.min_spearman, 2)})"
             table.add_row(plain_name(row.task), str(row.models), kendall, spearman)
     return table
 

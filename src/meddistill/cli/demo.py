@@ -44,9 +44,7 @@ def demo(
     classify_slices(bundle, slices)
     embed_real_files(bundle, out / "real_slices.npy")
     if smoke:
-        print(
-            "\nA smoke run: one epoch a stage, so these scores say nothing. `demo` alone takes three minutes."
-        )
+        print("\nA smoke run: one epoch a stage, its scores mean nothing. `demo` alone takes three minutes.")
     print(f"\nDone in {time.monotonic() - started:.0f} s. What to try next:")
     example = os.path.relpath(slices[0].path)
     for command in (

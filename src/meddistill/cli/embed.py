@@ -19,7 +19,7 @@ from meddistill.cli.bundles import (
 from meddistill.errors import ConfigError
 
 if TYPE_CHECKING:
-    from meddistill.runtime.embed import Vectors
+    from meddistill.arrays import Floats32
 
 
 def embed(
@@ -54,7 +54,7 @@ def embed(
     embedder = Embedder(Bundle.open(bundle), precision=options.precision)
     rows: list[int] = []
     flat: list[int] = []
-    parts: list[Vectors] = []
+    parts: list[Floats32] = []
     stream = embedder.stream_images(selectors.references(images), on_mistake=options.on_mistake)
     for batch in stream:
         rows.extend(batch.rows)
@@ -79,7 +79,7 @@ def embed(
     sys.stdout.write(f"{output}: {vectors.shape[0]} vectors of {vectors.shape[1]}; names in {listing}\n")
 
 
-def _write_lines(names: list[tuple[str, str]], vectors: "Vectors") -> None:
+def _write_lines(names: list[tuple[str, str]], vectors: "Floats32") -> None:
     for (kind, name), vector in zip(names, vectors, strict=True):
         line = {kind: name, "vector": [round(float(value), 7) for value in vector]}
         sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -73,7 +73,7 @@ def _run_recipe(models: tuple[str, ...], options: RunOptions, *, only_with_suite
         got = ", ".join(models) or "none"
         mistakes.append(f"one recipe must be given, or models with `--suite`; got {got}.")
     elif Path(models[0]).is_dir() or models[0].startswith(("hf-hub:", "local-dir:")):
-        mistakes.append(f"`--suite` must say what {models[0]} is judged on; got none.")
+        mistakes.append(f"`--suite` must name what {models[0]} is evaluated on; got none.")
     if mistakes:
         raise ConfigError(_SUBJECT, mistakes)
     from meddistill.cli.running import run_until

@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from meddistill.cli.options import DEFAULT_RUN, Recipe, RunOptions
-from meddistill.features.config import Precision
+from meddistill.features.config import StoredPrecision
 
 StoreFolder = Annotated[Path, Parameter(help="The store's folder, such as runs/mine/features, or its run's.")]
 
@@ -113,7 +113,7 @@ def import_published(
     projected: Annotated[
         bool, Parameter(negative="", help="Take clips_project_output.pt, not clips_output.pt.")
     ] = False,
-    precision: Annotated[Precision, Parameter(help="Of the stored numbers.")] = "float16",
+    precision: Annotated[StoredPrecision, Parameter(help="Of the stored numbers.")] = "float16",
     skip_damaged: Annotated[bool, Parameter(negative="", help="Leave out samples that are damaged.")] = False,
     quiet: Annotated[bool, Parameter(negative="", help="Plain lines instead of progress bars.")] = False,
 ) -> None:

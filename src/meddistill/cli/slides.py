@@ -19,7 +19,7 @@ class Which:
     mpp: Annotated[float, Parameter(help="Micrometres a pixel of a tile; 0.5 is called 20x.")] = 0.5
     tissue: Annotated[float, Parameter(help="Least share of tissue of a tile.")] = 0.5
     slide_mpp: Annotated[
-        float | None, Parameter(help="Micrometres a pixel of the slides, where they do not say.")
+        float | None, Parameter(help="Micrometres a pixel of the slides, where they do not state them.")
     ] = None
 
 

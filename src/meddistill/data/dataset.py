@@ -25,7 +25,7 @@ class SampleDataset:
     """Batches of samples for training a student.
 
     `student` is the geometry of the student's rasters, None for batches without pixels, for whoever reads
-    stored outputs alone; `teacher_geometries` those of teachers that are asked online. `tokens`
+    stored outputs alone; `teacher_geometries` those of teachers that run online. `tokens`
     `[len(samples), context]` are the student's (`token_table`); None for batches without. `keys` are the
     samples' `image_keys` if they are known already. Decoded images are kept in memory up to `cache_bytes`.
     Pickled to another process, it starts there with an empty cache.

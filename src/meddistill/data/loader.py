@@ -6,9 +6,9 @@ from typing import Self, final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from meddistill.arrays import Ints
 from meddistill.data.dataset import SampleDataset
 from meddistill.data.keys import image_keys
 from meddistill.data.plan import EpochPlan
@@ -18,8 +18,6 @@ from meddistill.data.samples import Samples
 from meddistill.data.threads import Threads
 from meddistill.imaging import Geometry, ViewPolicy
 from meddistill.records import Batch
-
-Rows = NDArray[np.int64]
 
 
 @final
@@ -104,7 +102,7 @@ class ImageBatches:
     def __len__(self) -> int:
         return -(-self._rows // self._batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Rows, dict[Geometry, Tensor]]]:
+    def __iter__(self) -> Iterator[tuple[Ints, dict[Geometry, Tensor]]]:
         starts = range(0, self._rows, self._batch_size)
         requests = [range(start, min(start + self._batch_size, self._rows)) for start in starts]
         ahead = Prefetcher(self._preparer, workers=min(self._workers, len(requests)))
@@ -123,7 +121,7 @@ class _ImagePreparer:
     def for_workers(self, workers: int) -> Self:  # noqa: ARG002
         return type(self)(self._rasters, self._geometries, self._view, Threads(1))
 
-    def prepare(self, request: range) -> tuple[Rows, dict[Geometry, Tensor]]:
+    def prepare(self, request: range) -> tuple[Ints, dict[Geometry, Tensor]]:
         arrays = [
             np.empty((len(request), each.height, each.width, 3), dtype=np.uint8) for each in self._geometries
         ]

@@ -3,7 +3,6 @@
 import os
 import re
 import tarfile
-import tempfile
 from hashlib import sha256
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from meddistill.data.shard_links import (
 )
 from meddistill.errors import one_line
 from meddistill.file_kinds import met, unreadable
-from meddistill.files import follow_umask
+from meddistill.files import file_aside
 
 FORMAT = b"1"
 SCHEMA = pa.schema(
@@ -76,12 +75,8 @@ def _kept(place: Path, meant: dict[bytes, bytes]) -> pa.Table | None:
 
 def _keep(table: pa.Table, place: Path) -> None:
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=place.parent, prefix=".indexing-")
-        with os.fdopen(handle, "wb") as file:
-            pq.write_table(table, file, compression="zstd")
-        follow_umask(Path(temporary))
-        Path(temporary).replace(place)
+        with file_aside(place, durable=False) as part:
+            pq.write_table(table, part, compression="zstd")
     except OSError as error:
         rule = f"must have an `index` in a folder that can be written; got {unreadable(error).what}"
         msg = f"{rule}. Choose another folder, or leave `index` out."

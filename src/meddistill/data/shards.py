@@ -108,15 +108,15 @@ class _Broken:
     """What is wrong with samples as a whole; keys that stand twice and kinds that do are found here."""
 
     def __init__(self, samples: ShardSamples) -> None:
-        self._said: dict[int, list[str]] = {}
+        self._sentences: dict[int, list[str]] = {}
         self._find_equal_keys(samples)
         self._find_equal_kinds(samples)
 
     def add(self, row: int, sentence: str) -> None:
-        self._said.setdefault(row, []).append(sentence)
+        self._sentences.setdefault(row, []).append(sentence)
 
     def sentences(self) -> Mapping[int, str]:
-        return {row: ". It ".join(said) + "." for row, said in sorted(self._said.items())}
+        return {row: ". It ".join(sentences) + "." for row, sentences in sorted(self._sentences.items())}
 
     def _find_equal_keys(self, samples: ShardSamples) -> None:
         if pc.count_distinct(samples.keys).as_py() == len(samples):

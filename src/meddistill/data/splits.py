@@ -6,19 +6,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from meddistill.arrays import Ints
 from meddistill.data.draws import draw, unit_draw
 from meddistill.data.keys import image_keys as keys_of
 from meddistill.data.samples import UNKNOWN_PATIENT, Samples, name_rows
 from meddistill.errors import ConfigError, TableError
 
-Rows = NDArray[np.int64]
-
 _SUBJECT = "splits"
 
 
-def split_by_patient(samples: Samples, fractions: Mapping[str, float], seed: int) -> dict[str, Rows]:
+def split_by_patient(samples: Samples, fractions: Mapping[str, float], seed: int) -> dict[str, Ints]:
     """Positions of the samples in each split; all rows of a patient are in one.
 
     A patient's split depends on `seed`, the patient's id and `fractions` alone, so that rows added later move
@@ -86,7 +84,7 @@ def _shared(
     ]
 
 
-def label_fraction(samples: Samples, labels: Sequence[str], fraction: float, seed: int) -> Rows:
+def label_fraction(samples: Samples, labels: Sequence[str], fraction: float, seed: int) -> Ints:
     """Positions of about `fraction` of the patients, with all their rows; nested, stratified, sorted.
 
     Within a stratum patients stand in an order that depends on `seed` and their ids alone, and the first

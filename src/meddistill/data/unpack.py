@@ -1,13 +1,11 @@
 """Images that stand inside a table, as files."""
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from meddistill.data.raw_table import EmbeddedImage
-from meddistill.files import follow_umask
+from meddistill.files import file_aside
 
 
 def unpack(images: Mapping[int, EmbeddedImage], folder: Path, *, rows: Sequence[int]) -> dict[int, Path]:
@@ -25,9 +23,6 @@ def _write_once(folder: Path, image: EmbeddedImage) -> Path:
     name = hashlib.sha256(image.content).hexdigest()[:32] + (suffix if suffix[1:].isalnum() else "")
     path = folder / name
     if not path.is_file() or path.stat().st_size != len(image.content):
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".unpacking-")
-        with os.fdopen(handle, "wb") as file:
-            file.write(image.content)
-        follow_umask(Path(temporary))
-        Path(temporary).replace(path)
+        with file_aside(path, durable=False) as part:
+            part.write_bytes(image.content)
     return path

@@ -5,13 +5,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from meddistill.arrays import Floats
 from meddistill.features.outputs import StoredOutput
 from meddistill.features.rows import Indices
 
 AGREEMENT: Final = "agreement"
 _CHUNK: Final = 8192
-
-Vectors = NDArray[np.float64]
 
 
 def agreement_of(image: StoredOutput, text: StoredOutput, pairs: Indices) -> NDArray[np.float32]:
@@ -30,8 +29,8 @@ def agreement_of(image: StoredOutput, text: StoredOutput, pairs: Indices) -> NDA
     return found
 
 
-def _cosines(first: Vectors, second: Vectors) -> Vectors:
+def _cosines(first: Floats, second: Floats) -> Floats:
     products = np.einsum("ij,ij->i", first, second)
     norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    cosines: Vectors = np.clip(products / np.where(norms > 0, norms, 1.0), -1.0, 1.0)
+    cosines: Floats = np.clip(products / np.where(norms > 0, norms, 1.0), -1.0, 1.0)
     return cosines

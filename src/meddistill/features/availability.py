@@ -1,4 +1,4 @@
-"""Which teachers may be asked about which rows: by modality, column and agreement, all of them."""
+"""Which teachers are available for which rows: by modality, column and agreement, all of them."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

@@ -8,12 +8,12 @@ from pydantic import Field, model_validator
 from meddistill.imaging import ViewPolicy
 from meddistill.strict import StrictSettings
 
-Precision = Literal["float16", "float32", "int8"]
+StoredPrecision = Literal["float16", "float32", "int8"]
 Quantile = Annotated[float, Field(ge=0, lt=1)]
 
 
 class AvailabilityConfig(StrictSettings):
-    """Which teachers may be asked about a row: those that every rule here, and their `modalities`, let in.
+    """Which teachers are available for a row: those that every rule here, and their `modalities`, let in.
 
     MMKD-CLIP's data keep 6.6 of nine teachers a pair, by a rule that was not published. `agreement_quantile`
     is a reconstruction of it: teachers' cosines lie on different scales, so each is measured by its own.
@@ -31,7 +31,7 @@ class AvailabilityConfig(StrictSettings):
     agrees with least. A number for every teacher with both embeddings, or teacher → number.
     """
     min_teachers: int = Field(default=0, ge=0)
-    """Rows for which fewer teachers are left sit out the stages that distil; 0 keeps all."""
+    """The stages that distil leave out rows with fewer teachers; 0 keeps all."""
 
     @property
     def restricts(self) -> bool:
@@ -42,7 +42,7 @@ class AvailabilityConfig(StrictSettings):
 class ExtractOptions(StrictSettings):
     """How a feature store is made."""
 
-    precision: Precision = "float16"
+    precision: StoredPrecision = "float16"
     """Of the stored numbers; int8 has one float32 scale a row (and view)."""
     views: int = Field(default=1, ge=1, le=256)
     """Views stored of each image; view 0 is the whole image."""

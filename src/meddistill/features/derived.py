@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from meddistill.features.availability import Mask
-from meddistill.features.config import ExtractOptions, Precision
+from meddistill.features.config import ExtractOptions, StoredPrecision
 from meddistill.features.encoding import Encoded, encode
 from meddistill.features.format import OutputManifest, Span
 from meddistill.features.outputs import Array
@@ -38,8 +38,8 @@ class Fusing(Protocol):
 class Derivation:
     """What is derived, and from what.
 
-    `pairs` `[samples, 2]` are the rows of samples in the store, and `available` `[samples]` says which of
-    them each source may be asked about. A row of the store is made from the sources that are available for
+    `pairs` `[samples, 2]` are the rows of samples in the store, and `available` `[samples]` which of
+    them each source is available for. A row of the store is made from the sources that are available for
     one of its samples at least, a text of a bank from all of them; a row of no sample is zeros. `by_pair`:
     rows are pairs, of view 0; else images, of all views, and texts.
     """
@@ -48,7 +48,7 @@ class Derivation:
     pairs: Indices
     available: Mapping[str, Mask]
     by_pair: bool = False
-    precision: Precision = "float16"
+    precision: StoredPrecision = "float16"
 
 
 def write_derived(

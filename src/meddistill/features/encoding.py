@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from meddistill.errors import NonFiniteError, StoreError
-from meddistill.features.config import Precision
+from meddistill.features.config import StoredPrecision
 
 FLOAT16_MAX: Final = 65504.0
 _INT8_MAX: Final = 127
@@ -27,7 +27,7 @@ class Encoded:
 
 def encode(
     values: Tensor,
-    precision: Precision,
+    precision: StoredPrecision,
     *,
     leading: int,
     subject: str,

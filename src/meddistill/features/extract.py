@@ -11,20 +11,18 @@ import numpy as np
 
 from meddistill.data.samples import Samples
 from meddistill.features.config import ExtractOptions
-from meddistill.features.format import OutputManifest, Role, Settings
-from meddistill.features.layouts import layouts, row_bytes
-from meddistill.features.planning import (
-    Run,
-    require_room,
-    require_rows,
-    rows_done,
-    runs,
-    sources_of_rows,
+from meddistill.features.extraction_task import (
+    ExtractionBatch,
+    ExtractionTask,
+    ImageExtraction,
+    TextExtraction,
 )
+from meddistill.features.format import OutputManifest, Settings, TextRole
+from meddistill.features.layouts import layouts, row_bytes
+from meddistill.features.planning import Run, require_room, require_rows, rows_done, runs, sources_of_rows
 from meddistill.features.reader import FeatureStore, covered
 from meddistill.features.rows import DistinctRows, Indices, distinct_rows
 from meddistill.features.tables import Tables
-from meddistill.features.work import ExtractionBatch, ExtractionTask, ImageWork, TextWork
 from meddistill.features.workers import POLL
 from meddistill.features.writer import StoreWriter
 from meddistill.imaging.options import RULES_VERSION, DecodeOptions
@@ -32,7 +30,7 @@ from meddistill.progress import Advance, Progress, SilentProgress
 from meddistill.signals import Signal
 from meddistill.teachers.frozen import FrozenTeacher
 
-_NO_BANKS: Final[Mapping[Role, Sequence[str]]] = MappingProxyType({})
+_NO_BANKS: Final[Mapping[TextRole, Sequence[str]]] = MappingProxyType({})
 
 
 def extract(
@@ -42,7 +40,7 @@ def extract(
     options: ExtractOptions,
     *,
     progress: Progress | None = None,
-    banks: Mapping[Role, Sequence[str]] = _NO_BANKS,
+    banks: Mapping[TextRole, Sequence[str]] = _NO_BANKS,
 ) -> FeatureStore:
     """Make a feature store, go on with one that was interrupted, or add rows and teachers to one.
 
@@ -64,7 +62,7 @@ def extract(
     options
         `shard_rows` counts for a new store only.
     banks
-        Further texts by role: prompts, questions, class names.
+        Further texts by role, those of banks under `bank`.
 
     Raises
     ------
@@ -87,11 +85,11 @@ def extract(
         writer.begin(rows, admitted)
         images, texts = _sources(writer, rows)
         works = (
-            ImageWork(teachers, images, samples=samples, rows=rows, options=options),
-            TextWork(teachers, texts, samples=samples, rows=rows, options=options),
+            ImageExtraction(teachers, images, samples=samples, rows=rows, options=options),
+            TextExtraction(teachers, texts, samples=samples, rows=rows, options=options),
         )
-        for work, found in _planned(writer, works, asked):
-            _do(writer, work, found, teachers=tuple(asked), progress=progress)
+        for task, found in _planned(writer, works, asked):
+            _do(writer, task, found, teachers=tuple(asked), progress=progress)
         for name in teachers:
             writer.summarize(name)
     return FeatureStore.open(path)
@@ -101,9 +99,9 @@ def _planned(
     writer: StoreWriter, works: Sequence[ExtractionTask], asked: Mapping[str, Mapping[Signal, OutputManifest]]
 ) -> Sequence[tuple[ExtractionTask, Sequence[Run]]]:
     """What is left to do, once it is sure that all its rows are known and that it fits the disk."""
-    planned = [(work, runs(writer, asked, work.outputs)) for work in works]
-    for work, found in planned:
-        require_rows(found, work.source_of_row, table=work.table, path=writer.path)
+    planned = [(task, runs(writer, asked, task.outputs)) for task in works]
+    for task, found in planned:
+        require_rows(found, task.source_of_row, table=task.table, path=writer.path)
     sizes = {(name, output): row_bytes(each) for name in asked for output, each in asked[name].items()}
     require_room(writer, [run for _, found in planned for run in found], sizes)
     return planned
@@ -132,7 +130,7 @@ def _sources(writer: StoreWriter, rows: DistinctRows) -> tuple[Indices, Indices]
 
 def _do(
     writer: StoreWriter,
-    work: ExtractionTask,
+    task: ExtractionTask,
     found: Sequence[Run],
     *,
     teachers: Sequence[str],
@@ -141,48 +139,48 @@ def _do(
     """Make the shards that no other process is making, until none is missing."""
     if not found:
         return
-    done, total = rows_done(writer, found, work.table)
-    with progress.track(work.label, total, unit=work.unit, done=done) as advance:
+    done, total = rows_done(writer, found, task.table)
+    with progress.track(task.label, total, unit=task.unit, done=done) as advance:
         while found:
             rows = 0
             for run in found:
-                spans = writer.claimed(work.table, run.spans, run.asks)
-                with closing(work.questions(run, spans)) as questions:
-                    while (first := next(questions, None)) is not None:
-                        rows += _span(writer, work, run, first=first, questions=questions, advance=advance)
+                spans = writer.claimed(task.table, run.spans, run.keys)
+                with closing(task.batches(run, spans)) as batches:
+                    while (first := next(batches, None)) is not None:
+                        rows += _span(writer, task, run, first=first, batches=batches, advance=advance)
             if not rows:
                 time.sleep(POLL)  # others have all that is left; if they fail, it is taken up here
-            found = runs(writer, teachers, work.outputs)
-            now, _ = rows_done(writer, found, work.table)
+            found = runs(writer, teachers, task.outputs)
+            now, _ = rows_done(writer, found, task.table)
             advance(max(0, now - done - rows))
             done = max(now, done + rows)
 
 
 def _span(
     writer: StoreWriter,
-    work: ExtractionTask,
+    task: ExtractionTask,
     run: Run,
     *,
     first: ExtractionBatch,
-    questions: Iterator[ExtractionBatch],
+    batches: Iterator[ExtractionBatch],
     advance: Advance,
 ) -> int:
     """Fill and enter the shards of one span, whose first batch is `first`; returns its rows."""
     span = first.span
     with ExitStack() as stack:
-        asks = writer.lacks(span, run.asks)
-        drafts = {ask: stack.enter_context(writer.draft(*ask, span)) for ask in asks}
-        rows, question = 0, first
+        keys = writer.missing_outputs(span, run.keys)
+        drafts = {key: stack.enter_context(writer.draft(*key, span)) for key in keys}
+        rows, batch = 0, first
         while True:
-            for ask, draft in drafts.items():
-                encoded = work.run(ask, question)
+            for key, draft in drafts.items():
+                encoded = task.run(key, batch)
                 draft.append(encoded.values, scale=encoded.scale)
-            rows += len(question)
-            advance(len(question))
+            rows += len(batch)
+            advance(len(batch))
             if rows == span[1] - span[0]:
                 break
-            question = next(questions)
-        writer.enter(work.table, span, drafts)
+            batch = next(batches)
+        writer.enter(task.table, span, drafts)
     return rows
 
 

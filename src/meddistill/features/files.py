@@ -18,7 +18,7 @@ from pydantic import Field
 from meddistill.errors import StoreError, UserError
 from meddistill.features.identity import NAME, own_name, runs_here
 from meddistill.file_kinds import unreadable
-from meddistill.files import sha256_of, sync_folder, writing
+from meddistill.files import file_aside, sha256_of, sync_folder, writing
 from meddistill.strict import Strict
 
 MANIFEST: Final = "manifest.json"
@@ -90,17 +90,8 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
 
     `durable` waits until it would survive a power cut.
     """
-    part = part_of(path)
-    try:
-        with storing(path):
-            part.write_bytes(content)
-        if durable:
-            commit(path)
-        else:
-            part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    with storing(path), file_aside(path, part=part_of(path), durable=durable) as part:
+        part.write_bytes(content)
 
 
 def write_manifest(folder: Path, content: str) -> None:

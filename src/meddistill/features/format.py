@@ -22,7 +22,7 @@ from typing import Annotated, Any, Final, Literal, Self, TypeVar
 from pydantic import Field, ValidationError, field_serializer, model_validator
 
 from meddistill.errors import StoreError
-from meddistill.features.config import Precision
+from meddistill.features.config import StoredPrecision
 from meddistill.features.files import MANIFEST, MANIFEST_COPY, FileEntry, read_manifest
 from meddistill.signals import Signal
 from meddistill.strict import Strict
@@ -37,7 +37,7 @@ STATISTICS: Final = "statistics.safetensors"
 AVAILABILITY: Final = "availability.safetensors"
 
 Table = Literal["images", "texts", "pairs"]
-Role = Literal["caption", "prompt", "question", "bank"]
+TextRole = Literal["caption", "bank"]
 Span = tuple[int, int]
 
 # What a teacher's manifest says of all its rows, and loses with any of them.
@@ -67,7 +67,7 @@ class Settings(Strict):
     def difference(self, asked: Self) -> list[str]:
         """One line for each setting in which the store and what is asked for differ."""
         found = tree_differences(self.model_dump(mode="json"), asked.model_dump(mode="json"))
-        return [f"{each.place}: the store has {each.old}, asked is {each.new}" for each in found]
+        return [f"{each.place}: {each.old} in the store, {each.new} requested" for each in found]
 
 
 def _no_segments() -> dict[Table, tuple[Piece, ...]]:
@@ -112,7 +112,7 @@ class OutputManifest(Strict):
     """
 
     shape: tuple[int, ...]
-    dtype: Precision
+    dtype: StoredPrecision
     views: int = Field(default=1, ge=1)
     ragged: bool = False
     grid: tuple[int, int] | None = None

@@ -5,7 +5,7 @@ from typing import Final
 
 import torch
 
-from meddistill.features.config import ExtractOptions, Precision
+from meddistill.features.config import ExtractOptions, StoredPrecision
 from meddistill.features.format import OutputManifest
 from meddistill.features.reader import TABLE_OF
 from meddistill.features.shards import PAGE
@@ -13,7 +13,7 @@ from meddistill.signals import Signal
 from meddistill.teachers.card import TeacherCard
 from meddistill.teachers.frozen import FrozenTeacher
 
-_BYTES: Final[Mapping[Precision, int]] = {"float16": 2, "float32": 4, "int8": 1}
+_BYTES: Final[Mapping[StoredPrecision, int]] = {"float16": 2, "float32": 4, "int8": 1}
 _SCALE_BYTES: Final = 4
 _TABLE_BYTES: Final = 40  # a key of 32 bytes, names and pairs
 
@@ -46,8 +46,8 @@ def estimate(images: int, texts: int, teachers: Iterable[FrozenTeacher], options
     rows = {"images": images, "texts": texts}
     total = (images + texts) * _TABLE_BYTES
     for teacher in teachers:
-        asked = layouts(teacher, options) if teacher.can_be_asked else _embeddings(teacher.card, options)
-        for name, output in asked.items():
+        layout = layouts(teacher, options) if teacher.is_runnable else _embeddings(teacher.card, options)
+        for name, output in layout.items():
             number = rows[TABLE_OF[name]]
             shards = -(-number // options.shard_rows)
             total += number * row_bytes(output) + shards * PAGE

@@ -103,14 +103,14 @@ class StoredOutput:
 
     def _require(self, rows: Indices, *, ragged: bool) -> None:
         if ragged != self._manifest.ragged:
-            reader = "read_ragged" if self._manifest.ragged else "read"
-            msg = f"{self._subject} must be read with `{reader}`; its rows ask for it."
+            reader, why = ("read_ragged", "vary") if self._manifest.ragged else ("read", "are equal")
+            msg = f"{self._subject} must be read with `{reader}`: the lengths of its rows {why}."
             raise StoreError(msg)
         if not len(rows):
             return
         if rows.min() < 0 or rows.max() >= self._rows:
             msg = (
-                f"{self._subject} must be asked for rows 0 to {self._rows - 1}; got {rows.min()} to "
+                f"{self._subject} must be read at rows 0 to {self._rows - 1}; got {rows.min()} to "
                 f"{rows.max()}. If an extraction was interrupted, give its command again."
             )
             raise StoreError(msg)

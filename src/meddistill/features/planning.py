@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from meddistill.errors import StoreError
 from meddistill.features.format import Span, Table
 from meddistill.features.rows import Indices
-from meddistill.features.writer import Ask, StoreWriter
+from meddistill.features.writer import OutputKey, StoreWriter
 from meddistill.signals import Signal
 
 
@@ -20,7 +20,7 @@ class Run:
     """Spans, in row order, that lack the same outputs."""
 
     spans: tuple[Span, ...]
-    asks: tuple[Ask, ...]
+    keys: tuple[OutputKey, ...]
 
     @property
     def start(self) -> int:
@@ -40,15 +40,15 @@ class Run:
 
 def runs(writer: StoreWriter, teachers: Iterable[str], outputs: Sequence[Signal]) -> list[Run]:
     """The missing shards of some outputs, over the table that all of them describe."""
-    lacking: dict[Span, list[Ask]] = {}
+    missing: dict[Span, list[OutputKey]] = {}
     for teacher in teachers:
         for output in outputs:
             for span in writer.missing(teacher, output):
-                lacking.setdefault(span, []).append((teacher, output))
-    found: dict[tuple[Ask, ...], list[Span]] = {}
-    for span in sorted(lacking):
-        found.setdefault(tuple(lacking[span]), []).append(span)
-    return [Run(tuple(spans), asks) for asks, spans in found.items()]
+                missing.setdefault(span, []).append((teacher, output))
+    found: dict[tuple[OutputKey, ...], list[Span]] = {}
+    for span in sorted(missing):
+        found.setdefault(tuple(missing[span]), []).append(span)
+    return [Run(tuple(spans), keys) for keys, spans in found.items()]
 
 
 def require_rows(work: Sequence[Run], source_of_row: Indices, *, table: Table, path: Path) -> None:
@@ -64,9 +64,9 @@ def require_rows(work: Sequence[Run], source_of_row: Indices, *, table: Table, p
         raise StoreError(msg)
 
 
-def require_room(writer: StoreWriter, work: Sequence[Run], row_sizes: dict[Ask, int]) -> None:
+def require_room(writer: StoreWriter, work: Sequence[Run], row_sizes: dict[OutputKey, int]) -> None:
     """Raise StoreError, before anything is computed, if the missing shards will not fit the disk."""
-    needed = sum(run.rows * sum(row_sizes[ask] for ask in run.asks) for run in work)
+    needed = sum(run.rows * sum(row_sizes[key] for key in run.keys) for run in work)
     free = shutil.disk_usage(writer.path).free
     if needed > free:
         msg = (

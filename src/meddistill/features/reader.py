@@ -157,7 +157,7 @@ class FeatureStore:
         return pairs[:, TOWERS.index(tower)]
 
     def available(self, teacher: str, image_rows: Indices) -> NDArray[np.bool_]:
-        """Whether a teacher may be asked about these images: its card covers their modality."""
+        """Whether a teacher is available for these images: its card covers their modality."""
         codes, names = self.tables.names("modality")
         return covered(self.card(teacher), names)[codes[image_rows]]
 

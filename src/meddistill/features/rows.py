@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from meddistill.data.keys import image_keys, text_key, text_keys
 from meddistill.data.samples import Samples
-from meddistill.features.format import Role
+from meddistill.features.format import TextRole
 
 Indices = NDArray[np.int64]
 
@@ -29,17 +29,17 @@ class DistinctRows:
     text_keys: tuple[str, ...]
     texts: tuple[str, ...]
     text_places: Indices
-    roles: tuple[Role, ...]
+    roles: tuple[TextRole, ...]
     pairs: Indices
 
 
-def distinct_rows(samples: Samples, banks: Mapping[Role, Sequence[str]]) -> DistinctRows:
+def distinct_rows(samples: Samples, banks: Mapping[TextRole, Sequence[str]]) -> DistinctRows:
     """Collect what `samples` show and say, and the further texts of `banks` by their role."""
     captioned = np.flatnonzero(samples.captioned)
     banked = [text for bank in banks.values() for text in bank]
     texts = [*samples.captions, *banked]
     places = np.concatenate([captioned, len(samples) + np.arange(len(banked))])
-    roles: list[Role] = ["caption" for _ in captioned]
+    roles: list[TextRole] = ["caption" for _ in captioned]
     roles += [role for role, bank in banks.items() for _ in bank]
     keys = [*filter(None, text_keys(samples)), *map(text_key, banked)]
     distinct_texts, first_text, text_of = first_appearances(keys)

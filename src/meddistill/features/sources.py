@@ -55,7 +55,7 @@ class StoredTeachers:
     keys
         The samples' `image_keys` if they are known already.
     available
-        Whether each teacher may be asked about each sample; by default by modality alone.
+        Whether each teacher is available for each sample; by default by modality alone.
 
     Raises
     ------

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from meddistill.features.config import Precision
+from meddistill.features.config import StoredPrecision
 from meddistill.features.reader import FeatureStore, table_of
 from meddistill.features.statistics import QUANTILES
 from meddistill.signals import Signal
@@ -24,7 +24,7 @@ class OutputSummary:
     rows_expected: int
     shape: tuple[int, ...]
     views: int
-    precision: Precision
+    precision: StoredPrecision
     bytes: int
     norm_mean: float | None = None
     norm_median: float | None = None

@@ -196,7 +196,7 @@ def _restore_table(path: Path, piece: Piece, damaged: set[str]) -> None:
     whole = [name for name in names if f"{TABLES}/{name}" not in damaged]
     if not whole:
         msg = (
-            f"`{path / TABLES / piece.file}` or its copy must be whole: it tells what the rows are. Restore "
+            f"`{path / TABLES / piece.file}` or its copy must be whole: it lists the rows. Restore "
             "it from a backup, or delete the store and extract again."
         )
         raise StoreError(msg)

@@ -35,7 +35,7 @@ _LOCK_POLL: Final = 0.02
 _NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 _NUMBERS: Final = count()
 # What the presence of an admitted worker holds.
-_TOGETHER, _ALONE = "together", "alone"
+_SHARING, _EXCLUSIVE = "together", "alone"
 
 
 class Workers:
@@ -68,9 +68,9 @@ class Workers:
         with self.lock():
             self.sweep()
             inside = [path.read_text() for path in self._presences() if not self._is(path)]
-            if _ALONE in inside or (alone and any(inside)):
+            if _EXCLUSIVE in inside or (alone and any(inside)):
                 return False
-            self._presence.write_text(_ALONE if alone else _TOGETHER)
+            self._presence.write_text(_EXCLUSIVE if alone else _SHARING)
         return True
 
     @contextmanager

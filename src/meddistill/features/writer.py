@@ -47,7 +47,8 @@ from meddistill.signals import Signal
 from meddistill.teachers.card import TeacherCard
 
 Layouts = dict[Signal, OutputManifest]
-Ask = tuple[str, Signal]
+# A teacher, and one of the signals that it outputs.
+OutputKey = tuple[str, Signal]
 
 _ELSEWHERE: Final = "Extract to another folder, or delete this store if it is no longer needed."
 
@@ -149,20 +150,20 @@ class StoreWriter:
         manifest = self._teacher(teacher).outputs.get(output)
         return [] if manifest is None else manifest.missing(self._manifest.spans(table_of(output, manifest)))
 
-    def claimed(self, table: Table, spans: Iterable[Span], asks: Sequence[Ask]) -> Iterator[Span]:
-        """Those of `spans` that lack one of `asks` and that no other worker has; each is this one's now."""
+    def claimed(self, table: Table, spans: Iterable[Span], keys: Sequence[OutputKey]) -> Iterator[Span]:
+        """Those of `spans` that lack one of `keys` and that no other worker has; each is this one's now."""
         for span in spans:
             part = _part(table, span)
             if not self.workers.take(part):
                 continue
-            if self.lacks(span, asks):
+            if self.missing_outputs(span, keys):
                 yield span
             else:
                 self.workers.release(part)
 
-    def lacks(self, span: Span, asks: Iterable[Ask]) -> list[Ask]:
-        """Those of `asks` that have no shard of a span."""
-        return [ask for ask in asks if span in self.missing(*ask)]
+    def missing_outputs(self, span: Span, keys: Iterable[OutputKey]) -> list[OutputKey]:
+        """Those of `keys` that have no shard of a span."""
+        return [key for key in keys if span in self.missing(*key)]
 
     def draft(self, teacher: str, output: Signal, span: Span) -> ShardDraft:
         """Begin the shard of a span."""
@@ -170,7 +171,7 @@ class StoreWriter:
         path = self.path / TEACHERS / teacher / f"{output}-{span[0]:08d}.safetensors"
         return ShardDraft(path, shape=layout.row_shape, dtype=layout.dtype, ragged=layout.ragged)
 
-    def enter(self, table: Table, span: Span, drafts: Mapping[Ask, ShardDraft]) -> None:
+    def enter(self, table: Table, span: Span, drafts: Mapping[OutputKey, ShardDraft]) -> None:
         """Complete the shards of a claimed span and name them in the teachers' manifests.
 
         A shard that another process has entered meanwhile, having taken this one for gone, stays as it is.
@@ -305,8 +306,8 @@ def forget_teacher(path: Path, teacher: str) -> None:
     with Workers.join(path) as workers:
         if not workers.admit(alone=True):
             msg = (
-                f"`{path}` must have nobody at work while the features of {teacher!r} are dropped; somebody "
-                "is. Wait until that is done."
+                f"`{path}` must have no process at work while the features of {teacher!r} are dropped; it "
+                "has one. Wait until that is done."
             )
             raise StoreError(msg)
         manifest = load_manifest(path, StoreManifest)

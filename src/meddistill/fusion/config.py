@@ -84,6 +84,21 @@ class FusionConfig(EmbeddingConfig):
         return False
 
     @property
+    def derived_dim(self) -> int:
+        """`dim`."""
+        return self.dim
+
+    @property
+    def stops_after(self) -> int | None:
+        """`patience`."""
+        return self.patience
+
+    @property
+    def compared_rows(self) -> tuple[str, ...]:
+        """The objectives and the weighting; else the fusion itself, which takes no sources by pair."""
+        return super().compared_rows or ("another fusion",)
+
+    @property
     def by_pair(self) -> bool:
         """Whether the derived teacher has a row a pair."""
         return self.inputs == "across"

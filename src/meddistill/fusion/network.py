@@ -163,6 +163,7 @@ class FusionNetwork(nn.Module):
         if mistakes := unfusable(teachers):
             subject = "method fusion"
             raise ConfigError(subject, mistakes)
+        self.config = config
         self.teachers = tuple(teachers)
         seen = {tower: _sources(teachers, TOWERS if config.by_pair else (tower,)) for tower in TOWERS}
         with torch.random.fork_rng(devices=[]):

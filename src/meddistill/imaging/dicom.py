@@ -23,7 +23,7 @@ from pydicom.uid import (
 from meddistill.errors import ImageError
 from meddistill.imaging.damage import damaged, file_size
 from meddistill.imaging.dicom_compressed import compressed_frame
-from meddistill.imaging.dicom_header import COLOURS, PixelLayout, pixel_layout
+from meddistill.imaging.dicom_header import COLORS, PixelLayout, pixel_layout
 from meddistill.imaging.dicom_header import TAGS as LAYOUT_TAGS
 from meddistill.imaging.dicom_lut import PALETTE_TAGS, palette
 from meddistill.imaging.dicom_pixels import UNDEFINED, native_frame, pixel_element, to_rgb
@@ -77,7 +77,7 @@ def _picture(
     options: DecodeOptions,
 ) -> Picture:
     if layout.photometric == "PALETTE COLOR" and stored.ndim == 2:
-        return Picture(_coloured(path, stored, header, layout), stored)
+        return Picture(_color_picture(path, stored, header, layout), stored)
     if stored.ndim == 3:
         plain = stored.dtype == np.uint8 and layout.bits == 8
         pixels = np.array(stored, np.uint8) if plain else stretch(stored, *layout.stored_range)
@@ -86,7 +86,7 @@ def _picture(
     return Picture(three_channels(grey), stored)
 
 
-def _coloured(path: ImageFile, stored: Grey, header: FileDataset, layout: PixelLayout) -> Bytes:
+def _color_picture(path: ImageFile, stored: Grey, header: FileDataset, layout: PixelLayout) -> Bytes:
     tables = palette(header, layout.stored_range)
     if tables is None:
         raise refusal(
@@ -149,7 +149,7 @@ def _stored(path: ImageFile, file: BinaryIO, *, header: FileDataset, layout: Pix
             do="Save it again with its file meta information.",
         )
     stored = native_frame(path, file, element=element, layout=layout, index=index)
-    if stored.ndim == 2 or layout.photometric not in COLOURS - {"RGB"}:
+    if stored.ndim == 2 or layout.photometric not in COLORS - {"RGB"}:
         return stored
     return to_rgb(stored, layout.bits)
 

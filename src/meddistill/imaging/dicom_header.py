@@ -29,7 +29,7 @@ TAGS: Final = [
     "Rows",
     "SamplesPerPixel",
 ]
-COLOURS: Final = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"}
+COLORS: Final = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"}
 _GREYS: Final = {"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"}
 _ALLOCATED: Final = (1, 8, 16, 32, 64)
 _BINARY: Final = {"US": "u2", "SS": "i2", "US or SS": "u2", "UL": "u4", "SL": "i4", "FL": "f4", "FD": "f8"}
@@ -138,10 +138,10 @@ def pixel_layout(path: ImageFile, header: Dataset) -> PixelLayout:
 def _photometric(path: ImageFile, header: Dataset) -> str:
     raw = _raw(header, "PhotometricInterpretation")
     name = "" if raw is None or not raw.value else raw.value.decode("latin-1").strip(" \0").upper()
-    if name not in COLOURS | _GREYS:
+    if name not in COLORS | _GREYS:
         raise refusal(
             path,
-            must=f"have a photometric interpretation among {', '.join(sorted(COLOURS | _GREYS))}",
+            must=f"have a photometric interpretation among {', '.join(sorted(COLORS | _GREYS))}",
             got="another, or none",
             do="Save it as MONOCHROME2 or RGB.",
         )

@@ -13,10 +13,10 @@ from meddistill.imaging.intensity import Grey
 
 _SIGN: Final = 1 << 15
 _WORDS: Final = 1 << 16
-_COLOURS: Final = ("Red", "Green", "Blue")
+_COLORS: Final = ("Red", "Green", "Blue")
 PALETTE_TAGS: Final = [
-    f"{prefix}{colour}PaletteColorLookupTable{part}"
-    for colour in _COLOURS
+    f"{prefix}{color}PaletteColorLookupTable{part}"
+    for color in _COLORS
     for prefix, part in (("", "Descriptor"), ("", "Data"), ("Segmented", "Data"))
 ]
 
@@ -65,13 +65,13 @@ def palette(header: Dataset, domain: tuple[float, float]) -> tuple[Table, Table,
         lut_table(
             header,
             domain,
-            descriptor=f"{colour}PaletteColorLookupTableDescriptor",
-            data=f"{colour}PaletteColorLookupTableData",
+            descriptor=f"{color}PaletteColorLookupTableDescriptor",
+            data=f"{color}PaletteColorLookupTableData",
         )
-        for colour in _COLOURS
+        for color in _COLORS
     ]
     sound = [table for table in tables if table is not None]
-    if len(sound) < len(_COLOURS):
+    if len(sound) < len(_COLORS):
         return None
     bits = max(table.bits for table in sound)
     if max(int(table.entries.max()) for table in sound) < 1 << 8:  # bytes, whatever depth is claimed
@@ -83,8 +83,8 @@ def palette(header: Dataset, domain: tuple[float, float]) -> tuple[Table, Table,
 def _segmented(header: Dataset) -> tuple[Table, Table, Table]:
     """The tables that pydicom makes of segments (PS3.3 C.7.9.2)."""
     count, first, bits = (int(value) for value in header.RedPaletteColorLookupTableDescriptor)
-    colours = apply_color_lut(np.arange(first, first + (count or _WORDS)), header)
-    red, green, blue = (Table(first, colours[:, place].astype(np.uint16), bits) for place in range(3))
+    colors = apply_color_lut(np.arange(first, first + (count or _WORDS)), header)
+    red, green, blue = (Table(first, colors[:, place].astype(np.uint16), bits) for place in range(3))
     return red, green, blue
 
 

@@ -70,7 +70,7 @@ def native_frame(
     Raises ImageError if the file ends before the frame does, or if its pixels are fewer than its sizes ask
     for.
     """
-    _check_colours(path, element, layout)
+    _check_colors(path, element, layout)
     subsampled = layout.samples == 3 and layout.photometric == "YBR_FULL_422"
     count = layout.rows * layout.columns * (2 if subsampled else layout.samples)
     _check_length(path, file, element, bits=(index + 1) * count * layout.allocated)
@@ -121,7 +121,7 @@ def _check_length(path: ImageFile, file: BinaryIO, element: PixelElement, *, bit
         )
 
 
-def _check_colours(path: ImageFile, element: PixelElement, layout: PixelLayout) -> None:
+def _check_colors(path: ImageFile, element: PixelElement, layout: PixelLayout) -> None:
     """Refuse colours that uncompressed pixels cannot have: they would be shown as others."""
     if layout.samples == 1 or layout.photometric not in {"YBR_FULL_422", "YBR_ICT", "YBR_RCT"}:
         return

@@ -10,7 +10,7 @@ from PIL.BmpImagePlugin import BmpImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from meddistill.imaging.deep_colour import packing
+from meddistill.imaging.deep_color import packing
 from meddistill.imaging.file_part import ImageFile
 from meddistill.imaging.intensity import Bytes
 from meddistill.imaging.options import DEFAULT_OPTIONS, DecodeOptions, ImageRef

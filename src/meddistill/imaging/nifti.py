@@ -112,7 +112,7 @@ def _volume(path: ImageFile, stream: Any, options: DecodeOptions) -> _Volume:
     if turned is None:
         raise refusal(
             path,
-            must="say which way is up",
+            must="state which way is up",
             got="no sform or qform that makes sense",
             do="Mend the header's sform or qform, or set both of their codes to 0.",
         )

@@ -12,7 +12,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from meddistill.imaging import file_part
 from meddistill.imaging.byte_order import in_native_order
-from meddistill.imaging.deep_colour import deep_values, is_deep, packing, upright
+from meddistill.imaging.deep_color import deep_values, is_deep, packing, upright
 from meddistill.imaging.intensity import Bytes, Grey, show_grey, stretch, three_channels
 from meddistill.imaging.options import DecodeOptions
 from meddistill.imaging.picture import Picture
@@ -125,14 +125,14 @@ def _picture(path: file_part.ImageFile, image: ImageFile.ImageFile, options: Dec
 
 
 def _deep_picture(path: file_part.ImageFile, values: Grey, options: DecodeOptions) -> Bytes:
-    colour = values[:, :, :3] if values.shape[2] > 2 else values[:, :, :1]
-    if all(np.array_equal(colour[:, :, 0], colour[:, :, place]) for place in range(1, colour.shape[2])):
-        return three_channels(show_grey(path, colour[:, :, 0], options))
-    return stretch(colour, 0, _FULL)
+    color = values[:, :, :3] if values.shape[2] > 2 else values[:, :, :1]
+    if all(np.array_equal(color[:, :, 0], color[:, :, place]) for place in range(1, color.shape[2])):
+        return three_channels(show_grey(path, color[:, :, 0], options))
+    return stretch(color, 0, _FULL)
 
 
-def _mapped(stored: Grey, colour_map: tuple[int, ...]) -> Bytes:
+def _mapped(stored: Grey, color_map: tuple[int, ...]) -> Bytes:
     """Indices through a TIFF's colour map, of 16 bits by their upper byte; some writers fill in 8 bits."""
-    table = np.array(colour_map, dtype=np.int64).reshape(3, -1).T
-    colours = (table if table.max() <= 255 else table >> 8).astype(np.uint8)
-    return colours[stored if stored.ndim == 2 else stored[:, :, 0]]
+    table = np.array(color_map, dtype=np.int64).reshape(3, -1).T
+    colors = (table if table.max() <= 255 else table >> 8).astype(np.uint8)
+    return colors[stored if stored.ndim == 2 else stored[:, :, 0]]

@@ -15,7 +15,7 @@ from meddistill.imaging.refusal import refusal, too_much_memory, unread
 _KIND: Final = "PNG, JPEG, TIFF or BMP"
 _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _FORMAT = 258, 259, 262, 277, 339
 _FORMATS: Final = {1: "unsigned", 2: "signed", 3: "float"}
-_COLOURS: Final = {0: ", white as zero", 3: ", palette", 5: ", CMYK", 6: ", YCbCr", 8: ", Lab"}
+_COLORS: Final = {0: ", white as zero", 3: ", palette", 5: ", CMYK", 6: ", YCbCr", 8: ", Lab"}
 
 
 @contextmanager
@@ -71,10 +71,10 @@ def _tiff_samples(file: BinaryIO) -> str | None:
         file.seek(directory.next)
         directory.load(file)
         kind = _FORMATS.get(directory.get(_FORMAT, (1,))[0], "of another format")
-        colours = _COLOURS.get(directory.get(_PHOTOMETRIC, 1), "")
+        colors = _COLORS.get(directory.get(_PHOTOMETRIC, 1), "")
         compression = directory.get(_COMPRESSION, 1)
         packed = f", compression {compression}" if compression != 1 else ""
         samples = f"{directory.get(_SAMPLES, 1)} samples of {directory.get(_BITS, (1,))[0]} bits"
-        return f"{samples}, {kind}{colours}{packed}"
+        return f"{samples}, {kind}{colors}{packed}"
     except Exception:  # a directory that cannot be read names no kind
         return None

@@ -45,7 +45,7 @@ def within(path: ImageFile, name: str, chosen: int | None, *, count: int, defaul
     if not 0 <= chosen < count:
         raise refusal(
             path,
-            must=f"be asked for a `{name}` in [0, {count - 1}]",
+            must=f"be read with a `{name}` in [0, {count - 1}]",
             got=str(chosen),
             do=f"It holds {count}, counted from 0.",
         )

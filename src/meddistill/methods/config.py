@@ -1,6 +1,5 @@
 """What a recipe may say of a method. Loads no torch."""
 
-import math
 from collections.abc import Collection, Iterable, Mapping, Set
 from typing import Literal, Self
 
@@ -9,8 +8,6 @@ from pydantic import Field, field_validator, model_validator
 from meddistill.balancing.config import (
     AvailableConfig,
     BatchDrawConfig,
-    FixedConfig,
-    MinNormConfig,
     RandomDrawConfig,
     SelectionConfig,
     UniformConfig,
@@ -32,6 +29,9 @@ from meddistill.strict import Strict
 class MethodConfig(Strict):
     """What every stage says of its method, and what can be asked of it without knowing which it is."""
 
+    method: str
+    """The stage's method."""
+
     @property
     def chosen(self) -> Mapping[str, ObjectiveOptions]:
         """Objective → its options."""
@@ -46,6 +46,21 @@ class MethodConfig(Strict):
     def trains_student(self) -> bool:
         """Whether the student is what is trained."""
         return True
+
+    @property
+    def derived_dim(self) -> int | None:
+        """Dim of the teacher that the stage derives; None where it derives none."""
+        return None
+
+    @property
+    def by_pair(self) -> bool:
+        """Whether the derived teacher has a row a pair."""
+        return False
+
+    @property
+    def stops_after(self) -> int | None:
+        """Epochs without a better number of the validation rows that end the stage; None goes through all."""
+        return None
 
     @property
     def named_teachers(self) -> tuple[str, ...] | None:
@@ -130,8 +145,8 @@ class MethodConfig(Strict):
     def weighted_teachers(self, names: Iterable[str]) -> tuple[str, ...]:
         """Those of the teachers that the student learns from: without the ones of weight 0."""
         weights = self.teacher_weights
-        learnt_from = names if self.needs_teachers else ()
-        return tuple(name for name in learnt_from if weights is None or weights.get(name, 0) > 0)
+        teachers = names if self.needs_teachers else ()
+        return tuple(name for name in teachers if weights is None or weights.get(name, 0) > 0)
 
     def too_few_teachers(self, count: int) -> list[str]:  # noqa: ARG002
         """One line for everything that `count` teachers are too few for."""
@@ -167,8 +182,6 @@ class ContrastiveConfig(MethodConfig):
 class EmbeddingConfig(MethodConfig):
     """The student against its teachers' embeddings; the default objectives need no more than images."""
 
-    method: Literal["embedding", "fusion"]
-    """What is trained against the teachers' embeddings."""
     teachers: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Ids of the teachers that the stage learns from; by default all of the recipe, and those that fusion
     stages before this one derived from them.
@@ -188,10 +201,10 @@ class EmbeddingConfig(MethodConfig):
     own spaces.
     """
     rescale: Literal["equal_gradient", "none"] = "equal_gradient"
-    """`equal_gradient`: with a projection other than `learned_head`, the weights of `feature_mse`,
-    `cosine_smooth_l1`, `masked_feature_distillation` and `gradient_distillation` are scaled, once, such that
-    their gradients at the student's embeddings of the first batch are as long as through fresh learned heads;
-    50 means something else in every space. `none`: weights as given, as published.
+    """`equal_gradient`: with a projection other than `learned_head`, the weights of the objectives that
+    measure a distance between embeddings or gradients are scaled, once, such that their gradients at the
+    student's embeddings of the first batch are as long as through fresh learned heads; 50 means something
+    else in every space. `none`: weights as given, as published.
     """
     views: Literal["fixed", "consistent"] = "fixed"
     """`fixed`: the student's view is fresh, the teachers' is the whole image (view 0), as in MMKD-CLIP.
@@ -207,6 +220,21 @@ class EmbeddingConfig(MethodConfig):
     def needs_teachers(self) -> bool:
         """Always."""
         return True
+
+    @property
+    def derived_dim(self) -> int | None:
+        """Dim of the teacher that the stage derives; None where it derives none."""
+        return None
+
+    @property
+    def by_pair(self) -> bool:
+        """Whether the derived teacher has a row a pair."""
+        return False
+
+    @property
+    def stops_after(self) -> int | None:
+        """Epochs without a better number of the validation rows that end the stage; None goes through all."""
+        return None
 
     @property
     def named_teachers(self) -> tuple[str, ...] | None:
@@ -251,40 +279,35 @@ class EmbeddingConfig(MethodConfig):
 
     @property
     def teacher_weights(self) -> Mapping[str, float] | None:
-        """Those of the weighting `fixed`."""
-        return self.weighting.weights if isinstance(self.weighting, FixedConfig) else None
+        """The weighting's."""
+        return self.weighting.teacher_weights
 
     def without_teachers(self, left_out: Collection[str]) -> Self:
         """Without weights of theirs. Raises ConfigError where none above 0 is left."""
-        weighting = self.weighting
-        if not isinstance(weighting, FixedConfig) or not set(left_out) & set(weighting.weights):
+        given = self.teacher_weights
+        if given is None or not set(left_out) & set(given):
             return self
-        weights = {name: weight for name, weight in weighting.weights.items() if name not in left_out}
+        weights = {name: weight for name, weight in given.items() if name not in left_out}
         if not any(weights.values()):
             subject = "weighting"
-            gone = ", ".join(name for name in weighting.weights if name in left_out)
+            gone = ", ".join(name for name in given if name in left_out)
             line = (
                 f"`weights` must be above 0 for a teacher that is there; got none but of {gone}, left out "
                 "because its fused embeddings retrieve no better than a teacher alone. Give another one a "
                 "weight, or take the stage out."
             )
             raise ConfigError(subject, [line])
-        return self.model_copy(update={"weighting": weighting.model_copy(update={"weights": weights})})
+        rest = self.weighting.model_copy(update={"weights": weights})
+        return self.model_copy(update={"weighting": rest})
 
     def too_few_teachers(self, count: int) -> list[str]:
-        """The bound of the weighting `min_norm`."""
-        bound = self.weighting.max_weight if isinstance(self.weighting, MinNormConfig) else 1.0
-        if bound * count > 1 - 1e-9:
-            return []
-        return [
-            "`weighting.max_weight` must be at least 1 / (number of teachers), or weights cannot sum to 1; "
-            f"got {bound} for {count} teachers. Set {math.ceil(1000 / count) / 1000} or more."
-        ]
+        """What the weighting says."""
+        return self.weighting.too_few_teachers(count)
 
     @property
     def group_column(self) -> str | None:
-        """`by` of the weighting `min_norm`."""
-        return self.weighting.by if isinstance(self.weighting, MinNormConfig) else None
+        """The weighting's."""
+        return self.weighting.group_column
 
     def resolved_objectives(self, *, statistics: bool) -> dict[str, ObjectiveOptions]:
         """The objectives that the recipe names, with what they leave open filled in.
@@ -317,10 +340,13 @@ class EmbeddingConfig(MethodConfig):
                     "whose teachers have no losses of their own; got teacher_dropping"
                 )
                 raise ValueError(msg)
-            if self.banks:
+            for name, options in self.chosen.items():
+                if options.needs_bank is None:
+                    continue
                 msg = (
-                    f"`negatives` must be batch or queue with the projection joint_pca, in whose space the "
-                    f"teachers of a row change with the row and a bank has none; got the bank {self.banks[0]}"
+                    f"`{name}` must compare with no bank with the projection joint_pca, in whose space the "
+                    "teachers of a row change with the row and a bank has none; got the bank "
+                    f"{options.needs_bank}. Choose another projection, or {options.remedy('bank')}"
                 )
                 raise ValueError(msg)
             if self.by_teacher:
@@ -334,10 +360,11 @@ class EmbeddingConfig(MethodConfig):
     @model_validator(mode="after")
     def _statistics_once(self) -> Self:
         if self.needs_statistics and self.projection.kind != "learned_head":
+            name = self.needs_statistics[0]
             msg = (
-                f"`{self.needs_statistics[0]}.features` must be normalized with a projection other than "
-                "learned_head, since statistics are of the teachers' own spaces; got "
-                f"{self.projection.kind}. phi_s standardises by itself"
+                f"`{name}` must do without statistics with a projection other than learned_head, since they "
+                f"are of the teachers' own spaces; got {self.projection.kind}. Choose learned_head, or "
+                f"{self.chosen[name].remedy('statistics')}; phi_s standardises by itself"
             )
             raise ValueError(msg)
         return self

@@ -22,7 +22,7 @@ from meddistill.methods.mixing import mixed_rows
 from meddistill.methods.rescale import EqualGradient, rescaled
 from meddistill.methods.spaces import Spaces, has_one_dim
 from meddistill.methods.step import StepLoss
-from meddistill.methods.teacher_losses import own_losses, weighting_lacks
+from meddistill.methods.teacher_losses import own_losses, unmet_by_weighting
 from meddistill.objectives.base import Objective, RowContext, normalized
 from meddistill.objectives.needs import ObjectiveOptions
 from meddistill.objectives.registry import (
@@ -78,6 +78,7 @@ class EmbeddingMethod(Method):
         chosen = config.resolved_objectives(statistics=any(each.statistics for each in teachers.values()))
         self.weights = {name: options.weight for name, options in chosen.items()}
         self.selection = build_selection(config.selection)
+        self.mixing = frozenset(name for name, options in chosen.items() if options.mixes_teachers)
         self.passes = {name: hidden for options in chosen.values() for name, hidden in options.passes.items()}
         here = partial(Spaces, student_dim=student_dim, teachers=_compared(config, teachers), seed=seed)
         self.spaces = here(config.projection)
@@ -140,7 +141,7 @@ class EmbeddingMethod(Method):
         targets = {name: self.spaces.target(name, teachers[name]) for name in self.heads}
         losses = {
             name: self._rows(
-                cast("nn.ModuleDict", objectives),
+                name,
                 student=student,
                 projected=projected,
                 teachers=teachers,
@@ -148,7 +149,7 @@ class EmbeddingMethod(Method):
                 selected=selected,
                 positives=positives,
             )
-            for name, objectives in self.objectives.items()
+            for name in self.objectives
         }
         factors = {name: self.weights[name] * self.rescale.factor(name) for name in self.weights}
         balanced = balance(
@@ -209,7 +210,7 @@ class EmbeddingMethod(Method):
 
     def _rows(
         self,
-        objectives: nn.ModuleDict,
+        name: str,
         *,
         student: StudentOutputs,
         projected: Mapping[str, StudentOutputs],
@@ -222,9 +223,10 @@ class EmbeddingMethod(Method):
 
         In the teacher's space it is given `projected` and `targets`, else both sides as they are.
         """
-        compared = [cast("Objective", objectives[name]) for name in self.teachers]
+        objectives = cast("nn.ModuleDict", self.objectives[name])
+        compared = [cast("Objective", objectives[teacher]) for teacher in self.teachers]
         columns = selected.unbind(dim=1)
-        if compared[0].mixes_teachers:
+        if name in self.mixing:
             mixed = mixed_rows(
                 selected,
                 projected=[projected[name] for name in self.teachers],
@@ -255,7 +257,8 @@ def missing_of_teachers(config: EmbeddingConfig, teachers: Mapping[str, TeacherS
         if len(space.towers) == 2 and space.image_dim != space.text_dim
     ]
     mistakes += [
-        f"teacher `{name}` must have a logit scale for {objective}; got none. Set `teacher_scale`."
+        f"teacher `{name}` must have a logit scale for {objective}; got none. "
+        f"Leave the teacher out, or {options.remedy('logit_scale')}."
         for objective, options in config.chosen.items()
         if options.needs_logit_scale
         for name, space in teachers.items()
@@ -268,7 +271,7 @@ def missing_of_teachers(config: EmbeddingConfig, teachers: Mapping[str, TeacherS
         for name in config.weighted_teachers(teachers)
         if name not in values
     ]
-    return mistakes + _unmixable(config, teachers) + weighting_lacks(config.weighting, teachers)
+    return mistakes + _unmixable(config, teachers) + unmet_by_weighting(config.weighting, teachers)
 
 
 def _unmixable(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> list[str]:
@@ -276,19 +279,19 @@ def _unmixable(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) ->
     mixing = [name for name, options in config.chosen.items() if options.mixes_teachers]
     if not mixing or isinstance(config.projection, JointPCAConfig):
         return []
-    mistakes = []
+    mistakes, remedy = [], config.chosen[mixing[0]].remedy("mixed_teachers")
     if not config.draws_one:
         mistakes.append(
-            f"`selection` must draw one teacher a row for {mixing[0]} `as_published`, which mixes "
-            f"the teachers of the rows; got {config.selection.kind}. Use random_draw."
+            f"`selection` must draw one teacher a row for {mixing[0]}, which mixes the teachers of the "
+            f"rows; got {config.selection.kind}. Use random_draw, or {remedy}."
         )
     dims = {name: space.dim for name, space in teachers.items() if space.towers}
     if len(set(dims.values())) > 1 and not has_one_dim(config.projection):
         got = ", ".join(f"{name} {dim}" for name, dim in dims.items())
         mistakes.append(
-            f"`teachers` must have embeddings of one dim for {mixing[0]} `as_published`, which "
+            f"`teachers` must have embeddings of one dim for {mixing[0]}, which "
             f"mixes the teachers of the rows; got {got}. Choose the projection linear_autoencoder or pca, or "
-            "leave `as_published` out."
+            f"{remedy}."
         )
     return mistakes
 

@@ -13,7 +13,7 @@ from meddistill.records import StudentOutputs, TeacherOutputs
 
 @dataclass(frozen=True, kw_only=True)
 class MixedRows:
-    """What an objective with `mixes_teachers` is given.
+    """What an objective that mixes teachers is given.
 
     Rows without both towers of a teacher are zero, and outside `mask`.
     """

@@ -14,7 +14,7 @@ from meddistill.features.projections.config import LearnedHeadConfig
 from meddistill.methods.config import EmbeddingConfig
 from meddistill.methods.spaces import Spaces
 from meddistill.objectives.base import Objective, RowContext
-from meddistill.records import StudentOutputs, TeacherOutputs, map_rows
+from meddistill.records import StudentOutputs, TeacherOutputs, map_embeddings
 
 
 def rescaled(config: EmbeddingConfig) -> tuple[str, ...]:
@@ -92,8 +92,8 @@ class _Batch:
         selected: Bool[Tensor, "batch teachers"],
         positives: Bool[Tensor, "batch batch"],
     ) -> None:
-        leaves = map_rows(student, lambda rows: rows.detach().requires_grad_())
-        self.leaves = tuple(leaves.per_row().values())
+        leaves = map_embeddings(student, lambda rows: rows.detach().requires_grad_())
+        self.leaves = tuple(leaves.embeddings().values())
         self.student = replace(leaves, logit_scale=student.logit_scale.detach())
         self.teachers = teachers
         self.selected = selected

@@ -19,7 +19,7 @@ from meddistill.features.projections.config import (
 )
 from meddistill.features.projections.maps import LinearMap
 from meddistill.methods.base import TeacherSpace
-from meddistill.records import StudentOutputs, TeacherOutputs, map_rows
+from meddistill.records import StudentOutputs, TeacherOutputs, map_embeddings
 from meddistill.students.heads import TeacherHead
 
 
@@ -94,7 +94,7 @@ class Spaces(nn.Module):
 
     def student(self, teacher: str, outputs: StudentOutputs) -> StudentOutputs:
         """The student's embeddings in the teacher's space."""
-        return map_rows(outputs, self.heads[teacher])
+        return map_embeddings(outputs, self.heads[teacher])
 
     def target(self, teacher: str, outputs: TeacherOutputs) -> TeacherOutputs:
         """The teacher's outputs in that space."""

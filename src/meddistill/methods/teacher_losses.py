@@ -40,7 +40,7 @@ def own_losses(
     return torch.where(counts > 0, losses, means) * selected
 
 
-def weighting_lacks(config: WeightingConfig, teachers: Mapping[str, TeacherSpace]) -> list[str]:
+def unmet_by_weighting(config: WeightingConfig, teachers: Mapping[str, TeacherSpace]) -> list[str]:
     """One line for everything that the weighting needs and that is not there."""
     if isinstance(config, TorchJDConfig):
         return [

@@ -45,12 +45,11 @@ class Objective(nn.Module, ABC):
     """The student against one teacher.
 
     `space` says which student embeddings `forward` takes: projected by the teacher's head (`teacher`), or
-    the student's `own`. With `mixes_teachers` it is called once for all teachers instead of once for each, on
-    rows of which every one is of the teacher drawn for it.
+    the student's `own`. With options that mix teachers it is called once for all of them instead of once for
+    each, on rows of which every one is of the teacher drawn for it.
     """
 
     space: ClassVar[Literal["teacher", "own"]] = "teacher"
-    mixes_teachers: bool = False
 
     @abstractmethod
     def forward(self, student: StudentOutputs, teacher: TeacherOutputs, context: RowContext) -> RowLosses:

@@ -15,7 +15,7 @@ from pydantic import (
 
 from meddistill.core_yaml import is_true
 from meddistill.errors import did_you_mean
-from meddistill.objectives.needs import BOTH, ByTeacher, HiddenPatches, ObjectiveOptions
+from meddistill.objectives.needs import BOTH, ByTeacher, HiddenPatches, Need, ObjectiveOptions
 from meddistill.signals import Tower
 
 _IMAGE: frozenset[Tower] = frozenset({"image"})
@@ -59,6 +59,7 @@ class CosineSmoothL1Options(ObjectiveOptions):
     requires: ClassVar[frozenset[Tower]] = _IMAGE
     is_distance: ClassVar[bool] = True
     compares_rows: ClassVar[bool] = False
+    remedies: ClassVar[Mapping[Need, str]] = {"statistics": "set `features` to normalized"}
 
     cosine: float = Field(default=0.5, ge=0)
     """Weight of the cosine term."""
@@ -68,7 +69,7 @@ class CosineSmoothL1Options(ObjectiveOptions):
     """What is compared: vectors of unit length; those less the teacher's mean and divided by its standard
     deviation, channel by channel; or its leading principal components, as many as the student has channels,
     each with variance 1. By default whitened with the projection `learned_head`, normalised with others,
-    whose maps have statistics of their own, and for teachers that are asked online, of which there are none.
+    whose maps have statistics of their own, and for teachers that run online, which have none.
     """
 
     @model_validator(mode="after")
@@ -104,6 +105,7 @@ class TeacherScaleOptions(ObjectiveOptions):
     """Base of the options of objectives that look at a teacher's similarities."""
 
     requires: ClassVar[frozenset[Tower]] = BOTH
+    remedies: ClassVar[Mapping[Need, str]] = {"logit_scale": "set `teacher_scale`"}
 
     teacher_scale: PositiveFloat | None = None
     """Factor before the teacher's cosines; by default its own logit scale."""
@@ -139,6 +141,10 @@ class ClassVectorKLOptions(TeacherScaleOptions):
 
     trains: ClassVar[frozenset[Tower]] = _IMAGE
     by_teacher: ClassVar[frozenset[str]] = frozenset({"temperature"})
+    remedies: ClassVar[Mapping[Need, str]] = {
+        **TeacherScaleOptions.remedies,
+        "bank": "set `negatives` to batch or queue",
+    }
 
     negatives: Literal["batch", "bank", "queue"] = "batch"
     """Which texts' features of the teacher are the class vectors: those of the captions of the `batch`, those
@@ -194,7 +200,7 @@ class GradientDistillationOptions(TeacherScaleOptions):
 
     weight: PositiveFloat = 1e3
     """The factor before the objective in the sum; with `as_published` 1e8 unless given. It goes with the
-    square of the rows that a teacher is asked about: for 128 of them, 1e3 to 1e4 bring its gradient to about
+    square of the rows that a teacher is used for: for 128 of them, 1e3 to 1e4 bring its gradient to about
     that of the contrastive loss. Where one of nine teachers is drawn for each row, that is a ninth of the
     batch, and the loss is larger by 81.
     """
@@ -212,6 +218,7 @@ class InteractiveContrastiveOptions(ObjectiveOptions):
     """Student against teacher; the formula stands in `objectives/interactive_contrastive.py`."""
 
     requires: ClassVar[frozenset[Tower]] = BOTH
+    remedies: ClassVar[Mapping[Need, str]] = {"mixed_teachers": "leave `as_published` out"}
 
     scale: PositiveFloat | None = None
     """Factor before the cosines; by default the student's learnt logit scale."""

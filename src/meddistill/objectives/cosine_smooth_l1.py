@@ -38,12 +38,12 @@ class CosineSmoothL1(Objective):
 
     `features` says what x and y are:
     - `whitened`: y = Λ_k^(-1/2) U_kᵀ (t − μ), x = U_kᵀ h, with h what the head gives, μ and U Λ Uᵀ the
-      teacher's exact mean and covariance over the data that it is asked about, and U_k the eigenvectors of
+      teacher's exact mean and covariance over the data that it is used for, and U_k the eigenvectors of
       the k largest variances; k is the student's dim, for a linear head reaches no more directions. In a
       pretrained encoder few directions hold most of the variance; here each counts alike. Needs
       `statistics` and `components` = k.
     - `standardized` (UNIC): y = (t − μ)/σ with the teacher's exact mean and standard deviation over the data
-      that it is asked about (UNIC estimates them by a moving average), x as the head gives it. Needs
+      that it is used for (UNIC estimates them by a moving average), x as the head gives it. Needs
       `statistics`.
     - `normalized`: both at unit norm; for smooth L1 times √d, so that a channel's size is about 1 and the
       bend of smoothL1 at 1 means something. Without √d the second term is the first divided by d.

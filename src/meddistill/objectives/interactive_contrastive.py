@@ -35,14 +35,13 @@ class InteractiveContrastive(Objective):
     normalised, and MMKD-CLIP's negatives: one softmax over the batch in which the teacher's column j is of
     the teacher drawn for row j, so that a row is also told from what other teachers, whose spaces are not
     aligned with its own teacher's, say of other rows. For that the method hands over `mixed_rows` of all
-    teachers (see `mixes_teachers`).
+    teachers (see `InteractiveContrastiveOptions`).
     """
 
     def __init__(self, *, scale: float | None = None, as_published: bool = False) -> None:
         super().__init__()
         self.scale = PUBLISHED_SCALE if as_published and scale is None else scale
         self.as_published = as_published
-        self.mixes_teachers = as_published
 
     def forward(self, student: StudentOutputs, teacher: TeacherOutputs, context: RowContext) -> RowLosses:
         """Loss per row in nats, from 0; count 1 for each row of the mask with both towers.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import PositiveFloat
 
@@ -10,6 +10,7 @@ from meddistill.signals import Tower
 from meddistill.strict import Strict
 
 BOTH: frozenset[Tower] = frozenset({"image", "text"})
+Need = Literal["bank", "statistics", "logit_scale", "mixed_teachers"]
 ByTeacher = PositiveFloat | Mapping[str, PositiveFloat]
 
 
@@ -35,6 +36,7 @@ class ObjectiveOptions(Strict):
     against one another, so that a teacher which knows what belongs together would give the answer away.
     `own_layers`: it has layers, made for the student's and the teacher's dims. `of_method` names the keys
     that are for the method and not for the objective, `by_teacher` those that may have a value a teacher.
+    `remedies` says for each need how the recipe does without it.
     """
 
     requires: ClassVar[frozenset[Tower]]
@@ -44,6 +46,7 @@ class ObjectiveOptions(Strict):
     own_layers: ClassVar[bool] = False
     of_method: ClassVar[frozenset[str]] = frozenset()
     by_teacher: ClassVar[frozenset[str]] = frozenset()
+    remedies: ClassVar[Mapping[Need, str]] = {}
 
     weight: PositiveFloat = 1.0
     """The factor before the objective in the sum."""
@@ -80,8 +83,12 @@ class ObjectiveOptions(Strict):
 
     @property
     def mixes_teachers(self) -> bool:
-        """Whether the teachers drawn for the rows of a batch stand in one softmax."""
+        """Whether the teachers drawn for the rows of a batch stand in one softmax: `mixed_rows`."""
         return False
+
+    def remedy(self, need: Need) -> str:
+        """How the recipe does without a need, for a message."""
+        return self.remedies.get(need, "leave the objective out")
 
     @property
     def passes(self) -> Mapping[str, HiddenPatches]:

@@ -40,7 +40,7 @@ class Banks:
     def notes(self) -> tuple[str, ...]:
         """A line for each bank with repeated texts."""
         return tuple(
-            f"bank {name}: {len(bank.texts):,} different texts; left out, since a model cannot tell them "
+            f"bank {name}: {len(bank.texts):,} different texts; left out, since a model sees no difference "
             f"from earlier ones: {bank.repeated:,}"
             for name, bank in self.read.items()
             if bank.repeated
@@ -82,12 +82,14 @@ def unmet_by_banks(recipe: Recipe, banks: Banks, *, base: Path) -> list[str]:
             for bank in stage.banks
             if bank not in names
         ]
-        if recipe.features.source == "online" and stage.banks:
-            lines.append(
-                f"stage {stage.name}: `negatives` must be batch or queue for teachers that are asked online; "
-                f"the features of a bank are read from a feature store; got the bank {stage.banks[0]}. Use "
-                "`source: stored`."
-            )
+        if recipe.features.source == "online":
+            lines += [
+                f"stage {stage.name}: `objectives.{name}` must compare with no bank for teachers that "
+                "run online; the features of a bank are read from a feature store; got the bank "
+                f"{options.needs_bank}. Use `source: stored`, or {options.remedy('bank')}."
+                for name, options in stage.chosen.items()
+                if options.needs_bank is not None
+            ]
     return lines + _absent(recipe, banks, base=base)
 
 
@@ -101,8 +103,8 @@ def _absent(recipe: Recipe, banks: Banks, *, base: Path) -> list[str]:
             f"teacher `{teacher}` must have its features of every text of the bank {name} in "
             f"`{recipe.given_store}`; {absent:,} of {len(banks.read[name].keys):,} are not there. "
             f"{_remedy(store, teacher)}"
-            for teacher, name in _asked(recipe)
-            if name in banks.read and (absent := _lacking(store, teacher, banks.read[name]))
+            for teacher, name in _pairs_in_use(recipe)
+            if name in banks.read and (absent := _missing_rows(store, teacher, banks.read[name]))
         ]
     except StoreError:
         return []  # told with the teachers, which cannot be loaded from it
@@ -117,7 +119,7 @@ def _remedy(store: FeatureStore, teacher: str) -> str:
     )
 
 
-def _asked(recipe: Recipe) -> list[tuple[str, str]]:
+def _pairs_in_use(recipe: Recipe) -> list[tuple[str, str]]:
     pairs = [
         (teacher, bank)
         for stage in recipe.stages
@@ -127,7 +129,7 @@ def _asked(recipe: Recipe) -> list[tuple[str, str]]:
     return list(dict.fromkeys(pairs))
 
 
-def _lacking(store: FeatureStore, teacher: str, bank: TextBank) -> int:
+def _missing_rows(store: FeatureStore, teacher: str, bank: TextBank) -> int:
     """How many texts of a bank a teacher that reads has no features of; 0 for one that does not read."""
     if "text" not in store.outputs(teacher):
         return 0

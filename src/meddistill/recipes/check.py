@@ -24,7 +24,7 @@ from meddistill.recipes.steps.training_data import check_batches
 from meddistill.recipes.tables import check_suite, check_validation, notes_of_rows
 from meddistill.recipes.text_tower import UNTRAINED, text_is_trained
 from meddistill.recipes.timing import seconds_per_image_of_student, seconds_per_image_of_teacher
-from meddistill.recipes.tokenizer import smaller_than_asked
+from meddistill.recipes.tokenizer import smaller_than_requested
 from meddistill.students.dual_encoder import DualEncoder
 from meddistill.students.initial.start import Taken
 from meddistill.students.size import ModelSize, VocabularySize, model_size, vocabulary_size
@@ -176,7 +176,7 @@ def _cost(
 ) -> Estimate:
     rows, before = len(session.samples), [run.estimate for run in runs.values()]
     per_image = sum(
-        seconds_per_image_of_teacher(teacher) for teacher in teachers.values() if teacher.can_be_asked
+        seconds_per_image_of_teacher(teacher) for teacher in teachers.values() if teacher.is_runnable
     )
     per_row = seconds_per_image_of_student(student) if student is not None else 0.0
     return Estimate(
@@ -195,7 +195,9 @@ def _cost(
 
 def _size_of(session: Session, student: DualEncoder) -> StudentSize:
     size = session.recipe.student.text.vocabulary
-    notes = () if size is None or session.tokenizer is None else smaller_than_asked(session.tokenizer, size)
+    notes = (
+        () if size is None or session.tokenizer is None else smaller_than_requested(session.tokenizer, size)
+    )
     return StudentSize(
         model=model_size(student),
         vocabulary=vocabulary_size(student),

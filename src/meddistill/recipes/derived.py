@@ -12,7 +12,7 @@ from meddistill.features.availability import Mask
 from meddistill.features.reader import FeatureStore
 from meddistill.fusion.network import unfusable
 from meddistill.methods.base import TeacherSpace
-from meddistill.recipes.schema import AnyStage, FusionStage, Recipe
+from meddistill.recipes.schema import AnyStage, Recipe
 from meddistill.teachers.card import TeacherCard
 
 # Between the names of its sources on a derived teacher's card.
@@ -39,12 +39,12 @@ def planned_teachers(recipe: Recipe) -> dict[str, PlannedTeacher]:
     """What is known of the teachers to be derived before anything is trained."""
     return {
         stage.name: PlannedTeacher(
-            space=TeacherSpace(image_dim=stage.dim, text_dim=stage.dim, logit_scale=1.0),
+            space=TeacherSpace(image_dim=dim, text_dim=dim, logit_scale=1.0),
             sources=recipe.teachers_of(stage),
             by_pair=stage.by_pair,
         )
         for stage in recipe.stages
-        if isinstance(stage, FusionStage)
+        if (dim := stage.derived_dim) is not None
     }
 
 
@@ -155,14 +155,14 @@ def _unknown(recipe: Recipe, stage: AnyStage) -> list[str]:
 
 
 def _rows_compared(recipe: Recipe, stage: AnyStage) -> list[str]:
-    by_pair = {each.name for each in recipe.stages if isinstance(each, FusionStage) and each.by_pair}
+    by_pair = {each.name for each in recipe.stages if each.by_pair}
     return [
         f"`teachers` must not have {name} for {part}, which compares rows with one another: an embedding "
         "of a pair knows what belongs together. Name the stage's `teachers` without it, or leave the other "
         "out: it is a target for features."
         for name in recipe.teachers_of(stage)
         if name in by_pair
-        for part in stage.compared_rows or (("another fusion",) if isinstance(stage, FusionStage) else ())
+        for part in stage.compared_rows
     ]
 
 
@@ -180,7 +180,7 @@ def _one_view(recipe: Recipe, stage: AnyStage) -> list[str]:
 
 
 def _fusion_mistakes(recipe: Recipe, stage: AnyStage, spaces: Mapping[str, TeacherSpace]) -> list[str]:
-    if not isinstance(stage, FusionStage):
+    if stage.derived_dim is None:
         return []
     lines = []
     if stage.name in recipe.teachers:
@@ -192,10 +192,10 @@ def _fusion_mistakes(recipe: Recipe, stage: AnyStage, spaces: Mapping[str, Teach
             "`features.source` must be stored for a fusion stage, which reads what the teachers gave; got "
             "online."
         )
-    if stage.patience is not None and recipe.data.validation is None:
+    if stage.stops_after is not None and recipe.data.validation is None:
         lines.append(
-            f"`patience` must have rows to look at; got {stage.patience}, and no `data.validation`. Name a "
-            "table there, or leave it out."
+            f"`patience` must have rows to look at; got {stage.stops_after}, and no `data.validation`. Name "
+            "a table there, or leave it out."
         )
     named = recipe.teachers_of(stage)
     if all(name in spaces for name in named):

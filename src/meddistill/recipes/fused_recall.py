@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from meddistill.arrays import Floats32
 from meddistill.data.dataset import SampleDataset
 from meddistill.data.keys import text_keys
 from meddistill.data.samples import Samples
 from meddistill.errors import ConfigError
-from meddistill.evaluation.arrays import Floats32
 from meddistill.features.availability import Mask
 from meddistill.features.reader import FeatureStore
 from meddistill.features.sources import StoredTeachers
@@ -37,7 +37,7 @@ class Comparison(Strict):
     fused: float
 
 
-class Judgement(Strict):
+class FusionScore(Strict):
     """Mean recall of the fused embeddings on all validation pairs that they have, and beside each teacher."""
 
     recall: float
@@ -113,13 +113,13 @@ class FusedRecall:
             subject = "data"
             raise ConfigError(subject, lines)
         samples, keys = samples.take(kept), tuple(keys[place] for place in kept)
-        asked = {name: mask[kept] for name, mask in available.items()}
-        source = StoredTeachers(store, samples, tuple(cards), device=device, keys=keys, available=asked)
+        present = {name: mask[kept] for name, mask in available.items()}
+        source = StoredTeachers(store, samples, tuple(cards), device=device, keys=keys, available=present)
         rows = SampleDataset(samples, student=None, keys=keys)
         places = [range(start, min(start + _CHUNK, len(samples))) for start in range(0, len(samples), _CHUNK)]
         self._given: list[Outputs] = [source.outputs(rows.batch(each, [0] * len(each))) for each in places]
         self._cards = cards
-        self._available = asked
+        self._available = present
         self._image_keys, self._text_keys = keys, text_keys(samples)
 
     def of_network(self, trainee: FusionTrainee) -> float:
@@ -127,7 +127,7 @@ class FusedRecall:
         return self._recall(*self._fused(trainee), np.ones(len(self._image_keys), dtype=np.bool_))
 
     @torch.no_grad()
-    def judge(self, trainee: FusionTrainee) -> Judgement:
+    def evaluate(self, trainee: FusionTrainee) -> FusionScore:
         """The fused embeddings beside each teacher that has both towers and two of the pairs at least."""
         images, texts = self._fused(trainee)
         everything = np.ones(len(images), dtype=np.bool_)
@@ -142,7 +142,9 @@ class FusedRecall:
                 teacher=self._recall(*own, mask),
                 fused=self._recall(images, texts, mask),
             )
-        return Judgement(recall=self._recall(images, texts, everything), pairs=len(images), teachers=compared)
+        return FusionScore(
+            recall=self._recall(images, texts, everything), pairs=len(images), teachers=compared
+        )
 
     @torch.no_grad()
     def _fused(self, trainee: FusionTrainee) -> tuple[Floats32, Floats32]:

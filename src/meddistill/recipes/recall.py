@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from meddistill.arrays import Floats32
 from meddistill.data.keys import group_ids
-from meddistill.evaluation.arrays import Floats32
 from meddistill.evaluation.models.protocols import normalized
 from meddistill.evaluation.tasks.retrieval.metrics import DIRECTIONS, MAIN, rank_metrics
 from meddistill.evaluation.tasks.retrieval.task import Gallery, best_ranks

@@ -30,13 +30,14 @@ def unmet_requirements(recipe: Recipe, cards: Mapping[str, TeacherCard]) -> list
     ]
     if recipe.features.source == "online":
         lines += [
-            f"stage {stage.name}: `objectives.{name}.features` must be normalized for teachers that are "
-            "asked online, of which there are no statistics. Use `source: stored`, or leave it out."
+            f"stage {stage.name}: `objectives.{name}` must do without statistics for teachers that "
+            "run online, of which there are none. Use `source: stored`, or "
+            f"{stage.chosen[name].remedy('statistics')}."
             for stage in recipe.stages
             for name in stage.needs_statistics
         ]
         lines += [
-            f"stage {stage.name}: `projection` must be learned_head for teachers that are asked online; "
+            f"stage {stage.name}: `projection` must be learned_head for teachers that run online; "
             f"the others are fitted from a feature store; got {projection.kind}. Use `source: stored`."
             for stage in recipe.stages
             if (projection := stage.fitted_projection) is not None
@@ -45,12 +46,12 @@ def unmet_requirements(recipe: Recipe, cards: Mapping[str, TeacherCard]) -> list
 
 
 def of_unit_length(recipe: Recipe) -> tuple[str, ...]:
-    """One line for every stage whose default is another for teachers that are asked online."""
+    """One line for every stage whose default is another for teachers that run online."""
     if recipe.features.source == "stored":
         return ()
     return tuple(
         f"stage {stage.name}: {name} compares vectors of unit length, since there are no "
-        "statistics of teachers that are asked online; with `source: stored` it compares whitened ones"
+        "statistics of teachers that run online; with `source: stored` it compares whitened ones"
         for stage in recipe.stages
         for name in stage.prefers_statistics
     )

@@ -187,7 +187,7 @@ def _canonical(content: Any) -> str:
 def _change(difference: TreeDifference) -> str:
     old, new = (each if each is ABSENT else _short(each) for each in (difference.old, difference.new))
     shown = TreeDifference(difference.place, old, new)
-    return shown.in_words(" ({old} → {new})", added=" (new)", removed=" (gone)")
+    return shown.describe(" ({old} → {new})", added=" (new)", removed=" (gone)")
 
 
 def _short(value: Any) -> str:

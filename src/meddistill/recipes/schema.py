@@ -78,17 +78,17 @@ class FeaturesConfig(ExtractOptions):
     """How teachers' outputs reach the student."""
 
     source: Literal["stored", "online"] = "stored"
-    """`stored`: teachers are asked once, into the run's feature store. `online`: in every step,
+    """`stored`: teachers run once, into the run's feature store. `online`: they run in every step,
     which waits for them.
     """
     banks: Mapping[Name, str | TextTable] = {}
     """Name → further texts that the teachers read once, into the feature store, for objectives that compare
     with a bank: a file with one text a line (UTF-8), or a table and its column, relative to the recipe. Texts
-    that a model cannot tell apart count once. `captions` is no name for one: so is called the bank of the
+    that are alike to a model count once. `captions` is no name for one: so is called the bank of the
     training table's own captions, which every recipe has.
     """
     availability: AvailabilityConfig = AvailabilityConfig()
-    """Which teachers may be asked about which rows, besides the teachers' own `modalities`."""
+    """Which teachers are available for which rows, besides the teachers' own `modalities`."""
 
     @field_validator("banks")
     @classmethod

@@ -35,6 +35,7 @@ from meddistill.recipes.missing import missing_initial_weights
 from meddistill.recipes.mistakes import naming_teacher
 from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.schema import Recipe
+from meddistill.recipes.teacher_inputs import teacher_inputs
 from meddistill.recipes.text_tower import text_is_trained
 from meddistill.recipes.tokenizer import tokenizer_hash, tokenizer_of
 from meddistill.students.build import BuiltStudent, start_student
@@ -246,7 +247,7 @@ class Session:
 
     @cached_property
     def availability(self) -> Availability:
-        """Which teachers may be asked about which samples; by agreement once the feature store is there."""
+        """Which teachers are available for which samples; by agreement once the feature store is there."""
         rules = self.recipe.features.availability
         store = None if rules.agreement_quantile is None else FeatureStore.open(self.folder.features)
         available = availability(self.samples, self.cards, rules, store=store, keys=self.image_keys)
@@ -254,7 +255,7 @@ class Session:
             left = sum(int(mask.sum()) for mask in available.of_kept().values()) / len(available.kept)
             self.progress.say(
                 f"availability: {left:.1f} of {len(self.cards)} teachers a row; "
-                f"{len(self.samples) - len(available.kept):,} of {len(self.samples):,} rows sit out"
+                f"{len(self.samples) - len(available.kept):,} of {len(self.samples):,} rows left out"
             )
         return available
 
@@ -342,16 +343,3 @@ class Session:
             initial_weights=initial_licence(self.recipe.student, base=self.base),
             data=self.recipe.data.terms,
         )
-
-
-def teacher_inputs(cards: Mapping[str, TeacherCard]) -> dict[str, Any]:
-    """What in these teachers decides what is made of them."""
-    return {
-        name: {"fingerprint": card.fingerprint, "modalities": card.modalities, **stated_scale(card)}
-        for name, card in cards.items()
-    }
-
-
-def stated_scale(card: TeacherCard) -> dict[str, float]:
-    """The logit scale of a graph, which the recipe states; those of others are among their weights."""
-    return {} if card.kind != "onnx" or card.logit_scale is None else {"logit_scale": card.logit_scale}

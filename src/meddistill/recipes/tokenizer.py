@@ -30,7 +30,7 @@ def keep_tokenizer(
     tokenizer: Tokenizer, samples: Samples, vocabulary: int, *, folder: RunFolder, progress: Progress
 ) -> None:
     """Write the tokenizer into the run folder, unless it is there."""
-    for line in smaller_than_asked(tokenizer, vocabulary):
+    for line in smaller_than_requested(tokenizer, vocabulary):
         progress.say(line)
     inputs = _inputs(samples, vocabulary)
     if not folder.state(_STEP, inputs).done:
@@ -38,7 +38,7 @@ def keep_tokenizer(
         folder.finish(_STEP, inputs, files=[folder.tokenizer], tokens=tokenizer.get_vocab_size())
 
 
-def smaller_than_asked(tokenizer: Tokenizer, vocabulary: int) -> tuple[str, ...]:
+def smaller_than_requested(tokenizer: Tokenizer, vocabulary: int) -> tuple[str, ...]:
     """A line where the captions gave fewer tokens than `vocabulary`."""
     size = tokenizer.get_vocab_size()
     if size == vocabulary:

@@ -14,7 +14,7 @@ from meddistill import licences
 from meddistill.errors import ConfigError
 from meddistill.evaluation.engine.suite_config import SuiteConfig
 from meddistill.recipes.schema import Recipe
-from meddistill.reference.words import default_of, meanings, place_of, summary, type_of
+from meddistill.reference.formatting import default_of, meanings, place_of, summary, type_of
 from meddistill.students import presets
 from meddistill.students.config import StudentConfig
 
@@ -105,7 +105,7 @@ def _section(part: Part, places: Mapping[Model, str]) -> Iterator[str]:
                 yield from ("", *_drawn(presets.__doc__))
         return
     common = [key for key in models[0].model_fields if key != tag and _shared(key, models)]
-    yield f"One of {len(models)}, told apart by `{tag}`." + (" Keys of each:" if common else "")
+    yield f"One of {len(models)}, chosen by `{tag}`." + (" Keys of each:" if common else "")
     if common:
         yield from ("", *_table(models[0], common, places))
     for model in models:

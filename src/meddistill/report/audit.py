@@ -7,7 +7,7 @@ from typing import Final
 
 from markupsafe import Markup
 
-from meddistill.evaluation.audit.record import ENSEMBLE, Audit, Family, LeaveOut, Likeness, Score
+from meddistill.evaluation.audit.record import ENSEMBLE, Audit, AuditScore, Family, LeaveOut, Likeness
 from meddistill.report.charts import Tile, tiles
 from meddistill.report.formatting import (
     DASH,
@@ -55,9 +55,9 @@ class TeachersBefore:
     notes: tuple[str, ...]
 
 
-def teachers_before(audit: Audit, looks: Sequence[ModelStyle]) -> TeachersBefore:
+def teachers_before(audit: Audit, styles: Sequence[ModelStyle]) -> TeachersBefore:
     """The section's content; colours are those of the teachers elsewhere in the report."""
-    css = {look.name: look.css for look in looks}
+    css = {style.name: style.css for style in styles}
     return TeachersBefore(
         sentence=_sentence(audit),
         rows=_rows(audit),
@@ -140,7 +140,7 @@ def _matrix(audit: Audit, css: Mapping[str, str]) -> Matrix | None:
     return Matrix(columns=(*columns, *(Title(name=name) for name in together)), rows=tuple(lines))
 
 
-def _cells(scores: Sequence[Score | None], *, teachers: int) -> tuple[Cell, ...]:
+def _cells(scores: Sequence[AuditScore | None], *, teachers: int) -> tuple[Cell, ...]:
     """Shades from chance to the best of the row; the best single teacher is marked."""
     known = [score for score in scores if score is not None]
     chance = min(score.chance for score in known)
@@ -166,7 +166,7 @@ def _cells(scores: Sequence[Score | None], *, teachers: int) -> tuple[Cell, ...]
     return tuple(cells)
 
 
-def _interval(score: Score, most: int) -> str:
+def _interval(score: AuditScore, most: int) -> str:
     """The interval, and on how many images where there are fewer than others have."""
     words = between(score.low, score.high, 2)
     return words if score.images == most else f"{words}; n = {count(score.images)}"

@@ -12,7 +12,7 @@ from meddistill.report.attention_maps import drawn, over_picture
 from meddistill.report.data import Examples
 from meddistill.report.formatting import count, metric, plain_name, plural
 from meddistill.report.models import ModelStyle, references
-from meddistill.report.phrases import wording
+from meddistill.report.phrases import phrases
 from meddistill.report.scores import Cell, score_cell
 from meddistill.report.sections import data_address
 from meddistill.report.svg import drawing, element, line, text
@@ -71,21 +71,21 @@ class BagTask:
 
 
 def bag_sections(
-    results: Results, examples: Examples | None, looks: Sequence[ModelStyle]
+    results: Results, examples: Examples | None, styles: Sequence[ModelStyle]
 ) -> tuple[BagTask, ...]:
     """Every task over bags.
 
     Attention is that of the student, or of the first model, and of stored features whose places are known.
     """
-    return tuple(_task(results, task, examples, looks) for task in results.tasks if task.family == FAMILY)
+    return tuple(_task(results, task, examples, styles) for task in results.tasks if task.family == FAMILY)
 
 
 def _task(
-    results: Results, task: TaskFacts, examples: Examples | None, looks: Sequence[ModelStyle]
+    results: Results, task: TaskFacts, examples: Examples | None, styles: Sequence[ModelStyle]
 ) -> BagTask:
     there = {row.metric for row in results.of(task=task.name)}
     metrics = [name for name in _METRICS if name in there]
-    everyone = (*looks, *references(results, task.name))
+    everyone = (*styles, *references(results, task.name))
     facts = task.facts
     return BagTask(
         name=plain_name(task.name),
@@ -98,34 +98,34 @@ def _task(
         rows=tuple(row for each in everyone for row in _rows(results, task, each, metrics)),
         attention=tuple(
             ModelAttention(
-                who=wording(looks).who if look.lead else look.name,
+                who=phrases(styles).who if style.lead else style.name,
                 mapped=any(each.places for each in attended),
-                profiles=tuple(_profile(each, look.css, examples) for each in attended),
+                profiles=tuple(_profile(each, style.css, examples) for each in attended),
             )
-            for look in _shown(results, task.name, looks)
-            if (attended := results.exhibits_of(BagAttention, task=task.name, model=look.name))
+            for style in _shown(results, task.name, styles)
+            if (attended := results.exhibits_of(BagAttention, task=task.name, model=style.name))
         ),
     )
 
 
-def _shown(results: Results, task: str, looks: Sequence[ModelStyle]) -> Iterator[ModelStyle]:
+def _shown(results: Results, task: str, styles: Sequence[ModelStyle]) -> Iterator[ModelStyle]:
     """The lead, and the task's own baselines whose attention has a map."""
-    yield from (look for look in looks if look.lead)
-    for look in references(results, task):
-        if any(each.places for each in results.exhibits_of(BagAttention, task=task, model=look.name)):
-            yield look
+    yield from (style for style in styles if style.lead)
+    for style in references(results, task):
+        if any(each.places for each in results.exhibits_of(BagAttention, task=task, model=style.name)):
+            yield style
 
 
-def _rows(results: Results, task: TaskFacts, look: ModelStyle, metrics: Sequence[str]) -> Iterator[BagRow]:
+def _rows(results: Results, task: TaskFacts, style: ModelStyle, metrics: Sequence[str]) -> Iterator[BagRow]:
     by_setting = {
         (row.setting, row.metric): row
-        for row in results.of(model=look.name, task=task.name)
+        for row in results.of(model=style.name, task=task.name)
         if not row.modality and row.value is not None
     }
     for setting in dict.fromkeys(setting for setting, _ in by_setting):
         cells = tuple(score_cell(by_setting.get((setting, name))) for name in metrics)
         pooling = setting.removesuffix(" pooling") or task.facts["pooling"]
-        yield BagRow(model=look.name, css=look.css, pooling=pooling, cells=cells)
+        yield BagRow(model=style.name, css=style.css, pooling=pooling, cells=cells)
 
 
 def _profile(exhibit: BagAttention, css: str, examples: Examples | None) -> BagProfile:

@@ -78,33 +78,33 @@ class TaskDetail:
     operating: tuple[OperatingRow, ...]
 
 
-def classification_details(results: Results, looks: Sequence[ModelStyle]) -> tuple[TaskDetail, ...]:
+def classification_details(results: Results, styles: Sequence[ModelStyle]) -> tuple[TaskDetail, ...]:
     """A record for every task that has something to show."""
-    details = (_detail(results, task, looks) for task in results.tasks)
+    details = (_detail(results, task, styles) for task in results.tasks)
     return tuple(each for each in details if each.panels or each.each or each.operating)
 
 
-def _detail(results: Results, task: TaskFacts, looks: Sequence[ModelStyle]) -> TaskDetail:
-    shown = _shown(results, task.name, looks)
+def _detail(results: Results, task: TaskFacts, styles: Sequence[ModelStyle]) -> TaskDetail:
+    shown = _shown(results, task.name, styles)
     curves = results.exhibits_of(RocCurve, task=task.name)
     panels = [_roc(task, curves, shown), _reliability(results, task, shown), _confusion(results, task, shown)]
     return TaskDetail(
         name=plain_name(task.name),
         family=family(task.family),
         size=size_of(task),
-        panels=tuple(each for each in (*panels, _shots(results, task, looks)) if each is not None),
+        panels=tuple(each for each in (*panels, _shots(results, task, styles)) if each is not None),
         each=_one_each(task, curves, shown),
         unfold="labels" in task.facts,
         operating=_operating(results, task, shown),
     )
 
 
-def _shown(results: Results, task: str, looks: Sequence[ModelStyle]) -> list[ModelStyle]:
+def _shown(results: Results, task: str, styles: Sequence[ModelStyle]) -> list[ModelStyle]:
     """The lead and the best teacher of the task."""
-    named = list(looks[:1])
+    named = list(styles[:1])
     best = results.best_teacher(task)
-    teacher = [look for look in looks if best is not None and look.name == best.model]
-    return [*named, *(look for look in teacher if look not in named)]
+    teacher = [style for style in styles if best is not None and style.name == best.model]
+    return [*named, *(style for style in teacher if style not in named)]
 
 
 def _roc(task: TaskFacts, curves: Sequence[RocCurve], shown: Sequence[ModelStyle]) -> Panel | None:
@@ -144,14 +144,14 @@ def _roc_panel(
     title: str, curves: Sequence[RocCurve], shown: Sequence[ModelStyle], *, small: bool
 ) -> Panel | None:
     by_model = {each.model: each for each in curves}
-    drawn = [(look, by_model[look.name]) for look in shown if look.name in by_model]
+    drawn = [(style, by_model[style.name]) for style in shown if style.name in by_model]
     if not drawn:
         return None
     lines = [
-        Line(label=look.name, css=look.css, points=tuple(zip(each.fpr, each.tpr, strict=True)))
-        for look, each in drawn
+        Line(label=style.name, css=style.css, points=tuple(zip(each.fpr, each.tpr, strict=True)))
+        for style, each in drawn
     ]
-    legend = tuple((look.name, look.css, f"AUC {number(each.auc)}") for look, each in drawn)
+    legend = tuple((style.name, style.css, f"AUC {number(each.auc)}") for style, each in drawn)
     return Panel(title=title, chart=roc_chart(lines, label=title, small=small), legend=legend)
 
 
@@ -206,19 +206,19 @@ def _decisions_note(confusion: Confusion) -> str:
     return words
 
 
-def _shots(results: Results, task: TaskFacts, looks: Sequence[ModelStyle]) -> Panel | None:
+def _shots(results: Results, task: TaskFacts, styles: Sequence[ModelStyle]) -> Panel | None:
     series = []
-    for look in looks:
+    for style in styles:
         rows = [
             row
-            for row in results.of(model=look.name, task=task.name)
+            for row in results.of(model=style.name, task=task.name)
             if row.metric == task.main_metric and not row.modality and row.value is not None
         ]
         points = [_shot_point(row) for row in rows if shots_of(row.setting) is not None]
         if points:
             whole = [_shot_point(row) for row in rows if row.main]
             ordered = sorted(points, key=lambda point: point.shots or 0)
-            series.append((look.name, look.css, [*ordered, *whole]))
+            series.append((style.name, style.css, [*ordered, *whole]))
     if not series:
         return None
     title = f"{metric(task.main_metric).capitalize()} over labelled images"
@@ -242,22 +242,22 @@ def _operating(results: Results, task: TaskFacts, shown: Sequence[ModelStyle]) -
         if ", threshold from " in row.setting:
             rows.setdefault(row.setting, {}).setdefault(row.model, {})[row.metric] = row
     return tuple(
-        _operating_row(setting, models[look.name], look)
+        _operating_row(setting, models[style.name], style)
         for setting, models in rows.items()
-        for look in shown
-        if look.name in models
+        for style in shown
+        if style.name in models
     )
 
 
-def _operating_row(setting: str, rows: dict[str, Result], look: ModelStyle) -> OperatingRow:
+def _operating_row(setting: str, rows: dict[str, Result], style: ModelStyle) -> OperatingRow:
     rule, _, source = setting.rpartition(", threshold from ")
     threshold = rows.get("threshold")
     prevalence = rows.get("prevalence")
     return OperatingRow(
         rule=rule,
         source=source,
-        model=look.name,
-        css=look.css,
+        model=style.name,
+        css=style.css,
         threshold=number(threshold.value) if threshold else DASH,
         cells=tuple(score_cell(rows.get(name)) for name in _MEASURES),
         prevalence=f"{100 * prevalence.value:.1f}%" if prevalence and prevalence.value is not None else DASH,

@@ -222,7 +222,7 @@ def _shot_line(
     for x, each in placed:
         if whiskers and each.low is not None and each.high is not None:
             parts.append(line((x, y(each.low)), (x, y(each.high)), class_="whisker"))
-        learnt_from = "all images" if each.shots is None else f"{each.shots} a class"
-        title = element("title", f"{name}, {learnt_from}: {metric} {number(each.value)}")
+        train_size = "all images" if each.shots is None else f"{each.shots} a class"
+        title = element("title", f"{name}, {train_size}: {metric} {number(each.value)}")
         parts.append(marker(css, x, y(each.value), 4.5 if whiskers else 3.4, title))
     return element("g", *parts, class_=css)

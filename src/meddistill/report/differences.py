@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from meddistill.evaluation.base.records import Comparison
 from meddistill.evaluation.base.results import MEAN_TASK, Difference, Results
-from meddistill.evaluation.statistics.paired import least_p
+from meddistill.evaluation.statistics.paired import min_p
 from meddistill.report.formatting import (
     DASH,
     SEEN,
@@ -51,18 +51,18 @@ class DifferencesSection:
     is_mcnemar: bool
 
 
-def differences(results: Results, looks: Sequence[ModelStyle]) -> DifferencesSection | None:
+def differences(results: Results, styles: Sequence[ModelStyle]) -> DifferencesSection | None:
     """The first student (or first model) against all others; None where nothing is compared."""
     if not results.differences:
         return None
     reference = results.differences[0].model
     rows = [row for row in results.differences if row.model == reference]
-    css = {look.name: look.css for look in looks}
-    order = [look.name for look in looks if look.name != reference]
+    css = {style.name: style.css for style in styles}
+    order = [style.name for style in styles if style.name != reference]
     alpha = 1 - results.level
     return DifferencesSection(
         reference=reference,
-        sentence=_sentence(rows, alpha, least=least_p(results.resamples)),
+        sentence=_sentence(rows, alpha, least=min_p(results.resamples)),
         forest=forest_by_task(rows, order, css, alpha=alpha),
         tallies=tuple(
             (row, css[name])
@@ -70,7 +70,7 @@ def differences(results: Results, looks: Sequence[ModelStyle]) -> DifferencesSec
             for row in results.comparisons
             if (row.model, row.other) == (reference, name)
         ),
-        ranks=_ranks(results, looks),
+        ranks=_ranks(results, styles),
         rank_words=_rank_words(results),
         is_mcnemar=any(row.p_mcnemar is not None for row in rows),
     )
@@ -147,18 +147,18 @@ def _forest_row(axis: Axis, y: float, row: Difference, css: str, *, alpha: float
     ]
 
 
-def _ranks(results: Results, looks: Sequence[ModelStyle]) -> tuple[RankRow, ...]:
+def _ranks(results: Results, styles: Sequence[ModelStyle]) -> tuple[RankRow, ...]:
     means = results.ranking.mean_ranks if results.ranking else {}
     first = {place.model: place.first for place in results.places if place.task == MEAN_TASK}
     rows = [
         RankRow(
-            name=look.name,
-            css=look.css,
-            rank=number(means.get(look.name), 2),
-            first=f"{first[look.name]:.0%}" if look.name in first else DASH,
+            name=style.name,
+            css=style.css,
+            rank=number(means.get(style.name), 2),
+            first=f"{first[style.name]:.0%}" if style.name in first else DASH,
         )
-        for look in looks
-        if look.name in means or look.name in first
+        for style in styles
+        if style.name in means or style.name in first
     ]
     return tuple(sorted(rows, key=lambda row: means.get(row.name, float("inf"))))
 

@@ -28,7 +28,7 @@ class TableExamples:
 
     def __init__(self, suite: SuiteConfig, tables: SuiteTables) -> None:
         self._tables = tables
-        self._asked = {task.name: task for task in suite.tasks if isinstance(task, VqaConfig)}
+        self._vqa_tasks = {task.name: task for task in suite.tasks if isinstance(task, VqaConfig)}
 
     def picture(self, table: str, row: int, *, side: int = THUMBNAIL) -> bytes:
         """JPEG of the row's image, padded to a square."""
@@ -52,11 +52,11 @@ class TableExamples:
 
     def question(self, task: str, table: str, row: int) -> str:
         """The row's question, in the column that the task names."""
-        return self._rows(table, [row]).columns[self._asked[task].question][0]
+        return self._rows(table, [row]).columns[self._vqa_tasks[task].question][0]
 
     def answer(self, task: str, table: str, row: int) -> str:
         """The row's answer, in the column that the task names."""
-        return self._rows(table, [row]).columns[self._asked[task].answer][0]
+        return self._rows(table, [row]).columns[self._vqa_tasks[task].answer][0]
 
     def _rows(self, table: str, numbers: Collection[int]) -> Samples:
         return self._tables.rows(table, numbers).samples

@@ -41,10 +41,10 @@ class GroupPanel:
     hidden: str
 
 
-def panels(results: Results, looks: Sequence[ModelStyle]) -> tuple[GroupPanel, ...]:
+def panels(results: Results, styles: Sequence[ModelStyle]) -> tuple[GroupPanel, ...]:
     """A panel for every group with several labels, in the order of the results."""
     return tuple(
-        _panel(results, looks, task, group)
+        _panel(results, styles, task, group)
         for task, group in _places(results)
         if len(_labels(results, task, group)) > 1
     )
@@ -69,7 +69,7 @@ def _labels(results: Results, task: str, group: str) -> list[str]:
     return [label for label in dict.fromkeys(all_labels) if label]
 
 
-def _panel(results: Results, looks: Sequence[ModelStyle], task: str, group: str) -> GroupPanel:
+def _panel(results: Results, styles: Sequence[ModelStyle], task: str, group: str) -> GroupPanel:
     scores = [row for row in results.groups if (row.task, row.group) == (task, group)]
     gaps = [row for row in results.gaps if (row.task, row.group) == (task, group)]
     main = [row for row in scores if row.main]
@@ -78,42 +78,44 @@ def _panel(results: Results, looks: Sequence[ModelStyle], task: str, group: str)
     compared = len(scored) > 1
     return GroupPanel(
         title=f"{plain_name(task)}, {name}, by {plain_name(group)}",
-        chart=_bars(main, looks, group) if compared else None,
+        chart=_bars(main, styles, group) if compared else None,
         rows=tuple(
-            _gap(results, scores, gap, look) for look in looks for gap in gaps if gap.model == look.name
+            _gap(results, scores, gap, style) for style in styles for gap in gaps if gap.model == style.name
         )
         if compared
         else (),
-        hidden="; ".join(part for part in (_alone(main, scored, looks), _hidden(main, looks)) if part),
+        hidden="; ".join(part for part in (_alone(main, scored, styles), _hidden(main, styles)) if part),
     )
 
 
-def _alone(rows: Sequence[GroupScore], scored: Sequence[str], looks: Sequence[ModelStyle]) -> str:
+def _alone(rows: Sequence[GroupScore], scored: Sequence[str], styles: Sequence[ModelStyle]) -> str:
     """What the models score on the only label that can be scored."""
     if len(scored) != 1:
         return ""
     by_model = {row.model: row for row in rows if row.label == scored[0] and row.value is not None}
-    figures = [f"{look.name} {number(by_model[look.name].value)}" for look in looks if look.name in by_model]
+    figures = [
+        f"{style.name} {number(by_model[style.name].value)}" for style in styles if style.name in by_model
+    ]
     return f"{scored[0]} is the only group large enough to be scored ({', '.join(figures)})"
 
 
-def _bars(rows: Sequence[GroupScore], looks: Sequence[ModelStyle], group: str) -> Markup:
+def _bars(rows: Sequence[GroupScore], styles: Sequence[ModelStyle], group: str) -> Markup:
     labels = dict.fromkeys(row.label for row in rows if row.value is not None)
     by_label = {(row.model, row.label): row for row in rows}
-    worst = _clearly_worst(rows, looks)
+    worst = _clearly_worst(rows, styles)
     groups = []
     for label in labels:
-        mine = [(look, by_label[look.name, label]) for look in looks if (look.name, label) in by_label]
-        marks = tuple(mark_of(look, row) for look, row in mine)
+        mine = [(style, by_label[style.name, label]) for style in styles if (style.name, label) in by_label]
+        marks = tuple(mark_of(style, row) for style, row in mine)
         shown = next(row for row in rows if row.label == label and row.value is not None)
         title = f"▼ {label}" if label == worst else label
         groups.append(Group(title=title, note=f"n = {units_of(shown.n, shown.family)}", marks=marks))
     return grouped_bars(groups, label=f"Main metric by {group}, one bar for each model")
 
 
-def _clearly_worst(rows: Sequence[GroupScore], looks: Sequence[ModelStyle]) -> str | None:
+def _clearly_worst(rows: Sequence[GroupScore], styles: Sequence[ModelStyle]) -> str | None:
     """The worst label of the first model, where its interval ends below that of the best one."""
-    first = next((look.name for look in looks if any(row.model == look.name for row in rows)), "")
+    first = next((style.name for style in styles if any(row.model == style.name for row in rows)), "")
     mine = [row for row in rows if row.model == first and row.value is not None]
     worst = next((row for row in mine if row.worst), None)
     best = max(mine, key=lambda row: row.value or 0.0, default=None)
@@ -122,7 +124,7 @@ def _clearly_worst(rows: Sequence[GroupScore], looks: Sequence[ModelStyle]) -> s
     return worst.label if worst.high < best.low else None
 
 
-def _gap(results: Results, scores: Sequence[GroupScore], gap: GroupGap, look: ModelStyle) -> GapRow:
+def _gap(results: Results, scores: Sequence[GroupScore], gap: GroupGap, style: ModelStyle) -> GapRow:
     mine = {row.label: row for row in scores if (row.model, row.metric) == (gap.model, gap.metric)}
     worst = mine.get(gap.worst) if gap.value else None
     lowest = DASH
@@ -130,8 +132,8 @@ def _gap(results: Results, scores: Sequence[GroupScore], gap: GroupGap, look: Mo
         interval = between(worst.low, worst.high, 2)
         lowest = f"{number(worst.value)} ({interval})" if interval else number(worst.value)
     return GapRow(
-        model=look.name,
-        css=look.css,
+        model=style.name,
+        css=style.css,
         metric=metric(gap.metric),
         worst=gap.worst if gap.value else DASH,
         lowest=lowest,
@@ -142,9 +144,9 @@ def _gap(results: Results, scores: Sequence[GroupScore], gap: GroupGap, look: Mo
     )
 
 
-def _hidden(rows: Sequence[GroupScore], looks: Sequence[ModelStyle]) -> str:
+def _hidden(rows: Sequence[GroupScore], styles: Sequence[ModelStyle]) -> str:
     """Labels that are counted and not scored, as the first model has them."""
-    first = next((look.name for look in looks if any(row.model == look.name for row in rows)), "")
+    first = next((style.name for style in styles if any(row.model == style.name for row in rows)), "")
     mine = [row for row in rows if row.model == first]
     parts = [_counted(row) for row in mine if row.value is None]
     notes = [f"{row.label}: {row.note}" for row in mine if row.value is not None and row.note]

@@ -19,7 +19,7 @@ from meddistill.report.formatting import (
     times,
 )
 from meddistill.report.models import lead_name, model_styles
-from meddistill.report.phrases import wording
+from meddistill.report.phrases import phrases
 
 Verdict = Literal["better", "unclear", "worse", "alone"]
 
@@ -54,13 +54,13 @@ _MOST_TILES: Final = 4
 def headline(data: ReportData) -> Headline | None:
     """The lead on the mean over tasks, a student against its best teacher; None where nothing was scored."""
     results = data.results
-    looks = model_styles(results, data.models)
-    lead = lead_name(looks)
+    styles = model_styles(results, data.models)
+    lead = lead_name(styles)
     task = _headline_task(results, lead) if results is not None else None
     score = results.main(lead, task) if results is not None and task else None
     if results is None or task is None or score is None or score.value is None:
         return None
-    words = wording(looks)
+    words = phrases(styles)
     best = results.best_teacher(task) if words.distilled else None
     gap = results.difference(lead, best.model, task) if best else None
     sentence = f"On {_where(results, task)} {words.who} "

@@ -7,7 +7,7 @@ from typing import Final
 from meddistill.evaluation.base.results import AnyRole, Results
 from meddistill.report.data import ModelCard
 
-COLOURS: Final = 9  # before they begin again, with other dashes
+COLORS: Final = 9  # before they begin again, with other dashes
 REFERENCE_CSS: Final = "c-reference"
 
 COMPARED: Final[frozenset[AnyRole]] = frozenset({"frozen", "baseline"})  # neither student nor teacher
@@ -52,11 +52,11 @@ def model_styles(results: Results | None, cards: Sequence[ModelCard] = ()) -> tu
     named += [(card.name, card.role) for card in cards if card.name not in known]
     lead = _lead(named)
     peers = all(role in COMPARED or role == "ensemble" for _, role in named)
-    coloured = [each for each in named if each[0] != lead and each[1] != "ensemble"]
-    coloured.sort(key=lambda each: each[1] != "teacher")
-    css = {name: f"c-t{place % COLOURS}" for place, (name, _) in enumerate(coloured)}
-    css |= {name: f"{css[name]} c-again" for name, _ in coloured[COLOURS:]}
-    css |= {name: f"{css[name]} c-baseline" for name, role in coloured if role in COMPARED and not peers}
+    colored = [each for each in named if each[0] != lead and each[1] != "ensemble"]
+    colored.sort(key=lambda each: each[1] != "teacher")
+    css = {name: f"c-t{place % COLORS}" for place, (name, _) in enumerate(colored)}
+    css |= {name: f"{css[name]} c-again" for name, _ in colored[COLORS:]}
+    css |= {name: f"{css[name]} c-baseline" for name, role in colored if role in COMPARED and not peers}
     styles = [
         ModelStyle(
             name=name,
@@ -66,12 +66,12 @@ def model_styles(results: Results | None, cards: Sequence[ModelCard] = ()) -> tu
         )
         for name, role in named
     ]
-    return tuple(sorted(styles, key=lambda look: (not look.lead, _ORDER[look.role])))
+    return tuple(sorted(styles, key=lambda style: (not style.lead, _ORDER[style.role])))
 
 
-def lead_name(looks: Sequence[ModelStyle]) -> str:
+def lead_name(styles: Sequence[ModelStyle]) -> str:
     """The name of the lead; "" where there is no model."""
-    return next((look.name for look in looks if look.lead), "")
+    return next((style.name for style in styles if style.lead), "")
 
 
 def _lead(named: Sequence[tuple[str, AnyRole]]) -> str:

@@ -7,7 +7,7 @@ from meddistill.report.models import ModelStyle
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wording:
+class Phrases:
     """Names and titles.
 
     `distilled`: a student stands beside its teachers. `who` is "the student" then, and else the name of the
@@ -31,14 +31,14 @@ class Wording:
         return f"{self.who}’s"
 
 
-def wording(looks: Sequence[ModelStyle]) -> Wording:
+def phrases(styles: Sequence[ModelStyle]) -> Phrases:
     """The words for these models."""
-    lead = next((look for look in looks if look.lead), None)
-    teachers = any(look.role == "teacher" for look in looks)
-    others = sum(look.role != "ensemble" for look in looks) > 1
+    lead = next((style for style in styles if style.lead), None)
+    teachers = any(style.role == "teacher" for style in styles)
+    others = sum(style.role != "ensemble" for style in styles) > 1
     name = lead.name if lead is not None else ""
     if lead is not None and lead.role == "student" and teachers:
-        return Wording(
+        return Phrases(
             distilled=True,
             who="the student",
             scores="Scores of the student beside its teachers",
@@ -46,7 +46,7 @@ def wording(looks: Sequence[ModelStyle]) -> Wording:
             classification="The student beside the best teacher of each task.",
         )
     beside = " beside the best teacher of each task" if teachers else ""
-    return Wording(
+    return Phrases(
         distilled=False,
         who=name,
         scores=f"Scores of {name} beside the other models" if others else f"Scores of {name}",

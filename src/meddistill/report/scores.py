@@ -29,7 +29,7 @@ from meddistill.report.formatting import (
     signed_between,
 )
 from meddistill.report.models import ModelStyle, lead_name
-from meddistill.report.phrases import wording
+from meddistill.report.phrases import phrases
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,36 +92,36 @@ class Matrix:
     rows: tuple[tuple[Title, tuple[Cell, ...]], ...]
 
 
-def task_columns(looks: Sequence[ModelStyle]) -> tuple[str, ...]:
+def task_columns(styles: Sequence[ModelStyle]) -> tuple[str, ...]:
     """Titles of the cells of `task_rows`."""
-    words = wording(looks)
-    alone = tuple(words.short if look.lead else look.name for look in _alone(looks))
-    best = ("best teacher",) if any(look.role == "teacher" for look in looks) else ()
+    words = phrases(styles)
+    alone = tuple(words.short if style.lead else style.name for style in _alone(styles))
+    best = ("best teacher",) if any(style.role == "teacher" for style in styles) else ()
     return (*alone, *best, *(("student − best teacher",) if words.distilled else ()))
 
 
-def _alone(looks: Sequence[ModelStyle]) -> list[ModelStyle]:
+def _alone(styles: Sequence[ModelStyle]) -> list[ModelStyle]:
     """The models with a column of their own: all but teachers."""
-    return [look for look in looks if look.lead or look.role != "teacher"]
+    return [style for style in styles if style.lead or style.role != "teacher"]
 
 
-def task_rows(results: Results, looks: Sequence[ModelStyle]) -> tuple[TaskRow, ...]:
+def task_rows(results: Results, styles: Sequence[ModelStyle]) -> tuple[TaskRow, ...]:
     """All tasks, then their mean."""
-    rows = [_task_row(results, task.name, looks, task) for task in results.tasks]
+    rows = [_task_row(results, task.name, styles, task) for task in results.tasks]
     if any(row.task == MEAN_TASK for row in results.results):
-        rows.append(_task_row(results, MEAN_TASK, looks, None))
+        rows.append(_task_row(results, MEAN_TASK, styles, None))
     return tuple(rows)
 
 
-def _task_row(results: Results, task: str, looks: Sequence[ModelStyle], facts: TaskFacts | None) -> TaskRow:
-    lead = lead_name(looks)
+def _task_row(results: Results, task: str, styles: Sequence[ModelStyle], facts: TaskFacts | None) -> TaskRow:
+    lead = lead_name(styles)
     best = results.best_teacher(task)
-    alone = [look.name for look in _alone(looks)]
+    alone = [style.name for style in _alone(styles)]
     cells = [_task_cell(results.main(name, task), seen=results.seen(name, task)) for name in alone]
-    if any(look.role == "teacher" for look in looks):
+    if any(style.role == "teacher" for style in styles):
         named = best.model if best else ""
         cells.append(_task_cell(best, name=named, seen=results.seen(named, task)))
-    if wording(looks).distilled:
+    if phrases(styles).distilled:
         gap = results.difference(lead, best.model, task) if best else None
         cells.append(verdict_cell(gap.value, gap.low, gap.high) if gap else Cell(value=DASH))
     row = results.main(lead, task)
@@ -149,24 +149,24 @@ def verdict_cell(value: float, low: float | None, high: float | None) -> Cell:
     return Cell(value=signed(value), interval=signed_between(low, high), verdict=verdict)
 
 
-def heat_map(results: Results, looks: Sequence[ModelStyle]) -> Matrix:
+def heat_map(results: Results, styles: Sequence[ModelStyle]) -> Matrix:
     """Tasks by models. Shade: from chance (pale) to the best model of the task (dark)."""
     rows = []
     for task in results.tasks:
         title = Title(name=plain_name(task.name), note=family(task.family))
-        rows.append((title, _heat_cells(results, looks, task.name, chance=_chance(task))))
+        rows.append((title, _heat_cells(results, styles, task.name, chance=_chance(task))))
     if any(row.task == MEAN_TASK for row in results.results):
         chances = [_chance(task) for task in results.tasks if task.include_in_mean]
         chance = sum(chances) / len(chances) if chances else 0.0
-        rows.append((Title(name=MEAN_TASK), _heat_cells(results, looks, MEAN_TASK, chance=chance)))
-    columns = tuple(Title(name=look.name, css=look.css) for look in looks)
+        rows.append((Title(name=MEAN_TASK), _heat_cells(results, styles, MEAN_TASK, chance=chance)))
+    columns = tuple(Title(name=style.name, css=style.css) for style in styles)
     return Matrix(columns=columns, rows=tuple(rows))
 
 
 def _heat_cells(
-    results: Results, looks: Sequence[ModelStyle], task: str, *, chance: float
+    results: Results, styles: Sequence[ModelStyle], task: str, *, chance: float
 ) -> tuple[Cell, ...]:
-    rows = {look.name: results.main(look.name, task) for look in looks}
+    rows = {style.name: results.main(style.name, task) for style in styles}
     best = max((row.value or 0.0 if row else 0.0 for row in rows.values()), default=0.0)
     return tuple(
         _heat_cell(row, chance=chance, best=best, seen=results.seen(name, task)) for name, row in rows.items()
@@ -183,49 +183,49 @@ def _chance(task: TaskFacts) -> float:
 
 def _heat_cell(row: Result | None, *, chance: float, best: float, seen: tuple[str, ...]) -> Cell:
     if row is None or row.value is None:
-        return score_cell(row, absent=lack(row) if row else "")
+        return score_cell(row, absent=absence_reason(row) if row else "")
     share = (row.value - chance) / (best - chance) if best > chance else 0.0
     return score_cell(row, shade=shade_of(share), best=row.value == best, seen=seen)
 
 
-def lack(row: Result) -> str:
+def absence_reason(row: Result) -> str:
     """Why there is no number, in short: what the model lacks for the task."""
     return row.note.removeprefix(NOT_APPLICABLE)
 
 
-def seen_lines(results: Results, looks: Sequence[ModelStyle]) -> tuple[str, ...]:
+def seen_lines(results: Results, styles: Sequence[ModelStyle]) -> tuple[str, ...]:
     """One line for every task whose data set a model was pretrained on: which models, which data sets."""
     lines = []
     for task in results.tasks:
-        seen = {look.name: results.seen(look.name, task.name) for look in looks}
+        seen = {style.name: results.seen(style.name, task.name) for style in styles}
         named = [f"{name} ({', '.join(datasets)})" for name, datasets in seen.items() if datasets]
         if named:
             lines.append(f"{plain_name(task.name)}: {', '.join(named)}")
     return tuple(lines)
 
 
-def overview(results: Results, looks: Sequence[ModelStyle]) -> Markup | None:
+def overview(results: Results, styles: Sequence[ModelStyle]) -> Markup | None:
     """All models on the mean over tasks, and the lead's difference from each."""
-    marks = [mark_of(look, results.main(look.name, MEAN_TASK)) for look in looks]
-    gaps = [(look, results.difference(lead_name(looks), look.name, MEAN_TASK)) for look in looks]
-    differences = {look.name: mark_of(look, gap) for look, gap in gaps if gap is not None}
+    marks = [mark_of(style, results.main(style.name, MEAN_TASK)) for style in styles]
+    gaps = [(style, results.difference(lead_name(styles), style.name, MEAN_TASK)) for style in styles]
+    differences = {style.name: mark_of(style, gap) for style, gap in gaps if gap is not None}
     if not any(mark.value is not None for mark in marks):
         return None
-    words = wording(looks)
+    words = phrases(styles)
     label = f"Mean over tasks of every model with interval, and {words.whose} difference from each"
     title = f"Difference: {words.short} minus this model"
     return forest(marks, differences, label=label, title=title)
 
 
-def mark_of(look: ModelStyle, row: Result | Difference | GroupScore | None) -> Mark:
+def mark_of(style: ModelStyle, row: Result | Difference | GroupScore | None) -> Mark:
     """A value of a model, as charts draw it."""
     value, low, high = (row.value, row.low, row.high) if row is not None else (None, None, None)
     return Mark(
-        label=look.name, css=look.css, role=look.role, value=value, low=low, high=high, lead=look.lead
+        label=style.name, css=style.css, role=style.role, value=value, low=low, high=high, lead=style.lead
     )
 
 
-def by_modality(results: Results, looks: Sequence[ModelStyle]) -> Markup | None:
+def by_modality(results: Results, styles: Sequence[ModelStyle]) -> Markup | None:
     """Mean over tasks on the rows of each modality; None where modalities are not known."""
     rows = {
         (row.model, row.modality): row
@@ -234,7 +234,7 @@ def by_modality(results: Results, looks: Sequence[ModelStyle]) -> Markup | None:
     }
     groups = []
     for modality in sorted({modality for _, modality in rows}):
-        marks = tuple(mark_of(look, rows.get((look.name, modality))) for look in looks)
+        marks = tuple(mark_of(style, rows.get((style.name, modality))) for style in styles)
         n = max(row.n for (_, name), row in rows.items() if name == modality)
         groups.append(Group(title=modality, note=f"n = {count(n)}", marks=marks))
     if not groups:

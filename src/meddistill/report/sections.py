@@ -38,11 +38,11 @@ class AgreementTable:
     matrix: Matrix
 
 
-def agreement_tables(results: Results, looks: Sequence[ModelStyle]) -> tuple[AgreementTable, ...]:
+def agreement_tables(results: Results, styles: Sequence[ModelStyle]) -> tuple[AgreementTable, ...]:
     """A table for every measure; shades run from 0 to 1."""
     students = results.named("student")
     rows = [row for row in results.agreement if students and row.student == students[0]]
-    css = {look.name: look.css for look in looks}
+    css = {style.name: style.css for style in styles}
     tables = []
     for measure, (title, note) in _MEASURES.items():
         by_teacher = {(row.teacher, row.modality): row for row in rows if row.measure == measure}
@@ -92,9 +92,9 @@ class Query:
     caption: str = ""
 
 
-def queries(results: Results, examples: Examples | None, looks: Sequence[ModelStyle]) -> tuple[Query, ...]:
+def queries(results: Results, examples: Examples | None, styles: Sequence[ModelStyle]) -> tuple[Query, ...]:
     """Some queries of every direction; without `examples` neither pictures nor captions, ranks alone."""
-    mine = [row for row in results.examples if row.model == lead_name(looks)]
+    mine = [row for row in results.examples if row.model == lead_name(styles)]
     ranks: dict[tuple[str, str, int], dict[str, float]] = {}
     for row in results.examples:
         ranks.setdefault((row.task, row.direction, row.query), {})[row.model] = row.rank
@@ -102,13 +102,13 @@ def queries(results: Results, examples: Examples | None, looks: Sequence[ModelSt
     for direction in DIRECTIONS:
         shown = [each for each in mine if each.direction == direction][:_SHOWN_QUERIES]
         chosen.extend(
-            _query(row, ranks[row.task, row.direction, row.query], examples, looks) for row in shown
+            _query(row, ranks[row.task, row.direction, row.query], examples, styles) for row in shown
         )
     return tuple(chosen)
 
 
 def _query(
-    row: RetrievalExample, ranks: Mapping[str, float], examples: Examples | None, looks: Sequence[ModelStyle]
+    row: RetrievalExample, ranks: Mapping[str, float], examples: Examples | None, styles: Sequence[ModelStyle]
 ) -> Query:
     from_image = row.direction == "image_to_text"
 
@@ -126,7 +126,9 @@ def _query(
             Answer(right=right, **shown(answer, as_picture=not from_image))
             for answer, right in zip(row.answers, row.right, strict=True)
         ),
-        ranks=tuple((look.name, look.css, f"{ranks[look.name]:g}") for look in looks if look.name in ranks),
+        ranks=tuple(
+            (style.name, style.css, f"{ranks[style.name]:g}") for style in styles if style.name in ranks
+        ),
         **shown(row.query, as_picture=from_image),
     )
 
@@ -167,25 +169,25 @@ class SizeTable:
         return any(row.share is not None for row in self.rows)
 
 
-def size_table(cards: Sequence[ModelCard], looks: Sequence[ModelStyle]) -> SizeTable | None:
+def size_table(cards: Sequence[ModelCard], styles: Sequence[ModelStyle]) -> SizeTable | None:
     """A row for every model in the report's order; None where nothing is known of any."""
     batches = sorted({batch for card in cards for batch in card.images_per_second or {}})
     titles = [("Stored, MB", ""), ("Input, px", ""), ("Embedding", ""), ("Context, tokens", "")]
     titles += [("Images/s", f"batch of {batch}") for batch in batches]
     by_name = {card.name: card for card in cards}
-    shown = [look for look in looks if look.name in by_name]
-    figures = [_figures(by_name[look.name], batches) for look in shown]
+    shown = [style for style in styles if style.name in by_name]
+    figures = [_figures(by_name[style.name], batches) for style in shown]
     kept = [place for place in range(len(titles)) if any(line[place] != DASH for line in figures)]
     largest = max((card.parameters or 0 for card in cards), default=0)
     rows = tuple(
         SizeRow(
-            name=look.name,
-            css=look.css,
-            share=(by_name[look.name].parameters or 0) / largest if largest else None,
-            parameters=large(by_name[look.name].parameters),
+            name=style.name,
+            css=style.css,
+            share=(by_name[style.name].parameters or 0) / largest if largest else None,
+            parameters=large(by_name[style.name].parameters),
             cells=tuple(line[place] for place in kept),
         )
-        for look, line in zip(shown, figures, strict=True)
+        for style, line in zip(shown, figures, strict=True)
     )
     if not kept and not largest:
         return None

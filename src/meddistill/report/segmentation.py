@@ -17,7 +17,7 @@ from meddistill.imaging import Geometry, seen_box
 from meddistill.report.data import Examples
 from meddistill.report.formatting import count, metric, number, plain_name
 from meddistill.report.models import ModelStyle, lead_name, references
-from meddistill.report.scores import Cell, Matrix, Title, lack, score_cell
+from meddistill.report.scores import Cell, Matrix, Title, absence_reason, score_cell
 from meddistill.report.sections import data_address
 from meddistill.report.svg import element
 
@@ -51,15 +51,15 @@ class Segmentation:
 
 
 def segmentation(
-    results: Results, examples: Examples | None, looks: Sequence[ModelStyle]
+    results: Results, examples: Examples | None, styles: Sequence[ModelStyle]
 ) -> tuple[Segmentation, ...]:
     """A part for every segmentation task."""
     return tuple(
         Segmentation(
             title=plain_name(task.name),
             note=_note(task),
-            matrix=_matrix(results, task, looks),
-            outlines=_outlines(results, task, examples, looks),
+            matrix=_matrix(results, task, styles),
+            outlines=_outlines(results, task, examples, styles),
         )
         for task in results.tasks
         if task.family == KIND
@@ -85,13 +85,13 @@ def _note(task: TaskFacts) -> str:
     return f"{'; '.join(parts)}. {penalty}"
 
 
-def _matrix(results: Results, task: TaskFacts, looks: Sequence[ModelStyle]) -> Matrix:
+def _matrix(results: Results, task: TaskFacts, styles: Sequence[ModelStyle]) -> Matrix:
     """Models, the best of each metric underlined, then what the task's own baselines score."""
     rows: dict[tuple[str, str], Result] = {
         (row.model, row.metric): row for row in results.of(task=task.name) if not row.modality
     }
     names = list(dict.fromkeys(name for _, name in rows))
-    models = {look.name for look in looks}
+    models = {style.name for style in styles}
     values = {
         name: [
             row.value
@@ -102,13 +102,13 @@ def _matrix(results: Results, task: TaskFacts, looks: Sequence[ModelStyle]) -> M
     }
     best = {name: _best(name, scored) for name, scored in values.items() if scored}
     lines = [
-        (Title(name=look.name, css=look.css), _cells(rows, look.name, names, best))
-        for look in looks
-        if any((look.name, name) in rows for name in names)
+        (Title(name=style.name, css=style.css), _cells(rows, style.name, names, best))
+        for style in styles
+        if any((style.name, name) in rows for name in names)
     ]
     lines += [
-        (Title(name=look.name, css=look.css, muted=True), _cells(rows, look.name, names, {}))
-        for look in references(results, task.name)
+        (Title(name=style.name, css=style.css, muted=True), _cells(rows, style.name, names, {}))
+        for style in references(results, task.name)
     ]
     return Matrix(columns=tuple(Title(name=metric_words(name)) for name in names), rows=tuple(lines))
 
@@ -128,7 +128,7 @@ def _cell(row: Result | None, best: float | None) -> Cell:
         return score_cell(None)
     digits = 1 if row.metric.startswith("hd95_") else 3
     marks = {"digits": digits, "bound_digits": min(digits, 2), "best": row.value == best}
-    return score_cell(row, absent=lack(row), **marks)
+    return score_cell(row, absent=absence_reason(row), **marks)
 
 
 def metric_words(name: str) -> str:
@@ -142,7 +142,7 @@ def metric_words(name: str) -> str:
 
 
 def _outlines(
-    results: Results, task: TaskFacts, examples: Examples | None, looks: Sequence[ModelStyle]
+    results: Results, task: TaskFacts, examples: Examples | None, styles: Sequence[ModelStyle]
 ) -> tuple[Outline, ...]:
     return tuple(
         Outline(
@@ -151,7 +151,7 @@ def _outlines(
             empty=each.empty,
             drawing=_drawing(each, examples) if examples and each.truth and each.given else None,
         )
-        for each in results.exhibits_of(MaskExample, task=task.name, model=lead_name(looks))
+        for each in results.exhibits_of(MaskExample, task=task.name, model=lead_name(styles))
     )
 
 

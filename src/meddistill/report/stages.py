@@ -39,9 +39,9 @@ class Stage:
     plots: tuple[Plot, ...]
 
 
-def stages(curves: Sequence[Curves], looks: Sequence[ModelStyle]) -> tuple[Stage, ...]:
+def stages(curves: Sequence[Curves], styles: Sequence[ModelStyle]) -> tuple[Stage, ...]:
     """Loss and its parts, teachers' weights, agreement and gradients, for every stage that left a log."""
-    css = {look.name: look.css for look in looks if look.role == "teacher"}
+    css = {style.name: style.css for style in styles if style.role == "teacher"}
     drawn_stages = []
     for each in curves:
         teachers = list(

@@ -8,8 +8,8 @@ from meddistill.evaluation.base.records import Comparison
 from meddistill.evaluation.base.results import MEAN_TASK, Results
 from meddistill.report.formatting import number, plain_name
 from meddistill.report.models import ModelStyle
-from meddistill.report.phrases import wording
-from meddistill.report.scores import Cell, lack, score_cell, verdict_cell
+from meddistill.report.phrases import phrases
+from meddistill.report.scores import Cell, absence_reason, score_cell, verdict_cell
 
 _HOW: Final = (
     "To see whether a plain encoder would do, name one under `baselines` (`evaluate.baselines` of a recipe, "
@@ -41,33 +41,33 @@ class Standing:
     remark: str
 
 
-def standing(results: Results, looks: Sequence[ModelStyle]) -> Standing | None:
+def standing(results: Results, styles: Sequence[ModelStyle]) -> Standing | None:
     """The lead, then every model that it is compared with; None where no task counts in the mean."""
-    lead = next((look for look in looks if look.lead), None)
+    lead = next((style for style in styles if style.lead), None)
     counted = [task.name for task in results.tasks if task.include_in_mean]
     if lead is None or not counted:
         return None
     compared = {row.other: row for row in results.comparisons if row.model == lead.name}
-    shown = [look for look in looks if look.lead or look.name in compared]
-    rows = [_row(results, look, compared.get(look.name), counted) for look in shown]
-    plain = any(look.role == "frozen" for look in looks)
-    remark = "" if plain else f"No frozen encoder stands beside {wording(looks).who}. {_HOW}"
+    shown = [style for style in styles if style.lead or style.name in compared]
+    rows = [_row(results, style, compared.get(style.name), counted) for style in shown]
+    plain = any(style.role == "frozen" for style in styles)
+    remark = "" if plain else f"No frozen encoder stands beside {phrases(styles).who}. {_HOW}"
     return Standing(rows=tuple(rows), remark=remark if lead.role == "student" else "")
 
 
 def _row(
-    results: Results, look: ModelStyle, compared: Comparison | None, counted: Sequence[str]
+    results: Results, style: ModelStyle, compared: Comparison | None, counted: Sequence[str]
 ) -> StandingRow:
     """A model's row; of the lead, which is compared with nothing, its own mean alone."""
-    done = compared.tasks if compared else sum(_has(results, look.name, task) for task in counted)
-    seen = results.seen(look.name, MEAN_TASK)
+    done = compared.tasks if compared else sum(_has(results, style.name, task) for task in counted)
+    seen = results.seen(style.name, MEAN_TASK)
     row = StandingRow(
-        name=look.name,
-        css=look.css,
-        role=look.words,
+        name=style.name,
+        css=style.css,
+        role=style.words,
         tasks=f"{done} of {len(counted)}",
-        mean=score_cell(results.main(look.name, MEAN_TASK), bound_digits=3, seen=seen),
-        note=_without(results, look.name, counted),
+        mean=score_cell(results.main(style.name, MEAN_TASK), bound_digits=3, seen=seen),
+        note=_without(results, style.name, counted),
     )
     if compared is None:
         return row
@@ -89,6 +89,6 @@ def _without(results: Results, model: str, counted: Sequence[str]) -> str:
     rows = {task: results.main(model, task) for task in counted if not _has(results, model, task)}
     if not rows:
         return ""
-    reasons = dict.fromkeys(lack(row) for row in rows.values() if row is not None and row.note)
+    reasons = dict.fromkeys(absence_reason(row) for row in rows.values() if row is not None and row.note)
     named = ", ".join(plain_name(task) for task in rows)
     return f"without {named}" + (f": {'; '.join(reasons)}" if reasons else "")

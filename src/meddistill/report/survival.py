@@ -56,17 +56,17 @@ class SurvivalTask:
     within: str
 
 
-def survival_tasks(results: Results, looks: Sequence[ModelStyle]) -> tuple[SurvivalTask, ...]:
+def survival_tasks(results: Results, styles: Sequence[ModelStyle]) -> tuple[SurvivalTask, ...]:
     """All survival tasks, each with all models that it evaluates."""
-    return tuple(_task(results, task, looks) for task in results.tasks if task.family == _FAMILY)
+    return tuple(_task(results, task, styles) for task in results.tasks if task.family == _FAMILY)
 
 
-def _task(results: Results, task: TaskFacts, looks: Sequence[ModelStyle]) -> SurvivalTask:
-    named = [(look.name, look.css) for look in looks]
-    own = [(look.name, look.css) for look in references(results, task.name)]
-    rows = [row for name, style in named for row in _rows(results, task.name, name, style)]
-    for name, style in own:
-        rows += [replace(row, setting=DASH, muted=True) for row in _rows(results, task.name, name, style)]
+def _task(results: Results, task: TaskFacts, styles: Sequence[ModelStyle]) -> SurvivalTask:
+    named = [(style.name, style.css) for style in styles]
+    own = [(style.name, style.css) for style in references(results, task.name)]
+    rows = [row for name, css_class in named for row in _rows(results, task.name, name, css_class)]
+    for name, css_class in own:
+        rows += [replace(row, setting=DASH, muted=True) for row in _rows(results, task.name, name, css_class)]
     facts = task.facts
     unit = facts.get("unit", "")
     horizons = [f"{time:g}" for time in facts.get("horizons", ())]
@@ -95,40 +95,40 @@ def _about(task: TaskFacts) -> str:
     return f"{', '.join(words)}; {divided}{kept}{compared}"
 
 
-def _rows(results: Results, task: str, model: str, style: str) -> list[ModelRow]:
+def _rows(results: Results, task: str, model: str, css_class: str) -> list[ModelRow]:
     on_all_rows = [row for row in results.of(model=model, task=task) if not row.modality]
     return [
-        _row({row.metric: row for row in on_all_rows if row.setting == setting}, model, style, setting)
+        _row({row.metric: row for row in on_all_rows if row.setting == setting}, model, css_class, setting)
         for setting in dict.fromkeys(row.setting for row in on_all_rows)
     ]
 
 
-def _row(by_metric: dict[str, Result], model: str, style: str, setting: str) -> ModelRow:
+def _row(by_metric: dict[str, Result], model: str, css_class: str, setting: str) -> ModelRow:
     main = by_metric.get(_METRICS[0])
     spread = main.spread if main is not None else None
     cells = tuple(score_cell(by_metric.get(metric), absent="not defined") for metric in _METRICS)
-    learnt = f"{_IMAGES} {setting}".strip()
-    return ModelRow(name=model, css=style, setting=learnt, cells=cells, spread=number(spread))
+    row_setting = f"{_IMAGES} {setting}".strip()
+    return ModelRow(name=model, css=css_class, setting=row_setting, cells=cells, spread=number(spread))
 
 
-def _plots(results: Results, task: str, styles: dict[str, str]) -> list[RiskGroups]:
+def _plots(results: Results, task: str, css_classes: dict[str, str]) -> list[RiskGroups]:
     """The student, its best teacher, the teacher mean and the baselines; other teachers are in the table."""
     best = results.best_teacher(task)
     left_out = {name for name in results.named("teacher") if best is None or name != best.model}
     plots = []
-    for name, style in styles.items():
+    for name, css_class in css_classes.items():
         curves = results.exhibits_of(SurvivalCurve, task=task, model=name)
         if curves and name not in left_out:
-            plots.append(_plot(name, style, curves))
+            plots.append(_plot(name, css_class, curves))
     return plots
 
 
-def _plot(name: str, style: str, curves: Sequence[SurvivalCurve]) -> RiskGroups:
+def _plot(name: str, css_class: str, curves: Sequence[SurvivalCurve]) -> RiskGroups:
     p_value = _p_words(curves[0].p_value)
     label = f"Kaplan-Meier curves of the risk groups of {name}, {p_value}"
     return RiskGroups(
         name=name,
-        css=style,
+        css=css_class,
         chart=kaplan_meier_chart(curves, label=label),
         legend=tuple((each.group, css(each.group)) for each in curves),
         p_value=p_value,

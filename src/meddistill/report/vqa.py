@@ -58,14 +58,14 @@ class VqaTable:
 
 
 def vqa_tables(
-    results: Results, examples: Examples | None, looks: Sequence[ModelStyle]
+    results: Results, examples: Examples | None, styles: Sequence[ModelStyle]
 ) -> tuple[VqaTable, ...]:
     """A table for every task of question answering; without `examples` no words and pictures."""
-    return tuple(_table(results, task, examples, looks) for task in results.tasks if task.family in FAMILIES)
+    return tuple(_table(results, task, examples, styles) for task in results.tasks if task.family in FAMILIES)
 
 
 def _table(
-    results: Results, task: TaskFacts, examples: Examples | None, looks: Sequence[ModelStyle]
+    results: Results, task: TaskFacts, examples: Examples | None, styles: Sequence[ModelStyle]
 ) -> VqaTable:
     rows = {
         (row.model, row.metric, row.setting): row for row in results.of(task=task.name) if not row.modality
@@ -82,14 +82,14 @@ def _table(
         ),
         rows=tuple(
             (
-                Title(name=look.name, css=look.css, muted=look.css == REFERENCE_CSS),
-                tuple(_cell(rows.get((look.name, metric, setting))) for metric, setting, _ in wanted),
+                Title(name=style.name, css=style.css, muted=style.css == REFERENCE_CSS),
+                tuple(_cell(rows.get((style.name, metric, setting))) for metric, setting, _ in wanted),
             )
-            for look in (*looks, *references(results, task.name))
-            if (look.name, MAIN, "") in rows
+            for style in (*styles, *references(results, task.name))
+            if (style.name, MAIN, "") in rows
         ),
     )
-    shown = lead_name(looks)
+    shown = lead_name(styles)
     return VqaTable(
         title=plain_name(task.name),
         coverage=coverage(task),

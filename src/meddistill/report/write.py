@@ -39,7 +39,7 @@ from meddistill.report.groups import panels, single_labels
 from meddistill.report.headline import headline
 from meddistill.report.markers import line_key
 from meddistill.report.models import COMPARED, model_styles
-from meddistill.report.phrases import wording
+from meddistill.report.phrases import phrases
 from meddistill.report.segmentation import segmentation
 from meddistill.report.stages import stages
 from meddistill.report.standing import standing
@@ -92,8 +92,8 @@ def render(data: ReportData) -> str:
 def _content(data: ReportData) -> dict[str, Any]:
     models = model_styles(data.results, data.models)
     content: dict[str, Any] = {
-        "looks": models,
-        "words": wording(models),
+        "styles": models,
+        "phrases": phrases(models),
         "headline": headline(data),
         "before": teachers_before(data.audit, models) if data.audit else None,
         "stages": stages(data.curves, models),
@@ -126,7 +126,7 @@ def _content(data: ReportData) -> dict[str, Any]:
         "bags": partial(bag_sections, examples=examples),
     }
     for name, section in of_results.items():
-        content[name] = section(results, looks=models) if results else None
+        content[name] = section(results, styles=models) if results else None
     return content
 
 

@@ -14,7 +14,7 @@ from meddistill.bundle_format import (
     PROMPTS,
     TEXT_MODEL,
     TOKENIZER,
-    TOWERS,
+    TOWER_FILES,
     Manifest,
     Precision,
     Preprocessing,
@@ -57,7 +57,7 @@ class Bundle:
 
     def require(self, precision: Precision) -> None:
         """Raise BundleError, with the manifest's reasons, where there are no towers of that precision."""
-        files = TOWERS[precision]
+        files = TOWER_FILES[precision]
         if {files.image, files.text} <= self.manifest.files.keys():
             return
         reasons = self.manifest.int8.left_out_because if self.manifest.int8 is not None else ()

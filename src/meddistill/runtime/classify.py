@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from meddistill.arrays import Floats32, unit_length
 from meddistill.errors import ConfigError
 from meddistill.imaging import ImageFile, ImageRef, normalize_text
 from meddistill.runtime.bundle import Bundle
-from meddistill.runtime.embed import Embedder, Vectors, unit_length
+from meddistill.runtime.embed import Embedder
 from meddistill.runtime.pipeline import OnMistake
 
 PLACE = "{}"
@@ -40,16 +41,18 @@ class Classification:
 
 def class_vectors(
     embedder: Embedder, labels: Sequence[str], *, templates: Sequence[str] = DEFAULT_TEMPLATES
-) -> Vectors:
+) -> Floats32:
     """Class vectors `[labels, d]`: `normalise(mean over templates t of embed(t.format(label)))`.
 
     Each embedding has unit length before the mean (CLIP's prompt ensemble, Radford et al. 2021, 3.1.4).
-    Vectors that the bundle holds for the same labels and templates are taken instead of being computed.
+    Vectors that the bundle holds for the same labels and templates are taken instead of being computed, but
+    for int8: they come from the float tower, with which the int8 image tower was not compared.
     """
     _check(labels, templates)
-    stored = embedder.bundle.class_vectors(labels, templates)
-    if stored is not None:
-        return stored
+    if embedder.precision == "float32":
+        stored = embedder.bundle.class_vectors(labels, templates)
+        if stored is not None:
+            return stored
     texts = [template.replace(PLACE, label) for label in labels for template in templates]
     vectors = unit_length(embedder.embed_texts(texts)).reshape(len(labels), len(templates), -1)
     return unit_length(vectors.mean(axis=1))

@@ -10,13 +10,13 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from meddistill.bundle_format import TOKENIZER, TOWERS, Precision
+from meddistill.arrays import Floats32
+from meddistill.bundle_format import TOKENIZER, TOWER_FILES, Precision
 from meddistill.errors import BundleError, ConfigError, one_line
 from meddistill.imaging import ImageRef, normalize, normalize_text
 from meddistill.runtime.bundle import Bundle
 from meddistill.runtime.pipeline import Decoder, OnMistake
 
-Vectors = NDArray[np.float32]
 _EXPORT = "If that does not help, export the bundle again."
 _ONLY_ERRORS = 3  # severity of ONNX Runtime's own log on stderr
 
@@ -26,7 +26,7 @@ class Embedded:
     """`vectors` `[b, d]` of the images at `rows` of what was asked for; `flat` as of `Rasters`."""
 
     rows: tuple[int, ...]
-    vectors: Vectors
+    vectors: Floats32
     flat: tuple[int, ...] = ()
 
 
@@ -58,7 +58,8 @@ class Embedder:
             raise ConfigError(subject="embedder", mistakes=[f"`threads` must be at least 1; got {threads}."])
         bundle.require(precision)
         self.bundle = bundle
-        self._files = TOWERS[precision]
+        self.precision = precision
+        self._files = TOWER_FILES[precision]
         self._threads = threads
         self._providers = tuple(providers)
 
@@ -67,7 +68,12 @@ class Embedder:
         """The length `d` of every vector."""
         return self.bundle.manifest.embed_dim
 
-    def embed_images(self, refs: Sequence[ImageRef], *, batch_size: int = 32) -> Vectors:
+    @property
+    def image_model(self) -> str:
+        """The sha256 of the image tower, in hex: vectors of different towers cannot be compared."""
+        return self.bundle.manifest.files[self._files.image].sha256
+
+    def embed_images(self, refs: Sequence[ImageRef], *, batch_size: int = 32) -> Floats32:
         """Unit vectors `[n, d]` float32 of images; raises the ImageError of the first that cannot be read."""
         parts = [part.vectors for part in self.stream_images(refs, batch_size=batch_size)]
         return np.concatenate(parts) if parts else np.zeros((0, self.dim), np.float32)
@@ -75,7 +81,7 @@ class Embedder:
     def stream_images(
         self, refs: Sequence[ImageRef], *, batch_size: int = 32, on_mistake: OnMistake | None = None
     ) -> Iterator[Embedded]:
-        """Vectors batch by batch, in order; decoding runs in threads while ONNX Runtime computes.
+        """Floats32 batch by batch, in order; decoding runs in threads while ONNX Runtime computes.
 
         An image that cannot be read raises its ImageError, or is told to `on_mistake(row, error)` and left
         out.
@@ -88,7 +94,7 @@ class Embedder:
             vectors = self._run(self._image_session, self._files.image, pixels)
             yield Embedded(batch.rows, vectors, batch.flat)
 
-    def embed_texts(self, texts: Sequence[str], *, batch_size: int = 64) -> Vectors:
+    def embed_texts(self, texts: Sequence[str], *, batch_size: int = 64) -> Floats32:
         """Unit vectors `[n, d]` float32 of texts; those longer than the context length are cut.
 
         Raises BundleError where nothing has trained the text tower.
@@ -96,8 +102,8 @@ class Embedder:
         _check_batch_size(batch_size)
         if texts and not self.bundle.manifest.text_trained:
             msg = (
-                f"`{self.bundle.folder}` must have a text tower that was trained; this student learnt from "
-                "images alone. Embed images, or use a bundle whose student had captions."
+                f"`{self.bundle.folder}` must have a text tower that was trained; this student was trained "
+                "on images alone. Embed images, or use a bundle whose student had captions."
             )
             raise BundleError(msg)
         parts = [
@@ -149,7 +155,7 @@ class Embedder:
             rule = f"must be loadable by this version of ONNX Runtime; got {one_line(error)}"
             raise self._refusal(name, rule, f"Update onnxruntime. {_EXPORT}") from error
 
-    def _run(self, session: Any, name: str, batch: NDArray[Any]) -> Vectors:
+    def _run(self, session: Any, name: str, batch: NDArray[Any]) -> Floats32:
         try:
             vectors = np.asarray(session.run(None, {session.get_inputs()[0].name: batch})[0])
         except Exception as error:  # as above
@@ -177,8 +183,3 @@ def _check_batch_size(batch_size: int) -> None:
         raise ConfigError(
             subject="embedder", mistakes=[f"`batch_size` must be at least 1; got {batch_size}."]
         )
-
-
-def unit_length(vectors: Vectors) -> Vectors:
-    """Vectors divided by their Euclidean norm; zeros stay zeros."""
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-12)

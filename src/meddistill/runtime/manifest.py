@@ -49,7 +49,7 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        msg = f'`{path}` must say `"format": "{FORMAT}"`. Name a bundle\'s folder.'
+        msg = f'`{path}` must have `"format": "{FORMAT}"`. Name a bundle\'s folder.'
         raise BundleError(msg)
     if content.get("version") != VERSION:
         msg = f"`{path}` must have version {VERSION}; got {content.get('version')!r}. Update MedDistill."

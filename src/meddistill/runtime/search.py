@@ -14,21 +14,19 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
-from meddistill.bundle_format import IMAGE_MODEL
+from meddistill.arrays import Floats32, unit_length
+from meddistill.bundle_format import Record
 from meddistill.errors import BundleError, ConfigError, one_line
 from meddistill.file_kinds import unreadable
-from meddistill.runtime.bundle import Bundle
-from meddistill.runtime.embed import Vectors, unit_length
+from meddistill.files import write_whole
+from meddistill.runtime.embed import Embedder
 from meddistill.runtime.manifest import parse, read_json
 
 _QUERIES_AT_ONCE = 256
 
 
-class _Header(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
+class _Header(Record):
     format: Literal["meddistill-index"] = "meddistill-index"
     version: Literal[1] = 1
     model: str
@@ -45,15 +43,15 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class Index:
-    """Vectors with names. Make one with `build` or `load`."""
+    """Floats32 with names. Make one with `build` or `load`."""
 
-    vectors: Vectors
+    vectors: Floats32
     names: tuple[str, ...]
     model: str
 
     @classmethod
-    def build(cls, bundle: Bundle, vectors: Vectors, names: Sequence[str]) -> "Index":
-        """An index of vectors `[n, d]` that `bundle` embedded; they are brought to unit length."""
+    def build(cls, embedder: Embedder, vectors: Floats32, names: Sequence[str]) -> "Index":
+        """An index of vectors `[n, d]` that `embedder` made; they are brought to unit length."""
         if vectors.ndim != 2 or len(vectors) != len(names):
             raise ConfigError(
                 subject="index", mistakes=[f"`vectors` must be one row a name; got {vectors.shape}."]
@@ -61,8 +59,8 @@ class Index:
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not np.isfinite(norms).all() or not norms.all():
             raise ConfigError(subject="index", mistakes=["`vectors` must be finite and not zero."])
-        unit = np.ascontiguousarray(vectors / norms, dtype=np.float32)
-        return cls(unit, tuple(names), bundle.manifest.files[IMAGE_MODEL].sha256)
+        unit = np.ascontiguousarray(unit_length(vectors), dtype=np.float32)
+        return cls(unit, tuple(names), embedder.image_model)
 
     def save(self, folder: Path) -> None:
         """Write the two files; `index.json` last, so that an index without it is not one."""
@@ -70,16 +68,18 @@ class Index:
         (folder / "index.json").unlink(missing_ok=True)
         np.save(folder / "vectors.npy", self.vectors)
         header = _Header(model=self.model, names=self.names)
-        partial = folder / "index.json.part"
-        partial.write_text(json.dumps(header.model_dump()), encoding="utf-8")
-        partial.replace(folder / "index.json")
+        write_whole(folder / "index.json", json.dumps(header.model_dump()).encode())
 
     @classmethod
-    def load(cls, folder: Path, bundle: Bundle) -> "Index":
-        """Open a saved index by memory map; BundleError if it cannot be read or another model made it."""
+    def load(cls, folder: Path, embedder: Embedder) -> "Index":
+        """Open a saved index by memory map, for queries that `embedder` makes.
+
+        BundleError if it cannot be read, or another bundle or precision made it.
+        """
         header = parse(_Header, read_json(folder / "index.json"), folder / "index.json")
-        if header.model != bundle.manifest.files[IMAGE_MODEL].sha256:
-            msg = f"`{folder}` must come from this bundle's image tower; got another's. Build it again."
+        if header.model != embedder.image_model:
+            rule = f"must come from this bundle's {embedder.precision} image tower; got another's"
+            msg = f"`{folder}` {rule}. Build it again."
             raise BundleError(msg)
         try:
             vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
@@ -87,7 +87,7 @@ class Index:
             got = unreadable(error) if isinstance(error, OSError) else one_line(error)
             msg = f"`{folder / 'vectors.npy'}` must be a readable array; got {got}. Or build the index again."
             raise BundleError(msg) from error
-        expected = (len(header.names), bundle.manifest.embed_dim)
+        expected = (len(header.names), embedder.dim)
         if vectors.shape != expected or vectors.dtype != np.float32:
             got = f"{vectors.dtype} {vectors.shape}"
             rule = f"must hold one row a name, float32 {expected}; got {got}"
@@ -95,7 +95,7 @@ class Index:
             raise BundleError(msg)
         return cls(vectors, header.names, header.model)
 
-    def neighbours(self, queries: Vectors, *, k: int) -> Neighbours:
+    def neighbours(self, queries: Floats32, *, k: int) -> Neighbours:
         """The `k` nearest rows by cosine of queries `[m, d]`; equal cosines go by row number.
 
         `k` above the size of the index gives all of it.
@@ -110,7 +110,7 @@ class Index:
             np.concatenate([rows for rows, _ in parts]), np.concatenate([cosines for _, cosines in parts])
         )
 
-    def _nearest(self, queries: Vectors, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def _nearest(self, queries: Floats32, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         cosines = (unit_length(queries) @ self.vectors.T).astype(np.float32)
         # A partition alone could drop the lower of two equal rows at the border; a stable sort keeps order.
         rows = np.argsort(-cosines, axis=1, kind="stable")[:, :k]

@@ -7,16 +7,14 @@ from typing import Final, final
 
 import numpy as np
 
+from meddistill.arrays import Floats32
+from meddistill.bundle_format import MANIFEST, OPEN_CLIP
 from meddistill.data.samples import Samples
 from meddistill.errors import CheckpointError
-from meddistill.evaluation.arrays import Floats32
 from meddistill.evaluation.models.protocols import UNTRAINED_TEXT, Advance, Role
 from meddistill.runtime.bundle import Bundle
 from meddistill.runtime.embed import Embedder
 from meddistill.students.metadata import read_metadata
-
-_MANIFEST: Final = "manifest.json"
-_OPEN_CLIP: Final = "open_clip"
 
 
 @final
@@ -26,7 +24,7 @@ class BundleEmbedder:
     Raises BundleError for what is no bundle or one that is not whole.
     """
 
-    lack_of_text: Final = UNTRAINED_TEXT
+    no_text_reason: Final = UNTRAINED_TEXT
 
     def __init__(self, folder: Path, *, name: str, role: Role, batch_size: int = 64) -> None:
         self.bundle = Bundle.open(folder)
@@ -35,7 +33,7 @@ class BundleEmbedder:
         self.name = name
         self.role: Role = role
         # The manifest holds the hash of everything else in the bundle.
-        self.fingerprint = hashlib.sha256((folder / _MANIFEST).read_bytes()).hexdigest()
+        self.fingerprint = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
         self.logit_scale: float | None = self.bundle.manifest.logit_scale
         self.pretraining_data = _pretraining_data(folder)
         self._embedder = Embedder(self.bundle)
@@ -59,6 +57,6 @@ class BundleEmbedder:
 def _pretraining_data(folder: Path) -> tuple[str, ...]:
     """What the student's folder in the bundle says, where there is one."""
     try:
-        return read_metadata(folder / _OPEN_CLIP).provenance.pretraining_data
+        return read_metadata(folder / OPEN_CLIP).provenance.pretraining_data
     except CheckpointError:
         return ()

@@ -29,7 +29,7 @@ _SUBJECT: Final = "evaluate"
 
 
 def evaluate_models(
-    asked: EvaluationRequest, *, out: Path | None, examples: bool, progress: Progress
+    request: EvaluationRequest, *, out: Path | None, examples: bool, progress: Progress
 ) -> tuple[Results, Path]:
     """Evaluate models on a suite.
 
@@ -39,18 +39,18 @@ def evaluate_models(
     Raises ConfigError with all that is wrong with the models and the suite's tables; also where the tested
     images are among those that a run's student learnt from.
     """
-    suite, base = asked.suite, asked.base
+    suite, base = request.suite, request.base
     folder = out or Path("evaluations") / suite.name
     decoded = DecodedImages(folder / DECODED)
     mistakes = Mistakes()
     device = Processes().device
     tables = mistakes.catch(partial(_checked_tables, suite, base, decoded, progress))
-    models = mistakes.catch(lambda: load_models(asked.models, student=asked.student, device=device))
-    learnt = TrainOverlap()
+    models = mistakes.catch(lambda: load_models(request.models, student=request.student, device=device))
+    overlap = TrainOverlap()
     if tables is not None:
-        stores = {each.name: each.train_overlap for each in asked.models if each.train_overlap is not None}
-        learnt = find_train_overlap(stores, suite, tables)
-        mistakes.lines += learnt.refused
+        stores = {each.name: each.train_overlap for each in request.models if each.train_overlap is not None}
+        overlap = find_train_overlap(stores, suite, tables)
+        mistakes.lines += overlap.refused
     if mistakes.lines or tables is None or models is None:
         raise ConfigError(_SUBJECT, mistakes.lines, remedy=mistakes.remedy)
     decoded.write()
@@ -60,7 +60,7 @@ def evaluate_models(
         for each in models
         if isinstance(each.embedder, BundleEmbedder)
     ]
-    notes += learnt.reported
+    notes += overlap.reported
     for line in (*tables.row_notes, *notes):
         progress.say(f"evaluation: {line}")
     results = evaluate(

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 from pydantic import model_validator
 
-from meddistill.bundle_format import FORMAT
+from meddistill import bundle_format
 from meddistill.errors import ConfigError
 from meddistill.features.files import MANIFEST
 from meddistill.files import printable
@@ -116,12 +116,12 @@ def _models_of(word: str) -> list[NamedModel]:
 
 
 def _in_folder(name: str, folder: Path) -> NamedModel:
-    learnt = _learnt_images(folder)
+    train_store = _training_store(folder)
     if _is_bundle(folder):
-        return NamedModel(name=name, model=Bundle(folder=folder), train_overlap=learnt)
+        return NamedModel(name=name, model=Bundle(folder=folder), train_overlap=train_store)
     for place in (folder, RunFolder(folder).student):
         if (place / METADATA_FILE).is_file():
-            return NamedModel(name=name, model=Student(folder=place), train_overlap=learnt)
+            return NamedModel(name=name, model=Student(folder=place), train_overlap=train_store)
     if (folder / _OPEN_CLIP).is_file():
         config = OpenClipTeacher(kind="open_clip", model=f"local-dir:{folder.resolve()}")
         return NamedModel(name=name, model=Listed(config=config))
@@ -143,7 +143,7 @@ def _listed(path: Path) -> Iterator[NamedModel]:
             yield NamedModel(name=name, model=Listed(config=entry, base=path.parent, frozen=True))
 
 
-def _learnt_images(place: Path) -> Path | None:
+def _training_store(place: Path) -> Path | None:
     """The feature store that a model at `place` learnt from: a run folder's, its student's, its bundle's.
 
     None where no run folder is about it. A store that lies outside the run folder is not found.
@@ -169,7 +169,7 @@ def _name_of(place: str) -> str:
 
 def _is_bundle(folder: Path) -> bool:
     try:
-        content: Any = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        content: Any = json.loads((folder / bundle_format.MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(content, dict) and content.get("format") == FORMAT
+    return isinstance(content, dict) and content.get("format") == bundle_format.FORMAT

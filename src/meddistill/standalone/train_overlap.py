@@ -31,8 +31,8 @@ def find_train_overlap(stores: Mapping[str, Path], suite: SuiteConfig, tables: S
         known = FeatureStore.open(store)
         if known.manifest.settings.decode.get("rules") != RULES_VERSION:
             reported.append(
-                f"`{model}` learnt from images that an earlier version read by other rules; whether tested "
-                "ones are among them is not known"
+                f"`{model}` was trained on images that an earlier version read by other rules; whether "
+                "tested ones are among them is not known"
             )
         for task in suite.tasks:
             part = tables.parts(task)[task.tested_role()]
@@ -42,12 +42,12 @@ def find_train_overlap(stores: Mapping[str, Path], suite: SuiteConfig, tables: S
             rows = name_rows([part.samples.rows[place] for place in found.tolist()])
             if task.train_overlap == "report":
                 reported.append(
-                    f"{task.name}: `{model}` learnt from {len(found)} of {len(part)} tested images"
+                    f"{task.name}: `{model}` was trained on {len(found)} of {len(part)} tested images"
                 )
             else:
                 refused.append(
                     f"task {task.name}: table {part.table}: the tested images must be new to the models; "
-                    f"`{model}` learnt from those in {rows}. Leave out these rows, or the model, or say "
+                    f"`{model}` was trained on those in {rows}. Leave out these rows, or the model, or set "
                     "`train_overlap: report`."
                 )
     return TrainOverlap(refused=tuple(refused), reported=tuple(reported))

@@ -82,7 +82,7 @@ class StudentConfig(Strict):
     """What is taken from `init`: all that it has, or the image tower alone, beside another text tower."""
     init_licence: Licence | None = None
     """Licence of the initial weights, which the student inherits; by default read from their folder (of a
-    student or of timm), and `unknown` where it does not say.
+    student or of timm), and `unknown` where it states none.
     """
 
     @model_validator(mode="after")

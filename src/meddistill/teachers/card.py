@@ -11,6 +11,7 @@ from meddistill.imaging.geometry import InputSpec
 from meddistill.licences import LicenceTerms
 from meddistill.signals import Signal
 from meddistill.strict import Strict
+from meddistill.tree_difference import ABSENT, tree_differences
 
 _IDENTITY: Final = (
     "kind",
@@ -80,12 +81,10 @@ class TeacherCard(Strict):
         return hashlib.sha256(text.encode()).hexdigest()
 
     def difference(self, other: "TeacherCard") -> list[str]:
-        """What makes the fingerprints differ, one line a field: `name: mine → theirs`. Empty when equal."""
-        mine, theirs = self._identity(), other._identity()
+        """What makes the fingerprints differ, one line a key: `key: mine → theirs`. Empty when equal."""
         return [
-            f"{name}: {_short(mine[name])} → {_short(theirs[name])}"
-            for name in _IDENTITY
-            if mine[name] != theirs[name]
+            f"{each.place}: {_short(each.old)} → {_short(each.new)}"
+            for each in tree_differences(self._identity(), other._identity())
         ]
 
     def _identity(self) -> dict[str, Any]:
@@ -93,5 +92,5 @@ class TeacherCard(Strict):
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    text = str(value) if isinstance(value, str) or value is ABSENT else json.dumps(value, sort_keys=True)
     return text[:12] + "…" if isinstance(value, str) and len(text) == 64 else text

@@ -1,4 +1,4 @@
-"""How a recipe names a teacher: one model a library, told apart by `kind`. Loads no torch.
+"""How a recipe names a teacher: one model a library, chosen by `kind`. Loads no torch.
 
 Paths in `model` and its neighbours are relative to the recipe's folder. Model sources, in this order: a
 path that exists, then a hub id (cached, then downloaded where there is a network).
@@ -7,7 +7,7 @@ path that exists, then a hub id (cached, then downloaded where there is a networ
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from meddistill.core_yaml import bare_word_in
 from meddistill.data.datasets import DatasetName
@@ -21,17 +21,15 @@ Precision = Literal["float32", "bfloat16"]
 Pooling = Literal["cls", "mean", "pooler"]
 
 
-class _Teacher(BaseModel):
+class _Teacher(StrictSettings):
     """What every kind of teacher has."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
     licence: str | LicenceTerms | None = None
     """A known name, or terms; without it the licence is unknown, and the policies `permissive` and `research`
     refuse the teacher.
     """
     modalities: tuple[str, ...] | None = None
-    """Values of the table's modality column that the teacher is asked about; null for all."""
+    """Values of the table's modality column that the teacher is used for; null for all."""
     revision: str | None = None
     """Commit or tag of a hub id."""
     pretraining_data: tuple[DatasetName, ...] = ()
@@ -159,7 +157,7 @@ class OnnxTeacher(_Teacher):
             msg = "`model` or `text_model` must be given; got neither. Name an .onnx file."
             raise ValueError(msg)
         if self.model is not None and self.input is None:
-            msg = "`input` must be given for an image graph: a graph does not say what pixels it wants."
+            msg = "`input` must be given for an image graph: a graph does not state what pixels it takes."
             raise ValueError(msg)
         if self.text_model is not None and (self.tokenizer is None or self.context_length is None):
             msg = "`tokenizer` (a tokenizer.json) and `context_length` must be given for `text_model`."
@@ -230,10 +228,10 @@ class MedClipTeacher(_Teacher):
 
 
 class StoredTeacher(_Teacher):
-    """A teacher of whom there is only what it said, in a feature store."""
+    """A teacher of which there is a feature store with its outputs alone."""
 
     kind: Literal["stored"]
-    """A teacher of whom there is only what it said, in a feature store; it is not evaluated."""
+    """A teacher of which there is a feature store with its outputs alone; it is not evaluated."""
     store: str
     """The store's folder, which must hold the teacher under its id in the recipe."""
 
@@ -258,7 +256,7 @@ class RecipeTeacher(StrictSettings):
     comes after them.
     """
     modalities: tuple[str, ...] | None = None
-    """Values of the table's modality column that the teacher is asked about; null for all."""
+    """Values of the table's modality column that the teacher is used for; null for all."""
     precision: Precision = "float32"
     """Of the forward pass; outputs are float32 always."""
 

@@ -57,7 +57,7 @@ class FrozenTeacher:
         return self._modules
 
     @property
-    def can_be_asked(self) -> bool:
+    def is_runnable(self) -> bool:
         """Whether there is a model; of kind `stored` there is not."""
         return not getattr(self._model, "only_stored", False)
 
@@ -199,7 +199,7 @@ class FrozenTeacher:
         why = f" (tried: {self._failed[signal]})" if signal in self._failed else ""
         return (
             f"teacher {self.card.id!r} must give the signal {signal}; it gives: {has}{why}. Choose "
-            "another teacher or drop what asks for it."
+            "another teacher or drop what needs it."
         )
 
     def _margin(self, excess: int) -> int:

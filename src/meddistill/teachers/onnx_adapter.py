@@ -157,7 +157,7 @@ def adapt(config: OnnxTeacher, *, base: Path) -> Adapted:
     texts = _text_graph(config, files[-1], base=base) if config.text_model is not None else None
     named = ("image_input", "image_output", "patch_output", "text_input", "text_output")
     return Adapted(
-        model=_together(images, texts),
+        model=_combined_model(images, texts),
         source=" ".join(path.name for path in files),
         library=version_of("onnxruntime"),
         weights_sha256=sha256_of(weights),
@@ -170,7 +170,7 @@ def adapt(config: OnnxTeacher, *, base: Path) -> Adapted:
     )
 
 
-def _together(images: ImageGraph | None, texts: TextGraph | None) -> object:
+def _combined_model(images: ImageGraph | None, texts: TextGraph | None) -> object:
     if images is None or texts is None:
         return images or texts
     return TwoGraphsWithPatches(images, texts) if isinstance(images, PatchGraph) else TwoGraphs(images, texts)

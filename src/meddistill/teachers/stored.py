@@ -28,7 +28,7 @@ class StoredVectors:
         raise TeacherError(_SILENT)
 
 
-_SILENT = "it must be asked through its feature store; of kind `stored`, it has no weights."
+_SILENT = "it must be read from its feature store; of kind `stored`, it has no weights."
 
 
 def load_stored(name: str, config: StoredTeacher, *, base: Path) -> FrozenTeacher:

@@ -311,7 +311,7 @@ def _context_length(folder: Path, settings: Any) -> int:
         positions -= int(settings.pad_token_id) + 1
     known = [int(value) for value in (stated, positions) if value is not None and value < _UNBOUNDED]
     if not known:
-        msg = "`context_length` must be given: neither tokenizer nor model says how long a text may be."
+        msg = "`context_length` must be given: neither tokenizer nor model states how long a text may be."
         raise TeacherError(msg)
     return min(known)
 

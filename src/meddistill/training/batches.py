@@ -1,7 +1,6 @@
 """Where a stage's batches come from, and parts of a batch."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -39,18 +38,10 @@ def chunks_of(batch: Batch, size: int | None) -> list[slice]:
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch on `device`, but for what is looked at on the host.
+    """The batch on `device`, but for what is looked at on the host (`Batch.on_host`).
 
     Stored outputs and ids are looked up by `samples` and `views`, and the student cuts common padding off its
     `tokens`; reading them back would wait for the device in every step.
     """
-    return replace(
-        batch,
-        rasters=to_device(batch.rasters, device),
-        image_group=to_device(batch.image_group, device),
-        text_group=to_device(batch.text_group, device),
-        groups=None if batch.groups is None else to_device(batch.groups, device),
-        teacher_rasters={
-            geometry: to_device(each, device) for geometry, each in batch.teacher_rasters.items()
-        },
-    )
+    rows = {name: each for name, each in batch.per_row().items() if name not in batch.on_host}
+    return batch.with_rows({name: to_device(each, device) for name, each in rows.items()})

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from meddistill.errors import CheckpointError, first_line
 from meddistill.file_kinds import unreadable
-from meddistill.files import sealed, sha256_of, sync_folder, unsealed, write_whole, writing
+from meddistill.files import folder_aside, sealed, sha256_of, sync_folder, unsealed, write_whole, writing
 from meddistill.training.files import save_state, save_tensors
 from meddistill.training.validation import Best
 from meddistill.tree_difference import tree_differences
@@ -26,7 +26,7 @@ _OPTIMIZER = "optimiser.pt"
 _BEST = "best.safetensors"
 _FILES = (STUDENT, _METHOD, _OPTIMIZER)
 _PREFIX = "step-"
-_PARTIAL = ".partial-"
+_UNFINISHED = f".{_PREFIX}*.partial"
 _KEPT = 2
 
 Identity = Mapping[str, Any]
@@ -79,24 +79,16 @@ class Checkpoints:
     def save(self, progressed: Progressed) -> Path:
         """Write a checkpoint; only the main process calls this."""
         name = f"{_PREFIX}{progressed.step:09d}"
-        partial = self._folder / f"{_PARTIAL}{name}"
-        try:
-            with writing(self._folder, CheckpointError):
-                self._folder.mkdir(parents=True, exist_ok=True)
-                for leftover in self._folder.glob(f"{_PARTIAL}*"):
-                    shutil.rmtree(leftover)
-                partial.mkdir()
+        with writing(self._folder, CheckpointError):
+            for leftover in self._folder.glob(_UNFINISHED):
+                shutil.rmtree(leftover)
+            with folder_aside(self._folder / name) as partial:
                 self._write(partial, progressed)
-                shutil.rmtree(self._folder / name, ignore_errors=True)
-                partial.rename(self._folder / name)
-                sync_folder(self._folder)
-                # By name alone a damaged one of a later step would push out what was just written.
-                others = [each for each in self._complete() if each.name != name]
-                for old in others[_KEPT - 1 :]:
-                    shutil.rmtree(old)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)  # on a full disk its room is needed
-            raise
+            sync_folder(self._folder)
+            # By name alone a damaged one of a later step would push out what was just written.
+            others = [each for each in self._complete() if each.name != name]
+            for old in others[_KEPT - 1 :]:
+                shutil.rmtree(old)
         return self._folder / name
 
     def _write(self, folder: Path, progressed: Progressed) -> None:
@@ -166,7 +158,7 @@ def refuse_difference(theirs: Identity, ours: Identity, *, place: Path) -> None:
     """Raise CheckpointError that names everything in which two identities differ."""
     ours = json.loads(json.dumps(ours))
     differences = [
-        each.in_words(" was {old}, is {new}", added=" is new", removed=" is gone")
+        each.describe(" was {old}, is {new}", added=" is new", removed=" is gone")
         for each in tree_differences(theirs, ours)
     ]
     if differences:
@@ -186,7 +178,7 @@ def _damage(folder: Path) -> str | None:
     except ValueError:
         return "its manifest is not as it was written"
     if folder.name != f"{_PREFIX}{manifest['step']:09d}":
-        return "it is of another step than its name says"
+        return "it is of another step than its name"
     for name, expected in manifest["sha256"].items():
         path = folder / name
         if not path.is_file():

@@ -21,6 +21,7 @@ from meddistill.records import (
     TeacherOutputs,
     cut,
     join,
+    map_differentiable,
     map_rows,
     positives,
     to_device,
@@ -73,9 +74,8 @@ class GradientStep:
     """Leaves the gradient of the global batch's loss in the `.grad` of student and method.
 
     1. The towers embed this process's rows, micro-batch by micro-batch. With one micro-batch the graph is
-    kept;
-       with several they run without gradient and only the embeddings stay. Further passes that the method
-       asks for are among them.
+       kept; with several they run without gradient and only the embeddings stay. Further passes that the
+       method asks for are among them.
     2. Embeddings and teacher outputs of all processes are gathered, detached from their graphs.
     3. The method's loss on them is computed in every process alike and differentiated down to the embeddings
        and the method's heads. This is where a contrastive loss sees all negatives.
@@ -138,8 +138,7 @@ class GradientStep:
         torch.manual_seed(derive_seed("dropout", self.settings.seed, step, self.processes.index, chunk))
         with autocast(self.processes.device, self._dtype):
             outputs = self.student(batch, shown=self._shown(batch, step=step))
-        outputs = replace(outputs, logit_scale=full_precision(outputs.logit_scale))
-        return map_rows(outputs, full_precision)
+        return map_differentiable(outputs, full_precision)
 
     def _shown(self, batch: Batch, *, step: int) -> dict[str, Bool[Tensor, "batch height width"]]:
         """Pixels that the student sees in each further pass; they depend on (seed, step, row)."""
@@ -155,20 +154,20 @@ class GradientStep:
     def _gather(self, batch: Batch, embedded: StudentOutputs) -> _Global:
         teachers = self._teachers(batch)
         records: list[Record] = [embedded, *teachers.values()]
-        dtype = embedded.image.dtype
+        dtype = next(iter(embedded.embeddings().values())).dtype
         rows = [each for record in records for each in record.per_row().values()]
         columns = [each.to(dtype).reshape(len(batch), -1) for each in rows]
         everyone = iter(gathered := self.processes.gather_columns(columns))
         student = _from_columns(embedded, everyone)
         whole = {name: _from_columns(outputs, everyone) for name, outputs in teachers.items()}
-        numbers = [batch.image_group, batch.text_group, *([] if batch.groups is None else [batch.groups])]
-        gathered_numbers = self.processes.gather_columns([each[:, None] for each in numbers])
-        image_group, text_group, *groups = [each[:, 0] for each in gathered_numbers]
+        own = batch.numbers()
+        columns = self.processes.gather_columns([each[:, None] for each in own.values()])
+        numbers = {name: column[:, 0] for name, column in zip(own, columns, strict=True)}
         finite = [column.isfinite().all(dim=1) for column in gathered]
         return _Global(
-            student=replace(student, captioned=text_group >= 0, groups=groups[0] if groups else None),
+            student=replace(student, captioned=numbers["text_group"] >= 0, groups=numbers.get("groups")),
             teachers=whole,
-            positives=positives(image_group, text_group),
+            positives=positives(numbers["image_group"], numbers["text_group"]),
             finite_rows=torch.stack(finite).all(dim=0),
         )
 
@@ -188,7 +187,7 @@ class GradientStep:
     def _loss(self, whole: _Global, *, step: int) -> tuple[StepLoss, StudentOutputs]:
         """The loss, and the embeddings with its gradient in their `.grad`."""
         leaves = _detached(whole.student)
-        for leaf in (*leaves.per_row().values(), leaves.logit_scale):
+        for leaf in leaves.differentiable().values():
             leaf.requires_grad_()
         generator = torch.Generator().manual_seed(derive_seed("selection", self.settings.seed, step))
         loss = self.method.loss(leaves, whole.teachers, positives=whole.positives, generator=generator)
@@ -209,13 +208,17 @@ class GradientStep:
         for number, rows in enumerate(chunks):
             outputs = kept or self._forward(cut(batch, rows), step=step, chunk=number)
             own = slice(first + rows.start, first + rows.stop)
-            given = leaves.per_row()
-            pairs = [(output, _part(given[name], own)) for name, output in outputs.per_row().items()]
-            if number == 0 and leaves.logit_scale.grad is not None:
-                pairs.append((outputs.logit_scale, leaves.logit_scale.grad / self.processes.count))
+            given = leaves.differentiable()
+            pairs = [(output, _part(given[name], own)) for name, output in outputs.embeddings().items()]
+            if number == 0:
+                pairs += [(output, self._share(given[name])) for name, output in outputs.shared().items()]
             wanted = [(output, grad) for output, grad in pairs if output.requires_grad and grad is not None]
             if wanted:
                 torch.autograd.backward([output for output, _ in wanted], [grad for _, grad in wanted])
+
+    def _share(self, leaf: Tensor) -> Tensor | None:
+        """This process's share of the gradient of what every process has whole."""
+        return None if leaf.grad is None else leaf.grad / self.processes.count
 
     def _reduce(self) -> None:
         self.processes.sum_in_place(_gradients(self.student))
@@ -235,12 +238,12 @@ def _part(leaf: Tensor, rows: slice) -> Tensor | None:
 
 
 def _detached(outputs: StudentOutputs) -> StudentOutputs:
-    outputs = replace(outputs, logit_scale=outputs.logit_scale.detach())
-    return map_rows(outputs, Tensor.detach)
+    return map_differentiable(outputs, Tensor.detach)
 
 
 def _from_columns(local: AnyRecord, columns: Iterator[Tensor]) -> AnyRecord:
     """The inverse of laying out `per_row` as columns."""
     return map_rows(
-        local, lambda each: next(columns)[:, 0] > 0 if each.dtype == torch.bool else next(columns)
+        local,
+        lambda each: next(columns) if each.is_floating_point() else next(columns)[:, 0].to(each.dtype),
     )

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from meddistill.errors import CheckpointError
-from meddistill.files import part_of, sealed, sha256_of, unsealed, write_whole, writing
+from meddistill.files import file_aside, sealed, sha256_of, unsealed, write_whole, writing
 from meddistill.methods.base import Method
 from meddistill.progress import Progress, SilentProgress
 from meddistill.records import Batch
@@ -270,13 +270,8 @@ class _Trainer:
 
     def _write_student(self, progressed: Progressed, best: tuple[float, int] | None) -> None:
         weights = self.folder / STUDENT
-        partial = part_of(weights)
-        try:
-            with writing(weights, CheckpointError):
-                save_tensors(self.stage.student.state_dict(), partial)
-                partial.replace(weights)
-        finally:
-            partial.unlink(missing_ok=True)
+        with writing(weights, CheckpointError), file_aside(weights) as partial:
+            save_tensors(self.stage.student.state_dict(), partial)
         done = {
             "steps": progressed.step,
             "seconds": progressed.seconds,

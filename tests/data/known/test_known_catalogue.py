@@ -78,7 +78,7 @@ def test_prepare_says_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixtur
     )
     assert said[2].startswith("note: no split is published")
     head = (out / "suite.yaml").read_text().splitlines()
-    assert head[0] == "# LC25000. Licence: unknown. Open to everybody."
+    assert head[0] == "# LC25000. Licence: unknown. Open."
     assert main(arguments) == 2
     assert "`--out` must be absent or an empty folder" in capsys.readouterr().err
 

@@ -70,8 +70,8 @@ def test_every_set_of_questions_can_be_judged_at_its_published_size(
         assert isinstance(task, VqaZeroShot)
         assert task.prompts <= 100_000
         assert not task.candidates.left_out, "what the preparer writes fits without narrowing it further"
-        without = named.model_copy(update={"most_candidates": None})
+        without = named.model_copy(update={"max_candidates": None})
         free = build_task(without, tables.parts(named), SampleNames(folder, examples=False))
         free.check()
-        assert named.most_candidates <= free.candidates.most
+        assert named.max_candidates <= free.candidates.most
         assert 0.9 * 100_000 < free.prompts <= 100_000 or free.candidates.most == len(free.vocabulary)

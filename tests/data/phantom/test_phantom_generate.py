@@ -14,7 +14,6 @@ from meddistill.data.phantom.config import MODALITIES, PhantomConfig
 from meddistill.data.phantom.generate import generate
 from meddistill.data.phantom.png import encode_png
 from meddistill.data.phantom.prompts import prompts
-from meddistill.data.phantom.sheet import contact_sheet
 from meddistill.errors import ConfigError
 
 CONFIG = PhantomConfig(samples=135, seed=7, images_per_patient=2)
@@ -148,11 +147,3 @@ def test_bad_configurations_are_refused():
 def test_png_is_lossless(shape):
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     assert (np.asarray(Image.open(io.BytesIO(encode_png(pixels)))) == pixels).all()
-
-
-def test_contact_sheet_shows_a_row_a_modality():
-    config = PhantomConfig(samples=1, size=32, modalities=("xray", "histology"))
-    sheet = contact_sheet(config, 3)
-    assert sheet.size == (3 * 34 - 2, 2 * 34 - 2)
-    top = np.asarray(sheet)[:32, :32]
-    assert (top == draw_sample(config, 0)[1].image).all()

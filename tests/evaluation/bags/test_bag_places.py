@@ -21,7 +21,7 @@ from meddistill.evaluation.tasks.bags.places import MOST_CELLS, attention_map
 from meddistill.evaluation.tasks.bags.predictions import BagPredictions
 from meddistill.evaluation.tasks.classification.classes import absent_classes
 from meddistill.progress import SilentProgress
-from told_progress import ToldProgress
+from recording_progress import RecordingProgress
 
 
 def _uniform(places: list[tuple[int, int]], **more: Any) -> Any:
@@ -91,7 +91,7 @@ def _placed(folder: Path, *, bad: str = "") -> Path:
     return world
 
 
-def _evaluate(world: Path, folder: Path, progress: ToldProgress | None = None, **more: Any) -> Results:
+def _evaluate(world: Path, folder: Path, progress: RecordingProgress | None = None, **more: Any) -> Results:
     suite = bag_suite(bag="slide", epochs=2, seeds=2, **more)
     models = [ColourModel(), ColourModel("sharp", "teacher", seed=1), ColourModel("b", "teacher", noise=0.5)]
     return evaluate(models, suite, base=world, folder=folder, progress=progress or SilentProgress())
@@ -99,7 +99,7 @@ def _evaluate(world: Path, folder: Path, progress: ToldProgress | None = None, *
 
 def test_places_go_from_the_table_to_the_exhibits(tmp_path: Path) -> None:
     world = _placed(tmp_path)
-    told = ToldProgress()
+    told = RecordingProgress()
     results = _evaluate(world, tmp_path / "out", told, place=["x", "y"])
     assert told.bars["student: diagnosis"] == ("epochs", 4, 4)
     shown = [each for each in results.exhibits if isinstance(each, BagAttention)]

@@ -67,7 +67,7 @@ def test_a_seed_gives_the_same_numbers_again_and_another_gives_others() -> None:
     bags = _bags(12)
     one, again, other = (
         parameters_to_vector(
-            fit_attention(bags, None, classes=2, seed=seed, config=_config(most_instances=3)).parameters()
+            fit_attention(bags, None, classes=2, seed=seed, config=_config(max_instances=3)).parameters()
         )
         for seed in (0, 0, 1)
     )

@@ -148,9 +148,9 @@ def test_a_label_without_a_temperature_is_named_and_left_out_of_the_mean() -> No
     truth[600:, 1] = 1
     dump = _predictions(truth=truth, scores=np.where(truth == 1, np.maximum(whole.scores, 0.6), whole.scores))
     found = _scores(dump)
-    lacking = found["brier", f"label b, {TEMPERED}"]
-    assert np.isnan(lacking.replicates[0])
-    assert lacking.note.startswith("not defined: the temperature")
+    undefined = found["brier", f"label b, {TEMPERED}"]
+    assert np.isnan(undefined.replicates[0])
+    assert undefined.note.startswith("not defined: the temperature")
     assert found["brier", TEMPERED].note == "without b"
     parts = [found["brier", f"label {label}, {TEMPERED}"].replicates[0] for label in "ac"]
     assert found["brier", TEMPERED].replicates[0] == pytest.approx(np.mean(parts))

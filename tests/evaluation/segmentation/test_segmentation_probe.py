@@ -27,7 +27,7 @@ from meddistill.evaluation.tasks.segmentation.predictions import MaskPredictions
 from meddistill.evaluation.tasks.segmentation.task import ALL_BACKGROUND, MEAN_MASK, SegmentationProbe
 from meddistill.imaging import Geometry
 from meddistill.progress import SilentProgress
-from told_progress import ToldProgress
+from recording_progress import RecordingProgress
 
 BOX = Image.Resampling.BOX
 METRICS = ("dice", "iou", "hd95_px", "nsd_2px", "missed", "invented")
@@ -127,7 +127,7 @@ def test_no_tested_image_with_the_structure_is_told(discs: Path) -> None:
     none = replace(masks, pixels=(0,) * len(masks))
     built.__dict__["masks"] = {**built.masks, "test": none}
     assert built.facts()["warnings"] == [
-        "no tested image has the structure: nothing is told of how well it is found"
+        "no tested image has the structure: how well it is found is not measured"
     ]
 
 
@@ -256,9 +256,9 @@ def test_the_bar_counts_epochs_and_no_image_is_hashed_again(
         msg = f"{len(samples)} images are read again."
         raise AssertionError(msg)
 
-    built, told = _build(discs, epochs=2), ToldProgress()
+    built, told = _build(discs, epochs=2), RecordingProgress()
     embeddings = Embeddings(PatchModel(), folder=tmp_path, progress=told)
     monkeypatch.setattr(embeddings_module, "image_keys", refused)
-    assert built.lacks(embeddings) == ""
+    assert built.unmet_requirement(embeddings) == ""
     built.predict(embeddings)
     assert told.bars["student: discs"] == ("epochs", 4, 4)

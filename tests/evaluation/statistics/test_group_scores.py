@@ -13,7 +13,7 @@ from meddistill.evaluation.base.bootstrap import Resampler
 from meddistill.evaluation.base.bootstrap_config import BootstrapConfig
 from meddistill.evaluation.base.predictions import Predictions
 from meddistill.evaluation.base.records import GroupGap, GroupScore
-from meddistill.evaluation.statistics.groups import Judge, spread
+from meddistill.evaluation.statistics.groups import GroupScorer, spread
 from meddistill.evaluation.tasks.classification.predictions import ClassPredictions
 from meddistill.evaluation.tasks.retrieval.predictions import RankPredictions
 
@@ -43,7 +43,7 @@ def _predictions(n: int = 240, classes: int = 2, *, seed: int = 0, **changes: An
 def _score(
     predictions: Predictions, *, least: int = 20, labels: tuple[str, ...] = SEXES, resamples: int = 200
 ) -> tuple[list[GroupScore], list[GroupGap]]:
-    judge = Judge(
+    scorer = GroupScorer(
         model="m",
         task="t",
         family="f",
@@ -52,7 +52,7 @@ def _score(
         resampler=Resampler(BootstrapConfig(resamples=resamples)),
         least=least,
     )
-    return judge.score(predictions, {"sex": labels})
+    return scorer.score(predictions, {"sex": labels})
 
 
 @pytest.mark.parametrize("classes", [2, 4])

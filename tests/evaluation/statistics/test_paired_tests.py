@@ -5,7 +5,7 @@ import pytest
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from meddistill.evaluation.statistics.paired import bootstrap_p, holm, least_p, mcnemar_p
+from meddistill.evaluation.statistics.paired import bootstrap_p, holm, mcnemar_p, min_p
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_bootstrap_p_is_uniform_under_no_difference() -> None:
 
 
 def test_the_least_p_is_the_least() -> None:
-    assert bootstrap_p(np.ones(1001)) == pytest.approx(least_p(1000))
+    assert bootstrap_p(np.ones(1001)) == pytest.approx(min_p(1000))
 
 
 @pytest.mark.parametrize("seed", range(5))

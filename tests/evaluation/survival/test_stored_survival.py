@@ -154,7 +154,7 @@ def test_random_features_are_drawn_anew_for_every_division(
     task = _task(world, repeats=3, clinical=[])
     drawn = []
     monkeypatch.setattr(task, "_images", lambda features: drawn.append(features) or (lambda *_: features))
-    monkeypatch.setattr(task, "_judge", lambda blocks: blocks)
+    monkeypatch.setattr(task, "_cross_validate", lambda blocks: blocks)
     assert len(task.baselines()[RANDOM_FEATURES][""]) == 3
     assert not np.array_equal(drawn[0], drawn[1])
     assert not np.array_equal(drawn[1], drawn[2])

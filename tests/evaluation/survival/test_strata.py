@@ -151,7 +151,7 @@ def _by_hand(times: np.ndarray, events: np.ndarray, risks: np.ndarray, cells: np
     return top / bottom
 
 
-def _judged(n: int = 60) -> RiskScores:
+def _risk_scores(n: int = 60) -> RiskScores:
     features, times, events = cohort(n=n, ties=True)
     strata, folds = _strata(n), np.arange(n) % 2
     grid = np.array([2.0, 3.0, 4.0])
@@ -171,24 +171,26 @@ def _judged(n: int = 60) -> RiskScores:
 
 
 def test_pairs_stay_inside_their_stratum_and_fold() -> None:
-    judged = _judged()
-    found = concordance(judged, np.ones((1, 60)))["c_index"][0]
-    cells = judged.folds + 10 * judged.strata
-    assert found == pytest.approx(_by_hand(judged.times, judged.events, judged.risks, cells), abs=1e-12)
+    risk_scores = _risk_scores()
+    found = concordance(risk_scores, np.ones((1, 60)))["c_index"][0]
+    cells = risk_scores.folds + 10 * risk_scores.strata
+    assert found == pytest.approx(
+        _by_hand(risk_scores.times, risk_scores.events, risk_scores.risks, cells), abs=1e-12
+    )
     weights = np.random.default_rng(0).poisson(1.0, size=(5, 60)).astype(float)
-    shifted = RiskScores(**{**judged.__dict__, "risks": judged.risks + 50 * cells})
+    shifted = RiskScores(**{**risk_scores.__dict__, "risks": risk_scores.risks + 50 * cells})
     horizons = np.array([2.0, 4.0])
-    first, second = (survival_metrics(each, weights, horizons) for each in (judged, shifted))
+    first, second = (survival_metrics(each, weights, horizons) for each in (risk_scores, shifted))
     for metric, replicates in first.items():
         np.testing.assert_allclose(replicates, second[metric], atol=1e-12, err_msg=metric)
 
 
 def test_a_hand_sized_concordance_within_strata() -> None:
     """Pooled 4 of 6 pairs agree; inside the two strata one of two."""
-    judged = _judged(4)
+    risk_scores = _risk_scores(4)
     four = RiskScores(
         **{
-            **judged.__dict__,
+            **risk_scores.__dict__,
             "times": np.array([1.0, 2.0, 3.0, 4.0]),
             "events": np.ones(4, dtype=bool),
             "risks": np.array([9.0, 8.0, 1.0, 2.0]),
@@ -202,15 +204,17 @@ def test_a_hand_sized_concordance_within_strata() -> None:
 
 
 def test_strata_whose_follow_up_ends_before_a_time_are_left_out_of_it() -> None:
-    judged = _judged()
+    risk_scores = _risk_scores()
     ones, horizons = np.ones((1, 60)), np.array([2.0, 4.0])
-    short = RiskScores(**{**judged.__dict__, "reach": np.where(judged.strata == 0, 3.5, judged.reach)})
+    short = RiskScores(
+        **{**risk_scores.__dict__, "reach": np.where(risk_scores.strata == 0, 3.5, risk_scores.reach)}
+    )
     found = survival_metrics(short, ones, horizons)
-    others = judged.take(judged.strata != 0)
+    others = risk_scores.take(risk_scores.strata != 0)
     expected = survival_metrics(others, np.ones((1, len(others.times))), horizons)
     assert found["auc_at_4"][0] == pytest.approx(expected["auc_at_4"][0])
     assert found["integrated_brier"][0] == pytest.approx(expected["integrated_brier"][0])
-    everybody = survival_metrics(judged, ones, horizons)
+    everybody = survival_metrics(risk_scores, ones, horizons)
     assert found["auc_at_2"][0] == everybody["auc_at_2"][0] != expected["auc_at_2"][0]
 
 
@@ -224,11 +228,13 @@ def test_the_stratified_log_rank_test_is_that_of_statsmodels() -> None:
 
 
 def test_risk_groups_have_every_stratums_share() -> None:
-    judged = _judged()
-    higher = split_at_median(RiskScores(**{**judged.__dict__, "risks": judged.risks + 50.0 * judged.strata}))
-    np.testing.assert_array_equal(higher, split_at_median(judged))
-    curves = risk_group_curves(judged)
-    assert curves[0]["p_value"] == log_rank(judged.times, judged.events, higher, judged.strata)
+    risk_scores = _risk_scores()
+    higher = split_at_median(
+        RiskScores(**{**risk_scores.__dict__, "risks": risk_scores.risks + 50.0 * risk_scores.strata})
+    )
+    np.testing.assert_array_equal(higher, split_at_median(risk_scores))
+    curves = risk_group_curves(risk_scores)
+    assert curves[0]["p_value"] == log_rank(risk_scores.times, risk_scores.events, higher, risk_scores.strata)
 
 
 def write_two_projects(folder: Path, patients: int = 240, *, sites: int = 10) -> Path:
@@ -320,7 +326,7 @@ def test_censoring_is_that_of_the_training_patients_of_the_stratum(projects: Pat
 def test_a_stratum_of_one_site_is_judged_and_told(tmp_path: Path) -> None:
     world = write_two_projects(tmp_path, 40, sites=1)
     found = _evaluate(world, tmp_path / "out", strata="project", site="site", folds=2)
-    assert any("40 patients have nobody of their stratum to learn from" in line for line in found.warnings)
+    assert any("40 patients have a stratum without training patients" in line for line in found.warnings)
     assert found.main("student", "death").value is not None
 
 

@@ -106,9 +106,9 @@ def test_a_group_of_few_events_says_so(folder: Path) -> None:
     dump = read_predictions(path)
     assert isinstance(dump, SurvivalPredictions)
     died = np.unique(dump.rows[dump.events])
-    assert dump.lacks(np.ones(len(dump.rows), dtype=bool)) == ""
-    assert dump.lacks(np.isin(dump.rows, died[:1])) == "1 event: a C-index of few pairs"
-    assert dump.lacks(~dump.events) == "0 events: a C-index of few pairs"
+    assert dump.missing_in(np.ones(len(dump.rows), dtype=bool)) == ""
+    assert dump.missing_in(np.isin(dump.rows, died[:1])) == "1 event: a C-index of few pairs"
+    assert dump.missing_in(~dump.events) == "0 events: a C-index of few pairs"
 
 
 def test_curves_of_the_risk_groups(results: Results) -> None:

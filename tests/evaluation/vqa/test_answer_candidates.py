@@ -32,7 +32,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"answers": ["yes"]}, "Give one of them"),
         ({"same_question_type": True, "question_type": None}, "must have `question_type`"),
         ({"template": "{question}"}, "once"),
-        ({"train": None, "answers": ["a", "b"], "most_candidates": 2}, "must have `train`"),
+        ({"train": None, "answers": ["a", "b"], "max_candidates": 2}, "must have `train`"),
     ],
 )
 def test_refused_candidates(more: dict[str, Any], message: str) -> None:
@@ -45,7 +45,7 @@ def test_zero_shot_is_brute_force(asked: Path, tmp_path: Path) -> None:
     dump = predict(task, model, tmp_path)
     images = normalized(model.embed_images(task.tested.samples, advance=lambda _: None))
     answers = task.vocabulary.answers
-    for row, text in enumerate(task.asked["test"].texts):
+    for row, text in enumerate(task.questions["test"].texts):
         prompts = normalized(model.embed_texts([f"{text} {answer}" for answer in answers]))
         oracle = softmax(20.0 * np.round(images[row] @ prompts.T, 6).astype(np.float32))
         found = np.zeros(len(answers))
@@ -89,31 +89,31 @@ def _most_common(answers: Sequence[str], most: int) -> list[str]:
 
 def test_too_many_prompts_leave_the_most_frequent_answers(asked: Path, tmp_path: Path) -> None:
     """Three questions and ten prompts: three answers each, of training those that are given most often."""
-    config = suite({**ZERO_SHOT, "most_prompts": 10})
+    config = suite({**ZERO_SHOT, "max_prompts": 10})
     check_tasks(config, SuiteTables(config, base=asked))
-    task = task_of(asked, tmp_path, {**ZERO_SHOT, "most_prompts": 10})
+    task = task_of(asked, tmp_path, {**ZERO_SHOT, "max_prompts": 10})
     assert task.prompts == 9
-    often = _most_common(task.asked["train"].answers, 3)
+    often = _most_common(task.questions["train"].answers, 3)
     dump = predict(task, TokenModel(), tmp_path)
     assert set(np.array(task.vocabulary.answers)[dump.chosen]) <= set(often)
     facts = task.facts()
     assert facts["candidates"] == 3
-    inside = [answer in often for answer in task.asked["test"].answers]
+    inside = [answer in often for answer in task.questions["test"].answers]
     assert facts["coverage"] == np.mean(inside)
     assert facts["chance"] == pytest.approx(np.mean(inside) / 3)
     assert "only the 3 most frequent" in facts["warnings"][0]
     assert "count as wrong" in facts["warnings"][1]
 
 
-def test_most_candidates_are_of_the_questions_kind(asked: Path, tmp_path: Path) -> None:
-    content = {**ZERO_SHOT, "most_candidates": 2}
+def test_max_candidates_are_of_the_questions_kind(asked: Path, tmp_path: Path) -> None:
+    content = {**ZERO_SHOT, "max_candidates": 2}
     plain = task_of(asked, tmp_path, content)
     assert plain.prompts == 6
     assert not any("most frequent" in each for each in plain.facts()["warnings"])
     kinds = task_of(asked, tmp_path, {**content, "candidates": "by_type", "same_question_type": True})
-    train = kinds.asked["train"]
+    train = kinds.questions["train"]
     for row, (kind, words) in enumerate(
-        zip(kinds.asked["test"].question_types, kinds.asked["test"].texts, strict=True)
+        zip(kinds.questions["test"].question_types, kinds.questions["test"].texts, strict=True)
     ):
         given = set(np.array(kinds.vocabulary.answers)[kinds.allowed[row]])
         own = _most_common(
@@ -125,7 +125,7 @@ def test_most_candidates_are_of_the_questions_kind(asked: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "more", [{"most_prompts": 5}, {"train": None, "answers": ["red", "green", "blue"], "most_prompts": 8}]
+    "more", [{"max_prompts": 5}, {"train": None, "answers": ["red", "green", "blue"], "max_prompts": 8}]
 )
 def test_prompts_that_cannot_be_brought_down_are_refused(
     asked: Path, tmp_path: Path, more: dict[str, Any]
@@ -135,7 +135,7 @@ def test_prompts_that_cannot_be_brought_down_are_refused(
     with pytest.raises(ConfigError, match=r"3 questions with \d answers each make \d prompts, over"):
         check_tasks(config, SuiteTables(config, base=asked))
     model = TokenModel()
-    with pytest.raises(ConfigError, match="most_prompts"):
+    with pytest.raises(ConfigError, match="max_prompts"):
         predict(task_of(asked, tmp_path, {**ZERO_SHOT, **more}), model, tmp_path)
     assert model.images_seen == 0
 
@@ -181,7 +181,7 @@ def test_coverage_is_what_an_oracle_scores(
         "train": "t",
         "test": "s",
         "candidates": candidates,
-        "most_candidates": most,
+        "max_candidates": most,
     }
     tables = {split: table(split, table="few.csv") for split in "ts"}
     task = task_of(world, tmp_path / "out", content, tables=tables)

@@ -40,12 +40,12 @@ class Points(Inputs):
         return Seen(part, everything, part[:, :1], everything[:, :1])
 
 
-def _lesson(sets: list[list[bool]] | None = None, set_of: np.ndarray | None = None) -> TrainingSplit:
+def _training_split(sets: list[list[bool]] | None = None, set_of: np.ndarray | None = None) -> TrainingSplit:
     targets = np.arange(40) % 3
     return TrainingSplit(
         learn=np.arange(20),
         choose=np.arange(20, 30),
-        judge=np.arange(30, 40),
+        test=np.arange(30, 40),
         targets=targets,
         sets=np.array(sets or [[True] * 3]),
         set_of=np.zeros(40, dtype=np.int64) if set_of is None else set_of,
@@ -73,9 +73,9 @@ def test_padding_changes_nothing(pooling: str) -> None:
 def test_the_losses_of_the_protocols_by_hand() -> None:
     logits = torch.tensor([[1.0, -2.0, 0.5]])
     rows = np.array([1])
-    default = _Answerer(Points(), _lesson(), _config()).loss(logits, rows)
+    default = _Answerer(Points(), _training_split(), _config()).loss(logits, rows)
     assert float(default) == pytest.approx(-math.log(math.exp(-2) / sum(map(math.exp, (1, -2, 0.5)))))
-    m3ae = _Answerer(Points(), _lesson(), _config(protocol="m3ae")).loss(logits, rows)
+    m3ae = _Answerer(Points(), _training_split(), _config(protocol="m3ae")).loss(logits, rows)
     by_hand = [math.log1p(math.exp(1)), math.log1p(math.exp(2)), math.log1p(math.exp(0.5))]
     assert float(m3ae) == pytest.approx(sum(by_hand), rel=1e-6)
 
@@ -85,7 +85,9 @@ def test_the_loss_of_two_sets_by_hand() -> None:
     logits = torch.tensor([[1.0, -2.0, 0.5], [0.0, 3.0, 0.5], [9.0, 9.0, -1.0]], requires_grad=True)
     set_of = (np.arange(40) % 3 == 2).astype(np.int64)
     answerer = _Answerer(
-        Points(), _lesson([[True, True, False], [False, False, True]], set_of), _config(protocol="mevf")
+        Points(),
+        _training_split([[True, True, False], [False, False, True]], set_of),
+        _config(protocol="mevf"),
     )
     rows = np.array([0, 1, 2])
     masked = logits.masked_fill(~answerer._allowed(rows), -math.inf)
@@ -105,7 +107,8 @@ def test_the_loss_of_two_sets_by_hand() -> None:
 def test_same_seed_same_answers_and_the_world_is_left_alone() -> None:
     before = torch.random.get_rng_state()
     first, again, other = (
-        answer_probabilities(Points(), _lesson(), _config(dropout=0.2), seed=seed) for seed in (3, 3, 4)
+        answer_probabilities(Points(), _training_split(), _config(dropout=0.2), seed=seed)
+        for seed in (3, 3, 4)
     )
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, other)
@@ -116,20 +119,20 @@ def test_same_seed_same_answers_and_the_world_is_left_alone() -> None:
 
 def test_answers_of_another_set_have_no_probability() -> None:
     set_of = (np.arange(40) % 3 == 2).astype(np.int64)
-    lesson = _lesson([[True, True, False], [False, False, True]], set_of)
-    found = answer_probabilities(Points(), lesson, _config(), seed=0)
-    chosen = set_of[lesson.judge] == 1
+    split = _training_split([[True, True, False], [False, False, True]], set_of)
+    found = answer_probabilities(Points(), split, _config(), seed=0)
+    chosen = set_of[split.test] == 1
     assert (found[chosen] == [0, 0, 1]).all()
     assert (found[~chosen][:, 2] == 0).all()
 
 
 def test_the_epoch_with_the_best_validation_counts() -> None:
     """Rows that choose have the learnt answers, so that what is kept must answer them at least as well."""
-    kept = answer_probabilities(Points(), _lesson(), _config(epochs=25, learning_rate=0.05), seed=0)
-    lesson = _lesson()
+    kept = answer_probabilities(Points(), _training_split(), _config(epochs=25, learning_rate=0.05), seed=0)
+    split = _training_split()
     last = TrainingSplit(
-        learn=lesson.learn, choose=lesson.choose[:0], judge=lesson.judge, targets=lesson.targets,
-        sets=lesson.sets, set_of=lesson.set_of,
+        learn=split.learn, choose=split.choose[:0], test=split.test, targets=split.targets,
+        sets=split.sets, set_of=split.set_of,
     )  # fmt: skip
     assert not np.allclose(
         kept, answer_probabilities(Points(), last, _config(epochs=25, learning_rate=0.05), seed=0)
@@ -137,18 +140,18 @@ def test_the_epoch_with_the_best_validation_counts() -> None:
 
 
 def test_the_rate_rises_and_falls() -> None:
-    rise = _WarmupSchedule(100)
-    assert rise(0) == pytest.approx(0.1)
-    assert rise(9) == rise(10) == pytest.approx(1)
-    assert 0 < rise(99) < 0.01
+    schedule = _WarmupSchedule(100)
+    assert schedule(0) == pytest.approx(0.1)
+    assert schedule(9) == schedule(10) == pytest.approx(1)
+    assert 0 < schedule(99) < 0.01
     assert _WarmupSchedule(1)(0) == 1
-    line = _WarmupSchedule(100, fall="linear")
+    line = _WarmupSchedule(100, decay="linear")
     assert [line(step) for step in (0, 9, 10, 55, 100)] == pytest.approx([0.1, 1, 1, 0.5, 0])
 
 
 def test_numbers_that_are_not_finite_are_named() -> None:
     with pytest.raises(NonFiniteError, match="must be finite"):
-        answer_probabilities(Points(scale=math.nan), _lesson(), _config(), seed=0)
+        answer_probabilities(Points(scale=math.nan), _training_split(), _config(), seed=0)
 
 
 def test_the_optimizer_has_what_the_protocol_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,14 +163,14 @@ def test_the_optimizer_has_what_the_protocol_says(monkeypatch: pytest.MonkeyPatc
             made.append(self)
 
     monkeypatch.setattr(torch.optim, "AdamW", Recording)
-    answer_probabilities(Points(), _lesson(), _config(protocol="m3ae", epochs=1), seed=0)
+    answer_probabilities(Points(), _training_split(), _config(protocol="m3ae", epochs=1), seed=0)
     (group,) = made[0].param_groups
     assert (group["initial_lr"], group["betas"], group["weight_decay"]) == (2.5e-4, (0.9, 0.98), 0.01)
 
 
 def test_gradients_are_cut() -> None:
     free, wide, narrow = (
-        answer_probabilities(Points(), _lesson(), _config(clip_norm=norm), seed=0)
+        answer_probabilities(Points(), _training_split(), _config(clip_norm=norm), seed=0)
         for norm in (None, 1e6, 1e-12)
     )
     np.testing.assert_array_equal(free, wide)
@@ -176,7 +179,7 @@ def test_gradients_are_cut() -> None:
 
 def test_every_epoch_is_told() -> None:
     told: list[int] = []
-    answer_probabilities(Points(), _lesson(), _config(epochs=4), seed=0, advance=told.append)
+    answer_probabilities(Points(), _training_split(), _config(epochs=4), seed=0, advance=told.append)
     assert told == [1] * 4
 
 
@@ -186,6 +189,6 @@ def test_normalization_over_batches_keeps_its_statistics() -> None:
             super().__init__()
             self.norm = nn.BatchNorm1d(3)
 
-    answerer = _Answerer(Normalized(), _lesson(), _config()).train()
+    answerer = _Answerer(Normalized(), _training_split(), _config()).train()
     assert answerer.head.training
     assert not answerer.inputs.norm.training

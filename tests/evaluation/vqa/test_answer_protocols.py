@@ -11,7 +11,7 @@ from meddistill.evaluation.models import cache as embeddings_module
 from meddistill.evaluation.models.cache import Embeddings
 from meddistill.evaluation.tasks.vqa.config import VqaClosedSetConfig
 from meddistill.progress import SilentProgress
-from told_progress import ToldProgress
+from recording_progress import RecordingProgress
 
 BARE = {"name": "a", "kind": "vqa_closed_set", "train": "train", "test": "test"}
 # What a quick fit of a model without trainable towers needs.
@@ -91,7 +91,7 @@ def test_facts_tell_what_held(asked: Path, tmp_path: Path) -> None:
 def test_a_protocol_that_tunes_needs_towers_that_can_be(asked: Path, tmp_path: Path) -> None:
     task = task_of(asked, tmp_path, {**CLOSED_SET, "protocol": "m3ae"})
     embeddings = Embeddings(TokenModel(), folder=tmp_path, progress=SilentProgress())
-    assert task.lacks(embeddings) == "no towers that can be tuned"
+    assert task.unmet_requirement(embeddings) == "no towers that can be tuned"
 
 
 def test_m3ae_and_mevf(asked: Path, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_coverage_of_two_sets_is_of_the_right_one(tmp_path: Path) -> None:
 
 
 def test_the_bar_counts_epochs_of_all_seeds(asked: Path, tmp_path: Path) -> None:
-    told = ToldProgress()
+    told = RecordingProgress()
     predict(task_of(asked, tmp_path, {**CLOSED_SET, "epochs": 3}), TokenModel(), tmp_path, told)
     assert told.bars["student: closed"] == ("epochs", 6, 6)
 

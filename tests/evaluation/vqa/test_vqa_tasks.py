@@ -45,10 +45,10 @@ def test_vocabularies_and_their_coverage(asked: Path, tmp_path: Path) -> None:
         task = task_of(asked, tmp_path, {**CLOSED_SET, "answer_vocabulary": policy})
         facts = task.facts()
         found[policy] = (facts["answers"], facts["coverage"], facts["warnings"])
-        answers = [set(task.asked[role].answers) for role in ("train", "validation", "test")]
+        answers = [set(task.questions[role].answers) for role in ("train", "validation", "test")]
         wanted = set().union(*answers[: {"train": 1, "trainval": 2, "all": 3}[policy]])
         assert set(task.vocabulary.answers) == wanted
-        inside = np.mean([answer in wanted for answer in task.asked["test"].answers])
+        inside = np.mean([answer in wanted for answer in task.questions["test"].answers])
         assert facts["coverage"] == inside
     assert found["train"][0] < found["trainval"][0] < found["all"][0]
     assert found["trainval"][1] < 1 == found["all"][1]
@@ -75,7 +75,7 @@ def test_sources_of_answers_name_the_first_row(asked: Path, tmp_path: Path) -> N
         rows = list(csv.DictReader(handle))
     for answer, source in zip(task.vocabulary.answers, task.vocabulary.sources, strict=True):
         role, row = source
-        assert task.asked[role].answers[task.parts[role].samples.rows.index(row)] == answer
+        assert task.questions[role].answers[task.parts[role].samples.rows.index(row)] == answer
         before = [each["answer"] for each in rows[: row - 1] if each["split"] == "train"]
         assert role != "train" or rows[row - 1]["answer"] not in before
 
@@ -140,7 +140,7 @@ def test_rows_that_hang_together_choose_together(asked: Path, tmp_path: Path) ->
         assert not mine & {value for value, each in zip(values, chosen, strict=True) if not each}
     np.testing.assert_array_equal(chosen, carved_out(part, 0.2))
     facts = task.facts()
-    assert facts["learnt_from"] + facts["epoch_chosen_on"] == len(part)
+    assert facts["train_n"] + facts["epoch_chosen_on"] == len(part)
 
 
 def test_one_patient_leaves_nobody_to_choose(asked: Path, tmp_path: Path) -> None:
@@ -154,13 +154,13 @@ def test_one_patient_leaves_nobody_to_choose(asked: Path, tmp_path: Path) -> Non
 
 def test_rows_are_numbered_over_all_tables(asked: Path, tmp_path: Path) -> None:
     task = task_of(asked, tmp_path, CLOSED_SET)
-    rows = rows_of(task.parts, task.asked)
+    rows = rows_of(task.parts, task.questions)
     keys = [key for _, found in rows.images for key in found]
     assert len(keys) == len(set(keys))
     for role, part in task.parts.items():
         span = np.array(rows.spans[role])
         assert [keys[place] for place in rows.image_of[span]] == list(part.keys)
-        assert tuple(rows.questions[place] for place in rows.question_of[span]) == task.asked[role].texts
+        assert tuple(rows.questions[place] for place in rows.question_of[span]) == task.questions[role].texts
 
 
 def test_routing() -> None:

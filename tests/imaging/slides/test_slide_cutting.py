@@ -11,7 +11,7 @@ from tiny_slide import write_slide
 from meddistill.errors import UserError
 from meddistill.imaging.slides import TileOptions, cut_slides, cutting, known_slides, tiles_table
 from meddistill.imaging.slides.slide import Slide
-from told_progress import ToldProgress
+from recording_progress import RecordingProgress
 
 pytest.importorskip("openslide")
 OPTIONS = TileOptions(size=32, mpp=0.5)
@@ -29,9 +29,9 @@ def slides(tmp_path: Path) -> list[Path]:
     return found
 
 
-def _cut(slides: list[Path], out: Path, options: TileOptions = OPTIONS) -> ToldProgress:
+def _cut(slides: list[Path], out: Path, options: TileOptions = OPTIONS) -> RecordingProgress:
     """Cut and write the table, as the verb does."""
-    told = ToldProgress()
+    told = RecordingProgress()
     cut = cut_slides(slides, out, options, progress=told)
     (out / TABLE).write_bytes(tiles_table(cut, known_slides(slides, None), mpp=options.mpp))
     return told
@@ -63,7 +63,7 @@ def test_what_was_stopped_goes_on(
     slides: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = _cut(slides, tmp_path / "whole")
-    assert told.said == []
+    assert told.messages == []
     assert told.bars == {
         "slides": ("slides", 4, 4),
         **{f"slide {n} of 4": ("tiles", n, n) for n in (1, 2, 3, 4)},
@@ -74,7 +74,7 @@ def test_what_was_stopped_goes_on(
     times = {path: path.stat().st_mtime_ns for path in out.rglob("s[01]/*")}
     assert len(times) == 1 + 2 + 2
     told = _cut(slides, out)
-    assert told.said == ["done already: 2 of 4 slides"]
+    assert told.messages == ["done already: 2 of 4 slides"]
     assert set(told.bars) == {"slides", "slide 3 of 4", "slide 4 of 4"}
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert _content(out) == _content(tmp_path / "whole")
@@ -87,7 +87,7 @@ def test_what_is_finished_is_not_opened(
     before = _content(tmp_path / "out")
     monkeypatch.setattr(cutting, "Slide", None)
     again = _cut(slides, tmp_path / "out")
-    assert (first.said, again.said) == ([], ["done already: 4 of 4 slides"])
+    assert (first.messages, again.messages) == ([], ["done already: 4 of 4 slides"])
     assert _content(tmp_path / "out") == before
 
 
@@ -105,7 +105,7 @@ def test_a_slide_that_is_not_as_it_was_is_cut_anew(slides: list[Path], tmp_path:
     else:
         slides[3].write_bytes(slides[0].read_bytes())
     told = _cut(slides, tmp_path / "out")
-    assert told.said == ["done already: 3 of 4 slides"]
+    assert told.messages == ["done already: 3 of 4 slides"]
     _cut(slides, tmp_path / "fresh")
     assert _content(tmp_path / "out") == _content(tmp_path / "fresh")
 
@@ -121,7 +121,7 @@ def test_other_options_leave_nothing_of_the_first(
     _killed(slides, out, monkeypatch, at="s1", tile=1)
     assert not (out / TABLE).exists()
     assert (out / "s1" / "64_64.png").exists()
-    assert _cut(slides, out, coarse).said == ["done already: 2 of 4 slides"]
+    assert _cut(slides, out, coarse).messages == ["done already: 2 of 4 slides"]
     (out / "s1" / "notes.png").unlink()
     _cut(slides, tmp_path / "fresh", coarse)
     assert _content(out) == _content(tmp_path / "fresh")
@@ -135,7 +135,7 @@ def test_other_options_leave_nothing_of_the_first(
 def test_a_slide_without_tissue_is_finished_too(tmp_path: Path) -> None:
     blank = write_slide(tmp_path / "blank.tif", np.full((128, 128, 3), 240, np.uint8))
     assert _cut([blank], tmp_path / "out").bars["slide 1 of 1"] == ("tiles", 0, 0)
-    assert _cut([blank], tmp_path / "out").said == ["done already: 1 of 1 slides"]
+    assert _cut([blank], tmp_path / "out").messages == ["done already: 1 of 1 slides"]
     assert (tmp_path / "out" / TABLE).read_text().count("\n") == 1
 
 
@@ -154,7 +154,7 @@ def test_a_full_disk_is_told_and_work_goes_on_later(
         patch.setattr(Path, "write_bytes", full)
         with pytest.raises(UserError, match="disk with room"):
             _cut(slides, tmp_path / "out")
-    assert _cut(slides, tmp_path / "out").said == ["done already: 1 of 4 slides"]
+    assert _cut(slides, tmp_path / "out").messages == ["done already: 1 of 4 slides"]
     _cut(slides, tmp_path / "fresh")
     assert _content(tmp_path / "out") == _content(tmp_path / "fresh")
 

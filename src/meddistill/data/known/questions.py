@@ -111,9 +111,9 @@ def _opened(path: Path) -> pq.ParquetFile:
         file = parquet_file(path)
     except UNREADABLE as error:
         raise _unreadable(path, error) from None
-    lacking = {"image", "question", "answer"} - set(file.schema_arrow.names)
-    if lacking:
-        rule = f"the table must have the columns {', '.join(sorted(lacking))}; got none of that name."
+    missing = {"image", "question", "answer"} - set(file.schema_arrow.names)
+    if missing:
+        rule = f"the table must have the columns {', '.join(sorted(missing))}; got none of that name."
         raise TableError(str(path), [rule])
     return file
 

@@ -99,7 +99,7 @@ def questions(
     common["answer_type"] = "answer_type"
     common |= {"question_type": "question_type"} if typed else {}
     common |= {"shared_images": "report"} if shared else {}
-    ranked = {**common, "most_candidates": candidates}
+    ranked = {**common, "max_candidates": candidates}
     return [
         {"name": f"{name}_closed_set", "kind": "vqa_closed_set", **common, **roles},
         {"name": f"{name}_ranking", "kind": "vqa_zero_shot", **ranked, **roles},

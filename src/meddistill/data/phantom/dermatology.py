@@ -34,8 +34,8 @@ def draw(rng: np.random.Generator, size: int, case: Case) -> Drawing:
     tone = min(float(rng.beta(1.2, 1.9)), 0.999)
     scope = bool(rng.random() < 0.45)
     plane = lay(rng, size, turn=0.6, shift=0.03, zoom=0.06, wobble=0.02)
-    colour = ramp(np.full((1, 1), tone, dtype=np.float32), _TONES)[0, 0]
-    image = _skin(rng, plane, colour)
+    color = ramp(np.full((1, 1), tone, dtype=np.float32), _TONES)[0, 0]
+    image = _skin(rng, plane, color)
     lesion = np.zeros(plane.x.shape, dtype=np.float32)
     if not case.finding.normal:
         across, up = rng.normal(0, 0.08), _HEIGHTS[case.place] + rng.normal(0, 0.03)
@@ -52,13 +52,13 @@ def draw(rng: np.random.Generator, size: int, case: Case) -> Drawing:
     return Drawing(image=to_pixels(image), mask=mask, structures=structures, facts=facts, gray=False)
 
 
-def _skin(rng: np.random.Generator, plane: Plane, colour: Plate) -> Plate:
+def _skin(rng: np.random.Generator, plane: Plane, color: Plate) -> Plate:
     """Uneven colour, the net of furrows, freckles."""
     size = plane.x.shape[0]
     shade = 1 + 0.030 * clouds(rng, size, 4, 2)
     furrows = ridge(field(rng, size, (26, 34)), 0.30) + ridge(field(rng, size, (34, 26)), 0.30)
     shade = shade - np.float32(rng.uniform(0.008, 0.03)) * furrows
-    image = shade[..., None] * colour
+    image = shade[..., None] * color
     redness = np.float32(rng.uniform(0.0, 0.10)) * cover(0.4 - field(rng, size, 5), 1.2)
     image *= 1 - redness[..., None] * np.array([0.1, 0.9, 0.8], dtype=np.float32)
     if rng.random() < 0.4:

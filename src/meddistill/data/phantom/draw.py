@@ -185,9 +185,9 @@ def lerp(plate: Plate, value: Plate | float, alpha: Plate) -> Plate:
     return plate + alpha * (value - plate)
 
 
-def tint(image: Plate, colour: Sequence[float], alpha: Plate) -> None:
+def tint(image: Plate, color: Sequence[float], alpha: Plate) -> None:
     """Lays one colour (r, g, b) in [0, 1] over an (n, n, 3) image, in place."""
-    image += alpha[..., None] * (np.asarray(colour, dtype=np.float32) - image)
+    image += alpha[..., None] * (np.asarray(color, dtype=np.float32) - image)
 
 
 def ramp(plate: Plate, stops: Sequence[Sequence[float]]) -> Plate:

@@ -108,8 +108,8 @@ def _polyp(rng: np.random.Generator, plane: Plane, image: Plate, *, case: Case, 
     facing = -(here.x * (spot[0] / away) + here.y * (spot[1] / away)) * np.float32(1 / radius)
     dome = np.sqrt(np.maximum(0.02, np.minimum(1, -distance * np.float32(1.8 / radius))))
     light = 0.42 + 0.22 * dome + 0.16 * facing + 0.9 * lumps
-    colours = ramp(light, _MUCOSA) * np.array([0.99, 0.71, 0.72], dtype=np.float32)
-    image += shape[..., None] * (colours - image)
+    colors = ramp(light, _MUCOSA) * np.array([0.99, 0.71, 0.72], dtype=np.float32)
+    image += shape[..., None] * (colors - image)
     glint = (spot[0] * (1 - 0.45 * radius / away), spot[1] * (1 - 0.45 * radius / away))
     shine = cover(ellipse(plane, glint, (0.20 * radius, 0.12 * radius)), 0.03)
     tint(image, (1.0, 0.98, 0.95), 0.9 * shine)

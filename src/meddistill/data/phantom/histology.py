@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from meddistill.arrays import Floats
 from meddistill.data.phantom.draw import (
     Case,
     Drawing,
@@ -22,8 +23,6 @@ from meddistill.data.phantom.draw import (
     splat,
     to_pixels,
 )
-
-Array = NDArray[np.float64]
 
 _HALVES: dict[str, Point] = {
     "upper half": (0.0, -0.5),
@@ -52,7 +51,7 @@ def draw(rng: np.random.Generator, size: int, case: Case) -> Drawing:
     return Drawing(image=to_pixels(image), mask=mask, structures=structures, facts=facts, gray=False)
 
 
-def _filled(size: int, outlines: Array) -> Plate:
+def _filled(size: int, outlines: Floats) -> Plate:
     pen = Pen(size)
     pen.shapes(outlines, np.ones(len(outlines)))
     return pen.plate()
@@ -71,7 +70,7 @@ def _region(rng: np.random.Generator, size: int, case: Case) -> Plate:
     return cover(ellipse(plane, _HALVES[case.place], (wide * radius, tall * radius)), 0.05)
 
 
-def _glands(rng: np.random.Generator, case: Case) -> tuple[Array, Array, NDArray[np.bool_]]:
+def _glands(rng: np.random.Generator, case: Case) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """Centres (m, 2), radii (m, 2), and which are malignant; a tumour crowds its glands."""
     step = rng.uniform(0.76, 0.92)
     lattice = np.array([(i + 0.5 * (j % 2), 0.88 * j) for j in range(-2, 3) for i in range(-2, 3)])
@@ -90,8 +89,8 @@ def _glands(rng: np.random.Generator, case: Case) -> tuple[Array, Array, NDArray
 
 
 def _outlines(
-    rng: np.random.Generator, centres: Array, radii: Array, *, sick: NDArray[np.bool_], case: Case
-) -> tuple[Array, Array, Array]:
+    rng: np.random.Generator, centres: Floats, radii: Floats, *, sick: NDArray[np.bool_], case: Case
+) -> tuple[Floats, Floats, Floats]:
     """Outer walls, lumina, and the places along the walls where nuclei stand, all (m, corners, 2)."""
     count = len(centres)
     waves, phase = np.arange(2, 6), rng.uniform(0, 2 * np.pi, (count, 4, 1))
@@ -108,7 +107,7 @@ def _outlines(
     return middle + wall, middle + wall * open_share + shift, middle + wall * depth[..., None]
 
 
-def _lining(rng: np.random.Generator, size: int, walls: Array, sick: NDArray[np.bool_]) -> Plate:
+def _lining(rng: np.random.Generator, size: int, walls: Floats, sick: NDArray[np.bool_]) -> Plate:
     """Nuclei of the glands: a palisade in health; large, dark and in disorder in a tumour."""
     ill = np.repeat(sick, _CORNERS)
     count = len(ill)

@@ -8,7 +8,7 @@ import numpy as np
 from meddistill.data.phantom.draw import Pixels
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_GRAY, _COLOUR = 0, 2
+_GRAY, _COLOR = 0, 2
 
 
 def encode_png(pixels: Pixels) -> bytes:
@@ -21,8 +21,8 @@ def encode_png(pixels: Pixels) -> bytes:
     rows[:, 1:] = pixels.reshape(height, -1)
     stream = zlib.compressobj(level=1, strategy=zlib.Z_RLE)
     data = stream.compress(rows.tobytes()) + stream.flush()
-    colour = _COLOUR if pixels.ndim == 3 else _GRAY
-    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
+    color = _COLOR if pixels.ndim == 3 else _GRAY
+    header = struct.pack(">IIBBBBB", width, height, 8, color, 0, 0, 0)
     return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
 
 

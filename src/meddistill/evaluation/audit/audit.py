@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from meddistill.arrays import Floats32
 from meddistill.errors import StoreError
-from meddistill.evaluation.arrays import Floats32
 from meddistill.evaluation.audit.checks import AuditCheck, main_of, parts_of
 from meddistill.evaluation.audit.likeness import likenesses, redundancies
 from meddistill.evaluation.audit.order import Ensembles, Referee
 from meddistill.evaluation.audit.pairing import pairing_note, pairings
-from meddistill.evaluation.audit.record import ENSEMBLE, Audit, Score
+from meddistill.evaluation.audit.record import ENSEMBLE, Audit, AuditScore
 from meddistill.evaluation.audit.sample import choose
 from meddistill.evaluation.audit.spaces import Space, complete_teachers, read_spaces
 from meddistill.evaluation.base.bootstrap import Resampler, Weights, estimate
@@ -85,7 +85,7 @@ def audit_store(
         **sample.counts(),
         teachers=tuple(space.facts() for space in spaces),
         scores=tuple(_scores(spaces, parts, weights, level=config.level)),
-        ensemble=tuple(_together(ensembles, parts, weights, level=config.level)),
+        ensemble=tuple(_ensemble_scores(ensembles, parts, weights, level=config.level)),
         likeness=likeness,
         redundancy=redundancy,
         quality=None if quality is None else float(quality[0]),
@@ -117,7 +117,7 @@ def _with_rows_of_their_own(store: FeatureStore, complete: Sequence[str]) -> lis
 
 def _scores(
     spaces: Sequence[Space], parts: Sequence[AuditCheck], weights: Weights, *, level: float
-) -> Iterator[Score]:
+) -> Iterator[AuditScore]:
     for space in spaces:
         if not space.is_dual:
             continue
@@ -127,9 +127,9 @@ def _scores(
                 yield _score(space.name, mine, mine.similarities(space)[0], weights, level=level)
 
 
-def _together(
+def _ensemble_scores(
     ensembles: Ensembles, parts: Sequence[AuditCheck], weights: Weights, *, level: float
-) -> Iterator[Score]:
+) -> Iterator[AuditScore]:
     """The whole ensemble on the parts that its quality is the mean of, and on those of all images."""
     if len(ensembles.members) < 2:
         return
@@ -137,10 +137,12 @@ def _together(
         yield _score(ENSEMBLE, part, ensembles.similarities(part), weights, level=level)
 
 
-def _score(name: str, part: AuditCheck, similarity: Floats32, weights: Weights, *, level: float) -> Score:
+def _score(
+    name: str, part: AuditCheck, similarity: Floats32, weights: Weights, *, level: float
+) -> AuditScore:
     metrics = part.replicates(similarity, weights)
     found = estimate(main_of(metrics), patients=len(part.images), level=level)
-    return Score(
+    return AuditScore(
         teacher=name,
         family=part.family,
         modality=part.modality,

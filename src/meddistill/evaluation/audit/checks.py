@@ -10,7 +10,7 @@ from typing import final
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Flags, Floats, Floats32, Ints, Places
+from meddistill.arrays import Flags, Floats, Floats32, Ints, Places
 from meddistill.evaluation.audit.record import Family
 from meddistill.evaluation.audit.sample import AuditSample
 from meddistill.evaluation.audit.spaces import Space

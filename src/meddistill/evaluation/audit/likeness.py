@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from meddistill.evaluation.arrays import Flags, Floats, Floats32, Places
+from meddistill.arrays import Flags, Floats, Floats32, Places
 from meddistill.evaluation.audit.record import Likeness, Redundancy
 from meddistill.evaluation.audit.sample import AuditSample
 from meddistill.evaluation.audit.spaces import Space

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Flags, Floats32
+from meddistill.arrays import Flags, Floats32
 from meddistill.evaluation.audit.checks import AuditCheck, main_of
 from meddistill.evaluation.audit.likeness import Mixtures
 from meddistill.evaluation.audit.record import Family, LeaveOut, Redundancy
@@ -50,7 +50,7 @@ class Ensembles:
         self._weights = weights
         self._dual = [space for space in spaces if space.is_dual]
         self.members = tuple(space.name for space in self._dual)
-        self._joints = [joint(part, self._dual) for part in _judged(parts)]
+        self._joints = [joint(part, self._dual) for part in _scored_parts(parts)]
         self._known: dict[frozenset[str], Replicates | None] = {}
 
     def similarities(self, part: AuditCheck) -> Floats32:
@@ -73,7 +73,7 @@ class Ensembles:
         return mean_replicates([mean_replicates(found) for found in families.values()])
 
 
-def _judged(parts: Sequence[AuditCheck]) -> list[AuditCheck]:
+def _scored_parts(parts: Sequence[AuditCheck]) -> list[AuditCheck]:
     """Of each family the parts of single modalities; where it has none, the one of all images."""
     single = {part.family for part in parts if part.modality}
     return [part for part in parts if bool(part.modality) == (part.family in single)]

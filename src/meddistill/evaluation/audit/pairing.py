@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Flags, Floats32
+from meddistill.arrays import Flags, Floats32
 from meddistill.evaluation.audit.record import OffDiagonal
 from meddistill.evaluation.audit.sample import AuditSample
 from meddistill.evaluation.models.protocols import normalized
@@ -78,6 +78,6 @@ def pairing_note(found: OffDiagonal) -> str:
     )
     return (
         f"{found.teacher} is derived: {found.mass:.3f} of the mass of its similarities, at its logit scale "
-        f"{found.scale:.1f}, lies beside the pairs ({found.pairs:,} of them; where nothing is told apart it "
-        f"is {found.chance:.3f}).{by_pair}"
+        f"{found.scale:.1f}, lies beside the pairs ({found.pairs:,} of them; "
+        f"{found.chance:.3f} by chance).{by_pair}"
     )

@@ -16,7 +16,7 @@ ENSEMBLE: Final = "ensemble"
 Family = Literal["retrieval", "zero_shot", "modality"]
 
 
-class Score(Strict):
+class AuditScore(Strict):
     """One teacher on one group of images.
 
     `modality` is "" for all. `value` is the mean recall of `retrieval` and the balanced accuracy of the
@@ -127,8 +127,8 @@ class Audit(Strict):
     rows: Mapping[str, int]
     modalities: Mapping[str, int]
     teachers: tuple[TeacherFacts, ...]
-    scores: tuple[Score, ...] = ()
-    ensemble: tuple[Score, ...] = ()
+    scores: tuple[AuditScore, ...] = ()
+    ensemble: tuple[AuditScore, ...] = ()
     likeness: tuple[Likeness, ...] = ()
     redundancy: tuple[Redundancy, ...] = ()
     quality: float | None = None
@@ -138,7 +138,7 @@ class Audit(Strict):
     rule: str
     notes: tuple[str, ...] = ()
 
-    def score(self, teacher: str, family: Family, modality: str = "") -> Score | None:
+    def score(self, teacher: str, family: Family, modality: str = "") -> AuditScore | None:
         """A teacher's score, if it has one."""
         wanted = (teacher, family, modality)
         return next((row for row in self.scores if (row.teacher, row.family, row.modality) == wanted), None)

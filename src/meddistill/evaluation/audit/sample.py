@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from meddistill.evaluation.arrays import Places
+from meddistill.arrays import Places
 from meddistill.evaluation.engine.agreement import groups
 from meddistill.features.reader import FeatureStore
 from meddistill.features.rows import Indices

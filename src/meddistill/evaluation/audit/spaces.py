@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Flags, Floats32
+from meddistill.arrays import Flags, Floats32
 from meddistill.evaluation.audit.record import TeacherFacts
 from meddistill.evaluation.audit.sample import AuditSample
 from meddistill.evaluation.models.protocols import normalized
@@ -48,9 +48,9 @@ def complete_teachers(store: FeatureStore, teachers: Sequence[str]) -> tuple[lis
     """Those of `teachers` that have every row, and a note on each of the others."""
     complete, notes = [], []
     for name in teachers:
-        lacking = store.missing(name)
-        if lacking:
-            rows = ", ".join(f"{count:,} rows of its {output} output" for output, count in lacking.items())
+        missing = store.missing(name)
+        if missing:
+            rows = ", ".join(f"{count:,} rows of its {output} output" for output, count in missing.items())
             notes.append(f"{name} is left out: {rows} are not extracted yet.")
         else:
             complete.append(name)

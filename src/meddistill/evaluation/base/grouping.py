@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
+from meddistill.arrays import Ints
 from meddistill.data.samples import name_rows
 from meddistill.errors import TableError
-from meddistill.evaluation.arrays import Ints
 from meddistill.evaluation.base.cells import number
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.base.task_config import GroupConfig

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from meddistill.evaluation.arrays import Flags, Ints, Places
+from meddistill.arrays import Flags, Ints, Places
 from meddistill.evaluation.base.bootstrap import Resampler
 from meddistill.evaluation.base.columns import FactReaders, Layout, words
 from meddistill.evaluation.base.exhibits import AnyExhibit
@@ -91,7 +91,7 @@ class Predictions(ABC):
         """Rates at a fixed operating point, by name, whose gaps between groups are told; none by default."""
         return {}
 
-    def lacks(self, mask: Flags) -> str:  # noqa: ARG002
+    def missing_in(self, mask: Flags) -> str:  # noqa: ARG002
         """What a reader must know of the main metric on some rows, such as a class without any; else ""."""
         return ""
 

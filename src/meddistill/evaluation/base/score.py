@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Flags, Ints, Places
+from meddistill.arrays import Flags, Ints, Places
 from meddistill.evaluation.base.bootstrap import Replicates
 from meddistill.evaluation.base.results import ALL_ROWS
 

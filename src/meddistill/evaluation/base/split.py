@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from meddistill.arrays import Ints
 from meddistill.data.keys import image_keys
 from meddistill.data.samples import Samples, name_rows
 from meddistill.errors import TableError
-from meddistill.evaluation.arrays import Ints
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
-from meddistill.evaluation.arrays import Ints
+from meddistill.arrays import Ints
 from meddistill.evaluation.base.grouping import check_groups, group_columns
 from meddistill.evaluation.base.predictions import Predictions, SampleNames
 from meddistill.evaluation.base.split import EvalSplit
@@ -70,9 +70,9 @@ class Task(ABC, Generic[Config, Kind]):
         """What predictions of a baseline depend on besides `digest`: its name, files that it alone reads."""
         return (name,)
 
-    def lacks(self, embeddings: Embeddings) -> str:
+    def unmet_requirement(self, embeddings: Embeddings) -> str:
         """What the model lacks for the task ("no text tower"); empty where it can be judged."""
-        return embeddings.lack_of_text if self.needs_text else ""
+        return embeddings.no_text_reason if self.needs_text else ""
 
     def grouped(self, predictions: Kind) -> Kind:
         """The predictions with the groups of their rows, found by the rows' numbers in the tested table."""

@@ -63,7 +63,7 @@ class TaskConfig(StrictSettings):
     """
     groups: Groups | None = None
     """Columns of the tested table that part its patients: `[sex, site]`, or `age: {bands: [18, 65]}`. The
-    main metric is told for every group, with the worst one and the gap. `modality` is that of the table.
+    main metric is given for every group, with the worst one and the gap. `modality` is that of the table.
     Without this key the suite's groups are taken.
     """
 

@@ -15,8 +15,8 @@ from typing import Final, Literal
 
 import numpy as np
 
+from meddistill.arrays import Flags, Floats, Floats32, Places
 from meddistill.data.samples import Samples
-from meddistill.evaluation.arrays import Flags, Floats, Floats32, Places
 from meddistill.evaluation.base.predictions import Predictions
 from meddistill.evaluation.base.results import ALL_ROWS, Agreement
 from meddistill.evaluation.engine.registry import AnyTask

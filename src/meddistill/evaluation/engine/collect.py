@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from meddistill import __version__
-from meddistill.evaluation.arrays import Ints
+from meddistill.arrays import Ints
 from meddistill.evaluation.base.bootstrap import estimate, mean_replicates
 from meddistill.evaluation.base.bootstrap_config import BootstrapConfig
 from meddistill.evaluation.base.results import (
@@ -53,7 +53,7 @@ class ResultCollector:
         self._main: dict[tuple[str, str], Score] = {}
         self._modal: dict[tuple[str, str, str], Score] = {}
         self._roles: dict[str, AnyRole] = {}
-        self._lacking: dict[str, dict[str, None]] = {}
+        self._unmet: dict[str, dict[str, None]] = {}
         self._libraries = {task.name: library(task.libraries) for task in tasks}
         self._patients = {task.name: np.unique(task.tested.patients) for task in tasks}
 
@@ -73,15 +73,15 @@ class ResultCollector:
         return tuple(self._results)
 
     def add(
-        self, model: str, role: AnyRole, task: AnyTask, scores: Sequence[Score] | None, *, lacking: str = ""
+        self, model: str, role: AnyRole, task: AnyTask, scores: Sequence[Score] | None, *, unmet: str = ""
     ) -> None:
-        """Enter the scores of one model on one task; None where it does not apply, for what is `lacking`."""
+        """Enter the scores of one model on one task; None where the requirement `unmet` is not met."""
         self._roles[model] = role
         family = task.config.kind
         if scores is None:
-            lack = lacking or _FEW_MEMBERS
-            self._lacking.setdefault(model, {})[lack] = None
-            self._results.append(self._absent(model, task.name, family, task.main, lack=lack))
+            reason = unmet or _FEW_MEMBERS
+            self._unmet.setdefault(model, {})[reason] = None
+            self._results.append(self._absent(model, task.name, family, task.main, reason=reason))
             return
         for score in scores:
             if score.main:
@@ -104,8 +104,8 @@ class ResultCollector:
             self._add_modal_mean(model, modality, tasks)
         scores = [self._main[model, task] for task in counted if (model, task) in self._main]
         if len(scores) < len(counted):
-            lack = " and ".join(self._lacking.get(model, {}))
-            self._results.append(self._absent(model, MEAN_TASK, MEAN_FAMILY, MEAN_METRIC, lack=lack))
+            reason = " and ".join(self._unmet.get(model, {}))
+            self._results.append(self._absent(model, MEAN_TASK, MEAN_FAMILY, MEAN_METRIC, reason=reason))
             return
         score = _mean(scores, [self._patients[task] for task in counted], main=True)
         self._main[model, MEAN_TASK] = score
@@ -153,7 +153,7 @@ class ResultCollector:
             library=self._libraries.get(task, library()),
         )
 
-    def _absent(self, model: str, task: str, family: str, metric: str, *, lack: str) -> Result:
+    def _absent(self, model: str, task: str, family: str, metric: str, *, reason: str) -> Result:
         return Result(
             model=model,
             role=self._roles[model],
@@ -163,7 +163,7 @@ class ResultCollector:
             value=None,
             seed=self._config.seed,
             main=True,
-            note=NOT_APPLICABLE + lack,
+            note=NOT_APPLICABLE + reason,
             library=self._libraries.get(task, library()),
         )
 

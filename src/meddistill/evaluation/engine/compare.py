@@ -16,7 +16,7 @@ from meddistill.evaluation.base.results import MEAN_FAMILY, MEAN_TASK, AnyRole, 
 from meddistill.evaluation.base.score import Score
 from meddistill.evaluation.engine.collect import library
 from meddistill.evaluation.engine.registry import AnyTask
-from meddistill.evaluation.statistics.groups import Judge
+from meddistill.evaluation.statistics.groups import GroupScorer
 from meddistill.evaluation.statistics.over_tasks import (
     Gap,
     complete,
@@ -26,7 +26,7 @@ from meddistill.evaluation.statistics.over_tasks import (
     signed_rank,
     tally,
 )
-from meddistill.evaluation.statistics.paired import bootstrap_p, holm, least_p, mcnemar_p
+from meddistill.evaluation.statistics.paired import bootstrap_p, holm, mcnemar_p, min_p
 from meddistill.evaluation.statistics.places import places
 
 _LIBRARIES: Final = ("scipy",)  # its tests
@@ -76,13 +76,13 @@ class ComparisonInputs:
 
     def seen(self, task: str, *models: str) -> tuple[str, ...]:
         """Data sets of the task (of MEAN_TASK: of all in it) that one of the models was pretrained on."""
-        judged = [
+        inputs = [
             name
             for each in self.tasks
             if each.name == task or (task == MEAN_TASK and each.config.include_in_mean)
             for name in each.config.dataset
         ]
-        return shared_datasets(judged, [name for model in models for name in self.pretraining.get(model, ())])
+        return shared_datasets(inputs, [name for model in models for name in self.pretraining.get(model, ())])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,29 +97,29 @@ class Compared:
     gaps: tuple[GroupGap, ...]
 
 
-def compare_models(judged: ComparisonInputs, resampler: Resampler, *, least: int) -> Compared:
+def compare_models(inputs: ComparisonInputs, resampler: Resampler, *, least: int) -> Compared:
     """Models against one another, and each on groups of at least `least` patients."""
-    found = differences(judged)
-    groups, gaps = score_groups(judged, resampler, least=least)
+    found = differences(inputs)
+    groups, gaps = score_groups(inputs, resampler, least=least)
     return Compared(
         differences=found,
-        comparisons=comparisons(judged, found),
-        ranking=ranking(judged),
-        places=all_places(judged),
+        comparisons=comparisons(inputs, found),
+        ranking=ranking(inputs),
+        places=all_places(inputs),
         groups=groups,
         gaps=gaps,
     )
 
 
-def differences(judged: ComparisonInputs) -> tuple[Difference, ...]:
+def differences(inputs: ComparisonInputs) -> tuple[Difference, ...]:
     """Every reference against every other model, on every task and on the mean, with p values.
 
     Holm's correction runs over all tasks x others of one reference, and over all others on the mean, which
     sums the tasks up and is a question of its own.
     """
     found: list[Difference] = []
-    for model in judged.references:
-        rows = list(_differences_of(judged, model))
+    for model in inputs.references:
+        rows = list(_differences_of(inputs, model))
         for family in (
             [row for row in rows if row.task != MEAN_TASK],
             [row for row in rows if row.task == MEAN_TASK],
@@ -128,40 +128,40 @@ def differences(judged: ComparisonInputs) -> tuple[Difference, ...]:
     return tuple(found)
 
 
-def _differences_of(judged: ComparisonInputs, model: str) -> Iterator[Difference]:
-    named = [(task.name, task.config.kind) for task in judged.tasks] + [(MEAN_TASK, MEAN_FAMILY)]
-    for other in [name for name in judged.roles if name != model]:
+def _differences_of(inputs: ComparisonInputs, model: str) -> Iterator[Difference]:
+    named = [(task.name, task.config.kind) for task in inputs.tasks] + [(MEAN_TASK, MEAN_FAMILY)]
+    for other in [name for name in inputs.roles if name != model]:
         for task, family in named:
-            row = _difference(judged, (model, other), task, family)
+            row = _difference(inputs, (model, other), task, family)
             if row is not None:
                 yield row
 
 
-def _difference(judged: ComparisonInputs, pair: tuple[str, str], task: str, family: str) -> Difference | None:
+def _difference(inputs: ComparisonInputs, pair: tuple[str, str], task: str, family: str) -> Difference | None:
     model, other = pair
-    mine, theirs = judged.scores.get((model, task)), judged.scores.get((other, task))
+    mine, theirs = inputs.scores.get((model, task)), inputs.scores.get((other, task))
     if mine is None or theirs is None:
         return None
     replicates = mine.replicates - theirs.replicates
-    found = estimate(replicates, patients=mine.patients, level=judged.config.level)
+    found = estimate(replicates, patients=mine.patients, level=inputs.config.level)
     if found.value is None:
         return None
     resampled = replicates[1:][np.isfinite(replicates[1:])]
     return Difference(
         model=model,
         other=other,
-        other_role=judged.roles[other],
+        other_role=inputs.roles[other],
         task=task,
         family=family,
         metric=mine.metric,
         **vars(found),
         better=float((resampled > 0).mean()) if len(resampled) else float(found.value > 0),
         p_value=None if found.low is None else bootstrap_p(replicates),
-        p_mcnemar=_mcnemar(judged.dumps.get((model, task)), judged.dumps.get((other, task))),
-        seen=judged.seen(task, model, other),
+        p_mcnemar=_mcnemar(inputs.dumps.get((model, task)), inputs.dumps.get((other, task))),
+        seen=inputs.seen(task, model, other),
         n=mine.n,
         patients=mine.patients,
-        seed=judged.config.seed,
+        seed=inputs.config.seed,
         library=library(_LIBRARIES),
     )
 
@@ -178,15 +178,15 @@ def _mcnemar(mine: Predictions | None, theirs: Predictions | None) -> float | No
     return mcnemar_p(first.right, second.right)
 
 
-def comparisons(judged: ComparisonInputs, found: Sequence[Difference]) -> tuple[Comparison, ...]:
+def comparisons(inputs: ComparisonInputs, found: Sequence[Difference]) -> tuple[Comparison, ...]:
     """Every reference against every other model over the tasks that the mean counts."""
     compared: list[Comparison] = []
-    for model in judged.references:
+    for model in inputs.references:
         pairs = {
             other: [row for row in found if (row.model, row.other) == (model, other)]
-            for other in judged.roles
+            for other in inputs.roles
         }
-        rows = [_comparison(judged, model, other, pairs[other]) for other in judged.roles if other != model]
+        rows = [_comparison(inputs, model, other, pairs[other]) for other in inputs.roles if other != model]
         compared += _corrected([row for row in rows if row is not None])
     return tuple(compared)
 
@@ -198,18 +198,18 @@ def _corrected(rows: Sequence[Tested]) -> list[Tested]:
 
 
 def _comparison(
-    judged: ComparisonInputs, model: str, other: str, found: Sequence[Difference]
+    inputs: ComparisonInputs, model: str, other: str, found: Sequence[Difference]
 ) -> Comparison | None:
     rows = [row for row in found if (row.model, row.other) == (model, other)]
-    counted = [row for row in rows if row.task in judged.counted]
+    counted = [row for row in rows if row.task in inputs.counted]
     if not counted:
         return None
     counts = tally([Gap(value=row.value, low=row.low, high=row.high) for row in counted])
     test = signed_rank([row.value for row in counted])
     tasks = [row.task for row in counted]
-    notes = [test.note] if test.note else [_shared(judged, tasks)]
-    mine, theirs = judged.mean_over(model, tasks), judged.mean_over(other, tasks)
-    gap = estimate(mine - theirs, patients=judged.patients(tasks), level=judged.config.level)
+    notes = [test.note] if test.note else [_shared(inputs, tasks)]
+    mine, theirs = inputs.mean_over(model, tasks), inputs.mean_over(other, tasks)
+    gap = estimate(mine - theirs, patients=inputs.patients(tasks), level=inputs.config.level)
     return Comparison(
         model=model,
         other=other,
@@ -224,33 +224,33 @@ def _comparison(
         p_value=test.p_value,
         seen_tasks=tuple(row.task for row in counted if row.seen),
         note="; ".join(note for note in notes if note),
-        seed=judged.config.seed,
+        seed=inputs.config.seed,
         library=library(_LIBRARIES),
     )
 
 
-def _shared(judged: ComparisonInputs, tasks: Sequence[str]) -> str:
+def _shared(inputs: ComparisonInputs, tasks: Sequence[str]) -> str:
     """A caution where several of the tasks are judged on the rows of one table."""
-    tables = {task.tested.table for task in judged.tasks if task.name in tasks}
+    tables = {task.tested.table for task in inputs.tasks if task.name in tasks}
     if len(tables) == len(tasks):
         return ""
     plural = "" if len(tables) == 1 else "s"
     return f"{len(tasks)} tasks on {len(tables)} table{plural} are not independent: p is too small"
 
 
-def ranking(judged: ComparisonInputs) -> Ranking | None:
+def ranking(inputs: ComparisonInputs) -> Ranking | None:
     """Mean ranks of all single models over the tasks that the mean counts; None below two models or tasks."""
     values = {
         key: float(score.replicates[0])
-        for key, score in judged.scores.items()
+        for key, score in inputs.scores.items()
         if np.isfinite(score.replicates[0])
     }
-    tasks = [task for task in judged.counted if any((model, task) in values for model in judged.alone)]
-    models, scores = complete(values, judged.alone, tasks)
+    tasks = [task for task in inputs.counted if any((model, task) in values for model in inputs.alone)]
+    models, scores = complete(values, inputs.alone, tasks)
     if len(models) < 2 or len(tasks) < 2:
         return None
     test = friedman(scores)
-    alpha = round(1 - judged.config.level, 12)
+    alpha = round(1 - inputs.config.level, 12)
     apart = None if test.p_value is None else critical_difference(len(tasks), len(models), alpha)
     return Ranking(
         tasks=tuple(tasks),
@@ -259,53 +259,53 @@ def ranking(judged: ComparisonInputs) -> Ranking | None:
         p_value=test.p_value,
         critical_difference=apart,
         alpha=alpha,
-        left_out=tuple(model for model in judged.alone if model not in models),
-        note=test.note or _shared(judged, tasks),
+        left_out=tuple(model for model in inputs.alone if model not in models),
+        note=test.note or _shared(inputs, tasks),
     )
 
 
-def all_places(judged: ComparisonInputs) -> tuple[Place, ...]:
+def all_places(inputs: ComparisonInputs) -> tuple[Place, ...]:
     """The place of every single model on every task and on the mean."""
     found: list[Place] = []
-    for task in (*(each.name for each in judged.tasks), MEAN_TASK):
+    for task in (*(each.name for each in inputs.tasks), MEAN_TASK):
         replicates = {
-            model: judged.scores[model, task].replicates
-            for model in judged.alone
-            if (model, task) in judged.scores
+            model: inputs.scores[model, task].replicates
+            for model in inputs.alone
+            if (model, task) in inputs.scores
         }
-        found += places(task, replicates, level=judged.config.level)
+        found += places(task, replicates, level=inputs.config.level)
     return tuple(found)
 
 
-def too_few_resamples(judged: ComparisonInputs, found: Sequence[Difference]) -> tuple[str, ...]:
+def too_few_resamples(inputs: ComparisonInputs, found: Sequence[Difference]) -> tuple[str, ...]:
     """A warning where so many tests are made that no corrected p value could come below 1 - level."""
-    alpha = 1 - judged.config.level
+    alpha = 1 - inputs.config.level
     counts = [
         sum(row.model == model and row.task != MEAN_TASK and row.p_value is not None for row in found)
-        for model in judged.references
+        for model in inputs.references
     ]
     tests = max(counts, default=0)
-    if tests * least_p(judged.config.resamples) <= alpha:
+    if tests * min_p(inputs.config.resamples) <= alpha:
         return ()
     wanted = int(np.ceil(2 * tests / alpha))
     return (
-        f"with {judged.config.resamples:,} resamples and {tests} tests no corrected p value can come below "
+        f"with {inputs.config.resamples:,} resamples and {tests} tests no corrected p value can come below "
         f"{alpha:.2g}: set `bootstrap.resamples` to {wanted:,} or more, or read the intervals",
     )
 
 
 def score_groups(
-    judged: ComparisonInputs, resampler: Resampler, *, least: int
+    inputs: ComparisonInputs, resampler: Resampler, *, least: int
 ) -> tuple[tuple[GroupScore, ...], tuple[GroupGap, ...]]:
     """Every model on the groups of every task that has some."""
     scores: list[GroupScore] = []
     gaps: list[GroupGap] = []
-    for task in [each for each in judged.tasks if each.config.groups]:
-        for model in judged.roles:
-            dump = judged.dumps.get((model, task.name))
+    for task in [each for each in inputs.tasks if each.config.groups]:
+        for model in inputs.roles:
+            dump = inputs.dumps.get((model, task.name))
             if dump is None:
                 continue
-            judge = Judge(
+            scorer = GroupScorer(
                 model=model,
                 task=task.name,
                 family=task.config.kind,
@@ -315,7 +315,7 @@ def score_groups(
                 least=least,
             )
             orders = {name: in_order(_tested(dump, name), each) for name, each in task.config.groups.items()}
-            rows, apart = judge.score(dump, orders)
+            rows, apart = scorer.score(dump, orders)
             scores += rows
             gaps += apart
     return tuple(scores), tuple(gaps)

@@ -90,22 +90,24 @@ def evaluate(
 
 
 def _results(
-    setting: Setting, suite: SuiteConfig, said: PredictionSet, *, row_notes: Sequence[str]
+    setting: Setting, suite: SuiteConfig, prediction_set: PredictionSet, *, row_notes: Sequence[str]
 ) -> Results:
-    rows = _score_all(setting, suite, said)
+    rows = _score_all(setting, suite, prediction_set)
     facts = [task.facts() for task in setting.tasks]
-    agreement = agreement_of(setting, said.dumps)  # embeds all images, so that the models' facts are known
+    agreement = agreement_of(
+        setting, prediction_set.dumps
+    )  # embeds all images, so that the models' facts are known
     models = model_facts(setting)
-    judged = ComparisonInputs(
+    comparison_inputs = ComparisonInputs(
         scores=rows.main,
-        dumps=said.dumps,
+        dumps=prediction_set.dumps,
         roles=rows.roles,
         pretraining={each.name: each.pretraining_data for each in models},
         tasks=setting.tasks,
         config=suite.bootstrap,
     )
-    pairs = compare_models(judged, Resampler(suite.bootstrap), least=suite.min_group_size)
-    everything = {**said.dumps, **said.baselines}
+    pairs = compare_models(comparison_inputs, Resampler(suite.bootstrap), least=suite.min_group_size)
+    everything = {**prediction_set.dumps, **prediction_set.baselines}
     return Results(
         suite=suite.name,
         suite_sha256=hashlib.sha256(suite.model_dump_json().encode()).hexdigest(),
@@ -114,7 +116,7 @@ def _results(
         level=suite.bootstrap.level,
         rule=RULE,
         versions=versions(),
-        models=(*models, *baseline_facts(said.baselines)),
+        models=(*models, *baseline_facts(prediction_set.baselines)),
         tasks=tuple(task_facts(task, found) for task, found in zip(setting.tasks, facts, strict=True)),
         results=rows.results,
         **vars(pairs),
@@ -125,7 +127,7 @@ def _results(
             *row_notes,
             *task_warnings(setting.tasks, facts),
             *dump_warnings(everything),
-            *too_few_resamples(judged, pairs.differences),
+            *too_few_resamples(comparison_inputs, pairs.differences),
         ),
     )
 
@@ -148,8 +150,8 @@ def _check_names(models: Sequence[Embedder]) -> None:
         raise ConfigError(subject, [rule])
 
 
-def _score_all(setting: Setting, suite: SuiteConfig, said: PredictionSet) -> ResultCollector:
-    dumps, lacking = said.dumps, said.lacking
+def _score_all(setting: Setting, suite: SuiteConfig, prediction_set: PredictionSet) -> ResultCollector:
+    dumps, unmet = prediction_set.dumps, prediction_set.unmet_requirements
     resampler = Resampler(suite.bootstrap)
     rows = ResultCollector(suite.bootstrap, setting.tasks)
     named: list[tuple[str, Any]] = [(each.model.name, each.model.role) for each in setting.models]
@@ -160,12 +162,12 @@ def _score_all(setting: Setting, suite: SuiteConfig, said: PredictionSet) -> Res
             for task in setting.tasks:
                 dump = dumps.get((name, task.name))
                 scores: list[Score] | None = None if dump is None else dump.metrics(resampler)
-                rows.add(name, role, task, scores, lacking=lacking.get((name, task.name), ""))
+                rows.add(name, role, task, scores, unmet=unmet.get((name, task.name), ""))
                 advance(1)
             rows.add_mean(name, role)
     by_name = {task.name: task for task in setting.tasks}
-    for (name, judged), dump in said.baselines.items():
-        rows.add(name, "baseline", by_name[judged], dump.metrics(resampler))
+    for (name, task_name), dump in prediction_set.baselines.items():
+        rows.add(name, "baseline", by_name[task_name], dump.metrics(resampler))
     return rows
 
 

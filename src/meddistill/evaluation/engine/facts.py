@@ -80,7 +80,7 @@ def task_warnings(tasks: Sequence[AnyTask], facts: Sequence[Mapping[str, Any]]) 
         for warning in found.get("warnings", ())
     ]
     own += [
-        f"{task.name}: tested images that a student learnt from were not refused (`train_overlap: report`)"
+        f"{task.name}: tested images that a student was trained on were not refused (`train_overlap: report`)"
         for task in tasks
         if task.config.train_overlap == "report"
     ]

@@ -41,12 +41,12 @@ class Setting:
 class PredictionSet:
     """Predictions by (model, task): of models and the teacher mean, and of the tasks' own baselines.
 
-    `lacking` says, by the same keys, what a model lacks for a task that it has no predictions of.
+    `unmet_requirements` says, by the same keys, what a model lacks for a task that it has no predictions of.
     """
 
     dumps: Dumps
     baselines: Dumps
-    lacking: Mapping[tuple[str, str], str]
+    unmet_requirements: Mapping[tuple[str, str], str]
 
 
 def predict_all(setting: Setting) -> PredictionSet:
@@ -54,7 +54,7 @@ def predict_all(setting: Setting) -> PredictionSet:
     baselines = {task.name: task.baselines() for task in setting.tasks}
     _check_names(setting, baselines)
     dumps: Dumps = {}
-    lacking: dict[tuple[str, str], str] = {}
+    unmet_requirements: dict[tuple[str, str], str] = {}
     digests = {task.name: task.digest() for task in setting.tasks}
     total = len(setting.models) * len(setting.tasks)
     with setting.progress.track("evaluating", total, unit="tasks") as advance:
@@ -63,12 +63,14 @@ def predict_all(setting: Setting) -> PredictionSet:
                 key = embeddings.model.name, task.name
                 found = _predict(setting, task, embeddings, digests[task.name])
                 if isinstance(found, str):
-                    lacking[key] = found
+                    unmet_requirements[key] = found
                 else:
                     dumps[key] = found
                 advance(1)
     dumps |= _combine_all(setting, dumps)
-    return PredictionSet(dumps=dumps, baselines=_baselines(setting, baselines), lacking=lacking)
+    return PredictionSet(
+        dumps=dumps, baselines=_baselines(setting, baselines), unmet_requirements=unmet_requirements
+    )
 
 
 def _predict(setting: Setting, task: AnyTask, embeddings: Embeddings, digest: str) -> Predictions | str:
@@ -81,9 +83,9 @@ def _predict(setting: Setting, task: AnyTask, embeddings: Embeddings, digest: st
 
 
 def _made(task: AnyTask, embeddings: Embeddings) -> Predictions | str:
-    lack = task.lacks(embeddings)
-    if lack:
-        return lack
+    requirement = task.unmet_requirement(embeddings)
+    if requirement:
+        return requirement
     made: Predictions = task.predict(embeddings)
     return made
 

@@ -44,9 +44,9 @@ def check_tasks(suite: SuiteConfig, tables: SuiteTables, *training: TrainingRows
             own = f"task {config.name}"
             place = own if error.subject == own else f"{own}: {error.subject}"
             mistakes += [f"{place}: {line}" for line in error.mistakes]
-    for learnt in training:
+    for train_rows in training:
         for table, rows in judged.items():
-            mistakes += _leaks(tables, table, rows, learnt)
+            mistakes += _leaks(tables, table, rows, train_rows)
     if mistakes:
         subject = f"suite {suite.name}"
         raise ConfigError(subject, mistakes)

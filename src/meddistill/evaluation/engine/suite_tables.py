@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from meddistill.arrays import Ints
 from meddistill.data.decoded import DecodedImages
 from meddistill.data.keys import image_keys
 from meddistill.data.samples import Samples, row_notes
 from meddistill.data.splits import check_leakage
 from meddistill.data.unreadable import read_readable
 from meddistill.errors import ConfigError, TableError
-from meddistill.evaluation.arrays import Ints
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.base.task_config import TaskConfig, Where
 from meddistill.evaluation.engine.suite_config import SuiteConfig

@@ -15,13 +15,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from meddistill.arrays import Floats32
 from meddistill.data.keys import image_keys, text_key
 from meddistill.data.samples import Samples
 from meddistill.errors import NonFiniteError, UserError
-from meddistill.evaluation.arrays import Floats32
 from meddistill.evaluation.models.cached_output import CachedOutput, ComputedRows
 from meddistill.evaluation.models.protocols import NO_TEXT, Advance, Embedder, TokenEmbedder, Tokens
-from meddistill.features.config import Precision
+from meddistill.features.config import StoredPrecision
 from meddistill.licences import resolve
 from meddistill.progress import Progress
 from meddistill.signals import Signal
@@ -54,9 +54,9 @@ class Embeddings:
         return self.model.embed_texts(["image"]) is not None if said is None else bool(said)
 
     @property
-    def lack_of_text(self) -> str:
+    def no_text_reason(self) -> str:
         """What the model lacks for tasks that need text; empty for one that has it."""
-        return "" if self.has_text else getattr(self.model, "lack_of_text", NO_TEXT)
+        return "" if self.has_text else getattr(self.model, "no_text_reason", NO_TEXT)
 
     @property
     def image_dim(self) -> int | None:
@@ -135,20 +135,20 @@ class Embeddings:
     @contextmanager
     def _bar(self, what: str, rows: CachedOutput, keys: Sequence[str]) -> Iterator[Advance]:
         """Progress over the distinct `keys` that is shown once something is asked for."""
-        lacking, total = len(rows.lacking(keys)), len(set(keys))
+        missing, total = len(rows.missing(keys)), len(set(keys))
         shown: list[Advance] = []
         with ExitStack() as stack:
 
             def advance(count: int) -> None:
                 if not shown:
-                    bar = self.progress.track(f"{self.model.name}: {what}", total, done=total - lacking)
+                    bar = self.progress.track(f"{self.model.name}: {what}", total, done=total - missing)
                     shown.append(stack.enter_context(bar))
                 shown[0](count)
 
             yield advance
 
     def _rows(self, name: str, output: Signal, shard_rows: int) -> CachedOutput:
-        dtype: Precision = "float32" if output in ("image", "text") else "float16"
+        dtype: StoredPrecision = "float32" if output in ("image", "text") else "float16"
         card = getattr(self.model, "card", None) or _card_of(self.model)
         return CachedOutput(self._folder / name, output, card=card, dtype=dtype, shard_rows=shard_rows)
 

@@ -17,11 +17,11 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from meddistill.arrays import Ints
 from meddistill.errors import StoreError
-from meddistill.evaluation.arrays import Ints
-from meddistill.features.config import ExtractOptions, Precision
+from meddistill.features.config import ExtractOptions, StoredPrecision
 from meddistill.features.files import MANIFEST, MANIFEST_COPY
-from meddistill.features.format import TABLES, TEACHERS, OutputManifest, Role, Settings, Span
+from meddistill.features.format import TABLES, TEACHERS, OutputManifest, Settings, Span, TextRole
 from meddistill.features.planning import sources_of_rows
 from meddistill.features.reader import TABLE_OF, FeatureStore
 from meddistill.features.rows import DistinctRows, Indices
@@ -56,7 +56,7 @@ class CachedOutput:
     """Reads and completes one store. Several processes may at once."""
 
     def __init__(
-        self, folder: Path, output: Signal, *, card: TeacherCard, dtype: Precision, shard_rows: int
+        self, folder: Path, output: Signal, *, card: TeacherCard, dtype: StoredPrecision, shard_rows: int
     ) -> None:
         self._folder, self._output, self._dtype = folder, output, dtype
         self._card = card
@@ -69,11 +69,11 @@ class CachedOutput:
         store = self._store()
         return None if store is None else store.outputs(_ID)[self._output]
 
-    def lacking(self, keys: Sequence[str]) -> list[int]:
+    def missing(self, keys: Sequence[str]) -> list[int]:
         """The first position of each key that is not there yet."""
-        return self._mending(lambda: self._lacking(keys))
+        return self._mending(lambda: self._missing(keys))
 
-    def _lacking(self, keys: Sequence[str]) -> list[int]:
+    def _missing(self, keys: Sequence[str]) -> list[int]:
         first: dict[str, int] = {}
         for position, key in enumerate(keys):
             first.setdefault(key, position)
@@ -116,28 +116,28 @@ class CachedOutput:
         return ComputedRows(values=store.read(_ID, self._output, rows), grid=layout.grid)
 
     def _complete(self, keys: Sequence[str], ask: ComputeFn) -> None:
-        while lacking := self._lacking(keys):
-            filled = self._fill(keys, lacking, ask)
+        while missing_rows := self._missing(keys):
+            filled = self._fill(keys, missing_rows, ask)
             self._found = None
             if not filled:
                 self._forget_unfinished()
 
-    def _fill(self, keys: Sequence[str], lacking: Sequence[int], ask: ComputeFn) -> bool:
-        """Add what is lacking; False where shards are left that these rows do not fill."""
+    def _fill(self, keys: Sequence[str], missing_rows: Sequence[int], ask: ComputeFn) -> bool:
+        """Add what is missing; False where shards are left that these rows do not fill."""
         answers: dict[tuple[int, ...], ComputedRows] = {}
         layout = self.layout
         if layout is None:
-            head = tuple(lacking[: self._options.shard_rows])
+            head = tuple(missing_rows[: self._options.shard_rows])
             answers[head] = ask(head)
             layout = self._layout_of(answers[head])
         with StoreWriter.open(self._folder, _SETTINGS, self._options) as writer:
             writer.begin(
-                self._distinct([keys[position] for position in lacking]),
+                self._distinct([keys[position] for position in missing_rows]),
                 {_ID: (self._card, {self._output: layout})},
             )
             sources = self._sources(writer, keys)
-            while missing := writer.missing(_ID, self._output):
-                whole = [span for span in missing if (sources[span[0] : span[1]] >= 0).all()]
+            while unfilled := writer.missing(_ID, self._output):
+                whole = [span for span in unfilled if (sources[span[0] : span[1]] >= 0).all()]
                 made = 0
                 for span in self._claimed(writer, whole):
                     positions = tuple(sources[span[0] : span[1]].tolist())
@@ -176,7 +176,7 @@ class CachedOutput:
     def _distinct(self, keys: Sequence[str]) -> DistinctRows:
         images = tuple(keys) if TABLE_OF[self._output] == "images" else ()
         texts = () if images else tuple(keys)
-        role: Role = "bank"
+        role: TextRole = "bank"
         return DistinctRows(
             image_keys=images,
             image_samples=_NONE,

@@ -1,4 +1,4 @@
-"""What evaluation asks of a model: embeddings of images and texts, and nothing else."""
+"""What a model gives to evaluation: embeddings, and where it has them tokens and tunable towers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from meddistill.arrays import Flags, Floats32, unit_length
 from meddistill.data.samples import Samples
-from meddistill.evaluation.arrays import Flags, Floats32
 from meddistill.imaging import Geometry, seen_box
 
 if TYPE_CHECKING:
@@ -132,5 +132,4 @@ class TunableEmbedder(Embedder, Protocol):
 
 def normalized(embeddings: NDArray[np.floating]) -> Floats32:
     """Rows divided by their Euclidean norm; a row of zeros stays so."""
-    norms = np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
-    return (embeddings / np.maximum(norms, 1e-12)).astype(np.float32)
+    return unit_length(embeddings.astype(np.float64)).astype(np.float32)

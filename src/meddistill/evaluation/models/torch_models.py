@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from meddistill.data.loader import ImageBatches, Rows
+from meddistill.arrays import Floats32, Ints
+from meddistill.data.loader import ImageBatches
 from meddistill.data.samples import Samples, name_rows
 from meddistill.errors import TeacherError
-from meddistill.evaluation.arrays import Floats32
 from meddistill.evaluation.models.protocols import NO_TEXT, UNTRAINED_TEXT, Advance, Role, Tokens
 from meddistill.evaluation.models.trainable import TeacherTowers, TrainableTowers
 from meddistill.imaging import InputSpec
@@ -52,7 +52,7 @@ class ModelEmbedder:
         self.logit_scale = card.logit_scale
         self.pretraining_data = card.pretraining_data
         self.has_text = "text" in card.signals
-        self.lack_of_text = UNTRAINED_TEXT if "text" in teacher.unused else NO_TEXT
+        self.no_text_reason = UNTRAINED_TEXT if "text" in teacher.unused else NO_TEXT
         self.image_dim = card.image_dim
         self._teacher, self.geometry = teacher, spec.geometry
         self.cut = card.centre_crop
@@ -60,7 +60,9 @@ class ModelEmbedder:
 
     def embed_images(self, samples: Samples, *, advance: Advance) -> Floats32:
         """Image embeddings, float32, in the order of `samples`."""
-        parts = self._asked(samples, lambda rasters: _array(self._teacher.image_embeddings(rasters)), advance)
+        parts = self._answers(
+            samples, lambda rasters: _array(self._teacher.image_embeddings(rasters)), advance
+        )
         return np.concatenate(parts)
 
     def embed_texts(self, texts: Sequence[str]) -> Floats32 | None:
@@ -90,7 +92,7 @@ class ModelEmbedder:
             grids.add(found.grid)
             return found.tokens.to("cpu", torch.float16)
 
-        values = torch.cat(self._asked(samples, patches, advance)).numpy()
+        values = torch.cat(self._answers(samples, patches, advance)).numpy()
         (grid,) = grids
         mask = np.ones(values.shape[:2], dtype=np.bool_)
         return Tokens(values=values, mask=mask, grid=grid, geometry=self.geometry, cut=self.cut)
@@ -106,7 +108,9 @@ class ModelEmbedder:
         masks = [F.pad(mask, (0, length - mask.shape[1])).cpu() for _, mask in padded]
         return Tokens(values=values.numpy(), mask=torch.cat(masks).numpy())
 
-    def _asked(self, samples: Samples, ask: Callable[[Tensor], Answer], advance: Advance) -> list[Answer]:
+    def _answers(
+        self, samples: Samples, model_call: Callable[[Tensor], Answer], advance: Advance
+    ) -> list[Answer]:
         """What the teacher answers to every batch of images; an error names the rows of the table."""
         batches = ImageBatches(
             samples, frozenset({self.geometry}), batch_size=self._batch_size, workers=self._workers
@@ -115,18 +119,18 @@ class ModelEmbedder:
         for numbers, rasters in batches:
             images = rasters[self.geometry]
             try:
-                found.append(ask(images))
+                found.append(model_call(images))
             except TeacherError as error:
-                raise _with_rows(error, samples, numbers, self._failing_rows(images, ask)) from error
+                raise _with_rows(error, samples, numbers, self._failing_rows(images, model_call)) from error
             advance(len(numbers))
         return found
 
-    def _failing_rows(self, rasters: Tensor, ask: Callable[[Tensor], Answer]) -> list[int]:
+    def _failing_rows(self, rasters: Tensor, model_call: Callable[[Tensor], Answer]) -> list[int]:
         """Which images of a batch the teacher fails on when it sees them alone."""
         found = []
         for place in range(len(rasters)):
             try:
-                ask(rasters[place : place + 1])
+                model_call(rasters[place : place + 1])
             except TeacherError:
                 found.append(place)
         return found
@@ -176,7 +180,7 @@ def load_student_as_teacher(
     return teacher.with_card(teacher.card.model_copy(update={"signals": images_alone, "text_dim": None}))
 
 
-def _with_rows(error: TeacherError, samples: Samples, numbers: Rows, places: Sequence[int]) -> TeacherError:
+def _with_rows(error: TeacherError, samples: Samples, numbers: Ints, places: Sequence[int]) -> TeacherError:
     rows = [samples.rows[numbers[place]] for place in places]
     return TeacherError(f"{error} In the table: {name_rows(rows)}." if rows else str(error))
 

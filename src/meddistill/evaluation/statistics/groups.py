@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Flags
+from meddistill.arrays import Flags
 from meddistill.evaluation.base.bootstrap import (
     DECIMALS,
     Estimate,
@@ -33,7 +33,7 @@ class _Counted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judge:
+class GroupScorer:
     """Scores one model on the groups of one task, whose main metric is `metric`.
 
     `least` is how many patients a group must have; `library` goes to the rows as it is.
@@ -88,7 +88,7 @@ class Judge:
                 scored |= mask
             note = self._note(label, counted.patients, score)
             if measure.main:
-                note = note or predictions.lacks(mask)
+                note = note or predictions.missing_in(mask)
             rows.append(self._row(measure, (group, label), counted, score=score, note=note))
         gap = self._gap(measure, group, _counted(predictions, scored), found)
         rows = [row.model_copy(update={"worst": bool(gap.value) and row.label == gap.worst}) for row in rows]

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from scipy import stats
 
-from meddistill.evaluation.arrays import Floats
+from meddistill.arrays import Floats
 from meddistill.evaluation.base.bootstrap import DECIMALS
 
 LEAST_WILCOXON: Final = 6  # with five tasks the least two-sided p is 2 / 2^5 = 0.06

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from meddistill.evaluation.arrays import Flags
+from meddistill.arrays import Flags
 from meddistill.evaluation.base.bootstrap import Replicates
 
 
@@ -27,7 +27,7 @@ def bootstrap_p(replicates: Replicates) -> float | None:
     return float(min(1.0, 2 * (tail + 1) / (len(valid) + 1)))
 
 
-def least_p(resamples: int) -> float:
+def min_p(resamples: int) -> float:
     """The smallest value that `bootstrap_p` can give."""
     return 2 / (resamples + 1)
 

@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
+from meddistill.arrays import Floats
 from meddistill.errors import ConfigError
-from meddistill.evaluation.arrays import Floats
 from meddistill.evaluation.base.bootstrap import DECIMALS
 from meddistill.evaluation.base.results import MEAN_TASK, Results
 from meddistill.strict import Strict
@@ -59,9 +59,9 @@ class RankAgreement(Strict):
     models: int
     pairs: int
     kendall: float | None = None
-    least_kendall: float | None = None
+    min_kendall: float | None = None
     spearman: float | None = None
-    least_spearman: float | None = None
+    min_spearman: float | None = None
 
 
 class Stability(Strict):
@@ -206,7 +206,7 @@ def _agreement(task: str, scores: Mapping[str, Floats]) -> RankAgreement:
         models=len(scores),
         pairs=len(pairs),
         kendall=float(np.mean(kendall)),
-        least_kendall=min(kendall),
+        min_kendall=min(kendall),
         spearman=float(np.mean(spearman)),
-        least_spearman=min(spearman),
+        min_spearman=min(spearman),
     )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from meddistill.data.keys import image_keys, text_keys
 from meddistill.data.samples import Samples
 from meddistill.errors import TableError
-from meddistill.features.config import ExtractOptions, Precision
+from meddistill.features.config import ExtractOptions, StoredPrecision
 from meddistill.features.encoding import encode
 from meddistill.features.extract import settings_of
 from meddistill.features.format import OutputManifest, Span, Table
@@ -32,7 +32,7 @@ from meddistill.features.importing.table import ImportedTable, write_table
 from meddistill.features.reader import FeatureStore
 from meddistill.features.rows import Indices, distinct_rows, first_appearances
 from meddistill.features.tables import Tables
-from meddistill.features.writer import Ask, StoreWriter
+from meddistill.features.writer import OutputKey, StoreWriter
 from meddistill.imaging import ImageRef
 from meddistill.progress import Progress, SilentProgress
 from meddistill.signals import Signal
@@ -59,7 +59,7 @@ def import_published(
     out: Path,
     *,
     projected: bool = False,
-    precision: Precision = "float16",
+    precision: StoredPrecision = "float16",
     on_damage: OnDamage = "raise",
     progress: Progress | None = None,
 ) -> Imported:
@@ -134,7 +134,7 @@ def _require_known(published: Sequence[PublishedSample], dims: Mapping[str, obje
 
 
 def _admitted(
-    name: str, file: str, dims: tuple[int, int], precision: Precision
+    name: str, file: str, dims: tuple[int, int], precision: StoredPrecision
 ) -> tuple[TeacherCard, dict[Signal, OutputManifest]]:
     outputs = {
         output: OutputManifest(shape=(dim,), dtype=precision)
@@ -171,7 +171,7 @@ class _Import:
         file: str,
         *,
         dims: Mapping[str, tuple[int, int]],
-        precision: Precision,
+        precision: StoredPrecision,
         on_damage: OnDamage,
     ) -> None:
         self.damaged: dict[int, str] = {}
@@ -187,22 +187,24 @@ class _Import:
 
         With `raise`, a shard that needs a damaged sample is not entered.
         """
-        asks: list[Ask] = [(name, output) for name in sorted(self._dims)]
+        keys: list[OutputKey] = [(name, output) for name in sorted(self._dims)]
         table = _TABLE[output]
-        spans = [span for span in self._writer.manifest.spans(table) if self._writer.lacks(span, asks)]
+        spans = [
+            span for span in self._writer.manifest.spans(table) if self._writer.missing_outputs(span, keys)
+        ]
         rows = self._writer.manifest.rows(table)
         left = sum(stop - start for start, stop in spans)
         with progress.track(f"import: {table}", rows, unit=table, done=rows - left) as advance:
-            for span in self._writer.claimed(table, spans, asks):
+            for span in self._writer.claimed(table, spans, keys):
                 self._shard(output, span, members)
                 advance(span[1] - span[0])
 
     def _shard(self, output: Signal, span: Span, members: Callable[[int], Sequence[int]]) -> None:
-        lacking = self._writer.lacks(span, [(name, output) for name in sorted(self._dims)])
+        missing = self._writer.missing_outputs(span, [(name, output) for name in sorted(self._dims)])
         side = _OUTPUTS.index(output)
         values = {
             name: np.zeros((span[1] - span[0], self._dims[name][side]), dtype=np.float32)
-            for name, _ in lacking
+            for name, _ in missing
         }
         for place, row in enumerate(range(*span)):
             self._row(values, place, members(row), output)
@@ -211,7 +213,7 @@ class _Import:
         ):
             return
         with ExitStack() as stack:
-            drafts = {ask: stack.enter_context(self._writer.draft(*ask, span)) for ask in lacking}
+            drafts = {key: stack.enter_context(self._writer.draft(*key, span)) for key in missing}
             for (name, _), draft in drafts.items():
                 encoded = encode(
                     torch.from_numpy(values[name]),
@@ -224,11 +226,7 @@ class _Import:
             self._writer.enter(_TABLE[output], span, drafts)
 
     def _row(
-        self,
-        values: Mapping[str, NDArray[np.float32]],
-        place: int,
-        members: Sequence[int],
-        output: Signal,
+        self, values: Mapping[str, NDArray[np.float32]], place: int, members: Sequence[int], output: Signal
     ) -> None:
         """The first vector of each teacher among the samples that show this row."""
         wanted = {name for each in members for name in self._published[each].teachers} & values.keys()

@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from meddistill.arrays import Floats32
 from meddistill.data.paths import ImageFolder, PathRefusedError
 from meddistill.errors import TableError, TeacherError, one_line
 from meddistill.file_kinds import unreadable
@@ -33,8 +32,6 @@ RAW: Final = "clips_output.pt"
 PROJECTED: Final = "clips_project_output.pt"
 _TEXTS: Final = ("folderid", "id", "imgpath", "txt")
 _INSIDE: Final = ("", "features")
-
-Vector = NDArray[np.float32]
 
 
 class UnusableSampleError(Exception):
@@ -130,7 +127,7 @@ def _image(root: ImageFolder, folder: Path, cell: str) -> Path:
     raise UnusableSampleError(msg)
 
 
-def read_vectors(sample: PublishedSample, file: str) -> dict[str, Vector]:
+def read_vectors(sample: PublishedSample, file: str) -> dict[str, Floats32]:
     """The vectors of the sample's available teachers by `<Teacher>_img` and `<Teacher>_txt`.
 
     Raises UnusableSampleError for a file that is missing, cannot be read, holds anything but tensors, or
@@ -161,7 +158,7 @@ def _why_not(path: Path, error: Exception) -> str:
     return f"`{path.name}` must hold tensors that torch can read; got {one_line(error)}. Save it anew."
 
 
-def _vector(value: Any, name: str) -> Vector:
+def _vector(value: Any, name: str) -> Floats32:
     if not isinstance(value, torch.Tensor) or not value.is_floating_point():
         msg = f"`{name}` must be a vector of floats, for it stands in available_clips; it is not."
         raise UnusableSampleError(msg)

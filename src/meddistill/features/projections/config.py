@@ -43,7 +43,7 @@ class PCAConfig(Strict):
     """One linear map per teacher to the student's dim: its leading principal components."""
 
     kind: Literal["pca"]
-    """Principal components of the images and texts, taken together, that the teacher is asked about."""
+    """Principal components of the images and texts, taken together, that the teacher is used for."""
     dim: PositiveInt | None = None
     """Components. By default as many as the student has channels, which then needs no head; with another
     number a learned head leads there. A teacher of fewer channels gets zeros for the rest.
@@ -75,8 +75,8 @@ class PhiSConfig(Strict):
     """
 
     kind: Literal["phi_s"]
-    """Standardised by exact statistics of the images and texts, taken together, that the teacher is asked
-    about; a learned head leads there.
+    """Standardised by exact statistics of the images and texts, taken together, that the teacher is used
+    for; a learned head leads there.
     """
 
 

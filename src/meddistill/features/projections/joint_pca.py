@@ -47,8 +47,8 @@ def joint_pca_maps(
     Westerhuis et al. 1998; without the centring), with missing blocks at zero. It is not part of MMKD-CLIP.
 
     `pairs` `[n, 2]` are rows of the store's images and texts (-1 without a caption), by teacher; of more than
-    `config.rows` different ones, that many are drawn. Each expectation runs over those of which a teacher is
-    asked about that tower. Beyond the teachers' channels taken together y is zero.
+    `config.rows` different ones, that many are drawn. Each expectation runs over those for which a teacher
+    is used in that tower. Beyond the teachers' channels taken together y is zero.
 
     Raises StoreError for a teacher without pairs among these.
     """
@@ -116,7 +116,7 @@ class _Blocks:
             self.width += dim
 
     def joint(self, tower: Signal, rows: Indices, place: slice) -> Float[Tensor, "asked width"]:
-        """z of those of the pairs `rows`, which stand at `place` among all, that a teacher is asked about."""
+        """z of those of the pairs `rows`, which stand at `place` among all, that a teacher is used for."""
         joint = torch.zeros(len(rows), self.width, device=self._device)
         asked = torch.zeros(len(rows), device=self._device)
         for name, part in self.parts.items():

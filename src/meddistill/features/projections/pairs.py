@@ -40,7 +40,7 @@ def statistics_of_pairs(store: FeatureStore, teacher: str, pairs: Indices) -> Ma
     """Exact statistics of the distinct images (whole) and texts of `pairs` `[n, 2]`.
 
     Where these are all that the store has of that tower, they are those that it keeps; which are over all
-    views, and over rows that the teacher must not be asked about. Others are read anew.
+    views, and over rows that the teacher must not be used for. Others are read anew.
     """
     kept = store.statistics(teacher)
     found: dict[Signal, Statistics] = {}

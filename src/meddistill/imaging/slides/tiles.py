@@ -106,7 +106,7 @@ def _extent(slide: Slide, options: TileOptions) -> tuple[float, float]:
     if own is None:
         raise refusal(
             slide.path,
-            must="say its micrometres a pixel",
+            must="state its micrometres a pixel",
             got="none, or none that a scanner would write",
             do="State them: `slide_mpp` (`--slide-mpp`), 0.25 for most scans at 40x, 0.5 at 20x.",
         )
@@ -115,7 +115,7 @@ def _extent(slide: Slide, options: TileOptions) -> tuple[float, float]:
             slide.path,
             must=f"be as fine as its tiles, {options.mpp:g} micrometres a pixel",
             got=f"{max(own):g}",
-            do="Ask for a larger `mpp`; enlarging would show nothing more.",
+            do="Choose a larger `mpp`; enlarging would show nothing more.",
         )
     return options.size * options.mpp / own[0], options.size * options.mpp / own[1]
 

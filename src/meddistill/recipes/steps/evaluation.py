@@ -8,7 +8,8 @@ from meddistill.evaluation.models.protocols import Embedder
 from meddistill.evaluation.models.torch_models import ModelEmbedder, load_student_as_teacher
 from meddistill.recipes.frozen_models import role_of
 from meddistill.recipes.run_folder import digest
-from meddistill.recipes.session import Session, stated_scale
+from meddistill.recipes.session import Session
+from meddistill.recipes.teacher_inputs import stated_scale
 
 
 def evaluate_models(session: Session) -> None:
@@ -61,9 +62,7 @@ def _models(session: Session) -> list[Embedder]:
         for name, config in settings.baselines.items()
     ]
     compared.sort(key=lambda each: each.role != "frozen")
-    seeing = [
-        each for each in session.teachers.values() if each.can_be_asked and "image" in each.card.signals
-    ]
+    seeing = [each for each in session.teachers.values() if each.is_runnable and "image" in each.card.signals]
     return [
         ModelEmbedder(student, name="student", role="student", batch_size=size),
         *compared,

@@ -18,7 +18,7 @@ _NOT_STORED: Final = ("batch_size", "workers", "availability", "banks")
 
 
 def extract_features(session: Session) -> None:
-    """Fill the run's feature store, unless no stage asks for teachers or they are asked online."""
+    """Fill the run's feature store, unless no stage needs teachers or they run online."""
     recipe = session.recipe
     if not recipe.needs_teachers or recipe.features.source == "online":
         return

@@ -20,9 +20,9 @@ from meddistill.fusion.trainee import FusionTrainee
 from meddistill.licences import join
 from meddistill.methods.base import TeacherSpace
 from meddistill.recipes.derived import SOURCES_JOINED, DerivedTeacher, with_derived
-from meddistill.recipes.fused_recall import FusedRecall, Judgement
+from meddistill.recipes.fused_recall import FusedRecall, FusionScore
 from meddistill.recipes.run_folder import digest
-from meddistill.recipes.schema import AnyStage, FusionStage
+from meddistill.recipes.schema import AnyStage
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.training_data import StageRows
 from meddistill.teachers.card import DERIVED, TeacherCard
@@ -36,7 +36,7 @@ _UNMEASURED: Final = "kept unmeasured: its embeddings were held against no valid
 def fused_recall(session: Session, stage: AnyStage, rows: StageRows) -> FusedRecall | None:
     """The pairs of `data.validation` that the stage's network is measured on; None where it is on none."""
     validation = session.validation
-    if not isinstance(stage, FusionStage) or stage.by_pair or validation is None:
+    if stage.derived_dim is None or stage.by_pair or validation is None:
         return None
     return FusedRecall(
         FeatureStore.open(session.folder.features),
@@ -48,7 +48,7 @@ def fused_recall(session: Session, stage: AnyStage, rows: StageRows) -> FusedRec
     )
 
 
-def leave_out(session: Session, stage: FusionStage) -> bool:
+def leave_out(session: Session, stage: AnyStage) -> bool:
     """Whether the stage is skipped, for of its teachers so many were left out that none can be fused.
 
     What it fuses is left out too then, and what an earlier run made of it goes.
@@ -73,9 +73,9 @@ def leave_out(session: Session, stage: FusionStage) -> bool:
 
 def validation_of(stage: AnyStage, trainee: nn.Module, recall: FusedRecall | None) -> Validation | None:
     """How the stage selects its epoch."""
-    if recall is None or not isinstance(stage, FusionStage) or not isinstance(trainee, FusionTrainee):
+    if recall is None or not isinstance(trainee, FusionTrainee):
         return None
-    return Validation(measure=lambda _: recall.of_network(trainee), patience=stage.patience)
+    return Validation(measure=lambda _: recall.of_network(trainee), patience=stage.stops_after)
 
 
 def validation_inputs(session: Session, recall: FusedRecall | None) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def validation_inputs(session: Session, recall: FusedRecall | None) -> dict[str,
 
 def derive(
     session: Session,
-    stage: FusionStage,
+    stage: AnyStage,
     trainee: FusionTrainee,
     rows: StageRows,
     *,
@@ -100,12 +100,12 @@ def derive(
     does, for every such teacher. Without `data.validation` they are kept unseen.
     """
     card = derived_card(stage, trainee, rows, weights_sha256=sha256_of(weights))
-    judgement = None
+    score = None
     if session.is_main_process:
         trainee.eval()
-        judgement = None if recall is None else recall.judge(trainee)
+        score = None if recall is None else recall.evaluate(trainee)
         store = FeatureStore.open(session.folder.features)
-        if judgement is None or judgement.kept:
+        if score is None or score.kept:
             write_derived(
                 store,
                 stage.name,
@@ -116,11 +116,11 @@ def derive(
             )
         else:
             remove_derived(store, stage.name)
-        _write(session.folder.stage(stage.name) / FUSION_FILE, card, judgement)
-        for _, sentence in _facts(stage, judgement):
+        _write(session.folder.stage(stage.name) / FUSION_FILE, card, score)
+        for _, sentence in _facts(stage, score):
             session.progress.say(f"stage {stage.name}: {sentence}")
-    judgement = session.processes.from_main(judgement)
-    if judgement is None or judgement.kept:
+    score = session.processes.from_main(score)
+    if score is None or score.kept:
         session.derived[stage.name] = DerivedTeacher(
             card=card, space=TeacherSpace.of(card), sources=tuple(rows.cards), by_pair=stage.by_pair
         )
@@ -133,28 +133,28 @@ def fusion_facts(session: Session) -> list[tuple[str, str]]:
     found = []
     for stage in session.recipe.stages:
         path = session.folder.stage(stage.name) / FUSION_FILE
-        if isinstance(stage, FusionStage) and path.is_file():
-            content = json.loads(path.read_bytes())["judgement"]
-            found += _facts(stage, None if content is None else Judgement.model_validate(content))
+        if stage.derived_dim is not None and path.is_file():
+            content = json.loads(path.read_bytes())["score"]
+            found += _facts(stage, None if content is None else FusionScore.model_validate(content))
     return found
 
 
-def _facts(stage: FusionStage, judgement: Judgement | None) -> list[tuple[str, str]]:
-    return [(f"Fusion {stage.name}", _UNMEASURED if judgement is None else judgement.sentence())]
+def _facts(stage: AnyStage, score: FusionScore | None) -> list[tuple[str, str]]:
+    return [(f"Fusion {stage.name}", _UNMEASURED if score is None else score.sentence())]
 
 
-def _write(path: Path, card: TeacherCard, judgement: Judgement | None) -> None:
+def _write(path: Path, card: TeacherCard, score: FusionScore | None) -> None:
     # Sets have another order in every process.
     teacher = {**card.model_dump(mode="json"), "signals": sorted(card.signals)}
     content = {
         "teacher": teacher,
-        "judgement": None if judgement is None else judgement.model_dump(mode="json"),
+        "score": None if score is None else score.model_dump(mode="json"),
     }
     write_whole(path, json.dumps(content, indent=1).encode(), error=CheckpointError)
 
 
 def _derivation(
-    session: Session, stage: FusionStage, rows: StageRows, *, store: FeatureStore, card: TeacherCard
+    session: Session, stage: AnyStage, rows: StageRows, *, store: FeatureStore, card: TeacherCard
 ) -> Derivation:
     """Of all rows of the training table, and of those of the validation table where there is one."""
     samples, keys = session.samples, session.image_keys
@@ -175,7 +175,7 @@ def _derivation(
 def _available(
     session: Session, cards: Mapping[str, TeacherCard], samples: Samples, keys: tuple[str, ...]
 ) -> dict[str, Mask]:
-    """Which of `samples` each teacher may be asked about."""
+    """Which of `samples` each teacher is available for."""
     rules = session.recipe.features.availability
     own = session.cards
     masks = session.availability.masks
@@ -188,7 +188,7 @@ def _available(
 
 
 def derived_card(
-    stage: FusionStage, trainee: FusionTrainee, rows: StageRows, *, weights_sha256: str
+    stage: AnyStage, trainee: FusionTrainee, rows: StageRows, *, weights_sha256: str
 ) -> TeacherCard:
     """The card of what a fusion stage derives.
 
@@ -204,8 +204,8 @@ def derived_card(
         library=_LIBRARY,
         weights_sha256=weights_sha256,
         licence=join(card.licence for card in cards.values()),
-        image_dim=stage.dim,
-        text_dim=stage.dim,
+        image_dim=stage.derived_dim,
+        text_dim=stage.derived_dim,
         logit_scale=trainee.log_scale.exp().item(),
         signals=frozenset({"image", "text"}),
         modalities=tuple(sorted({name for each in known for name in each}))
@@ -215,8 +215,8 @@ def derived_card(
             dict.fromkeys(name for card in cards.values() for name in card.pretraining_data)
         ),
         options={
-            "inputs": stage.inputs,
-            "network": stage.network,
+            "inputs": trainee.network.config.inputs,
+            "network": trainee.network.config.network,
             **{f"source {name}": card.fingerprint for name, card in cards.items()},
         },
         parameters=sum(each.numel() for each in trainee.network.parameters()),

@@ -127,7 +127,7 @@ def _teacher_cards(session: Session) -> list[ModelCard]:
 
 def _card(teacher: FrozenTeacher, name: str, role: Role) -> ModelCard:
     card, spec = teacher.card, teacher.card.input
-    sees = spec is not None and teacher.can_be_asked and "image" in card.signals
+    sees = spec is not None and teacher.is_runnable and "image" in card.signals
     speed = (
         measure_latency(teacher.image_embeddings, spec.geometry, device=teacher.device)
         if spec is not None and sees

@@ -12,14 +12,15 @@ from meddistill.features.projections.pairs import refuse_idle, statistics_of_pai
 from meddistill.features.reader import FeatureStore
 from meddistill.features.sources import OnlineTeachers, StoredTeachers, TeacherSource
 from meddistill.features.statistics import Statistics
+from meddistill.fusion.config import FusionConfig
 from meddistill.fusion.network import FusionNetwork
 from meddistill.fusion.trainee import FusionTrainee
 from meddistill.licences import enforce
 from meddistill.methods.base import Method, TeacherSpace
 from meddistill.methods.build import build_method
 from meddistill.objectives.base import TowerStatistics
-from meddistill.recipes.schema import AnyStage, FusionStage
-from meddistill.recipes.session import Session, teacher_inputs
+from meddistill.recipes.schema import AnyStage
+from meddistill.recipes.session import Session
 from meddistill.recipes.steps.bank_features import bank_features
 from meddistill.recipes.steps.fusion import (
     derive,
@@ -30,6 +31,7 @@ from meddistill.recipes.steps.fusion import (
 )
 from meddistill.recipes.steps.projections import stage_pairs, target_maps
 from meddistill.recipes.steps.training_data import StageRows, stage_data, stage_rows
+from meddistill.recipes.teacher_inputs import teacher_inputs
 from meddistill.signals import TOWERS, Signal, Tower
 from meddistill.students.dual_encoder import DualEncoder
 from meddistill.students.fingerprint import student_fingerprint
@@ -65,7 +67,7 @@ def train_stages(session: Session) -> None:
 
 
 def _train(session: Session, stage: AnyStage, student: DualEncoder, *, initial: str) -> None:
-    if isinstance(stage, FusionStage) and leave_out(session, stage):
+    if stage.derived_dim is not None and leave_out(session, stage):
         return
     step = f"stage {stage.name}"
     folder = session.folder.stage(stage.name)
@@ -104,7 +106,7 @@ def _train(session: Session, stage: AnyStage, student: DualEncoder, *, initial: 
             validation=validation_of(stage, trainee, recall),
         )
         result = train_stage(work, folder, processes=session.processes, progress=session.progress)
-    if isinstance(stage, FusionStage) and isinstance(trainee, FusionTrainee):
+    if isinstance(trainee, FusionTrainee):
         derive(session, stage, trainee, rows, weights=result.student, recall=recall)
     if session.is_main_process and not state.done:
         seconds = round(result.wall_seconds, 1)
@@ -115,7 +117,7 @@ def _trainee(
     stage: AnyStage, student: DualEncoder, rows: StageRows, source: TeacherSource | None
 ) -> DualEncoder | FusionTrainee:
     """What the stage trains: the student, or a network of its own over the stored outputs."""
-    if not isinstance(stage, FusionStage) or source is None:
+    if not isinstance(stage, FusionConfig) or source is None:
         return student
     spaces = {name: TeacherSpace.of(card) for name, card in rows.cards.items()}
     return FusionTrainee(FusionNetwork(stage, teachers=spaces, seed=stage.seed), source)
@@ -130,7 +132,7 @@ def _say_who_is_left_out(session: Session, stage: AnyStage, rows: StageRows) -> 
 
 
 def _dim(stage: AnyStage, student: DualEncoder) -> int:
-    return stage.dim if isinstance(stage, FusionStage) else student.embed_dim
+    return student.embed_dim if stage.derived_dim is None else stage.derived_dim
 
 
 def _method(
@@ -174,7 +176,7 @@ def _bank_inputs(session: Session, stage: AnyStage) -> dict[str, Any]:
 
 
 def _statistics(session: Session, rows: StageRows) -> dict[str, dict[Tower, TowerStatistics]]:
-    """Of each teacher's outputs for the samples of the stage that it is asked about."""
+    """Of each teacher's outputs for the samples of the stage that it is available for."""
     store = FeatureStore.open(session.folder.features)
     pairs = stage_pairs(store, rows)
     refuse_idle(store, pairs)

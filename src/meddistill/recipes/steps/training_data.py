@@ -19,7 +19,7 @@ from meddistill.imaging import Geometry
 from meddistill.recipes.banks import without_bank_of_captions
 from meddistill.recipes.derived import fused_rows, planned_teachers, with_derived
 from meddistill.recipes.requirements import too_many_groups, without_captions
-from meddistill.recipes.schema import AnyStage, FeaturesConfig, FusionStage
+from meddistill.recipes.schema import AnyStage, FeaturesConfig
 from meddistill.recipes.session import Session
 from meddistill.students.dual_encoder import DualEncoder
 from meddistill.teachers.card import TeacherCard
@@ -53,7 +53,7 @@ def stage_rows(session: Session, stage: AnyStage) -> StageRows:
     if asked is not None:
         masks = with_derived(asked.masks, session.cards, session.derived, samples.captioned)
     available = {name: masks[name] for name in cards}
-    if isinstance(stage, FusionStage):
+    if stage.derived_dim is not None:
         kept = kept[fused_rows(cards, available, samples.captioned, by_pair=stage.by_pair)[kept]]
     taken, column = samples.take(kept), stage.group_column
     if column is not None:
@@ -120,7 +120,7 @@ def check_batches(session: Session, cards: Mapping[str, TeacherCard] | None = No
         derived = with_derived(asked.masks, cards, planned_teachers(session.recipe), samples.captioned)
     for stage in session.recipe.stages:
         rows = everything if asked is None or not stage.needs_teachers else asked.kept
-        if not stage.trains_student and stage.name in derived:
+        if stage.derived_dim is not None and stage.name in derived:
             rows = rows[derived[stage.name][rows]]
         lines = without_bank_of_captions(stage, samples)
         lines += without_captions(stage, captions=int(samples.captioned[rows].sum()), rows=len(rows))

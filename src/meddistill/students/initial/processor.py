@@ -17,7 +17,7 @@ def processor_settings(folder: ModelFolder) -> dict[str, Any]:
     """
     if not any(name in folder.files for name in _FILES):
         msg = (
-            f"`init` must hold {_FILES[0]}, which says how pixels are normalised; {folder.path} does not. "
+            f"`init` must hold {_FILES[0]}, which states how pixels are normalised; {folder.path} does not. "
             "Copy it from the model's page."
         )
         raise CheckpointError(msg)

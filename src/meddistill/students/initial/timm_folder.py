@@ -15,7 +15,7 @@ from meddistill.students.presets import timm_tower
 
 WEIGHTS: Final = ("model.safetensors",)
 TRUNK: Final = f"{IMAGE}trunk."
-_COLOURS: Final = 3
+_COLORS: Final = 3
 _SIZE: Final = 224
 # What open_clip gives every tower itself.
 _GIVEN: Final = ("in_chans", "num_classes", "global_pool")
@@ -32,7 +32,7 @@ def timm_start(folder: ModelFolder) -> Start | None:
         raise CheckpointError(msg)
     published: Mapping[str, Any] = content.get("pretrained_cfg", content)
     arguments: Mapping[str, Any] = content.get("model_args") or {}
-    channels, *size = published.get("input_size") or (_COLOURS, _SIZE, _SIZE)
+    channels, *size = published.get("input_size") or (_COLORS, _SIZE, _SIZE)
     check_channels(arguments.get("in_chans", channels))
     pool = content.get("global_pool") or arguments.get("global_pool") or _pool(name)
     special = {key: value for key, value in arguments.items() if key not in _GIVEN}
@@ -57,7 +57,7 @@ def timm_start(folder: ModelFolder) -> Start | None:
 
 def check_channels(channels: int) -> None:
     """Refuse a model that does not take colour images."""
-    if channels != _COLOURS:
+    if channels != _COLORS:
         msg = f"`init` must be a model of colour images, 3 channels; got {channels}. Take another one."
         raise CheckpointError(msg)
 
@@ -92,7 +92,7 @@ def _same_network(name: str, arguments: Mapping[str, Any], *, pool: str, size: l
             timm.create_model(name, num_classes=0, global_pool=pool, **more).eval()
             for more in ({}, arguments)
         )
-        pixels = torch.randn(1, _COLOURS, *size)
+        pixels = torch.randn(1, _COLORS, *size)
     try:
         plain.load_state_dict(special.state_dict())
         return torch.allclose(plain(pixels), special(pixels), rtol=1e-4, atol=1e-5)

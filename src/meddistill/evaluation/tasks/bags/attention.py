@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from meddistill.evaluation.arrays import Floats32
+from meddistill.arrays import Floats32
 from meddistill.evaluation.base.one_thread import one_thread
 from meddistill.evaluation.models.protocols import Advance
 from meddistill.evaluation.tasks.bags.config import BagClassificationConfig
@@ -50,7 +50,7 @@ def fit_attention(
     with one_thread():
         for _ in range(config.epochs):
             for number in random.permutation(len(train)):
-                bag = _drawn(train.features[number], config.most_instances, random)
+                bag = _drawn(train.features[number], config.max_instances, random)
                 kept = _kept((len(bag), config.hidden), config.dropout, random)
                 truth = train.truth[number]
                 logits, _attention = model(torch.from_numpy(bag), kept)

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from meddistill.arrays import Ints
 from meddistill.data.samples import name_rows
 from meddistill.errors import TableError
-from meddistill.evaluation.arrays import Ints
 from meddistill.evaluation.base.split import EvalSplit
 
 

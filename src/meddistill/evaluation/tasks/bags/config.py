@@ -60,7 +60,7 @@ class BagClassificationConfig(TaskConfig):
     """Width of the attention's hidden layer."""
     dropout: float = Field(default=0.25, ge=0, lt=1)
     """Share of the attention's hidden units that are left out in a step."""
-    most_instances: int = Field(default=2048, ge=1)
+    max_instances: int = Field(default=2048, ge=1)
     """Images of a bag in one step of `attention`; of a larger bag so many are drawn anew in every epoch.
     Bags are judged whole.
     """

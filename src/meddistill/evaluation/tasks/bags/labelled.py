@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Floats, Floats32, Ints
+from meddistill.arrays import Floats, Floats32, Ints
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,9 @@ from typing import Final
 
 import numpy as np
 
+from meddistill.arrays import Floats, Ints
 from meddistill.data.samples import name_rows
 from meddistill.errors import TableError
-from meddistill.evaluation.arrays import Floats, Ints
 from meddistill.evaluation.base.cells import number
 from meddistill.evaluation.base.exhibits import AttentionMap
 from meddistill.evaluation.base.split import EvalSplit

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Floats, Floats32
+from meddistill.arrays import Floats, Floats32
 from meddistill.evaluation.tasks.bags.config import BagClassificationConfig
 from meddistill.evaluation.tasks.bags.labelled import BagScores, LabelledBags, scale_of
 from meddistill.evaluation.tasks.classification.config import DEFAULT_GRID

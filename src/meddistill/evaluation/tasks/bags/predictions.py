@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import pyarrow as pa
 
-from meddistill.evaluation.arrays import Floats32, Ints
+from meddistill.arrays import Floats32, Ints
 from meddistill.evaluation.base.columns import FactReaders
 from meddistill.evaluation.base.exhibits import AnyExhibit, BagAttention
 from meddistill.evaluation.base.predictions import by_hash

@@ -14,9 +14,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from meddistill.arrays import Floats32, Ints
 from meddistill.data.hdf5 import Hdf5RefusedError, hdf5_array, hdf5_file
 from meddistill.errors import UserError
-from meddistill.evaluation.arrays import Floats32, Ints
 
 _ATTRIBUTES: Final = ("patch_size", "patch_level", "patch_size_level0", "level0_magnification")
 _SHOWN = 5

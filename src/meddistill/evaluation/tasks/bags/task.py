@@ -7,7 +7,7 @@ from typing import Any, final
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Floats32, Ints
+from meddistill.arrays import Floats32, Ints
 from meddistill.evaluation.base.grouping import agreed
 from meddistill.evaluation.base.lazily import Lazily
 from meddistill.evaluation.base.task import Task
@@ -22,7 +22,7 @@ from meddistill.evaluation.tasks.bags.pooled import pooled_scores
 from meddistill.evaluation.tasks.bags.predictions import BagPredictions
 from meddistill.evaluation.tasks.bags.slide_features import SlideFeatures, read_features
 from meddistill.evaluation.tasks.bags.stored import check_width, file_facts, other_inputs, stored_files
-from meddistill.evaluation.tasks.classification.classes import class_facts, class_numbers, learnt_classes
+from meddistill.evaluation.tasks.classification.classes import class_facts, class_numbers, training_classes
 from meddistill.evaluation.tasks.classification.metrics import MAIN
 from meddistill.progress import SilentProgress
 
@@ -54,8 +54,8 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
     def classes(self) -> tuple[str, ...]:
         """Those of the config, or of the training table. Raises TableError for fewer than two in training."""
         train, config = self.bags["train"], self.config
-        learnt = learnt_classes(train.part, train.labels, column=config.label, task=self.name)
-        return tuple(config.classes) or learnt
+        known = training_classes(train.part, train.labels, column=config.label, task=self.name)
+        return tuple(config.classes) or known
 
     @cached_property
     def places(self) -> Ints | None:
@@ -91,7 +91,7 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
         progress = embeddings.progress if "attention" in config.pooling else SilentProgress()
         label, epochs = f"{embeddings.model.name}: {self.name}", config.seeds * config.epochs
         with progress.track(label, epochs, unit="epochs") as advance:
-            return self._judged(features, where, advance)
+            return self._fit_poolings(features, where, advance)
 
     def baselines(self) -> Mapping[str, BagPredictions]:
         """What the stored features of each folder of `stored` say of the same bags."""
@@ -107,7 +107,7 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
             numbers=tuple(np.arange(1, len(each) + 1) for each in features["test"]),
             places=tuple(places) if len(places) == len(features["test"]) else None,
         )
-        return self._judged(features, where)
+        return self._fit_poolings(features, where)
 
     def of_baseline(self, name: str) -> Sequence[str]:
         """The name, and size and time of every file of stored features."""
@@ -158,7 +158,9 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
     def _stored(self, name: str, bags: Bags) -> tuple[SlideFeatures, ...]:
         return tuple(read_features(path) for path in self._files(name, bags))
 
-    def _judged(self, features: Features, where: Instances, advance: Advance = no_progress) -> BagPredictions:
+    def _fit_poolings(
+        self, features: Features, where: Instances, advance: Advance = no_progress
+    ) -> BagPredictions:
         scale = scale_of(features["train"])
         bags = {
             role: LabelledBags(features=scale(own), truth=self._truth(self.bags[role]))

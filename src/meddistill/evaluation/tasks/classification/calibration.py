@@ -23,7 +23,7 @@ from typing import Final
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from meddistill.evaluation.arrays import Floats, Ints
+from meddistill.arrays import Floats, Ints
 from meddistill.evaluation.base.bootstrap import Replicates, Weights
 from meddistill.evaluation.base.exhibits import CALIBRATION_BINS
 from meddistill.evaluation.tasks.classification.metrics import predicted_share, weighted_sums
@@ -112,8 +112,8 @@ def fit_temperature(truth: Ints, scores: Floats) -> float:
     """
 
     def loss(logarithm: float) -> float:
-        cooled = tempered(scores, float(np.exp(logarithm)))
-        return float(-np.log(np.maximum(cooled[np.arange(len(truth)), truth], _TINY)).mean())
+        tempered_scores = tempered(scores, float(np.exp(logarithm)))
+        return float(-np.log(np.maximum(tempered_scores[np.arange(len(truth)), truth], _TINY)).mean())
 
     bounds = (np.log(LEAST_TEMPERATURE), np.log(MOST_TEMPERATURE))
     found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-4})
@@ -134,8 +134,8 @@ def tempered(scores: Floats, temperature: float) -> Floats:
     """Softmax of logits / T, where `scores` [n, C] are the softmax of the logits (Guo et al., 2017)."""
     logits = np.log(np.maximum(scores, _TINY)) / temperature
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    cooled: Floats = shifted / shifted.sum(axis=1, keepdims=True)
-    return cooled
+    tempered_scores: Floats = shifted / shifted.sum(axis=1, keepdims=True)
+    return tempered_scores
 
 
 def _confidence(truth: Ints, scores: Floats) -> tuple[Floats, Floats]:

@@ -6,14 +6,14 @@ from typing import Any, Final
 
 import numpy as np
 
+from meddistill.arrays import Ints
 from meddistill.errors import TableError
-from meddistill.evaluation.arrays import Ints
 from meddistill.evaluation.base.split import EvalSplit
 
 FEW_PATIENTS: Final = 5
 
 
-def learnt_classes(part: EvalSplit, labels: Iterable[str], *, column: str, task: str) -> tuple[str, ...]:
+def training_classes(part: EvalSplit, labels: Iterable[str], *, column: str, task: str) -> tuple[str, ...]:
     """The classes of the training rows by the alphabet. Raises TableError where these are fewer than two."""
     classes = tuple(sorted(set(labels)))
     if len(classes) < 2:

@@ -100,7 +100,7 @@ class _ClassConfig(TaskConfig):
     """Of two classes the one that operating points are about."""
     operating_points: list[OperatingPoint] = Field(default=[])
     """Of two classes: thresholds, chosen on `validation` (without one on the tested rows, which is
-    optimistic and said so), at which sensitivity, specificity and predictive values are given.
+    optimistic and marked so), at which sensitivity, specificity and predictive values are given.
     """
 
     @model_validator(mode="after")

@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Floats, Ints
+from meddistill.arrays import Floats, Ints
 from meddistill.evaluation.base.bootstrap import Weights
 from meddistill.evaluation.tasks.classification.calibration import (
     BINS,
@@ -65,10 +65,10 @@ def label_temperatures(truth: Ints, scores: Floats) -> list[LabelTemperature]:
     return found
 
 
-def apply_temperature(scores: Floats, coolings: list[LabelTemperature]) -> Floats:
+def apply_temperature(scores: Floats, temperatures: list[LabelTemperature]) -> Floats:
     """`scores` [n, L] under the temperature of each label."""
     columns = [
-        tempered(_both(own), each.temperature)[:, 1] for own, each in zip(scores.T, coolings, strict=True)
+        tempered(_both(own), each.temperature)[:, 1] for own, each in zip(scores.T, temperatures, strict=True)
     ]
     return np.stack(columns, axis=1)
 

@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Flags, Floats, Ints, Places
+from meddistill.arrays import Flags, Floats, Ints, Places
 from meddistill.evaluation.base.bootstrap import Replicates, Weights
 from meddistill.evaluation.tasks.classification.metrics import (
     area_under_roc,

@@ -6,7 +6,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Flags, Floats, Ints
+from meddistill.arrays import Flags, Floats, Ints
 from meddistill.evaluation.base.bootstrap import Replicates, Resampler, Weights, mean_of_defined
 from meddistill.evaluation.base.columns import FactReaders, Layout, texts, vectors, whole_numbers
 from meddistill.evaluation.base.exhibits import AnyExhibit
@@ -157,7 +157,7 @@ class LabelPredictions(Predictions):
             for metric in found[0]
         ]
 
-    def _coolings(self) -> list[list[LabelTemperature]]:
+    def _temperatures(self) -> list[list[LabelTemperature]]:
         """The temperatures of the labels, fit by fit; [] where none can be fitted."""
         validation = self.validation
         if validation is None or not self.probabilities:
@@ -166,7 +166,7 @@ class LabelPredictions(Predictions):
 
     def _labels_without_temperature(self) -> dict[str, str]:
         """Label → why it has no temperature, "" where it has one."""
-        columns = zip(*self._coolings(), strict=True)
+        columns = zip(*self._temperatures(), strict=True)
         return {
             label: next((each.why for each in column if each.why), "")
             for label, column in zip(self.labels, columns, strict=False)
@@ -174,30 +174,37 @@ class LabelPredictions(Predictions):
 
     def _temperature(self, resampler: Resampler) -> list[Score]:
         """Calibration after a temperature for each label; the means run over the labels that have one."""
-        coolings, lacking = self._coolings(), self._labels_without_temperature()
-        if not coolings:
+        temperatures, without_temperature = self._temperatures(), self._labels_without_temperature()
+        if not temperatures:
             return []
         main = self.main._fits()
         named = {column: f"label {label}, {TEMPERED}" for column, label in enumerate(self.labels)}
-        kept = {column: named[column] for column, label in enumerate(self.labels) if not lacking[label]}
-        scores = self._cooled_scores(resampler, coolings, kept) if kept else []
+        kept = {
+            column: named[column]
+            for column, label in enumerate(self.labels)
+            if not without_temperature[label]
+        }
+        scores = self._scores_with_temperature(resampler, temperatures, kept) if kept else []
         for column, label in enumerate(self.labels):
-            if lacking[label]:
+            if without_temperature[label]:
                 names = (*LABEL_CALIBRATION, "temperature")
-                judged, why = main[0]._known(column), lacking[label]
+                judged, why = main[0]._known(column), without_temperature[label]
                 scores += undefined(names, judged, setting=named[column], why=why)
         if not kept:
             why = "no label has a temperature"
             scores += undefined(LABEL_CALIBRATION, main[0], setting=TEMPERED, why=why)
         return scores
 
-    def _cooled_scores(
-        self, resampler: Resampler, coolings: Sequence[Sequence[LabelTemperature]], named: Mapping[int, str]
+    def _scores_with_temperature(
+        self,
+        resampler: Resampler,
+        temperatures: Sequence[Sequence[LabelTemperature]],
+        named: Mapping[int, str],
     ) -> list[Score]:
         """Those of the labels that are `named`, which have a temperature, and their means."""
         main, columns = self.main._fits(), list(named)
         found = []
-        for fit, fitted in zip(main, coolings, strict=True):
+        for fit, fitted in zip(main, temperatures, strict=True):
             changed = apply_temperature(fit.scores[:, columns], [fitted[column] for column in columns])
             found.append(label_calibration(fit.truth[:, columns], changed, *fit._weights(resampler)))
         without = [label for column, label in enumerate(self.labels) if column not in named]
@@ -209,7 +216,7 @@ class LabelPredictions(Predictions):
         scores += main[0]._label_scores(found, named)
         validation = self._of(VALIDATION)
         for column, setting in named.items():
-            values = [fitted[column].temperature for fitted in coolings]
+            values = [fitted[column].temperature for fitted in temperatures]
             patients = validation._known(column).patients
             scores.append(unresampled("temperature", values, patients, setting=setting))
         return scores

@@ -6,8 +6,8 @@ from typing import Any, final
 
 import numpy as np
 
+from meddistill.arrays import Floats, Ints
 from meddistill.errors import ConfigError
-from meddistill.evaluation.arrays import Floats, Ints
 from meddistill.evaluation.models.cache import Embeddings
 from meddistill.evaluation.tasks.classification.config import LinearProbeConfig
 from meddistill.evaluation.tasks.classification.logistic import (
@@ -79,8 +79,8 @@ class LinearProbe(ProbeTask[LinearProbeConfig]):
     def facts(self) -> dict[str, Any]:
         """Counts of classes, and the rows that the probe learns from."""
         train = self.parts["train"]
-        learnt = {"train_n": len(train), "train_patients": len(np.unique(train.patients))}
-        facts = {**super().facts(), **learnt}
+        train_facts = {"train_n": len(train), "train_patients": len(np.unique(train.patients))}
+        facts = {**super().facts(), **train_facts}
         counts = Counter(train.labels(self.config.label))
         facts["warnings"] += shortages({name: counts[name] for name in self.classes}, self.config.shots)
         facts["warnings"] += not_all_labels(self.config.fractions)

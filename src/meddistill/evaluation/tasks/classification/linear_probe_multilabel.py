@@ -6,7 +6,7 @@ from typing import Any, final
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Floats, Ints
+from meddistill.arrays import Floats, Ints
 from meddistill.evaluation.base.bootstrap import mean_of_defined
 from meddistill.evaluation.models.cache import Embeddings
 from meddistill.evaluation.tasks.classification.label_metrics import AUC, UNKNOWN, label_metrics
@@ -114,11 +114,15 @@ class LinearProbeMultilabel(MultilabelTask[LinearProbeMultilabelConfig]):
     def _joined(self, columns: list[_ByRole]) -> _Fit:
         stacked = {role: np.stack([each[role] for each in columns], axis=1) for role in columns[0]}
         validation = stacked.get("validation")
-        score = (0.0, 0.0) if validation is None else _judge(self.truth(self.parts["validation"]), validation)
+        score = (
+            (0.0, 0.0)
+            if validation is None
+            else _auc_and_likelihood(self.truth(self.parts["validation"]), validation)
+        )
         return _Fit(test=stacked["test"], validation=validation, score=score)
 
 
-def _judge(truth: Ints, scores: Floats) -> tuple[float, float]:
+def _auc_and_likelihood(truth: Ints, scores: Floats) -> tuple[float, float]:
     """Macro AUC (0 where no label is defined) and mean log likelihood of the known cells."""
     ones, rows = np.ones((1, len(truth)), dtype=np.float32), np.arange(len(truth))
     macro = float(mean_of_defined(label_metrics(truth, scores, ones, rows)[AUC])[0])

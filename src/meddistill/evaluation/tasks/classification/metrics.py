@@ -21,7 +21,7 @@ from typing import Final
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Flags, Floats, Ints, Places
+from meddistill.arrays import Flags, Floats, Ints, Places
 from meddistill.evaluation.base.bootstrap import Replicates, Weights
 
 MAIN: Final = "balanced_accuracy"

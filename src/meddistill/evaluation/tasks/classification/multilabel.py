@@ -6,9 +6,9 @@ from typing import Any, ClassVar, Final, TypeVar
 
 import numpy as np
 
+from meddistill.arrays import Ints
 from meddistill.data.samples import name_rows
 from meddistill.errors import TableError
-from meddistill.evaluation.arrays import Ints
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.base.task import Task
 from meddistill.evaluation.models.cache import Embeddings

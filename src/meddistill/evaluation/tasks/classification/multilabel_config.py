@@ -34,7 +34,7 @@ class _LabelsConfig(TaskConfig):
     """Where every label has its column: what a blank cell means. Unknown cells are masked out."""
     operating_points: list[OperatingPoint] = Field(default=[])
     """Thresholds for every label, chosen on `validation` (without one on the tested rows, which is
-    optimistic and said so), at which sensitivity, specificity and predictive values are given.
+    optimistic and marked so), at which sensitivity, specificity and predictive values are given.
     """
 
     @field_validator("labels")

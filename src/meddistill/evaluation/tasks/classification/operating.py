@@ -4,7 +4,7 @@ from typing import Final
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Flags, Floats, Ints
+from meddistill.arrays import Flags, Floats, Ints
 from meddistill.evaluation.tasks.classification.config import OperatingPoint
 from meddistill.evaluation.tasks.classification.operating_points import threshold
 

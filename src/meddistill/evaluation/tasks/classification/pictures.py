@@ -5,7 +5,7 @@ from typing import Final, Protocol, Self
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Floats, Ints
+from meddistill.arrays import Floats, Ints
 from meddistill.evaluation.base.exhibits import AnyExhibit, CalibrationCurve, Confusion, RocCurve
 from meddistill.evaluation.tasks.classification.calibration import (
     TEMPERED,
@@ -105,11 +105,11 @@ def _calibration(predictions: OfClasses, *, model: str, task: str) -> Iterator[C
     treated = {"": main.scores}
     found = predictions.temperatures()
     if found and not at_bound(found.values()):
-        cooled = np.empty_like(main.scores)
+        tempered_scores = np.empty_like(main.scores)
         for seed, temperature in found.items():
             rows = main.seeds == seed
-            cooled[rows] = tempered(main.scores[rows], temperature)
-        treated[TEMPERED] = cooled
+            tempered_scores[rows] = tempered(main.scores[rows], temperature)
+        treated[TEMPERED] = tempered_scores
     for setting, scores in treated.items():
         curve = calibration_curve(main.truth, scores)
         gaps = np.abs(curve.accuracy - curve.confidence) * curve.counts

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import pyarrow as pa
 
-from meddistill.evaluation.arrays import Flags, Floats, Ints, Places
+from meddistill.arrays import Flags, Floats, Ints, Places
 from meddistill.evaluation.base.bootstrap import Replicates, Resampler, Weights
 from meddistill.evaluation.base.columns import FactReaders, Layout, texts, vectors, whole_numbers
 from meddistill.evaluation.base.exhibits import AnyExhibit
@@ -150,11 +150,11 @@ class ClassPredictions(Predictions):
             for index, name in enumerate(self.classes)
         }
 
-    def lacks(self, mask: Flags) -> str:
+    def missing_in(self, mask: Flags) -> str:
         """Classes that other rows have: balanced accuracy is then a mean over fewer classes."""
         main = self._mask("")
-        lacking = sorted(set(self.truth[main].tolist()) - set(self.truth[main & mask].tolist()))
-        return f"no rows of {', '.join(self.classes[index] for index in lacking)}" if lacking else ""
+        missing = sorted(set(self.truth[main].tolist()) - set(self.truth[main & mask].tolist()))
+        return f"no rows of {', '.join(self.classes[index] for index in missing)}" if missing else ""
 
     def decisions(self) -> Decisions | None:
         """Rows of the main setting whose one highest score is the true class's; None with several seeds."""

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Flags, Floats
+from meddistill.arrays import Flags, Floats
 
 MOST_POINTS: Final = 101
 _DIGITS: Final = 4

@@ -7,10 +7,10 @@ from typing import Final
 
 import numpy as np
 
+from meddistill.arrays import Ints
 from meddistill.data.draws import draw
 from meddistill.data.samples import Samples
-from meddistill.data.splits import Rows, label_fraction
-from meddistill.evaluation.arrays import Ints
+from meddistill.data.splits import label_fraction
 from meddistill.evaluation.tasks.classification.config import LinearProbeConfig
 from meddistill.evaluation.tasks.classification.multilabel_config import LinearProbeMultilabelConfig
 
@@ -19,7 +19,7 @@ _SETTING: Final = re.compile(r"(\d+) shots? a (?:class|label)")
 
 def draws(
     samples: Samples, labels: Sequence[str], config: LinearProbeConfig | LinearProbeMultilabelConfig, of: str
-) -> Iterator[tuple[str, int, Rows]]:
+) -> Iterator[tuple[str, int, Ints]]:
     """Words for the fraction ("" for the largest) or the shots `of` each class or label, seed, positions."""
     for fraction in config.fractions:
         setting = "" if fraction == config.fractions[0] else fraction_setting(fraction)
@@ -33,7 +33,7 @@ def draws(
             yield shots_setting(shots, of), seed, few_shot(samples, labels, shots, seed)
 
 
-def few_shot(samples: Samples, labels: Sequence[str], shots: int, seed: int) -> Rows:
+def few_shot(samples: Samples, labels: Sequence[str], shots: int, seed: int) -> Ints:
     """Positions of `shots` images of each class, sorted; all of a class that has fewer.
 
     Patients of a class stand in an order that depends on `seed` and their ids alone, and so do the images of
@@ -54,7 +54,7 @@ def few_shot(samples: Samples, labels: Sequence[str], shots: int, seed: int) -> 
     return np.array(sorted(taken), dtype=np.int64)
 
 
-def one_row_a_label(truth: Ints, labels: Sequence[str]) -> tuple[Rows, list[str]]:
+def one_row_a_label(truth: Ints, labels: Sequence[str]) -> tuple[Ints, list[str]]:
     """Rows of several labels as rows of one: each as often as it has labels, once under "" if it has none.
 
     `truth` [n, L] is 1 where a label is there. Returns positions of rows, and the label of each.

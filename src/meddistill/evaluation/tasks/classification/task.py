@@ -8,12 +8,12 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Floats, Ints
+from meddistill.arrays import Floats, Ints
 from meddistill.evaluation.base.predictions import SampleNames
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.base.task import Task
 from meddistill.evaluation.models.cache import Embeddings
-from meddistill.evaluation.tasks.classification.classes import class_facts, class_numbers, learnt_classes
+from meddistill.evaluation.tasks.classification.classes import class_facts, class_numbers, training_classes
 from meddistill.evaluation.tasks.classification.config import (
     KnnConfig,
     LinearProbeConfig,
@@ -98,7 +98,7 @@ class ClassificationTask(Task[Labelled, ClassPredictions]):
         if not why:
             return []
         fitted = ["operating points are not defined"] if self._points else []
-        fitted += ["what is fitted on validation says little"] if role else []
+        fitted += ["what is fitted on validation is unreliable"] if role else []
         return [f"{' and '.join(fitted)}: {why}"] if fitted else []
 
     @property
@@ -140,4 +140,4 @@ class ProbeTask(ClassificationTask[Trained]):
         if self.config.classes is not None:
             return tuple(self.config.classes)
         train, column = self.parts["train"], self.config.label
-        return learnt_classes(train, train.labels(column), column=column, task=self.name)
+        return training_classes(train, train.labels(column), column=column, task=self.name)

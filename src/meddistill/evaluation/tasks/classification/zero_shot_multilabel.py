@@ -4,7 +4,7 @@ from typing import Any, final
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Floats, Floats32
+from meddistill.arrays import Floats, Floats32
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.models.cache import Embeddings
 from meddistill.evaluation.models.protocols import normalized

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Floats32, Ints
+from meddistill.arrays import Floats32, Ints
 from meddistill.evaluation.base.results import RetrievalExample
 from meddistill.evaluation.models.cache import Embeddings
 from meddistill.evaluation.tasks.retrieval.metrics import DIRECTIONS

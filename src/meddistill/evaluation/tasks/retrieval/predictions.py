@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from meddistill.evaluation.arrays import Flags, Floats, Ints
+from meddistill.arrays import Flags, Floats, Ints
 from meddistill.evaluation.base.bootstrap import Resampler
 from meddistill.evaluation.base.columns import FactReaders, Layout, decimals, texts, whole_numbers
 from meddistill.evaluation.base.predictions import Predictions

@@ -8,9 +8,9 @@ from typing import Any, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
+from meddistill.arrays import Flags, Floats, Floats32, Ints
 from meddistill.data.draws import draw
 from meddistill.data.keys import group_ids, text_keys
-from meddistill.evaluation.arrays import Flags, Floats, Floats32, Ints
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.base.task import Task
 from meddistill.evaluation.models.cache import Embeddings
@@ -160,7 +160,7 @@ class Retrieval(Task[RetrievalConfig, RankPredictions]):
         if wanted is None:
             return facts
         there = len(set(_pairs(self.parts["table"])))
-        short = f"fewer distinct pairs than the {wanted.n} asked for: all {there} are the gallery"
+        short = f"fewer distinct pairs than the {wanted.n} to draw: all {there} are the gallery"
         return {
             **facts,
             "drawn_from": there,

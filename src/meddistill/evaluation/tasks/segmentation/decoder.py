@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from meddistill.evaluation.arrays import Floats32, Ints
+from meddistill.arrays import Floats32, Ints
 from meddistill.evaluation.base.device import best_device
 from meddistill.evaluation.tasks.segmentation.config import Decoder, SegmentationProbeConfig
 from meddistill.progress import Advance

@@ -8,7 +8,7 @@ each is two small matrices and no loop.
 import numpy as np
 from numpy.typing import NDArray
 
-from meddistill.evaluation.arrays import Flags, Floats, Floats32
+from meddistill.arrays import Flags, Floats, Floats32
 
 Box = tuple[float, float, float, float]
 Shape = tuple[int, int]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from meddistill.arrays import Flags
 from meddistill.data.samples import name_rows
 from meddistill.data.threads import thread_map
 from meddistill.errors import ImageError, TableError
-from meddistill.evaluation.arrays import Flags
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.tasks.segmentation.config import SegmentationProbeConfig
 from meddistill.evaluation.tasks.segmentation.metrics import Spacing

@@ -25,7 +25,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Flags
+from meddistill.arrays import Flags
 from meddistill.evaluation.tasks.segmentation.config import Unit
 
 MAIN: Final = "dice"

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from meddistill.evaluation.arrays import Flags, Floats, Ints, Places
+from meddistill.arrays import Flags, Floats, Ints, Places
 from meddistill.evaluation.base.bootstrap import Resampler, weighted_mean
 from meddistill.evaluation.base.columns import FactReaders, Layout, whole_numbers
 from meddistill.evaluation.base.exhibits import AnyExhibit, MaskExample

@@ -7,9 +7,9 @@ from typing import Any, Final, final
 
 import numpy as np
 
+from meddistill.arrays import Flags, Floats32
 from meddistill.data.samples import name_rows
 from meddistill.errors import NonFiniteError, UserError
-from meddistill.evaluation.arrays import Flags, Floats32
 from meddistill.evaluation.base.lazily import Lazily
 from meddistill.evaluation.base.predictions import SampleNames
 from meddistill.evaluation.base.split import EvalSplit
@@ -75,7 +75,7 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
         """Raise TableError for masks that cannot be used, or a training table without the structure."""
         refuse_unmarked(self.parts["train"], self.masks["train"], self.config)
 
-    def lacks(self, embeddings: Embeddings) -> str:
+    def unmet_requirement(self, embeddings: Embeddings) -> str:
         """Patch tokens are needed."""
         found = embeddings.image_tokens(self.tested.samples.take([0]), self.tested.keys[:1])
         return NO_TOKENS if found is None or found.grid is None else ""
@@ -88,7 +88,7 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
         """
         maps = self._maps(embeddings)
         shapes = self.masks["test"].shapes
-        return self._judged(
+        return self._score_outlines(
             lambda seed, place: maps.probability(seed, place, shapes[place]), seeds=self.config.seeds
         )
 
@@ -110,7 +110,7 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
             average: Floats32 = np.mean(each, axis=0, dtype=np.float32)
             return average
 
-        return self._judged(mean, seeds=self.config.seeds)
+        return self._score_outlines(mean, seeds=self.config.seeds)
 
     def baselines(self) -> Mapping[str, MaskPredictions]:
         """Nothing marked at all; and what is marked in most training masks, laid over every image."""
@@ -123,15 +123,15 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
             return at_pixels(self._prior, _whole(shape), shape)[0]
 
         makers = {ALL_BACKGROUND: nothing, MEAN_MASK: mean}
-        return Lazily({name: partial(self._judged, maker, seeds=1) for name, maker in makers.items()})
+        return Lazily({name: partial(self._score_outlines, maker, seeds=1) for name, maker in makers.items()})
 
     @cached_property
     def _prior(self) -> Floats32:
         """The share of training masks that mark each cell of an image."""
-        learnt = self.masks["train"]
+        train_masks = self.masks["train"]
         shares = [
-            coverage(learnt[place], _whole(learnt.shapes[place]), _MEAN_CELLS)[0]
-            for place in range(len(learnt))
+            coverage(train_masks[place], _whole(train_masks.shapes[place]), _MEAN_CELLS)[0]
+            for place in range(len(train_masks))
         ]
         prior: Floats32 = np.stack(shares).mean(axis=0)
         return prior
@@ -143,7 +143,7 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
         patients = np.unique(self.tested.patients[np.array(tested.pixels) > 0])
         few = f"fewer than {_FEW_PATIENTS} test patients with the structure: read its intervals with care"
         if not len(patients):
-            few = "no tested image has the structure: nothing is told of how well it is found"
+            few = "no tested image has the structure: how well it is found is not measured"
         return {
             "foreground": self.config.foreground or "all but 0",
             "decoder": self.config.decoder,
@@ -163,7 +163,7 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
             refuse_unmarked(self.parts["train"], self.masks["train"], self.config)
             self._refuse_too_large(embeddings)
             tokens = {role: self._tokens(embeddings, part) for role, part in self.parts.items()}
-            learnt = {
+            train_masks = {
                 role: (_grids(found), self._targets(role, found))
                 for role, found in tokens.items()
                 if role != "test"
@@ -171,7 +171,9 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
             test = tokens["test"]
             label, epochs = f"{embeddings.model.name}: {self.name}", self.config.seeds * self.config.epochs
             with embeddings.progress.track(label, epochs, unit="epochs") as advance:
-                fitted = partial(fit, learnt["train"], learnt.get("validation"), self.config, advance=advance)
+                fitted = partial(
+                    fit, train_masks["train"], train_masks.get("validation"), self.config, advance=advance
+                )
                 logits = [fitted(seed=seed).logits(_grids(test)) for seed in range(self.config.seeds)]
             boxes = [test.box(*shape) for shape in self.masks["test"].shapes]
             self._fitted[key] = _Maps(logits=tuple(logits), boxes=tuple(boxes))
@@ -186,7 +188,7 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
             msg = (
                 f"`max_gigabytes` of task `{self.name}` must hold the patch tokens of "
                 f"{embeddings.model.name}, {size:.1f} GB ({shape}); got {self.config.max_gigabytes:g}. "
-                "Raise it, or judge fewer rows by `where`."
+                "Raise it, or evaluate fewer rows by `where`."
             )
             raise UserError(msg)
 
@@ -208,7 +210,7 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
             [coverage(masks[place], tokens.box(*masks.shapes[place]), cells) for place in range(len(masks))]
         )
 
-    def _judged(self, probability: _Probability, *, seeds: int) -> MaskPredictions:
+    def _score_outlines(self, probability: _Probability, *, seeds: int) -> MaskPredictions:
         part, masks, config = self.tested, self.masks["test"], self.config
         values, pixels, pictures = [], [], []
         for seed in range(seeds):
@@ -242,7 +244,7 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
 
 def _some(tokens: Tokens | None) -> Tokens:
     if tokens is None or tokens.grid is None:
-        msg = "`predict` must be given a model with patch tokens on a grid; ask `lacks` first."
+        msg = "`predict` must be given a model with patch tokens on a grid; check `unmet_requirement` first."
         raise ValueError(msg)
     return tokens
 

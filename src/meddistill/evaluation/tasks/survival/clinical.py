@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Floats, Ints
+from meddistill.arrays import Floats, Ints
 from meddistill.evaluation.base.cells import number
 
 

@@ -7,9 +7,9 @@ from typing import Final, TypeVar
 
 import numpy as np
 
+from meddistill.arrays import Flags, Floats, Ints
 from meddistill.data.samples import name_rows
 from meddistill.errors import TableError
-from meddistill.evaluation.arrays import Flags, Floats, Ints
 from meddistill.evaluation.base.cells import number
 from meddistill.evaluation.base.grouping import agreed
 from meddistill.evaluation.base.split import EvalSplit

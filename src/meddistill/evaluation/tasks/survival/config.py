@@ -14,10 +14,10 @@ DEFAULT_PENALTIES: Final = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
 class SurvivalConfig(TaskConfig):
-    """How well frozen image embeddings tell whose event comes earlier, by cross-validation over patients."""
+    """How well frozen image embeddings predict whose event comes earlier, cross-validated over patients."""
 
     kind: Literal["survival"]
-    """How well frozen image embeddings tell whose event comes earlier, by cross-validation over patients."""
+    """How well frozen image embeddings predict whose event comes earlier, cross-validated over patients."""
     table: str
     """The table of images; a patient may have several. Columns of patients may stand in its `patients`."""
     time: str = "time"

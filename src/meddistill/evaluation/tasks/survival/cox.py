@@ -7,7 +7,7 @@ from typing import Literal, final
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Flags, Floats, Ints
+from meddistill.arrays import Flags, Floats, Ints
 from meddistill.evaluation.tasks.survival.newton import Derivatives, minimize
 
 Ties = Literal["efron", "breslow"]

@@ -5,7 +5,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from meddistill.evaluation.arrays import Flags
+from meddistill.arrays import Flags
 from meddistill.evaluation.tasks.survival.kaplan_meier import Curve, kaplan_meier, log_rank
 from meddistill.evaluation.tasks.survival.metrics import TIED, RiskScores
 
@@ -14,7 +14,7 @@ LOWER: Final = "lower risk"
 _MOST_POINTS: Final = 400
 
 
-def risk_group_curves(judged: RiskScores) -> list[dict[str, Any]]:
+def risk_group_curves(risk_scores: RiskScores) -> list[dict[str, Any]]:
     """Fields of a `SurvivalCurve` for both groups, lower risk first; a group without patients is left out.
 
     Higher risk is above the median risk of the patient's own test fold: risks of two folds have no common
@@ -23,22 +23,26 @@ def risk_group_curves(judged: RiskScores) -> list[dict[str, Any]]:
     of the log-rank test between the groups describes them and proves nothing: every patient taught the heads
     that judged the others.
     """
-    higher = split_at_median(judged)
-    p_value = log_rank(judged.times, judged.events, higher, judged.strata)
+    higher = split_at_median(risk_scores)
+    p_value = log_rank(risk_scores.times, risk_scores.events, higher, risk_scores.strata)
     return [
-        {"group": name, "p_value": p_value, **_points(kaplan_meier(judged.times[rows], judged.events[rows]))}
+        {
+            "group": name,
+            "p_value": p_value,
+            **_points(kaplan_meier(risk_scores.times[rows], risk_scores.events[rows])),
+        }
         for name, rows in ((LOWER, ~higher), (HIGHER, higher))
         if rows.any()
     ]
 
 
-def split_at_median(judged: RiskScores) -> Flags:
+def split_at_median(risk_scores: RiskScores) -> Flags:
     """Whether a patient's risk is above the median of its fold and stratum, [n]."""
-    higher = np.zeros(len(judged.risks), dtype=bool)
-    cells = judged.cells
+    higher = np.zeros(len(risk_scores.risks), dtype=bool)
+    cells = risk_scores.cells
     for cell in np.unique(cells):
         rows = cells == cell
-        higher[rows] = judged.risks[rows] > np.median(judged.risks[rows]) + TIED
+        higher[rows] = risk_scores.risks[rows] > np.median(risk_scores.risks[rows]) + TIED
     return higher
 
 

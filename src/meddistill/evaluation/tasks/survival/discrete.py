@@ -5,7 +5,7 @@ from typing import Final, final
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Flags, Floats, Ints
+from meddistill.arrays import Flags, Floats, Ints
 from meddistill.evaluation.tasks.survival.newton import Derivatives, minimize
 
 # Keeps the intercept of a stretch finite in which all or none of those at risk have the event; it moves

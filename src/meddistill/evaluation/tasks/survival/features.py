@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Floats, Floats32, Ints
+from meddistill.arrays import Floats, Floats32, Ints
 from meddistill.evaluation.models.protocols import normalized
 from meddistill.evaluation.tasks.survival.clinical import Clinical
 

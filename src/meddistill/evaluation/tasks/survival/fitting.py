@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Flags, Floats, Ints
+from meddistill.arrays import Flags, Floats, Ints
 from meddistill.evaluation.base.one_thread import one_thread
 from meddistill.evaluation.tasks.survival.config import SurvivalConfig
 from meddistill.evaluation.tasks.survival.cox import fit_cox

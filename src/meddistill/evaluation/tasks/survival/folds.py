@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
 
-from meddistill.evaluation.arrays import Flags, Ints
+from meddistill.arrays import Flags, Ints
 
 
 def assign_folds(

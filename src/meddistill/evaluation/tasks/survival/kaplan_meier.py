@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from scipy.stats import chi2, norm
 
-from meddistill.evaluation.arrays import Flags, Floats, Ints
+from meddistill.arrays import Flags, Floats, Ints
 
 _LEVEL: Final = 0.95
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Flags, Floats, Ints
+from meddistill.arrays import Flags, Floats, Ints
 from meddistill.evaluation.base.bootstrap import Replicates
 
 MAIN: Final = "c_index"
@@ -62,22 +62,22 @@ class RiskScores:
         return np.where(counts, 1 / np.where(counts, self.censoring, 1.0), 0.0)
 
 
-def survival_metrics(judged: RiskScores, weights: Floats, horizons: Floats) -> dict[str, Replicates]:
+def survival_metrics(risk_scores: RiskScores, weights: Floats, horizons: Floats) -> dict[str, Replicates]:
     """Every metric under every row of `weights` [R, n]; NaN where one is not defined.
 
     `c_index` (Harrell 1982), `uno_c` (Uno et al. 2011), `auc_at_<t>` for every horizon (cumulative cases,
     dynamic controls, weighted by 1/G: Uno et al. 2007; Hung and Chiang 2010) and `mean_auc`, their plain
     mean, `integrated_brier` (Graf et al. 1999; lower is better).
     """
-    found = concordance(judged, weights)
-    areas = {f"auc_at_{time:g}": horizon_auc(judged, weights, time) for time in horizons}
+    found = concordance(risk_scores, weights)
+    areas = {f"auc_at_{time:g}": horizon_auc(risk_scores, weights, time) for time in horizons}
     found |= areas
     if areas:
         found["mean_auc"] = np.mean(list(areas.values()), axis=0)
-    return found | {"integrated_brier": integrated_brier(judged, weights)}
+    return found | {"integrated_brier": integrated_brier(risk_scores, weights)}
 
 
-def concordance(judged: RiskScores, weights: Floats) -> dict[str, Replicates]:
+def concordance(risk_scores: RiskScores, weights: Floats) -> dict[str, Replicates]:
     """Harrell's and Uno's C.
 
     A pair (i, j) is comparable when i's event comes before time_j, or at time_j where j was censored; it is
@@ -87,10 +87,10 @@ def concordance(judged: RiskScores, weights: Floats) -> dict[str, Replicates]:
     the first ones, and one of them decide the number.
     """
     tops, bottoms = np.zeros((2, len(weights))), np.zeros((2, len(weights)))
-    told = judged.censoring >= LEAST_OBSERVED
-    factors = np.stack([np.ones(len(judged.times)), np.where(told, judged.case_weights**2, 0.0)])
-    for rows in _by_cell(judged.cells):
-        part, shares = judged.take(rows), weights[:, rows]
+    told = risk_scores.censoring >= LEAST_OBSERVED
+    factors = np.stack([np.ones(len(risk_scores.times)), np.where(told, risk_scores.case_weights**2, 0.0)])
+    for rows in _by_cell(risk_scores.cells):
+        part, shares = risk_scores.take(rows), weights[:, rows]
         died = np.flatnonzero(part.events)
         for start in range(0, len(died), _CHUNK):
             some = died[start : start + _CHUNK]
@@ -103,28 +103,28 @@ def concordance(judged: RiskScores, weights: Floats) -> dict[str, Replicates]:
     return {MAIN: _ratio(tops[0], bottoms[0]), "uno_c": _ratio(tops[1], bottoms[1])}
 
 
-def _pairs(judged: RiskScores, died: Ints) -> tuple[Floats, Floats]:
+def _pairs(risk_scores: RiskScores, died: Ints) -> tuple[Floats, Floats]:
     """Whether (i, j) is comparable, and how concordant it is, [died, n]."""
-    later = judged.times[None] > judged.times[died, None]
-    level = (judged.times[None] == judged.times[died, None]) & ~judged.events[None]
+    later = risk_scores.times[None] > risk_scores.times[died, None]
+    level = (risk_scores.times[None] == risk_scores.times[died, None]) & ~risk_scores.events[None]
     comparable = (later | level).astype(np.float64)
-    gap = judged.risks[died, None] - judged.risks[None]
+    gap = risk_scores.risks[died, None] - risk_scores.risks[None]
     tied = np.abs(gap) <= TIED
     return comparable, comparable * np.where(tied, 0.5, gap > 0)
 
 
-def horizon_auc(judged: RiskScores, weights: Floats, time: float) -> Replicates:
+def horizon_auc(risk_scores: RiskScores, weights: Floats, time: float) -> Replicates:
     """AUC of those with an event until `time`, each weighted by 1 / G(time_i), against those beyond it.
 
     Strata whose training follow-up ends before `time` have no G there and are left out.
     """
     top, bottom = np.zeros(len(weights)), np.zeros(len(weights))
-    factors = judged.case_weights
-    for every in _by_cell(judged.cells):
-        rows = every[judged.reach[every] > time]
-        risks = judged.risks[rows]
-        cases = np.flatnonzero((judged.times[rows] <= time) & (factors[rows] > 0))
-        controls = np.flatnonzero(judged.times[rows] > time)
+    factors = risk_scores.case_weights
+    for every in _by_cell(risk_scores.cells):
+        rows = every[risk_scores.reach[every] > time]
+        risks = risk_scores.risks[rows]
+        cases = np.flatnonzero((risk_scores.times[rows] <= time) & (factors[rows] > 0))
+        controls = np.flatnonzero(risk_scores.times[rows] > time)
         order = controls[np.argsort(risks[controls], kind="stable")]
         ordered = weights[:, rows[order]]
         below = np.concatenate([np.zeros((len(weights), 1)), np.cumsum(ordered, axis=1)], axis=1)
@@ -136,7 +136,7 @@ def horizon_auc(judged: RiskScores, weights: Floats, time: float) -> Replicates:
     return _ratio(top, bottom)
 
 
-def integrated_brier(judged: RiskScores, weights: Floats) -> Replicates:
+def integrated_brier(risk_scores: RiskScores, weights: Floats) -> Replicates:
     """Mean Brier score over the time between the ends of `grid`, by the trapezoidal rule.
 
     BS(t) = mean of S_i(t)² / G(time_i) for an event until t, (1 - S_i(t))² / G(t) for those beyond t, and 0
@@ -144,15 +144,15 @@ def integrated_brier(judged: RiskScores, weights: Floats) -> Replicates:
     Patients of strata whose training follow-up ends before the last time are left out. NaN with fewer than
     two times.
     """
-    grid = judged.grid
+    grid = risk_scores.grid
     if len(grid) < 2:
         return np.full(len(weights), np.nan)
-    case = (judged.times[:, None] <= grid) * judged.case_weights[:, None]
-    beyond = (judged.times[:, None] > grid) & (judged.censoring_at > 0)
-    control = np.where(beyond, 1 / np.where(beyond, judged.censoring_at, 1.0), 0.0)
-    scores = judged.survival**2 * case + (1 - judged.survival) ** 2 * control
+    case = (risk_scores.times[:, None] <= grid) * risk_scores.case_weights[:, None]
+    beyond = (risk_scores.times[:, None] > grid) & (risk_scores.censoring_at > 0)
+    control = np.where(beyond, 1 / np.where(beyond, risk_scores.censoring_at, 1.0), 0.0)
+    scores = risk_scores.survival**2 * case + (1 - risk_scores.survival) ** 2 * control
     each = np.trapezoid(scores, grid, axis=1) / (grid[-1] - grid[0])
-    known = (judged.reach > grid[-1]).astype(np.float64)
+    known = (risk_scores.reach > grid[-1]).astype(np.float64)
     return _ratio(weights @ (each * known), weights @ known)
 
 

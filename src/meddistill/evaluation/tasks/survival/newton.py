@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Floats
+from meddistill.arrays import Floats
 
 # The value, gradient [k] and Hessian [k, k] of what is to be made small.
 Derivatives = tuple[float, Floats, Floats]

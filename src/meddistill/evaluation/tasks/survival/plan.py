@@ -6,8 +6,8 @@ from typing import Final
 
 import numpy as np
 
+from meddistill.arrays import Flags, Floats, Ints
 from meddistill.errors import ConfigError
-from meddistill.evaluation.arrays import Flags, Floats, Ints
 from meddistill.evaluation.tasks.survival.cohort import Cohort
 from meddistill.evaluation.tasks.survival.config import SurvivalConfig
 from meddistill.evaluation.tasks.survival.folds import assign_folds

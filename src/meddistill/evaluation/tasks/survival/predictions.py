@@ -5,7 +5,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Flags, Floats, Ints
+from meddistill.arrays import Flags, Floats, Ints
 from meddistill.evaluation.base.bootstrap import Replicates, Resampler
 from meddistill.evaluation.base.columns import (
     FactReaders,
@@ -83,7 +83,7 @@ class SurvivalPredictions(Predictions):
         images = np.array([not setting for setting in self.settings], dtype=bool)
         return self._scores(resampler, images, main_only=True)[0] if images.any() else None
 
-    def lacks(self, mask: Flags) -> str:
+    def missing_in(self, mask: Flags) -> str:
         """Few events: a C-index of a handful of pairs."""
         counted = {row for row, event in zip(self.rows[mask], self.events[mask], strict=True) if event}
         if len(counted) >= _FEW_EVENTS:
@@ -93,11 +93,11 @@ class SurvivalPredictions(Predictions):
     def exhibits(self, model: str, task: str) -> tuple[SurvivalCurve, ...]:
         """Kaplan-Meier curves of the two risk groups, in the first division and from images alone."""
         first = np.array([not setting for setting in self.settings]) & (self.seeds == self.seeds.min())
-        curves = risk_group_curves(self.judged.take(first))
+        curves = risk_group_curves(self.risk_scores.take(first))
         return tuple(SurvivalCurve(model=model, task=task, unit=self.unit, **curve) for curve in curves)
 
     @property
-    def judged(self) -> RiskScores:
+    def risk_scores(self) -> RiskScores:
         """All rows, as the metrics take them."""
         columns = {each.name: getattr(self, each.name) for each in fields(RiskScores)}
         return RiskScores(**{**columns, "grid": np.array(self.grid)})
@@ -112,8 +112,8 @@ class SurvivalPredictions(Predictions):
         return averages(found, main=main, n=len(divisions[0]), patients=patients, setting=setting)
 
     def _replicates(self, resampler: Resampler, rows: Ints, *, main_only: bool) -> dict[str, Replicates]:
-        judged = self.judged.take(rows)
+        risk_scores = self.risk_scores.take(rows)
         weights = resampler.weights(self.patients[rows]).astype(np.float64)
         if main_only:
-            return {MAIN: concordance(judged, weights)[MAIN]}
-        return survival_metrics(judged, weights, np.array(self.horizons))
+            return {MAIN: concordance(risk_scores, weights)[MAIN]}
+        return survival_metrics(risk_scores, weights, np.array(self.horizons))

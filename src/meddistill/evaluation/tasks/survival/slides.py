@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from meddistill.arrays import Floats, Ints
 from meddistill.data.samples import name_rows
 from meddistill.errors import TableError
-from meddistill.evaluation.arrays import Floats, Ints
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.tasks.bags.slide_features import read_features
 from meddistill.evaluation.tasks.bags.stored import check_width

@@ -7,8 +7,8 @@ from typing import Any, Final, final
 
 import numpy as np
 
+from meddistill.arrays import Floats, Ints
 from meddistill.errors import ConfigError
-from meddistill.evaluation.arrays import Floats, Ints
 from meddistill.evaluation.base.lazily import Lazily
 from meddistill.evaluation.base.task import Task
 from meddistill.evaluation.models.cache import Embeddings
@@ -109,7 +109,7 @@ class Survival(Task[SurvivalConfig, SurvivalPredictions]):
         if self.cohort.clinical:
             both = side_by_side(blocks[""][0], self._clinical())
             blocks[WITH_CLINICAL] = [both] * self.config.repeats
-        return self._judge(blocks)
+        return self._cross_validate(blocks)
 
     def combine(
         self,
@@ -143,8 +143,10 @@ class Survival(Task[SurvivalConfig, SurvivalPredictions]):
         repeats = self.config.repeats
         made: dict[str, Callable[[], SurvivalPredictions]] = {}
         if self.cohort.clinical:
-            made[CLINICAL_ONLY] = lambda: self._judge({"": [self._clinical()] * repeats})
-        made[RANDOM_FEATURES] = lambda: self._judge({"": [self._random(each) for each in range(repeats)]})
+            made[CLINICAL_ONLY] = lambda: self._cross_validate({"": [self._clinical()] * repeats})
+        made[RANDOM_FEATURES] = lambda: self._cross_validate(
+            {"": [self._random(each) for each in range(repeats)]}
+        )
         return Lazily({**made, **{name: partial(self._of_stored, name) for name in self.config.stored}})
 
     def _of_stored(self, name: str) -> SurvivalPredictions:
@@ -197,7 +199,7 @@ class Survival(Task[SurvivalConfig, SurvivalPredictions]):
             yield f"{events} events among {len(cohort)} patients: a C-index is uncertain by 0.1 and more"
         if plan.strangers:
             yield (
-                f"{plan.strangers} patients have nobody of their stratum to learn from in a division: hazard "
+                f"{plan.strangers} patients have a stratum without training patients in a division: hazard "
                 "and censoring of all strata stand for theirs"
             )
         if self.config.stored:
@@ -211,7 +213,7 @@ class Survival(Task[SurvivalConfig, SurvivalPredictions]):
                 f"{self.config.unit}: left out of the AUC at later times and of the integrated Brier score"
             )
 
-    def _judge(self, blocks: Mapping[str, Sequence[Block]]) -> SurvivalPredictions:
+    def _cross_validate(self, blocks: Mapping[str, Sequence[Block]]) -> SurvivalPredictions:
         """Out of fold in every division, for every setting and its features in each division."""
         cohort, plan = self.cohort, self.plan
         settings: list[str] = []

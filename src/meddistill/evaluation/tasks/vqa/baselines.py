@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Floats
+from meddistill.arrays import Floats
 from meddistill.evaluation.tasks.vqa.questions import OUTSIDE, Questions, Vocabulary, shares_by
 
 
@@ -19,9 +19,9 @@ def frequent_answers(train: Questions, test: Questions, vocabulary: Vocabulary) 
     overall = np.bincount(inside, minlength=size) / max(len(inside), 1)
     by_kind = shares_by(train.question_types, numbers, size, wanted=test.question_types)
     frequent = [by_kind.get(kind, overall) if kind else overall for kind in test.question_types]
-    asked = _plain(test.texts)
-    by_words = shares_by(_plain(train.texts), numbers, size, wanted=asked)
-    same = [by_words.get(text, other) for text, other in zip(asked, frequent, strict=True)]
+    questions = _plain(test.texts)
+    by_words = shares_by(_plain(train.texts), numbers, size, wanted=questions)
+    same = [by_words.get(text, other) for text, other in zip(questions, frequent, strict=True)]
     return {"most frequent answer": np.stack(frequent), "same question": np.stack(same)}
 
 

@@ -7,8 +7,8 @@ from typing import Final, NamedTuple, final
 
 import numpy as np
 
+from meddistill.arrays import Flags, Ints, Places
 from meddistill.data.keys import text_key
-from meddistill.evaluation.arrays import Flags, Ints, Places
 from meddistill.evaluation.tasks.vqa.config import QUESTION, VqaZeroShotConfig
 from meddistill.evaluation.tasks.vqa.questions import (
     CLOSED,
@@ -30,7 +30,7 @@ class _Scope(NamedTuple):
     question_type: str
 
 
-class Asked(NamedTuple):
+class RankedQuestion(NamedTuple):
     """A question, which answers [V] are ranked for it, and the tested rows that it is asked in."""
 
     text: str
@@ -48,22 +48,22 @@ class Candidates:
     """
 
     def __init__(
-        self, config: VqaZeroShotConfig, asked: Mapping[str, Questions], vocabulary: Vocabulary
+        self, config: VqaZeroShotConfig, questions: Mapping[str, Questions], vocabulary: Vocabulary
     ) -> None:
         self._config = config
-        self._asked = asked
+        self._questions = questions
         self._vocabulary = vocabulary
 
     @cached_property
     def most(self) -> int:
-        """How many answers are ranked for a question at most: as the suite says, or `most_prompts` holds."""
-        most = min(self._config.most_candidates or len(self._vocabulary), len(self._vocabulary))
-        if "train" not in self._asked or self.prompts(most) <= self._config.most_prompts:
+        """How many answers are ranked for a question at most: as the suite says, or `max_prompts` holds."""
+        most = min(self._config.max_candidates or len(self._vocabulary), len(self._vocabulary))
+        if "train" not in self._questions or self.prompts(most) <= self._config.max_prompts:
             return most
         fits, too_many = min(_FEWEST, most), most
         while too_many - fits > 1:
             middle = (fits + too_many) // 2
-            if self.prompts(middle) <= self._config.most_prompts:
+            if self.prompts(middle) <= self._config.max_prompts:
                 fits = middle
             else:
                 too_many = middle
@@ -71,19 +71,21 @@ class Candidates:
 
     @property
     def left_out(self) -> bool:
-        """Whether `most_prompts` leaves out answers that the suite would have ranked."""
-        wanted = self._config.most_candidates or len(self._vocabulary)
+        """Whether `max_prompts` leaves out answers that the suite would have ranked."""
+        wanted = self._config.max_candidates or len(self._vocabulary)
         return self.prompts(self.most) < self.prompts(wanted)
 
     @cached_property
-    def questions(self) -> tuple[Asked, ...]:
+    def ranked(self) -> tuple[RankedQuestion, ...]:
         """The distinct questions of the test table by what is ranked for them."""
-        tested = self._asked["test"]
+        tested = self._questions["test"]
         rows: dict[tuple[str, _Scope], list[int]] = {}
         for row, key in enumerate(zip(self._keys, self._scopes, strict=True)):
             rows.setdefault(key, []).append(row)
         return tuple(
-            Asked(text=tested.texts[found[0]], allowed=self.allowed(scope, self.most), rows=np.array(found))
+            RankedQuestion(
+                text=tested.texts[found[0]], allowed=self.allowed(scope, self.most), rows=np.array(found)
+            )
             for (_, scope), found in rows.items()
         )
 
@@ -104,12 +106,12 @@ class Candidates:
     @cached_property
     def _keys(self) -> tuple[str, ...]:
         """What tells the prompts of tested rows apart besides the answer."""
-        texts = self._asked["test"].texts
+        texts = self._questions["test"].texts
         return tuple(map(text_key, texts)) if QUESTION in self._config.template else ("",) * len(texts)
 
     @cached_property
     def _scopes(self) -> tuple[_Scope, ...]:
-        tested, config = self._asked["test"], self._config
+        tested, config = self._questions["test"], self._config
         typed, kept = config.candidates == "by_type", config.same_question_type
         pairs = zip(tested.answer_types, tested.question_types, strict=True)
         return tuple(_Scope(one if typed else "", other if kept else "") for one, other in pairs)
@@ -141,9 +143,9 @@ class Candidates:
 
     def _frequencies(self, scope: _Scope) -> Ints:
         """How often training questions of this kind have each answer, [V]."""
-        if "train" not in self._asked:
+        if "train" not in self._questions:
             return np.zeros(len(self._vocabulary), dtype=np.int64)
-        train = self._asked["train"]
+        train = self._questions["train"]
         known = scope.question_type in self._of_kind
         like = [
             scope.answer_type in ("", answer_type) and (not known or scope.question_type == question_type)
@@ -157,14 +159,14 @@ class Candidates:
         if self._config.answers:
             closed = self._vocabulary.members(YES_NO)
             return {CLOSED: closed, OPEN: ~closed}
-        tables = [self._asked[role] for role in ROLES[self._config.policy] if role in self._asked]
+        tables = [self._questions[role] for role in ROLES[self._config.policy] if role in self._questions]
         return answers_by_type(self._vocabulary, tables)
 
     @cached_property
     def _of_kind(self) -> Mapping[str, Flags]:
         if not self._config.same_question_type:
             return {}
-        train = self._asked["train"]
+        train = self._questions["train"]
         answers: dict[str, set[str]] = {}
         for kind, answer in zip(train.question_types, train.answers, strict=True):
             answers.setdefault(kind, set()).add(answer)

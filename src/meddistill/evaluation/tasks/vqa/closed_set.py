@@ -11,9 +11,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.linear_model import LogisticRegression
 
+from meddistill.arrays import Flags, Floats32, Ints
 from meddistill.data.keys import group_ids
 from meddistill.errors import TeacherError
-from meddistill.evaluation.arrays import Flags, Floats32, Ints
 from meddistill.evaluation.base.device import best_device
 from meddistill.evaluation.base.one_thread import one_thread
 from meddistill.evaluation.base.split import EvalSplit
@@ -54,22 +54,22 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
 
     libraries = ("torch", "scikit-learn")
 
-    def lacks(self, embeddings: Embeddings) -> str:
+    def unmet_requirement(self, embeddings: Embeddings) -> str:
         """What the model lacks: a text tower, or towers that can be tuned."""
-        lack, model = super().lacks(embeddings), embeddings.model
-        if lack or self.config.towers == "frozen":
-            return lack
+        reason, model = super().unmet_requirement(embeddings), embeddings.model
+        if reason or self.config.towers == "frozen":
+            return reason
         return "" if isinstance(model, TunableEmbedder) and model.tunable else NO_TRAINABLE
 
     def predict(self, embeddings: Embeddings) -> VqaPredictions:
         """The answers of one model, of every seed's fit."""
-        rows = rows_of(self.parts, self.asked)
-        lesson, routed = self._lesson(rows, embeddings)
+        rows = rows_of(self.parts, self.questions)
+        split, routed = self._training_split(rows, embeddings)
         fresh, seen = self._inputs(rows, embeddings)
         seeds = range(self.config.seeds)
         label, epochs = f"{embeddings.model.name}: {self.name}", len(seeds) * self.config.epochs
         with embeddings.progress.track(label, epochs, unit="epochs") as advance:
-            fitted = partial(answer_probabilities, lesson=lesson, config=self.config, advance=advance)
+            fitted = partial(answer_probabilities, split=split, config=self.config, advance=advance)
             scores = [fitted(fresh(), seed=seed) for seed in seeds]
         return self._predictions(scores, note="; ".join(each for each in (seen, routed) if each))
 
@@ -85,7 +85,7 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
             **found,
             **{name: getattr(self.config, name) for name in _TOLD},
             "departures": list(departures),
-            "learnt_from": len(learn),
+            "train_n": len(learn),
             "epoch_chosen_on": len(choose),
         }
 
@@ -95,13 +95,13 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
         if self.config.protocol != "mevf":
             return super().answerable
         truth = self.truth("test")
-        own = self._sets_by_type()[_types(self.asked["test"])]
+        own = self._sets_by_type()[_types(self.questions["test"])]
         return (truth != OUTSIDE) & own[np.arange(len(truth)), np.maximum(truth, 0)]
 
     @cached_property
     def _split(self) -> tuple[Ints, Ints]:
         """Rows that teach and rows that choose the epoch, both numbered over all tables."""
-        spans = rows_of(self.parts, self.asked).spans
+        spans = rows_of(self.parts, self.questions).spans
         train = np.array(spans["train"], dtype=np.int64)
         if "validation" in spans:
             return train, np.array(spans["validation"], dtype=np.int64)
@@ -122,10 +122,10 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
         rasters = torch.cat([towers.rasters(samples) for samples, _ in rows.images])
         return lambda: TunedInputs(model.trainable().to(device), rows, rasters), ""
 
-    def _lesson(self, rows: Rows, embeddings: Embeddings) -> tuple[TrainingSplit, str]:
+    def _training_split(self, rows: Rows, embeddings: Embeddings) -> tuple[TrainingSplit, str]:
         """What is to be learnt, and a note on how questions were routed to sets of answers."""
         learn, choose = self._split
-        judge = np.array(rows.spans["test"], dtype=np.int64)
+        test = np.array(rows.spans["test"], dtype=np.int64)
         sets, set_of, note = (
             np.ones((1, len(self.vocabulary)), dtype=bool),
             np.zeros(len(rows.image_of), dtype=np.int64),
@@ -133,26 +133,26 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
         )
         if self.config.protocol == "mevf":
             sets = self._sets_by_type()
-            truth = np.concatenate([_types(self.asked[role]) for role in rows.spans])
+            truth = np.concatenate([_types(self.questions[role]) for role in rows.spans])
             set_of = routed(normalized(embeddings.texts(rows.questions))[rows.question_of], truth, learn)
-            share = 100 * float((set_of[judge] == truth[judge]).mean())
+            share = 100 * float((set_of[test] == truth[test]).mean())
             note = f"the set of answers was the right one for {share:.1f} % of the test questions"
         targets = np.concatenate([self.truth(role) for role in rows.spans])
-        lesson = TrainingSplit(
-            learn=learn, choose=choose, judge=judge, targets=targets, sets=sets, set_of=set_of
+        split = TrainingSplit(
+            learn=learn, choose=choose, test=test, targets=targets, sets=sets, set_of=set_of
         )
-        return lesson, note
+        return split, note
 
     def _sets_by_type(self) -> Flags:
         """Which answers open and closed questions of the vocabulary's tables have, [2, V]."""
-        tables = [self.asked[role] for role in ("train", "validation") if role in self.asked]
+        tables = [self.questions[role] for role in ("train", "validation") if role in self.questions]
         found = answers_by_type(self.vocabulary, tables)
         return np.stack([found[answer_type] for answer_type in _TYPES])
 
 
-def _types(asked: Questions) -> Ints:
+def _types(questions: Questions) -> Ints:
     """Number of the set of answers that a question's type has, [n]."""
-    return np.array([_TYPES.index(each) for each in asked.answer_types], dtype=np.int64)
+    return np.array([_TYPES.index(each) for each in questions.answer_types], dtype=np.int64)
 
 
 def carved_out(part: EvalSplit, share: float) -> Flags:

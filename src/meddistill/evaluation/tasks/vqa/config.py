@@ -62,7 +62,7 @@ class VqaClosedSetConfig(VqaConfig):
     validation_share: float = Field(default=0.1, gt=0, lt=0.9)
     """Share of the training patients, with all rows of their images, that chooses the epoch."""
     protocol: Literal["default", "m3ae", "mevf"] = "default"
-    """A published protocol. It sets what the suite leaves out; what the suite sets otherwise is told. `m3ae`:
+    """A published protocol. It sets what the suite leaves out; deviations of the suite are noted. `m3ae`:
     answers of all tables, binary cross-entropy times their number, towers tuned at 5e-6 and the head at fifty
     times that, a linear fall, 50 epochs of 64 for VQA-RAD (set 15 of 32 for SLAKE, 10 of 32 for VQA-Med
     2019). Not followed: the pretrained fusion of two streams at five times the towers' rate (the head is
@@ -161,21 +161,21 @@ class VqaZeroShotConfig(VqaConfig):
     candidates: Literal["vocabulary", "by_type"] = "vocabulary"
     """`vocabulary`: all answers for every question. `by_type`: those that closed questions of the tables have
     for closed questions, those of open ones for open ones (of listed `answers` yes and no, and the others);
-    it tells the model the answer's type.
+    it gives the model the answer's type.
     """
     same_question_type: bool = False
     """Only answers that the training table has for questions of the same type; needs `question_type`."""
     template: str = "{question} {answer}"
     """The prompt of a question and a candidate."""
-    most_candidates: int | None = Field(default=None, ge=2)
+    max_candidates: int | None = Field(default=None, ge=2)
     """At most so many answers are ranked for a question: those that training questions have most often, of
     its answer type under `by_type`, of its question type under `same_question_type`. Without it as many as
-    `most_prompts` holds. A right answer that is left out counts as wrong, and the coverage says how many are.
+    `max_prompts` holds. A right answer that is left out counts as wrong, and the coverage says how many are.
     """
-    most_prompts: int = Field(default=100_000, ge=1)
+    max_prompts: int = Field(default=100_000, ge=1)
     """Distinct prompts (question with answer) that are embedded at most. Where there are more, fewer answers
     are ranked for every question, the most frequent ones, and the results warn. The task is refused where no
-    training table tells which are frequent, or where two answers a question are too many.
+    training table shows which are frequent, or where two answers a question are too many.
     """
 
     @field_validator("template")
@@ -198,8 +198,8 @@ class VqaZeroShotConfig(VqaConfig):
         if self.same_question_type and (self.question_type is None or self.train is None):
             msg = "`same_question_type` must have `question_type` and `train`; one is missing. Name both."
             raise ValueError(msg)
-        if self.most_candidates is not None and self.train is None:
-            msg = "`most_candidates` must have `train`, which tells what is frequent; it is missing. Name it."
+        if self.max_candidates is not None and self.train is None:
+            msg = "`max_candidates` must have `train`, whose answers are counted; it is missing. Name it."
             raise ValueError(msg)
         return self
 

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from meddistill.arrays import Flags, Floats32, Ints
 from meddistill.data.samples import Samples
 from meddistill.errors import NonFiniteError
-from meddistill.evaluation.arrays import Flags, Floats32, Ints
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.models.cache import Embeddings
 from meddistill.evaluation.models.protocols import Tokens
@@ -56,7 +56,7 @@ class Rows:
     spans: Mapping[str, range]
 
 
-def rows_of(parts: Mapping[str, EvalSplit], asked: Mapping[str, Questions]) -> Rows:
+def rows_of(parts: Mapping[str, EvalSplit], questions: Mapping[str, Questions]) -> Rows:
     """The rows of all tables."""
     place: dict[str, int] = {}
     images = []
@@ -67,7 +67,7 @@ def rows_of(parts: Mapping[str, EvalSplit], asked: Mapping[str, Questions]) -> R
         if new:
             images.append((part.samples.take([first[key] for key in new]), tuple(new)))
     keys = [key for part in parts.values() for key in part.keys]
-    texts = [text for role in parts for text in asked[role].texts]
+    texts = [text for role in parts for text in questions[role].texts]
     distinct = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     ends = list(accumulate((len(part) for part in parts.values()), initial=0))
     return Rows(

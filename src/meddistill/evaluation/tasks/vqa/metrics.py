@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from meddistill.evaluation.arrays import Floats, Ints
+from meddistill.arrays import Floats, Ints
 
 MAIN: Final = "accuracy"
 MACRO: Final = "macro_accuracy"

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import pyarrow as pa
 
-from meddistill.evaluation.arrays import Flags, Floats, Ints
+from meddistill.arrays import Flags, Floats, Ints
 from meddistill.evaluation.base.bootstrap import Replicates, Resampler, mean_of_defined, weighted_mean
 from meddistill.evaluation.base.columns import (
     FactReaders,
@@ -91,20 +91,20 @@ class VqaPredictions(Predictions):
         fits = by_seed(self.seeds)
         first = fits[0]
         right = np.stack([self.right[rows] for rows in fits])
-        judge = _Judge(resampler, right, self.patients[first], self.note)
+        scorer = _QuestionScorer(resampler, right, self.patients[first], self.note)
         types = np.array(self.answer_types, dtype=object)[first]
         kinds = np.array(self.question_types, dtype=object)[first]
         everything = np.ones(len(first), dtype=bool)
-        found = [judge.score(MAIN, everything, main=True)]
-        found += [judge.score(f"{MAIN}_{name}", types == name) for name in (OPEN, CLOSED)]
-        found.append(judge.score(f"{MAIN}_answerable", self.answerable[first]))
+        found = [scorer.score(MAIN, everything, main=True)]
+        found += [scorer.score(f"{MAIN}_{name}", types == name) for name in (OPEN, CLOSED)]
+        found.append(scorer.score(f"{MAIN}_answerable", self.answerable[first]))
         by_kind = {kind: kinds == kind for kind in sorted({*kinds.tolist()} - {""})}
         if by_kind:
-            found.append(judge.macro(list(by_kind.values())))
-        found += [judge.score(MAIN, mask, setting=setting_of(kind)) for kind, mask in by_kind.items()]
+            found.append(scorer.macro(list(by_kind.values())))
+        found += [scorer.score(MAIN, mask, setting=setting_of(kind)) for kind, mask in by_kind.items()]
         modalities = [self.modalities[row] for row in first]
         return found + [
-            judge.score(MAIN, mask, modality=name) for name, mask in by_modality(modalities).items()
+            scorer.score(MAIN, mask, modality=name) for name, mask in by_modality(modalities).items()
         ]
 
     def exhibits(self, model: str, task: str) -> tuple[AnsweredQuestion, ...]:
@@ -143,7 +143,7 @@ class VqaPredictions(Predictions):
         return found
 
 
-class _Judge:
+class _QuestionScorer:
     """Scores of subsets of the questions; `right` [s, n] by seed."""
 
     def __init__(self, resampler: Resampler, right: Floats, patients: Ints, note: str) -> None:

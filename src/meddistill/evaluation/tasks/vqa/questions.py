@@ -9,9 +9,9 @@ from typing import Final
 
 import numpy as np
 
+from meddistill.arrays import Flags, Floats, Ints
 from meddistill.data.samples import count_rows
 from meddistill.errors import TableError
-from meddistill.evaluation.arrays import Flags, Floats, Ints
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.tasks.vqa.answer_form import normalize_answer
 from meddistill.evaluation.tasks.vqa.config import Policy, VqaConfig
@@ -98,11 +98,11 @@ class Vocabulary:
         return chosen
 
 
-def vocabulary_of(parts: Mapping[str, EvalSplit], asked: Mapping[str, Questions]) -> Vocabulary:
-    """All answers of the tables of `asked` (role → questions), the first table's rows first."""
+def vocabulary_of(parts: Mapping[str, EvalSplit], questions: Mapping[str, Questions]) -> Vocabulary:
+    """All answers of the tables of `questions` (role → questions), the first table's rows first."""
     sources: dict[str, tuple[str, int]] = {}
-    for role, questions in asked.items():
-        for answer, row in zip(questions.answers, parts[role].samples.rows, strict=True):
+    for role, own in questions.items():
+        for answer, row in zip(own.answers, parts[role].samples.rows, strict=True):
             sources.setdefault(answer, (role, row))
     answers = tuple(sorted(sources))
     return Vocabulary(answers=answers, sources=tuple(sources[answer] for answer in answers))
@@ -117,8 +117,8 @@ def listed_vocabulary(answers: Sequence[str]) -> Vocabulary:
 def answers_by_type(vocabulary: Vocabulary, tables: Iterable[Questions]) -> Mapping[str, Flags]:
     """`open` and `closed` → which answers of the vocabulary, [V], questions of that type have in `tables`."""
     found: dict[str, set[str]] = {OPEN: set(), CLOSED: set()}
-    for asked in tables:
-        for answer, answer_type in zip(asked.answers, asked.answer_types, strict=True):
+    for questions in tables:
+        for answer, answer_type in zip(questions.answers, questions.answer_types, strict=True):
             found[answer_type].add(answer)
     return {answer_type: vocabulary.members(answers) for answer_type, answers in found.items()}
 

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from meddistill.arrays import Flags, Floats, Ints
 from meddistill.errors import TableError
-from meddistill.evaluation.arrays import Flags, Floats, Ints
 from meddistill.evaluation.base.task import Task
 from meddistill.evaluation.models.cache import Embeddings
 from meddistill.evaluation.tasks.vqa.baselines import frequent_answers
@@ -25,17 +25,17 @@ from meddistill.evaluation.tasks.vqa.questions import (
     vocabulary_of,
 )
 
-Asked = TypeVar("Asked", bound=VqaConfig)
+VqaConfigT = TypeVar("VqaConfigT", bound=VqaConfig)
 
 
-class VqaTask(Task[Asked, VqaPredictions]):
+class VqaTask(Task[VqaConfigT, VqaPredictions]):
     """Tasks that choose the answer to a question about an image from a set of answers."""
 
     needs_text = True
     main = MAIN
 
     @cached_property
-    def asked(self) -> Mapping[str, Questions]:
+    def questions(self) -> Mapping[str, Questions]:
         """Role of a table → its questions."""
         return {role: read_questions(part, self.config) for role, part in self.parts.items()}
 
@@ -43,16 +43,16 @@ class VqaTask(Task[Asked, VqaPredictions]):
     def vocabulary(self) -> Vocabulary:
         """The answers of the tables that the policy names."""
         wanted = [role for role in ROLES[self.config.policy] if role in self.parts]
-        return vocabulary_of(self.parts, {role: self.asked[role] for role in wanted})
+        return vocabulary_of(self.parts, {role: self.questions[role] for role in wanted})
 
     def check(self) -> None:
         """Raise TableError for blank questions or answers, and for answer types that are none."""
         for role in self.parts:
-            _ = self.asked[role]
+            _ = self.questions[role]
         if not self.answerable.any():
             rule = (
                 f"some test questions must have their right answer among the {len(self.vocabulary)} that can "
-                f"be given ({self.policy_in_words}); none has. Look at `answer`, or widen the answers."
+                f"be given ({self.policy_description}); none has. Look at `answer`, or widen the answers."
             )
             raise TableError(self.tested.subject, [rule])
 
@@ -80,31 +80,31 @@ class VqaTask(Task[Asked, VqaPredictions]):
         """
         if "train" not in self.parts:
             return {}
-        found = frequent_answers(self.asked["train"], self.asked["test"], self.vocabulary)
+        found = frequent_answers(self.questions["train"], self.questions["test"], self.vocabulary)
         return {name: self._predictions([self._among_allowed(scores)]) for name, scores in found.items()}
 
     def facts(self) -> dict[str, Any]:
         """Size of the vocabulary, coverage, and counts of types and kinds of questions."""
-        asked = self.asked["test"]
+        questions = self.questions["test"]
         return {
             "answers": len(self.vocabulary),
-            "answer_vocabulary": self.policy_in_words,
+            "answer_vocabulary": self.policy_description,
             "coverage": float(self.answerable.mean()),
-            "questions": len(set(asked.texts)),
-            "answer_types": counted(asked.answer_types),
-            "question_types": counted(asked.question_types),
+            "questions": len(set(questions.texts)),
+            "answer_types": counted(questions.answer_types),
+            "question_types": counted(questions.question_types),
             "rows": {role: len(part) for role, part in self.parts.items()},
             "warnings": [*self._coverage_warnings(), *self._shared_warnings()],
         }
 
     @property
-    def policy_in_words(self) -> str:
+    def policy_description(self) -> str:
         """Whose answers make the vocabulary."""
         return self.config.policy
 
     def truth(self, role: str) -> Ints:
         """Number of the right answer to every question of a table; OUTSIDE where it is none of the set."""
-        return self.vocabulary.numbers(self.asked[role].answers)
+        return self.vocabulary.numbers(self.questions[role].answers)
 
     @property
     def answerable(self) -> Flags:
@@ -122,12 +122,12 @@ class VqaTask(Task[Asked, VqaPredictions]):
     def _coverage_warnings(self) -> list[str]:
         share, answers = 100 * float(self.answerable.mean()), len(self.vocabulary)
         found = []
-        if self.policy_in_words == "all":
+        if self.policy_description == "all":
             found.append(f"the {answers} answers that can be given were read from the test table too")
         if share < 100:
             found.append(
                 f"{share:.1f} % of the test questions have their right answer among those that can be given "
-                f"to them, of {answers} ({self.policy_in_words}); the others count as wrong"
+                f"to them, of {answers} ({self.policy_description}); the others count as wrong"
             )
         return found
 
@@ -149,7 +149,7 @@ class VqaTask(Task[Asked, VqaPredictions]):
 
     def _predictions(self, scores: Sequence[Floats], *, note: str = "") -> VqaPredictions:
         """`scores` [n, V] of the tested rows for every seed."""
-        part, asked, repeats = self.tested, self.asked["test"], len(scores)
+        part, questions, repeats = self.tested, self.questions["test"], len(scores)
         truth = self.truth("test")
         found = [best_answers(each, truth) for each in scores]
         best, kept, right = (np.concatenate(each) for each in zip(*found, strict=True))
@@ -164,8 +164,8 @@ class VqaTask(Task[Asked, VqaPredictions]):
             vocabulary=self.vocabulary.answers if self.names.examples else None,
             note=note,
             seeds=np.repeat(np.arange(repeats, dtype=np.int64), len(part)),
-            answer_types=asked.answer_types * repeats,
-            question_types=asked.question_types * repeats,
+            answer_types=questions.answer_types * repeats,
+            question_types=questions.question_types * repeats,
             truth=np.tile(truth, repeats),
             answerable=np.tile(self.answerable, repeats),
             right=right,

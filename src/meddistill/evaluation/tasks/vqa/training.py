@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from meddistill.arrays import Flags, Floats, Ints
 from meddistill.errors import NonFiniteError
-from meddistill.evaluation.arrays import Flags, Floats, Ints
 from meddistill.evaluation.base.device import best_device
 from meddistill.evaluation.tasks.vqa.config import VqaClosedSetConfig
 from meddistill.evaluation.tasks.vqa.head import AnswerHead
@@ -33,7 +33,7 @@ class TrainingSplit:
 
     learn: Ints
     choose: Ints
-    judge: Ints
+    test: Ints
     targets: Ints
     sets: Flags
     set_of: Ints
@@ -41,13 +41,13 @@ class TrainingSplit:
 
 def answer_probabilities(
     inputs: Inputs,
-    lesson: TrainingSplit,
+    split: TrainingSplit,
     config: VqaClosedSetConfig,
     *,
     seed: int,
     advance: Advance | None = None,
 ) -> Floats:
-    """Fit on `learn`, keep the epoch that answers `choose` best, answer `judge`: [judge, V].
+    """Fit on `learn`, keep the epoch that answers `choose` best, answer `test`: [test, V].
 
     AdamW; the learning rate rises linearly over a tenth of the steps and then falls to zero, by a cosine or
     along a line (`schedule`). `advance` is called after every epoch. Equal accuracies on `choose` are told
@@ -56,26 +56,26 @@ def answer_probabilities(
     """
     device = best_device()
     with _seeded(seed, device):
-        answerer = _Answerer(inputs, lesson, config).to(device)
-        _fit(answerer, lesson, config, order=np.random.default_rng(seed), advance=advance)
-        return np.concatenate(list(answerer.answered(lesson.judge, config.batch_size)))
+        answerer = _Answerer(inputs, split, config).to(device)
+        _fit(answerer, split, config, order=np.random.default_rng(seed), advance=advance)
+        return np.concatenate(list(answerer.answered(split.test, config.batch_size)))
 
 
 @final
 class _Answerer(nn.Module):
     """Towers or memory, and the head."""
 
-    def __init__(self, inputs: Inputs, lesson: TrainingSplit, config: VqaClosedSetConfig) -> None:
+    def __init__(self, inputs: Inputs, split: TrainingSplit, config: VqaClosedSetConfig) -> None:
         super().__init__()
         self.inputs = inputs
-        self.lesson = lesson
+        self.split = split
         self.binary = config.loss == "binary_cross_entropy"
         with torch.no_grad():
-            first = inputs(lesson.judge[:1])
+            first = inputs(split.test[:1])
         self.head = AnswerHead(
             first.patches.shape[-1],
             first.tokens.shape[-1],
-            answers=lesson.sets.shape[1],
+            answers=split.sets.shape[1],
             config=config,
         )
         self._device = first.patches.device
@@ -91,7 +91,7 @@ class _Answerer(nn.Module):
         Of one set of answers that mean is taken times their number, as METER and M3AE do; of several sets it
         is taken in each, over its rows and answers, and summed, as QCR does.
         """
-        targets = torch.from_numpy(self.lesson.targets[rows]).to(self._device)
+        targets = torch.from_numpy(self.split.targets[rows]).to(self._device)
         if not self.binary:
             return functional.cross_entropy(logits, targets)
         allowed = self._allowed(rows)
@@ -100,14 +100,14 @@ class _Answerer(nn.Module):
         finite = logits.masked_fill(~allowed, 0.0)
         each = functional.binary_cross_entropy_with_logits(finite, wanted, reduction="none") * allowed
         means = each.sum(dim=1) / allowed.sum(dim=1)
-        if len(self.lesson.sets) == 1:
+        if len(self.split.sets) == 1:
             return means.mean() * logits.shape[1]
-        set_of = torch.from_numpy(self.lesson.set_of[rows]).to(self._device)
+        set_of = torch.from_numpy(self.split.set_of[rows]).to(self._device)
         return torch.stack([means[set_of == number].mean() for number in set_of.unique()]).sum()
 
     def _allowed(self, rows: Ints) -> Tensor:
         """Which answers these rows are chosen from, [b, V]."""
-        return torch.from_numpy(self.lesson.sets[self.lesson.set_of[rows]]).to(self._device)
+        return torch.from_numpy(self.split.sets[self.split.set_of[rows]]).to(self._device)
 
     def answered(self, rows: Ints, size: int) -> Iterator[Floats]:
         """Probabilities of answers, a batch at a time."""
@@ -129,18 +129,18 @@ class _Answerer(nn.Module):
 
 def _fit(
     answerer: _Answerer,
-    lesson: TrainingSplit,
+    split: TrainingSplit,
     config: VqaClosedSetConfig,
     *,
     order: np.random.Generator,
     advance: Advance | None,
 ) -> None:
-    learn = lesson.learn[lesson.targets[lesson.learn] != OUTSIDE]
+    learn = split.learn[split.targets[split.learn] != OUTSIDE]
     steps = -(-len(learn) // config.batch_size)
     betas = (0.9, config.second_moment)
     optimizer = torch.optim.AdamW(_groups(answerer, config), betas=betas, weight_decay=config.weight_decay)
-    rise = _WarmupSchedule(steps * config.epochs, fall=config.schedule)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rise)
+    schedule = _WarmupSchedule(steps * config.epochs, decay=config.schedule)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
     best: tuple[tuple[float, float], dict[str, Any]] | None = None
     for _ in range(config.epochs):
         answerer.train()
@@ -154,9 +154,9 @@ def _fit(
             if config.clip_norm is not None:
                 nn.utils.clip_grad_norm_(answerer.parameters(), config.clip_norm)
             optimizer.step()
-            schedule.step()
-        if len(lesson.choose):
-            score = _judged(answerer, lesson, config)
+            scheduler.step()
+        if len(split.choose):
+            score = _validate(answerer, split, config)
             if best is None or score > best[0]:
                 best = (score, {name: each.clone() for name, each in answerer.state_dict().items()})
         if advance is not None:
@@ -176,20 +176,20 @@ class _WarmupSchedule:
     """Factor of the learning rate at a step."""
 
     steps: int
-    fall: Literal["cosine", "linear"] = "cosine"
+    decay: Literal["cosine", "linear"] = "cosine"
 
     def __call__(self, step: int) -> float:
-        rising = max(1, round(_WARM_UP * self.steps))
-        if step < rising:
-            return (step + 1) / rising
-        gone = (step - rising) / max(1, self.steps - rising)
-        return 1 - gone if self.fall == "linear" else 0.5 * (1 + math.cos(math.pi * gone))
+        warm_up = max(1, round(_WARM_UP * self.steps))
+        if step < warm_up:
+            return (step + 1) / warm_up
+        gone = (step - warm_up) / max(1, self.steps - warm_up)
+        return 1 - gone if self.decay == "linear" else 0.5 * (1 + math.cos(math.pi * gone))
 
 
-def _judged(answerer: _Answerer, lesson: TrainingSplit, config: VqaClosedSetConfig) -> tuple[float, float]:
+def _validate(answerer: _Answerer, split: TrainingSplit, config: VqaClosedSetConfig) -> tuple[float, float]:
     """Accuracy on the rows that choose, and the log probability of their answers."""
-    parts = list(answerer.answered(lesson.choose, config.batch_size))
-    scores, targets = np.concatenate(parts), lesson.targets[lesson.choose]
+    parts = list(answerer.answered(split.choose, config.batch_size))
+    scores, targets = np.concatenate(parts), split.targets[split.choose]
     inside = targets != OUTSIDE
     likely = scores[inside, targets[inside]]
     right = float((scores.argmax(axis=1) == targets).mean())

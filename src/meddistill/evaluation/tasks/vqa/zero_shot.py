@@ -6,12 +6,12 @@ from typing import Any, Final, final
 
 import numpy as np
 
+from meddistill.arrays import Flags, Floats, Floats32
 from meddistill.errors import ConfigError
-from meddistill.evaluation.arrays import Flags, Floats, Floats32
 from meddistill.evaluation.models.cache import Embeddings
 from meddistill.evaluation.models.protocols import normalized
 from meddistill.evaluation.tasks.classification.zero_shot import DEFAULT_LOGIT_SCALE
-from meddistill.evaluation.tasks.vqa.candidates import Asked, Candidates
+from meddistill.evaluation.tasks.vqa.candidates import Candidates, RankedQuestion
 from meddistill.evaluation.tasks.vqa.config import ANSWER, QUESTION, VqaZeroShotConfig
 from meddistill.evaluation.tasks.vqa.predictions import VqaPredictions
 from meddistill.evaluation.tasks.vqa.questions import OUTSIDE, Vocabulary, listed_vocabulary
@@ -38,14 +38,14 @@ class VqaZeroShot(VqaTask[VqaZeroShotConfig]):
         return listed_vocabulary(listed) if listed else super().vocabulary
 
     @property
-    def policy_in_words(self) -> str:
+    def policy_description(self) -> str:
         """Whose answers are candidates."""
         return "listed in the suite" if self.config.answers else self.config.policy
 
     @cached_property
     def candidates(self) -> Candidates:
         """Which answers are ranked for which question."""
-        return Candidates(self.config, self.asked, self.vocabulary)
+        return Candidates(self.config, self.questions, self.vocabulary)
 
     @property
     def prompts(self) -> int:
@@ -56,8 +56,8 @@ class VqaZeroShot(VqaTask[VqaZeroShotConfig]):
     def allowed(self) -> Flags:
         """Which answers are ranked for every test question, [n, V]."""
         found = np.zeros((len(self.tested), len(self.vocabulary)), dtype=bool)
-        for asked in self.candidates.questions:
-            found[asked.rows] = asked.allowed
+        for question in self.candidates.ranked:
+            found[question.rows] = question.allowed
         return found
 
     @property
@@ -67,13 +67,13 @@ class VqaZeroShot(VqaTask[VqaZeroShotConfig]):
         return (truth != OUTSIDE) & self.allowed[np.arange(len(truth)), np.maximum(truth, 0)]
 
     def check(self) -> None:
-        """Raise TableError for bad rows, ConfigError for prompts that cannot be brought to `most_prompts`."""
+        """Raise TableError for bad rows, ConfigError for prompts that cannot be brought to `max_prompts`."""
         super().check()
-        if self.prompts > self.config.most_prompts:
+        if self.prompts > self.config.max_prompts:
             rule = (
-                f"`most_prompts` must not be exceeded; {len(set(self.asked['test'].texts)):,} questions "
+                f"`max_prompts` must not be exceeded; {len(set(self.questions['test'].texts)):,} questions "
                 f"with {self.candidates.most:,} answers each make {self.prompts:,} prompts, over "
-                f"{self.config.most_prompts:,}. Narrow the candidates (`candidates: by_type`, "
+                f"{self.config.max_prompts:,}. Narrow the candidates (`candidates: by_type`, "
                 "`same_question_type`, fewer `answers`), leave out rows by `where`, or raise it."
             )
             subject = f"task {self.name}"
@@ -85,11 +85,11 @@ class VqaZeroShot(VqaTask[VqaZeroShotConfig]):
         images = normalized(embeddings.images(self.tested.samples, self.tested.keys))
         scale = embeddings.model.logit_scale or DEFAULT_LOGIT_SCALE
         scores = np.zeros((len(self.tested), len(self.vocabulary)))
-        for asked, prompts in self._embedded(embeddings):
-            cosines = np.round((images[asked.rows] @ prompts.T).astype(np.float64), _DIGITS)
+        for question, prompts in self._embedded(embeddings):
+            cosines = np.round((images[question.rows] @ prompts.T).astype(np.float64), _DIGITS)
             likely = np.exp(scale * (cosines - cosines.max(axis=1, keepdims=True)))
             likely /= likely.sum(axis=1, keepdims=True)
-            scores[np.ix_(asked.rows, np.flatnonzero(asked.allowed))] = likely
+            scores[np.ix_(question.rows, np.flatnonzero(question.allowed))] = likely
         return self._predictions([scores])
 
     def facts(self) -> dict[str, Any]:
@@ -106,10 +106,10 @@ class VqaZeroShot(VqaTask[VqaZeroShotConfig]):
         }
 
     def _left_out(self) -> str:
-        wanted = self.config.most_candidates or len(self.vocabulary)
+        wanted = self.config.max_candidates or len(self.vocabulary)
         return (
             f"of up to {wanted} answers to a question only the {self.candidates.most} most frequent ones in "
-            f"training are ranked: `most_prompts` ({self.config.most_prompts:,}) holds no more"
+            f"training are ranked: `max_prompts` ({self.config.max_prompts:,}) holds no more"
         )
 
     def _among_allowed(self, scores: Floats) -> Floats:
@@ -119,15 +119,17 @@ class VqaZeroShot(VqaTask[VqaZeroShotConfig]):
         shares: Floats = among / among.sum(axis=1, keepdims=True)
         return shares
 
-    def _embedded(self, embeddings: Embeddings) -> Iterator[tuple[Asked, Floats32]]:
+    def _embedded(self, embeddings: Embeddings) -> Iterator[tuple[RankedQuestion, Floats32]]:
         """Every question with the prompts of its candidates [c, d]; many questions are embedded at once."""
-        waiting: list[Asked] = []
+        waiting: list[RankedQuestion] = []
         texts: list[str] = []
-        questions = self.candidates.questions
-        for number, asked in enumerate(questions, start=1):
-            waiting.append(asked)
-            texts += [self._prompt(asked.text, answer) for answer in np.flatnonzero(asked.allowed).tolist()]
-            if len(texts) >= _AT_ONCE or number == len(questions):
+        ranked = self.candidates.ranked
+        for number, question in enumerate(ranked, start=1):
+            waiting.append(question)
+            texts += [
+                self._prompt(question.text, answer) for answer in np.flatnonzero(question.allowed).tolist()
+            ]
+            if len(texts) >= _AT_ONCE or number == len(ranked):
                 ends = np.cumsum([int(each.allowed.sum()) for each in waiting])[:-1]
                 yield from zip(waiting, np.split(normalized(embeddings.texts(texts)), ends), strict=True)
                 waiting, texts = [], []

@@ -9,7 +9,7 @@ from meddistill.balancing.build import build_weighting
 from meddistill.balancing.confidence import Confidence
 from meddistill.balancing.config import ConfidenceConfig, UncertaintyConfig
 from meddistill.balancing.uncertainty import Uncertainty
-from toy_evidence import mask, toy_evidence
+from toy_balancing import mask, toy_context
 from toy_training import DEVICE
 
 SELECTED = [[1, 1, 1], [1, 0, 1], [0, 1, 0], [0, 0, 0]]
@@ -23,15 +23,15 @@ def uncertainty(log_variances: list[float], rate: float = 10.0) -> Uncertainty:
 
 
 def confidence(own: list[list[float]], selected: list[list[int]], scale: float | None = None) -> list:
-    evidence = toy_evidence(mask(selected), own=torch.tensor(own))
-    return Confidence(teacher_scale=scale).weights(evidence).tolist()
+    context = toy_context(mask(selected), own=torch.tensor(own))
+    return Confidence(teacher_scale=scale).weights(context).tolist()
 
 
 def test_uncertainty_starts_uniform_and_is_the_share_of_the_precisions() -> None:
-    start = Uncertainty(3).to(DEVICE).weights(toy_evidence(mask(SELECTED)))
+    start = Uncertainty(3).to(DEVICE).weights(toy_context(mask(SELECTED)))
     assert start[0].tolist() == pytest.approx([1 / 3] * 3)
     # exp(-s) = 1, 1/2, 1/4.
-    weights = uncertainty([0.0, math.log(2), math.log(4)]).weights(toy_evidence(mask(SELECTED)))
+    weights = uncertainty([0.0, math.log(2), math.log(4)]).weights(toy_context(mask(SELECTED)))
     assert weights.tolist() == [
         pytest.approx([4 / 7, 2 / 7, 1 / 7]),
         pytest.approx([4 / 5, 0, 1 / 5]),
@@ -42,7 +42,7 @@ def test_uncertainty_starts_uniform_and_is_the_share_of_the_precisions() -> None
 
 
 def test_uncertainty_of_any_size_gives_finite_weights() -> None:
-    weights = uncertainty([300.0, 0.0, -300.0]).weights(toy_evidence(mask(SELECTED)))
+    weights = uncertainty([300.0, 0.0, -300.0]).weights(toy_context(mask(SELECTED)))
     assert weights.tolist() == [
         pytest.approx([0, 0, 1]), pytest.approx([0, 0, 1]), pytest.approx([0, 1, 0]), [0, 0, 0]
     ]  # fmt: skip
@@ -51,33 +51,33 @@ def test_uncertainty_of_any_size_gives_finite_weights() -> None:
 def test_log_variances_learn_from_their_own_teachers_mean_loss_alone() -> None:
     """d/ds of exp(-s)·ℓ + s is 1 - exp(-s)·ℓ; a teacher without rows has none."""
     losses = torch.tensor([[2.0, 5.0, 100.0], [4.0, 7.0, 100.0]])
-    evidence = toy_evidence(mask([[1, 1, 0], [1, 0, 0]]), losses=losses)
+    context = toy_context(mask([[1, 1, 0], [1, 0, 0]]), losses=losses)
     weighting = uncertainty([math.log(2), 0.0, 1.0], rate=4.0)
-    loss = weighting.own_loss(evidence)
+    loss = weighting.own_loss(context)
     # Means: 3 and 5.
     assert loss.item() == pytest.approx(1e-3 / 4 * (3 / 2 + math.log(2) + 5 + 0))
     loss.backward()
     assert weighting.scaled.grad.tolist() == pytest.approx([1e-3 * (1 - 3 / 2), 1e-3 * (1 - 5), 0])
-    assert all(leaf.grad is None for leaf in evidence.embeddings)
+    assert all(leaf.grad is None for leaf in context.embeddings)
 
 
 def test_log_variances_go_to_the_logarithms_of_the_losses() -> None:
-    evidence = toy_evidence(mask([[1, 1]]), losses=torch.tensor([[0.5, 30.0]]))
+    context = toy_context(mask([[1, 1]]), losses=torch.tensor([[0.5, 30.0]]))
     weighting = Uncertainty(2).to(DEVICE)
     optimizer = torch.optim.AdamW(weighting.parameters(), lr=5e-3, betas=(0.9, 0.98), weight_decay=0.0)
     for _ in range(400):
         optimizer.zero_grad()
-        weighting.own_loss(evidence).backward()
+        weighting.own_loss(context).backward()
         optimizer.step()
     assert weighting.log_variances.tolist() == pytest.approx([math.log(0.5), math.log(30)], abs=0.02)
-    assert weighting.weights(evidence)[0].tolist() == pytest.approx([60 / 61, 1 / 61], rel=0.03)
+    assert weighting.weights(context)[0].tolist() == pytest.approx([60 / 61, 1 / 61], rel=0.03)
 
 
 def test_the_rate_moves_log_variances_by_so_many_learning_rates() -> None:
     for rate in (1.0, 50.0):
         weighting = Uncertainty(1, rate=rate).to(DEVICE)
         optimizer = torch.optim.AdamW(weighting.parameters(), lr=1e-4, weight_decay=0.0)
-        weighting.own_loss(toy_evidence(mask([[1]]), losses=torch.tensor([[20.0]]))).backward()
+        weighting.own_loss(toy_context(mask([[1]]), losses=torch.tensor([[20.0]]))).backward()
         optimizer.step()
         assert weighting.log_variances.item() == pytest.approx(rate * 1e-4, rel=1e-3)
 
@@ -107,9 +107,9 @@ def test_confidence_in_one_row_is_not_that_in_another() -> None:
 
 
 def test_recipes_name_them() -> None:
-    learnt = build_weighting(UncertaintyConfig(rate=3.0), teachers=("alpha", "beta"))
-    assert isinstance(learnt, Uncertainty)
-    assert (learnt.rate, learnt.scaled.shape) == (3.0, (2,))
+    weighting = build_weighting(UncertaintyConfig(rate=3.0), teachers=("alpha", "beta"))
+    assert isinstance(weighting, Uncertainty)
+    assert (weighting.rate, weighting.scaled.shape) == (3.0, (2,))
     asked = build_weighting(ConfidenceConfig(teacher_scale=5.0), teachers=("alpha",))
     assert isinstance(asked, Confidence)
     assert asked.teacher_scale == 5.0

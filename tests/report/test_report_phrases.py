@@ -7,7 +7,7 @@ from test_report import Page
 from meddistill.evaluation.base.results import MEAN_TASK, TEACHER_MEAN, Results
 from meddistill.report.headline import headline
 from meddistill.report.models import model_styles
-from meddistill.report.phrases import wording
+from meddistill.report.phrases import phrases
 from meddistill.report.scores import task_columns, task_rows
 from meddistill.report.write import render
 
@@ -81,7 +81,7 @@ def test_the_headline_names_the_model_and_the_others(half: float, told: str) -> 
 
 def test_one_model_alone_has_no_others() -> None:
     found = _renamed(NO_STUDENT, drop=(TEACHER_MEAN, "radiology", "skin"))
-    assert wording(model_styles(found)).scores == "Scores of house"
+    assert phrases(model_styles(found)).scores == "Scores of house"
     told = headline(report_data(results=found, models=()))
     assert told is not None
     assert told.sentence == "On the mean over 2 tasks house scores 0.66 (0.61 to 0.71)."

@@ -1,4 +1,4 @@
-"""Progress that remembers what it was told."""
+"""Progress that keeps its messages and bars."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from meddistill.progress import Advance
 
 
-class ToldProgress:
-    """Bars by label: their unit, their length, and how far they came; and every line that was said."""
+class RecordingProgress:
+    """Bars by label: their unit, their length, and how far they came; and every message."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.messages: list[str] = []
         self.bars: dict[str, tuple[str, int, int]] = {}
 
     @contextmanager
@@ -24,4 +24,4 @@ class ToldProgress:
 
     def say(self, message: str) -> None:
         """One line."""
-        self.said.append(message)
+        self.messages.append(message)

@@ -76,5 +76,5 @@ def upright(image: Image.Image) -> Image.Image:
 
 def _divided(values: Grey) -> Grey:
     opacity = values[:, :, 3:].astype(np.float64)
-    colour = np.rint(values[:, :, :3] * (_FULL / np.maximum(opacity, 1))).clip(0, _FULL)
-    return np.concatenate([colour.astype(np.uint16), values[:, :, 3:]], axis=2)
+    color = np.rint(values[:, :, :3] * (_FULL / np.maximum(opacity, 1))).clip(0, _FULL)
+    return np.concatenate([color.astype(np.uint16), values[:, :, 3:]], axis=2)

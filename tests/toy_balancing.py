@@ -17,7 +17,7 @@ def mask(rows: Sequence[Sequence[int]]) -> Tensor:
     return torch.tensor(rows, device=DEVICE).bool()
 
 
-def toy_evidence(
+def toy_context(
     selected: Tensor,
     *,
     losses: Tensor | None = None,

@@ -1,4 +1,4 @@
-"""What teachers are asked: batches of images or texts of a run, and the answers to one output."""
+"""Batches of images or texts of a run, and what teachers output for them."""
 
 from abc import ABC, abstractmethod
 from collections import deque
@@ -20,7 +20,7 @@ from meddistill.features.encoding import Encoded, encode
 from meddistill.features.format import Span, Table
 from meddistill.features.planning import Run
 from meddistill.features.rows import DistinctRows, Indices
-from meddistill.features.writer import Ask
+from meddistill.features.writer import OutputKey
 from meddistill.imaging import Geometry
 from meddistill.signals import Signal
 from meddistill.teachers.frozen import FrozenTeacher
@@ -30,7 +30,7 @@ Views = list[dict[Geometry, Tensor]]
 
 @dataclass(frozen=True)
 class ExtractionBatch:
-    """One batch of a span: `inputs` as the work's own `ask` takes them, and the table rows they stand on."""
+    """One batch of a span: `inputs` as `_run` takes them, and the table rows they stand on."""
 
     inputs: Any
     table_rows: tuple[int, ...]
@@ -67,11 +67,11 @@ class ExtractionTask(ABC):
         self._options = options
 
     @abstractmethod
-    def questions(self, run: Run, spans: Iterable[Span]) -> Generator[ExtractionBatch, None, None]:
+    def batches(self, run: Run, spans: Iterable[Span]) -> Generator[ExtractionBatch, None, None]:
         """The batches of those spans of a run that `spans` gives, each drawn ahead of its use."""
 
     @abstractmethod
-    def _ask(self, ask: Ask, inputs: Any) -> Tensor:
+    def _run(self, key: OutputKey, inputs: Any) -> Tensor:
         """One teacher's answer, `[batch, ...]`."""
 
     @abstractmethod
@@ -83,45 +83,45 @@ class ExtractionTask(ABC):
     def _views(self) -> int:
         """How many views an answer holds."""
 
-    def run(self, ask: Ask, question: ExtractionBatch) -> Encoded:
+    def run(self, key: OutputKey, batch: ExtractionBatch) -> Encoded:
         """One teacher's answer in the stored precision; an error names the table's rows that cause it."""
         try:
-            values = self._ask(ask, question.inputs)
+            values = self._run(key, batch.inputs)
         except torch.OutOfMemoryError as error:
             msg = (
-                f"teacher {ask[0]!r} must fit the device with {len(question)} {self.unit} at once; its "
+                f"teacher {key[0]!r} must fit the device with {len(batch)} {self.unit} at once; its "
                 "memory is full. Lower `features: {batch_size}`."
             )
             raise StoreError(msg) from error
         except (TeacherError, NonFiniteError) as error:
-            rows = [row for row in self._failing_rows(ask, question) if row]
+            rows = [row for row in self._failing_rows(key, batch) if row]
             place = f"In the table: row{'' if len(rows) == 1 else 's'} {', '.join(map(str, rows))}."
-            msg = f"{error} {place if rows else 'It was asked about texts of a bank.'}"
+            msg = f"{error} {place if rows else 'The inputs were texts of a bank.'}"
             raise type(error)(msg) from error
         return encode(
             values,
             self._options.precision,
             leading=1 if self._views == 1 else 2,
-            subject=f"{ask[1]} output of teacher {ask[0]!r}",
-            rows=question.table_rows,
+            subject=f"{key[1]} output of teacher {key[0]!r}",
+            rows=batch.table_rows,
         )
 
-    def _failing_rows(self, ask: Ask, question: ExtractionBatch) -> list[int]:
+    def _failing_rows(self, key: OutputKey, batch: ExtractionBatch) -> list[int]:
         rows = []
-        for place, row in enumerate(question.table_rows):
+        for place, row in enumerate(batch.table_rows):
             try:
-                self._ask(ask, self._one(question.inputs, place))
+                self._run(key, self._one(batch.inputs, place))
             except (TeacherError, NonFiniteError):
                 rows.append(row)
-        return rows or list(question.table_rows)
+        return rows or list(batch.table_rows)
 
-    def _batches(self, span: Span) -> list[range]:
+    def _row_ranges(self, span: Span) -> list[range]:
         size = self._options.batch_size
         return [range(start, min(start + size, span[1])) for start in range(span[0], span[1], size)]
 
 
 @final
-class ImageWork(ExtractionTask):
+class ImageExtraction(ExtractionTask):
     """Images through every teacher that sees: each is decoded once for all teachers and all views."""
 
     table: Table = "images"
@@ -133,7 +133,7 @@ class ImageWork(ExtractionTask):
     def _views(self) -> int:
         return self._options.views
 
-    def questions(self, run: Run, spans: Iterable[Span]) -> Generator[ExtractionBatch, None, None]:
+    def batches(self, run: Run, spans: Iterable[Span]) -> Generator[ExtractionBatch, None, None]:
         """Batches of `[{geometry: uint8 [b, h, w, 3]}]`, one entry a view."""
         sources = self.source_of_row[run.start : run.stop]
         samples = self._samples.take(self._rows.image_samples[sources])
@@ -144,22 +144,22 @@ class ImageWork(ExtractionTask):
             keep_decoded=False,
             cache_bytes=0,
         )
-        seen = {self._teachers[teacher].card.input for teacher, _ in run.asks}
+        seen = {self._teachers[teacher].card.input for teacher, _ in run.keys}
         geometries = sorted({spec.geometry for spec in seen if spec is not None})
         wanted = [(view, each) for view in range(self._views) for each in geometries]
-        asked: deque[tuple[range, Span]] = deque()
+        requested: deque[tuple[range, Span]] = deque()
 
         def requests() -> Iterator[range]:
             for span in spans:
-                for batch in self._batches(span):
-                    asked.append((range(batch.start - run.start, batch.stop - run.start), span))
-                    yield asked[-1][0]
+                for batch in self._row_ranges(span):
+                    requested.append((range(batch.start - run.start, batch.stop - run.start), span))
+                    yield requested[-1][0]
 
         workers = min(self._options.workers, -(-run.rows // self._options.batch_size))
         ahead = Prefetcher(_ViewPreparer(rasters, wanted, Threads()), workers=workers)
         try:
             for tensors in ahead.results(requests()):
-                request, span = asked.popleft()
+                request, span = requested.popleft()
                 views: Views = [{} for _ in range(self._views)]
                 for (view, geometry), tensor in zip(wanted, tensors, strict=True):
                     views[view][geometry] = tensor
@@ -167,15 +167,15 @@ class ImageWork(ExtractionTask):
         finally:
             ahead.close()
 
-    def _ask(self, ask: Ask, inputs: Views) -> Tensor:
-        teacher = self._teachers[ask[0]]
+    def _run(self, key: OutputKey, inputs: Views) -> Tensor:
+        teacher = self._teachers[key[0]]
         if teacher.card.input is None:
-            msg = f"teacher {ask[0]!r} must see images for its {ask[1]} output; it has no `input`."
+            msg = f"teacher {key[0]!r} must see images for its {key[1]} output; it has no `input`."
             raise TeacherError(msg)
         geometry = teacher.card.input.geometry
         answers = [
             teacher.patch_tokens(view[geometry]).tokens
-            if ask[1] == "patches"
+            if key[1] == "patches"
             else teacher.image_embeddings(view[geometry])
             for view in inputs
         ]
@@ -186,7 +186,7 @@ class ImageWork(ExtractionTask):
 
 
 @final
-class TextWork(ExtractionTask):
+class TextExtraction(ExtractionTask):
     """Distinct texts through every teacher that reads."""
 
     table: Table = "texts"
@@ -198,16 +198,16 @@ class TextWork(ExtractionTask):
     def _views(self) -> int:
         return 1
 
-    def questions(self, run: Run, spans: Iterable[Span]) -> Generator[ExtractionBatch, None, None]:  # noqa: ARG002
+    def batches(self, run: Run, spans: Iterable[Span]) -> Generator[ExtractionBatch, None, None]:  # noqa: ARG002
         """Batches of texts."""
         for span in spans:
-            for batch in self._batches(span):
+            for batch in self._row_ranges(span):
                 sources = self.source_of_row[batch.start : batch.stop].tolist()
                 texts = [self._rows.texts[source] for source in sources]
                 yield ExtractionBatch(texts, tuple(self._table_row(source) for source in sources), span)
 
-    def _ask(self, ask: Ask, inputs: list[str]) -> Tensor:
-        return self._teachers[ask[0]].text_embeddings(inputs)
+    def _run(self, key: OutputKey, inputs: list[str]) -> Tensor:
+        return self._teachers[key[0]].text_embeddings(inputs)
 
     def _one(self, inputs: list[str], place: int) -> list[str]:
         return inputs[place : place + 1]
