@@ -156,7 +156,13 @@ def test_values_by_teacher_are_asked_of_those_with_a_weight(imported: Imported, 
     first, *others = known["teachers"]
     stage = {
         **STAGE,
-        "objectives": {"class_vector_kl": {"weight": 1.0, "temperature": dict.fromkeys(others, 2.0)}},
+        "objectives": {
+            "class_vector_kl": {
+                "weight": 1.0,
+                "temperature": dict.fromkeys(others, 2.0),
+                "teacher_scale": 20.0,
+            }
+        },
         "weighting": {"kind": "fixed", "weights": {first: 0.0, **dict.fromkeys(others, 1.0)}},
         "selection": {"kind": "available"},
     }
