@@ -77,6 +77,19 @@ def test_agreement_is_held_against_each_teachers_own_quantile(tmp_path: Path, qu
     assert "seeing" not in given.thresholds
 
 
+def test_a_quantile_is_of_the_pairs_asked_about_alone(tmp_path: Path) -> None:
+    """Others in the store, as those of a validation table, move nobody's threshold."""
+    samples, asked = toy_samples(tmp_path / "images", 11, captions=31), teachers()
+    store, _ = cosines(asked, samples, tmp_path)
+    rules, known = AvailabilityConfig(agreement_quantile=0.3), cards(asked)
+    part = samples.take(range(8))
+    alone, _ = cosines(asked, part, tmp_path / "alone")
+    expected = availability(part, known, rules, store=alone).thresholds
+    assert availability(part, known, rules, store=store).thresholds == pytest.approx(expected, abs=1e-6)
+    rest = samples.take(range(8, len(samples)))
+    assert availability(rest, known, rules, store=store, thresholds=expected).thresholds == expected
+
+
 def test_a_quantile_for_one_teacher_leaves_the_others_alone(tmp_path: Path) -> None:
     samples, asked = toy_samples(tmp_path / "images", 9), teachers()
     store = extract(tmp_path / "store", samples, asked, SMALL)

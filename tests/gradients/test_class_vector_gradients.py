@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from meddistill.errors import ConfigError
+from meddistill.methods.build import build_method
 from meddistill.methods.config import EmbeddingConfig
 from meddistill.training.loop import Stage, train_stage
 from meddistill.training.processes import Processes
@@ -178,6 +179,15 @@ def test_a_method_without_its_bank_is_refused() -> None:
     )
     with pytest.raises(ConfigError, match="teacher `beta` must come with its features of the bank others"):
         toy_method(config)
+    classes = config.model_copy(
+        update={"objectives": config.objectives.model_validate({"class_vector_kl": NEGATIVES["bank"]})}
+    )
+    narrow = {
+        name: replace(space, banks={"classes": space.banks["classes"][:, 1:]})
+        for name, space in toy_spaces().items()
+    }
+    with pytest.raises(ConfigError, match=r"bank classes, each of its \d+ numbers; got \[\d+, \d+\]"):
+        build_method(classes, student_dim=STUDENT_DIM, teachers=narrow, seed=0)
     few = {"method": "embedding", "objectives": {"class_vector_kl": {"temperature": {"alpha": 1.0}}}}
     with pytest.raises(
         ConfigError, match=r"temperature` must have a value for every teacher; got none for beta"

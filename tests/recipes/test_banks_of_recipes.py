@@ -129,7 +129,6 @@ def test_every_mistake_is_told_at_once(own_world: Path, tmp_path: Path) -> None:
     rule = "stage bank: `bank` must name one of `features.banks`, or captions"
     for told in (
         f"{rule}; got findngs. Did you mean `findings`?",
-        "`features.banks.findings` must be used by an objective of a stage; none names it.",
         "gaps.txt: `texts` must have a text in every line; empty: lines 2, 4.",
         "empty.txt: `texts` must hold texts; got none.",
         "teacher `eye` must have image and text embeddings for the objective class_vector_kl; got image.",

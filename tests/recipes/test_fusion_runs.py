@@ -7,98 +7,25 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from coloured_world import (
+    ACROSS,
+    BY_STAGE,
+    STUDENT_TRAINING,
+    TRAIN,
+    VALIDATION,
+    WITHIN,
+    log_of,
+    teacher,
+    world,
+)
 from meddistill.errors import ConfigError, NonFiniteError
 from meddistill.features.reader import FeatureStore
 from meddistill.licences import KNOWN, join
 from meddistill.recipes.check import check_recipe
 from meddistill.recipes.load import load_recipe
 from meddistill.recipes.recall import mean_recall
-from recipe_data import LIGHT, RESNET, do_run, write_yaml
-
-TRAIN, VALIDATION = 64, 24
-# Teachers that see some of an image's colours, and read the same of its caption; `noise` knows nothing.
-TEACHERS = """
-import torch
-from meddistill.imaging import InputSpec
-
-class Teacher:
-    input = InputSpec(height=16, width=16, mean=(0.5,) * 3, std=(0.5,) * 3)
-    logit_scale = 20.0
-
-    def __init__(self, channels, noise, text, levels):
-        self.channels, self.noise, self.levels = list(channels), noise, levels
-        if text:
-            self.embed_texts = self._texts
-
-    def embed_images(self, pixels):
-        return self._embedded(pixels.mean(dim=(2, 3)) / 2 + 0.5)
-
-    def _texts(self, texts):
-        named = [[int(word) / 255 for word in text.split() if word.isdigit()] for text in texts]
-        return self._embedded(torch.tensor([(colour + [0.0] * 3)[:3] for colour in named]))
-
-    def _embedded(self, colours):
-        if self.noise:
-            draws = torch.Generator().manual_seed(len(colours))
-            return torch.randn(len(colours), 8, generator=draws)
-        angles = 3.0 * (colours[:, self.channels] * self.levels).round() / self.levels
-        return torch.cat([angles.cos(), angles.sin(), 0.1 * torch.ones(len(colours), 1)], dim=1)
-
-def make(channels=(0, 1, 2), noise=False, text=True, levels=255):
-    return Teacher(channels, noise, text, levels)
-"""
-TRAINING = {"batch_size": 16, "learning_rate": 1e-2, "log_every": 4}
-STUDENT_TRAINING = {**TRAINING, "epochs": 1, "learning_rate": 1e-3}
-WITHIN = {"name": "within", "method": "fusion", "dim": 16, "hidden": 32, **TRAINING, "epochs": 2}
-ACROSS = {
-    **WITHIN,
-    "name": "across",
-    "inputs": "across",
-    "network": "cross_attention",
-    "teachers": ["warm", "cold"],
-}
-SIMILAR = {"contrastive": 1.0, "similarity_kl": 1.0}
-STUDENT_STAGES = [
-    {"name": "similar", "method": "embedding", "teachers": ["warm", "within"], "objectives": SIMILAR},
-    {"name": "features", "method": "embedding"},
-]
-BY_STAGE = [{**each, **STUDENT_TRAINING} for each in STUDENT_STAGES]
-
-
-def teacher(licence: str = "MIT", **options: Any) -> dict[str, Any]:
-    return {"kind": "python", "factory": "coloured:make", "licence": licence, "options": options}
-
-
-def world(folder: Path, **changes: Any) -> Path:
-    """Plain images of one colour each, captions that name it, and a recipe."""
-    folder.mkdir(parents=True)
-    draws = np.random.default_rng(0)
-    lines = ["image,text,split"]
-    for number in range(TRAIN + VALIDATION):
-        colour = draws.integers(0, 256, 3)
-        pixels = np.broadcast_to(colour, (16, 16, 3)).astype(np.uint8).copy()
-        pixels[0, 0], pixels[0, 1], pixels[1, 0], pixels[1, 1] = 0, 85, 170, 255  # no flat picture
-        Image.fromarray(pixels).save(folder / f"{number}.png")
-        split = "train" if number < TRAIN else "val"
-        lines.append(f"{number}.png,{' '.join(map(str, colour))},{split}")
-    (folder / "pairs.csv").write_text("\n".join(lines) + "\n")
-    (folder / "coloured.py").write_text(TEACHERS)
-    table = {"table": "pairs.csv", "text": "text"}
-    recipe = {
-        "name": "colours",
-        "data": {"train": {**table, "where": {"split": "train"}}},
-        "teachers": {"warm": teacher(channels=[0, 1]), "cold": teacher("CC-BY-NC-4.0", channels=[1, 2])},
-        "features": {"shard_rows": 32, "batch_size": 16},
-        "student": RESNET,
-        "stages": [WITHIN, ACROSS, *BY_STAGE],
-        "licence_policy": "any",
-        **changes,
-    }
-    if recipe.pop("validated", False):
-        recipe["data"]["validation"] = {**table, "where": {"split": "val"}}
-    return write_yaml(folder / "recipe.yaml", recipe)
+from recipe_data import LIGHT, do_run, write_yaml
 
 
 @pytest.fixture(scope="module")
@@ -107,11 +34,6 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("used")
     do_run(world(folder / "world"), folder / "run", LIGHT)
     return folder
-
-
-def log_of(run: Path, stage: str) -> list[dict[str, float]]:
-    lines = (run / "stages" / stage / "log.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
 
 
 def test_later_stages_learn_from_what_was_derived(used: Path) -> None:
@@ -165,6 +87,7 @@ def test_the_report_and_the_audit_tell_the_mass_beside_the_pairs(used: Path) -> 
     report = (used / "run" / "report.html").read_text()
     assert "within is derived: " in report
     assert "across is derived: " in report
+    assert report.count("kept unmeasured: its embeddings were held against no validation pairs") == 2
 
 
 def test_a_second_run_does_nothing_and_a_lost_derived_teacher_is_made_again(
@@ -293,6 +216,13 @@ DOUBT = {
         (
             {"stages": [{**BY_STAGE[1], "teachers": ["within", "wram"]}, WITHIN]},
             ["got within", "got wram", "Did you mean `warm`?"],
+        ),
+        (
+            {
+                "stages": [ACROSS, {**BY_STAGE[1], "views": "consistent"}],
+                "features": {"views": 2, "banks": {"none": "absent.txt"}},
+            },
+            ["stage features: `views` must be fixed with across", "absent.txt"],
         ),
         ({"stages": [WITHIN]}, ["must have one at least that trains the student"]),
         (

@@ -131,3 +131,40 @@ def test_a_run_can_learn_from_the_store_of_another(
     results = (out / "evaluation" / "results.json").read_text()
     assert '"name":"radiology"' not in results.replace(" ", "")
     assert (out / "student").is_dir()
+
+
+def test_a_fusion_stage_takes_no_name_of_a_teacher_in_the_store(
+    small_world: Path, finished_run: Path, tmp_path: Path
+) -> None:
+    """Of one that the recipe does not list, either, and before anything is trained."""
+    known = yaml.safe_load(small_world.read_text())
+    stored = {"kind": "stored", "store": str(finished_run / "features"), "licence": "MIT"}
+    teachers = dict.fromkeys(("radiology", "microscopy"), stored)
+    fuse = {**STAGE, "name": "general", "method": "fusion", "dim": 8, "hidden": 8}
+    del fuse["objectives"], fuse["selection"]
+    path = write_yaml(
+        small_world.parent / "taken.yaml", {**known, "teachers": teachers, "stages": [fuse, STAGE]}
+    )
+    with pytest.raises(
+        ConfigError, match=r"stage general: `name` must be new in .*was extracted or imported"
+    ):
+        check_recipe(load_recipe(path), subject="recipe", out=tmp_path / "run")
+
+
+def test_values_by_teacher_are_asked_of_those_with_a_weight(imported: Imported, tmp_path: Path) -> None:
+    known = recipe(imported)
+    first, *others = known["teachers"]
+    stage = {
+        **STAGE,
+        "objectives": {
+            "class_vector_kl": {
+                "weight": 1.0,
+                "temperature": dict.fromkeys(others, 2.0),
+                "teacher_scale": 20.0,
+            }
+        },
+        "weighting": {"kind": "fixed", "weights": {first: 0.0, **dict.fromkeys(others, 1.0)}},
+        "selection": {"kind": "available"},
+    }
+    loaded = load_recipe(write_yaml(tmp_path / "recipe.yaml", {**known, "stages": [stage]}))
+    check_recipe(loaded, subject="recipe", out=tmp_path / "run")

@@ -115,13 +115,18 @@ class Samples:
 
 
 def joined(first: Samples, second: Samples) -> Samples:
-    """The rows of two tables that are decoded alike, as one of images and captions; ids are new ones."""
+    """The rows of two tables that are decoded alike, as one of images and captions.
+
+    Ids are new ones, `rows` those of the tables that the samples are from.
+    """
     both = (first, second)
     captioned = any(each.texts is not None for each in both)
     texts = tuple(text for each in both for text in each.texts or ("",) * len(each))
     return Samples(
         refs=first.refs + second.refs,
         texts=texts if captioned else None,
+        ids=tuple(str(place) for place in range(1, len(first) + len(second) + 1)),
+        rows=first.rows + second.rows,
         patients=first.patients + second.patients,
         modalities=first.modalities + second.modalities,
         options=first.options,

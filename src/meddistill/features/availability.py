@@ -47,13 +47,15 @@ def availability(
     *,
     store: FeatureStore | None,
     keys: Sequence[str] | None = None,
+    thresholds: Mapping[str, float] | None = None,
 ) -> Availability:
     """Sample i is available for teacher k when modality, column and agreement all let it in.
 
-    Agreement: cos_k(image, text) >= τ_k, τ_k the q-quantile (interpolated linearly) of cos_k over the pairs
-    of `store` whose images the teacher covers, so that it keeps at least 1 - q of them; exact, from the
-    stored numbers. A row without a caption has no agreement to hold against it, and a teacher that only reads
-    is not available for it. Rows with fewer than `min_teachers` teachers are not `kept`.
+    Agreement: cos_k(image, text) >= τ_k, τ_k the q-quantile (interpolated linearly) of cos_k over the
+    samples' different pairs whose images the teacher covers, so that it keeps at least 1 - q of them; exact,
+    from the numbers of `store`. `thresholds` are the τ where they are those of other samples. A row without
+    a caption has no agreement to hold against it, and a teacher that only reads is not available for it. Rows
+    with fewer than `min_teachers` teachers are not `kept`.
 
     MMKD-CLIP filtered its pairs in advance, to 6.6 of nine teachers on average, by a rule that its authors
     did not publish; this is a reconstruction of it. `store` is needed for agreement alone.
@@ -71,16 +73,21 @@ def availability(
         listed = _listed(samples, config.column, cards)
         masks = {name: mask & listed[name] for name, mask in masks.items()}
     quantiles = quantiles_of(config, cards)
-    thresholds: dict[str, float] = {}
+    found: dict[str, float] = {}
     if quantiles and store is not None:
         keys = image_keys(samples) if keys is None else keys
         captioned = np.flatnonzero(samples.captioned)
         pairs = _pair_rows(store, samples.take(captioned), [keys[row] for row in captioned.tolist()])
         for name, quantile in quantiles.items():
-            cosines, thresholds[name] = _agreement(store, name, cards[name], quantile)
-            masks[name][captioned] &= cosines[pairs] >= thresholds[name]
+            cosines = store.agreement(name).astype(np.float64)
+            found[name] = (
+                _threshold(store, cosines, cards[name], quantile=quantile, pairs=pairs)
+                if thresholds is None
+                else thresholds[name]
+            )
+            masks[name][captioned] &= cosines[pairs] >= found[name]
     left = np.sum(list(masks.values()), axis=0, dtype=np.int64)
-    return Availability(masks=masks, kept=np.flatnonzero(left >= config.min_teachers), thresholds=thresholds)
+    return Availability(masks=masks, kept=np.flatnonzero(left >= config.min_teachers), thresholds=found)
 
 
 def quantiles_of(config: AvailabilityConfig, cards: Mapping[str, TeacherCard]) -> dict[str, float]:
@@ -143,20 +150,20 @@ def _names(cell: str) -> set[str]:
     return {name.strip() for name in cell.replace(";", "|").split("|")} - {""}
 
 
-def _agreement(
-    store: FeatureStore, teacher: str, card: TeacherCard, quantile: float
-) -> tuple[NDArray[np.float64], float]:
-    cosines = store.agreement(teacher).astype(np.float64)
+def _threshold(
+    store: FeatureStore, cosines: NDArray[np.float64], card: TeacherCard, *, quantile: float, pairs: Indices
+) -> float:
     codes, modalities = store.tables.names("modality")
+    asked = np.unique(pairs)
+    covers = covered(card, modalities)[codes[store.tables.pairs[asked, 0]]]
     # An exact zero is that of a pair without vectors, as imported stores have them.
-    covers = covered(card, modalities)[codes[store.tables.pairs[:, 0]]] & (cosines != 0)
-    return cosines, float(np.quantile(cosines[covers], quantile)) if covers.any() else 1.0
+    counted = cosines[asked][covers & (cosines[asked] != 0)]
+    return float(np.quantile(counted, quantile)) if len(counted) else 1.0
 
 
 def _pair_rows(store: FeatureStore, samples: Samples, keys: Sequence[str]) -> Indices:
     """The row in the store's table of pairs of each sample."""
-    pairs = np.stack([store.image_rows(keys), store.text_rows(text_keys(samples))], axis=1)
-    found = store.tables.pair_rows(pairs)
+    found = store.tables.pair_rows(store.pairs_of(keys, text_keys(samples)))
     absent = found == ABSENT
     if absent.any():
         msg = (

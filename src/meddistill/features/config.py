@@ -27,7 +27,7 @@ class AvailabilityConfig(StrictSettings):
     """What becomes of names in `column` that are no teacher of the recipe."""
     agreement_quantile: Quantile | Mapping[str, Quantile] | None = None
     """A pair is left to a teacher when the cosine of its image and text embeddings is at least the teacher's
-    own quantile over the pairs of the store that it covers: 0.27 takes from each teacher the 27 % that it
+    own quantile over the training table's pairs that it covers: 0.27 takes from each teacher the 27 % that it
     agrees with least. A number for every teacher with both embeddings, or teacher → number.
     """
     min_teachers: int = Field(default=0, ge=0)

@@ -164,7 +164,14 @@ class _Rows:
         fused = fuse(self.tower, outputs).float()
         values = fused if views == 1 else fused.unflatten(0, (len(rows), views))
         leading = 1 if views == 1 else 2
-        return encode(values, self.layout.dtype, leading=leading, subject=subject, rows=(rows + 1).tolist())
+        return encode(
+            values,
+            self.layout.dtype,
+            leading=leading,
+            subject=subject,
+            rows=(rows + 1).tolist(),
+            noun="rows of the store, counted from 1:",
+        )
 
     def _outputs(self, source: str, rows: Indices, views: int) -> TeacherOutputs:
         mask = torch.from_numpy(np.repeat(self._available[source][rows], views)).to(self._device)

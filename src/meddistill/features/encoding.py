@@ -26,7 +26,13 @@ class Encoded:
 
 
 def encode(
-    values: Tensor, precision: StoredPrecision, *, leading: int, subject: str, rows: Sequence[int]
+    values: Tensor,
+    precision: StoredPrecision,
+    *,
+    leading: int,
+    subject: str,
+    rows: Sequence[int],
+    noun: str = "table rows",
 ) -> Encoded:
     """Round `values` `[batch, ...]` to the stored precision on their own device, then fetch them.
 
@@ -41,6 +47,8 @@ def encode(
         Whose numbers these are, for messages.
     rows
         The table's row number of each element of the batch, for messages; 0 for a text of a bank.
+    noun
+        What these numbers count, where it is no table.
 
     Raises
     ------
@@ -56,7 +64,7 @@ def encode(
         judged = (values.half() if precision == "float16" else values.float()).cpu().numpy()
         encoded = Encoded(judged)
     if not np.isfinite(judged).all():
-        _refuse(values, subject, rows)
+        _refuse(values, subject, rows, noun)
     return encoded
 
 
@@ -75,26 +83,26 @@ def _quantized(values: Tensor, leading: int) -> tuple[NDArray[np.int8], NDArray[
     return whole.cpu().numpy(), scale.cpu().numpy()
 
 
-def _refuse(values: Tensor, subject: str, rows: Sequence[int]) -> None:
+def _refuse(values: Tensor, subject: str, rows: Sequence[int], noun: str) -> None:
     bad = ~torch.isfinite(values).flatten(1).all(dim=1)
     if bad.any():
         msg = (
-            f"{subject} must be finite; got NaN or infinity for {_named(bad, rows)}. Look at these images "
-            "and captions, or run the teacher in float32."
+            f"{subject} must be finite; got NaN or infinity for {_named(bad, rows, noun)}. Look at these "
+            "images and captions, or run the teacher in float32."
         )
         raise NonFiniteError(msg)
     large = (values.abs() > FLOAT16_MAX).flatten(1).any(dim=1)
     msg = (
         f"{subject} must fit float16 (at most {FLOAT16_MAX:.0f}); got {values.abs().max().item():.4g} for "
-        f"{_named(large, rows)}. Set `features: {{precision: float32}}`."
+        f"{_named(large, rows, noun)}. Set `features: {{precision: float32}}`."
     )
     raise StoreError(msg)
 
 
-def _named(chosen: Tensor, rows: Sequence[int]) -> str:
+def _named(chosen: Tensor, rows: Sequence[int], noun: str) -> str:
     found = [rows[place] for place in chosen.nonzero().flatten().tolist()]
     numbers = [row for row in found if row]
     if not numbers:
         return "texts of a bank"
     more = f" and {len(numbers) - _MOST_NAMED} more" if len(numbers) > _MOST_NAMED else ""
-    return "table rows " + ", ".join(map(str, numbers[:_MOST_NAMED])) + more
+    return f"{noun} " + ", ".join(map(str, numbers[:_MOST_NAMED])) + more

@@ -139,6 +139,10 @@ class FeatureStore:
         """The row of each text key; -1 where the store does not have the text."""
         return self.tables.text_rows(keys)
 
+    def pairs_of(self, images: Sequence[str], texts: Sequence[str]) -> Indices:
+        """`[n, 2]`: the rows of image and text keys, for `rows_of`; no texts are texts that are not there."""
+        return np.stack([self.image_rows(images), self.text_rows(texts or ("",) * len(images))], axis=1)
+
     def by_pair(self, teacher: str) -> bool:
         """Whether a teacher has a row a pair of image and text, and none of either alone."""
         return self._teacher(teacher).by_pair

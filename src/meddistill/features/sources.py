@@ -206,11 +206,8 @@ def _placed(
 
 def _looked_up(store: FeatureStore, samples: Samples, keys: Sequence[str] | None) -> Indices:
     """`[samples, 2]`: the rows of each sample's image and caption, ABSENT where it has none."""
-    images = store.image_rows(image_keys(samples) if keys is None else keys)
-    texts = np.full(len(samples), ABSENT, dtype=np.int64)
-    if samples.captioned.any():
-        texts = store.text_rows(text_keys(samples))
-    absent = int((images < 0).sum()), int((texts[samples.captioned] < 0).sum())
+    pairs = store.pairs_of(image_keys(samples) if keys is None else keys, text_keys(samples))
+    absent = int((pairs[:, 0] < 0).sum()), int((pairs[samples.captioned, 1] < 0).sum())
     if any(absent):
         msg = (
             f"`{store.path}` must hold the table's images and captions; it lacks the images of {absent[0]} "
@@ -218,7 +215,7 @@ def _looked_up(store: FeatureStore, samples: Samples, keys: Sequence[str] | None
             "options count as other content. Add them with `meddistill features add`."
         )
         raise StoreError(msg)
-    return np.stack([images, texts], axis=1)
+    return pairs
 
 
 def _require_complete(

@@ -186,7 +186,10 @@ def unfusable(teachers: Mapping[str, TeacherSpace]) -> list[str]:
     """One line for everything that teachers to be fused lack."""
     lines = []
     if len(teachers) < 2:
-        lines.append(f"`teachers` must be two at least to be fused; got {', '.join(teachers) or 'none'}.")
+        lines.append(
+            f"`teachers` must be two at least to be fused; got {', '.join(teachers) or 'none'}. Name "
+            "another, or leave the stage out."
+        )
     lines += [
         f"`teachers` must have one at least that embeds {tower}s; got none among "
         f"{', '.join(teachers)}. Add one, or leave the stage out."

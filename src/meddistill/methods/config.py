@@ -1,6 +1,6 @@
 """What a recipe may say of a method. Loads no torch."""
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -13,6 +13,7 @@ from meddistill.balancing.config import (
     UniformConfig,
     WeightingConfig,
 )
+from meddistill.errors import ConfigError
 from meddistill.features.projections.config import FittedConfig, LearnedHeadConfig, ProjectionConfig
 from meddistill.objectives.config import (
     ContrastiveOptions,
@@ -136,6 +137,10 @@ class MethodConfig(Strict):
     def group_column(self) -> str | None:
         """The column of the training table by whose values rows are weighed apart."""
         return None
+
+    def without_teachers(self, left_out: Collection[str]) -> Self:  # noqa: ARG002
+        """The same method, as it is for the stage's other teachers."""
+        return self
 
     def weighted_teachers(self, names: Iterable[str]) -> tuple[str, ...]:
         """Those of the teachers that the student learns from: without the ones of weight 0."""
@@ -276,6 +281,24 @@ class EmbeddingConfig(MethodConfig):
     def teacher_weights(self) -> Mapping[str, float] | None:
         """The weighting's."""
         return self.weighting.teacher_weights
+
+    def without_teachers(self, left_out: Collection[str]) -> Self:
+        """Without weights of theirs. Raises ConfigError where none above 0 is left."""
+        given = self.teacher_weights
+        if given is None or not set(left_out) & set(given):
+            return self
+        weights = {name: weight for name, weight in given.items() if name not in left_out}
+        if not any(weights.values()):
+            subject = "weighting"
+            gone = ", ".join(name for name in given if name in left_out)
+            line = (
+                f"`weights` must be above 0 for a teacher that is there; got none but of {gone}, left out "
+                "because its fused embeddings retrieve no better than a teacher alone. Give another one a "
+                "weight, or take the stage out."
+            )
+            raise ConfigError(subject, [line])
+        rest = self.weighting.model_copy(update={"weights": weights})
+        return self.model_copy(update={"weighting": rest})
 
     def too_few_teachers(self, count: int) -> list[str]:
         """What the weighting says."""

@@ -268,7 +268,7 @@ def missing_of_teachers(config: EmbeddingConfig, teachers: Mapping[str, TeacherS
         f"`objectives.{objective}.{key}` must have a value for every teacher; got none for {name}. Add it."
         for objective, options in config.chosen.items()
         for key, values in options.given_by_teacher.items()
-        for name in teachers
+        for name in config.weighted_teachers(teachers)
         if name not in values
     ]
     return mistakes + _unmixable(config, teachers) + unmet_by_weighting(config.weighting, teachers)
@@ -314,11 +314,12 @@ def check(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> None
     mistakes = [] if teachers else ["`teachers` must name at least one for method embedding; got none."]
     mistakes += missing_of_teachers(config, teachers)
     mistakes += [
-        f"teacher `{name}` must come with its features of the bank {bank}; got none. Give them as `banks` of "
-        "its space."
+        f"teacher `{name}` must come with its features of the bank {bank}, each of its "
+        f"{teachers[name].text_dim} numbers; got {'none' if given is None else list(given.shape)}. "
+        "Give them as `banks` of its space."
         for name in config.weighted_teachers(teachers)
         for bank in config.banks
-        if bank not in teachers[name].banks
+        if (given := teachers[name].banks.get(bank)) is None or given.shape[1:] != (teachers[name].text_dim,)
     ]
     if mistakes:
         subject = "method embedding"

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from meddistill.data.config import TextTable
 from meddistill.data.samples import Samples
 from meddistill.data.text_bank import TextBank, read_text_bank
 from meddistill.errors import StoreError, TableError, did_you_mean
+from meddistill.features.importing.cards import IMPORTED
 from meddistill.features.reader import FeatureStore
 from meddistill.objectives.config import CAPTIONS
 from meddistill.recipes.schema import AnyStage, Recipe
@@ -45,16 +47,25 @@ class Banks:
         )
 
 
-def read_banks(recipe: Recipe, *, base: Path) -> Banks:
+def read_banks(places: Mapping[str, str | TextTable], *, base: Path) -> Banks:
     """Read the files of `features.banks`; relative paths start at `base`."""
     read: dict[str, TextBank] = {}
     mistakes: list[str] = []
-    for name, place in recipe.features.banks.items():
+    for name, place in places.items():
         try:
             read[name] = read_text_bank(place, base=base)
         except TableError as error:
             mistakes += [f"`features.banks.{name}`: {error.subject}: {line}" for line in error.mistakes]
     return Banks(read=read, mistakes=tuple(mistakes))
+
+
+def unused_banks(recipe: Recipe) -> tuple[str, ...]:
+    """A line for each bank that no objective names; its texts are read for other recipes with the store."""
+    return tuple(
+        f"bank {name}: no objective of a stage names it; its texts are read into the store all the same"
+        for name in recipe.features.banks
+        if name not in recipe.banks
+    )
 
 
 def unmet_by_banks(recipe: Recipe, banks: Banks, *, base: Path) -> list[str]:
@@ -63,7 +74,7 @@ def unmet_by_banks(recipe: Recipe, banks: Banks, *, base: Path) -> list[str]:
     With the mistakes of their files.
     """
     lines = [*banks.mistakes]
-    names, used_banks = {*recipe.features.banks, CAPTIONS}, recipe.banks
+    names = {*recipe.features.banks, CAPTIONS}
     for stage in recipe.stages:
         lines += [
             f"stage {stage.name}: `bank` must name one of `features.banks`, or {CAPTIONS}; got {bank}."
@@ -79,11 +90,6 @@ def unmet_by_banks(recipe: Recipe, banks: Banks, *, base: Path) -> list[str]:
                 for name, options in stage.chosen.items()
                 if options.needs_bank is not None
             ]
-    lines += [
-        f"`features.banks.{name}` must be used by an objective of a stage; none names it. Leave it out."
-        for name in recipe.features.banks
-        if name not in used_banks
-    ]
     return lines + _absent(recipe, banks, base=base)
 
 
@@ -95,14 +101,22 @@ def _absent(recipe: Recipe, banks: Banks, *, base: Path) -> list[str]:
         store = FeatureStore.open(base / recipe.given_store)
         return [
             f"teacher `{teacher}` must have its features of every text of the bank {name} in "
-            f"`{recipe.given_store}`; {absent:,} of {len(banks.read[name].keys):,} are not there. Run "
-            "`meddistill features add` with the recipe that made the store and this bank in it, or leave the "
-            "bank out."
+            f"`{recipe.given_store}`; {absent:,} of {len(banks.read[name].keys):,} are not there. "
+            f"{_remedy(store, teacher)}"
             for teacher, name in _pairs_in_use(recipe)
             if name in banks.read and (absent := _missing_rows(store, teacher, banks.read[name]))
         ]
     except StoreError:
         return []  # told with the teachers, which cannot be loaded from it
+
+
+def _remedy(store: FeatureStore, teacher: str) -> str:
+    if store.card(teacher).library == IMPORTED:
+        return "It was imported, and nobody can ask it: leave the bank, or the teacher, out."
+    return (
+        "Run `meddistill features add` with the recipe that made the store and this bank in it, or leave the "
+        "bank out."
+    )
 
 
 def _pairs_in_use(recipe: Recipe) -> list[tuple[str, str]]:

@@ -11,7 +11,8 @@ from meddistill.errors import ConfigError
 from meddistill.features.layouts import estimate
 from meddistill.licences import LicenceTerms, enforce
 from meddistill.progress import SilentProgress
-from meddistill.recipes.banks import unmet_by_banks
+from meddistill.recipes.banks import unmet_by_banks, unused_banks
+from meddistill.recipes.derived import names_taken
 from meddistill.recipes.frozen_models import FrozenModels, load_baselines, load_teachers
 from meddistill.recipes.load import LoadedRecipe
 from meddistill.recipes.missing import Missing, missing_initial_weights
@@ -20,6 +21,7 @@ from meddistill.recipes.requirements import of_unit_length, unmet_requirements, 
 from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.training_data import check_batches
+from meddistill.recipes.tables import check_suite, check_validation, notes_of_rows
 from meddistill.recipes.text_tower import UNTRAINED, text_is_trained
 from meddistill.recipes.timing import seconds_per_image_of_student, seconds_per_image_of_teacher
 from meddistill.recipes.tokenizer import smaller_than_requested
@@ -85,27 +87,29 @@ def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResul
     ConfigError
         With every mistake found in all of them.
     """
-    return _check(Session(loaded, RunFolder(out), progress=SilentProgress()), subject)
+    return _check(Session(loaded, RunFolder(out), progress=SilentProgress()), subject, judged=True)
 
 
-def _check(session: Session, subject: str) -> CheckResult:
+def _check(session: Session, subject: str, *, judged: bool) -> CheckResult:
+    """`judged`: whether the run goes on to its suite and baselines; that of a teacher ends with training."""
     recipe, base, mistakes = session.recipe, session.base, Mistakes()
     runs = _check_teacher_runs(session, mistakes)
     samples = mistakes.catch(lambda: session.samples)
-    if samples is not None:
-        mistakes.catch(session.check_validation)
-    mistakes.catch(partial(session.check_suite, against_training=samples is not None))
+    if judged:
+        mistakes.catch(partial(check_suite, session, against_training=samples is not None))
     buildable = {name: load for name, load in session.by_recipe.items() if _is_ready(runs.get(name))}
     loaded = load_teachers(recipe.teachers, base=base, by_recipe=buildable)
-    compared = load_baselines(recipe.evaluate.baselines if recipe.evaluate else {}, base=base)
+    compared = load_baselines(recipe.evaluate.baselines if judged and recipe.evaluate else {}, base=base)
     mistakes.lines += [*loaded.mistakes, *compared.mistakes]
     cards = _cards(loaded)
     mistakes.lines.extend(unmet_requirements(recipe, cards))
     mistakes.lines.extend(unmet_by_banks(recipe, session.banks, base=base))
+    mistakes.lines.extend(names_taken(recipe, base=base))
     if samples is not None:
         mistakes.lines.extend(unused_teachers(recipe, samples))
-        everybody = cards.keys() == recipe.teachers.keys()
-        mistakes.catch(lambda: check_batches(session, cards if everybody else None))
+        known = cards if cards.keys() == recipe.teachers.keys() else None
+        mistakes.catch(partial(check_batches, session, known))
+        mistakes.catch(partial(check_validation, session, known))
     initial = missing_initial_weights(recipe.student, base=base)
     untrained = recipe.student.text.vocabulary is not None and samples is None
     student = None if initial or untrained else mistakes.catch(lambda: session.student)
@@ -116,7 +120,9 @@ def _check(session: Session, subject: str) -> CheckResult:
     if mistakes.lines or samples is None or licence is None:
         lines = list(dict.fromkeys([*mistakes.lines, *map(str, missing)]))
         raise ConfigError(subject, lines, remedy=mistakes.remedy)
-    notes = [*session.row_notes, *(session.suite_tables.row_notes if session.suite_tables else ())]
+    notes = [*notes_of_rows(session)]
+    if judged and session.suite_tables is not None:
+        notes += session.suite_tables.row_notes
     if not missing and not text_is_trained(recipe, samples, cards=cards, taken=session.built.taken):
         notes.append(UNTRAINED)
     of_teachers = [of_teacher(name, note) for name, run in runs.items() for note in run.row_notes]
@@ -126,7 +132,13 @@ def _check(session: Session, subject: str) -> CheckResult:
         estimate=_cost(session, loaded.models, student, runs),
         student=None if student is None else _size_of(session, student),
         missing=missing,
-        row_notes=(*notes, *of_unit_length(recipe), *session.banks.notes, *of_teachers),
+        row_notes=(
+            *notes,
+            *of_unit_length(recipe),
+            *session.banks.notes,
+            *unused_banks(recipe),
+            *of_teachers,
+        ),
         baselines=_cards(compared),
     )
 
@@ -136,7 +148,7 @@ def _check_teacher_runs(session: Session, mistakes: Mistakes) -> dict[str, Check
     runs = {}
     for name, run in session.teacher_runs.items():
         try:
-            runs[name] = _check(run, name)
+            runs[name] = _check(run, name, judged=False)
         except ConfigError as error:
             mistakes.lines += [of_teacher(name, line) for line in error.mistakes]
             mistakes.remedy = mistakes.remedy or error.remedy
@@ -171,7 +183,7 @@ def _cost(
         rows=rows,
         store_bytes=_store_bytes(session, teachers) + sum(each.store_bytes for each in before),
         free_bytes=_free_bytes(session.folder.path),
-        extraction_seconds=per_image * rows,
+        extraction_seconds=per_image * _images(session),
         training_seconds=per_row
         * rows
         * sum(stage.epochs for stage in session.recipe.stages if stage.trains_student),
@@ -204,9 +216,13 @@ def _store_bytes(session: Session, teachers: Mapping[str, FrozenTeacher]) -> int
         return 0
     more = session.validation
     captions = (*text_keys(session.samples), *(() if more is None else text_keys(more)))
-    images = len({*session.image_keys, *session.validation_keys})
     texts = len({*captions, *session.banks.keys} - {""})
-    return estimate(images, texts, teachers.values(), recipe.features)
+    return estimate(_images(session), texts, teachers.values(), recipe.features)
+
+
+def _images(session: Session) -> int:
+    """How many different images the teachers are asked about."""
+    return len({*session.image_keys, *session.validation_keys})
 
 
 def _free_bytes(out: Path) -> int:

@@ -2,33 +2,56 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 import numpy as np
 
-from meddistill.errors import did_you_mean
+from meddistill.errors import StoreError, did_you_mean
 from meddistill.features.availability import Mask
+from meddistill.features.reader import FeatureStore
 from meddistill.fusion.network import unfusable
 from meddistill.methods.base import TeacherSpace
 from meddistill.recipes.schema import AnyStage, Recipe
 from meddistill.teachers.card import TeacherCard
 
+# Between the names of its sources on a derived teacher's card.
+SOURCES_JOINED: Final = " + "
+
 
 @dataclass(frozen=True, kw_only=True)
-class DerivedTeacher:
-    """A teacher that a fusion stage derived: its card, what it was derived from, and whether by pair."""
+class PlannedTeacher:
+    """What is known of a teacher that a fusion stage derives, what it is derived from, and if by pair."""
 
-    card: TeacherCard
+    space: TeacherSpace
     sources: tuple[str, ...]
     by_pair: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class DerivedTeacher(PlannedTeacher):
+    """One that is there, with its card."""
+
+    card: TeacherCard
+
+
+def planned_teachers(recipe: Recipe) -> dict[str, PlannedTeacher]:
+    """What is known of the teachers to be derived before anything is trained."""
+    return {
+        stage.name: PlannedTeacher(
+            space=TeacherSpace(image_dim=dim, text_dim=dim, logit_scale=1.0),
+            sources=recipe.teachers_of(stage),
+            by_pair=stage.by_pair,
+        )
+        for stage in recipe.stages
+        if (dim := stage.derived_dim) is not None
+    }
+
+
 def planned_spaces(recipe: Recipe, cards: Mapping[str, TeacherCard]) -> dict[str, TeacherSpace]:
     """What is known of every teacher before anything is trained, of those to be derived too."""
-    spaces = {name: TeacherSpace.of(card) for name, card in cards.items()}
-    for stage in recipe.stages:
-        if (dim := stage.derived_dim) is not None:
-            spaces[stage.name] = TeacherSpace(image_dim=dim, text_dim=dim, logit_scale=1.0)
-    return spaces
+    derived = {name: each.space for name, each in planned_teachers(recipe).items()}
+    return {**{name: TeacherSpace.of(card) for name, card in cards.items()}, **derived}
 
 
 def spaces_of(recipe: Recipe, stage: AnyStage, spaces: Mapping[str, TeacherSpace]) -> dict[str, TeacherSpace]:
@@ -41,15 +64,52 @@ def stage_mistakes(recipe: Recipe, spaces: Mapping[str, TeacherSpace]) -> list[s
     lines: list[str] = []
     for stage in recipe.stages:
         unknown = _unknown(recipe, stage)
-        found = unknown or [*_rows_compared(recipe, stage), *_fusion_mistakes(recipe, stage, spaces)]
+        found = unknown or [
+            *_rows_compared(recipe, stage),
+            *_one_view(recipe, stage),
+            *_fusion_mistakes(recipe, stage, spaces),
+        ]
         lines += [f"stage {stage.name}: {line}" for line in found]
     if not any(stage.trains_student for stage in recipe.stages):
         lines.append("`stages` must have one at least that trains the student; got fusion alone. Add one.")
     return lines
 
 
+def names_taken(recipe: Recipe, *, base: Path) -> list[str]:
+    """One line for every fusion stage whose name another teacher has in the given store.
+
+    That is one that was extracted or imported, or that was derived from others.
+    """
+    if recipe.given_store is None:
+        return []
+    try:
+        store = FeatureStore.open(base / recipe.given_store)
+        cards = {name: store.card(name) for name in store.teachers}
+    except StoreError:
+        return []  # told with the teachers, which cannot be loaded from it
+    return [
+        f"stage {name}: `name` must be new in `{recipe.given_store}`, or that of what it has of these "
+        f"teachers; got one that {what} there. Rename the stage."
+        for name, planned in planned_teachers(recipe).items()
+        if name in cards and name not in recipe.teachers
+        for what in _another(cards[name], planned)
+    ]
+
+
+def _another(card: TeacherCard, planned: PlannedTeacher) -> list[str]:
+    """In words how a teacher of a store is another than the planned one, of whose sources some may go."""
+    if not card.is_derived:
+        return ["was extracted or imported"]
+    sources = set(card.source.split(SOURCES_JOINED))
+    return [] if sources <= set(planned.sources) else [f"was derived from {card.source}"]
+
+
 def fused_rows(
-    cards: Mapping[str, TeacherCard], available: Mapping[str, Mask], captioned: Mask, *, by_pair: bool
+    known: Mapping[str, TeacherCard | TeacherSpace],
+    available: Mapping[str, Mask],
+    captioned: Mask,
+    *,
+    by_pair: bool,
 ) -> Mask:
     """The samples of which a fused teacher has what they have: an image, and a text where they have one.
 
@@ -57,21 +117,26 @@ def fused_rows(
     """
     image, text = np.zeros_like(captioned), np.zeros_like(captioned)
     for name, mask in available.items():
-        image |= mask & (cards[name].image_dim is not None)
-        text |= mask & (cards[name].text_dim is not None)
+        image |= mask & (known[name].image_dim is not None)
+        text |= mask & (known[name].text_dim is not None)
     return image & text & captioned if by_pair else image & (text | ~captioned)
 
 
 def with_derived(
     masks: Mapping[str, Mask],
     cards: Mapping[str, TeacherCard],
-    derived: Mapping[str, DerivedTeacher],
+    derived: Mapping[str, PlannedTeacher],
     captioned: Mask,
 ) -> dict[str, Mask]:
-    """Which samples each teacher has, with those that were derived from others, in their order."""
-    found, known = dict(masks), dict(cards)
+    """Which samples each teacher has, with those that are derived from others, in their order.
+
+    Without those of which a source is not known.
+    """
+    found, known = dict(masks), {name: TeacherSpace.of(card) for name, card in cards.items()}
     for name, each in derived.items():
-        known[name] = each.card
+        if not found.keys() >= set(each.sources):
+            continue
+        known[name] = each.space
         sources = {source: known[source] for source in each.sources}
         found[name] = fused_rows(
             sources, {source: found[source] for source in sources}, captioned, by_pair=each.by_pair
@@ -98,6 +163,19 @@ def _rows_compared(recipe: Recipe, stage: AnyStage) -> list[str]:
         for name in recipe.teachers_of(stage)
         if name in by_pair
         for part in stage.compared_rows
+    ]
+
+
+def _one_view(recipe: Recipe, stage: AnyStage) -> list[str]:
+    """An embedding of a pair is of its whole image, whatever view the student sees."""
+    if not stage.sees_stored_views or recipe.features.views == 1:
+        return []
+    derived = planned_teachers(recipe)
+    return [
+        f"`views` must be fixed with {name}, which has one view of each pair; got consistent, and "
+        f"{recipe.features.views} `features.views`. Name the stage's `teachers` without it, or use fixed."
+        for name in recipe.teachers_of(stage)
+        if name in derived and derived[name].by_pair
     ]
 
 

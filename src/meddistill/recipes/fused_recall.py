@@ -12,6 +12,7 @@ from meddistill.arrays import Floats32
 from meddistill.data.dataset import SampleDataset
 from meddistill.data.keys import text_keys
 from meddistill.data.samples import Samples
+from meddistill.errors import ConfigError
 from meddistill.features.availability import Mask
 from meddistill.features.reader import FeatureStore
 from meddistill.features.sources import StoredTeachers
@@ -23,7 +24,7 @@ from meddistill.strict import Strict
 from meddistill.teachers.card import TeacherCard
 
 _CHUNK: Final = 1024
-_LEAST_PAIRS: Final = 2
+LEAST_PAIRS: Final = 2
 
 Outputs = Mapping[str, TeacherOutputs]
 
@@ -62,9 +63,8 @@ class FusionScore(Strict):
         """For people."""
         best = self._best
         if best is None:
-            return (
-                f"mean recall {self.recall:.3f} of {self.pairs} validation pairs; no teacher has two towers"
-            )
+            found = f"mean recall {self.recall:.3f} of {self.pairs} validation pairs"
+            return f"{found}; no teacher could be compared"
         if self.kept:
             return f"fused embeddings retrieve better than a teacher alone ({self._figures(best)})"
         behind = min(self.teachers, key=lambda name: self.teachers[name].fused - self.teachers[name].teacher)
@@ -80,9 +80,23 @@ class FusionScore(Strict):
         )
 
 
+def too_few_pairs(count: int, *, of: int) -> list[str]:
+    """One line where too few of the validation pairs are left for one to be missed."""
+    if count >= LEAST_PAIRS:
+        return []
+    return [
+        f"`data.validation` must have {LEAST_PAIRS} pairs at least that the stage's teachers may be asked "
+        f"about; got {count} of {of}. Add rows of the teachers' modalities, lower `features.availability`, "
+        "or leave the table out."
+    ]
+
+
 @final
 class FusedRecall:
-    """The validation pairs of which a fused embedding can be made, and what the teachers give for them."""
+    """The validation pairs of which a fused embedding can be made, and what the teachers give for them.
+
+    Raises ConfigError for fewer than two.
+    """
 
     def __init__(
         self,
@@ -95,6 +109,9 @@ class FusedRecall:
         device: torch.device,
     ) -> None:
         kept = np.flatnonzero(fused_rows(cards, available, samples.captioned, by_pair=False))
+        if lines := too_few_pairs(len(kept), of=len(samples)):
+            subject = "data"
+            raise ConfigError(subject, lines)
         samples, keys = samples.take(kept), tuple(keys[place] for place in kept)
         present = {name: mask[kept] for name, mask in available.items()}
         source = StoredTeachers(store, samples, tuple(cards), device=device, keys=keys, available=present)
@@ -117,7 +134,7 @@ class FusedRecall:
         compared = {}
         for name, card in self._cards.items():
             mask = self._available[name]
-            if card.image_dim is None or card.image_dim != card.text_dim or mask.sum() < _LEAST_PAIRS:
+            if card.image_dim is None or card.image_dim != card.text_dim or mask.sum() < LEAST_PAIRS:
                 continue
             own = self._embedded(partial(_pair, name))
             compared[name] = Comparison(

@@ -7,7 +7,7 @@ from typing import Any, Final, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from meddistill.data.config import TrainingTableConfig
+from meddistill.data.config import TextTable, TrainingTableConfig
 from meddistill.data.samples import Samples
 from meddistill.data.unreadable import read_readable
 from meddistill.errors import ConfigError
@@ -15,6 +15,7 @@ from meddistill.evaluation.engine.suite_check import check_tasks
 from meddistill.evaluation.engine.suite_config import SuiteConfig
 from meddistill.evaluation.engine.suite_tables import SuiteTables
 from meddistill.licences import Policy, enforce
+from meddistill.recipes.banks import read_banks
 from meddistill.recipes.baselines import BaselineConfig
 from meddistill.recipes.frozen_models import load_baselines, load_teachers
 from meddistill.recipes.load import LoadedRecipe, RecipeFile, load_file, load_recipe, located
@@ -26,6 +27,7 @@ from meddistill.students.vocabulary import train_tokenizer
 from meddistill.teachers.config import RecipeTeacher, TeacherEntry
 
 _TABLE: Final[TypeAdapter[Any]] = TypeAdapter(TrainingTableConfig)
+_BANK: Final[TypeAdapter[Any]] = TypeAdapter(str | TextTable)
 _TEACHER: Final[TypeAdapter[Any]] = TypeAdapter(TeacherEntry)
 _BASELINE: Final[TypeAdapter[Any]] = TypeAdapter(BaselineConfig)
 _STUDENT: Final[TypeAdapter[Any]] = TypeAdapter(StudentConfig)
@@ -52,6 +54,13 @@ def _look_at(file: RecipeFile, mistakes: Mistakes) -> None:
     base = file.base
     table = _read(_TABLE, _section(content, "data").get("train"))
     samples = None if table is None else mistakes.catch(lambda: read_readable(table, base=base))
+    validation = _read(_TABLE, _section(content, "data").get("validation"))
+    if validation is not None:
+        mistakes.catch(lambda: read_readable(validation, base=base))
+    places = _section(_section(content, "features"), "banks")
+    read = {str(name): _read(_BANK, place) for name, place in places.items()}
+    banks = read_banks({name: place for name, place in read.items() if place is not None}, base=base)
+    mistakes.lines += banks.mistakes
     _look_at_teachers(content, file, mistakes)
     _look_at_baselines(content, base, mistakes)
     student = _read(_STUDENT, content.get("student"))

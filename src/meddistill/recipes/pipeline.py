@@ -8,7 +8,8 @@ from meddistill.errors import MOST_LINES, ConfigError, UserError
 from meddistill.files import printable, write_changed
 from meddistill.licences import enforce
 from meddistill.progress import Progress
-from meddistill.recipes.banks import unmet_by_banks
+from meddistill.recipes.banks import unmet_by_banks, unused_banks
+from meddistill.recipes.derived import names_taken
 from meddistill.recipes.load import LoadedRecipe
 from meddistill.recipes.mistakes import naming_teacher
 from meddistill.recipes.requirements import of_unit_length, unmet_requirements, unused_teachers
@@ -20,6 +21,7 @@ from meddistill.recipes.steps.features import extract_features
 from meddistill.recipes.steps.report import make_report
 from meddistill.recipes.steps.training import train_stages
 from meddistill.recipes.steps.training_data import check_batches
+from meddistill.recipes.tables import check_suite, check_validation, notes_of_rows
 from meddistill.recipes.text_tower import UNTRAINED
 from meddistill.recipes.tokenizer import keep_tokenizer
 
@@ -101,6 +103,7 @@ def _look_at_models(session: Session, until: Step) -> None:
     """Refuse teachers that lack what is needed, and a student that cannot be, before an image is read."""
     mistakes = unmet_requirements(session.recipe, session.cards)
     mistakes += unmet_by_banks(session.recipe, session.banks, base=session.base)
+    mistakes += names_taken(session.recipe, base=session.base)
     if mistakes:
         subject = "teachers and banks"
         raise ConfigError(subject, mistakes)
@@ -120,9 +123,11 @@ def _keep_tokenizer(session: Session) -> None:
 
 def _look_at_data(session: Session, until: Step) -> None:
     """Refuse bad rows of every table before hours are spent; list those that are left out."""
-    for row in session.samples.skipped[:MOST_LINES]:
-        session.progress.say(f"left out: {row}")
-    for line in (*session.row_notes, *of_unit_length(session.recipe), *session.banks.notes):
+    for table in (session.samples, session.validation_table):
+        for row in () if table is None else table.skipped[:MOST_LINES]:
+            session.progress.say(f"left out: {row}")
+    notes = (*of_unit_length(session.recipe), *session.banks.notes, *unused_banks(session.recipe))
+    for line in (*notes_of_rows(session), *notes):
         session.progress.say(line)
     if mistakes := unused_teachers(session.recipe, session.samples):
         subject = "teachers"
@@ -131,6 +136,6 @@ def _look_at_data(session: Session, until: Step) -> None:
         if not session.text_is_trained:
             session.progress.say(UNTRAINED)
         check_batches(session, session.cards)
-    session.check_validation()
+    check_validation(session, session.cards)
     if STEPS.index(until) >= STEPS.index("evaluate"):
-        session.check_suite()
+        check_suite(session)

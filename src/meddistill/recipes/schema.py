@@ -61,7 +61,10 @@ class DataConfig(StrictSettings):
     @model_validator(mode="after")
     def _decoded_alike(self) -> Self:
         if self.validation is not None and self.validation.decode != self.train.decode:
-            msg = "`validation.decode` must be that of `train`: the rows of both stand in one feature store"
+            msg = (
+                "`validation.decode` must be that of `train`: the rows of both stand in one feature store. "
+                "Give both the same `decode`, or none"
+            )
             raise ValueError(msg)
         return self
 
@@ -285,8 +288,9 @@ class Recipe(StrictSettings):
         weights = {} if stage.teacher_weights is None else {"weighting.weights": stage.teacher_weights}
         for key, values in {**weights, **stage.by_teacher}.items():
             given, known = set(values), set(self.teachers_of(stage))
+            asked = known if key in weights else set(stage.weighted_teachers(known))
             wrong = [*(f"no teacher {name}" for name in sorted(given - known))]
-            wrong += [f"nothing for {name}" for name in sorted(known - given)]
+            wrong += [f"nothing for {name}" for name in sorted(asked - given)]
             if wrong:
                 rule = f"`{key}` of stage {stage.name} must name every teacher and nothing else"
                 remedy = ". A weight of 0 leaves a teacher out" if key in weights else ""

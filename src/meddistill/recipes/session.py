@@ -6,15 +6,15 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tokenizers import Tokenizer
 
 from meddistill.data.decoded import DECODED, DecodedImages
 from meddistill.data.keys import image_keys
-from meddistill.data.samples import Samples, row_notes
+from meddistill.data.samples import Samples
 from meddistill.data.text_bank import TextBank
 from meddistill.data.unreadable import read_readable
 from meddistill.errors import MissingWeights, TeacherError
-from meddistill.evaluation.engine.suite_check import TrainingRows, check_tasks
 from meddistill.evaluation.engine.suite_tables import SuiteTables
 from meddistill.features.availability import Availability, availability
 from meddistill.features.reader import FeatureStore
@@ -38,7 +38,6 @@ from meddistill.recipes.schema import Recipe
 from meddistill.recipes.teacher_inputs import teacher_inputs
 from meddistill.recipes.text_tower import text_is_trained
 from meddistill.recipes.tokenizer import tokenizer_hash, tokenizer_of
-from meddistill.recipes.validation_table import Table, read_validation, refuse_validation
 from meddistill.students.build import BuiltStudent, start_student
 from meddistill.students.dual_encoder import DualEncoder
 from meddistill.students.initial.licence import initial_licence
@@ -59,8 +58,9 @@ class Session:
         if given is not None:
             folder.features = loaded.base / given
         self._progress = progress
-        # Filled by the fusion stages, in their order; without those that were left out.
+        # Filled by the fusion stages, in their order: what they derived, and what was left out.
         self.derived: dict[str, DerivedTeacher] = {}
+        self.left_out: set[str] = set()
         self._teachers_are_trained = False
 
     @cached_property
@@ -116,23 +116,29 @@ class Session:
     @cached_property
     def banks(self) -> Banks:
         """The banks of `features.banks`."""
-        return read_banks(self.recipe, base=self.base)
+        return read_banks(self.recipe.features.banks, base=self.base)
+
+    @cached_property
+    def validation_table(self) -> Samples | None:
+        """The table of `data.validation`, whole; None without one."""
+        table = self.recipe.data.validation
+        if table is None:
+            return None
+        listed = [name for name in (self.recipe.features.availability.column,) if name is not None]
+        return read_readable(
+            table, base=self.base, columns=listed, lists=listed, progress=self.progress, decoded=self.decoded
+        )
 
     @cached_property
     def validation(self) -> Samples | None:
-        """The table of `data.validation`, its rows without a caption left out; None without one."""
-        return read_validation(self.recipe, base=self.base, progress=self.progress, decoded=self.decoded)
+        """The rows of `validation_table` with a caption."""
+        found = self.validation_table
+        return None if found is None else found.take(np.flatnonzero(found.captioned))
 
     @cached_property
     def validation_keys(self) -> tuple[str, ...]:
         """The content keys of the images of `validation`."""
         return () if self.validation is None else image_keys(self.validation)
-
-    def check_validation(self) -> None:
-        """Raise TableError or ConfigError where `data.validation` has mistakes, or rows to learn from."""
-        if self.validation is not None:
-            tables = Table(self.samples, self.image_keys), Table(self.validation, self.validation_keys)
-            refuse_validation(*tables)
 
     @cached_property
     def suite_tables(self) -> SuiteTables | None:
@@ -143,41 +149,15 @@ class Session:
         base = self.loaded.suite_base
         return SuiteTables(suite, base=base, progress=self.progress, decoded=self.decoded)
 
-    @cached_property
-    def text_is_trained(self) -> bool:
-        """Whether the student's text tower is trained, by this run or before it."""
-        return text_is_trained(self.recipe, self.samples, cards=self.cards, taken=self.built.taken)
-
     @property
-    def row_notes(self) -> tuple[str, ...]:
-        """How many rows of the training table are left out, flat or without a caption; none of their cells.
+    def text_is_trained(self) -> bool:
+        """Whether the student's text tower is trained, by this run or before it.
 
-        With the stages that have no use for rows without one.
+        After training, by what was there: a teacher that was left out has trained nothing.
         """
-        notes = row_notes(self.samples, "training table")
-        rows, without = len(self.samples), len(self.samples) - len(self.samples.captions)
-        if not without:
-            return notes
-        idle = [stage.name for stage in self.recipe.stages if stage.only_captioned]
-        part = f"; they are left out of {', '.join(idle)}" if idle else ""
-        return (*notes, f"training table: {without:,} of {rows:,} rows have no caption{part}")
-
-    def check_suite(self, *, against_training: bool = True) -> None:
-        """Raise TableError or ConfigError with all that the suite's tables and tasks have wrong.
-
-        `against_training` also looks for patients and images that the student learns from or is chosen by.
-        """
-        if self.loaded.suite is None or self.suite_tables is None:
-            return
-        train_rows = []
-        if against_training:
-            train_rows.append(TrainingRows(samples=self.samples, keys=self.image_keys))
-            if self.validation is not None:
-                chosen = TrainingRows(
-                    samples=self.validation, keys=self.validation_keys, table="data.validation"
-                )
-                train_rows.append(chosen)
-        check_tasks(self.loaded.suite, self.suite_tables, *train_rows)
+        return text_is_trained(
+            self.recipe, self.samples, cards=self.cards, taken=self.built.taken, without=self.left_out
+        )
 
     @cached_property
     def built(self) -> BuiltStudent:

@@ -1,6 +1,6 @@
 """Whether the student's text tower means anything once the stages are done."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from meddistill.data.samples import Samples
@@ -18,16 +18,23 @@ UNTRAINED: Final = (
 
 
 def text_is_trained(
-    recipe: Recipe, samples: Samples, *, cards: Mapping[str, TeacherCard], taken: Taken | None
+    recipe: Recipe,
+    samples: Samples,
+    *,
+    cards: Mapping[str, TeacherCard],
+    taken: Taken | None,
+    without: Collection[str] = (),
 ) -> bool:
     """Whether it starts from weights, or a stage has captions for it to learn from.
 
     A stage has where an objective that compares the student's texts needs captions, or where a teacher embeds
-    texts for one; `cards` are those of the recipe's teachers, `taken` what the student starts from.
+    texts for one; `cards` are those of the recipe's teachers, `taken` what the student starts from,
+    `without` the derived teachers that were left out.
     """
     if taken is not None and not any(name.startswith(_TEXT) for name in taken.fresh):
         return True
-    spaces = planned_spaces(recipe, cards)
+    planned = planned_spaces(recipe, cards)
+    spaces = {name: space for name, space in planned.items() if name not in without}
     return bool(samples.captioned.any()) and any(
         _trains(stage, spaces_of(recipe, stage, spaces)) for stage in recipe.stages if stage.trains_student
     )

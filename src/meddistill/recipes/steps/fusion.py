@@ -15,9 +15,11 @@ from meddistill.features.availability import Mask, availability
 from meddistill.features.derived import Derivation, remove_derived, write_derived
 from meddistill.features.reader import FeatureStore
 from meddistill.files import sha256_of, write_whole
+from meddistill.fusion.network import unfusable
 from meddistill.fusion.trainee import FusionTrainee
 from meddistill.licences import join
-from meddistill.recipes.derived import DerivedTeacher, with_derived
+from meddistill.methods.base import TeacherSpace
+from meddistill.recipes.derived import SOURCES_JOINED, DerivedTeacher, with_derived
 from meddistill.recipes.fused_recall import FusedRecall, FusionScore
 from meddistill.recipes.run_folder import digest
 from meddistill.recipes.schema import AnyStage
@@ -28,6 +30,7 @@ from meddistill.training.validation import Validation
 
 FUSION_FILE: Final = "fusion.json"
 _LIBRARY: Final = "meddistill"
+_UNMEASURED: Final = "kept unmeasured: its embeddings were held against no validation pairs"
 
 
 def fused_recall(session: Session, stage: AnyStage, rows: StageRows) -> FusedRecall | None:
@@ -43,6 +46,29 @@ def fused_recall(session: Session, stage: AnyStage, rows: StageRows) -> FusedRec
         available=_available(session, rows.cards, validation, session.validation_keys),
         device=session.processes.device,
     )
+
+
+def leave_out(session: Session, stage: AnyStage) -> bool:
+    """Whether the stage is skipped, for of its teachers so many were left out that none can be fused.
+
+    What it fuses is left out too then, and what an earlier run made of it goes.
+    """
+    named = session.recipe.teachers_of(stage)
+    missing = [name for name in named if name in session.left_out]
+    cards = {**session.cards, **{name: each.card for name, each in session.derived.items()}}
+    left = {name: TeacherSpace.of(cards[name]) for name in named if name in cards}
+    if not missing or not unfusable(left):
+        return False
+    session.left_out.add(stage.name)
+    if session.is_main_process:
+        remove_derived(FeatureStore.open(session.folder.features), stage.name)
+        (session.folder.stage(stage.name) / FUSION_FILE).unlink(missing_ok=True)
+        session.progress.say(
+            f"stage {stage.name}: left out: without {', '.join(missing)}, whose fused embeddings were left "
+            f"out, it has nothing to fuse but {', '.join(left)}; later stages go on without it"
+        )
+    session.processes.wait()
+    return True
 
 
 def validation_of(stage: AnyStage, trainee: nn.Module, recall: FusedRecall | None) -> Validation | None:
@@ -96,12 +122,14 @@ def derive(
     score = session.processes.from_main(score)
     if score is None or score.kept:
         session.derived[stage.name] = DerivedTeacher(
-            card=card, sources=tuple(rows.cards), by_pair=stage.by_pair
+            card=card, space=TeacherSpace.of(card), sources=tuple(rows.cards), by_pair=stage.by_pair
         )
+    else:
+        session.left_out.add(stage.name)
 
 
 def fusion_facts(session: Session) -> list[tuple[str, str]]:
-    """For the report: a line for every fusion stage whose result was held against its teachers."""
+    """For the report: a line for every fusion stage that has a result."""
     found = []
     for stage in session.recipe.stages:
         path = session.folder.stage(stage.name) / FUSION_FILE
@@ -112,7 +140,7 @@ def fusion_facts(session: Session) -> list[tuple[str, str]]:
 
 
 def _facts(stage: AnyStage, score: FusionScore | None) -> list[tuple[str, str]]:
-    return [] if score is None else [(f"Fusion {stage.name}", score.sentence())]
+    return [(f"Fusion {stage.name}", _UNMEASURED if score is None else score.sentence())]
 
 
 def _write(path: Path, card: TeacherCard, score: FusionScore | None) -> None:
@@ -135,10 +163,9 @@ def _derivation(
         more = _available(session, rows.cards, session.validation, session.validation_keys)
         available = {name: np.concatenate([mask, more[name]]) for name, mask in available.items()}
         samples, keys = joined(samples, session.validation), keys + session.validation_keys
-    texts = text_keys(samples) or ("",) * len(samples)
     return Derivation(
         card=card,
-        pairs=np.stack([store.image_rows(keys), store.text_rows(texts)], axis=1),
+        pairs=store.pairs_of(keys, text_keys(samples)),
         available=available,
         by_pair=stage.by_pair,
         precision=session.recipe.features.precision,
@@ -154,7 +181,8 @@ def _available(
     masks = session.availability.masks
     if samples is not session.samples:
         store = None if rules.agreement_quantile is None else FeatureStore.open(session.folder.features)
-        masks = availability(samples, own, rules, store=store, keys=keys).masks
+        thresholds = session.availability.thresholds
+        masks = availability(samples, own, rules, store=store, keys=keys, thresholds=thresholds).masks
     found = with_derived(masks, own, session.derived, samples.captioned)
     return {name: found[name] for name in cards}
 
@@ -172,7 +200,7 @@ def derived_card(
     return TeacherCard(
         id=stage.name,
         kind=DERIVED,
-        source=" + ".join(cards),
+        source=SOURCES_JOINED.join(cards),
         library=_LIBRARY,
         weights_sha256=weights_sha256,
         licence=join(card.licence for card in cards.values()),

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-import numpy as np
-
 from meddistill.data.keys import text_keys
 from meddistill.errors import StoreError
 from meddistill.features.projections.config import FittedConfig
@@ -62,7 +60,6 @@ def _fitted(
 
 
 def stage_pairs(store: FeatureStore, rows: StageRows) -> dict[str, Indices]:
-    """The stage's samples that each teacher is available for, by their rows in the store."""
-    texts = text_keys(rows.samples) or ("",) * len(rows.samples)
-    both = np.stack([store.image_rows(rows.keys), store.text_rows(texts)], axis=1)
+    """The stage's samples that each teacher is asked about, by their rows in the store."""
+    both = store.pairs_of(rows.keys, text_keys(rows.samples))
     return {name: both[mask] for name, mask in rows.available.items()}

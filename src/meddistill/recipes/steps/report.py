@@ -18,6 +18,7 @@ from meddistill.recipes.schema import AnyStage
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.audit import audit_run
 from meddistill.recipes.steps.fusion import fusion_facts
+from meddistill.recipes.tables import notes_of_rows
 from meddistill.recipes.text_tower import UNTRAINED
 from meddistill.report.curves import read_curves
 from meddistill.report.data import Captions, Curves, ModelCard, ReportData
@@ -71,7 +72,7 @@ def _report_data(session: Session, results: Results | None, audit: Audit | None)
         facts=_facts(session),
         recipe_yaml=session.loaded.as_yaml(),
         commands=[f"meddistill run recipe.yaml --out {session.folder.path.name}"],
-        warnings=(*session.row_notes, *(() if session.text_is_trained else (UNTRAINED,))),
+        warnings=(*notes_of_rows(session), *(() if session.text_is_trained else (UNTRAINED,))),
         examples=_examples(session) if results else None,
     )
 

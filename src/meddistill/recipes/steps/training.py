@@ -6,7 +6,6 @@ from contextlib import closing
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from meddistill.features.projections.maps import LinearMap
 from meddistill.features.projections.pairs import refuse_idle, statistics_of_pairs
@@ -22,7 +21,14 @@ from meddistill.methods.build import build_method
 from meddistill.objectives.base import TowerStatistics
 from meddistill.recipes.schema import AnyStage
 from meddistill.recipes.session import Session
-from meddistill.recipes.steps.fusion import derive, fused_recall, validation_inputs, validation_of
+from meddistill.recipes.steps.bank_features import bank_features
+from meddistill.recipes.steps.fusion import (
+    derive,
+    fused_recall,
+    leave_out,
+    validation_inputs,
+    validation_of,
+)
 from meddistill.recipes.steps.projections import stage_pairs, target_maps
 from meddistill.recipes.steps.training_data import StageRows, stage_data, stage_rows
 from meddistill.recipes.teacher_inputs import teacher_inputs
@@ -61,6 +67,8 @@ def train_stages(session: Session) -> None:
 
 
 def _train(session: Session, stage: AnyStage, student: DualEncoder, *, initial: str) -> None:
+    if stage.derived_dim is not None and leave_out(session, stage):
+        return
     step = f"stage {stage.name}"
     folder = session.folder.stage(stage.name)
     rows = stage_rows(session, stage)
@@ -135,7 +143,7 @@ def _method(
         maps = target_maps(session, stage, rows, student_dim=dim, inputs=inputs)
         spaces = _teacher_spaces(session, stage, maps, rows)
     return build_method(
-        stage,
+        stage.without_teachers(session.left_out),
         student_dim=dim,
         teachers=spaces,
         seed=stage.seed,
@@ -149,7 +157,7 @@ def _teacher_spaces(
     """What the stage's method must know of each teacher; with statistics where an objective asks for them."""
     stored = session.recipe.features.source == "stored"
     statistics = _statistics(session, rows) if stored and stage.uses_statistics else {}
-    banks = _bank_features(session, stage, rows)
+    banks = bank_features(session, stage, rows)
     return {
         name: TeacherSpace.of(
             card,
@@ -165,21 +173,6 @@ def _bank_inputs(session: Session, stage: AnyStage) -> dict[str, Any]:
     """What decides the stage's banks; empty without any."""
     banks = {name: session.bank(name).fingerprint for name in stage.banks}
     return {"banks": banks} if banks else {}
-
-
-def _bank_features(session: Session, stage: AnyStage, rows: StageRows) -> dict[str, dict[str, Tensor]]:
-    """Teacher → bank → its stored features of the texts, `[texts, dim]`, of those that the stage weighs."""
-    if not stage.banks:
-        return {}
-    store = FeatureStore.open(session.folder.features)
-    texts = {name: store.text_rows(session.bank(name).keys) for name in stage.banks}
-    return {
-        teacher: {
-            name: torch.from_numpy(store.read(teacher, "text", places)).float()
-            for name, places in texts.items()
-        }
-        for teacher in stage.weighted_teachers(rows.cards)
-    }
 
 
 def _statistics(session: Session, rows: StageRows) -> dict[str, dict[Tower, TowerStatistics]]:

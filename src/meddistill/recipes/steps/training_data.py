@@ -17,7 +17,7 @@ from meddistill.features.availability import Mask, availability
 from meddistill.features.rows import Indices
 from meddistill.imaging import Geometry
 from meddistill.recipes.banks import without_bank_of_captions
-from meddistill.recipes.derived import fused_rows, with_derived
+from meddistill.recipes.derived import fused_rows, planned_teachers, with_derived
 from meddistill.recipes.requirements import too_many_groups, without_captions
 from meddistill.recipes.schema import AnyStage, FeaturesConfig
 from meddistill.recipes.session import Session
@@ -115,11 +115,13 @@ def check_batches(session: Session, cards: Mapping[str, TeacherCard] | None = No
     samples, rules = session.samples, session.recipe.features.availability
     everything = np.arange(len(samples))
     asked = availability(samples, cards, rules, store=None) if cards else None
+    derived: Mapping[str, Mask] = {}
+    if asked is not None and cards:
+        derived = with_derived(asked.masks, cards, planned_teachers(session.recipe), samples.captioned)
     for stage in session.recipe.stages:
         rows = everything if asked is None or not stage.needs_teachers else asked.kept
-        if stage.derived_dim is not None and asked is not None and cards:
-            there = {name: asked.masks[name] for name in session.recipe.teachers_of(stage) if name in cards}
-            rows = rows[fused_rows(cards, there, samples.captioned, by_pair=stage.by_pair)[rows]]
+        if stage.derived_dim is not None and stage.name in derived:
+            rows = rows[derived[stage.name][rows]]
         lines = without_bank_of_captions(stage, samples)
         lines += without_captions(stage, captions=int(samples.captioned[rows].sum()), rows=len(rows))
         try:
