@@ -14,7 +14,7 @@ from typing import Any, Final
 from meddistill.evaluation.base.results import Result, Results
 from meddistill.progress import SilentProgress
 from meddistill.standalone.evaluate import evaluate_models
-from meddistill.standalone.request import columns
+from meddistill.standalone.request import parse_request
 from studies.mmkd_arms import TEACHERS, teacher_entry
 from studies.real_data import CLASSES, COLUMNS, Lab
 from studies.tables import table
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     path = lab.write("families.yaml", suite(lab))
     teachers = lab.write("teachers.yaml", {"teachers": _teachers(options.study, options.teachers)})
     models = [f"student={options.study / f'{options.arm}_0' / 'student'}", str(teachers)]
-    question = columns(models, path)
+    question = parse_request(models, path)
     results, _ = evaluate_models(
         question, out=options.out / "judged", examples=False, progress=SilentProgress()
     )

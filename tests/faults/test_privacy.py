@@ -80,7 +80,7 @@ class Planted:
     """A finished run over planted data, everything that it printed, logged and warned, and its world."""
 
     world: World
-    told: str
+    output: str
 
 
 @pytest.fixture(scope="module")

@@ -86,7 +86,7 @@ def test_pmc_clips_heads_change_the_numbers_and_the_fingerprint(tmp_path: Path) 
     config = save_pmc_clip(tmp_path)
     four, two = loaded(tmp_path, config), loaded(tmp_path, config.model_copy(update={"attention_heads": 2}))
     assert (embedding(four, picture()) - embedding(two, picture())).abs().max() > 1e-5
-    assert [line.split(":")[0] for line in four.card.difference(two.card)] == ["options"]
+    assert [line.split(":")[0] for line in four.card.difference(two.card)] == ["options.attention_heads"]
     with pytest.raises(TeacherError, match="`attention_heads` must divide 256; got 3"):
         loaded(tmp_path, config.model_copy(update={"attention_heads": 3}))
 

@@ -212,15 +212,15 @@ def _int8(found: Int8Comparison) -> str:
 def limits(notes: CardNotes, lengths: CaptionLengths | None, *, text_trained: bool) -> str:
     """Bias, risks, limitations."""
     points = [
-        "Errors of the teachers are learnt along with their knowledge; so are biases of their training data.",
+        "The student inherits errors of its teachers, and biases of their training data.",
         "Shortcut learning (markers, devices, scanner make) and behaviour on other hospitals' images have "
-        "not been tested unless the evaluation says so.",
+        "not been tested unless the evaluation covers them.",
         "Zero-shot scores compare the given labels with one another: some label always wins.",
     ]
     if not text_trained:
         points.insert(
             0,
-            "The student learnt from images alone: nothing has trained its text tower. Use its image "
+            "The student was trained on images alone; its text tower is untrained. Use its image "
             "embeddings; captions, prompts and zero-shot classes mean nothing to it.",
         )
     if lengths is not None and lengths.cut:

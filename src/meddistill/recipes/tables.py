@@ -86,7 +86,7 @@ def notes_of_rows(session: Session) -> tuple[str, ...]:
     rows, without = len(session.samples), len(session.samples) - len(session.samples.captions)
     if without:
         idle = [stage.name for stage in session.recipe.stages if stage.only_captioned]
-        part = f"; they sit out in {', '.join(idle)}" if idle else ""
+        part = f"; they are left out of {', '.join(idle)}" if idle else ""
         notes.append(f"training table: {without:,} of {rows:,} rows have no caption{part}")
     whole, pairs = session.validation_table, session.validation
     if whole is not None and pairs is not None:

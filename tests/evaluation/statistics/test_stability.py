@@ -86,7 +86,7 @@ def test_rank_correlations_are_those_of_pandas(method: str) -> None:
     matrix = pd.DataFrame(values).corr(method=method).to_numpy()
     expected = matrix[np.triu_indices(3, 1)]
     assert getattr(found, method) == pytest.approx(expected.mean())
-    assert getattr(found, f"least_{method}") == pytest.approx(expected.min())
+    assert getattr(found, f"min_{method}") == pytest.approx(expected.min())
     assert (found.models, found.pairs) == (4, 3)
 
 
