@@ -12,6 +12,7 @@ from meddistill.balancing.config import (
     SelectionConfig,
     UniformConfig,
     WeightingConfig,
+    WeightingOptions,
 )
 from meddistill.errors import ConfigError
 from meddistill.features.projections.config import FittedConfig, LearnedHeadConfig, ProjectionConfig
@@ -129,14 +130,19 @@ class MethodConfig(Strict):
         return None
 
     @property
+    def weighting_options(self) -> WeightingOptions:
+        """What is asked of the weighting; that of a method without one asks nothing."""
+        return WeightingOptions()
+
+    @property
     def teacher_weights(self) -> Mapping[str, float] | None:
         """Teacher → its weight, where the recipe gives them."""
-        return None
+        return self.weighting_options.teacher_weights
 
     @property
     def group_column(self) -> str | None:
         """The column of the training table by whose values rows are weighed apart."""
-        return None
+        return self.weighting_options.group_column
 
     def without_teachers(self, left_out: Collection[str]) -> Self:  # noqa: ARG002
         """The same method, as it is for the stage's other teachers."""
@@ -148,9 +154,9 @@ class MethodConfig(Strict):
         teachers = names if self.needs_teachers else ()
         return tuple(name for name in teachers if weights is None or weights.get(name, 0) > 0)
 
-    def too_few_teachers(self, count: int) -> list[str]:  # noqa: ARG002
+    def too_few_teachers(self, count: int) -> list[str]:
         """One line for everything that `count` teachers are too few for."""
-        return []
+        return self.weighting_options.too_few_teachers(count)
 
     def unmet_signals(self, signals: Mapping[str, Set[Tower]]) -> list[str]:
         """One line for each objective that needs a signal which a teacher (by name) does not give."""
@@ -278,9 +284,9 @@ class EmbeddingConfig(MethodConfig):
         return None if isinstance(self.projection, LearnedHeadConfig) else self.projection
 
     @property
-    def teacher_weights(self) -> Mapping[str, float] | None:
-        """The weighting's."""
-        return self.weighting.teacher_weights
+    def weighting_options(self) -> WeightingOptions:
+        """The weighting."""
+        return self.weighting
 
     def without_teachers(self, left_out: Collection[str]) -> Self:
         """Without weights of theirs. Raises ConfigError where none above 0 is left."""
@@ -299,15 +305,6 @@ class EmbeddingConfig(MethodConfig):
             raise ConfigError(subject, [line])
         rest = self.weighting.model_copy(update={"weights": weights})
         return self.model_copy(update={"weighting": rest})
-
-    def too_few_teachers(self, count: int) -> list[str]:
-        """What the weighting says."""
-        return self.weighting.too_few_teachers(count)
-
-    @property
-    def group_column(self) -> str | None:
-        """The weighting's."""
-        return self.weighting.group_column
 
     def resolved_objectives(self, *, statistics: bool) -> dict[str, ObjectiveOptions]:
         """The objectives that the recipe names, with what they leave open filled in.

@@ -23,14 +23,14 @@ def check_validation(session: Session, cards: Mapping[str, TeacherCard] | None) 
     With the `cards` of all teachers the pairs of each stage are those that its teachers may be asked about by
     modality and column; what agreement takes away shows once the features are there.
     """
-    chosen = _chosen(session, _VALIDATION)
+    chosen = _validation_rows(session, _VALIDATION)
     if chosen is None:
         return
     mistakes: list[str] = []
-    for learnt in (_learnt(session, "data.train"), *_learnt_by_teachers(session)):
-        names = learnt.table, chosen.table
-        samples = dict(zip(names, (learnt.samples, chosen.samples), strict=True))
-        keys = dict(zip(names, (learnt.keys, chosen.keys), strict=True))
+    for trained_on in (_training_rows(session, "data.train"), *_training_rows_of_teachers(session)):
+        names = trained_on.table, chosen.table
+        samples = dict(zip(names, (trained_on.samples, chosen.samples), strict=True))
+        keys = dict(zip(names, (trained_on.keys, chosen.keys), strict=True))
         try:
             check_leakage(samples, image_keys=keys)
         except TableError as error:
@@ -41,22 +41,22 @@ def check_validation(session: Session, cards: Mapping[str, TeacherCard] | None) 
             f"{len(chosen.samples)}. Name its column of captions in `text`, or add rows."
         )
     elif cards:
-        mistakes += _too_few_asked(session, chosen.samples, cards)
+        mistakes += _too_few_available(session, chosen.samples, cards)
     if mistakes:
         subject = "data"
         raise ConfigError(subject, mistakes)
 
 
-def _too_few_asked(session: Session, pairs: Samples, cards: Mapping[str, TeacherCard]) -> list[str]:
+def _too_few_available(session: Session, pairs: Samples, cards: Mapping[str, TeacherCard]) -> list[str]:
     recipe = session.recipe
-    asked = availability(pairs, cards, recipe.features.availability, store=None).masks
+    masks = availability(pairs, cards, recipe.features.availability, store=None).masks
     planned = planned_teachers(recipe)
-    found = with_derived(asked, cards, planned, pairs.captioned)
+    available = with_derived(masks, cards, planned, pairs.captioned)
     return [
         f"stage {name}: {line}"
         for name, each in planned.items()
-        if name in found and not each.by_pair
-        for line in too_few_pairs(int(found[name].sum()), of=len(pairs))
+        if name in available and not each.by_pair
+        for line in too_few_pairs(int(available[name].sum()), of=len(pairs))
     ]
 
 
@@ -69,12 +69,12 @@ def check_suite(session: Session, *, against_training: bool = True) -> None:
     suite, tables = session.loaded.suite, session.suite_tables
     if suite is None or tables is None:
         return
-    learnt = []
+    trained_on = []
     if against_training:
-        chosen = _chosen(session, _VALIDATION)
-        learnt = [_learnt(session, "the training table"), *([] if chosen is None else [chosen])]
-        learnt += _seen_by_teachers(session)
-    check_tasks(suite, tables, *learnt)
+        chosen = _validation_rows(session, _VALIDATION)
+        trained_on = [_training_rows(session, "the training table"), *([] if chosen is None else [chosen])]
+        trained_on += _rows_of_teachers(session)
+    check_tasks(suite, tables, *trained_on)
 
 
 def notes_of_rows(session: Session) -> tuple[str, ...]:
@@ -101,29 +101,29 @@ def notes_of_rows(session: Session) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _learnt(session: Session, table: str) -> TrainingRows:
+def _training_rows(session: Session, table: str) -> TrainingRows:
     return TrainingRows(samples=session.samples, keys=session.image_keys, table=table)
 
 
-def _chosen(session: Session, table: str) -> TrainingRows | None:
+def _validation_rows(session: Session, table: str) -> TrainingRows | None:
     if session.validation is None:
         return None
     return TrainingRows(samples=session.validation, keys=session.validation_keys, table=table)
 
 
-def _learnt_by_teachers(session: Session) -> Iterator[TrainingRows]:
+def _training_rows_of_teachers(session: Session) -> Iterator[TrainingRows]:
     """What the teachers of kind `recipe` learn from, their own such teachers too."""
     for name, run in _all_teacher_runs(session):
         with suppress(UserError):  # told with the teacher's own recipe
-            yield _learnt(run, f"data.train of teacher {name}")
+            yield _training_rows(run, f"data.train of teacher {name}")
 
 
-def _seen_by_teachers(session: Session) -> Iterator[TrainingRows]:
+def _rows_of_teachers(session: Session) -> Iterator[TrainingRows]:
     """What they learn from, and what they are chosen by."""
-    yield from _learnt_by_teachers(session)
+    yield from _training_rows_of_teachers(session)
     for name, run in _all_teacher_runs(session):
         with suppress(UserError):
-            if (chosen := _chosen(run, f"data.validation of teacher {name}")) is not None:
+            if (chosen := _validation_rows(run, f"data.validation of teacher {name}")) is not None:
                 yield chosen
 
 

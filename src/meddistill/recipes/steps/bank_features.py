@@ -24,25 +24,25 @@ def bank_features(session: Session, stage: AnyStage, rows: StageRows) -> dict[st
     if not stage.banks:
         return {}
     store = FeatureStore.open(session.folder.features)
-    found: dict[str, dict[str, Tensor]] = {}
+    vectors_of: dict[str, dict[str, Tensor]] = {}
     mistakes: list[str] = []
     for bank in stage.banks:
         places = store.text_rows(session.bank(bank).keys)
         for teacher in stage.weighted_teachers(rows.cards):
             vectors = _without_zeros(store, teacher, places)
-            found.setdefault(teacher, {})[bank] = vectors
-            told = f"teacher {teacher} has {len(vectors):,} of {len(places):,} texts of the bank {bank}"
+            vectors_of.setdefault(teacher, {})[bank] = vectors
+            count = f"teacher {teacher} has {len(vectors):,} of {len(places):,} texts of the bank {bank}"
             if len(vectors) < _LEAST_VECTORS:
                 mistakes.append(
-                    f"`bank` must leave every teacher {_LEAST_VECTORS} class vectors at least; {told}. Name "
+                    f"`bank` must leave every teacher {_LEAST_VECTORS} class vectors at least; {count}. Name "
                     "another bank, or the stage's `teachers` without it."
                 )
             elif len(vectors) < len(places) and session.is_main_process:
-                session.progress.say(f"stage {stage.name}: {told}; the others are no classes of its")
+                session.progress.say(f"stage {stage.name}: {count}; the others are no classes of its")
     if mistakes:
         subject = f"stage {stage.name}"
         raise ConfigError(subject, mistakes)
-    return found
+    return vectors_of
 
 
 def _without_zeros(store: FeatureStore, teacher: str, rows: Indices) -> Tensor:

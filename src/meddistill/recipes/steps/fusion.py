@@ -130,13 +130,13 @@ def derive(
 
 def fusion_facts(session: Session) -> list[tuple[str, str]]:
     """For the report: a line for every fusion stage that has a result."""
-    found = []
+    facts = []
     for stage in session.recipe.stages:
         path = session.folder.stage(stage.name) / FUSION_FILE
         if stage.derived_dim is not None and path.is_file():
             content = json.loads(path.read_bytes())["score"]
-            found += _facts(stage, None if content is None else FusionScore.model_validate(content))
-    return found
+            facts += _facts(stage, None if content is None else FusionScore.model_validate(content))
+    return facts
 
 
 def _facts(stage: AnyStage, score: FusionScore | None) -> list[tuple[str, str]]:
@@ -183,8 +183,8 @@ def _available(
         store = None if rules.agreement_quantile is None else FeatureStore.open(session.folder.features)
         thresholds = session.availability.thresholds
         masks = availability(samples, own, rules, store=store, keys=keys, thresholds=thresholds).masks
-    found = with_derived(masks, own, session.derived, samples.captioned)
-    return {name: found[name] for name in cards}
+    available = with_derived(masks, own, session.derived, samples.captioned)
+    return {name: available[name] for name in cards}
 
 
 def derived_card(

@@ -43,9 +43,9 @@ class RankPredictions(Predictions):
 
     def metrics(self, resampler: Resampler) -> list[Score]:
         """All metrics on all queries, and the main metric by modality."""
-        found = self._masked(resampler, np.ones(len(self.ranks), dtype=bool), ALL_ROWS)
+        found = self._scores_of(resampler, np.ones(len(self.ranks), dtype=bool), ALL_ROWS)
         for modality, mask in by_modality(self.modalities).items():
-            found += [score for score in self._masked(resampler, mask, modality) if score.metric == MAIN]
+            found += [score for score in self._scores_of(resampler, mask, modality) if score.metric == MAIN]
         return found
 
     @property
@@ -60,7 +60,7 @@ class RankPredictions(Predictions):
         directions = [DIRECTIONS.index(name) for name in found.pop("direction_names")]
         return {**found, "directions": np.array(directions, dtype=np.int64)}
 
-    def _masked(self, resampler: Resampler, mask: Flags, modality: str) -> list[Score]:
+    def _scores_of(self, resampler: Resampler, mask: Flags, modality: str) -> list[Score]:
         patients, groups = np.unique(self.patients[mask], return_inverse=True)
         found = rank_metrics(
             directions=self.directions[mask],
