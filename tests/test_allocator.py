@@ -3,8 +3,8 @@ import resource
 import sys
 
 import pytest
-from forked import Forked
 
+from forked import Forked
 from meddistill.allocator import keep_freed_memory
 
 BLOCK = 64 * 2**20
