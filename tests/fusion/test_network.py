@@ -102,7 +102,7 @@ def test_a_fresh_network_is_a_weighted_mean_of_linear_maps() -> None:
 
 def test_teachers_that_give_nothing_to_fuse_are_told_all_at_once() -> None:
     with pytest.raises(ConfigError, match="two at least") as refused:
-        FusionNetwork(fusion_config(), teachers={"one": TeacherSpace(image_dim=4, text_dim=None)}, seed=0)
+        FusionNetwork(fusion_config(), teachers={"one": TeacherSpace(dims={"image": 4})}, seed=0)
     assert "embeds texts" in str(refused.value)
 
 

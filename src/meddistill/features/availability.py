@@ -66,7 +66,7 @@ def availability(
         If the store lacks pairs of the samples, or a teacher's agreement.
     """
     masks = {
-        name: mask if cards[name].image_dim is not None else mask & samples.captioned
+        name: mask if "image" in cards[name].dims else mask & samples.captioned
         for name, mask in by_modality(samples, cards).items()
     }
     if config.column is not None:
@@ -102,7 +102,7 @@ def quantiles_of(config: AvailabilityConfig, cards: Mapping[str, TeacherCard]) -
 
 def has_agreement(card: TeacherCard) -> bool:
     """Whether image and text embeddings lie in one space."""
-    return card.image_dim is not None and card.image_dim == card.text_dim
+    return "image" in card.dims and card.dims["image"] == card.dims.get("text")
 
 
 def column_mistakes(samples: Samples, teachers: Collection[str], config: AvailabilityConfig) -> list[str]:

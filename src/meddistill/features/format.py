@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
-from pydantic import Field, ValidationError, field_serializer, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from meddistill.errors import StoreError
 from meddistill.features.config import StoredPrecision
@@ -162,12 +162,6 @@ class TeacherManifest(Strict):
     def by_pair(self) -> bool:
         """Whether it has a row a pair, of image and text alike: it knows what belongs together."""
         return any(output.by_pair for output in self.outputs.values())
-
-    @field_serializer("card")
-    def _card_in_one_order(self, card: TeacherCard) -> dict[str, Any]:
-        """Sets have another order in every process; manifests of equal stores have equal bytes."""
-        content = card.model_dump(mode="json")
-        return {**content, "signals": sorted(content["signals"])}
 
 
 AnyManifest = TypeVar("AnyManifest", StoreManifest, TeacherManifest)

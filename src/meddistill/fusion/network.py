@@ -201,10 +201,10 @@ def unfusable(teachers: Mapping[str, TeacherSpace]) -> list[str]:
 
 def _sources(teachers: Mapping[str, TeacherSpace], towers: Sequence[Tower]) -> list[Source]:
     return [
-        Source(teacher=name, tower=tower, dim=dim)
+        Source(teacher=name, tower=tower, dim=space.dims[tower])
         for name, space in teachers.items()
         for tower in towers
-        if (dim := space.image_dim if tower == "image" else space.text_dim) is not None
+        if tower in space.dims
     ]
 
 

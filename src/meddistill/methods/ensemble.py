@@ -18,6 +18,7 @@ from meddistill.methods.embedding import EmbeddingMethod, agreement, check, refu
 from meddistill.methods.spaces import FixedMap, fixed_maps
 from meddistill.methods.step import StepLoss
 from meddistill.records import StudentOutputs, TeacherOutputs
+from meddistill.signals import TOWERS
 
 NAME: Final = "ensemble"
 
@@ -51,12 +52,8 @@ class EnsembleMethod(Method):
         self.maps = nn.ModuleDict({name: FixedMap(each) for name, each in maps.items()})
         self.logit_scale = _geometric_mean([space.logit_scale for space in teachers.values()])
         dim = cast("JointPCAConfig", config.projection).dim or student_dim
-        towers = frozenset[str]().union(*(space.towers for space in teachers.values()))
-        space = TeacherSpace(
-            image_dim=dim if "image" in towers else None,
-            text_dim=dim if "text" in towers else None,
-            logit_scale=self.logit_scale,
-        )
+        towers = [tower for tower in TOWERS if any(tower in each.towers for each in teachers.values())]
+        space = TeacherSpace(dims=dict.fromkeys(towers, dim), logit_scale=self.logit_scale)
         alone = config.model_copy(update={"selection": AvailableConfig()})
         self.method = EmbeddingMethod(alone, student_dim=student_dim, teachers={NAME: space}, seed=seed)
         self.passes = self.method.passes

@@ -13,6 +13,7 @@ from meddistill.features.reader import FeatureStore
 from meddistill.fusion.network import unfusable
 from meddistill.methods.base import TeacherSpace
 from meddistill.recipes.schema import AnyStage, Recipe
+from meddistill.signals import TOWERS
 from meddistill.teachers.card import TeacherCard
 
 # Between the names of its sources on a derived teacher's card.
@@ -39,7 +40,7 @@ def planned_teachers(recipe: Recipe) -> dict[str, PlannedTeacher]:
     """What is known of the teachers to be derived before anything is trained."""
     return {
         stage.name: PlannedTeacher(
-            space=TeacherSpace(image_dim=dim, text_dim=dim, logit_scale=1.0),
+            space=TeacherSpace(dims=dict.fromkeys(TOWERS, dim), logit_scale=1.0),
             sources=recipe.teachers_of(stage),
             by_pair=stage.by_pair,
         )
@@ -117,8 +118,8 @@ def fused_rows(
     """
     image, text = np.zeros_like(captioned), np.zeros_like(captioned)
     for name, mask in available.items():
-        image |= mask & (known[name].image_dim is not None)
-        text |= mask & (known[name].text_dim is not None)
+        image |= mask & ("image" in known[name].dims)
+        text |= mask & ("text" in known[name].dims)
     return image & text & captioned if by_pair else image & (text | ~captioned)
 
 

@@ -13,7 +13,7 @@ from meddistill.data.dataset import SampleDataset
 from meddistill.data.keys import text_keys
 from meddistill.data.samples import Samples
 from meddistill.errors import ConfigError
-from meddistill.features.availability import Mask
+from meddistill.features.availability import Mask, has_agreement
 from meddistill.features.reader import FeatureStore
 from meddistill.features.sources import StoredTeachers
 from meddistill.fusion.trainee import FusionTrainee
@@ -134,7 +134,7 @@ class FusedRecall:
         compared = {}
         for name, card in self._cards.items():
             mask = self._available[name]
-            if card.image_dim is None or card.image_dim != card.text_dim or mask.sum() < LEAST_PAIRS:
+            if not has_agreement(card) or mask.sum() < LEAST_PAIRS:
                 continue
             own = self._embedded(partial(_pair, name))
             compared[name] = Comparison(

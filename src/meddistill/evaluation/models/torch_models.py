@@ -53,7 +53,6 @@ class ModelEmbedder:
         self.pretraining_data = card.pretraining_data
         self.has_text = "text" in card.signals
         self.no_text_reason = UNTRAINED_TEXT if "text" in teacher.unused else NO_TEXT
-        self.image_dim = card.image_dim
         self._teacher, self.geometry = teacher, spec.geometry
         self.cut = card.centre_crop
         self._batch_size, self._workers = batch_size, workers
@@ -177,7 +176,8 @@ def load_student_as_teacher(
     if metadata.provenance.text_trained:
         return teacher
     images_alone = teacher.card.signals - {"text", "text_tokens"}
-    return teacher.with_card(teacher.card.model_copy(update={"signals": images_alone, "text_dim": None}))
+    dims = {signal: dim for signal, dim in teacher.card.dims.items() if signal in images_alone}
+    return teacher.with_card(teacher.card.model_copy(update={"signals": images_alone, "dims": dims}))
 
 
 def _with_rows(error: TeacherError, samples: Samples, numbers: Ints, places: Sequence[int]) -> TeacherError:
