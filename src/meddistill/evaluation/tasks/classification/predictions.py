@@ -13,7 +13,7 @@ from meddistill.evaluation.base.columns import FactReaders, Layout, texts, vecto
 from meddistill.evaluation.base.exhibits import AnyExhibit
 from meddistill.evaluation.base.predictions import Decisions, Predictions, Rate, as_it_is
 from meddistill.evaluation.base.results import ALL_ROWS
-from meddistill.evaluation.base.score import NOT_DEFINED, Score, averages, by_modality, by_seed
+from meddistill.evaluation.base.score import NOT_DEFINED, Score, averaged, averages, by_modality, by_seed
 from meddistill.evaluation.tasks.classification.calibration import (
     CALIBRATION,
     TEMPERED,
@@ -263,9 +263,9 @@ class ClassPredictions(Predictions):
 
 def unresampled(metric: str, values: Sequence[float], patients: Ints, *, setting: str) -> Score:
     """A number fitted on rows of `patients`, once a value; held in all resamples, so without an interval."""
-    mean = np.array([float(np.mean(values))])
+    fits = [np.array([value]) for value in values]
     n, people = len(patients) // len(values), len(np.unique(patients))
-    return Score(metric=metric, replicates=mean, n=n, patients=people, setting=setting, seeds=len(values))
+    return averaged(metric, fits, n=n, patients=people, setting=setting)
 
 
 def undefined(metrics: Iterable[str], judged: Predictions, *, setting: str, why: str) -> list[Score]:

@@ -22,7 +22,7 @@ from meddistill.evaluation.base.columns import (
 from meddistill.evaluation.base.exhibits import AnsweredQuestion
 from meddistill.evaluation.base.predictions import Predictions, by_hash
 from meddistill.evaluation.base.results import ALL_ROWS
-from meddistill.evaluation.base.score import Score, by_modality, by_seed, deviation
+from meddistill.evaluation.base.score import Score, averaged, by_modality, by_seed
 from meddistill.evaluation.tasks.vqa.metrics import MACRO, MAIN, rightness
 from meddistill.evaluation.tasks.vqa.questions import CLOSED, OPEN
 
@@ -153,37 +153,34 @@ class _QuestionScorer:
         self, metric: str, mask: Flags, *, setting: str = "", modality: str = ALL_ROWS, main: bool = False
     ) -> Score:
         """Accuracy on the questions of `mask`, the mean over seeds."""
-        replicates, patients = self._replicates(mask)
-        fits = self._right[:, mask]
-        return Score(
-            metric=metric,
-            replicates=replicates,
-            n=int(mask.sum()),
-            patients=patients,
+        return averaged(
+            metric,
+            self._fits(mask),
             modality=modality,
             setting=setting,
-            seeds=len(fits),
-            spread=deviation(fits.mean(axis=1).tolist()) if mask.any() else None,
             main=main,
-            note=self._note,
+            **self._facts(mask),
         )
 
     def macro(self, masks: Sequence[Flags]) -> Score:
-        """The mean over kinds of questions."""
-        union = np.any(masks, axis=0)
-        return Score(
-            metric=MACRO,
-            replicates=mean_of_defined([self._replicates(mask)[0] for mask in masks]),
-            n=int(union.sum()),
-            patients=len(np.unique(self._patients[union])),
-            seeds=len(self._right),
-            note=self._note,
+        """The mean over kinds of questions, and over seeds."""
+        fits = zip(*map(self._fits, masks), strict=True)
+        return averaged(
+            MACRO, [mean_of_defined(kinds) for kinds in fits], **self._facts(np.any(masks, axis=0))
         )
 
-    def _replicates(self, mask: Flags) -> tuple[Replicates, int]:
+    def _fits(self, mask: Flags) -> list[Replicates]:
+        """Accuracy on the questions of `mask` by seed."""
         patients, groups = np.unique(self._patients[mask], return_inverse=True)
         weights = self._resampler.weights(patients)
-        return weighted_mean(self._right.mean(axis=0)[mask], weights, groups), len(patients)
+        return [weighted_mean(right[mask], weights, groups) for right in self._right]
+
+    def _facts(self, mask: Flags) -> dict[str, Any]:
+        return {
+            "n": int(mask.sum()),
+            "patients": len(np.unique(self._patients[mask])),
+            "note": self._note,
+        }
 
 
 def setting_of(kind: str) -> str:
