@@ -1,4 +1,4 @@
-"""CSV, Parquet and `datasets` folders as columns of text; nothing is judged here but the file itself."""
+"""CSV, Parquet and `datasets` folders as columns of text; nothing is checked here but the file itself."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a command line asks to judge: models and a suite, before any library of models is imported."""
+"""What a command line asks to evaluate: models and a suite, before any library of models is imported."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _SUBJECT: Final = "evaluate"
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRequest:
-    """Models and the suite that they are judged on; its paths start at `base`, `student` is one of them."""
+    """Models and the suite that they are tested on; its paths start at `base`, `student` is one of them."""
 
     models: tuple[NamedModel, ...]
     student: str

@@ -1,4 +1,4 @@
-"""Whether a model of a run folder is judged on images that it learnt from."""
+"""Whether a model of a run folder is evaluated on images that it learnt from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -45,9 +45,9 @@ def draft(source: Source) -> Draft:
         name, dataset = "roco", ("ROCO",)
     kept = source.keep_there(rows, notes=notes)
     made = caption_draft(name, kept, dataset=dataset, notes=notes, patients=False)
-    judged = f"{name}_test"
-    if any(task["table"] == judged for task in made.tasks):
-        made.tasks.append(tasks.drawn_retrieval(name, judged, dataset=dataset, pairs=_GALLERY))
+    tested = f"{name}_test"
+    if any(task["table"] == tested for task in made.tasks):
+        made.tasks.append(tasks.drawn_retrieval(name, tested, dataset=dataset, pairs=_GALLERY))
     return made
 
 

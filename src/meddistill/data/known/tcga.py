@@ -127,7 +127,7 @@ def _diagnosis(
 def _stored(
     source: Source, features: Mapping[str, object], rows: Sequence[Row], notes: list[str]
 ) -> dict[str, str]:
-    """Name of a model → its folder; folders without a file of every slide cannot be judged on them."""
+    """Name of a model → its folder; folders without a file of every slide cannot be tested on them."""
     whole = [folder for folder in features if all(folder in row["features"].split("|") for row in rows)]
     if len(whole) < len(features):
         partial = ", ".join(folder for folder in features if folder not in whole)

@@ -1,4 +1,4 @@
-"""What teachers are judged by: retrieval, classes that captions share, and modalities, each on a group.
+"""What teachers are evaluated by: retrieval, classes that captions share, and modalities, each on a group.
 
 Every part turns one teacher's vectors into a matrix of similarities between its images and its answers, and
 such a matrix, a teacher's own or an ensemble's, into a score for the sample and for every resample.

@@ -7,7 +7,7 @@ loss(t) = quality(all) - quality(all but t), on the same resamples.
 
 The teacher to drop is the most redundant of those whose loss is within one standard error of the smallest
 (the one-standard-error rule of Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3,
-with the standard error of the paired difference). It then goes, and the rest are judged anew: of two copies
+with the standard error of the paired difference). It then goes, and the rest are compared anew: of two copies
 each is worthless beside the other, but only one is to be dropped.
 """
 
@@ -61,8 +61,8 @@ class Ensembles:
         """Quality [1 + resamples]; None without parts, without members, or with one that is not dual."""
         key = frozenset(members)
         if key not in self._known:
-            judged = bool(members) and bool(self._joints) and key <= set(self.members)
-            self._known[key] = self._measured(members) if judged else None
+            measurable = bool(members) and bool(self._joints) and key <= set(self.members)
+            self._known[key] = self._measured(members) if measurable else None
         return self._known[key]
 
     def _measured(self, members: Sequence[str]) -> Replicates:
@@ -101,8 +101,8 @@ class Referee:
         self._ensembles = ensembles
         self._mixtures = mixtures
         self._level = level
-        judged = ensembles.members if ensembles.quality(ensembles.members) is not None else ()
-        self.names = tuple(name for name in names if name in judged) if len(judged) > 1 else tuple(names)
+        members = ensembles.members if ensembles.quality(ensembles.members) is not None else ()
+        self.names = tuple(name for name in names if name in members) if len(members) > 1 else tuple(names)
 
     def round(self, staying: Sequence[str]) -> list[LeaveOut]:
         """Every one of `staying` left out in turn."""

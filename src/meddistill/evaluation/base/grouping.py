@@ -22,7 +22,7 @@ def group_columns(
 ) -> dict[str, tuple[str, ...]]:
     """Group → the label of the rows at these positions (from 0) of `part`; "" where not known.
 
-    A position below 0 stands for no row. `unit_ids` [rows] numbers rows that are judged as one (`agreed`).
+    A position below 0 stands for no row. `unit_ids` [rows] numbers rows that count as one (`agreed`).
     Raises TableError for a cell that no band can hold, and for a column
     of more than `MOST_LABELS` values.
     """
@@ -35,7 +35,7 @@ def group_columns(
 
 
 def agreed(labels: Sequence[str], unit_ids: Ints) -> tuple[str, ...]:
-    """For every row the one label that the rows judged together with it state; "" where they state several.
+    """For every row the one label that the rows that count as one with it state; "" where they state several.
 
     Rows that state nothing ("") contradict no others. A patient or bag whose rows disagree is of no group,
     rather than of that of whichever row stands first.

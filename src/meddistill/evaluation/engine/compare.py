@@ -70,7 +70,7 @@ class ComparisonInputs:
         return mean_replicates([self.scores[model, task].replicates for task in tasks])
 
     def patients(self, tasks: Sequence[str]) -> int:
-        """How many patients some tasks are judged on together."""
+        """How many patients some tasks are evaluated on together."""
         parts = [each.tested.patients for each in self.tasks if each.name in tasks]
         return len(np.unique(np.concatenate(parts)))
 
@@ -230,7 +230,7 @@ def _comparison(
 
 
 def _shared(inputs: ComparisonInputs, tasks: Sequence[str]) -> str:
-    """A caution where several of the tasks are judged on the rows of one table."""
+    """A caution where several of the tasks are evaluated on the rows of one table."""
     tables = {task.tested.table for task in inputs.tasks if task.name in tasks}
     if len(tables) == len(tasks):
         return ""

@@ -54,7 +54,7 @@ def evaluate(
     examples: bool = False,
     tables: SuiteTables | None = None,
 ) -> Results:
-    """Judge all models on all tasks of a suite and write `results.json`.
+    """Evaluate all models on all tasks of a suite and write `results.json`.
 
     Parameters
     ----------

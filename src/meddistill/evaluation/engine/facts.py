@@ -48,8 +48,8 @@ def baseline_facts(baselines: Dumps) -> list[ModelFacts]:
     for name, task in baselines:
         tasks.setdefault(name, []).append(task)
     return [
-        ModelFacts(name=name, role="baseline", fingerprint="", has_text=False, tasks=tuple(judged))
-        for name, judged in tasks.items()
+        ModelFacts(name=name, role="baseline", fingerprint="", has_text=False, tasks=tuple(own))
+        for name, own in tasks.items()
     ]
 
 

@@ -150,7 +150,7 @@ def load_student_as_teacher(
     modalities: tuple[str, ...] | None = None,
     precision: Precision = "float32",
 ) -> FrozenTeacher:
-    """A saved student as stock open_clip loads it: the form in which it ships is the one that is judged.
+    """A saved student as stock open_clip loads it: the form in which it ships is the one that is evaluated.
 
     Without its text tower, if nothing has trained that. `id`, `modalities` and `precision` are those of the
     card; the rest of it is what the folder says.

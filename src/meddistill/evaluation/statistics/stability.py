@@ -1,4 +1,4 @@
-"""How far results depend on the seed: the same suite, judged in several runs.
+"""How far results depend on the seed: the same suite, evaluated in several runs.
 
 A model is known by its name. Those that are the same in all runs (the teachers) tie the runs' orders
 together, so that a rank correlation near 1 may say little of the student: read the share of runs in which it

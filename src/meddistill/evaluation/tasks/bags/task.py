@@ -33,7 +33,7 @@ Features = Mapping[str, tuple[Floats32, ...]]
 class BagClassification(Task[BagClassificationConfig, BagPredictions]):
     """Embeddings of a bag's images → one vector → one of several classes.
 
-    Multiple-instance learning on frozen features, as slides are judged (Ilse et al., 2018): gated attention
+    Multiple-instance learning on frozen features, as of slides (Ilse et al., 2018): gated attention
     (`attention.py`), or the mean or maximum of the embeddings with logistic regression (`pooled.py`).
     Embeddings are taken as the model gives them; every feature is standardised over the training instances.
     A prediction's modality and groups are those that all rows of its bag state, "" where they differ.

@@ -48,8 +48,8 @@ class LabelPredictions(Predictions):
 
     A task that predicts the same rows several times tells them apart by `settings` ("" for the main one) and
     `seeds`. Rows of the setting `VALIDATION` are those of the validation table, on which thresholds and
-    temperatures of the main setting (of the same seed) are fitted; they are not judged, and their `rows` are
-    negative. `probabilities` says that scores are meant as such, so that calibration can be judged.
+    temperatures of the main setting (of the same seed) are fitted; they are not tested, and their `rows` are
+    negative. `probabilities` says that scores are meant as such, so that calibration can be measured.
     """
 
     kind: ClassVar[str] = "labels"
@@ -188,8 +188,8 @@ class LabelPredictions(Predictions):
         for column, label in enumerate(self.labels):
             if without_temperature[label]:
                 names = (*LABEL_CALIBRATION, "temperature")
-                judged, why = main[0]._known(column), without_temperature[label]
-                scores += undefined(names, judged, setting=named[column], why=why)
+                tested, why = main[0]._known(column), without_temperature[label]
+                scores += undefined(names, tested, setting=named[column], why=why)
         if not kept:
             why = "no label has a temperature"
             scores += undefined(LABEL_CALIBRATION, main[0], setting=TEMPERED, why=why)
@@ -232,8 +232,8 @@ class LabelPredictions(Predictions):
             for point in self.operating_points:
                 setting = setting_of(point, on_validation=on_validation, label=label)
                 if why:
-                    judged = main[0]._known(column)
-                    found += undefined(("threshold", *MEASURES), judged, setting=setting, why=why)
+                    tested = main[0]._known(column)
+                    found += undefined(("threshold", *MEASURES), tested, setting=setting, why=why)
                     continue
                 held = [
                     threshold(truth, fit.scores[:, column], point)

@@ -1,4 +1,4 @@
-"""Configs of the tasks that judge several labels of every image, each by itself; loads no torch."""
+"""Configs of the tasks that evaluate several labels of every image, each by itself; loads no torch."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ Prompts = Annotated[list[str], Field(min_length=1)]
 
 class _LabelsConfig(TaskConfig):
     labels: list[str] | dict[str, str] = Field(min_length=1)
-    """Either the labels to judge, each as it stands in the column `label`; others there are left aside. Or
+    """Either the labels to evaluate, each as it stands in the column `label`; others there are left aside. Or
     label → a column of its own with 1 (present), 0 (absent), -1 (unknown) or nothing (see `blank`).
     """
     label: str = "label"
@@ -127,7 +127,7 @@ class LinearProbeMultilabelConfig(_LabelsConfig):
     and temperatures are fitted on it too.
     """
     test: str
-    """The table that is judged."""
+    """The table that is tested."""
     grid: list[Regularisation] = Field(default=list(DEFAULT_GRID), min_length=1)
     """Values of C to choose from."""
     default_c: Regularisation = 0.316

@@ -52,11 +52,11 @@ class ClassPredictions(Predictions):
     `scores` [n, C] float64 (float32 rounds sure probabilities to 1 and so makes ties), `truth` [n] index into
     `classes`. A task that predicts the same rows several times tells them apart by `settings` ("" for the
     main one) and `seeds`; under `BARE` only the area under the curves is told. Rows of the setting
-    `VALIDATION` are those of the validation table, with negative `rows`: they are not judged, but
+    `VALIDATION` are those of the validation table, with negative `rows`: they are not tested, but
     temperature and thresholds of the main setting (of the same seed) are fitted on them.
 
-    `probabilities` says that scores are meant as such, so that calibration can be judged; `ordinal` that the
-    order of the classes means something; `positive` which class `operating_points` are about.
+    `probabilities` says that scores are meant as such, so that calibration can be measured; `ordinal` that
+    the order of the classes means something; `positive` which class `operating_points` are about.
     """
 
     kind: ClassVar[str] = "classes"
@@ -178,7 +178,7 @@ class ClassPredictions(Predictions):
         return {**found, "truth": truth}
 
     def _setting(self, resampler: Resampler, setting: str) -> list[Score]:
-        """Metrics of one setting; calibration is judged for the main one alone."""
+        """Metrics of one setting; calibration is measured for the main one alone."""
         calibrated = self.probabilities and not setting
 
         def measure(rows: Places, weights: Weights, groups: Ints) -> Mapping[str, Replicates]:
@@ -268,14 +268,14 @@ def unresampled(metric: str, values: Sequence[float], patients: Ints, *, setting
     return averaged(metric, fits, n=n, patients=people, setting=setting)
 
 
-def undefined(metrics: Iterable[str], judged: Predictions, *, setting: str, why: str) -> list[Score]:
-    """Scores without a value on the `judged` rows, which say why."""
+def undefined(metrics: Iterable[str], tested: Predictions, *, setting: str, why: str) -> list[Score]:
+    """Scores without a value on the `tested` rows, which say why."""
     return [
         Score(
             metric=metric,
             replicates=np.array([np.nan]),
-            n=len(np.unique(judged.rows)),
-            patients=len(np.unique(judged.patients)),
+            n=len(np.unique(tested.rows)),
+            patients=len(np.unique(tested.patients)),
             setting=setting,
             note=NOT_DEFINED + why,
         )

@@ -28,7 +28,7 @@ class MaskPredictions(Predictions):
 
     `values` [n, m] float64 of `names` [m] (see `segmentation/metrics.py`), NaN for an image that the task
     leaves out; `truth_pixels` and `given_pixels` [n]; `seeds` [n] tell the fits apart. `table` is the one
-    judged. `truths` and `givens` hold the masks of the first seed as PNG of one bit, "" else; they are empty
+    tested. `truths` and `givens` hold the masks of the first seed as PNG of one bit, "" else; they are empty
     unless examples may be kept.
 
     Besides the means of `names` over images there are `missed`, the share of images with the structure on

@@ -49,7 +49,7 @@ class _Maps:
 
 @final
 class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
-    """A small decoder on frozen patch tokens marks one structure; judged at the resolution of the masks.
+    """A small decoder on frozen patch tokens marks one structure; compared at the resolution of the masks.
 
     A pixel is marked where its probability exceeds one half. The grid of tokens is laid over what the model
     sees of an image: a raster that cuts the image leaves the rest unseen, which counts as background. Every
@@ -81,7 +81,7 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
         return NO_TOKENS if found is None or found.grid is None else ""
 
     def predict(self, embeddings: Embeddings) -> MaskPredictions:
-        """Outlines of the tested images by every seed's decoder, judged.
+        """Outlines of the tested images by every seed's decoder, with their metrics.
 
         Raises UserError where the tokens would take more memory than `max_gigabytes`; NonFiniteError where
         they are not finite.
@@ -137,7 +137,7 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
         return prior
 
     def facts(self) -> dict[str, Any]:
-        """What forms the structure, how many images lack it, and by which rules and tool it was judged."""
+        """What forms the structure, how many images lack it, and by which rules and tool it was measured."""
         tested, train = self.masks["test"], self.parts["train"]
         without = sum(not pixels for pixels in tested.pixels)
         patients = np.unique(self.tested.patients[np.array(tested.pixels) > 0])

@@ -87,7 +87,7 @@ def read_cohort(part: EvalSplit, config: SurvivalConfig) -> Cohort:
 
 
 def _copies(part: EvalSplit, of_row: Ints) -> list[str]:
-    """Folds are of patients: an image under two of them would be learnt from and judged."""
+    """Folds are of patients: an image under two of them would be learnt from and tested."""
     owners: dict[str, set[int]] = {}
     for key, patient in zip(part.keys, of_row.tolist(), strict=True):
         owners.setdefault(key, set()).add(patient)

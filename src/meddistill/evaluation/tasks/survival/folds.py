@@ -1,4 +1,4 @@
-"""Which patients are judged by a head that was fitted on which others."""
+"""Which patients are ranked by a head that was fitted on which others."""
 
 from collections.abc import Sequence
 

@@ -42,7 +42,7 @@ class Survival(Task[SurvivalConfig, SurvivalPredictions]):
 
     One vector a patient (the mean of the normalised embeddings of all images), standardised and reduced to
     principal components, then a ridge-penalised Cox model or logistic hazards. All of it is learnt on the
-    training patients of a fold; every patient is judged by a head that did not see it, in each of `repeats`
+    training patients of a fold; every patient is ranked by a head that did not see it, in each of `repeats`
     divisions into folds. There is no training table: cohorts with few events cannot spare one.
 
     With `strata` nothing compares or mixes patients of two cohorts but the coefficients, which are common:

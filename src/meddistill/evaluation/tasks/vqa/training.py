@@ -25,7 +25,7 @@ _WARM_UP: Final = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSplit:
-    """Which rows teach, which choose the epoch, which are judged; and what is right.
+    """Which rows teach, which choose the epoch, which are tested; and what is right.
 
     `targets` [N] are numbers of right answers, OUTSIDE where there is none in the set. `sets` [S, V] are the
     sets of answers and `set_of` [N] says which one a row's answer is chosen from.
