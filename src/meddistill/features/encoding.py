@@ -100,8 +100,8 @@ def _refuse(values: Tensor, subject: str, rows: Sequence[int], noun: str) -> Non
 
 
 def _named(chosen: Tensor, rows: Sequence[int], noun: str) -> str:
-    found = [rows[place] for place in chosen.nonzero().flatten().tolist()]
-    numbers = [row for row in found if row]
+    named = [rows[place] for place in chosen.nonzero().flatten().tolist()]
+    numbers = [row for row in named if row]
     if not numbers:
         return "texts of a bank"
     more = f" and {len(numbers) - _MOST_NAMED} more" if len(numbers) > _MOST_NAMED else ""

@@ -66,8 +66,8 @@ class Settings(Strict):
 
     def difference(self, asked: Self) -> list[str]:
         """One line for each setting in which the store and what is asked for differ."""
-        found = tree_differences(self.model_dump(mode="json"), asked.model_dump(mode="json"))
-        return [f"{each.place}: {each.old} in the store, {each.new} requested" for each in found]
+        differences = tree_differences(self.model_dump(mode="json"), asked.model_dump(mode="json"))
+        return [f"{each.place}: {each.old} in the store, {each.new} requested" for each in differences]
 
 
 def _no_segments() -> dict[Table, tuple[Piece, ...]]:

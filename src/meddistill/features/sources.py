@@ -97,7 +97,7 @@ class StoredTeachers:
         samples = batch.samples.cpu().numpy()
         views = self._views(batch)
         captioned = to_device(torch.from_numpy(self._captioned[samples]), self._device)
-        found = {}
+        outputs = {}
         for name, card in self.cards.items():
             mask = to_device(torch.from_numpy(self._available[name][samples]), self._device)
             image, text = None, None
@@ -105,10 +105,10 @@ class StoredTeachers:
                 image = self._read(name, "image", samples, views=views, mask=mask)
             if (name, "text") in self._rows and self._captioned.any():
                 text = self._read(name, "text", samples, views=None, mask=mask & captioned)
-            found[name] = TeacherOutputs.of_rows(
+            outputs[name] = TeacherOutputs.of_rows(
                 mask, image=image, text=text, captioned=captioned, logit_scale=card.logit_scale
             )
-        return found
+        return outputs
 
     def _read(
         self, teacher: str, output: Tower, samples: Indices, *, views: Indices | None, mask: Tensor

@@ -72,15 +72,15 @@ class EnsembleMethod(Method):
         available = torch.stack([each.available for each in members], dim=1)
         selected = self.selection.select(available, generator)
         ensemble = combine_members(members, selected, logit_scale=self.logit_scale)
-        found = self.method.loss(student, {NAME: ensemble}, positives=positives, generator=generator)
+        step = self.method.loss(student, {NAME: ensemble}, positives=positives, generator=generator)
         with torch.no_grad():
             agreements, rows_of_members = self._agreement(student, members)
             shares = selected / selected.sum(dim=1, keepdim=True).clamp(min=1)
             rows = selected.any(dim=1).sum().clamp(min=1)
             return replace(
-                found,
-                teacher_losses=found.teacher_losses.expand(len(members)),
-                teacher_weights=(shares.sum(dim=0) / rows).to(found.teacher_weights.dtype),
+                step,
+                teacher_losses=step.teacher_losses.expand(len(members)),
+                teacher_weights=(shares.sum(dim=0) / rows).to(step.teacher_weights.dtype),
                 agreement=agreements,
                 agreement_rows=rows_of_members,
             )

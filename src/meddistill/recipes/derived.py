@@ -65,12 +65,12 @@ def stage_mistakes(recipe: Recipe, spaces: Mapping[str, TeacherSpace]) -> list[s
     lines: list[str] = []
     for stage in recipe.stages:
         unknown = _unknown(recipe, stage)
-        found = unknown or [
+        mistakes = unknown or [
             *_rows_compared(recipe, stage),
             *_one_view(recipe, stage),
             *_fusion_mistakes(recipe, stage, spaces),
         ]
-        lines += [f"stage {stage.name}: {line}" for line in found]
+        lines += [f"stage {stage.name}: {line}" for line in mistakes]
     if not any(stage.trains_student for stage in recipe.stages):
         lines.append("`stages` must have one at least that trains the student; got fusion alone. Add one.")
     return lines
@@ -133,16 +133,16 @@ def with_derived(
 
     Without those of which a source is not known.
     """
-    found, known = dict(masks), {name: TeacherSpace.of(card) for name, card in cards.items()}
+    available, known = dict(masks), {name: TeacherSpace.of(card) for name, card in cards.items()}
     for name, each in derived.items():
-        if not found.keys() >= set(each.sources):
+        if not available.keys() >= set(each.sources):
             continue
         known[name] = each.space
         sources = {source: known[source] for source in each.sources}
-        found[name] = fused_rows(
-            sources, {source: found[source] for source in sources}, captioned, by_pair=each.by_pair
+        available[name] = fused_rows(
+            sources, {source: available[source] for source in sources}, captioned, by_pair=each.by_pair
         )
-    return found
+    return available
 
 
 def _unknown(recipe: Recipe, stage: AnyStage) -> list[str]:

@@ -56,15 +56,15 @@ class FusionScore(Strict):
 
     @property
     def _best(self) -> str | None:
-        found = self.teachers
-        return max(found, key=lambda name: (found[name].pairs, found[name].teacher), default=None)
+        teachers = self.teachers
+        return max(teachers, key=lambda name: (teachers[name].pairs, teachers[name].teacher), default=None)
 
     def sentence(self) -> str:
         """For people."""
         best = self._best
         if best is None:
-            found = f"mean recall {self.recall:.3f} of {self.pairs} validation pairs"
-            return f"{found}; no teacher could be compared"
+            recall = f"mean recall {self.recall:.3f} of {self.pairs} validation pairs"
+            return f"{recall}; no teacher could be compared"
         if self.kept:
             return f"fused embeddings retrieve better than a teacher alone ({self._figures(best)})"
         behind = min(self.teachers, key=lambda name: self.teachers[name].fused - self.teachers[name].teacher)
@@ -74,9 +74,10 @@ class FusionScore(Strict):
         )
 
     def _figures(self, teacher: str) -> str:
-        found = self.teachers[teacher]
+        comparison = self.teachers[teacher]
         return (
-            f"mean recall {found.fused:.3f}, {teacher} {found.teacher:.3f}, of {found.pairs} validation pairs"
+            f"mean recall {comparison.fused:.3f}, {teacher} {comparison.teacher:.3f}, of "
+            f"{comparison.pairs} validation pairs"
         )
 
 

@@ -32,13 +32,13 @@ def parse_request(words: Sequence[str], suite: Path, *, student: str | None = No
     Raises ConfigError with all that is wrong with them; tables and weights are not looked at.
     """
     mistakes = Mistakes()
-    found = mistakes.catch(lambda: validated(SuiteConfig, read_yaml(suite), subject=str(suite)))
+    config = mistakes.catch(lambda: validated(SuiteConfig, read_yaml(suite), subject=str(suite)))
     models = mistakes.catch(partial(find_models, words)) or []
     names = [each.name for each in models]
     if models and student is not None and student not in names:
         mistakes.lines.append(f"`--student` must be one of {', '.join(names)}; got {student!r}.")
-    if mistakes.lines or found is None:
+    if mistakes.lines or config is None:
         raise ConfigError(_SUBJECT, mistakes.lines)
     return EvaluationRequest(
-        models=tuple(models), student=student or names[0], suite=found, base=suite.parent
+        models=tuple(models), student=student or names[0], suite=config, base=suite.parent
     )

@@ -74,15 +74,15 @@ def draft(source: Source) -> Draft:
 
 
 def _found(source: Source) -> list[_File]:
-    found = []
+    files = []
     for path in sorted(source.folder.glob("*.npz")):
         match = _FILE.fullmatch(path.name)
         if match and match["flag"] in flags():
-            found.append(_File(path, path.stem, flags()[match["flag"]]))
-    if not found:
+            files.append(_File(path, path.stem, flags()[match["flag"]]))
+    if not files:
         msg = f"<flag>.npz, where <flag> is one of {', '.join(flags())}"
         raise source.not_that_layout([msg])
-    return found
+    return files
 
 
 def _rows(source: Source, file: _File, notes: list[str]) -> list[Row]:

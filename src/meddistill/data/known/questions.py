@@ -81,13 +81,13 @@ def guessed_answer_type(answer: str) -> str:
 
 def parquet_files(source: Source, splits: Mapping[str, str]) -> dict[str, list[Path]]:
     """Split → the Parquet files of a Hugging Face copy; `splits` is our name → theirs."""
-    found = {}
+    files_of = {}
     for split, theirs in splits.items():
         patterns = (f"data/{theirs}-*.parquet", f"{theirs}-*.parquet", f"default/{theirs}/*.parquet")
         files = [path for pattern in patterns for path in sorted(source.folder.glob(pattern))]
         if files:
-            found[split] = files
-    return found
+            files_of[split] = files
+    return files_of
 
 
 def parquet_rows(source: Source, files: Mapping[str, list[Path]]) -> list[Row]:

@@ -71,11 +71,11 @@ def _modalities(path: Path | None) -> Mapping[str, str]:
         return {}
     records = read_rows(path)
     check_columns(path, records, ("ID", "CUIs"))
-    found = {}
+    modalities = {}
     for record in records:
         own = {_MODALITY[each] for each in record["CUIs"].split(";") if each in _MODALITY}
-        found[record["ID"]] = own.pop() if len(own) == 1 else ""
-    return found
+        modalities[record["ID"]] = own.pop() if len(own) == 1 else ""
+    return modalities
 
 
 def _first(source: Source, split: str) -> Iterator[Row]:

@@ -141,14 +141,14 @@ def _score(
     name: str, part: AuditCheck, similarity: Floats32, weights: Weights, *, level: float
 ) -> AuditScore:
     metrics = part.replicates(similarity, weights)
-    found = estimate(main_of(metrics), patients=len(part.images), level=level)
+    interval = estimate(main_of(metrics), patients=len(part.images), level=level)
     return AuditScore(
         teacher=name,
         family=part.family,
         modality=part.modality,
-        value=found.value or 0.0,
-        low=found.low,
-        high=found.high,
+        value=interval.value or 0.0,
+        low=interval.low,
+        high=interval.high,
         chance=part.chance(),
         images=len(part.images),
         answers=part.answers,

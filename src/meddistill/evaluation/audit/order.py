@@ -68,9 +68,9 @@ class Ensembles:
     def _measured(self, members: Sequence[str]) -> Replicates:
         families: dict[Family, list[Replicates]] = {}
         for joint in self._joints:
-            found = main_of(joint.part.replicates(joint.ensemble(members), self._weights))
-            families.setdefault(joint.part.family, []).append(found)
-        return mean_replicates([mean_replicates(found) for found in families.values()])
+            replicates = main_of(joint.part.replicates(joint.ensemble(members), self._weights))
+            families.setdefault(joint.part.family, []).append(replicates)
+        return mean_replicates([mean_replicates(own) for own in families.values()])
 
 
 def _scored_parts(parts: Sequence[AuditCheck]) -> list[AuditCheck]:
@@ -114,8 +114,8 @@ class Referee:
         """The teachers in the order in which to drop them; the last one is the one to keep."""
         staying, gone = list(self.names), []
         while staying:
-            found = self.round(staying)
-            candidates = [row for row in found if row.tied] or found
+            rows = self.round(staying)
+            candidates = [row for row in rows if row.tied] or rows
             # Of equals the later one goes, so that the first of two copies stays.
             chosen = max(enumerate(candidates), key=lambda each: (each[1].redundancy or 0.0, each[0]))[1]
             gone.append(chosen)
@@ -131,8 +131,8 @@ class Referee:
     def _left_out(
         self, name: str, staying: Sequence[str], loss: Replicates | None, *, tied: bool
     ) -> LeaveOut:
-        found = [mixture.redundancy(name, staying) for mixture in self._mixtures.values()]
-        known = [each for each in found if each is not None]
+        redundancies = [mixture.redundancy(name, staying) for mixture in self._mixtures.values()]
+        known = [each for each in redundancies if each is not None]
         interval = None if loss is None else estimate(loss, patients=2, level=self._level)
         return LeaveOut(
             teacher=name,

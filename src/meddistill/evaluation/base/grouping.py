@@ -26,12 +26,12 @@ def group_columns(
     Raises TableError for a cell that no band can hold, and for a column
     of more than `MOST_LABELS` values.
     """
-    found = {}
+    columns = {}
     for name, config in groups.items():
         own = _labels(part, name, config)
         labels = own if unit_ids is None else agreed(own, unit_ids)
-        found[name] = tuple(labels[position] if position >= 0 else "" for position in positions)
-    return found
+        columns[name] = tuple(labels[position] if position >= 0 else "" for position in positions)
+    return columns
 
 
 def agreed(labels: Sequence[str], unit_ids: Ints) -> tuple[str, ...]:

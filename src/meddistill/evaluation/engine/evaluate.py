@@ -117,7 +117,7 @@ def _results(
         rule=RULE,
         versions=versions(),
         models=(*models, *baseline_facts(prediction_set.baselines)),
-        tasks=tuple(task_facts(task, found) for task, found in zip(setting.tasks, facts, strict=True)),
+        tasks=tuple(task_facts(task, own) for task, own in zip(setting.tasks, facts, strict=True)),
         results=rows.results,
         **vars(pairs),
         agreement=tuple(agreement),

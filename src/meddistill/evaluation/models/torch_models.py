@@ -87,9 +87,9 @@ class ModelEmbedder:
         grids: set[tuple[int, int]] = set()
 
         def patches(rasters: Tensor) -> Tensor:
-            found = self._teacher.patch_tokens(rasters)
-            grids.add(found.grid)
-            return found.tokens.to("cpu", torch.float16)
+            output = self._teacher.patch_tokens(rasters)
+            grids.add(output.grid)
+            return output.tokens.to("cpu", torch.float16)
 
         values = torch.cat(self._answers(samples, patches, advance)).numpy()
         (grid,) = grids
@@ -114,25 +114,25 @@ class ModelEmbedder:
         batches = ImageBatches(
             samples, frozenset({self.geometry}), batch_size=self._batch_size, workers=self._workers
         )
-        found = []
+        outputs = []
         for numbers, rasters in batches:
             images = rasters[self.geometry]
             try:
-                found.append(model_call(images))
+                outputs.append(model_call(images))
             except TeacherError as error:
                 raise _with_rows(error, samples, numbers, self._failing_rows(images, model_call)) from error
             advance(len(numbers))
-        return found
+        return outputs
 
     def _failing_rows(self, rasters: Tensor, model_call: Callable[[Tensor], Answer]) -> list[int]:
         """Which images of a batch the teacher fails on when it sees them alone."""
-        found = []
+        failing = []
         for place in range(len(rasters)):
             try:
                 model_call(rasters[place : place + 1])
             except TeacherError:
-                found.append(place)
-        return found
+                failing.append(place)
+        return failing
 
 
 def image_input(card: TeacherCard) -> InputSpec:

@@ -150,14 +150,14 @@ def _same_models(runs: Mapping[str, Results]) -> Iterator[str]:
 
 def _scores(runs: Sequence[Results]) -> dict[tuple[str, str], Floats]:
     """Main metrics [runs] by (model, task), of what every run has; tasks first, then their mean."""
-    found: dict[tuple[str, str], Floats] = {}
+    scores: dict[tuple[str, str], Floats] = {}
     for task in (*(task.name for task in runs[0].tasks), MEAN_TASK):
         for model in runs[0].models:
             rows = [each.main(model.name, task) for each in runs]
             values = [row.value for row in rows if row is not None and row.value is not None]
             if len(values) == len(runs):
-                found[model.name, task] = np.array(values, dtype=np.float64).round(DECIMALS)
-    return found
+                scores[model.name, task] = np.array(values, dtype=np.float64).round(DECIMALS)
+    return scores
 
 
 def _on(scores: Scores, task: str) -> dict[str, Floats]:

@@ -95,16 +95,16 @@ class ZeroShotMultilabelConfig(_LabelsConfig):
 
     def pairs(self) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
         """Label → prompts of its presence and of its absence."""
-        found = {}
+        prompts = {}
         for label in self.labels:
             own = self.prompts.get(label, label)
             if isinstance(own, LabelPrompts):
-                found[label] = (tuple(own.positive), tuple(own.negative))
+                prompts[label] = (tuple(own.positive), tuple(own.negative))
             else:
                 sides = (self.positive_templates, self.negative_templates)
                 present, absent = (tuple(filled(each, own) for each in side) for side in sides)
-                found[label] = (present, absent)
-        return found
+                prompts[label] = (present, absent)
+        return prompts
 
     def prompts_sha256(self) -> str:
         """Hash of labels and prompts: the choice of templates is part of the benchmark."""

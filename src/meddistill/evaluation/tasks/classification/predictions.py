@@ -101,13 +101,13 @@ class ClassPredictions(Predictions):
 
     def metrics(self, resampler: Resampler) -> list[Score]:
         """All metrics of every setting, and the main metric by modality."""
-        found: list[Score] = []
+        scores: list[Score] = []
         for setting in dict.fromkeys(self.settings):
             if setting != VALIDATION:
-                found += self._setting(resampler, setting)
-        found += [*self._temperature(resampler), *self._operating(resampler)]
+                scores += self._setting(resampler, setting)
+        scores += [*self._temperature(resampler), *self._operating(resampler)]
         main = self._mask("")
-        return found + [
+        return scores + [
             self._modality(resampler, mask & main, modality)
             for modality, mask in by_modality(self.modalities).items()
             if (mask & main).any()
@@ -172,10 +172,10 @@ class ClassPredictions(Predictions):
     @classmethod
     def own_fields(cls, table: pa.Table, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Those of the layout, and the class numbers."""
-        found = super().own_fields(table, facts)
-        index = {name: number for number, name in enumerate(found["classes"])}
-        truth = np.array([index[name] for name in found.pop("truth_names")], dtype=np.int64)
-        return {**found, "truth": truth}
+        fields = super().own_fields(table, facts)
+        index = {name: number for number, name in enumerate(fields["classes"])}
+        truth = np.array([index[name] for name in fields.pop("truth_names")], dtype=np.int64)
+        return {**fields, "truth": truth}
 
     def _setting(self, resampler: Resampler, setting: str) -> list[Score]:
         """Metrics of one setting; calibration is measured for the main one alone."""
@@ -185,29 +185,29 @@ class ClassPredictions(Predictions):
             truth, scores = self.truth[rows], self.scores[rows]
             if setting == BARE:  # nothing else depends on the scale, or is meant to be read without it
                 return {"auc": auc_metric(truth, scores, weights, groups)}
-            found = class_metrics(truth, scores, weights, groups, ordinal=self.ordinal)
-            return found | calibration_metrics(truth, scores, weights, groups) if calibrated else found
+            metrics = class_metrics(truth, scores, weights, groups, ordinal=self.ordinal)
+            return metrics | calibration_metrics(truth, scores, weights, groups) if calibrated else metrics
 
         return self._measured(resampler, self._mask(setting), measure, setting)
 
     def _temperature(self, resampler: Resampler) -> list[Score]:
         """What the temperature changes: calibration, and the area under the curves of several classes."""
-        found = self.temperatures()
-        if not found:
+        temperatures = self.temperatures()
+        if not temperatures:
             return []
 
         def measure(rows: Places, weights: Weights, groups: Ints) -> Mapping[str, Replicates]:
             truth = self.truth[rows]
-            scores = tempered(self.scores[rows], found[int(self.seeds[rows[0]])])
+            scores = tempered(self.scores[rows], temperatures[int(self.seeds[rows[0]])])
             auc = auc_metric(truth, scores, weights, groups)
             return {"auc": auc, **calibration_metrics(truth, scores, weights, groups)}
 
-        bound = at_bound(found.values())
+        bound = at_bound(temperatures.values())
         if bound:
             names = ("auc", *CALIBRATION, "temperature")
             return undefined(names, self.main, setting=TEMPERED, why=bound)
         patients = self.patients[self._mask(VALIDATION)]
-        fitted = unresampled("temperature", list(found.values()), patients, setting=TEMPERED)
+        fitted = unresampled("temperature", list(temperatures.values()), patients, setting=TEMPERED)
         return [*self._measured(resampler, self._mask(""), measure, TEMPERED), fitted]
 
     def _operating(self, resampler: Resampler) -> list[Score]:
@@ -245,17 +245,17 @@ class ClassPredictions(Predictions):
         def measure(rows: Places, weights: Weights, groups: Ints) -> Mapping[str, Replicates]:
             return {MAIN: main_metric(self.truth[rows], self.scores[rows], weights, groups)}
 
-        (found,) = self._measured(resampler, mask, measure, "")
-        return replace(found, modality=modality, spread=None, main=False)
+        (score,) = self._measured(resampler, mask, measure, "")
+        return replace(score, modality=modality, spread=None, main=False)
 
     def _measured(self, resampler: Resampler, mask: Flags, measure: Measure, setting: str) -> list[Score]:
         """What `measure` finds, averaged over the seeds of the rows in `mask`, resample by resample."""
         fits = by_seed(self.seeds, mask)
         patients, groups = np.unique(self.patients[fits[0]], return_inverse=True)
         weights = resampler.weights(patients)
-        found = [measure(rows, weights, groups) for rows in fits]
+        by_fit = [measure(rows, weights, groups) for rows in fits]
         main = "" if setting else MAIN
-        return averages(found, main=main, n=len(fits[0]), patients=len(patients), setting=setting)
+        return averages(by_fit, main=main, n=len(fits[0]), patients=len(patients), setting=setting)
 
     def _mask(self, setting: str) -> Flags:
         return np.array(self.settings, dtype=object) == setting

@@ -95,15 +95,15 @@ class VqaPredictions(Predictions):
         types = np.array(self.answer_types, dtype=object)[first]
         kinds = np.array(self.question_types, dtype=object)[first]
         everything = np.ones(len(first), dtype=bool)
-        found = [scorer.score(MAIN, everything, main=True)]
-        found += [scorer.score(f"{MAIN}_{name}", types == name) for name in (OPEN, CLOSED)]
-        found.append(scorer.score(f"{MAIN}_answerable", self.answerable[first]))
+        scores = [scorer.score(MAIN, everything, main=True)]
+        scores += [scorer.score(f"{MAIN}_{name}", types == name) for name in (OPEN, CLOSED)]
+        scores.append(scorer.score(f"{MAIN}_answerable", self.answerable[first]))
         by_kind = {kind: kinds == kind for kind in sorted({*kinds.tolist()} - {""})}
         if by_kind:
-            found.append(scorer.macro(list(by_kind.values())))
-        found += [scorer.score(MAIN, mask, setting=setting_of(kind)) for kind, mask in by_kind.items()]
+            scores.append(scorer.macro(list(by_kind.values())))
+        scores += [scorer.score(MAIN, mask, setting=setting_of(kind)) for kind, mask in by_kind.items()]
         modalities = [self.modalities[row] for row in first]
-        return found + [
+        return scores + [
             scorer.score(MAIN, mask, modality=name) for name, mask in by_modality(modalities).items()
         ]
 
@@ -131,16 +131,16 @@ class VqaPredictions(Predictions):
     @classmethod
     def own_fields(cls, table: pa.Table, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Those of the layout but `chosen`, which is the first of the best."""
-        found = super().own_fields(table, facts)
-        del found["chosen"]
-        return found
+        fields = super().own_fields(table, facts)
+        del fields["chosen"]
+        return fields
 
     def probabilities(self, seed: int) -> Floats:
         """Of all answers for the rows of a seed, [n, V]; zero for those that were not kept."""
         rows = np.flatnonzero(self.seeds == seed)
-        found = np.zeros((len(rows), self.answers))
-        np.put_along_axis(found, self.best[rows], self.scores[rows], axis=1)
-        return found
+        dense = np.zeros((len(rows), self.answers))
+        np.put_along_axis(dense, self.best[rows], self.scores[rows], axis=1)
+        return dense
 
 
 class _QuestionScorer:
