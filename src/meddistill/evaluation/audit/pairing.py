@@ -77,7 +77,7 @@ def pairing_note(measured: OffDiagonal) -> str:
         else ""
     )
     return (
-        f"{measured.teacher} is derived: {measured.mass:.3f} of the mass of its similarities, at its logit scale "
-        f"{measured.scale:.1f}, lies beside the pairs ({measured.pairs:,} of them; "
+        f"{measured.teacher} is derived: {measured.mass:.3f} of the mass of its similarities, at its logit "
+        f"scale {measured.scale:.1f}, lies beside the pairs ({measured.pairs:,} of them; "
         f"{measured.chance:.3f} by chance).{by_pair}"
     )
