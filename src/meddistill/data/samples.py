@@ -28,8 +28,9 @@ class Samples:
     empty where it does not. `rows` are the rows of the table, counted from 1 without the header.
     `skipped` tells why rows were dropped and quotes their cells, `skipped_rows` are their numbers;
     `flat_rows` are those of pictures that show next to nothing of what their files store (`Picture.is_flat`).
-    `table_hash` changes with anything above except these three and `groups`; it knows the images' paths
-    (relative to their root), not their pixels (`image_keys` does).
+    `table_hash` changes with anything above except these three, `columns` and `groups`: who reads a column
+    says so where its values decide something. It knows the images' paths (relative to their root), not their
+    pixels (`image_keys` does).
     """
 
     refs: tuple[ImageRef, ...]
@@ -54,8 +55,9 @@ class Samples:
         patients = self.patients or tuple(f"{UNKNOWN_PATIENT}{name}" for name in ids)
         modalities = self.modalities or ("",) * count
         texts = self.texts or ("",) * count
-        named = {"ids": ids, "patients": patients, "modalities": modalities, "texts": texts, **self.columns}
-        lengths = {name: len(column) for name, column in [*named.items(), ("rows", rows)]}
+        named = {"ids": ids, "patients": patients, "modalities": modalities, "texts": texts}
+        columns = {f"columns.{name}": column for name, column in self.columns.items()}
+        lengths = {name: len(column) for name, column in [*named.items(), *columns.items(), ("rows", rows)]}
         lengths |= {"groups": len(self.groups)} if self.groups else {}
         lengths |= {f"images.{name}": len(refs) for name, refs in self.images.items()}
         wrong = {name: length for name, length in lengths.items() if length != count}

@@ -33,7 +33,7 @@ from meddistill.recipes.frozen_models import (
 from meddistill.recipes.load import LoadedRecipe
 from meddistill.recipes.missing import missing_initial_weights
 from meddistill.recipes.mistakes import naming_teacher
-from meddistill.recipes.run_folder import RunFolder
+from meddistill.recipes.run_folder import RunFolder, digest
 from meddistill.recipes.schema import Recipe
 from meddistill.recipes.teacher_inputs import teacher_inputs
 from meddistill.recipes.text_tower import text_is_trained
@@ -265,8 +265,11 @@ class Session:
         rules = self.recipe.features.availability
         if not rules.restricts:
             return {}
-        thresholds = self.availability.thresholds
-        return {"availability": {**rules.model_dump(mode="json"), "thresholds": dict(thresholds)}}
+        found = {**rules.model_dump(mode="json"), "thresholds": dict(self.availability.thresholds)}
+        if rules.column is not None:
+            tables = [table for table in (self.samples, self.validation_table) if table is not None]
+            found["listed"] = digest([table.columns[rules.column] for table in tables])
+        return {"availability": found}
 
     @property
     def tokenizer_inputs(self) -> dict[str, Any]:
