@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from meddistill.data.keys import image_keys, text_key, text_keys
+from meddistill.data.samples import joined
 from meddistill.errors import NonFiniteError, StoreError, TeacherError
 from meddistill.features.config import ExtractOptions
 from meddistill.features.extract import extract
@@ -289,6 +290,23 @@ def test_numbers_that_are_not_finite_are_refused_by_table_row(tmp_path: Path) ->
     with pytest.raises((NonFiniteError, TeacherError), match=r"The inputs were texts of a bank\."):
         extract(tmp_path / "third", samples, {"a": toy_teacher("a", kind=Spoilt)}, SMALL, banks=banks)
     assert not [name for name in tree(tmp_path / "other") if name.endswith(".part")]
+
+
+def test_rows_of_two_tables_are_told_with_their_table(tmp_path: Path) -> None:
+    samples = toy_samples(tmp_path / "images", 4)
+    texts = ("broken", "whole", "broken too", "whole too")
+    first, second = (replace(samples, texts=texts, table_hash="").take(part) for part in ([0, 1], [2, 3]))
+    both = joined(
+        replace(first, rows=(4, 9)), replace(second, rows=(7, 8)), tables=("training table", "other")
+    )
+    with pytest.raises(
+        (NonFiniteError, TeacherError), match=r"In the training table: row 4\. In the other: row 7\."
+    ):
+        extract(tmp_path / "store", both, {"a": toy_teacher("a", kind=Spoilt)}, SMALL)
+    loud = toy_teacher("a")
+    loud.modules[0].weight.data.mul_(1e6)
+    with pytest.raises(StoreError, match=r"for training table rows 4, 9 and other rows 7, 8\. Set"):
+        extract(tmp_path / "loud", both, {"a": loud}, SMALL)
 
 
 def test_large_numbers_need_float32(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from meddistill.data.samples import name_rows
 from meddistill.features.availability import Mask
 from meddistill.features.config import ExtractOptions, StoredPrecision
 from meddistill.features.encoding import Encoded, encode
@@ -169,8 +170,7 @@ class _Rows:
             self.layout.dtype,
             leading=leading,
             subject=subject,
-            rows=(rows + 1).tolist(),
-            noun="rows of the store, counted from 1:",
+            named=lambda places: f"{name_rows((rows[places] + 1).tolist())} of the store, counted from 1",
         )
 
     def _outputs(self, source: str, rows: Indices, views: int) -> TeacherOutputs:

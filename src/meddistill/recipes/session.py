@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from meddistill.data.decoded import DECODED, DecodedImages
 from meddistill.data.keys import image_keys
-from meddistill.data.samples import Samples
+from meddistill.data.samples import Samples, joined
 from meddistill.data.text_bank import TextBank
 from meddistill.data.unreadable import read_readable
 from meddistill.errors import MissingWeights, TeacherError
@@ -139,6 +139,13 @@ class Session:
     def validation_keys(self) -> tuple[str, ...]:
         """The content keys of the images of `validation`."""
         return () if self.validation is None else image_keys(self.validation)
+
+    @cached_property
+    def stored_samples(self) -> Samples:
+        """All rows that stored outputs are of: those of the training table, then those of `validation`."""
+        if self.validation is None:
+            return self.samples
+        return joined(self.samples, self.validation, tables=("training table", "validation table"))
 
     @cached_property
     def suite_tables(self) -> SuiteTables | None:
