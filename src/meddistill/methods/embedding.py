@@ -249,7 +249,11 @@ class EmbeddingMethod(Method):
 
 
 def missing_of_teachers(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> list[str]:
-    """One line for everything that the teachers, looked at without their outputs, lack for `config`."""
+    """One line for everything that the teachers, looked at without their outputs, lack for `config`.
+
+    Nothing is asked of those of weight 0.
+    """
+    teachers = {name: teachers[name] for name in config.weighted_teachers(teachers)}
     mistakes = config.unmet_signals({name: space.towers for name, space in teachers.items()})
     mistakes += [
         f"teacher `{name}` must have image and text embeddings of one dim; got {space.image_dim} and "
@@ -269,7 +273,7 @@ def missing_of_teachers(config: EmbeddingConfig, teachers: Mapping[str, TeacherS
         f"`objectives.{objective}.{key}` must have a value for every teacher; got none for {name}. Add it."
         for objective, options in config.chosen.items()
         for key, values in options.given_by_teacher.items()
-        for name in config.weighted_teachers(teachers)
+        for name in teachers
         if name not in values
     ]
     return mistakes + _unmixable(config, teachers) + unmet_by_weighting(config.weighting, teachers)
