@@ -18,7 +18,7 @@ from meddistill.features.format import OutputManifest, Span
 from meddistill.features.outputs import Array
 from meddistill.features.reader import FeatureStore, table_of
 from meddistill.features.rows import Indices
-from meddistill.features.writer import StoreWriter
+from meddistill.features.writer import Layouts, StoreWriter
 from meddistill.progress import Advance, Progress, SilentProgress
 from meddistill.records import TeacherOutputs, to_device
 from meddistill.signals import TOWERS, Tower
@@ -68,13 +68,13 @@ def write_derived(
     """
     layouts = _layouts(store, derivation)
     with _writer(store) as writer:
-        writer.replace(name, derivation.card, {**layouts})
+        writer.replace(name, derivation.card, layouts)
         missing = {tower: writer.missing(name, tower) for tower in layouts}
         total = sum(stop - start for spans in missing.values() for start, stop in spans)
         if total:
             with (progress or SilentProgress()).track(f"deriving {name}", total, unit="rows") as advance:
-                for tower, layout in layouts.items():
-                    rows = _Rows(store, derivation, tower, layout=layout, device=device)
+                for tower in TOWERS:
+                    rows = _Rows(store, derivation, tower, layout=layouts[tower], device=device)
                     for span in missing[tower]:
                         _write_span(writer, name, rows, span=span, fuse=fuse, advance=advance)
         writer.summarize(name)
@@ -91,7 +91,7 @@ def _writer(store: FeatureStore) -> AbstractContextManager[StoreWriter]:
     return StoreWriter.open(store.path, store.manifest.settings, options)
 
 
-def _layouts(store: FeatureStore, derivation: Derivation) -> dict[Tower, OutputManifest]:
+def _layouts(store: FeatureStore, derivation: Derivation) -> Layouts:
     dims: dict[Tower, int | None] = {"image": derivation.card.image_dim, "text": derivation.card.text_dim}
     return {
         tower: OutputManifest(
