@@ -103,7 +103,14 @@ def test_a_fresh_network_is_a_weighted_mean_of_linear_maps() -> None:
 def test_teachers_that_give_nothing_to_fuse_are_told_all_at_once() -> None:
     with pytest.raises(ConfigError, match="two at least") as refused:
         FusionNetwork(fusion_config(), teachers={"one": TeacherSpace(image_dim=4, text_dim=None)}, seed=0)
-    assert "embeds texts" in str(refused.value)
+    assert refused.value.mistakes == (
+        "`teachers` must be two at least to be fused; got one. Name another, or leave the stage out.",
+        "`teachers` must have one at least that embeds texts; got none among one. "
+        "Add one, or leave the stage out.",
+    )
+    seeing = {name: TeacherSpace(image_dim=4, text_dim=None) for name in ("one", "two")}
+    reading = TeacherSpace(image_dim=None, text_dim=4)
+    FusionNetwork(fusion_config(), teachers={**seeing, "three": reading}, seed=0)
 
 
 @pytest.mark.parametrize(
