@@ -234,7 +234,7 @@ class FrozenTeacher:
             for module in self._modules:
                 module.eval()
         for parameter in self._parameters:
-            parameter.requires_grad_(requires_grad=False)
+            parameter.requires_grad = False
 
     def _checked(self, output: object, *, rows: int, dim: int | None, what: str) -> Tensor:
         if not isinstance(output, Tensor):

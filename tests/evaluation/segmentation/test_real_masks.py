@@ -35,7 +35,7 @@ def _suite(tasks: dict[str, list[int]]) -> SuiteConfig:
                     "where": {"task": name},
                     "foreground": labels,
                     "seeds": 1,
-                    "epochs": 6,
+                    "epochs": 12,
                     "learning_rate": 0.03,
                 }
                 for name, labels in tasks.items()
@@ -56,7 +56,7 @@ def test_masks_have_the_pixels_that_the_table_counts(real_data: Path) -> None:
 
 
 def test_lungs_are_found_from_raw_pixels(real_data: Path, tmp_path: Path) -> None:
-    raster = Geometry(48, 48, "pad", "bilinear")
+    raster = Geometry(96, 96, "pad", "bilinear")
     models = [
         PatchModel(patches=12, geometry=raster),
         PatchModel("noisy", "teacher", patches=12, noise=1.0, geometry=raster),
