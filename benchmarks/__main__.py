@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import (
+    allocator,
     balancing,
     bootstrap,
     evaluation,
@@ -23,9 +24,11 @@ from benchmarks import (
     webdataset,
 )
 from benchmarks.measure import Measurement
+from meddistill.allocator import keep_freed_memory
 
 MODULES = (
     start_up,
+    allocator,
     phantom,
     store,
     store_opening,
@@ -47,6 +50,8 @@ def main() -> int:
     parser.add_argument("names", nargs="*", choices=[[], *known], help="without any, all of them")
     names = parser.parse_args().names
     torch.set_num_threads(1)
+    # Both sides of every ratio use memory alike.
+    keep_freed_memory()
     found: list[Measurement] = []
     for module in [known[name] for name in names] or MODULES:
         new = module.run()

@@ -3,9 +3,10 @@
     python -m studies.ammkd --data FOLDER --encoders FOLDER --out runs/ammkd
 
 FOLDER of `--data` holds `pairs.csv` (image, text, dataset, split, patient_id, caption_index) and its images,
-as of Flickr8k; that of `--encoders` the timm folders efficientnet_lite0, _lite1 and _lite2. Both teachers and
-every student learn from the train split; all students but the one from scratch start from the same weights,
-see equally many images and differ by what `studies/ammkd_arms.py` says. Every part is skipped when it is
+as of Flickr8k; that of `--encoders` the timm folders efficientnet_lite0, _lite1 and _lite2. Both teachers
+learn from the train split, the students from three of each image's five captions there; all students but the
+one from scratch start from the same weights, see equally many images and differ by what
+`studies/ammkd_arms.py` says. Every part is skipped when it is
 done, and leaves the rank of every query in `--scores`; `--parts` and `--seeds` choose some. Options are
 chosen on validation with the first seed; `--split test` is for the end. With `--images`, `--epochs` and
 `--image-size` the study is only seen to run: no figure of it means anything.

@@ -1,7 +1,7 @@
 """The recipes of the study of AMMKD, one for each part."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +13,7 @@ from studies.ammkd_arms import (
     OBJECTIVES,
     SECOND,
     STUDENT,
+    STUDENT_CAPTIONS,
     STUDENT_EPOCHS,
     TEACHER_EPOCHS,
     TEACHERS,
@@ -54,15 +55,18 @@ class Recipes:
     def __init__(self, data: Path, encoders: Path, scale: Scale) -> None:
         self.data, self.encoders, self.scale = data.resolve(), encoders.resolve(), scale
 
-    def table(self, split: str) -> dict[str, Any]:
-        """One split of the pairs; an image stands where other studies have a patient."""
+    def table(self, split: str, captions: Sequence[str] = ()) -> dict[str, Any]:
+        """One split of the pairs, or of these captions; an image stands where other studies have a patient."""
         columns = {"image": "image", "text": "text", "patient": "patient_id"}
-        return {"table": PAIRS, "root": str(self.data), **columns, "where": {"split": split}}
+        where = {"split": split, **({"caption_index": list(captions)} if captions else {})}
+        return {"table": PAIRS, "root": str(self.data), **columns, "where": where}
 
     def teacher(self, name: str) -> dict[str, Any]:
         """A teacher: an encoder with its weights and a text tower from scratch, trained on the pairs."""
         stage = self._stage("contrastive", epochs=TEACHER_EPOCHS, seed=0)
-        return self._recipe(TEACHERS[name], [stage])
+        recipe = self._recipe(TEACHERS[name], [stage])
+        recipe["data"]["train"] = self.table("train")
+        return recipe
 
     def store(self) -> dict[str, Any]:
         """Both teachers' outputs for the pairs of train and of validation, once for all students."""
@@ -110,7 +114,7 @@ class Recipes:
         return {"name": "train", "method": method, "epochs": epochs, **TRAINING, "seed": seed}
 
     def _recipe(self, model: Model, stages: list[dict[str, Any]]) -> dict[str, Any]:
-        data = {"train": self.table("train"), "licences": {"Flickr8k": "unknown"}}
+        data = {"train": self.table("train", STUDENT_CAPTIONS), "licences": {"Flickr8k": "unknown"}}
         features = {"view_policy": VIEWS}
         student = self._model(model)
         return {"data": data, "features": features, "student": student, "stages": stages, **_RECIPE}

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from meddistill.allocator import keep_freed_memory
 from meddistill.errors import MedDistillError, TeacherError, one_line
 from meddistill.imaging.geometry import InputSpec
 from meddistill.signals import Signal
@@ -41,6 +42,7 @@ class FrozenTeacher:
     def __init__(
         self, model: object, *, card: TeacherCard, failed: Mapping[Signal, str] = MappingProxyType({})
     ) -> None:
+        keep_freed_memory()
         self.card = card
         self._failed = failed
         self.device = torch.device("cpu")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, final
 import torch
 from safetensors.torch import load_file
 
+from meddistill.allocator import keep_freed_memory
 from meddistill.errors import CheckpointError
 from meddistill.files import file_aside, sealed, sha256_of, unsealed, write_whole, writing
 from meddistill.methods.base import Method
@@ -103,6 +104,7 @@ def train_stage(
 @final
 class _Trainer:
     def __init__(self, stage: Stage, folder: Path, *, processes: Processes, progress: Progress) -> None:
+        keep_freed_memory()
         self.stage = stage
         self.folder = folder
         self.processes = processes
