@@ -247,7 +247,7 @@ def save_onnx(folder: Path) -> OnnxTeacher:
             tower.eval(),
             (example,),
             str(folder / f"{name}.onnx"),
-            dynamo=False,  # the older exporter; the other takes ten seconds, and bundles try it
+            dynamo=False,  # the older exporter; the other takes seconds, and bundles try it
             dynamic_axes={each: {0: "batch"} for each in (*inputs, *outputs)},
             input_names=inputs,
             output_names=outputs,
