@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from made_once import made_once
-from recipe_data import do_run, write_world
+from recipe_data import LIGHT, do_run, write_world
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +19,24 @@ def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished_run(small_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of `small_world` that no test changes."""
     return made_once(tmp_path_factory, "small-run", lambda folder: _run(small_world, folder)) / "run"
+
+
+@pytest.fixture(scope="session")
+def light_run(small_world: Path, finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished run with a bundle without ONNX files, which is soon exported again."""
+
+    def make(folder: Path) -> None:
+        shutil.copytree(finished_run, folder / "run")
+        do_run(small_world, folder / "run", LIGHT)
+
+    return made_once(tmp_path_factory, "light-run", make) / "run"
+
+
+@pytest.fixture
+def own_light_run(light_run: Path, tmp_path: Path) -> Path:
+    """A copy of the light run, with the times of its files."""
+    shutil.copytree(light_run, tmp_path / "run")
+    return tmp_path / "run"
 
 
 def _make_world(folder: Path) -> None:

@@ -231,8 +231,6 @@ class _TextTower(nn.Module):
 
 def save_onnx(folder: Path) -> OnnxTeacher:
     """An image graph with patch output, a text graph, and the tokenizer."""
-    from torch.export import Dim
-
     save_words(folder)
     torch.manual_seed(0)
     towers = {
@@ -245,16 +243,15 @@ def save_onnx(folder: Path) -> OnnxTeacher:
         ),
     }
     for name, (tower, example, inputs, outputs) in towers.items():
-        program = torch.onnx.export(
+        torch.onnx.export(
             tower.eval(),
             (example,),
-            dynamo=True,
-            dynamic_shapes=({0: Dim.DYNAMIC},),
+            str(folder / f"{name}.onnx"),
+            dynamo=False,  # the older exporter; the other takes seconds, and bundles try it
+            dynamic_axes={each: {0: "batch"} for each in (*inputs, *outputs)},
             input_names=inputs,
             output_names=outputs,
-            verbose=False,
         )
-        program.save(str(folder / f"{name}.onnx"))
     return OnnxTeacher(
         kind="onnx",
         model="image.onnx",

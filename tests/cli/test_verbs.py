@@ -82,7 +82,7 @@ def test_the_run_folder_is_named_after_the_recipe(
 def test_smoke_turns_the_dial(say: Say, own_world: Path, tmp_path: Path) -> None:
     recipe = yaml.safe_load(own_world.read_text())
     own_world.write_text(yaml.safe_dump({**recipe, "smoke": {"stages.0.epochs": 2, "stages.1.epochs": 2}}))
-    assert say("train", own_world, "--out", tmp_path / "run", "--smoke")[0] == 0
+    assert say("extract", own_world, "--out", tmp_path / "run", "--smoke")[0] == 0
     resolved = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
     assert [stage["epochs"] for stage in resolved["stages"]] == [2, 2]
 

@@ -12,7 +12,10 @@ def _samples(names: str, rows: tuple[int, ...]) -> Samples:
 
 def test_rows_are_those_of_their_tables() -> None:
     """Filtered by `where`, a table does not begin with row 1; ids stay unique all the same."""
-    both = joined(_samples("ab", (4, 9)), _samples("cd", (2, 4)))
+    both = joined(_samples("ab", (4, 9)), _samples("cd", (2, 4)), tables=("first", "second"))
     assert both.rows == (4, 9, 2, 4)
     assert len(set(both.ids)) == 4
+    assert both.rows_by_table([0, 3, 2]) == {"first": [4], "second": [4, 2]}
+    assert both.take([2, 1]).rows_by_table([0, 1]) == {"second": [2], "first": [9]}
+    assert _samples("ab", (4, 9)).rows_by_table([1]) == {"table": [9]}
     assert both.texts == ("a", "b", "c", "d")

@@ -104,9 +104,10 @@ def lose_room(
 if __name__ == "__main__":
     prepare()
     place, names, times, seed = sys.argv[1:]
-    outcomes = {}
+    outcomes, manners = {}, names.split(",")
     for verb in VERBS:
         folder = Path(place) / verb
-        outcomes[verb] = lose_room(folder, names.split(","), verb, times=int(times), seed=int(seed))
+        outcomes[verb] = lose_room(folder, manners, verb, times=int(times), seed=int(seed))
+        manners.reverse()  # each manner is tried even where each verb is tried once
         shutil.rmtree(folder)
     sys.stdout.write(json.dumps(outcomes))

@@ -89,7 +89,6 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
     plant(world)
     world.skipping()
     world.recipe["stages"][0]["checkpoint_every"] = 1
-    world.recipe["bundle"] = {"formats": ["open_clip", "onnx"]}
     bad = {**world.rows[0], "image": f"{FOLDER}-bad/{PATIENT}-0.dcm", "id": f"{SAMPLE}-bad"}
     _dicom(world.folder / bad["image"], "red", 99)
     _damage(world.folder / bad["image"])
@@ -214,8 +213,10 @@ def _says_nothing_of_headers(said: CommandResult) -> None:
     assert [word for word in (CAPTION, SAMPLE) if word.lower() in said.output.lower()] == []
 
 
-def test_a_bundle_at_work_says_nothing_of_headers(planted: Planted, tmp_path: Path, say: Say) -> None:
-    bundle = planted.world.out / "bundle"
+def test_a_bundle_at_work_says_nothing_of_headers(
+    planted: Planted, finished: World, tmp_path: Path, say: Say
+) -> None:
+    bundle = finished.out / "bundle"
     images = [planted.world.folder / row["image"] for row in planted.world.rows[:3]]
     for form in ("table", "json", "csv"):
         said = say("classify", bundle, *images, "--labels", "red, mauve", "--format", form)
@@ -227,12 +228,11 @@ def test_a_bundle_at_work_says_nothing_of_headers(planted: Planted, tmp_path: Pa
 
 
 def test_errors_about_damaged_files_say_nothing_of_headers(
-    planted: Planted, tmp_path: Path, say: Say
+    planted: Planted, finished: World, tmp_path: Path, say: Say
 ) -> None:
     world = planted.world
     damaged = world.folder / world.rows[3]["image"]
-    bundle = world.out / "bundle"
-    said = say("classify", bundle, damaged, "--labels", "red, mauve")
+    said = say("classify", finished.out / "bundle", damaged, "--labels", "red, mauve")
     assert f"`{damaged}` must be a whole DICOM file" in said.refused()
     _says_nothing_of_headers(said)
     recipe, out = world.folder / "recipe.yaml", tmp_path / "run"

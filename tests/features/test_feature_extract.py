@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from meddistill.data.keys import image_keys, text_key, text_keys
-from meddistill.errors import NonFiniteError, StoreError, TeacherError
+from meddistill.errors import StoreError
 from meddistill.features.config import ExtractOptions
 from meddistill.features.extract import extract
 from meddistill.features.format import OutputManifest, StoreManifest
@@ -21,7 +20,7 @@ from meddistill.features.workers import Workers
 from meddistill.imaging import ViewPolicy, decode, rasterize, view
 from meddistill.imaging.options import DecodeOptions
 from meddistill.progress import SilentProgress
-from toy_features import OF_ALL_ROWS, SMALL, ToyClip, ToyImages, ToyTokens, toy_samples, toy_teacher, tree
+from toy_features import OF_ALL_ROWS, SMALL, ToyImages, ToyTokens, toy_samples, toy_teacher, tree
 
 
 class MessageLog(SilentProgress):
@@ -260,35 +259,6 @@ def test_availability_by_modality(tmp_path: Path) -> None:
         "teacher idle covers none of the table's modalities (ct, mri, xray)" in line
         for line in progress.lines
     )
-
-
-class Spoilt(ToyClip):
-    """Gives NaN for one picture and for texts that say so."""
-
-    def embed_images(self, pixels):
-        found = super().embed_images(pixels)
-        white = pixels.amin(dim=(1, 2, 3)) > 0.99
-        return torch.where(white[:, None], torch.tensor(torch.nan), found)
-
-    def embed_texts(self, texts):
-        found = super().embed_texts(texts)
-        return found / torch.tensor([[float("broken" not in text)] for text in texts])
-
-
-def test_numbers_that_are_not_finite_are_refused_by_table_row(tmp_path: Path) -> None:
-    samples = toy_samples(tmp_path / "images", 21)
-    Image.new("RGB", (20, 20), "white").save(tmp_path / "images" / "13.png")
-    with pytest.raises((NonFiniteError, TeacherError), match=r"'a'.* finite.*In the table: row 14\."):
-        extract(tmp_path / "store", samples, {"a": toy_teacher("a", kind=Spoilt)}, SMALL)
-    Image.new("RGB", (20, 20), "grey").save(tmp_path / "images" / "13.png")
-    texts = tuple("broken" if row in (3, 17) else f"caption {row}" for row in range(21))
-    samples = replace(samples, texts=texts, table_hash="")
-    with pytest.raises((NonFiniteError, TeacherError), match=r"'a'.* finite.*In the table: row 4\."):
-        extract(tmp_path / "other", samples, {"a": toy_teacher("a", kind=Spoilt)}, SMALL)
-    banks, samples = {"bank": ["broken", "whole"]}, toy_samples(tmp_path / "images", 21)
-    with pytest.raises((NonFiniteError, TeacherError), match=r"The inputs were texts of a bank\."):
-        extract(tmp_path / "third", samples, {"a": toy_teacher("a", kind=Spoilt)}, SMALL, banks=banks)
-    assert not [name for name in tree(tmp_path / "other") if name.endswith(".part")]
 
 
 def test_large_numbers_need_float32(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from meddistill.features.statistics import QUANTILES, Accumulator, Statistics, s
 
 def encoded(values: torch.Tensor, precision: str, leading: int = 1):
     return encode(
-        values, precision, leading=leading, subject="image output of teacher 'a'", rows=range(5, 99)
+        values, precision, leading=leading, subject="image output of teacher 'a'", named="elements {}".format
     )
 
 
@@ -43,7 +43,7 @@ def test_what_is_not_finite_is_refused_by_table_row(precision: str, bad: float) 
     values = torch.zeros(6, 4)
     values[3, 1] = values[5, 0] = bad
     with pytest.raises(
-        NonFiniteError, match=r"image output of teacher 'a' must be finite; .* table rows 8, 10"
+        NonFiniteError, match=r"image output of teacher 'a' must be finite; .* elements \[3, 5\]"
     ):
         encoded(values, precision)
 
@@ -51,7 +51,7 @@ def test_what_is_not_finite_is_refused_by_table_row(precision: str, bad: float) 
 def test_float16_overflow_is_refused_with_advice() -> None:
     values = torch.tensor([[1.0, 2.0], [3.0, -70000.0]])
     with pytest.raises(
-        StoreError, match=r"must fit float16 .* got 7e\+04 for table rows 6\. .*precision: float32"
+        StoreError, match=r"must fit float16 .* got 7e\+04 for elements \[1\]\. .*precision: float32"
     ):
         encoded(values, "float16")
     assert encoded(values, "float32").values[1, 1] == -70000
@@ -143,5 +143,5 @@ def test_int8_keeps_directions_and_lengths_of_features(spread: float) -> None:
 
 def encoded_rows(values: np.ndarray):
     return encode(
-        torch.from_numpy(values), "int8", leading=1, subject="image output", rows=range(len(values))
+        torch.from_numpy(values), "int8", leading=1, subject="image output", named="elements {}".format
     )

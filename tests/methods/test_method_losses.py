@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from meddistill.balancing.balance import balance
+from meddistill.balancing.config import FixedConfig
 from meddistill.balancing.selection import Available
 from meddistill.balancing.weighting import Weighting
 from meddistill.errors import ConfigError, TeacherError
@@ -312,6 +313,10 @@ def test_everything_that_teachers_lack_is_told_at_once() -> None:
     assert "teacher `plain` must have a logit scale" in mistakes
     with pytest.raises(ConfigError, match="at least one"):
         build(embedding(), {})
+    weights = {"dino": 0.0, "crooked": 0.0, "plain": 0.0, "whole": 1.0}
+    weighed = embedding().model_copy(update={"weighting": FixedConfig(kind="fixed", weights=weights)})
+    whole = TeacherSpace(dims={"image": 8, "text": 8}, logit_scale=10.0)
+    assert build(weighed, {**teachers, "whole": whole}).teachers == ("whole",)
 
 
 def test_an_image_teacher_can_give_what_images_give() -> None:

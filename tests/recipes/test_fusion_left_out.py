@@ -4,9 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from coloured_world import ACROSS, BY_STAGE, STUDENT_TRAINING, WITHIN, log_of, teacher, world
+from coloured_world import (
+    ACROSS,
+    BY_STAGE,
+    STUDENT_TRAINING,
+    TRAIN,
+    VALIDATION,
+    WITHIN,
+    log_of,
+    teacher,
+    world,
+)
 from meddistill.errors import ConfigError
 from meddistill.features.reader import FeatureStore
+from meddistill.recipes import check
 from meddistill.recipes.check import check_recipe
 from meddistill.recipes.load import load_recipe
 from meddistill.students.metadata import read_metadata
@@ -74,12 +85,16 @@ def test_validation_pairs_that_no_source_has_are_too_few(tmp_path: Path) -> None
         check_recipe(loaded, subject="recipe", out=tmp_path / "run")
 
 
-def test_validation_rows_that_are_of_no_use_are_told(tmp_path: Path) -> None:
+def test_validation_rows_that_are_of_no_use_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the others cost what they cost: a second an image for each of two teachers."""
+    monkeypatch.setattr(check, "seconds_per_image_of_teacher", lambda _: 1.0)
     recipe = world(tmp_path / "world", stages=[ACROSS, BY_STAGE[1]], validated=True)
     table = recipe.parent / "pairs.csv"
     lines = table.read_text().splitlines()
     image, *_ = lines[-1].split(",")
     table.write_text("\n".join([*lines[:-1], f"{image},,val,b"]) + "\n")
-    notes = check_recipe(load_recipe(recipe), subject="recipe", out=tmp_path / "run").row_notes
+    found = check_recipe(load_recipe(recipe), subject="recipe", out=tmp_path / "run")
+    notes = found.row_notes
     assert "validation table: 1 of 24 rows have no caption; they are left out" in notes
     assert "validation table: no stage looks at it, but its rows are read with the others" in notes
+    assert found.estimate.extraction_seconds == 2 * (TRAIN + VALIDATION - 1)

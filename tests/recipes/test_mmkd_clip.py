@@ -14,7 +14,7 @@ from meddistill.recipes.load import PACKAGED, load_recipe, located
 from meddistill.recipes.pipeline import run_recipe
 from meddistill.students.metadata import read_metadata
 from meddistill.teachers.catalogue import catalogue
-from recipe_data import MODALITIES, Diary, suite, write_yaml
+from recipe_data import LIGHT, MODALITIES, Diary, suite, write_yaml
 from tiny_state_dicts import save_medclip, save_pmc_clip
 from tiny_teachers import save_clip, save_open_clip, save_open_clip_with_bert
 
@@ -128,7 +128,7 @@ def small(tmp_path: Path) -> Path:
 
 def test_it_runs_whole_in_small(small: Path) -> None:
     shorter = [f"teachers.{name}.context_length=20" for name in ("pmc_clip", "medclip")]
-    loaded = load_recipe(RECIPE, overrides=shorter, smoke=True, base=small)
+    loaded = load_recipe(RECIPE, overrides=[*shorter, LIGHT], smoke=True, base=small)
     run_recipe(loaded, small / "out", until="report", progress=Diary())
     results = Results.load(small / "out" / "evaluation")
     assert set(results.named("teacher")) == NINE

@@ -1,6 +1,7 @@
 """A recipe with each projection: where its maps lie, and that a broken-off run goes on with the same."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,7 @@ def test_a_broken_off_run_ends_as_a_whole_one(
 ) -> None:
     """After the first checkpoint; also where the file of the maps is gone, which the checkpoint has too."""
     recipe = projecting(own_world, PROJECTIONS[kind])
-    whole = tmp_path / "whole"
+    whole = shutil.copytree(own_run, tmp_path / "whole")
     do_run(recipe, whole, until="train")
     save = Checkpoints.save
 

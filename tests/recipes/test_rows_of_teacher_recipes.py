@@ -46,7 +46,13 @@ def test_rows_that_a_teacher_was_trained_on(tmp_path: Path) -> None:
     write_yaml(path.parent / "suite.yaml", SUITE)
     told = _mistakes(path)
     assert "`data.train of teacher large` and `data.validation` must not share images" in told
-    assert "`data.train of teacher large` and `table pairs` must not share images" in told
+    assert "`data.validation, data.train of teacher large` and `table pairs` must not share images" in told
+    # Of a table that the student learns from too, what leaks is told once.
+    write_yaml(path.parent / "suite.yaml", SUITE | {"tables": {"pairs": TABLE}})
+    told = _mistakes(path, data={"train": {**TABLE, "where": {"split": "train"}}})
+    assert told.count("`table pairs` must not share images") == 2  # and those of `data.validation`
+    assert "`the training table, data.train of teacher large` and `table pairs` must not share images" in told
+    write_yaml(path.parent / "suite.yaml", SUITE)
     # Its own suite and baselines, which its run never comes to, are not looked at.
     baseline = {"kind": "timm", "model": "local-dir:absent", "licence": "MIT"}
     own = {"suite": "suite.yaml", "baselines": {"absent": baseline}}

@@ -11,7 +11,7 @@ from PIL import Image
 from meddistill.cli import main
 from meddistill.errors import StoreError
 from meddistill.recipes.run_folder import RunFolder
-from recipe_data import Diary, do_run, hashes
+from recipe_data import LIGHT, Diary, do_run, hashes
 from tiny_teachers import save_open_clip
 
 Table = list[dict[str, str]]
@@ -191,12 +191,12 @@ def test_an_unfinished_stage_with_other_settings_is_refused(
 
 
 def test_a_damaged_manifest_of_the_bundle_is_told_without_a_traceback(
-    own_world: Path, own_run: Path, capsys: pytest.CaptureFixture[str]
+    small_world: Path, own_light_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Or mended; other files of a run are damaged in the tests of faults."""
-    path = own_run / "bundle" / "manifest.json"
+    path = own_light_run / "bundle" / "manifest.json"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    code = main(["run", str(own_world), "--out", str(own_run)])
+    code = main(["run", str(small_world), "--out", str(own_light_run), "--set", LIGHT])
     captured = capsys.readouterr()
     assert code in {0, 2}
     assert "Traceback" not in captured.err

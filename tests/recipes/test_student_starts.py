@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from open_clip import OPENAI_DATASET_MEAN
+from tokenizers import Tokenizer
 
 from meddistill.cli import main
-from meddistill.runtime import Bundle, Embedder
+from meddistill.imaging import normalize_text
 from meddistill.students.folder import load_student
 from meddistill.students.metadata import read_metadata
 from recipe_data import RESNET, digests, do_run, recipe, suite, write_yaml
@@ -28,6 +29,7 @@ def world(small_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     student = {**RESNET, "text": {**RESNET["text"], "vocabulary": 400}}
     stage = {**recipe()["stages"][0], "epochs": 1}
     content = {**recipe(), "teachers": {}, "student": student, "stages": [stage]}
+    content["bundle"] = {"formats": ["open_clip"]}
     return write_yaml(folder / "recipe.yaml", content)
 
 
@@ -38,13 +40,14 @@ def run(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_student_bundle_and_runtime_have_the_ids_of_the_run(run: Path) -> None:
+def test_student_and_bundle_have_the_ids_of_the_run(run: Path) -> None:
     student, own = load_student(run / "student"), json.loads((run / "tokenizer.json").read_text())
     assert student.model.text.token_embedding.weight.shape == (400, 16)
     saved = json.loads((run / "student" / "tokenizer.json").read_text())
     assert saved["model"] == own["model"]
-    embedder = Embedder(Bundle.open(run / "bundle"))
-    assert embedder.tokenize(TEXTS).tolist() == student.tokenize(TEXTS).tolist()
+    exported = Tokenizer.from_file(str(run / "bundle" / "tokenizer.json"))
+    found = exported.encode_batch([normalize_text(text) for text in TEXTS])
+    assert [each.ids for each in found] == student.tokenize(TEXTS).tolist()
     facts = json.loads((run / "evaluation" / "results.json").read_text())
     assert any(row["main"] and row["value"] is not None for row in facts["results"])
 

@@ -14,7 +14,7 @@ from meddistill.evaluation.engine.prediction_files import read_predictions
 from meddistill.features.reader import FeatureStore
 from meddistill.methods.embedding import EmbeddingMethod
 from meddistill.recipes.steps import training
-from recipe_data import TEACHERS, do_run, write_yaml
+from recipe_data import TEACHERS, do_run, suite, write_yaml
 from tiny_teachers import save_dinov2, save_onnx
 
 
@@ -84,6 +84,8 @@ def test_another_logit_scale_of_a_graph_is_noticed(own_world: Path, tmp_path: Pa
     stage = {**content["stages"][1], "epochs": 1, "objectives": {"similarity_kl": 1.0}}
     content["stages"] = [stage]
     content["bundle"] = None
+    content["teachers"] = {"general": content["teachers"]["general"]}
+    write_yaml(own_world.parent / "suite.yaml", {**suite(), "tasks": suite()["tasks"][:1]})
     said, means, out = [], [], tmp_path / "out"
     for scale in (5.0, 50.0):
         content["teachers"]["graphs"] = {**graphs, **files, "licence": "MIT", "logit_scale": scale}

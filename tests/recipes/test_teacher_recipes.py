@@ -1,6 +1,7 @@
 """Teachers of kind `recipe`: trained first, by the same command, and then teachers like any other."""
 
 import re
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -48,6 +49,24 @@ def world(own_world: Path) -> Path:
     return write_yaml(own_world, _outer())
 
 
+@pytest.fixture(scope="module")
+def done_once(small_world: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Diary]:
+    """The folder of a run that nothing interrupted, and what it told."""
+    place = tmp_path_factory.mktemp("once")
+    for name in ("data", "teachers"):
+        (place / name).symlink_to(small_world.parent / name)
+    write_yaml(place / "teacher.yaml", _teacher())
+    diary = do_run(write_yaml(place / "recipe.yaml", _outer()), place / "out", until="train")
+    return place / "out", diary
+
+
+@pytest.fixture
+def done(done_once: tuple[Path, Diary], tmp_path: Path) -> Path:
+    """A copy of that run, for `world` to go on with."""
+    shutil.copytree(done_once[0], tmp_path / "out")
+    return tmp_path / "out"
+
+
 def _mistakes(path: Path, **options: Any) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         check_recipe(load_recipe(path, **options), subject=path.name, out=path.parent / "out")
@@ -55,10 +74,11 @@ def _mistakes(path: Path, **options: Any) -> list[str]:
     return list(caught.value.mistakes)
 
 
-def test_it_is_the_teacher_that_its_recipe_trains_alone(world: Path, tmp_path: Path) -> None:
+def test_it_is_the_teacher_that_its_recipe_trains_alone(
+    world: Path, done: Path, done_once: tuple[Path, Diary], tmp_path: Path
+) -> None:
     """And then one as if it had been named by its folder; done once, it is done."""
-    out = tmp_path / "out"
-    diary = do_run(world, out, until="train")
+    out, diary = done, done_once[1]
     do_run(world.parent / "teacher.yaml", tmp_path / "alone", "stages.0.seed=3", until="train")
     mine, alone = hashes(out / "teachers" / "large"), hashes(tmp_path / "alone")
     weights = "student/open_clip_model.safetensors"
@@ -80,10 +100,8 @@ def test_it_is_the_teacher_that_its_recipe_trains_alone(world: Path, tmp_path: P
     assert {"large: stage pretrain: done already", "features: done already"} <= set(again.said)
 
 
-def test_a_changed_recipe_trains_the_teacher_and_all_after_it_anew(world: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    do_run(world, out, until="train")
-    before = hashes(out)
+def test_a_changed_recipe_trains_the_teacher_and_all_after_it_anew(world: Path, done: Path) -> None:
+    out, before = done, hashes(done)
     changed = {**LARGE, "set": {"stages.0.seed": 4}}
     write_yaml(world, _outer(teachers={**_outer()["teachers"], "large": changed}))
     diary = do_run(world, out, until="train")
@@ -126,26 +144,15 @@ class _Stopping(Diary):
 
 @pytest.mark.parametrize(("label", "units"), [("large: Training pretrain", 80), ("Training distill", 40)])
 def test_a_run_that_broke_off_goes_on(
-    world: Path, tmp_path: Path, label: str, units: int, done_once: dict[str, str]
+    world: Path, tmp_path: Path, label: str, units: int, done_once: tuple[Path, Diary]
 ) -> None:
     loaded = load_recipe(world)
     with pytest.raises(_Stopped):
         run_recipe(loaded, tmp_path / "out", until="train", progress=_Stopping(label, units))
     do_run(world, tmp_path / "out", until="train")
-    found = hashes(tmp_path / "out")
+    found, expected = hashes(tmp_path / "out"), hashes(done_once[0])
     for name in ("student/open_clip_model.safetensors", "teachers/large/student/open_clip_model.safetensors"):
-        assert found[name] == done_once[name]
-
-
-@pytest.fixture(scope="module")
-def done_once(small_world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The files of a run that nothing interrupted."""
-    place = tmp_path_factory.mktemp("once")
-    for name in ("data", "teachers"):
-        (place / name).symlink_to(small_world.parent / name)
-    write_yaml(place / "teacher.yaml", _teacher())
-    do_run(write_yaml(place / "recipe.yaml", _outer()), place / "out", until="train")
-    return hashes(place / "out")
+        assert found[name] == expected[name]
 
 
 def test_all_processes_train_it(world: Path, tmp_path: Path) -> None:
@@ -163,12 +170,12 @@ def test_all_processes_train_it(world: Path, tmp_path: Path) -> None:
     assert (tmp_path / "two" / "student" / "meddistill.json").is_file()
 
 
-def test_it_is_evaluated_like_any_other(world: Path, tmp_path: Path) -> None:
+def test_it_is_evaluated_like_any_other(world: Path, done: Path) -> None:
     write_yaml(world, _outer(evaluate={"suite": "suite.yaml"}, bundle={"formats": ["open_clip"]}))
-    do_run(world, tmp_path / "out", LIGHT)
-    results = (tmp_path / "out" / "evaluation" / "results.json").read_text()
-    assert '"large"' in results
-    assert (tmp_path / "out" / "report.html").is_file()
+    diary = do_run(world, done, LIGHT)
+    assert not [label for label in diary.opened if "Training" in label]
+    assert '"large"' in (done / "evaluation" / "results.json").read_text()
+    assert (done / "report.html").is_file()
 
 
 def test_check_knows_it_before_it_is_trained(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -262,13 +269,11 @@ def test_the_licence_policy_of_both_holds(world: Path, tmp_path: Path, theirs: s
     assert [line for line in _mistakes(world) if re.search(refused, line)]
 
 
-def test_a_second_extraction_waits_for_the_one_that_trains(world: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    do_run(world, out, until="features")
+def test_a_second_extraction_waits_for_the_one_that_trains(world: Path, done: Path) -> None:
     holding, leave = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with RunFolder(RunFolder(out).teacher("large")).locked():
+        with RunFolder(RunFolder(done).teacher("large")).locked():
             holding.set()
             leave.wait(60)
 
@@ -277,6 +282,6 @@ def test_a_second_extraction_waits_for_the_one_that_trains(world: Path, tmp_path
     assert holding.wait(60)
     threading.Timer(1.0, leave.set).start()
     started = time.monotonic()
-    do_run(world, out, until="features")
+    do_run(world, done, until="features")
     assert time.monotonic() - started >= 1.0
     other.join()

@@ -23,7 +23,7 @@ def embedder(bundle_folder: Path) -> Embedder:
 
 def test_neighbours_are_exact_and_survive_saving(embedder: Embedder, tmp_path: Path) -> None:
     Index.build(embedder, VECTORS, NAMES).save(tmp_path / "index")
-    found = Index.load(tmp_path / "index", embedder).neighbours(QUERIES, k=5)
+    found = Index.load(tmp_path / "index", embedder).neighbours(embedder, QUERIES, k=5)
     for query, rows, cosines in zip(QUERIES, found.rows, found.cosines, strict=True):
         expected = (VECTORS @ query) / (np.linalg.norm(VECTORS, axis=1) * np.linalg.norm(query))
         assert np.allclose(cosines, np.sort(expected)[::-1][:5], atol=1e-5)
@@ -32,10 +32,10 @@ def test_neighbours_are_exact_and_survive_saving(embedder: Embedder, tmp_path: P
 
 def test_ties_go_by_row_and_k_is_cut_to_the_size(embedder: Embedder) -> None:
     index = Index.build(embedder, np.tile(np.float32([[1, 0, 0]]), (6, 1)), list("abcdef"))
-    found = index.neighbours(np.float32([[2, 0, 0]]), k=99)
+    found = index.neighbours(embedder, np.float32([[2, 0, 0]]), k=99)
     assert found.rows.tolist() == [[0, 1, 2, 3, 4, 5]]
     assert np.allclose(found.cosines, 1)
-    assert index.neighbours(np.zeros((0, 3), np.float32), k=2).rows.shape == (0, 2)
+    assert index.neighbours(embedder, np.zeros((0, 3), np.float32), k=2).rows.shape == (0, 2)
 
 
 def test_senseless_requests(embedder: Embedder) -> None:
@@ -44,7 +44,7 @@ def test_senseless_requests(embedder: Embedder) -> None:
     with pytest.raises(ConfigError, match="must be finite and not zero"):
         Index.build(embedder, np.float32([[np.nan, 0, 0]]), ["a"])
     with pytest.raises(ConfigError, match="`k` must be at least 1; got 0"):
-        Index.build(embedder, VECTORS, NAMES).neighbours(QUERIES, k=0)
+        Index.build(embedder, VECTORS, NAMES).neighbours(embedder, QUERIES, k=0)
 
 
 def test_damaged_index_and_index_of_another_model(
@@ -76,6 +76,9 @@ def test_an_index_is_of_one_precision(bundle_folder: Path, tmp_path: Path) -> No
     for made, used in (("float32", "int8"), ("int8", "float32")):
         with pytest.raises(BundleError, match=f"must come from this bundle's {used} image tower"):
             Index.load(tmp_path / made, embedders[used])
+        index = Index.load(tmp_path / made, embedders[made])
+        with pytest.raises(BundleError, match=f"the index must come from this bundle's {used} image tower"):
+            index.neighbours(embedders[used], QUERIES, k=3)
 
 
 def test_pickles_are_not_loaded(embedder: Embedder, tmp_path: Path) -> None:

@@ -71,14 +71,14 @@ def stage_of(**changes: object) -> Stage:
 
 
 METHODS = {
-    "all objectives, one teacher drawn": {},
+    "all objectives, one teacher drawn": {"objectives": EVERY_OBJECTIVE["objectives"]},
     "all available": {"selection": {"kind": "available"}},
     "drawn by batch": {"selection": {"kind": "batch_draw"}},
     "dropping": {"selection": {"kind": "teacher_dropping"}},
     "fixed": {"weighting": {"kind": "fixed", "weights": {"alpha": 1, "beta": 2, "gamma": 0}}},
     "uncertainty": {"weighting": {"kind": "uncertainty"}},
     "confidence": {"weighting": {"kind": "confidence"}},
-    "micro-batches": {"micro_batch": 5},
+    "micro-batches": {"micro_batch": 5, "objectives": EVERY_OBJECTIVE["objectives"]},
     "mixed": {
         "objectives": {"interactive_contrastive": {"as_published": True}},
         "projection": {"kind": "linear_autoencoder"},
@@ -88,7 +88,7 @@ METHODS = {
 
 @pytest.mark.parametrize("changes", METHODS.values(), ids=METHODS.keys())
 def test_no_step_waits(tmp_path, monkeypatch, changes) -> None:
-    config = toy_config(**{**QUIET, "objectives": EVERY_OBJECTIVE["objectives"], **changes})
+    config = toy_config(**{**QUIET, **changes})
     method = toy_method(config) if config.projection.kind == "learned_head" else projected(config)
     stage = replace(stage_of(), method=method, config=config, source=ToyTeachers(gaps=True))
     assert counts(stage, tmp_path, monkeypatch) == [0, 0, 0]

@@ -25,11 +25,13 @@ class Samples:
     hash of the image's path, so that rows of one image stay together. `modalities` holds "" where unknown.
     `columns` are the other columns that were asked for, `images` pictures beside the row's own by the column
     that names them (label maps). `groups` numbers, from 0, the groups of samples that a stage weighs apart;
-    empty where it does not. `rows` are the rows of the table, counted from 1 without the header.
+    empty where it does not. `rows` are the rows of the table, counted from 1 without the header;
+    `tables` says of which table each is, empty where all are of one.
     `skipped` tells why rows were dropped and quotes their cells, `skipped_rows` are their numbers;
     `flat_rows` are those of pictures that show next to nothing of what their files store (`Picture.is_flat`).
-    `table_hash` changes with anything above except these three and `groups`; it knows the images' paths
-    (relative to their root), not their pixels (`image_keys` does).
+    `table_hash` changes with anything above except these three, `tables`, `columns` and `groups`: who reads a
+    column says so where its values decide something. It knows the images' paths (relative to their root), not
+    their pixels (`image_keys` does).
     """
 
     refs: tuple[ImageRef, ...]
@@ -41,6 +43,7 @@ class Samples:
     images: Mapping[str, tuple[ImageRef, ...]] = field(default_factory=dict)
     groups: tuple[int, ...] = ()
     rows: tuple[int, ...] = ()
+    tables: tuple[str, ...] = ()
     options: DecodeOptions = DEFAULT_OPTIONS
     skipped: tuple[str, ...] = ()
     skipped_rows: tuple[int, ...] = ()
@@ -54,9 +57,11 @@ class Samples:
         patients = self.patients or tuple(f"{UNKNOWN_PATIENT}{name}" for name in ids)
         modalities = self.modalities or ("",) * count
         texts = self.texts or ("",) * count
-        named = {"ids": ids, "patients": patients, "modalities": modalities, "texts": texts, **self.columns}
-        lengths = {name: len(column) for name, column in [*named.items(), ("rows", rows)]}
-        lengths |= {"groups": len(self.groups)} if self.groups else {}
+        named = {"ids": ids, "patients": patients, "modalities": modalities, "texts": texts}
+        columns = {f"columns.{name}": column for name, column in self.columns.items()}
+        lengths = {name: len(column) for name, column in [*named.items(), *columns.items(), ("rows", rows)]}
+        numbered = {"groups": self.groups, "tables": self.tables}
+        lengths |= {name: len(each) for name, each in numbered.items() if each}
         lengths |= {f"images.{name}": len(refs) for name, refs in self.images.items()}
         wrong = {name: length for name, length in lengths.items() if length != count}
         if wrong:
@@ -104,9 +109,17 @@ class Samples:
             images={name: tuple(refs[row] for row in chosen) for name, refs in self.images.items()},
             groups=tuple(self.groups[row] for row in chosen) if self.groups else (),
             rows=tuple(self.rows[row] for row in chosen),
+            tables=pick(self.tables) if self.tables else (),
             flat_rows=tuple(row for row in (self.rows[place] for place in chosen) if row in flat),
             table_hash=hashlib.sha256(taken.encode()).hexdigest(),
         )
+
+    def rows_by_table(self, places: Iterable[int]) -> dict[str, list[int]]:
+        """The rows at these positions (from 0) by the name of their table, `table` where all are of one."""
+        found: dict[str, list[int]] = {}
+        for place in places:
+            found.setdefault(self.tables[place] if self.tables else "table", []).append(self.rows[place])
+        return found
 
     def skipping(self, lines: Iterable[str], rows: Iterable[int]) -> "Samples":
         """The same samples, which also remember these rows as dropped, and why."""
@@ -114,12 +127,13 @@ class Samples:
         return replace(self, skipped=(*self.skipped, *lines), skipped_rows=dropped)
 
 
-def joined(first: Samples, second: Samples) -> Samples:
+def joined(first: Samples, second: Samples, *, tables: tuple[str, str]) -> Samples:
     """The rows of two tables that are decoded alike, as one of images and captions.
 
-    Ids are new ones, `rows` those of the tables that the samples are from.
+    Ids are new ones, `rows` those of the tables that the samples are from, which `tables` names.
     """
     both = (first, second)
+    of_rows = [name for name, each in zip(tables, both, strict=True) for _ in each.rows]
     captioned = any(each.texts is not None for each in both)
     texts = tuple(text for each in both for text in each.texts or ("",) * len(each))
     return Samples(
@@ -127,6 +141,7 @@ def joined(first: Samples, second: Samples) -> Samples:
         texts=texts if captioned else None,
         ids=tuple(str(place) for place in range(1, len(first) + len(second) + 1)),
         rows=first.rows + second.rows,
+        tables=tuple(of_rows),
         patients=first.patients + second.patients,
         modalities=first.modalities + second.modalities,
         options=first.options,

@@ -33,7 +33,8 @@ def read_table(
     """The rows of a table that `config.where` keeps, checked.
 
     `config.table`, `root` and `unpack` are relative to `base`; `columns` are further columns to keep, as
-    text; those of them in `lists` may hold lists, kept as text with LIST_SEPARATOR between. `images` are
+    text, of which `table_hash` knows nothing; those of them in `lists` may hold lists, kept as text with
+    LIST_SEPARATOR between. `images` are
     columns of images beside the row's own, found like it and under the same selectors. Rows are refused
     for a malformed record, bytes that are no UTF-8, an image that is missing or outside the root, an empty
     caption (but of a table to learn from), a blank or repeated id, a blank patient, a selector that is no
@@ -194,7 +195,6 @@ def _samples(
         "patients": patients,
         "modalities": modalities,
     }
-    hashed |= {f"columns.{name}": values for name, values in others.items()}
     hashed |= {f"images.{name}": tuple(_place(ref, root) for ref in beside[name]) for name in images}
     return Samples(
         refs=refs,

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from meddistill.data.samples import name_rows
 from meddistill.features.availability import Mask
 from meddistill.features.config import ExtractOptions, StoredPrecision
 from meddistill.features.encoding import Encoded, encode
@@ -73,7 +74,7 @@ def write_derived(
         if total:
             with (progress or SilentProgress()).track(f"deriving {name}", total, unit="rows") as advance:
                 for tower in TOWERS:
-                    rows = _Rows(store, derivation, tower, device=device)
+                    rows = _Rows(store, derivation, tower, layout=layouts[tower], device=device)
                     for span in missing[tower]:
                         _write_span(writer, name, rows, span=span, fuse=fuse, advance=advance)
         writer.summarize(name)
@@ -122,10 +123,16 @@ class _Rows:
     """The sources' outputs for rows of one derived output."""
 
     def __init__(
-        self, store: FeatureStore, derivation: Derivation, tower: Tower, *, device: torch.device
+        self,
+        store: FeatureStore,
+        derivation: Derivation,
+        tower: Tower,
+        *,
+        layout: OutputManifest,
+        device: torch.device,
     ) -> None:
         self.tower = tower
-        self.layout = _layouts(store, derivation)[tower]
+        self.layout = layout
         self._store = store
         self._derivation = derivation
         self._device = device
@@ -168,8 +175,7 @@ class _Rows:
             self.layout.dtype,
             leading=leading,
             subject=subject,
-            rows=(rows + 1).tolist(),
-            noun="rows of the store, counted from 1:",
+            named=lambda places: f"{name_rows((rows[places] + 1).tolist())} of the store, counted from 1",
         )
 
     def _outputs(self, source: str, rows: Indices, views: int) -> TeacherOutputs:

@@ -1,6 +1,6 @@
 """A teacher's float32 numbers to the stored ones, and back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +14,6 @@ from meddistill.features.config import StoredPrecision
 
 FLOAT16_MAX: Final = 65504.0
 _INT8_MAX: Final = 127
-_MOST_NAMED: Final = 10
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,7 @@ def encode(
     *,
     leading: int,
     subject: str,
-    rows: Sequence[int],
-    noun: str = "table rows",
+    named: Callable[[Sequence[int]], str],
 ) -> Encoded:
     """Round `values` `[batch, ...]` to the stored precision on their own device, then fetch them.
 
@@ -45,10 +43,8 @@ def encode(
         Axes that have scales of their own: 1 for rows, 2 for rows and views.
     subject
         Whose numbers these are, for messages.
-    rows
-        The table's row number of each element of the batch, for messages; 0 for a text of a bank.
-    noun
-        What these numbers count, where it is no table.
+    named
+        What elements of the batch, by their positions in it, are called in messages.
 
     Raises
     ------
@@ -64,7 +60,7 @@ def encode(
         checked = (values.half() if precision == "float16" else values.float()).cpu().numpy()
         encoded = Encoded(checked)
     if not np.isfinite(checked).all():
-        _refuse(values, subject, rows, noun)
+        _refuse(values, subject, named)
     return encoded
 
 
@@ -83,26 +79,22 @@ def _quantized(values: Tensor, leading: int) -> tuple[NDArray[np.int8], NDArray[
     return whole.cpu().numpy(), scale.cpu().numpy()
 
 
-def _refuse(values: Tensor, subject: str, rows: Sequence[int], noun: str) -> None:
+def _refuse(values: Tensor, subject: str, named: Callable[[Sequence[int]], str]) -> None:
     bad = ~torch.isfinite(values).flatten(1).all(dim=1)
     if bad.any():
         msg = (
-            f"{subject} must be finite; got NaN or infinity for {_named(bad, rows, noun)}. Look at these "
+            f"{subject} must be finite; got NaN or infinity for {named(_places(bad))}. Look at these "
             "images and captions, or run the teacher in float32."
         )
         raise NonFiniteError(msg)
     large = (values.abs() > FLOAT16_MAX).flatten(1).any(dim=1)
     msg = (
         f"{subject} must fit float16 (at most {FLOAT16_MAX:.0f}); got {values.abs().max().item():.4g} for "
-        f"{_named(large, rows, noun)}. Set `features: {{precision: float32}}`."
+        f"{named(_places(large))}. Set `features: {{precision: float32}}`."
     )
     raise StoreError(msg)
 
 
-def _named(chosen: Tensor, rows: Sequence[int], noun: str) -> str:
-    named = [rows[place] for place in chosen.nonzero().flatten().tolist()]
-    numbers = [row for row in named if row]
-    if not numbers:
-        return "texts of a bank"
-    more = f" and {len(numbers) - _MOST_NAMED} more" if len(numbers) > _MOST_NAMED else ""
-    return f"{noun} " + ", ".join(map(str, numbers[:_MOST_NAMED])) + more
+def _places(chosen: Tensor) -> list[int]:
+    places: list[int] = chosen.nonzero().flatten().tolist()
+    return places

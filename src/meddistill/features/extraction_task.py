@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self, final
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from meddistill.data.prefetch import Prefetcher
 from meddistill.data.rasters import ImageRasters, Pixels
-from meddistill.data.samples import Samples
+from meddistill.data.samples import Samples, name_rows
 from meddistill.data.threads import Threads
 from meddistill.errors import NonFiniteError, StoreError, TeacherError
 from meddistill.features.config import ExtractOptions
@@ -30,14 +31,14 @@ Views = list[dict[Geometry, Tensor]]
 
 @dataclass(frozen=True)
 class ExtractionBatch:
-    """One batch of a span: `inputs` as `_run` takes them, and the table rows they stand on."""
+    """One batch of a span: `inputs` as `_run` takes them, and the samples they are of, -1 for a bank's."""
 
     inputs: Any
-    table_rows: tuple[int, ...]
+    samples: tuple[int, ...]
     span: Span
 
     def __len__(self) -> int:
-        return len(self.table_rows)
+        return len(self.samples)
 
 
 class ExtractionTask(ABC):
@@ -94,26 +95,35 @@ class ExtractionTask(ABC):
             )
             raise StoreError(msg) from error
         except (TeacherError, NonFiniteError) as error:
-            rows = [row for row in self._failing_rows(key, batch) if row]
-            place = f"In the table: row{'' if len(rows) == 1 else 's'} {', '.join(map(str, rows))}."
-            msg = f"{error} {place if rows else 'The inputs were texts of a bank.'}"
+            tables = self._by_table(batch, self._failing(key, batch))
+            lines = [f"In the {table}: {name_rows(rows)}." for table, rows in tables.items()]
+            msg = f"{error} {' '.join(lines) or 'The inputs were texts of a bank.'}"
             raise type(error)(msg) from error
         return encode(
             values,
             self._options.precision,
             leading=1 if self._views == 1 else 2,
             subject=f"{key[1]} output of teacher {key[0]!r}",
-            rows=batch.table_rows,
+            named=partial(self._named, batch),
         )
 
-    def _failing_rows(self, key: OutputKey, batch: ExtractionBatch) -> list[int]:
-        rows = []
-        for place, row in enumerate(batch.table_rows):
+    def _failing(self, key: OutputKey, batch: ExtractionBatch) -> list[int]:
+        places = []
+        for place in range(len(batch)):
             try:
                 self._run(key, self._one(batch.inputs, place))
             except (TeacherError, NonFiniteError):
-                rows.append(row)
-        return rows or list(batch.table_rows)
+                places.append(place)
+        return places or list(range(len(batch)))
+
+    def _named(self, batch: ExtractionBatch, places: Sequence[int]) -> str:
+        tables = self._by_table(batch, places)
+        return (
+            " and ".join(f"{table} {name_rows(rows)}" for table, rows in tables.items()) or "texts of a bank"
+        )
+
+    def _by_table(self, batch: ExtractionBatch, places: Sequence[int]) -> dict[str, list[int]]:
+        return self._samples.rows_by_table(each for place in places if (each := batch.samples[place]) >= 0)
 
     def _row_ranges(self, span: Span) -> list[range]:
         size = self._options.batch_size
@@ -136,7 +146,8 @@ class ImageExtraction(ExtractionTask):
     def batches(self, run: Run, spans: Iterable[Span]) -> Generator[ExtractionBatch, None, None]:
         """Batches of `[{geometry: uint8 [b, h, w, 3]}]`, one entry a view."""
         sources = self.source_of_row[run.start : run.stop]
-        samples = self._samples.take(self._rows.image_samples[sources])
+        shown = self._rows.image_samples[sources]
+        samples = self._samples.take(shown)
         rasters = ImageRasters(
             samples,
             [self._rows.image_keys[source] for source in sources],
@@ -163,7 +174,7 @@ class ImageExtraction(ExtractionTask):
                 views: Views = [{} for _ in range(self._views)]
                 for (view, geometry), tensor in zip(wanted, tensors, strict=True):
                     views[view][geometry] = tensor
-                yield ExtractionBatch(views, tuple(samples.rows[place] for place in request), span)
+                yield ExtractionBatch(views, tuple(shown[request.start : request.stop].tolist()), span)
         finally:
             ahead.close()
 
@@ -204,7 +215,7 @@ class TextExtraction(ExtractionTask):
             for batch in self._row_ranges(span):
                 sources = self.source_of_row[batch.start : batch.stop].tolist()
                 texts = [self._rows.texts[source] for source in sources]
-                yield ExtractionBatch(texts, tuple(self._table_row(source) for source in sources), span)
+                yield ExtractionBatch(texts, tuple(map(self._sample, sources)), span)
 
     def _run(self, key: OutputKey, inputs: list[str]) -> Tensor:
         return self._teachers[key[0]].text_embeddings(inputs)
@@ -212,10 +223,9 @@ class TextExtraction(ExtractionTask):
     def _one(self, inputs: list[str], place: int) -> list[str]:
         return inputs[place : place + 1]
 
-    def _table_row(self, source: int) -> int:
-        """0 for texts of banks, which stand in no table."""
+    def _sample(self, source: int) -> int:
         place = int(self._rows.text_places[source])
-        return self._samples.rows[place] if place < len(self._samples) else 0
+        return place if place < len(self._samples) else -1
 
 
 class _ViewPreparer:

@@ -16,6 +16,7 @@ from meddistill.data.draws import derive_seed
 from meddistill.errors import ConfigError, TeacherError
 from meddistill.features.projections.config import JointPCAConfig, LearnedHeadConfig
 from meddistill.methods.base import Method, TeacherSpace
+from meddistill.methods.by_teacher import ByTeacher
 from meddistill.methods.config import EmbeddingConfig
 from meddistill.methods.contrastive import StudentTerms
 from meddistill.methods.mixing import mixed_rows
@@ -93,7 +94,7 @@ class EmbeddingMethod(Method):
         layers = partial(Layers, student_dim=student_dim)
         self.objectives = nn.ModuleDict(
             {
-                name: nn.ModuleDict(
+                name: ByTeacher(
                     {
                         teacher: self._against(
                             teacher,
@@ -179,7 +180,7 @@ class EmbeddingMethod(Method):
         )
 
     @property
-    def heads(self) -> nn.ModuleDict:
+    def heads(self) -> ByTeacher:
         """What leads from the student's space to each teacher's; none where no objective compares there."""
         return self.spaces.heads
 
@@ -192,7 +193,7 @@ class EmbeddingMethod(Method):
     def leading_objective(self, teacher: str) -> Objective:
         """Of the objectives that compare in the teacher's space, the one of the largest weight."""
         name = max(_in_teachers_space(self.weights), key=self.weights.__getitem__)
-        return cast("Objective", cast("nn.ModuleDict", self.objectives[name])[teacher])
+        return cast("Objective", cast("ByTeacher", self.objectives[name])[teacher])
 
     def _measure(
         self,
@@ -223,7 +224,7 @@ class EmbeddingMethod(Method):
 
         In the teacher's space it is given `projected` and `targets`, else both sides as they are.
         """
-        objectives = cast("nn.ModuleDict", self.objectives[name])
+        objectives = cast("ByTeacher", self.objectives[name])
         compared = [cast("Objective", objectives[teacher]) for teacher in self.teachers]
         columns = selected.unbind(dim=1)
         if name in self.mixing:
@@ -248,7 +249,11 @@ class EmbeddingMethod(Method):
 
 
 def missing_of_teachers(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> list[str]:
-    """One line for everything that the teachers, looked at without their outputs, lack for `config`."""
+    """One line for everything that the teachers, looked at without their outputs, lack for `config`.
+
+    Nothing is asked of those of weight 0.
+    """
+    teachers = {name: teachers[name] for name in config.weighted_teachers(teachers)}
     mistakes = config.unmet_signals({name: space.towers for name, space in teachers.items()})
     mistakes += [
         f"teacher `{name}` must have image and text embeddings of one dim; got {space.dims['image']} and "
@@ -268,7 +273,7 @@ def missing_of_teachers(config: EmbeddingConfig, teachers: Mapping[str, TeacherS
         f"`objectives.{objective}.{key}` must have a value for every teacher; got none for {name}. Add it."
         for objective, options in config.chosen.items()
         for key, values in options.given_by_teacher.items()
-        for name in config.weighted_teachers(teachers)
+        for name in teachers
         if name not in values
     ]
     return mistakes + _unmixable(config, teachers) + unmet_by_weighting(config.weighting, teachers)

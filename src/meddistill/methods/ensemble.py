@@ -7,12 +7,13 @@ from typing import Final, cast, final
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from meddistill.balancing.config import AvailableConfig
 from meddistill.balancing.selection import build_selection
 from meddistill.features.projections.config import JointPCAConfig
 from meddistill.methods.base import Method, TeacherSpace
+from meddistill.methods.by_teacher import ByTeacher
 from meddistill.methods.config import EmbeddingConfig
 from meddistill.methods.embedding import EmbeddingMethod, agreement, check, refuse_missing
 from meddistill.methods.spaces import FixedMap, fixed_maps
@@ -49,7 +50,7 @@ class EnsembleMethod(Method):
         self.teachers = tuple(teachers)
         self.selection = build_selection(config.selection)
         maps = fixed_maps(config.projection, teachers)
-        self.maps = nn.ModuleDict({name: FixedMap(each) for name, each in maps.items()})
+        self.maps = ByTeacher({name: FixedMap(each) for name, each in maps.items()})
         self.logit_scale = _geometric_mean([space.logit_scale for space in teachers.values()])
         dim = cast("JointPCAConfig", config.projection).dim or student_dim
         towers = [tower for tower in TOWERS if any(tower in each.towers for each in teachers.values())]

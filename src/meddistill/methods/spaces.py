@@ -19,6 +19,7 @@ from meddistill.features.projections.config import (
 )
 from meddistill.features.projections.maps import LinearMap
 from meddistill.methods.base import TeacherSpace
+from meddistill.methods.by_teacher import ByTeacher
 from meddistill.records import StudentOutputs, TeacherOutputs, map_embeddings
 from meddistill.students.heads import TeacherHead
 
@@ -79,11 +80,11 @@ class Spaces(nn.Module):
         super().__init__()
         own = isinstance(config, LearnedHeadConfig | JointPCAConfig)
         maps = {} if own else fixed_maps(config, teachers)
-        self.maps = nn.ModuleDict({name: FixedMap(each) for name, each in maps.items()})
+        self.maps = ByTeacher({name: FixedMap(each) for name, each in maps.items()})
         dims = {name: _target_dim(config, space, student_dim) for name, space in teachers.items()}
         self.dims = dims
         shared = has_one_dim(config)
-        self.heads = nn.ModuleDict(
+        self.heads = ByTeacher(
             {
                 name: nn.Identity()
                 if shared and dim == student_dim

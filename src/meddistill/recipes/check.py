@@ -105,14 +105,14 @@ def _check(session: Session, subject: str, *, evaluates: bool) -> CheckResult:
     mistakes.lines.extend(unmet_requirements(recipe, cards))
     mistakes.lines.extend(unmet_by_banks(recipe, session.banks, base=base))
     mistakes.lines.extend(names_taken(recipe, base=base))
-    if samples is not None:
-        mistakes.lines.extend(unused_teachers(recipe, samples))
-        known = cards if cards.keys() == recipe.teachers.keys() else None
-        mistakes.catch(partial(check_batches, session, known))
-        mistakes.catch(partial(check_validation, session, known))
     initial = missing_initial_weights(recipe.student, base=base)
     untrained = recipe.student.text.vocabulary is not None and samples is None
     student = None if initial or untrained else mistakes.catch(lambda: session.student)
+    if samples is not None:
+        mistakes.lines.extend(unused_teachers(recipe, samples))
+        known = cards if cards.keys() == recipe.teachers.keys() else None
+        mistakes.catch(partial(check_batches, session, known, student=student))
+        mistakes.catch(partial(check_validation, session, known))
     missing = (*_missing_of(runs), *loaded.missing, *compared.missing, *initial)
     licence = mistakes.catch(
         lambda: enforce(recipe.licence_policy, session.licence_components, gate="extract")

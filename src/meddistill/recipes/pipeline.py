@@ -135,7 +135,7 @@ def _look_at_data(session: Session, until: Step) -> None:
     if STEPS.index(until) >= STEPS.index("train"):
         if not session.text_is_trained:
             session.progress.say(UNTRAINED)
-        check_batches(session, session.cards)
+        check_batches(session, session.cards, student=session.student)
     check_validation(session, session.cards)
     if STEPS.index(until) >= STEPS.index("evaluate"):
         check_suite(session)

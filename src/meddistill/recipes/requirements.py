@@ -108,6 +108,26 @@ def without_captions(stage: AnyStage, *, captions: int, rows: int) -> list[str]:
     ]
 
 
+def single_rows(stage: AnyStage, *, processes: int) -> list[str]:
+    """One line where a forward pass of the stage has a single row, which has no batch statistics."""
+    share = stage.batch_size // processes
+    if not stage.trains_student or share < 1 or _rows_of_last_pass(share, stage.micro_batch) > 1:
+        return []
+    rule = "rows or more in every forward pass of a student with batch normalisation"
+    if share == 1:
+        return [f"`batch_size` must leave two {rule}; got {stage.batch_size}. Raise it."]
+    fitting = [size for size in range(2, share + 1) if _rows_of_last_pass(share, size) > 1]
+    near = min(fitting, key=lambda size: abs(size - (stage.micro_batch or share)))
+    return [
+        f"`micro_batch` must leave two {rule}; got {stage.micro_batch} for the {share:,} rows of a process. "
+        f"Set {near}, or leave it out."
+    ]
+
+
+def _rows_of_last_pass(share: int, size: int | None) -> int:
+    return share if size is None else share % size or min(share, size)
+
+
 def too_many_groups(stage: AnyStage, samples: Samples) -> list[str]:
     """One line where the stage weighs rows apart by a column that tells nearly every row apart."""
     column = stage.group_column

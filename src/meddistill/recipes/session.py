@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from meddistill.data.decoded import DECODED, DecodedImages
 from meddistill.data.keys import image_keys
-from meddistill.data.samples import Samples
+from meddistill.data.samples import Samples, joined
 from meddistill.data.text_bank import TextBank
 from meddistill.data.unreadable import read_readable
 from meddistill.errors import MissingWeights, TeacherError
@@ -33,7 +33,7 @@ from meddistill.recipes.frozen_models import (
 from meddistill.recipes.load import LoadedRecipe
 from meddistill.recipes.missing import missing_initial_weights
 from meddistill.recipes.mistakes import naming_teacher
-from meddistill.recipes.run_folder import RunFolder
+from meddistill.recipes.run_folder import RunFolder, digest
 from meddistill.recipes.schema import Recipe
 from meddistill.recipes.teacher_inputs import teacher_inputs
 from meddistill.recipes.text_tower import text_is_trained
@@ -139,6 +139,13 @@ class Session:
     def validation_keys(self) -> tuple[str, ...]:
         """The content keys of the images of `validation`."""
         return () if self.validation is None else image_keys(self.validation)
+
+    @cached_property
+    def stored_samples(self) -> Samples:
+        """All rows that stored outputs are of: those of the training table, then those of `validation`."""
+        if self.validation is None:
+            return self.samples
+        return joined(self.samples, self.validation, tables=("training table", "validation table"))
 
     @cached_property
     def suite_tables(self) -> SuiteTables | None:
@@ -265,8 +272,11 @@ class Session:
         rules = self.recipe.features.availability
         if not rules.restricts:
             return {}
-        thresholds = self.availability.thresholds
-        return {"availability": {**rules.model_dump(mode="json"), "thresholds": dict(thresholds)}}
+        found = {**rules.model_dump(mode="json"), "thresholds": dict(self.availability.thresholds)}
+        if rules.column is not None:
+            tables = [table for table in (self.samples, self.validation_table) if table is not None]
+            found["listed"] = digest([table.columns[rules.column] for table in tables])
+        return {"availability": found}
 
     @property
     def tokenizer_inputs(self) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """The tables of a run beside one another: rows that must be nobody else's, and what is told of them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
+from typing import Any
 
 from meddistill.data.samples import Samples, row_notes
 from meddistill.data.splits import check_leakage
@@ -27,7 +29,8 @@ def check_validation(session: Session, cards: Mapping[str, TeacherCard] | None) 
     if chosen is None:
         return
     mistakes: list[str] = []
-    for trained_on in (_training_rows(session, "data.train"), *_training_rows_of_teachers(session)):
+    tables = [_training_rows(session, "data.train"), *_training_rows_of_teachers(session)]
+    for trained_on in _different(tables):
         names = trained_on.table, chosen.table
         samples = dict(zip(names, (trained_on.samples, chosen.samples), strict=True))
         keys = dict(zip(names, (trained_on.keys, chosen.keys), strict=True))
@@ -74,7 +77,7 @@ def check_suite(session: Session, *, against_training: bool = True) -> None:
         chosen = _validation_rows(session, _VALIDATION)
         trained_on = [_training_rows(session, "the training table"), *([] if chosen is None else [chosen])]
         trained_on += _rows_of_teachers(session)
-    check_tasks(suite, tables, *trained_on)
+    check_tasks(suite, tables, *_different(trained_on))
 
 
 def notes_of_rows(session: Session) -> tuple[str, ...]:
@@ -103,6 +106,16 @@ def notes_of_rows(session: Session) -> tuple[str, ...]:
 
 def _training_rows(session: Session, table: str) -> TrainingRows:
     return TrainingRows(samples=session.samples, keys=session.image_keys, table=table)
+
+
+def _different(tables: Iterable[TrainingRows]) -> list[TrainingRows]:
+    """Tables of the same rows as one, which has the names of all: what leaks into one leaks into each."""
+    found: dict[Any, TrainingRows] = {}
+    for each in tables:
+        same = (each.samples.rows, each.samples.patients, tuple(each.keys))
+        names = [found[same].table] if same in found else []
+        found[same] = replace(each, table=", ".join([*names, each.table]))
+    return list(found.values())
 
 
 def _validation_rows(session: Session, table: str) -> TrainingRows | None:

@@ -5,7 +5,7 @@ safe to open: its content security policy forbids scripts and all addresses but 
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -77,6 +77,14 @@ def write_report(data: ReportData, path: Path) -> None:
 
 def render(data: ReportData) -> str:
     """The report as HTML. All text of `data` is escaped."""
+    environment = _templates()
+    source, _, _ = PackageLoader("meddistill.report").get_source(environment, _STYLE)
+    return environment.get_template(_TEMPLATE).render(style=Markup(source), data=data, **_content(data))
+
+
+@cache
+def _templates() -> Environment:
+    """Compiled once a process, which takes longer than to fill one in."""
     environment = Environment(
         loader=PackageLoader("meddistill.report"),
         autoescape=True,
@@ -85,8 +93,7 @@ def render(data: ReportData) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(_FILTERS)
-    source, _, _ = PackageLoader("meddistill.report").get_source(environment, _STYLE)
-    return environment.get_template(_TEMPLATE).render(style=Markup(source), data=data, **_content(data))
+    return environment
 
 
 def _content(data: ReportData) -> dict[str, Any]:

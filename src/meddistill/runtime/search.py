@@ -77,10 +77,7 @@ class Index:
         BundleError if it cannot be read, or another bundle or precision made it.
         """
         header = parse(_Header, read_json(folder / "index.json"), folder / "index.json")
-        if header.model != embedder.image_model:
-            rule = f"must come from this bundle's {embedder.precision} image tower; got another's"
-            msg = f"`{folder}` {rule}. Build it again."
-            raise BundleError(msg)
+        _refuse_another(header.model, embedder, f"`{folder}`")
         try:
             vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
@@ -95,11 +92,13 @@ class Index:
             raise BundleError(msg)
         return cls(vectors, header.names, header.model)
 
-    def neighbours(self, queries: Floats32, *, k: int) -> Neighbours:
-        """The `k` nearest rows by cosine of queries `[m, d]`; equal cosines go by row number.
+    def neighbours(self, embedder: Embedder, queries: Floats32, *, k: int) -> Neighbours:
+        """The `k` nearest rows by cosine of queries `[m, d]` that `embedder` made; equal cosines go by row.
 
-        `k` above the size of the index gives all of it.
+        `k` above the size of the index gives all of it. BundleError if another bundle or precision made the
+        index: cosines between vectors of different towers mean nothing.
         """
+        _refuse_another(self.model, embedder, "the index")
         if k < 1:
             raise ConfigError(subject="index", mistakes=[f"`k` must be at least 1; got {k}."])
         parts = [
@@ -115,3 +114,10 @@ class Index:
         # A partition alone could drop the lower of two equal rows at the border; a stable sort keeps order.
         rows = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
         return rows, np.take_along_axis(cosines, rows, axis=1)
+
+
+def _refuse_another(model: str, embedder: Embedder, index: str) -> None:
+    if model != embedder.image_model:
+        rule = f"must come from this bundle's {embedder.precision} image tower; got another's"
+        msg = f"{index} {rule}. Build it again, or ask it with what made it."
+        raise BundleError(msg)

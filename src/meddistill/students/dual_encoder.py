@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from open_clip.model import CustomTextCLIP
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from meddistill.imaging.geometry import InputSpec
 from meddistill.records import Batch, StudentOutputs, to_device
@@ -62,6 +63,11 @@ class DualEncoder(nn.Module):
     def embed_dim(self) -> int:
         """Dimension of the embeddings."""
         return int(self.model_config["embed_dim"])
+
+    @property
+    def has_batch_statistics(self) -> bool:
+        """Whether in training a row's embedding depends on the rows beside it: batch normalisation."""
+        return any(isinstance(each, _BatchNorm) for each in self.model.modules())
 
     @property
     def context_length(self) -> int:

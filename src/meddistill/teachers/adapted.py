@@ -1,5 +1,6 @@
 """What every adapter hands over, and what several of them need on the way."""
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -42,6 +43,7 @@ class Adapted:
     optional: frozenset[Signal] = frozenset()
 
 
+@functools.cache
 def version_of(distribution: str) -> str:
     """`name version` of an installed library."""
     return f"{distribution} {importlib.metadata.version(distribution)}"

@@ -57,6 +57,9 @@ class FrozenTeacher:
         if card.precision == "bfloat16":
             for module in self._modules:
                 _lower(module)
+        # Walking through a large model takes as long as a small batch.
+        self._parts = tuple(part for module in self._modules for part in module.modules())
+        self._parameters = tuple(each for module in self._modules for each in module.parameters())
         self._freeze()
 
     @property
@@ -235,10 +238,11 @@ class FrozenTeacher:
 
     def _freeze(self) -> None:
         """Again at every call: whatever happened to the modules outside, they run as evaluated."""
-        for module in self._modules:
-            if any(part.training for part in module.modules()):
+        if any(part.training for part in self._parts):
+            for module in self._modules:
                 module.eval()
-            module.requires_grad_(requires_grad=False)
+        for parameter in self._parameters:
+            parameter.requires_grad = False
 
     def _checked(self, signal: Signal, output: object, *, rows: int) -> Tensor:
         what, dim = _OUTPUTS[signal], self.card.dims.get(signal)

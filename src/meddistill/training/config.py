@@ -23,7 +23,8 @@ class TrainingConfig(Strict):
     """Rows of one optimiser step over all processes; the contrastive losses see all of them."""
     micro_batch: PositiveInt | None = None
     """Rows of one forward pass in one process (null: its whole share). Memory, not mathematics: the gradient
-    is that of the whole batch for students without batch statistics.
+    is that of the whole batch for students without batch statistics; one with them needs two rows in every
+    pass.
     """
     learning_rate: PositiveFloat = 1e-3
     """At the end of the warm-up."""

@@ -277,8 +277,8 @@ def projects(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_two_projects(tmp_path_factory.mktemp("projects"))
 
 
-def _evaluate(world: Path, folder: Path, **changes: Any) -> Results:
-    models = [ColourModel(), *(ColourModel(name, "teacher", noise=0.1, seed=1) for name in ("a", "b"))]
+def _evaluate(world: Path, folder: Path, *, teachers: str = "ab", **changes: Any) -> Results:
+    models = [ColourModel(), *(ColourModel(name, "teacher", noise=0.1, seed=1) for name in teachers)]
     return evaluate(models, _suite(**changes), base=world, folder=folder, progress=SilentProgress())
 
 
@@ -286,7 +286,7 @@ def _evaluate(world: Path, folder: Path, **changes: Any) -> Results:
 def test_knowing_the_project_is_a_discovery_when_pooled_alone(
     projects: Path, tmp_path: Path, head: str
 ) -> None:
-    pooled = _evaluate(projects, tmp_path / "pooled", head=head, repeats=1, penalties=[0.01])
+    pooled = _evaluate(projects, tmp_path / "pooled", teachers="", head=head, repeats=1, penalties=[0.01])
     assert pooled.main("student", "death").value > 0.65
     found = _evaluate(projects, tmp_path / "strata", head=head, clinical=["age"], strata="project")
     for name in ("student", TEACHER_MEAN, "clinical only"):
@@ -325,7 +325,7 @@ def test_censoring_is_that_of_the_training_patients_of_the_stratum(projects: Pat
 
 def test_a_stratum_of_one_site_is_judged_and_told(tmp_path: Path) -> None:
     world = write_two_projects(tmp_path, 40, sites=1)
-    found = _evaluate(world, tmp_path / "out", strata="project", site="site", folds=2)
+    found = _evaluate(world, tmp_path / "out", teachers="", strata="project", site="site", folds=2)
     assert any("40 patients have a stratum without training patients" in line for line in found.warnings)
     assert found.main("student", "death").value is not None
 

@@ -1,8 +1,10 @@
 """Tidy rows from scores: intervals, the mean over tasks."""
 
+import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from functools import cache
+from importlib.metadata import PackageNotFoundError
 from typing import Any, Final
 
 import numpy as np
@@ -24,6 +26,7 @@ from meddistill.evaluation.engine.registry import AnyTask
 
 _FEW_MEMBERS: Final = "too few members"  # of an ensemble; anything else says what it lacks itself
 MEAN_METRIC: Final = "mean of main metrics"
+_version: Final = cache(importlib.metadata.version)  # which parses a long file
 _LIBRARIES: Final = ("numpy", "scipy", "scikit-learn", "pyarrow", "torch", "monai", "open_clip_torch")
 
 
@@ -32,7 +35,7 @@ def versions() -> dict[str, str]:
     installed = {"meddistill": __version__, "python": platform.python_version()}
     for library in _LIBRARIES:
         try:
-            installed[library] = version(library)
+            installed[library] = _version(library)
         except PackageNotFoundError:
             continue
     return installed
@@ -41,7 +44,7 @@ def versions() -> dict[str, str]:
 def library(fitted: Sequence[str] = ()) -> str:
     """What computed a number, with versions; `fitted` are distributions that a task itself works with."""
     parts = [f"meddistill {__version__}", f"numpy {np.__version__}"]
-    return "; ".join([*parts, *(f"{name} {version(name)}" for name in fitted)])
+    return "; ".join([*parts, *(f"{name} {_version(name)}" for name in fitted)])
 
 
 class ResultCollector:

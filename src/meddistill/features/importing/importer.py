@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from meddistill.data.keys import image_keys, text_keys
-from meddistill.data.samples import Samples
+from meddistill.data.samples import Samples, name_rows
 from meddistill.errors import TableError
 from meddistill.features.config import ExtractOptions, StoredPrecision
 from meddistill.features.encoding import encode
@@ -39,6 +40,8 @@ from meddistill.signals import Signal
 from meddistill.teachers.card import TeacherCard
 
 OnDamage = Literal["raise", "skip"]
+# The samples that show a row of the store.
+Members = Callable[[int], Sequence[int]]
 _REMEDY: Final = "`--skip-damaged` leaves it out."
 _SUFFIX: Final[Mapping[Signal, str]] = {"image": "img", "text": "txt"}
 _TABLE: Final[Mapping[Signal, Table]] = {"image": "images", "text": "texts"}
@@ -143,7 +146,7 @@ def _admitted(
     return imported_card(name, file, dims), outputs
 
 
-def _members(writer: StoreWriter, samples: Samples, output: Signal) -> Callable[[int], Sequence[int]]:
+def _members(writer: StoreWriter, samples: Samples, output: Signal) -> Members:
     """The samples that show a row of the store, in their order."""
     keys = image_keys(samples) if output == "image" else text_keys(samples)
     distinct, _, place_of = first_appearances(keys)
@@ -182,7 +185,7 @@ class _Import:
         self._precision = precision
         self._on_damage = on_damage
 
-    def fill(self, output: Signal, members: Callable[[int], Sequence[int]], *, progress: Progress) -> None:
+    def fill(self, output: Signal, members: Members, *, progress: Progress) -> None:
         """Write every shard of an output that is not there, all teachers at once.
 
         With `raise`, a shard that needs a damaged sample is not entered.
@@ -199,7 +202,7 @@ class _Import:
                 self._shard(output, span, members)
                 advance(span[1] - span[0])
 
-    def _shard(self, output: Signal, span: Span, members: Callable[[int], Sequence[int]]) -> None:
+    def _shard(self, output: Signal, span: Span, members: Members) -> None:
         missing = self._writer.missing_outputs(span, [(name, output) for name in sorted(self._dims)])
         side = _OUTPUTS.index(output)
         values = {
@@ -220,10 +223,14 @@ class _Import:
                     self._precision,
                     leading=1,
                     subject=f"{output} vectors of teacher {name!r}",
-                    rows=[self._published[members(row)[0]].line for row in range(*span)],
+                    named=partial(self._lines, members, span),
                 )
                 draft.append(encoded.values, scale=encoded.scale)
             self._writer.enter(_TABLE[output], span, drafts)
+
+    def _lines(self, members: Members, span: Span, places: Sequence[int]) -> str:
+        lines = [self._published[members(span[0] + place)[0]].line for place in places]
+        return f"table {name_rows(lines)}"
 
     def _row(
         self, values: Mapping[str, NDArray[np.float32]], place: int, members: Sequence[int], output: Signal

@@ -3,7 +3,6 @@
 from functools import partial
 from typing import Final
 
-from meddistill.data.samples import joined
 from meddistill.errors import StoreError
 from meddistill.features.extract import extract
 from meddistill.features.files import MANIFEST
@@ -42,7 +41,7 @@ def extract_features(session: Session) -> None:
         extract,
         session.folder.features,
         # At once: an extraction that was interrupted goes on only with rows that it is shown.
-        session.samples if validation is None else joined(session.samples, validation),
+        session.stored_samples,
         session.teachers,
         recipe.features,
         progress=session.progress,

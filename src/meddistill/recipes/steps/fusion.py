@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from meddistill.data.keys import text_keys
-from meddistill.data.samples import Samples, joined
+from meddistill.data.samples import Samples
 from meddistill.errors import CheckpointError
 from meddistill.features.availability import Mask, availability
 from meddistill.features.derived import Derivation, remove_derived, write_derived
@@ -156,15 +156,15 @@ def _derivation(
     session: Session, stage: AnyStage, rows: StageRows, *, store: FeatureStore, card: TeacherCard
 ) -> Derivation:
     """Of all rows of the training table, and of those of the validation table where there is one."""
-    samples, keys = session.samples, session.image_keys
-    available = _available(session, rows.cards, samples, keys)
+    keys = session.image_keys
+    available = _available(session, rows.cards, session.samples, keys)
     if session.validation is not None:
         more = _available(session, rows.cards, session.validation, session.validation_keys)
         available = {name: np.concatenate([mask, more[name]]) for name, mask in available.items()}
-        samples, keys = joined(samples, session.validation), keys + session.validation_keys
+        keys += session.validation_keys
     return Derivation(
         card=card,
-        pairs=store.pairs_of(keys, text_keys(samples)),
+        pairs=store.pairs_of(keys, text_keys(session.stored_samples)),
         available=available,
         by_pair=stage.by_pair,
         precision=session.recipe.features.precision,

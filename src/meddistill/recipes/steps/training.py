@@ -19,6 +19,7 @@ from meddistill.licences import enforce
 from meddistill.methods.base import Method, TeacherSpace
 from meddistill.methods.build import build_method
 from meddistill.objectives.base import TowerStatistics
+from meddistill.recipes.run_folder import digest
 from meddistill.recipes.schema import AnyStage
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.bank_features import bank_features
@@ -84,6 +85,7 @@ def _train(session: Session, stage: AnyStage, student: DualEncoder, *, initial: 
             **(session.tokenizer_inputs if stage.trains_student else {}),
             "teachers": teacher_inputs(rows.cards),
             **(session.availability_inputs if stage.needs_teachers else {}),
+            **({} if stage.group_column is None else {"groups": digest(rows.samples.groups)}),
             **_bank_inputs(session, stage),
             **validation_inputs(session, recall),
         }

@@ -18,7 +18,7 @@ from meddistill.features.rows import Indices
 from meddistill.imaging import Geometry
 from meddistill.recipes.banks import without_bank_of_captions
 from meddistill.recipes.derived import fused_rows, planned_teachers, with_derived
-from meddistill.recipes.requirements import too_many_groups, without_captions
+from meddistill.recipes.requirements import single_rows, too_many_groups, without_captions
 from meddistill.recipes.schema import AnyStage, FeaturesConfig
 from meddistill.recipes.session import Session
 from meddistill.students.dual_encoder import DualEncoder
@@ -104,9 +104,14 @@ def stage_data(session: Session, stage: AnyStage, student: DualEncoder, rows: St
     return make_loader(dataset, plan=plan, workers=stage.workers)
 
 
-def check_batches(session: Session, cards: Mapping[str, TeacherCard] | None = None) -> None:
+def check_batches(
+    session: Session,
+    cards: Mapping[str, TeacherCard] | None = None,
+    *,
+    student: DualEncoder | None = None,
+) -> None:
     """Raise ConfigError with every stage without the captions that it needs, with too many groups, or whose
-    batches do not fit.
+    batches do not fit, be it the table or the `student`.
 
     With the `cards` of all teachers, a stage that distils has only the rows for which enough of them may be
     asked by modality and column. What agreement takes away shows once the features are there.
@@ -128,7 +133,10 @@ def check_batches(session: Session, cards: Mapping[str, TeacherCard] | None = No
             _ = lines or _plan(session, stage, rows=len(_taking_part(stage, samples, rows)))
         except ConfigError as error:
             lines = [*error.mistakes]
-        mistakes += [f"stage {stage.name}: {line}" for line in [*lines, *too_many_groups(stage, samples)]]
+        lines += too_many_groups(stage, samples)
+        if student is not None and student.has_batch_statistics:
+            lines += single_rows(stage, processes=session.processes.count)
+        mistakes += [f"stage {stage.name}: {line}" for line in lines]
     if mistakes:
         subject = "stages"
         raise ConfigError(subject, mistakes)
