@@ -56,7 +56,7 @@ class Recipes:
         self.data, self.encoders, self.scale = data.resolve(), encoders.resolve(), scale
 
     def table(self, split: str, captions: Sequence[str] = ()) -> dict[str, Any]:
-        """One split of the pairs, or of these captions; an image stands where other studies have a patient."""
+        """One split of the pairs, or of some captions; an image stands where other studies have a patient."""
         columns = {"image": "image", "text": "text", "patient": "patient_id"}
         where = {"split": split, **({"caption_index": list(captions)} if captions else {})}
         return {"table": PAIRS, "root": str(self.data), **columns, "where": where}
