@@ -80,7 +80,7 @@ def _method(student: DualEncoder, number: int, weighting: str) -> Method:
 
 def _built(student: DualEncoder, names: list[str], weighting: str) -> Method:
     content = {"method": "embedding", "objectives": OBJECTIVES, "weighting": {"kind": weighting}}
-    spaces = {name: TeacherSpace(image_dim=DIM, text_dim=DIM, logit_scale=100.0) for name in names}
+    spaces = {name: TeacherSpace(dims={"image": DIM, "text": DIM}, logit_scale=100.0) for name in names}
     config = EmbeddingConfig.model_validate(content)
     return build_method(config, student_dim=student.embed_dim, teachers=spaces, seed=0).to(PROCESSES.device)
 

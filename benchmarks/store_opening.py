@@ -78,8 +78,7 @@ def _teacher(number: int, spans: list[Span]) -> TeacherManifest:
         weights_sha256=_NO_HASH,
         licence=KNOWN["MIT"],
         input=None,
-        image_dim=DIM,
-        text_dim=DIM,
+        dims={"image": DIM, "text": DIM},
         signals=frozenset({"image", "text"}),
         parameters=1,
     )

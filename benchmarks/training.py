@@ -160,7 +160,7 @@ def _distilled(student: DualEncoder, loader: BatchLoader, source: TeacherSource)
     """An epoch of MMKD-CLIP's second stage, with the watch and the meter of the training loop."""
     student.to(PROCESSES.device).train()
     names = [f"teacher_{number}" for number in range(TEACHERS)]
-    spaces = {name: TeacherSpace(image_dim=DIM, text_dim=DIM, logit_scale=None) for name in names}
+    spaces = {name: TeacherSpace(dims={"image": DIM, "text": DIM}, logit_scale=None) for name in names}
     method = build_method(METHOD, student_dim=student.embed_dim, teachers=spaces, seed=0)
     method.to(PROCESSES.device)
     config = TrainingConfig(epochs=1, batch_size=BATCH, learning_rate=1e-4)

@@ -73,9 +73,8 @@ def _admitted(name: str, planted: Planted) -> tuple[TeacherCard, dict[Signal, Ou
         library="tests",
         weights_sha256=hashlib.sha256(name.encode()).hexdigest(),
         licence=KNOWN["MIT"],
-        image_dim=planted.images.shape[1],
-        text_dim=None if planted.texts is None else planted.texts.shape[1],
-        signals=frozenset({"image"} | ({"text"} if "text" in values else set())),
+        dims={output: each.shape[1] for output, each in values.items()},
+        signals=frozenset(values),
         modalities=planted.modalities,
         parameters=1,
     )

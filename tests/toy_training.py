@@ -216,8 +216,7 @@ def toy_spaces(names: Iterable[str] = TEACHER_DIMS) -> dict[str, TeacherSpace]:
     dims = {name: TEACHER_DIMS[name] for name in names}
     return {
         name: TeacherSpace(
-            image_dim=dim,
-            text_dim=dim,
+            dims={"image": dim, "text": dim},
             logit_scale=20.0,
             statistics={"image": each, "text": each},
             banks={"classes": _features(dim, list(range(2000, 2009)))},

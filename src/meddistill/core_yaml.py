@@ -116,8 +116,8 @@ def bare_word_in(value: Any, place: str = "") -> str | None:
     if isinstance(value, BareWord):
         return place
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    found = (bare_word_in(each, f"{place}.{key}".lstrip(".")) for key, each in pairs)
-    return next((each for each in found if each is not None), None)
+    words = (bare_word_in(each, f"{place}.{key}".lstrip(".")) for key, each in pairs)
+    return next((each for each in words if each is not None), None)
 
 
 def _text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:

@@ -68,8 +68,8 @@ def met(path: Path, *, otherwise: str = "another kind of file", do: str = "Name 
         return absent(path)
     except OSError as refusal:
         return unreadable(refusal)
-    found = stand_in(head, size=state.st_size) or _known(head)
-    return Met(found.what, found.remedy or do) if found else Met(otherwise, do)
+    kind = stand_in(head, size=state.st_size) or _known(head)
+    return Met(kind.what, kind.remedy or do) if kind else Met(otherwise, do)
 
 
 def absent(path: Path) -> Met:
@@ -96,13 +96,13 @@ def why_not_json(path: Path, error: Exception) -> Met:
     """What keeps a file from being JSON, when reading raised OSError, ValueError or RecursionError."""
     if isinstance(error, OSError):
         return met(path) if path.is_dir() or not path.exists() else unreadable(error)
-    found = met(path)
-    if isinstance(error, json.JSONDecodeError) and found.what in {"JSON", "text", "another kind of file"}:
+    kind = met(path)
+    if isinstance(error, json.JSONDecodeError) and kind.what in {"JSON", "text", "another kind of file"}:
         where = f"line {error.lineno}, column {error.colno}"
         return Met(f"text that is no JSON ({error.msg}: {where})", _ANEW)
-    if isinstance(error, UnicodeDecodeError) and found.what == "another kind of file":
+    if isinstance(error, UnicodeDecodeError) and kind.what == "another kind of file":
         return Met("bytes that are no UTF-8", _ANEW)
-    return Met("JSON that is nested too deeply", _ANEW) if isinstance(error, RecursionError) else found
+    return Met("JSON that is nested too deeply", _ANEW) if isinstance(error, RecursionError) else kind
 
 
 def stand_in(head: bytes, *, size: int) -> Met | None:

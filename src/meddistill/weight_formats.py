@@ -157,19 +157,19 @@ def _of_zip(path: Path) -> Format:
     raise _another(Met(f"a zip archive that holds {held}", "Unpack it."))
 
 
-def _another(found: Met) -> NotWeightsError:
+def _another(kind: Met) -> NotWeightsError:
     rule = "hold weights, as safetensors or as torch saves them"
-    return NotWeightsError(rule, found)
+    return NotWeightsError(rule, kind)
 
 
-def _not_whole(found: Met) -> NotWeightsError:
+def _not_whole(kind: Met) -> NotWeightsError:
     rule = "be a whole file of weights"
-    return NotWeightsError(rule, found)
+    return NotWeightsError(rule, kind)
 
 
 def pointers_in(folder: Path) -> list[str]:
     """Names of files in a folder that are pointers of Git or empty, not the files themselves."""
-    found = []
+    names = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         try:
             small = path.is_file() and path.stat().st_size < _HEAD
@@ -178,8 +178,8 @@ def pointers_in(folder: Path) -> list[str]:
             continue
         instead = stand_in(head, size=len(head)) if small else None
         if instead is not None and "page" not in instead.what:
-            found.append(path.name)
-    return found
+            names.append(path.name)
+    return names
 
 
 def snapshot_in(folder: Path) -> Path | None:

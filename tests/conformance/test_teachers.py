@@ -81,9 +81,9 @@ def test_card_is_complete(name: str, teachers: dict[str, FrozenTeacher]) -> None
     expected |= {"patches"} if name in TOKENS else set()
     expected |= {"text_tokens"} if name in WORDS else set()
     assert card.signals == expected
-    assert (card.input is not None) == (card.image_dim is not None) == (name in SEES)
-    assert (card.context_length is not None) == (card.text_dim is not None) == (name in READS)
-    assert (card.patch_dim is not None) == (name in TOKENS)
+    assert (card.input is not None) == ("image" in card.dims) == (name in SEES)
+    assert (card.context_length is not None) == ("text" in card.dims) == (name in READS)
+    assert ("patches" in card.dims) == (name in TOKENS)
     assert (card.logit_scale is not None) == (name in READS and name != "bert")
     assert TeacherCard.model_validate_json(card.model_dump_json()) == card
 
@@ -93,7 +93,7 @@ def test_image_embeddings(name: str, teachers: dict[str, FrozenTeacher]) -> None
     teacher = teachers[name]
     rasters = rasters_for(teacher, pictures())
     together = teacher.image_embeddings(rasters)
-    assert together.shape == (3, teacher.card.image_dim)
+    assert together.shape == (3, teacher.card.dims["image"])
     assert together.dtype == torch.float32
     assert torch.equal(together, teacher.image_embeddings(rasters))
     alone = torch.cat([teacher.image_embeddings(row[None]) for row in rasters])
@@ -105,7 +105,7 @@ def test_image_embeddings(name: str, teachers: dict[str, FrozenTeacher]) -> None
 def test_text_embeddings(name: str, teachers: dict[str, FrozenTeacher]) -> None:
     teacher = teachers[name]
     together = teacher.text_embeddings(TEXTS)
-    assert together.shape == (3, teacher.card.text_dim)
+    assert together.shape == (3, teacher.card.dims["text"])
     assert together.dtype == torch.float32
     assert torch.equal(together, teacher.text_embeddings(TEXTS))
     alone = torch.cat([teacher.text_embeddings([text]) for text in TEXTS])
@@ -119,7 +119,7 @@ def test_patch_tokens(name: str, teachers: dict[str, FrozenTeacher]) -> None:
     rasters = rasters_for(teacher, pictures())
     patches = teacher.patch_tokens(rasters)
     rows, columns = patches.grid
-    assert patches.tokens.shape == (3, rows * columns, teacher.card.patch_dim)
+    assert patches.tokens.shape == (3, rows * columns, teacher.card.dims["patches"])
     assert rows == columns > 1
     alone = teacher.patch_tokens(rasters[1:2]).tokens
     torch.testing.assert_close(patches.tokens[1:2], alone, rtol=1e-4, atol=1e-5)

@@ -134,7 +134,7 @@ def _card(**more: object) -> TeacherCard:
         "weights_sha256": "0" * 64,
         "licence": KNOWN["own"],
         "input": InputSpec(height=8, width=8, mean=(0, 0, 0), std=(1, 1, 1)),
-        "image_dim": 3,
+        "dims": {"image": 3},
         "signals": {"image"},
         "parameters": 0,
     }
@@ -152,6 +152,6 @@ def test_a_teacher_is_evaluated_in_the_order_of_the_samples(world: Path) -> None
 
 
 def test_a_teacher_of_texts_alone_is_refused() -> None:
-    card = _card(signals={"text"}, image_dim=None, text_dim=3)
+    card = _card(signals={"text"}, dims={"text": 3})
     with pytest.raises(TeacherError, match="must embed images"):
         ModelEmbedder(FrozenTeacher(_MeanColour(), card=card))

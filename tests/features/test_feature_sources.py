@@ -90,7 +90,7 @@ def test_outputs_can_stand_in_a_loss(tmp_path: Path) -> None:
         student = torch.ones(2, 8, requires_grad=True)
         (student * source.outputs(batch)["all"].image).sum().backward()
         assert student.grad is not None
-        assert source.cards["all"].image_dim == 8
+        assert source.cards["all"].dims["image"] == 8
 
 
 def test_samples_that_the_store_lacks_are_counted(tmp_path: Path) -> None:

@@ -102,14 +102,14 @@ def test_a_fresh_network_is_a_weighted_mean_of_linear_maps() -> None:
 
 def test_teachers_that_give_nothing_to_fuse_are_told_all_at_once() -> None:
     with pytest.raises(ConfigError, match="two at least") as refused:
-        FusionNetwork(fusion_config(), teachers={"one": TeacherSpace(image_dim=4, text_dim=None)}, seed=0)
+        FusionNetwork(fusion_config(), teachers={"one": TeacherSpace(dims={"image": 4})}, seed=0)
     assert refused.value.mistakes == (
         "`teachers` must be two at least to be fused; got one. Name another, or leave the stage out.",
         "`teachers` must have one at least that embeds texts; got none among one. "
         "Add one, or leave the stage out.",
     )
-    seeing = {name: TeacherSpace(image_dim=4, text_dim=None) for name in ("one", "two")}
-    reading = TeacherSpace(image_dim=None, text_dim=4)
+    seeing = {name: TeacherSpace(dims={"image": 4}) for name in ("one", "two")}
+    reading = TeacherSpace(dims={"text": 4})
     FusionNetwork(fusion_config(), teachers={**seeing, "three": reading}, seed=0)
 
 

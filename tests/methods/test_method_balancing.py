@@ -251,8 +251,8 @@ def mistakes_of(weighting: dict, spaces: dict[str, TeacherSpace]) -> str:
 
 def test_what_confidence_needs_of_teachers_is_told_at_once() -> None:
     spaces = {
-        "dino": TeacherSpace(image_dim=8, text_dim=None),
-        "plain": TeacherSpace(image_dim=8, text_dim=8),
+        "dino": TeacherSpace(dims={"image": 8}),
+        "plain": TeacherSpace(dims={"image": 8, "text": 8}),
     }
     told = mistakes_of({"kind": "confidence"}, spaces)
     assert "teacher `dino` must have image and text embeddings for the weighting confidence; got ima" in told

@@ -50,7 +50,7 @@ def test_contrastive_is_its_objective_averaged_over_rows() -> None:
 def test_the_default_is_for_any_teacher_and_without_its_mean() -> None:
     """A constant that a teacher adds to all its images, as a ReLU's mean is, pulls at nothing."""
     config = EmbeddingConfig(method="embedding")
-    spaces = {"alpha": replace(toy_spaces(["alpha"])["alpha"], text_dim=None)}
+    spaces = {"alpha": replace(toy_spaces(["alpha"])["alpha"], dims={"image": TEACHER_DIMS["alpha"]})}
     teacher = replace(outputs(["alpha"])["alpha"], text=None)
     gradients = []
     for constant in (0.0, 5.0):
@@ -300,9 +300,9 @@ def build(config: EmbeddingConfig, teachers: dict[str, TeacherSpace]) -> Method:
 
 def test_everything_that_teachers_lack_is_told_at_once() -> None:
     teachers = {
-        "dino": TeacherSpace(image_dim=8, text_dim=None),
-        "crooked": TeacherSpace(image_dim=8, text_dim=9, logit_scale=10.0),
-        "plain": TeacherSpace(image_dim=8, text_dim=8),
+        "dino": TeacherSpace(dims={"image": 8}),
+        "crooked": TeacherSpace(dims={"image": 8, "text": 9}, logit_scale=10.0),
+        "plain": TeacherSpace(dims={"image": 8, "text": 8}),
     }
     with pytest.raises(ConfigError) as error:
         build(embedding(), teachers)
@@ -315,7 +315,7 @@ def test_everything_that_teachers_lack_is_told_at_once() -> None:
         build(embedding(), {})
     weights = {"dino": 0.0, "crooked": 0.0, "plain": 0.0, "whole": 1.0}
     weighed = embedding().model_copy(update={"weighting": FixedConfig(kind="fixed", weights=weights)})
-    whole = TeacherSpace(image_dim=8, text_dim=8, logit_scale=10.0)
+    whole = TeacherSpace(dims={"image": 8, "text": 8}, logit_scale=10.0)
     assert build(weighed, {**teachers, "whole": whole}).teachers == ("whole",)
 
 
@@ -323,7 +323,7 @@ def test_an_image_teacher_can_give_what_images_give() -> None:
     config = EmbeddingConfig.model_validate(
         {"method": "embedding", "objectives": {"feature_mse": 1.0, "cosine_smooth_l1": NORMALIZED}}
     )
-    method = build(config, {"alpha": TeacherSpace(image_dim=TEACHER_DIMS["alpha"], text_dim=None)})
+    method = build(config, {"alpha": TeacherSpace(dims={"image": TEACHER_DIMS["alpha"]})})
     student = embeddings()
     found = step(method, student, {"alpha": replace(outputs()["alpha"], text=None)})
     found.total.backward()

@@ -43,7 +43,7 @@ def config(objectives=PUBLISHED, selection="random_draw") -> EmbeddingConfig:
 
 def method_without_heads(chosen: EmbeddingConfig) -> Method:
     """Student and teachers in one space, as after MMKD-CLIP's projection: the heads are made the identity."""
-    spaces = {name: TeacherSpace(image_dim=DIM, text_dim=DIM, logit_scale=9.0) for name in NAMES}
+    spaces = {name: TeacherSpace(dims={"image": DIM, "text": DIM}, logit_scale=9.0) for name in NAMES}
     method = build_method(chosen, student_dim=DIM, teachers=spaces, seed=0).double().to(DEVICE)
     with torch.no_grad():
         for head in method.heads.values():
@@ -205,7 +205,10 @@ def test_a_tower_that_is_missing_is_named() -> None:
 
 
 def test_mixing_needs_one_dim_and_one_teacher_a_row() -> None:
-    spaces = {"alpha": TeacherSpace(image_dim=5, text_dim=5), "beta": TeacherSpace(image_dim=6, text_dim=6)}
+    spaces = {
+        "alpha": TeacherSpace(dims={"image": 5, "text": 5}),
+        "beta": TeacherSpace(dims={"image": 6, "text": 6}),
+    }
     with pytest.raises(ConfigError) as error:
         build_method(config(selection="available"), student_dim=DIM, teachers=spaces, seed=0)
     mistakes = "\n".join(error.value.mistakes)

@@ -111,8 +111,7 @@ def test_an_ensemble_without_text_for_a_row_asks_nothing_of_its_text(name, selec
     """Alpha has no text tower; where it alone speaks for a row, there is no target for the text."""
     spaces = {
         teacher: TeacherSpace(
-            image_dim=dim,
-            text_dim=None if teacher == "alpha" else dim,
+            dims={"image": dim} if teacher == "alpha" else {"image": dim, "text": dim},
             target_map=toy_maps(dim=STUDENT_DIM, unit_inputs=True)[teacher],
         )
         for teacher, dim in TEACHER_DIMS.items()

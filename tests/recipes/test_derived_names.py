@@ -29,8 +29,7 @@ def _store_with(folder: Path, derived: tuple[str, ...]) -> None:
         library="tests",
         weights_sha256="0" * 64,
         licence=KNOWN["MIT"],
-        image_dim=4,
-        text_dim=4,
+        dims={"image": 4, "text": 4},
         signals=frozenset({"image", "text"}),
         parameters=1,
     )

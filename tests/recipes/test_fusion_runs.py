@@ -159,7 +159,7 @@ def test_a_teacher_without_text_and_one_that_is_nan(tmp_path: Path) -> None:
     recipe = world(tmp_path / "world", stages=stages, teachers=teachers, bundle=None)
     do_run(recipe, tmp_path / "run", until="train")
     store = FeatureStore.open(tmp_path / "run" / "features")
-    assert store.card("within").text_dim == 16
+    assert store.card("within").dims["text"] == 16
     shard = next((store.path / "teachers" / "blind").glob("image-*"))
     spoilt = np.memmap(shard, dtype=np.float16, mode="r+", offset=4096)
     spoilt[:5] = np.nan

@@ -45,7 +45,7 @@ def test_a_recipe_runs_with_each_projection(own_world: Path, own_run: Path, kind
     assert {name.split("/")[0] for name in maps} == set(TEACHERS)
     store = FeatureStore.open(own_run / "features")
     for name in TEACHERS:
-        dim = store.card(name).image_dim
+        dim = store.card(name).dims["image"]
         assert maps[f"{name}/weight"].shape == (dim if kind == "phi_s" else 16, dim)
     assert (own_run / STUDENT).read_bytes() != student
     last = json.loads((own_run / "stages" / "distill" / "log.jsonl").read_text().splitlines()[-1])

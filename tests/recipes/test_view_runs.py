@@ -67,10 +67,10 @@ def test_the_store_holds_every_view_once(stored) -> None:
     for teacher in store.teachers:
         rows = store.manifest.rows("images")
         image = store.read(teacher, "image", np.arange(rows))
-        assert image.shape == (rows, VIEWS, store.card(teacher).image_dim)
+        assert image.shape == (rows, VIEWS, store.card(teacher).dims["image"])
         assert store.statistics(teacher)["image"].count == rows * VIEWS
         assert store.statistics(teacher)["text"].count == store.manifest.rows("texts")
         # Views are different crops: none repeats another.
         assert (np.abs(np.diff(image, axis=1)).max(axis=(0, 2)) > 0).all()
-    dims = sum(card.image_dim * VIEWS + card.text_dim for card in map(store.card, store.teachers))
+    dims = sum(card.dims["image"] * VIEWS + card.dims["text"] for card in map(store.card, store.teachers))
     assert 4 * dims < found.pair_bytes < 4 * dims + 2 * len(store.teachers) * 4096 / 8

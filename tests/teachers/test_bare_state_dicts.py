@@ -66,7 +66,11 @@ def test_pmc_clip_gives_its_parts_numbers(tmp_path: Path) -> None:
     expected = states @ parts["text_projection"]
     torch.testing.assert_close(teacher.text_embeddings(TEXTS), expected, rtol=1e-4, atol=1e-5)
     assert teacher.card.logit_scale == pytest.approx(np.exp(2.0))
-    assert (teacher.card.image_dim, teacher.card.text_dim, teacher.card.context_length) == (12, 12, 20)
+    assert (teacher.card.dims["image"], teacher.card.dims["text"], teacher.card.context_length) == (
+        12,
+        12,
+        20,
+    )
 
 
 def test_pmc_clip_from_three_files_is_the_same(tmp_path: Path) -> None:
@@ -221,7 +225,7 @@ def test_the_text_towers_files_may_stand_elsewhere(tmp_path: Path) -> None:
     with pytest.raises(TeacherError, match=r"`text` must be a folder with config\.json and tokenizer"):
         loaded(tmp_path / "model", config)
     moved = config.model_copy(update={"text": "../bert"})
-    assert loaded(tmp_path / "model", moved).card.text_dim == 12
+    assert loaded(tmp_path / "model", moved).card.dims["text"] == 12
 
 
 def test_an_input_of_the_recipes_replaces_the_published_one(tmp_path: Path) -> None:

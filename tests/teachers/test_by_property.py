@@ -53,7 +53,7 @@ def test_any_segmenter_with_a_vision_encoder_is_one(tmp_path: Path) -> None:
     processor = SamImageProcessor(size={"longest_edge": 64}, pad_size={"height": 64, "width": 64})
     processor.save_pretrained(tmp_path)
     card = load_teacher("t", TEACHER, base=tmp_path).card
-    assert (card.signals, card.patch_dim) == ({"image", "patches"}, 8)
+    assert (card.signals, card.dims["patches"]) == ({"image", "patches"}, 8)
 
 
 def test_the_only_file_of_weights_is_found_whatever_its_name(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """Cards: what makes two teachers the same, and how a difference is told."""
 
+import json
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from meddistill.imaging import InputSpec
 from meddistill.licences import KNOWN
@@ -21,8 +23,7 @@ def card(**changes: Any) -> TeacherCard:
         "tokenizer_sha256": "b" * 64,
         "licence": KNOWN["MIT"],
         "input": SPEC,
-        "image_dim": 12,
-        "text_dim": 12,
+        "dims": {"image": 12, "text": 12},
         "context_length": 20,
         "signals": frozenset({"image", "text"}),
         "parameters": 1000,
@@ -42,7 +43,6 @@ def card(**changes: Any) -> TeacherCard:
         {"options": {"pooling": "mean"}},
         {"precision": "bfloat16"},
         {"kind": "timm"},
-        {"image_dim": 13},
     ],
 )
 def test_what_decides_the_numbers_is_in_the_fingerprint(change: dict[str, Any]) -> None:
@@ -68,6 +68,12 @@ def test_words_about_a_teacher_are_not(change: dict[str, Any]) -> None:
     assert card().difference(card(**change)) == []
 
 
+def test_dims_are_in_the_fingerprint() -> None:
+    wider = card(dims={"image": 13, "text": 12})
+    assert wider.fingerprint != card().fingerprint
+    assert card().difference(wider) == ["image_dim: 12 → 13"]
+
+
 def test_difference_reads_well() -> None:
     lines = card().difference(card(weights_sha256="c" * 64, context_length=77))
     assert lines == ["context_length: 20 → 77", "weights_sha256: aaaaaaaaaaaa… → cccccccccccc…"]
@@ -75,3 +81,27 @@ def test_difference_reads_well() -> None:
 
 def test_fingerprint_survives_json() -> None:
     assert TeacherCard.model_validate_json(card().model_dump_json()).fingerprint == card().fingerprint
+
+
+def test_json_and_fingerprint_are_those_of_format_1() -> None:
+    tokens = card(dims={"image": 12, "text": 12, "patches": 3})
+    written = json.loads(tokens.model_dump_json())
+    assert (written["image_dim"], written["text_dim"], written["patch_dim"]) == (12, 12, 3)
+    assert "dims" not in written
+    assert tokens.fingerprint == "ef436a68056a92f7abd7505bba0198adaa951f4efa47450ef6e1cb338c3ebe66"
+    assert TeacherCard.model_validate(written) == tokens
+
+
+def test_a_signal_that_is_not_there_has_no_dim() -> None:
+    images = card(dims={"image": 12}, signals=frozenset({"image"}), context_length=None)
+    written = json.loads(images.model_dump_json())
+    assert (written["text_dim"], written["patch_dim"]) == (None, None)
+    assert images.fingerprint == "929e69010f34eed6681dd9e413ff4b291b63c69c7b34d281d09e8fd89759cf8d"
+    assert TeacherCard.model_validate(written).dims == {"image": 12}
+
+
+@pytest.mark.parametrize("wrong", [{"image_dim": "wide"}, {"dims": {"image": 12}}, {"hidden_dim": 12}])
+def test_other_keys_and_values_of_dims_are_refused(wrong: dict[str, Any]) -> None:
+    written = {**json.loads(card().model_dump_json()), **wrong}
+    with pytest.raises(ValidationError):
+        TeacherCard.model_validate(written)

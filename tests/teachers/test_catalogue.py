@@ -36,10 +36,10 @@ def test_the_teachers_of_the_published_systems_are_there() -> None:
 @pytest.mark.parametrize("key", sorted(ENTRIES))
 def test_entries_agree_with_themselves(key: str) -> None:
     entry = ENTRIES[key]
-    assert (entry.image_dim is not None) == ("image" in entry.signals)
-    assert (entry.text_dim is not None) == ("text" in entry.signals)
+    assert ("image" in entry.dims) == ("image" in entry.signals)
+    assert ("text" in entry.dims) == ("text" in entry.signals)
     assert (entry.context_length is not None) == ("text" in entry.signals)
-    assert (entry.patch_dim is not None) == ("patches" in entry.signals)
+    assert ("patches" in entry.dims) == ("patches" in entry.signals)
     assert (entry.image_size is not None) == ("image" in entry.signals)
     assert (entry.data_certainty is not None) >= bool(entry.config.pretraining_data)
     assert entry.licence in KNOWN.values()
@@ -84,7 +84,9 @@ def test_the_widths_of_mmkd_clips_teachers_are_those_of_its_published_features()
     # From the vectors in the demo data of its repository; MedCLIP is not among them.
     wide = {"bmc_clip", "pmc_clip"}
     nine = [key for key, entry in ENTRIES.items() if "mmkd_clip" in entry.systems]
-    assert {key: ENTRIES[key].image_dim for key in nine} == {key: 768 if key in wide else 512 for key in nine}
+    assert {key: ENTRIES[key].dims["image"] for key in nine} == {
+        key: 768 if key in wide else 512 for key in nine
+    }
 
 
 def test_data_sets_are_spelt_alike_wherever_they_stand() -> None:

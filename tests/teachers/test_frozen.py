@@ -53,7 +53,7 @@ def teacher(model: object, **changes: object) -> FrozenTeacher:
         "input": SPEC,
         "signals": frozenset({"image"}),
         "parameters": 1,
-        "image_dim": 6,
+        "dims": {"image": 6},
     }
     return FrozenTeacher(model, card=TeacherCard(**(content | changes)))
 
@@ -113,7 +113,7 @@ def test_names_rows_that_are_not_finite(rasters: torch.Tensor) -> None:
 
 def test_another_width_than_the_cards(rasters: torch.Tensor) -> None:
     with pytest.raises(TeacherError, match=r"must have shape \(4, 7\); got \(4, 6\)"):
-        teacher(Corners(), image_dim=7).image_embeddings(rasters)
+        teacher(Corners(), dims={"image": 7}).image_embeddings(rasters)
 
 
 def test_capabilities_that_it_lacks(rasters: torch.Tensor) -> None:

@@ -180,7 +180,7 @@ def test_open_clip_architecture_with_a_file(tmp_path: Path) -> None:
     card = load_teacher("x", config, base=tmp_path).card
     assert card.source == "RN-tiny weights.pt"
     assert card.signals == {"image", "text", "patches", "text_tokens"}
-    assert (card.image_dim, card.patch_dim, card.context_length) == (16, 256, 77)
+    assert (card.dims["image"], card.dims["patches"], card.context_length) == (16, 256, 77)
 
 
 @pytest.mark.parametrize(("pooling", "dim"), [(None, 16), ("cls", 16), ("mean", 16), ("pooler", 16)])
@@ -323,7 +323,7 @@ def test_two_recipes_with_modules_of_one_name(tmp_path: Path) -> None:
     tiny.save_python(tmp_path / "b")
     source = tmp_path / "b" / "my_teacher.py"
     source.write_text(source.read_text().replace("width=6", "width=9"))
-    dims = [load_teacher("x", config, base=tmp_path / name).card.image_dim for name in ("a", "b", "a")]
+    dims = [load_teacher("x", config, base=tmp_path / name).card.dims["image"] for name in ("a", "b", "a")]
     assert dims == [6, 9, 6]
     assert str(tmp_path / "a") not in sys.path
 

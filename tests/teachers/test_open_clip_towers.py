@@ -112,6 +112,6 @@ def test_a_capability_whose_trial_fails_is_left_out_with_its_reason(tmp_path: Pa
     monkeypatch.setattr(open_clip.transformer.VisionTransformer, "forward_intermediates", refuses)
     teacher = load_teacher("t", config, base=tmp_path)
     assert teacher.card.signals == {"image", "text", "text_tokens"}
-    assert teacher.card.patch_dim is None
+    assert "patches" not in teacher.card.dims
     with pytest.raises(TeacherError, match=r"signal patches.*no intermediates here"):
         teacher.patch_tokens(torch.zeros(1, 32, 32, 3, dtype=torch.uint8))

@@ -146,7 +146,7 @@ def test_a_real_student_of_stored_teachers_does_not_wait(tmp_path, monkeypatch) 
     spaces = {
         name: TeacherSpace.of(teacher.card, statistics=dict.fromkeys(("image", "text"), statistics))
         for name, teacher in teachers.items()
-        for statistics in [toy_statistics(teacher.card.image_dim)]
+        for statistics in [toy_statistics(teacher.card.dims["image"])]
     }
     config = toy_config(**QUIET)
     method: Method = build_method(config, student_dim=student.embed_dim, teachers=spaces, seed=0)

@@ -57,9 +57,9 @@ class BalancingContext:
         """
         rows = torch.stack([torch.einsum("tbd,sbd->bts", each, each) for each in self._jacobian]).sum(dim=0)
         # A product and no scattered sum, whose order is another in every process.
-        found = (members.to(rows.dtype) @ rows.flatten(start_dim=1)).unflatten(1, rows.shape[1:])
-        self._report(found.sum(dim=0))
-        return found
+        gramians = (members.to(rows.dtype) @ rows.flatten(start_dim=1)).unflatten(1, rows.shape[1:])
+        self._report(gramians.sum(dim=0))
+        return gramians
 
     def _report(self, gramian: Float[Tensor, "teachers teachers"]) -> Float[Tensor, "teachers teachers"]:
         self.reported.append(gradient_report(gramian, self.selected.any(dim=0), teachers=self.teachers))
@@ -68,10 +68,10 @@ class BalancingContext:
     @cached_property
     def _jacobian(self) -> tuple[Float[Tensor, "teachers batch dim"], ...]:
         """For each of the embeddings the gradients of all teachers there, in float64."""
-        found = [
+        gradients = [
             torch.autograd.grad(
                 loss, self.embeddings, retain_graph=True, allow_unused=True, materialize_grads=True
             )
             for loss in self.teacher_losses()
         ]
-        return tuple(torch.stack(each).double() for each in zip(*found, strict=True))
+        return tuple(torch.stack(each).double() for each in zip(*gradients, strict=True))

@@ -60,7 +60,7 @@ def least_norm(gramian: Matrix, cap: float) -> Floats:
     units = 1 / np.linalg.norm(system, axis=0)
     target = np.append(np.zeros(len(root)), _STIFFNESS)
     for _ in range(_MOST_CORRECTIONS):
-        found = lsq_linear(
+        solution = lsq_linear(
             system * units,
             target,
             bounds=(0, cap / units),
@@ -68,7 +68,7 @@ def least_norm(gramian: Matrix, cap: float) -> Floats:
             tol=1e-15,
             max_iter=50 * len(units),
         )
-        shares: Floats = units * found.x
+        shares: Floats = units * solution.x
         missing = 1 - shares.sum()
         if abs(missing) < _TOLERANCE:
             break

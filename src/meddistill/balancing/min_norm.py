@@ -82,8 +82,8 @@ class MinNorm(TeacherWeighting):
         if self._steps % self.every == 0:
             gramians = self._gramians(context, rows)
             finite = gramians.isfinite().flatten(start_dim=1).all(dim=1, keepdim=True)
-            found = self._solve(torch.where(finite[..., None], gramians, 0.0), present, cap)
-            blended = self.smoothing * self.relative + (1 - self.smoothing) * found * number
+            shares = self._solve(torch.where(finite[..., None], gramians, 0.0), present, cap)
+            blended = self.smoothing * self.relative + (1 - self.smoothing) * shares * number
             self.relative.copy_(torch.where(present & finite, blended, self.relative))
         self._steps += 1
         self.steps += 1
@@ -110,10 +110,10 @@ class MinNorm(TeacherWeighting):
         lengths = torch.maximum(lengths, _SHORTEST * torch.where(longest > 0, longest, 1.0))
         if self.normalize:
             gramians = gramians / (lengths[:, :, None] * lengths[:, None, :])
-        found = _least_norms(gramians, present, cap)
+        shares = _least_norms(gramians, present, cap)
         if self.normalize:
-            found = at_most((found / lengths).clamp_min(_NOTHING) * present, cap)
-        return found
+            shares = at_most((shares / lengths).clamp_min(_NOTHING) * present, cap)
+        return shares
 
 
 def _least_norms(
@@ -125,13 +125,13 @@ def _least_norms(
         both = present.all(dim=1, keepdim=True)
         return torch.where(both, least_norm_pair(gramians, cap), present.double())
     here, there, caps = on_host(gramians, present, cap)
-    found = torch.zeros_like(there)
+    shares = torch.zeros_like(there)
     for group in range(len(there)):
         kept = there[group] > 0
         if kept.any():
             part = here[group][kept][:, kept].numpy()
-            found[group, kept] = torch.from_numpy(least_norm(part, float(caps[group])))
-    return to_device(found, gramians.device)
+            shares[group, kept] = torch.from_numpy(least_norm(part, float(caps[group])))
+    return to_device(shares, gramians.device)
 
 
 def _count_steps(module: nn.Module, *_: Any) -> None:

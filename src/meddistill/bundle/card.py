@@ -103,8 +103,8 @@ def front_matter(facts: CardFacts) -> ModelCardData:
 
 
 def _base_models(cards: tuple[TeacherCard, ...]) -> list[str]:
-    found = (_HUB_ID.fullmatch(card.source) for card in cards)
-    return sorted({match[1] for match in found if match})
+    matches = (_HUB_ID.fullmatch(card.source) for card in cards)
+    return sorted({match[1] for match in matches if match})
 
 
 def _eval_results(results: Results | None) -> list[EvalResult]:

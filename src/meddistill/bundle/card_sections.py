@@ -194,18 +194,18 @@ def fidelity(results: Results | None, parity: Parity | None, int8: Int8Compariso
     )
 
 
-def _int8(found: Int8Comparison) -> str:
-    left_out = f"Left out: {'; '.join(found.left_out_because)}." if found.left_out_because else ""
-    if not found.images:
+def _int8(int8: Int8Comparison) -> str:
+    left_out = f"Left out: {'; '.join(int8.left_out_because)}." if int8.left_out_because else ""
+    if not int8.images:
         return left_out
-    shares = {"image": found.image_shared_neighbours, "text": found.text_shared_neighbours}
+    shares = {"image": int8.image_shared_neighbours, "text": int8.text_shared_neighbours}
     shared = ", ".join(f"{tower} {share:.3f}" for tower, share in shares.items() if share is not None)
     told = (
-        f"Against the float towers, over {found.images} images and {found.texts} texts of the training data: "
+        f"Against the float towers, over {int8.images} images and {int8.texts} texts of the training data: "
         f"nearest neighbours in common: {shared}"
     )
-    if found.recall_float is not None and found.recall_int8 is not None:
-        told += f"; recall at rank 1, mean of both ways: {found.recall_int8:.3f} of {found.recall_float:.3f}"
+    if int8.recall_float is not None and int8.recall_int8 is not None:
+        told += f"; recall at rank 1, mean of both ways: {int8.recall_int8:.3f} of {int8.recall_float:.3f}"
     return f"{told}. {left_out}".rstrip()
 
 

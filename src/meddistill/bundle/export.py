@@ -202,13 +202,13 @@ def _write_words(folder: Path, facts: CardFacts) -> None:
     write_licences(folder, components=facts.provenance.components, joined=facts.licence)
     write_card(folder, facts)
     if facts.results is not None:
-        found = facts.results
+        results = facts.results
         metrics = Metrics(
-            suite=found.suite,
-            suite_sha256=found.suite_sha256,
-            level=found.level,
-            resamples=found.resamples,
-            results=tuple(row for row in found.results if row.main),
+            suite=results.suite,
+            suite_sha256=results.suite_sha256,
+            level=results.level,
+            resamples=results.resamples,
+            results=tuple(row for row in results.results if row.main),
         )
         write_json(metrics, folder / METRICS)
 

@@ -85,11 +85,11 @@ def add_int8(
         _remove(folder)
         reason = f"ONNX Runtime cannot quantize or run a tower: {one_line(error)}"
         return Int8Comparison(images=0, texts=0, left_out_because=(reason,))
-    found = _compare(of_float, of_int8, right=_pairs(compared, list(texts)))
-    reasons = tuple(_shortfalls(found, options))
+    comparison = _compare(of_float, of_int8, right=_pairs(compared, list(texts)))
+    reasons = tuple(_shortfalls(comparison, options))
     if reasons:
         _remove(folder)
-    return found.model_copy(update={"left_out_because": reasons})
+    return comparison.model_copy(update={"left_out_because": reasons})
 
 
 def shared_neighbours(one: Array, other: Array) -> float | None:
@@ -165,18 +165,18 @@ def _compare(of_float: _Vectors, of_int8: _Vectors, *, right: NDArray[np.bool_])
     )
 
 
-def _shortfalls(found: Int8Comparison, options: Int8Options) -> Iterator[str]:
+def _shortfalls(comparison: Int8Comparison, options: Int8Options) -> Iterator[str]:
     least = options.min_shared_neighbours
-    named = {"image": found.image_shared_neighbours, "text": found.text_shared_neighbours}
+    named = {"image": comparison.image_shared_neighbours, "text": comparison.text_shared_neighbours}
     for tower, share in named.items():
         if share is not None and share < least:
             yield f"{tower} tower: {share:.3f} of the nearest neighbours stay, {least:g} must"
-    if found.recall_float is not None and found.recall_int8 is not None:
-        loss = found.recall_float - found.recall_int8
+    if comparison.recall_float is not None and comparison.recall_int8 is not None:
+        loss = comparison.recall_float - comparison.recall_int8
         if loss > options.max_recall_loss:
             yield (
-                f"recall falls from {found.recall_float:.3f} to {found.recall_int8:.3f}, by more than "
-                f"{options.max_recall_loss:g}"
+                f"recall falls from {comparison.recall_float:.3f} to {comparison.recall_int8:.3f}, by more "
+                f"than {options.max_recall_loss:g}"
             )
 
 

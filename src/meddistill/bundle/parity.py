@@ -140,8 +140,8 @@ def _numpy(embeddings: torch.Tensor) -> Array:
     return array
 
 
-def _cosine(what: str, expected: Array, found: Array) -> float:
-    least = float((expected * unit_length(found.astype(np.float64))).sum(axis=1).min())
+def _cosine(what: str, expected: Array, actual: Array) -> float:
+    least = float((expected * unit_length(actual.astype(np.float64))).sum(axis=1).min())
     # Not `least < MIN_COSINE`: that lets NaN through.
     if not least >= MIN_COSINE:
         msg = (

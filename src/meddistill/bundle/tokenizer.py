@@ -93,7 +93,7 @@ def _classes(pattern: Any) -> tuple[str, str, str]:
     Each character is shown to the pattern as `cc!`, whose pieces tell what it is.
     """
     pieces_of = {2: "letters", 3: "numbers"}
-    found: dict[str, list[int]] = {"letters": [], "numbers": [], "spaces": []}
+    codes: dict[str, list[int]] = {"letters": [], "numbers": [], "spaces": []}
     for code in range(1, sys.maxunicode + 1):
         if code in _SURROGATES:
             continue
@@ -101,8 +101,8 @@ def _classes(pattern: Any) -> tuple[str, str, str]:
         pieces = pattern.findall(f"{character}{character}!")
         kind = "spaces" if pieces == ["!"] else pieces_of.get(len(pieces))
         if kind is not None:
-            found[kind].append(code)
-    letters, numbers, spaces = (_ranges(found[kind]) for kind in ("letters", "numbers", "spaces"))
+            codes[kind].append(code)
+    letters, numbers, spaces = (_ranges(codes[kind]) for kind in ("letters", "numbers", "spaces"))
     return letters, numbers, spaces
 
 

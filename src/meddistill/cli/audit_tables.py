@@ -38,10 +38,10 @@ def _scores(audit: Audit) -> Table:
     names = [row.name for row in audit.teachers]
     for name in (*names, ENSEMBLE):
         table.add_column(name, justify="right")
-    found = {(row.teacher, row.family, row.modality): row for row in (*audit.scores, *audit.ensemble)}
+    scores = {(row.teacher, row.family, row.modality): row for row in (*audit.scores, *audit.ensemble)}
     for family, words in _FAMILIES:
         for modality in ("", *audit.modalities):
-            cells = [found.get((name, family, modality)) for name in (*names, ENSEMBLE)]
+            cells = [scores.get((name, family, modality)) for name in (*names, ENSEMBLE)]
             known = [cell for cell in cells if cell is not None]
             if known:
                 chance = number(min(cell.chance for cell in known), 2)
@@ -70,8 +70,8 @@ def _likeness(audit: Audit, tower: Tower, words: str) -> Table | None:
 
 
 def _pair(audit: Audit, first: str, second: str, tower: Tower) -> str:
-    found = audit.alike(first, second, tower)
-    return "–" if found is None else f"{number(found.cka, 2)} / {number(found.neighbours, 2)}"
+    likeness = audit.alike(first, second, tower)
+    return "–" if likeness is None else f"{number(likeness.cka, 2)} / {number(likeness.neighbours, 2)}"
 
 
 def _order(audit: Audit) -> Table:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from meddistill.cli.options import DEFAULT_RUN, Recipe, RunOptions
+from meddistill.signals import TOWERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,7 +69,7 @@ def _card_table(title: str, cards: "Mapping[str, TeacherCard]") -> "Table":
     for name, card in cards.items():
         spec = card.input
         size = f"{spec.height}x{spec.width}" if spec else "-"
-        dims = f"{card.image_dim or '-'} / {card.text_dim or '-'}"
+        dims = " / ".join(str(card.dims.get(tower, "-")) for tower in TOWERS)
         millions = f"{card.parameters / 1e6:.1f} M"
         table.add_row(name, card.kind, card.source, size, dims, millions, card.licence.name)
     return table

@@ -37,8 +37,8 @@ def compare(
             subject = "compare"
             raise ConfigError(subject, [rule])
         runs[str(place)] = Results.load(there)
-    found = stability(runs)
-    print_stability(found)
+    summary = stability(runs)
+    print_stability(summary)
     if out is not None:
-        for path in write_stability(found, out):
+        for path in write_stability(summary, out):
             print(f"wrote: {path}")

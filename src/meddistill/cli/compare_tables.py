@@ -7,32 +7,32 @@ from meddistill.evaluation.statistics.stability import Spread, Stability
 from meddistill.report.formatting import DASH, SEEN, number, plain_name, plural
 
 
-def print_stability(found: Stability) -> None:
+def print_stability(summary: Stability) -> None:
     """Scores over runs, how alike the runs order the models, and who beats whom how often."""
     console = stdout_console()
-    console.print(f"suite {found.suite}, {plural(len(found.runs), 'run')}", markup=False)
-    for table in (_spreads(found), _agreement(found), _beaten(found)):
+    console.print(f"suite {summary.suite}, {plural(len(summary.runs), 'run')}", markup=False)
+    for table in (_spreads(summary), _agreement(summary), _beaten(summary)):
         if table.row_count:
             console.print(table)
-    if any(row.seen for row in found.spreads):
+    if any(row.seen for row in summary.spreads):
         console.print(f"{SEEN} pretrained on images of that data set", markup=False)
 
 
-def _models(found: Stability) -> list[str]:
-    return list(dict.fromkeys(row.model for row in found.spreads))
+def _models(summary: Stability) -> list[str]:
+    return list(dict.fromkeys(row.model for row in summary.spreads))
 
 
-def _tasks(found: Stability) -> list[str]:
-    return list(dict.fromkeys(row.task for row in found.spreads))
+def _tasks(summary: Stability) -> list[str]:
+    return list(dict.fromkeys(row.task for row in summary.spreads))
 
 
-def _spreads(found: Stability) -> Table:
-    models = _models(found)
+def _spreads(summary: Stability) -> Table:
+    models = _models(summary)
     table = _table("Main metric, mean ± sd over runs (probability to rank first over patients)", "task")
     for model in models:
         table.add_column(plain_name(model), justify="right")
-    rows = {(row.model, row.task): row for row in found.spreads}
-    for task in _tasks(found):
+    rows = {(row.model, row.task): row for row in summary.spreads}
+    for task in _tasks(summary):
         table.add_row(plain_name(task), *(_spread(rows.get((model, task))) for model in models))
     return table
 
@@ -45,11 +45,11 @@ def _spread(row: Spread | None) -> str:
     return f"{number(row.mean)} ± {number(row.sd)}{mark}{first}"
 
 
-def _agreement(found: Stability) -> Table:
+def _agreement(summary: Stability) -> Table:
     table = _table("How alike the runs order the models: mean (least) over pairs of runs", "task")
     for heading in ("models", "Kendall's tau", "Spearman's rho"):
         table.add_column(heading, justify="right")
-    for row in found.agreement:
+    for row in summary.agreement:
         if row.kendall is not None:
             kendall = f"{number(row.kendall, 2)} ({number(row.min_kendall, 2)})"
             spearman = f"{number(row.spearman, 2)} ({number(row.min_spearman, 2)})"
@@ -57,15 +57,15 @@ def _agreement(found: Stability) -> Table:
     return table
 
 
-def _beaten(found: Stability) -> Table:
+def _beaten(summary: Stability) -> Table:
     """The first model against every other one."""
-    models = _models(found)
+    models = _models(summary)
     first = models[0]
     table = _table(f"Share of runs in which {plain_name(first)} is better", "task")
     for model in models[1:]:
         table.add_column(plain_name(model), justify="right")
-    shares = {(row.other, row.task): row.share for row in found.beaten if row.model == first}
-    for task in _tasks(found):
+    shares = {(row.other, row.task): row.share for row in summary.beaten if row.model == first}
+    for task in _tasks(summary):
         cells = [shares.get((model, task)) for model in models[1:]]
         if any(cell is not None for cell in cells):
             table.add_row(plain_name(task), *(DASH if cell is None else f"{cell:.0%}" for cell in cells))

@@ -73,13 +73,13 @@ def prepare(
     from meddistill.data.known.prepare import prepare as work
 
     progress = RunOptions(quiet=quiet).progress()
-    found = work(key, source, out, skip_missing=skip_missing, progress=progress)
-    for path, rows in found.tables.items():
+    prepared = work(key, source, out, skip_missing=skip_missing, progress=progress)
+    for path, rows in prepared.tables.items():
         split = ", ".join(f"{name} {count:,}" for name, count in rows.items())
         print(f"{path}: {sum(rows.values()):,} rows ({split})")
-    if found.suite is not None:
-        print(f"{found.suite}: {', '.join(f'{name} ({kind})' for name, kind in found.tasks)}")
-    for note in found.notes:
+    if prepared.suite is not None:
+        print(f"{prepared.suite}: {', '.join(f'{name} ({kind})' for name, kind in prepared.tasks)}")
+    for note in prepared.notes:
         print(f"note: {note}")
 
 

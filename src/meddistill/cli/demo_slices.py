@@ -39,5 +39,5 @@ def embed_real_files(bundle: Path, output: Path) -> None:
         "\nA real CT and a real MR slice, which pydicom ships, are read and embedded by the same bundle; they"
     )
     print("are not classified, for the student has seen procedural images only:")
-    found = [get_testdata_file(name, download=False) for name in _REAL]
-    embed(bundle, [Path(str(path)) for path in found], output=output)
+    files = [get_testdata_file(name, download=False) for name in _REAL]
+    embed(bundle, [Path(str(path)) for path in files], output=output)

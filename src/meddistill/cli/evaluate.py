@@ -34,7 +34,7 @@ def evaluate(
     examples: Examples = False,
     options: RunOptions = DEFAULT_RUN,
 ) -> None:
-    """Run a recipe up to the evaluation of student and teachers; or judge any models on a suite.
+    """Run a recipe up to the evaluation of student and teachers; or evaluate any models on a suite.
 
     With --suite, results.json, predictions and report.html go to --out, by default evaluations/SUITE.
     """

@@ -29,17 +29,19 @@ def verify(
     store = store_of(store)
     progress = RunOptions(quiet=quiet).progress()
     work = checking.repair if repair else checking.verify
-    found = work(store, progress=progress)
-    for damage in found.damages:
+    verified = work(store, progress=progress)
+    for damage in verified.damages:
         print(f"{damage.file}: {damage.problem}")
-    if found.damages and not repair:
+    if verified.damages and not repair:
         msg = (
-            f"`{store}` must hold every file as it was written; {len(found.damages)} of {found.files} are "
-            "not. Drop them with --repair, then extract again: only those are made anew."
+            f"`{store}` must hold every file as it was written; {len(verified.damages)} of {verified.files} "
+            "are not. Drop them with --repair, then extract again: only those are made anew."
         )
         raise StoreError(msg)
-    dropped = f"{plural(len(found.damages), 'damaged file')} restored or dropped; " if found.damages else ""
-    print(f"{dropped}{found.files} files, {found.bytes / 1e6:,.1f} MB checked.")
+    dropped = (
+        f"{plural(len(verified.damages), 'damaged file')} restored or dropped; " if verified.damages else ""
+    )
+    print(f"{dropped}{verified.files} files, {verified.bytes / 1e6:,.1f} MB checked.")
 
 
 def stats(store: StoreFolder, /) -> None:
@@ -53,11 +55,11 @@ def stats(store: StoreFolder, /) -> None:
     from meddistill.report.formatting import plural
 
     opened = FeatureStore.open(store_of(store))
-    found = summarize(opened)
-    rows = f"{found.images:,} images of {plural(found.views, 'view')}, {found.texts:,} texts"
-    size = f"{found.bytes / 1e6:,.1f} MB with tables and statistics"
+    summary = summarize(opened)
+    rows = f"{summary.images:,} images of {plural(summary.views, 'view')}, {summary.texts:,} texts"
+    size = f"{summary.bytes / 1e6:,.1f} MB with tables and statistics"
     stored = {output.dtype for teacher in opened.teachers for output in opened.outputs(teacher).values()}
-    pair = f"{found.pair_bytes:,.0f} bytes a pair in {' and '.join(sorted(stored))}"
+    pair = f"{summary.pair_bytes:,.0f} bytes a pair in {' and '.join(sorted(stored))}"
     table = Table(title=f"{rows}; {size}; {pair}")
     headings = (
         "teacher",
@@ -72,7 +74,7 @@ def stats(store: StoreFolder, /) -> None:
     )
     for heading in headings:
         table.add_column(heading)
-    for teacher in found.teachers:
+    for teacher in summary.teachers:
         covers = f"{teacher.covered_images:,} images"
         for output in teacher.outputs:
             table.add_row(
@@ -101,8 +103,8 @@ def audit(
     from meddistill.cli.audit_tables import print_audit
     from meddistill.recipes.steps.audit import audit_place
 
-    found, path = audit_place(place, rows=rows, seed=seed, progress=RunOptions(quiet=quiet).progress())
-    print_audit(found, path)
+    audited, path = audit_place(place, rows=rows, seed=seed, progress=RunOptions(quiet=quiet).progress())
+    print_audit(audited, path)
 
 
 def import_published(
@@ -121,7 +123,7 @@ def import_published(
     from meddistill.cli.import_lines import print_import
     from meddistill.features.importing.importer import import_published as work
 
-    found = work(
+    imported = work(
         folder,
         out,
         projected=projected,
@@ -129,7 +131,7 @@ def import_published(
         on_damage="skip" if skip_damaged else "raise",
         progress=RunOptions(quiet=quiet).progress(),
     )
-    print_import(found)
+    print_import(imported)
 
 
 def add(recipe: Recipe, /, *, options: RunOptions = DEFAULT_RUN) -> None:

@@ -29,7 +29,7 @@ def list_teachers() -> None:
     ):
         table.add_column(heading)
     for identifier, entry in catalogue().items():
-        dims = " / ".join(str(dim or "-") for dim in (entry.image_dim, entry.text_dim, entry.patch_dim))
+        dims = " / ".join(str(entry.dims.get(signal, "-")) for signal in ("image", "text", "patches"))
         table.add_row(
             identifier,
             entry.name,
@@ -78,8 +78,7 @@ def _input(entry: "CatalogueEntry") -> str:
 
 
 def _widths(entry: "CatalogueEntry") -> str:
-    dims = {"image": entry.image_dim, "text": entry.text_dim, "patches": entry.patch_dim}
-    return ", ".join(f"{name} {dim}" for name, dim in dims.items() if dim is not None)
+    return ", ".join(f"{signal} {dim}" for signal, dim in entry.dims.items())
 
 
 def _pretraining(entry: "CatalogueEntry") -> str:

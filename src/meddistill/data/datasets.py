@@ -42,17 +42,17 @@ def dataset_key(name: str) -> str:
 def shared_datasets(names: Iterable[str], others: Iterable[str]) -> tuple[str, ...]:
     """Those of `names` that are among `others`, as spelt in `names`, sorted, each data set once."""
     wanted = {dataset_key(other) for other in others}
-    found = {dataset_key(name): name for name in names if dataset_key(name) in wanted}
-    return tuple(sorted(found.values()))
+    shared = {dataset_key(name): name for name in names if dataset_key(name) in wanted}
+    return tuple(sorted(shared.values()))
 
 
 def union_names(lists: Iterable[Iterable[str]]) -> tuple[str, ...]:
     """The names of all lists, each data set once, as it is spelt first."""
-    found: dict[str, str] = {}
+    by_key: dict[str, str] = {}
     for names in lists:
         for name in names:
-            found.setdefault(dataset_key(name), name)
-    return tuple(found.values())
+            by_key.setdefault(dataset_key(name), name)
+    return tuple(by_key.values())
 
 
 def _not_blank(name: str) -> str:

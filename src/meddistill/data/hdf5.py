@@ -54,20 +54,20 @@ def hdf5_array(file: Any, name: str) -> Any:
     try:
         link = file.get(name, getlink=True)
         # A link could lead to any other file of this machine.
-        found = file[name] if isinstance(link, h5py.HardLink) else None
+        dataset = file[name] if isinstance(link, h5py.HardLink) else None
     except (KeyError, RuntimeError) as error:
         raise Hdf5RefusedError(rule, _contents(error)) from error
     if link is None:
         held = ", ".join(sorted(file)[:8]) or "nothing"
         met_names = Met(f"a file that holds {held}", "Compare it with the files of the others.")
         raise Hdf5RefusedError(rule, met_names)
-    if not isinstance(found, h5py.Dataset) or found.external or found.is_virtual:
+    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
         elsewhere = Met("a group, a link or numbers of another file", "Store the numbers in the file itself.")
         raise Hdf5RefusedError(rule, elsewhere)
-    if found.shape is None or not _has_numpy_type(found):
+    if dataset.shape is None or not _has_numpy_type(dataset):
         kind = Met("one without values, or of a type that numpy does not have", "Store it as float32.")
         raise Hdf5RefusedError(rule, kind)
-    properties = found.id.get_create_plist()
+    properties = dataset.id.get_create_plist()
     filters = [properties.get_filter(number)[0] for number in range(properties.get_nfilters())]
     absent = [str(each) for each in filters if not h5py.h5z.filter_avail(each)]
     if absent:
@@ -76,7 +76,7 @@ def hdf5_array(file: Any, name: str) -> Any:
             "Store it with gzip or unpacked.",
         )
         raise Hdf5RefusedError(rule, packed)
-    return found
+    return dataset
 
 
 def _has_numpy_type(array: Any) -> bool:

@@ -29,9 +29,9 @@ def with_patients(
     if patient not in raw.columns:
         return raw  # the image table's own check says so
     places = _places(path, table, config.patient)
-    found = [places.get(cell.strip()) for cell in raw.columns[patient]]
+    matched = [places.get(cell.strip()) for cell in raw.columns[patient]]
     more = {
-        name: [table.columns[name][place] if place is not None else "" for place in found]
+        name: [table.columns[name][place] if place is not None else "" for place in matched]
         for name in wanted
         if name in table.columns and name not in raw.names
     }

@@ -75,13 +75,13 @@ class ImageRasters:
 
     def of(self, row: int, wanted: Sequence[tuple[int, Geometry]]) -> list[Pixels]:
         """The raster of sample `row` for each `(view, geometry)`; raises ImageError with the table's row."""
-        found = [self._cached_raster(row, index, geometry) for index, geometry in wanted]
-        if all(raster is not None for raster in found):
-            return [raster for raster in found if raster is not None]
+        kept = [self._cached_raster(row, index, geometry) for index, geometry in wanted]
+        if all(raster is not None for raster in kept):
+            return [raster for raster in kept if raster is not None]
         image = self._decoded(row)
         views = {0: image}
         rasters = []
-        for (index, geometry), cached in zip(wanted, found, strict=True):
+        for (index, geometry), cached in zip(wanted, kept, strict=True):
             if index not in views:
                 views[index] = self._view(row, image, index)
             raster = rasterize(views[index], geometry) if cached is None else cached

@@ -1,4 +1,4 @@
-"""CSV, Parquet and `datasets` folders as columns of text; nothing is judged here but the file itself."""
+"""CSV, Parquet and `datasets` folders as columns of text; nothing is checked here but the file itself."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -108,29 +108,29 @@ def _read_csv(path: Path, wanted: Sequence[str]) -> RawTable:
     text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
     signs = "\t,;" if path.suffix.lower() == ".tsv" else ",;\t"
     try:
-        found = records_of(text, wanted, signs=signs)
+        parsed = records_of(text, wanted, signs=signs)
     except MalformedError as error:
         rule = f"be well-formed CSV; the record that begins on line {error.line} is not ({error})"
         raise _refused(path, f"`table` must {rule}. Quote cells as a spreadsheet program does.") from None
-    if not found.records:
+    if not parsed.records:
         raise _refused(path, "`table` must have a header row; got no rows. Write the names of the columns.")
-    header = [name.strip(_AROUND_NAMES) for name in found.records[0]]
+    header = [name.strip(_AROUND_NAMES) for name in parsed.records[0]]
     _refuse_repeated(path, header, wanted)
-    return _from_records(header, found, wanted)
+    return _from_records(header, parsed, wanted)
 
 
-def _from_records(header: Sequence[str], found: Records, wanted: Sequence[str]) -> RawTable:
-    width, records = len(header), found.records[1:]
+def _from_records(header: Sequence[str], parsed: Records, wanted: Sequence[str]) -> RawTable:
+    width, records = len(header), parsed.records[1:]
     rows = [fitted(record, width) for record in records]
     broken = {
-        index: too_long(records[index], width, found.sign) for index, row in enumerate(rows) if row is None
+        index: too_long(records[index], width, parsed.sign) for index, row in enumerate(rows) if row is None
     }
     places = {name: header.index(name) for name in dict.fromkeys(wanted) if name in header}
     columns = {
         name: tuple("" if row is None else row[place] for row in rows) for name, place in places.items()
     }
     return RawTable(
-        names=tuple(header), columns=columns, rows=len(rows), lines=found.lines[1:], broken=broken
+        names=tuple(header), columns=columns, rows=len(rows), lines=parsed.lines[1:], broken=broken
     )
 
 
@@ -185,10 +185,10 @@ def _entry(file: Path, key: str, *, needed: bool = True) -> list[Any]:
     except (ValueError, RecursionError) as error:
         rule = f"`{file.name}` must be JSON; got {why_not_json(file, error).what}"
         raise _refused(file.parent, f"{rule}. Save the dataset again.") from None
-    found = content.get(key) if isinstance(content, dict) else None
-    if not isinstance(found, list) and (needed or found is not None):
+    entry = content.get(key) if isinstance(content, dict) else None
+    if not isinstance(entry, list) and (needed or entry is not None):
         raise _refused(file.parent, f"`{file.name}` must list `{key}`; it does not. Save it again.")
-    return found or []
+    return entry or []
 
 
 def _joined(table: pa.Table, lists: Sequence[str]) -> pa.Table:

@@ -47,8 +47,8 @@ def _is_tar(path: Path) -> bool:
 
 
 def _inside(folder: Path) -> tuple[Path, ...] | None:
-    found = [each for each in folder.iterdir() if _TAR.search(each.name) and not each.name.startswith(".")]
-    return tuple(sorted(found)) or None
+    tars = [each for each in folder.iterdir() if _TAR.search(each.name) and not each.name.startswith(".")]
+    return tuple(sorted(tars)) or None
 
 
 def _expanded(pattern: str, base: Path) -> tuple[Path, ...]:
@@ -58,23 +58,23 @@ def _expanded(pattern: str, base: Path) -> tuple[Path, ...]:
     except bracex.ExpansionLimitException:
         rule = f"`table` must mean at most {_MOST_SHARDS:,} shards; got more. Mend the pattern."
         raise TableError(shown, [rule]) from None
-    found: list[Path] = []
+    paths: list[Path] = []
     missing: list[str] = []
     for name in names:
         files = [each for each in _matches(name, base) if each.is_file()]
-        found += files
+        paths += files
         missing += [] if files else [name]
     mistakes = []
     if missing:
         mistakes.append(f"`table` must mean files that are there; got {_some(missing)}. Mend the pattern.")
-    others = [each.name for each in found if not _TAR.search(each.name)]
+    others = [each.name for each in paths if not _TAR.search(each.name)]
     if others:
         mistakes.append(f"a `table` that is a pattern must mean tars; got {_some(others)}. Name one file.")
-    if len(set(found)) < len(found):
+    if len(set(paths)) < len(paths):
         mistakes.append("`table` must mean a shard once; got one twice. Mend the pattern.")
     if mistakes:
         raise TableError(shown, mistakes)
-    return tuple(found)
+    return tuple(paths)
 
 
 def _matches(name: str, base: Path) -> list[Path]:

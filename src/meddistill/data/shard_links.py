@@ -64,15 +64,15 @@ class _Tree:
         return tree
 
     def place(self, name: str) -> tuple[int, int]:
-        found, hops = self._real(plain(name)), 0
-        while found not in self.files and found in self.hard and hops < _MOST_HOPS:
-            found, hops = self._real(self.hard[found]), hops + 1
-        if found in self.sparse:
+        target, hops = self._real(plain(name)), 0
+        while target not in self.files and target in self.hard and hops < _MOST_HOPS:
+            target, hops = self._real(self.hard[target]), hops + 1
+        if target in self.sparse:
             raise refused(SPARSE, name)
-        if found not in self.files:
+        if target not in self.files:
             msg = ("a link that leads to no file of the tar", _DEREFERENCE)
             raise refused(msg, name)
-        return self.files[found]
+        return self.files[target]
 
     def _real(self, name: str) -> str:
         """The name with every symbolic link on its way followed."""

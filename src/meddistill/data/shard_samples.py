@@ -67,10 +67,10 @@ class ShardSamples:
         wanted = IMAGE_KINDS if column == IMAGE else (column.lower(),)
         codes = [code for code, each in enumerate(self.spellings) if _is_one_of(each.lower(), wanted, column)]
         numbers = np.flatnonzero(np.isin(self.kind, codes))
-        found = np.full(len(self), _NONE, dtype=np.int64)
-        found[self.sample[numbers]] = numbers
-        found[np.bincount(self.sample[numbers], minlength=len(self)) > 1] = _SEVERAL
-        return found
+        file_of = np.full(len(self), _NONE, dtype=np.int64)
+        file_of[self.sample[numbers]] = numbers
+        file_of[np.bincount(self.sample[numbers], minlength=len(self)) > 1] = _SEVERAL
+        return file_of
 
     def part(self, number: int) -> FilePart:
         """File `number`, where it lies."""
@@ -129,17 +129,17 @@ def gather(shards: Sequence[Path], indices: Sequence[pa.Table]) -> ShardSamples:
     spellings: dict[str, int] = {}
     count = 0
     for number, index in enumerate(indices):
-        found = pc.dictionary_encode(index["key"].combine_chunks())
+        encoded = pc.dictionary_encode(index["key"].combine_chunks())
         kinds = pc.dictionary_encode(index["kind"].combine_chunks())
         local = [
             spellings.setdefault(kind.decode("utf-8", "surrogateescape"), len(spellings))
             for kind in kinds.dictionary.to_pylist()
         ]
-        keys.append(found.dictionary)
-        owners.append(np.full(len(found.dictionary), number, dtype=np.int32))
-        samples.append(found.indices.to_numpy() + np.int64(count))
+        keys.append(encoded.dictionary)
+        owners.append(np.full(len(encoded.dictionary), number, dtype=np.int32))
+        samples.append(encoded.indices.to_numpy() + np.int64(count))
         codes.append(np.array(local, dtype=np.int32)[kinds.indices.to_numpy()])
-        count += len(found.dictionary)
+        count += len(encoded.dictionary)
     return ShardSamples(
         shards=tuple(shards),
         shard=np.concatenate(owners),

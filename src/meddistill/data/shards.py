@@ -74,11 +74,11 @@ def _indexed(table: Path, shards: Sequence[Path], folder: Path | None) -> list[p
         except OSError as error:
             return f"shard {shard.name}: the file must be readable; got {unreadable(error)}"
 
-    found = thread_map(of_one, shards)
-    mistakes = [each for each in found if isinstance(each, str)]
+    indexes = thread_map(of_one, shards)
+    mistakes = [each for each in indexes if isinstance(each, str)]
     if mistakes:
         raise TableError(str(table), mistakes)
-    return [each for each in found if not isinstance(each, str)]
+    return [each for each in indexes if not isinstance(each, str)]
 
 
 def _refuse_ambiguous(
@@ -152,10 +152,10 @@ class _JsonFields:
         names: dict[str, None] = {}
         cells = {name: [""] * len(self._samples) for name in self._wanted}
         for row, content in zip(rows.tolist(), self._samples.contents(files[rows]), strict=True):
-            found = self._object(row, content, broken)
-            names.update(dict.fromkeys(found))
-            for name in self._wanted.keys() & found.keys():
-                cells[name][row] = self._cell(row, name, found[name], broken)
+            fields = self._object(row, content, broken)
+            names.update(dict.fromkeys(fields))
+            for name in self._wanted.keys() & fields.keys():
+                cells[name][row] = self._cell(row, name, fields[name], broken)
         for row in np.flatnonzero(files == -1).tolist():
             broken.add(
                 row, f"must have a `json` like others; got {self._samples.kinds_of(row)}. Pack it anew"
@@ -165,19 +165,19 @@ class _JsonFields:
 
     def _object(self, row: int, content: bytes, broken: _Broken) -> Mapping[str, Any]:
         try:
-            found = json.loads(content)
+            fields = json.loads(content)
         except (ValueError, RecursionError):
             broken.add(row, "must hold a `json` that is JSON in UTF-8; it is none. Pack it anew")
             return {}
-        if not isinstance(found, dict):
-            broken.add(row, f"must hold one object in `json`; got a {type(found).__name__}. Pack it anew")
+        if not isinstance(fields, dict):
+            broken.add(row, f"must hold one object in `json`; got a {type(fields).__name__}. Pack it anew")
             return {}
-        key = self._samples.key(row) if KEY in found else ""
-        if KEY in found and found[KEY] not in (key, key.rpartition("/")[2]):
+        key = self._samples.key(row) if KEY in fields else ""
+        if KEY in fields and fields[KEY] not in (key, key.rpartition("/")[2]):
             broken.add(
                 row, "must have a `json` of its own; got one with the `__key__` of another. Pack it anew"
             )
-        return found
+        return fields
 
     def _cell(self, row: int, name: str, value: Any, broken: _Broken) -> str:
         if isinstance(value, list) and name in self._lists and all(isinstance(each, str) for each in value):

@@ -34,16 +34,16 @@ def split_by_patient(samples: Samples, fractions: Mapping[str, float], seed: int
         for patient in set(samples.patients)
     }
     splits = np.array([chosen[patient] for patient in samples.patients])
-    found = {name: np.flatnonzero(splits == name) for name in names}
+    parts = {name: np.flatnonzero(splits == name) for name in names}
     empty = [
         f"`fractions.{name}` must be enough for one patient; got none of {len(chosen)}. "
         "Raise it, or choose another `seed`."
         for name in names
-        if not len(found[name])
+        if not len(parts[name])
     ]
     if empty:
         raise ConfigError(_SUBJECT, empty)
-    return found
+    return parts
 
 
 def check_leakage(

@@ -68,10 +68,10 @@ def _look_at(
 
     distinct = list(dict.fromkeys(samples.refs))
     with progress.track("checking images", len(distinct)) as advance:
-        found = thread_map(failure, distinct, advance=advance)
+        messages = thread_map(failure, distinct, advance=advance)
     if decoded is not None:
         decoded.add(good)
-    failures = {ref: message for ref, message in zip(distinct, found, strict=True) if message is not None}
+    failures = {ref: message for ref, message in zip(distinct, messages, strict=True) if message is not None}
     return failures, flat
 
 

@@ -19,14 +19,14 @@ def agreement_of(image: StoredOutput, text: StoredOutput, pairs: Indices) -> NDA
     `pairs` `[n, 2]` are rows of `image` and `text`. 0 where either is zero. Computed in float64 from the
     stored numbers, a few thousand pairs at a time, and rounded once.
     """
-    found = np.zeros(len(pairs), dtype=np.float32)
+    cosines = np.zeros(len(pairs), dtype=np.float32)
     for start in range(0, len(pairs), _CHUNK):
         rows = pairs[start : start + _CHUNK]
         whole = np.zeros(len(rows), dtype=np.int64)
-        found[start : start + _CHUNK] = _cosines(
+        cosines[start : start + _CHUNK] = _cosines(
             image.read(rows[:, 0], views=whole).astype(np.float64), text.read(rows[:, 1]).astype(np.float64)
         )
-    return found
+    return cosines
 
 
 def _cosines(first: Floats, second: Floats) -> Floats:

@@ -66,28 +66,28 @@ def availability(
         If the store lacks pairs of the samples, or a teacher's agreement.
     """
     masks = {
-        name: mask if cards[name].image_dim is not None else mask & samples.captioned
+        name: mask if "image" in cards[name].dims else mask & samples.captioned
         for name, mask in by_modality(samples, cards).items()
     }
     if config.column is not None:
         listed = _listed(samples, config.column, cards)
         masks = {name: mask & listed[name] for name, mask in masks.items()}
     quantiles = quantiles_of(config, cards)
-    found: dict[str, float] = {}
+    limits: dict[str, float] = {}
     if quantiles and store is not None:
         keys = image_keys(samples) if keys is None else keys
         captioned = np.flatnonzero(samples.captioned)
         pairs = _pair_rows(store, samples.take(captioned), [keys[row] for row in captioned.tolist()])
         for name, quantile in quantiles.items():
             cosines = store.agreement(name).astype(np.float64)
-            found[name] = (
+            limits[name] = (
                 _threshold(store, cosines, cards[name], quantile=quantile, pairs=pairs)
                 if thresholds is None
                 else thresholds[name]
             )
-            masks[name][captioned] &= cosines[pairs] >= found[name]
+            masks[name][captioned] &= cosines[pairs] >= limits[name]
     left = np.sum(list(masks.values()), axis=0, dtype=np.int64)
-    return Availability(masks=masks, kept=np.flatnonzero(left >= config.min_teachers), thresholds=found)
+    return Availability(masks=masks, kept=np.flatnonzero(left >= config.min_teachers), thresholds=limits)
 
 
 def quantiles_of(config: AvailabilityConfig, cards: Mapping[str, TeacherCard]) -> dict[str, float]:
@@ -102,7 +102,7 @@ def quantiles_of(config: AvailabilityConfig, cards: Mapping[str, TeacherCard]) -
 
 def has_agreement(card: TeacherCard) -> bool:
     """Whether image and text embeddings lie in one space."""
-    return card.image_dim is not None and card.image_dim == card.text_dim
+    return "image" in card.dims and card.dims["image"] == card.dims.get("text")
 
 
 def column_mistakes(samples: Samples, teachers: Collection[str], config: AvailabilityConfig) -> list[str]:
@@ -163,12 +163,12 @@ def _threshold(
 
 def _pair_rows(store: FeatureStore, samples: Samples, keys: Sequence[str]) -> Indices:
     """The row in the store's table of pairs of each sample."""
-    found = store.tables.pair_rows(store.pairs_of(keys, text_keys(samples)))
-    absent = found == ABSENT
+    rows = store.tables.pair_rows(store.pairs_of(keys, text_keys(samples)))
+    absent = rows == ABSENT
     if absent.any():
         msg = (
             f"`{store.path}` must hold the table's pairs of image and caption; it lacks "
             f"{int(absent.sum())} of {len(samples)}. Add them with `meddistill features add`."
         )
         raise StoreError(msg)
-    return found
+    return rows

@@ -92,16 +92,15 @@ def _writer(store: FeatureStore) -> AbstractContextManager[StoreWriter]:
 
 
 def _layouts(store: FeatureStore, derivation: Derivation) -> Layouts:
-    dims: dict[Tower, int | None] = {"image": derivation.card.image_dim, "text": derivation.card.text_dim}
     return {
         tower: OutputManifest(
-            shape=(dim,),
+            shape=(derivation.card.dims[tower],),
             dtype=derivation.precision,
             views=store.views if tower == "image" and not derivation.by_pair else 1,
             by_pair=derivation.by_pair,
         )
-        for tower, dim in dims.items()
-        if dim is not None
+        for tower in TOWERS
+        if tower in derivation.card.dims
     }
 
 

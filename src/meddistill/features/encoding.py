@@ -55,11 +55,11 @@ def encode(
     """
     if precision == "int8":
         whole, scale = _quantized(values.float(), leading)
-        encoded, judged = Encoded(whole, scale), scale
+        encoded, checked = Encoded(whole, scale), scale
     else:
-        judged = (values.half() if precision == "float16" else values.float()).cpu().numpy()
-        encoded = Encoded(judged)
-    if not np.isfinite(judged).all():
+        checked = (values.half() if precision == "float16" else values.float()).cpu().numpy()
+        encoded = Encoded(checked)
+    if not np.isfinite(checked).all():
         _refuse(values, subject, named)
     return encoded
 

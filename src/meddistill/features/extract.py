@@ -88,8 +88,8 @@ def extract(
             ImageExtraction(teachers, images, samples=samples, rows=rows, options=options),
             TextExtraction(teachers, texts, samples=samples, rows=rows, options=options),
         )
-        for task, found in _planned(writer, works, asked):
-            _do(writer, task, found, teachers=tuple(asked), progress=progress)
+        for task, todo in _planned(writer, works, asked):
+            _do(writer, task, todo, teachers=tuple(asked), progress=progress)
         for name in teachers:
             writer.summarize(name)
     return FeatureStore.open(path)
@@ -100,10 +100,10 @@ def _planned(
 ) -> Sequence[tuple[ExtractionTask, Sequence[Run]]]:
     """What is left to do, once it is sure that all its rows are known and that it fits the disk."""
     planned = [(task, runs(writer, asked, task.outputs)) for task in works]
-    for task, found in planned:
-        require_rows(found, task.source_of_row, table=task.table, path=writer.path)
+    for task, todo in planned:
+        require_rows(todo, task.source_of_row, table=task.table, path=writer.path)
     sizes = {(name, output): row_bytes(each) for name in asked for output, each in asked[name].items()}
-    require_room(writer, [run for _, found in planned for run in found], sizes)
+    require_room(writer, [run for _, todo in planned for run in todo], sizes)
     return planned
 
 
@@ -131,27 +131,27 @@ def _sources(writer: StoreWriter, rows: DistinctRows) -> tuple[Indices, Indices]
 def _do(
     writer: StoreWriter,
     task: ExtractionTask,
-    found: Sequence[Run],
+    todo: Sequence[Run],
     *,
     teachers: Sequence[str],
     progress: Progress,
 ) -> None:
     """Make the shards that no other process is making, until none is missing."""
-    if not found:
+    if not todo:
         return
-    done, total = rows_done(writer, found, task.table)
+    done, total = rows_done(writer, todo, task.table)
     with progress.track(task.label, total, unit=task.unit, done=done) as advance:
-        while found:
+        while todo:
             rows = 0
-            for run in found:
+            for run in todo:
                 spans = writer.claimed(task.table, run.spans, run.keys)
                 with closing(task.batches(run, spans)) as batches:
                     while (first := next(batches, None)) is not None:
                         rows += _span(writer, task, run, first=first, batches=batches, advance=advance)
             if not rows:
                 time.sleep(POLL)  # others have all that is left; if they fail, it is taken up here
-            found = runs(writer, teachers, task.outputs)
-            now, _ = rows_done(writer, found, task.table)
+            todo = runs(writer, teachers, task.outputs)
+            now, _ = rows_done(writer, todo, task.table)
             advance(max(0, now - done - rows))
             done = max(now, done + rows)
 
@@ -189,11 +189,11 @@ def _say_what_is_new(writer: StoreWriter, rows: DistinctRows, progress: Progress
     present = writer.manifest.rows("images"), writer.manifest.rows("texts")
     if not any(present):
         return
-    found = (tables.image_rows(rows.image_keys) >= 0).sum(), (tables.text_rows(rows.text_keys) >= 0).sum()
-    new = len(rows.image_keys) - found[0], len(rows.text_keys) - found[1]
+    known = (tables.image_rows(rows.image_keys) >= 0).sum(), (tables.text_rows(rows.text_keys) >= 0).sum()
+    new = len(rows.image_keys) - known[0], len(rows.text_keys) - known[1]
     if any(new):
         progress.say(f"features: {new[0]} images and {new[1]} texts are new and are added to the store")
-    unused = present[0] - found[0], present[1] - found[1]
+    unused = present[0] - known[0], present[1] - known[1]
     if any(unused):
         progress.say(f"features: {unused[0]} images and {unused[1]} texts of the store are not in this table")
 

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
-from pydantic import Field, ValidationError, field_serializer, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from meddistill.errors import StoreError
 from meddistill.features.config import StoredPrecision
@@ -66,8 +66,8 @@ class Settings(Strict):
 
     def difference(self, asked: Self) -> list[str]:
         """One line for each setting in which the store and what is asked for differ."""
-        found = tree_differences(self.model_dump(mode="json"), asked.model_dump(mode="json"))
-        return [f"{each.place}: {each.old} in the store, {each.new} requested" for each in found]
+        differences = tree_differences(self.model_dump(mode="json"), asked.model_dump(mode="json"))
+        return [f"{each.place}: {each.old} in the store, {each.new} requested" for each in differences]
 
 
 def _no_segments() -> dict[Table, tuple[Piece, ...]]:
@@ -162,12 +162,6 @@ class TeacherManifest(Strict):
     def by_pair(self) -> bool:
         """Whether it has a row a pair, of image and text alike: it knows what belongs together."""
         return any(output.by_pair for output in self.outputs.values())
-
-    @field_serializer("card")
-    def _card_in_one_order(self, card: TeacherCard) -> dict[str, Any]:
-        """Sets have another order in every process; manifests of equal stores have equal bytes."""
-        content = card.model_dump(mode="json")
-        return {**content, "signals": sorted(content["signals"])}
 
 
 AnyManifest = TypeVar("AnyManifest", StoreManifest, TeacherManifest)

@@ -9,7 +9,7 @@ from meddistill.features.config import ExtractOptions, StoredPrecision
 from meddistill.features.format import OutputManifest
 from meddistill.features.reader import TABLE_OF
 from meddistill.features.shards import PAGE
-from meddistill.signals import Signal
+from meddistill.signals import TOWERS, Signal
 from meddistill.teachers.card import TeacherCard
 from meddistill.teachers.frozen import FrozenTeacher
 
@@ -23,18 +23,18 @@ def layouts(teacher: FrozenTeacher, options: ExtractOptions) -> dict[Signal, Out
 
     With `tokens` the teacher is asked once for those of a grey image, to learn its grid.
     """
-    found = _embeddings(teacher.card, options)
+    outputs = _embeddings(teacher.card, options)
     if options.tokens and "patches" in teacher.card.signals and teacher.card.input is not None:
         spec = teacher.card.input
         grey = torch.full((1, spec.height, spec.width, 3), 128, dtype=torch.uint8)
         patches = teacher.patch_tokens(grey)
-        found["patches"] = OutputManifest(
+        outputs["patches"] = OutputManifest(
             shape=tuple(patches.tokens.shape[1:]),
             dtype=options.precision,
             views=options.views,
             grid=patches.grid,
         )
-    return found
+    return outputs
 
 
 def estimate(images: int, texts: int, teachers: Iterable[FrozenTeacher], options: ExtractOptions) -> int:
@@ -64,9 +64,12 @@ def row_bytes(output: OutputManifest) -> int:
 
 
 def _embeddings(card: TeacherCard, options: ExtractOptions) -> dict[Signal, OutputManifest]:
-    found: dict[Signal, OutputManifest] = {}
-    if "image" in card.signals and card.image_dim is not None:
-        found["image"] = OutputManifest(shape=(card.image_dim,), dtype=options.precision, views=options.views)
-    if "text" in card.signals and card.text_dim is not None:
-        found["text"] = OutputManifest(shape=(card.text_dim,), dtype=options.precision)
-    return found
+    return {
+        tower: OutputManifest(
+            shape=(card.dims[tower],),
+            dtype=options.precision,
+            views=options.views if tower == "image" else 1,
+        )
+        for tower in TOWERS
+        if tower in card.dims
+    }

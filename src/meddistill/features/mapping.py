@@ -75,12 +75,12 @@ class MappedRows:
         order = np.argsort(rows, kind="stable")
         ascending = rows[order]
         cuts = np.searchsorted(ascending, self._starts)
-        found = np.empty((len(rows), *self._shape), self._dtype)
+        values = np.empty((len(rows), *self._shape), self._dtype)
         for region in np.flatnonzero(np.diff(cuts)):
             part = slice(cuts[region], cuts[region + 1])
-            found[part] = self._arrays[region][ascending[part] - self._starts[region]]
-        result = np.empty_like(found)
-        result[order] = found
+            values[part] = self._arrays[region][ascending[part] - self._starts[region]]
+        result = np.empty_like(values)
+        result[order] = values
         return result
 
 
@@ -130,13 +130,13 @@ _FEWER = (
 
 
 def _map(address: int | None, size: int, allowed: int, *, kind: int, file: int = -1, offset: int = 0) -> int:
-    found = _LIBC.mmap(address, size, allowed, kind, file, offset)
-    if found == _FAILED:
+    mapped = _LIBC.mmap(address, size, allowed, kind, file, offset)
+    if mapped == _FAILED:
         number = ctypes.get_errno()
         do = _FEWER if number == errno.ENOMEM else "Mend that, or copy the store to a disk of this machine."
         msg = f"the system must map the shards of the store; it did not: {os.strerror(number)}. {do}"
         raise StoreError(msg)
-    return int(found)
+    return int(mapped)
 
 
 def _load() -> ctypes.CDLL:

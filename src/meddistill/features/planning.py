@@ -45,10 +45,10 @@ def runs(writer: StoreWriter, teachers: Iterable[str], outputs: Sequence[Signal]
         for output in outputs:
             for span in writer.missing(teacher, output):
                 missing.setdefault(span, []).append((teacher, output))
-    found: dict[tuple[OutputKey, ...], list[Span]] = {}
+    grouped: dict[tuple[OutputKey, ...], list[Span]] = {}
     for span in sorted(missing):
-        found.setdefault(tuple(missing[span]), []).append(span)
-    return [Run(tuple(spans), keys) for keys, spans in found.items()]
+        grouped.setdefault(tuple(missing[span]), []).append(span)
+    return [Run(tuple(spans), keys) for keys, spans in grouped.items()]
 
 
 def require_rows(work: Sequence[Run], source_of_row: Indices, *, table: Table, path: Path) -> None:
@@ -78,9 +78,9 @@ def require_room(writer: StoreWriter, work: Sequence[Run], row_sizes: dict[Outpu
 
 def sources_of_rows(count: int, rows: Indices, sources: NDArray[np.int64]) -> Indices:
     """`[count]`: the source of each store row; -1 for rows that these samples do not show."""
-    found = np.full(count, -1, dtype=np.int64)
-    found[rows] = sources
-    return found
+    source_of_row = np.full(count, -1, dtype=np.int64)
+    source_of_row[rows] = sources
+    return source_of_row
 
 
 def rows_done(writer: StoreWriter, work: Sequence[Run], table: Table) -> tuple[int, int]:

@@ -117,8 +117,8 @@ class FeatureStore:
 
     def output(self, teacher: str, output: Signal) -> StoredOutput:
         """The reader of one output."""
-        found = self._outputs.get((teacher, output))
-        if found is None:
+        stored = self._outputs.get((teacher, output))
+        if stored is None:
             outputs = self.outputs(teacher)
             if output not in outputs:
                 msg = (
@@ -127,9 +127,9 @@ class FeatureStore:
                 )
                 raise StoreError(msg)
             folder = self.path / TEACHERS / teacher
-            found = StoredOutput(folder, outputs[output], subject=f"{output} output of teacher {teacher!r}")
-            self._outputs[teacher, output] = found
-        return found
+            stored = StoredOutput(folder, outputs[output], subject=f"{output} output of teacher {teacher!r}")
+            self._outputs[teacher, output] = stored
+        return stored
 
     def image_rows(self, keys: Sequence[str]) -> Indices:
         """The row of each image key; -1 where the store does not have the image."""
@@ -219,9 +219,9 @@ class FeatureStore:
         return counted and compared and not self.missing(teacher)
 
     def _teacher(self, teacher: str) -> TeacherManifest:
-        found = self._teachers.get(teacher)
-        if found is not None:
-            return found
+        manifest = self._teachers.get(teacher)
+        if manifest is not None:
+            return manifest
         if teacher not in self._contents:
             present = ", ".join(self.teachers) or "none"
             msg = (
@@ -292,5 +292,5 @@ def _incomplete(teacher: str, path: Path) -> str:
 
 
 def _wrong(folder: Path, name: str, expected: int, size: int | None) -> str:
-    found = "is missing" if size is None else f"has {size} bytes, not {expected}"
-    return f"`{folder / name}` {found}"
+    wrong = "is missing" if size is None else f"has {size} bytes, not {expected}"
+    return f"`{folder / name}` {wrong}"

@@ -97,7 +97,7 @@ class StoredTeachers:
         samples = batch.samples.cpu().numpy()
         views = self._views(batch)
         captioned = to_device(torch.from_numpy(self._captioned[samples]), self._device)
-        found = {}
+        outputs = {}
         for name, card in self.cards.items():
             mask = to_device(torch.from_numpy(self._available[name][samples]), self._device)
             image, text = None, None
@@ -105,10 +105,10 @@ class StoredTeachers:
                 image = self._read(name, "image", samples, views=views, mask=mask)
             if (name, "text") in self._rows and self._captioned.any():
                 text = self._read(name, "text", samples, views=None, mask=mask & captioned)
-            found[name] = TeacherOutputs.of_rows(
+            outputs[name] = TeacherOutputs.of_rows(
                 mask, image=image, text=text, captioned=captioned, logit_scale=card.logit_scale
             )
-        return found
+        return outputs
 
     def _read(
         self, teacher: str, output: Tower, samples: Indices, *, views: Indices | None, mask: Tensor
@@ -163,15 +163,16 @@ class OnlineTeachers:
         rows = np.flatnonzero(available)
         mask = torch.from_numpy(available).to(self._device)
         image, text = None, None
-        if "image" in card.signals:
+        if "image" in card.dims:
             rasters = _rasters(name, card, batch)[rows]
-            image = _placed(mask, card.image_dim, teacher.image_embeddings(rasters) if len(rows) else None)
+            answers = teacher.image_embeddings(rasters) if len(rows) else None
+            image = _placed(mask, card.dims["image"], answers)
         captioned = np.array([bool(text) for text in batch.texts or ("",) * len(batch)], dtype=np.bool_)
         read = torch.from_numpy(captioned).to(self._device)
-        if "text" in card.signals and batch.texts:
+        if "text" in card.dims and batch.texts:
             texts = [batch.texts[row] for row in rows if captioned[row]]
             answers = teacher.text_embeddings(texts) if texts else None
-            text = _placed(mask & read, card.text_dim, answers)
+            text = _placed(mask & read, card.dims["text"], answers)
         return TeacherOutputs.of_rows(
             mask, image=image, text=text, captioned=read, logit_scale=card.logit_scale
         )
@@ -195,10 +196,10 @@ def _rasters(name: str, card: TeacherCard, batch: Batch) -> Tensor:
 
 
 def _placed(
-    mask: Bool[Tensor, " batch"], dim: int | None, values: Float[Tensor, "available dim"] | None
+    mask: Bool[Tensor, " batch"], dim: int, values: Float[Tensor, "available dim"] | None
 ) -> Float[Tensor, "batch dim"]:
     """The values at the rows of the mask, zeros elsewhere."""
-    placed = torch.zeros(len(mask), dim or 0, device=mask.device)
+    placed = torch.zeros(len(mask), dim, device=mask.device)
     if values is not None:
         placed[mask] = values.to(mask.device)
     return placed

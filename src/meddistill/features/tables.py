@@ -73,9 +73,9 @@ class Tables:
         asked = pairs @ np.array([width, 1])
         if not len(order):
             return np.full(len(pairs), ABSENT, dtype=np.int64)
-        found: Indices = order[np.searchsorted(known[order], asked).clip(max=len(known) - 1)]
-        there = (pairs >= 0).all(axis=1) & (known[found] == asked)
-        return np.where(there, found, ABSENT)
+        rows: Indices = order[np.searchsorted(known[order], asked).clip(max=len(known) - 1)]
+        there = (pairs >= 0).all(axis=1) & (known[rows] == asked)
+        return np.where(there, rows, ABSENT)
 
     def names(self, column: Literal["modality", "role"]) -> tuple[NDArray[np.int32], tuple[str, ...]]:
         """A column of few names: per row the index of its name, and the names."""

@@ -100,14 +100,14 @@ def repair(path: Path, *, progress: Progress | None = None) -> Verification:
         _forget_deleted(path)
         for folder in _teachers(path):
             _restore(folder, TeacherManifest)
-        found = verify(path, progress=progress)
-        damaged = {damage.file for damage in found.damages}
+        verified = verify(path, progress=progress)
+        damaged = {damage.file for damage in verified.damages}
         for pieces in load_manifest(path, StoreManifest).segments.values():
             for piece in pieces:
                 _restore_table(path, piece, damaged)
         for folder in _teachers(path):
             _drop(path, folder, damaged)
-    return replace(found, damages=(*manifests, *found.damages))
+    return replace(verified, damages=(*manifests, *verified.damages))
 
 
 def _require_store(path: Path) -> None:

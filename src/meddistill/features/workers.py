@@ -181,7 +181,7 @@ class Workers:
             return None
 
     def _is_left(self, part: str, owner: str) -> bool:
-        """Whether the maker of a file here is gone. One without a name is judged by the file's own age."""
+        """Whether the maker of a file here is gone. Of one without a name the file's own age tells."""
         here = runs_here(owner) if owner else None
         if here is not None:
             return not here

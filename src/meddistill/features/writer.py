@@ -184,10 +184,10 @@ class StoreWriter:
             shard = Piece(**draft.finish().model_dump(), start=span[0], stop=span[1])
             shards.setdefault(teacher, {})[output] = shard
         with self.workers.lock():
-            for teacher, found in shards.items():
+            for teacher, pieces in shards.items():
                 manifest = self._teacher(teacher)
                 outputs = dict(manifest.outputs)
-                for output, shard in found.items():
+                for output, shard in pieces.items():
                     if outputs[output].missing([span]):
                         drafts[teacher, output].place()
                         outputs[output] = outputs[output].with_shard(shard)

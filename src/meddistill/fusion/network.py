@@ -135,11 +135,12 @@ class FusedTower(nn.Module):
 
     def forward(self, outputs: Mapping[str, TeacherOutputs]) -> Float[Tensor, "batch dim"]:
         """Fused embeddings, not normalised; zeros where no source of the tower is there."""
-        found = [_embedding(outputs, source) for source in self.sources]
-        there = torch.stack([available for _, available in found], dim=1)
+        embedded = [_embedding(outputs, source) for source in self.sources]
+        there = torch.stack([available for _, available in embedded], dim=1)
         # `where`: what stands in place of a missing row may be anything, NaN too.
         inputs = [
-            functional.normalize(torch.where(present[:, None], rows, 0.0), dim=-1) for rows, present in found
+            functional.normalize(torch.where(present[:, None], rows, 0.0), dim=-1)
+            for rows, present in embedded
         ]
         tokens = torch.stack([each(rows) for each, rows in zip(self.maps, inputs, strict=True)], dim=1)
         merged = self.merge(tokens * there[..., None], there)
@@ -201,10 +202,10 @@ def unfusable(teachers: Mapping[str, TeacherSpace]) -> list[str]:
 
 def _sources(teachers: Mapping[str, TeacherSpace], towers: Sequence[Tower]) -> list[Source]:
     return [
-        Source(teacher=name, tower=tower, dim=dim)
+        Source(teacher=name, tower=tower, dim=space.dims[tower])
         for name, space in teachers.items()
         for tower in towers
-        if (dim := space.image_dim if tower == "image" else space.text_dim) is not None
+        if tower in space.dims
     ]
 
 

@@ -145,5 +145,5 @@ def _undecodable(path: ImageFile, syntax: UID, do: str) -> ImageError:
 
 def _plugin(syntax: UID, *, default: str) -> str:
     missing = " ".join(get_decoder(syntax).missing_dependencies)
-    found = re.findall(r"pylibjpeg-\w+", missing)
-    return " ".join(["pylibjpeg", *found]) if found else default
+    plugins = re.findall(r"pylibjpeg-\w+", missing)
+    return " ".join(["pylibjpeg", *plugins]) if plugins else default

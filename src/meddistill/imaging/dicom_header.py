@@ -153,8 +153,8 @@ def _raw(dataset: Dataset, keyword: str) -> Any:
 
 
 def _whole(path: ImageFile, header: Dataset, keyword: str) -> int | None:
-    found = numbers(path, header, keyword)
-    return int(found[0]) if found and math.isfinite(found[0]) else None
+    values = numbers(path, header, keyword)
+    return int(values[0]) if values and math.isfinite(values[0]) else None
 
 
 def _decimal(text: str) -> float:

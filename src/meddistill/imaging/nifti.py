@@ -162,17 +162,17 @@ def _sizes(path: ImageFile, shape: tuple[int, ...], options: DecodeOptions) -> S
 
 def _voxel_type(path: ImageFile, header: Any) -> np.dtype[Any]:
     try:
-        found: np.dtype[Any] = header.get_data_dtype()
+        dtype: np.dtype[Any] = header.get_data_dtype()
     except Exception:  # nibabel's HeaderDataError, which is no public name of its package
-        found = np.dtype("V")
-    if found.itemsize == 0 or (found.kind == "V" and not found.fields):
+        dtype = np.dtype("V")
+    if dtype.itemsize == 0 or (dtype.kind == "V" and not dtype.fields):
         raise refusal(
             path,
             must="hold voxels of a type that nibabel reads",
             got="another",
             do="Save them as int16 or float32.",
         )
-    return found
+    return dtype
 
 
 def _is_cut(stream: Any, voxels: ArrayProxy) -> bool:

@@ -71,7 +71,11 @@ def _completed(form: Matrix, sizes: Sizes) -> Matrix | None:
 def _axes(directions: Matrix) -> Orientation:
     affine = np.eye(4)
     affine[:3, :3] = directions
-    found = nibabel.io_orientation(affine)
-    first, second, third = (int(np.flatnonzero(found[:, 0] == axis)[0]) for axis in range(3))
-    turned = (bool(found[first, 1] < 0), bool(found[second, 1] < 0), bool(found[third, 1] < 0))
+    orientation = nibabel.io_orientation(affine)
+    first, second, third = (int(np.flatnonzero(orientation[:, 0] == axis)[0]) for axis in range(3))
+    turned = (
+        bool(orientation[first, 1] < 0),
+        bool(orientation[second, 1] < 0),
+        bool(orientation[third, 1] < 0),
+    )
     return Orientation((first, second, third), turned)

@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,21 +14,20 @@ from meddistill.methods.step import StepLoss
 from meddistill.objectives.base import Objective, TowerStatistics
 from meddistill.objectives.needs import HiddenPatches
 from meddistill.records import StudentOutputs, TeacherOutputs
-from meddistill.signals import Tower
+from meddistill.signals import TOWERS, Signal, Tower
 from meddistill.teachers.card import TeacherCard
 
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherSpace:
-    """What a method must know of a teacher before it sees its outputs. A dim is None without that tower.
+    """What a method must know of a teacher before it sees its outputs. `dims` as on its card.
 
     `logit_scale` as on its card; `statistics` per tower, for objectives that standardise or whiten;
     `target_map`, for projections that are fitted before the stage; `banks`, its features of the texts of each
     bank, for objectives that compare with one.
     """
 
-    image_dim: int | None
-    text_dim: int | None
+    dims: Mapping[Signal, int]
     logit_scale: float | None = None
     statistics: Mapping[Tower, TowerStatistics] = field(default_factory=dict)
     target_map: LinearMap | None = None
@@ -46,8 +44,7 @@ class TeacherSpace:
     ) -> "TeacherSpace":
         """What a teacher's card says."""
         return cls(
-            image_dim=card.image_dim,
-            text_dim=card.text_dim,
+            dims=card.dims,
             logit_scale=card.logit_scale,
             statistics=statistics or {},
             target_map=target_map,
@@ -57,13 +54,12 @@ class TeacherSpace:
     @property
     def dim(self) -> int:
         """Of the images, or of the texts where it embeds no images. Only of a teacher with a tower."""
-        return cast("int", self.text_dim if self.image_dim is None else self.image_dim)
+        return next(self.dims[tower] for tower in TOWERS if tower in self.dims)
 
     @property
     def towers(self) -> frozenset[Tower]:
         """The towers that the teacher has."""
-        dims: dict[Tower, int | None] = {"image": self.image_dim, "text": self.text_dim}
-        return frozenset(tower for tower, dim in dims.items() if dim is not None)
+        return frozenset(tower for tower in TOWERS if tower in self.dims)
 
 
 class Method(nn.Module, ABC):

@@ -256,10 +256,10 @@ def missing_of_teachers(config: EmbeddingConfig, teachers: Mapping[str, TeacherS
     teachers = {name: teachers[name] for name in config.weighted_teachers(teachers)}
     mistakes = config.unmet_signals({name: space.towers for name, space in teachers.items()})
     mistakes += [
-        f"teacher `{name}` must have image and text embeddings of one dim; got {space.image_dim} and "
-        f"{space.text_dim}. Use the outputs after its projections."
+        f"teacher `{name}` must have image and text embeddings of one dim; got {space.dims['image']} and "
+        f"{space.dims['text']}. Use the outputs after its projections."
         for name, space in teachers.items()
-        if len(space.towers) == 2 and space.image_dim != space.text_dim
+        if len(space.towers) == 2 and space.dims["image"] != space.dims["text"]
     ]
     mistakes += [
         f"teacher `{name}` must have a logit scale for {objective}; got none. "
@@ -320,11 +320,12 @@ def check(config: EmbeddingConfig, teachers: Mapping[str, TeacherSpace]) -> None
     mistakes += missing_of_teachers(config, teachers)
     mistakes += [
         f"teacher `{name}` must come with its features of the bank {bank}, each of its "
-        f"{teachers[name].text_dim} numbers; got {'none' if given is None else list(given.shape)}. "
+        f"{teachers[name].dims.get('text')} numbers; got {'none' if given is None else list(given.shape)}. "
         "Give them as `banks` of its space."
         for name in config.weighted_teachers(teachers)
         for bank in config.banks
-        if (given := teachers[name].banks.get(bank)) is None or given.shape[1:] != (teachers[name].text_dim,)
+        if (given := teachers[name].banks.get(bank)) is None
+        or given.shape[1:] != (teachers[name].dims.get("text"),)
     ]
     if mistakes:
         subject = "method embedding"

@@ -19,6 +19,7 @@ from meddistill.methods.embedding import EmbeddingMethod, agreement, check, refu
 from meddistill.methods.spaces import FixedMap, fixed_maps
 from meddistill.methods.step import StepLoss
 from meddistill.records import StudentOutputs, TeacherOutputs
+from meddistill.signals import TOWERS
 
 NAME: Final = "ensemble"
 
@@ -52,12 +53,8 @@ class EnsembleMethod(Method):
         self.maps = ByTeacher({name: FixedMap(each) for name, each in maps.items()})
         self.logit_scale = _geometric_mean([space.logit_scale for space in teachers.values()])
         dim = cast("JointPCAConfig", config.projection).dim or student_dim
-        towers = frozenset[str]().union(*(space.towers for space in teachers.values()))
-        space = TeacherSpace(
-            image_dim=dim if "image" in towers else None,
-            text_dim=dim if "text" in towers else None,
-            logit_scale=self.logit_scale,
-        )
+        towers = [tower for tower in TOWERS if any(tower in each.towers for each in teachers.values())]
+        space = TeacherSpace(dims=dict.fromkeys(towers, dim), logit_scale=self.logit_scale)
         alone = config.model_copy(update={"selection": AvailableConfig()})
         self.method = EmbeddingMethod(alone, student_dim=student_dim, teachers={NAME: space}, seed=seed)
         self.passes = self.method.passes
@@ -76,15 +73,15 @@ class EnsembleMethod(Method):
         available = torch.stack([each.available for each in members], dim=1)
         selected = self.selection.select(available, generator)
         ensemble = combine_members(members, selected, logit_scale=self.logit_scale)
-        found = self.method.loss(student, {NAME: ensemble}, positives=positives, generator=generator)
+        step = self.method.loss(student, {NAME: ensemble}, positives=positives, generator=generator)
         with torch.no_grad():
             agreements, rows_of_members = self._agreement(student, members)
             shares = selected / selected.sum(dim=1, keepdim=True).clamp(min=1)
             rows = selected.any(dim=1).sum().clamp(min=1)
             return replace(
-                found,
-                teacher_losses=found.teacher_losses.expand(len(members)),
-                teacher_weights=(shares.sum(dim=0) / rows).to(found.teacher_weights.dtype),
+                step,
+                teacher_losses=step.teacher_losses.expand(len(members)),
+                teacher_weights=(shares.sum(dim=0) / rows).to(step.teacher_weights.dtype),
                 agreement=agreements,
                 agreement_rows=rows_of_members,
             )

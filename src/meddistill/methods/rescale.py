@@ -75,8 +75,8 @@ class EqualGradient(nn.Module):
             here = batch.gradient_norm(objectives[name], spaces)
             there = batch.gradient_norm(objectives[name], reference)
             known = self.factors[number].isfinite()
-            found = torch.where((here > 0) & (there > 0), there / here, torch.nan)
-            self.factors[number] = torch.where(known, self.factors[number], found)
+            ratios = torch.where((here > 0) & (there > 0), there / here, torch.nan)
+            self.factors[number] = torch.where(known, self.factors[number], ratios)
         if not self._looked or self.factors.device.type == "cpu":
             _look(self)
         self._looked = True
@@ -108,8 +108,8 @@ class _Batch:
         totals = torch.stack([row.total for row in rows], dim=1)
         counts = torch.stack([row.count for row in rows], dim=1)
         loss = reduce(totals, counts, normalize_rows(self.selected.to(totals.dtype)))
-        found = torch.autograd.grad(loss, self.leaves, allow_unused=True, materialize_grads=True)
-        return torch.cat([gradient.flatten() for gradient in found]).norm()
+        gradients = torch.autograd.grad(loss, self.leaves, allow_unused=True, materialize_grads=True)
+        return torch.cat([gradient.flatten() for gradient in gradients]).norm()
 
 
 def _look(module: nn.Module, *_: Any) -> None:

@@ -87,19 +87,19 @@ def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResul
     ConfigError
         With every mistake found in all of them.
     """
-    return _check(Session(loaded, RunFolder(out), progress=SilentProgress()), subject, judged=True)
+    return _check(Session(loaded, RunFolder(out), progress=SilentProgress()), subject, evaluates=True)
 
 
-def _check(session: Session, subject: str, *, judged: bool) -> CheckResult:
-    """`judged`: whether the run goes on to its suite and baselines; that of a teacher ends with training."""
+def _check(session: Session, subject: str, *, evaluates: bool) -> CheckResult:
+    """`evaluates`: whether the run goes on to its suite and baselines; a teacher's ends with training."""
     recipe, base, mistakes = session.recipe, session.base, Mistakes()
     runs = _check_teacher_runs(session, mistakes)
     samples = mistakes.catch(lambda: session.samples)
-    if judged:
+    if evaluates:
         mistakes.catch(partial(check_suite, session, against_training=samples is not None))
     buildable = {name: load for name, load in session.by_recipe.items() if _is_ready(runs.get(name))}
     loaded = load_teachers(recipe.teachers, base=base, by_recipe=buildable)
-    compared = load_baselines(recipe.evaluate.baselines if judged and recipe.evaluate else {}, base=base)
+    compared = load_baselines(recipe.evaluate.baselines if evaluates and recipe.evaluate else {}, base=base)
     mistakes.lines += [*loaded.mistakes, *compared.mistakes]
     cards = _cards(loaded)
     mistakes.lines.extend(unmet_requirements(recipe, cards))
@@ -121,7 +121,7 @@ def _check(session: Session, subject: str, *, judged: bool) -> CheckResult:
         lines = list(dict.fromkeys([*mistakes.lines, *map(str, missing)]))
         raise ConfigError(subject, lines, remedy=mistakes.remedy)
     notes = [*notes_of_rows(session)]
-    if judged and session.suite_tables is not None:
+    if evaluates and session.suite_tables is not None:
         notes += session.suite_tables.row_notes
     if not missing and not text_is_trained(recipe, samples, cards=cards, taken=session.built.taken):
         notes.append(UNTRAINED)
@@ -148,7 +148,7 @@ def _check_teacher_runs(session: Session, mistakes: Mistakes) -> dict[str, Check
     runs = {}
     for name, run in session.teacher_runs.items():
         try:
-            runs[name] = _check(run, name, judged=False)
+            runs[name] = _check(run, name, evaluates=False)
         except ConfigError as error:
             mistakes.lines += [of_teacher(name, line) for line in error.mistakes]
             mistakes.remedy = mistakes.remedy or error.remedy

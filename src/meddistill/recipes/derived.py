@@ -13,6 +13,7 @@ from meddistill.features.reader import FeatureStore
 from meddistill.fusion.network import unfusable
 from meddistill.methods.base import TeacherSpace
 from meddistill.recipes.schema import AnyStage, Recipe
+from meddistill.signals import TOWERS
 from meddistill.teachers.card import TeacherCard
 
 # Between the names of its sources on a derived teacher's card.
@@ -39,7 +40,7 @@ def planned_teachers(recipe: Recipe) -> dict[str, PlannedTeacher]:
     """What is known of the teachers to be derived before anything is trained."""
     return {
         stage.name: PlannedTeacher(
-            space=TeacherSpace(image_dim=dim, text_dim=dim, logit_scale=1.0),
+            space=TeacherSpace(dims=dict.fromkeys(TOWERS, dim), logit_scale=1.0),
             sources=recipe.teachers_of(stage),
             by_pair=stage.by_pair,
         )
@@ -64,12 +65,12 @@ def stage_mistakes(recipe: Recipe, spaces: Mapping[str, TeacherSpace]) -> list[s
     lines: list[str] = []
     for stage in recipe.stages:
         unknown = _unknown(recipe, stage)
-        found = unknown or [
+        mistakes = unknown or [
             *_rows_compared(recipe, stage),
             *_one_view(recipe, stage),
             *_fusion_mistakes(recipe, stage, spaces),
         ]
-        lines += [f"stage {stage.name}: {line}" for line in found]
+        lines += [f"stage {stage.name}: {line}" for line in mistakes]
     if not any(stage.trains_student for stage in recipe.stages):
         lines.append("`stages` must have one at least that trains the student; got fusion alone. Add one.")
     return lines
@@ -117,8 +118,8 @@ def fused_rows(
     """
     image, text = np.zeros_like(captioned), np.zeros_like(captioned)
     for name, mask in available.items():
-        image |= mask & (known[name].image_dim is not None)
-        text |= mask & (known[name].text_dim is not None)
+        image |= mask & ("image" in known[name].dims)
+        text |= mask & ("text" in known[name].dims)
     return image & text & captioned if by_pair else image & (text | ~captioned)
 
 
@@ -132,16 +133,16 @@ def with_derived(
 
     Without those of which a source is not known.
     """
-    found, known = dict(masks), {name: TeacherSpace.of(card) for name, card in cards.items()}
+    available, known = dict(masks), {name: TeacherSpace.of(card) for name, card in cards.items()}
     for name, each in derived.items():
-        if not found.keys() >= set(each.sources):
+        if not available.keys() >= set(each.sources):
             continue
         known[name] = each.space
         sources = {source: known[source] for source in each.sources}
-        found[name] = fused_rows(
-            sources, {source: found[source] for source in sources}, captioned, by_pair=each.by_pair
+        available[name] = fused_rows(
+            sources, {source: available[source] for source in sources}, captioned, by_pair=each.by_pair
         )
-    return found
+    return available
 
 
 def _unknown(recipe: Recipe, stage: AnyStage) -> list[str]:

@@ -13,7 +13,7 @@ from meddistill.data.dataset import SampleDataset
 from meddistill.data.keys import text_keys
 from meddistill.data.samples import Samples
 from meddistill.errors import ConfigError
-from meddistill.features.availability import Mask
+from meddistill.features.availability import Mask, has_agreement
 from meddistill.features.reader import FeatureStore
 from meddistill.features.sources import StoredTeachers
 from meddistill.fusion.trainee import FusionTrainee
@@ -56,15 +56,15 @@ class FusionScore(Strict):
 
     @property
     def _best(self) -> str | None:
-        found = self.teachers
-        return max(found, key=lambda name: (found[name].pairs, found[name].teacher), default=None)
+        teachers = self.teachers
+        return max(teachers, key=lambda name: (teachers[name].pairs, teachers[name].teacher), default=None)
 
     def sentence(self) -> str:
         """For people."""
         best = self._best
         if best is None:
-            found = f"mean recall {self.recall:.3f} of {self.pairs} validation pairs"
-            return f"{found}; no teacher could be compared"
+            recall = f"mean recall {self.recall:.3f} of {self.pairs} validation pairs"
+            return f"{recall}; no teacher could be compared"
         if self.kept:
             return f"fused embeddings retrieve better than a teacher alone ({self._figures(best)})"
         behind = min(self.teachers, key=lambda name: self.teachers[name].fused - self.teachers[name].teacher)
@@ -74,9 +74,10 @@ class FusionScore(Strict):
         )
 
     def _figures(self, teacher: str) -> str:
-        found = self.teachers[teacher]
+        comparison = self.teachers[teacher]
         return (
-            f"mean recall {found.fused:.3f}, {teacher} {found.teacher:.3f}, of {found.pairs} validation pairs"
+            f"mean recall {comparison.fused:.3f}, {teacher} {comparison.teacher:.3f}, of "
+            f"{comparison.pairs} validation pairs"
         )
 
 
@@ -134,7 +135,7 @@ class FusedRecall:
         compared = {}
         for name, card in self._cards.items():
             mask = self._available[name]
-            if card.image_dim is None or card.image_dim != card.text_dim or mask.sum() < LEAST_PAIRS:
+            if not has_agreement(card) or mask.sum() < LEAST_PAIRS:
                 continue
             own = self._embedded(partial(_pair, name))
             compared[name] = Comparison(

@@ -95,8 +95,8 @@ def located(path: Path, base: Path | None = None) -> tuple[Path, Path]:
 
 def _packaged(path: Path) -> Path | None:
     """The recipe that comes with MedDistill under a bare name."""
-    found = PACKAGED / f"{path.name}.yaml"
-    return found if len(path.parts) == 1 and not path.suffix and found.is_file() else None
+    packaged = PACKAGED / f"{path.name}.yaml"
+    return packaged if len(path.parts) == 1 and not path.suffix and packaged.is_file() else None
 
 
 def load_file(file: RecipeFile) -> LoadedRecipe:

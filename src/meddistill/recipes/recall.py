@@ -25,11 +25,11 @@ def mean_recall(images: Floats32, texts: Floats32, *, image_keys: Keys, text_key
     ranks = [best_ranks(sides[way], sides[1 - way], gallery.positives(way)) for way in range(len(DIRECTIONS))]
     directions: NDArray[np.int64] = np.repeat(np.arange(len(ranks)), [len(each) for each in ranks])
     count = len(directions)
-    found = rank_metrics(
+    metrics = rank_metrics(
         directions=directions,
         ranks=np.concatenate(ranks),
         shares=np.ones(count),
         weights=np.ones((1, count), dtype=np.float32),
         groups=np.arange(count),
     )
-    return float(found[MAIN][0])
+    return float(metrics[MAIN][0])

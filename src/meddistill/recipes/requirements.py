@@ -61,7 +61,8 @@ def _without_agreement(recipe: Recipe, cards: Mapping[str, TeacherCard]) -> list
     asked = recipe.features.availability.agreement_quantile
     return [
         f"teacher `{name}` must have image and text embeddings of one dim for `agreement_quantile`; got "
-        f"{card.image_dim} and {card.text_dim}. Leave it out of `features.availability.agreement_quantile`."
+        f"{card.dims.get('image')} and {card.dims.get('text')}. Leave it out of "
+        "`features.availability.agreement_quantile`."
         for name, card in cards.items()
         if isinstance(asked, Mapping) and name in asked and not has_agreement(card)
     ]

@@ -139,7 +139,7 @@ StageConfig = Annotated[AnyStage, Field(discriminator="method")]
 
 
 class EvaluateConfig(StrictSettings):
-    """What the student, its teachers and other models are judged on."""
+    """What the student, its teachers and other models are evaluated on."""
 
     suite: Path
     """The suite file, relative to the recipe."""
@@ -178,7 +178,7 @@ class Recipe(StrictSettings):
     stages: tuple[StageConfig, ...] = Field(min_length=1)
     """Trained in this order, each from where the one before left the student."""
     evaluate: EvaluateConfig | None = None
-    """What student and teachers are judged on; without it they are not."""
+    """What student and teachers are evaluated on; without it they are not."""
     bundle: BundleConfig | None = BundleConfig()
     """What the exported bundle holds; null exports none."""
     report: ReportConfig = ReportConfig()

@@ -132,8 +132,8 @@ class Session:
     @cached_property
     def validation(self) -> Samples | None:
         """The rows of `validation_table` with a caption."""
-        found = self.validation_table
-        return None if found is None else found.take(np.flatnonzero(found.captioned))
+        table = self.validation_table
+        return None if table is None else table.take(np.flatnonzero(table.captioned))
 
     @cached_property
     def validation_keys(self) -> tuple[str, ...]:

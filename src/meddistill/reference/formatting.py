@@ -30,11 +30,11 @@ _SIGNS: Final = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 @cache
 def meanings(model: Model) -> Mapping[str, str]:
     """Key → the docstring under its field, in the model or in the base that defines it."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for each in reversed(model.__mro__):
         if issubclass(each, BaseModel) and each is not BaseModel:
-            found.update(_docstrings(each))
-    return found
+            texts.update(_docstrings(each))
+    return texts
 
 
 def summary(model: Model) -> str:
@@ -133,11 +133,11 @@ def _sequence(inner: tuple[Any, ...], places: Mapping[Model, str]) -> str:
 
 def _limits(metadata: Any) -> str:
     """`(> 0, ≤ 1)` of what pydantic or annotated-types say of a number."""
-    found: dict[str, Any] = {}
+    limits: dict[str, Any] = {}
     for each in metadata:
         for part in each.metadata if isinstance(each, FieldInfo) else [each]:
-            found.update((name, getattr(part, name)) for name in _SIGNS if hasattr(part, name))
-    said = [f"{_SIGNS[name]} {_number(value)}" for name, value in found.items() if value is not None]
+            limits.update((name, getattr(part, name)) for name in _SIGNS if hasattr(part, name))
+    said = [f"{_SIGNS[name]} {_number(value)}" for name, value in limits.items() if value is not None]
     return f"({', '.join(said)})" if said else ""
 
 

@@ -45,8 +45,8 @@ def reference() -> str:
 
 def write_reference(page: Path) -> None:
     """Write the page's generated part again. Raises ConfigError where the page has no marker."""
-    head, found, _ = page.read_text(encoding="utf-8").partition(MARKER)
-    if not found:
+    head, marker, _ = page.read_text(encoding="utf-8").partition(MARKER)
+    if not marker:
         raise ConfigError(str(page), [f"the page must hold the line `{MARKER}`. Add it."])
     page.write_text(f"{head}{MARKER}\n\n{reference()}", encoding="utf-8")
 
@@ -81,7 +81,7 @@ def _differ(models: Sequence[Model]) -> bool:
         for each in models
     ]
     return any(
-        held[0].get(key) != found for each in held[1:] for key, found in each.items() if key in held[0]
+        held[0].get(key) != value for each in held[1:] for key, value in each.items() if key in held[0]
     )
 
 

@@ -56,7 +56,7 @@ class ModelCard:
             megabytes=megabytes,
             images_per_second=images_per_second,
             input_size=(card.input.height, card.input.width) if card.input else None,
-            embed_dim=card.image_dim or card.text_dim,
+            embed_dim=card.dims.get("image", card.dims.get("text")),
             context_length=card.context_length,
             modalities=card.modalities,
             pretraining_data=card.pretraining_data,

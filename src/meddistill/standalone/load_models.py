@@ -1,4 +1,4 @@
-"""The models that an evaluation judges, loaded."""
+"""The models of an evaluation, loaded."""
 
 import re
 from collections.abc import Sequence

@@ -91,15 +91,15 @@ def find_models(words: Sequence[str]) -> list[NamedModel]:
 
     Raises ConfigError with every word that names nothing, and every name that stands twice.
     """
-    found, mistakes = [], Mistakes()
+    models, mistakes = [], Mistakes()
     for word in words:
-        found += mistakes.catch(partial(_models_of, word)) or []
-    names = [each.name for each in found]
+        models += mistakes.catch(partial(_models_of, word)) or []
+    names = [each.name for each in models]
     for name in sorted({name for name in names if names.count(name) > 1}):
         mistakes.lines.append(f"`{name}` must name one model; got it twice. Rename one by NAME=MODEL.")
-    if mistakes.lines or not found:
+    if mistakes.lines or not models:
         raise ConfigError(_SUBJECT, mistakes.lines or ["a model must be given; got none."])
-    return found
+    return models
 
 
 def _models_of(word: str) -> list[NamedModel]:

@@ -1,4 +1,4 @@
-"""What a command line asks to judge: models and a suite, before any library of models is imported."""
+"""What a command line asks to evaluate: models and a suite, before any library of models is imported."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _SUBJECT: Final = "evaluate"
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRequest:
-    """Models and the suite that they are judged on; its paths start at `base`, `student` is one of them."""
+    """Models and the suite that they are tested on; its paths start at `base`, `student` is one of them."""
 
     models: tuple[NamedModel, ...]
     student: str
@@ -32,13 +32,13 @@ def parse_request(words: Sequence[str], suite: Path, *, student: str | None = No
     Raises ConfigError with all that is wrong with them; tables and weights are not looked at.
     """
     mistakes = Mistakes()
-    found = mistakes.catch(lambda: validated(SuiteConfig, read_yaml(suite), subject=str(suite)))
+    config = mistakes.catch(lambda: validated(SuiteConfig, read_yaml(suite), subject=str(suite)))
     models = mistakes.catch(partial(find_models, words)) or []
     names = [each.name for each in models]
     if models and student is not None and student not in names:
         mistakes.lines.append(f"`--student` must be one of {', '.join(names)}; got {student!r}.")
-    if mistakes.lines or found is None:
+    if mistakes.lines or config is None:
         raise ConfigError(_SUBJECT, mistakes.lines)
     return EvaluationRequest(
-        models=tuple(models), student=student or names[0], suite=found, base=suite.parent
+        models=tuple(models), student=student or names[0], suite=config, base=suite.parent
     )

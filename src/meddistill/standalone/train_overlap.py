@@ -1,4 +1,4 @@
-"""Whether a model of a run folder is judged on images that it learnt from."""
+"""Whether a model of a run folder is evaluated on images that it learnt from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,13 +36,13 @@ def find_train_overlap(stores: Mapping[str, Path], suite: SuiteConfig, tables: S
             )
         for task in suite.tasks:
             part = tables.parts(task)[task.tested_role()]
-            found = np.flatnonzero(known.image_rows(part.keys) >= 0)
-            if not len(found):
+            overlap = np.flatnonzero(known.image_rows(part.keys) >= 0)
+            if not len(overlap):
                 continue
-            rows = name_rows([part.samples.rows[place] for place in found.tolist()])
+            rows = name_rows([part.samples.rows[place] for place in overlap.tolist()])
             if task.train_overlap == "report":
                 reported.append(
-                    f"{task.name}: `{model}` was trained on {len(found)} of {len(part)} tested images"
+                    f"{task.name}: `{model}` was trained on {len(overlap)} of {len(part)} tested images"
                 )
             else:
                 refused.append(

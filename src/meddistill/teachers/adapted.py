@@ -56,14 +56,14 @@ def count_parameters(module: nn.Module) -> int:
 
 def interpolation_of(name: object) -> Interpolation:
     """The resampling by the name or PIL number that a library gives it; TeacherError for any other."""
-    found = known_interpolation(name)
-    if found is None:
+    interpolation = known_interpolation(name)
+    if interpolation is None:
         msg = (
             f"`interpolation` of the published preprocessing must be bilinear or bicubic; got {name!r}. "
             "Give the teacher an `input` of its own."
         )
         raise TeacherError(msg)
-    return found
+    return interpolation
 
 
 def read_json(path: Path, *, what: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, field_serializer, model_serializer, model_validator
 
 from meddistill.imaging.geometry import InputSpec
 from meddistill.licences import LicenceTerms
@@ -22,11 +22,14 @@ _IDENTITY: Final = (
     "context_length",
     "options",
     "precision",
-    "image_dim",
-    "text_dim",
-    "patch_dim",
+    "dims",
 )
-
+# The keys of dims in JSON: those of format 1 of the feature store, and of fingerprints.
+_WRITTEN_DIMS: Final[Mapping[Signal, str]] = {
+    "image": "image_dim",
+    "text": "text_dim",
+    "patches": "patch_dim",
+}
 
 DERIVED: Final = "derived"
 
@@ -37,9 +40,10 @@ class TeacherCard(Strict):
     `source` is a hub id, an architecture name or the last part of a local path: never a whole path, which
     would tell about the machine. `input` is the raster that the teacher is given; `centre_crop` (height,
     width) is what it cuts from the raster's centre, for models published with a resize larger than their
-    input. `logit_scale` (exponentiated) and `logit_bias` stand before its cosines. `context_length` counts
-    tokens, special ones included. `options` are the adapter's choices that change the numbers. `library` is
-    for the record. `parameters` counts weights of all towers.
+    input. `dims` are the widths of its embeddings and patch tokens; a signal that it lacks has no entry. JSON
+    has them as `image_dim`, `text_dim` and `patch_dim`. `logit_scale` (exponentiated) and `logit_bias` stand
+    before its cosines. `context_length` counts tokens, special ones included. `options` are the adapter's
+    choices that change the numbers. `library` is for the record. `parameters` counts weights of all towers.
     """
 
     id: str
@@ -52,9 +56,7 @@ class TeacherCard(Strict):
     licence: LicenceTerms
     input: InputSpec | None = None
     centre_crop: tuple[int, int] | None = None
-    image_dim: int | None = None
-    text_dim: int | None = None
-    patch_dim: int | None = None
+    dims: Mapping[Signal, int] = Field(default_factory=dict)
     context_length: int | None = None
     logit_scale: float | None = None
     logit_bias: float | None = None
@@ -64,6 +66,31 @@ class TeacherCard(Strict):
     pretraining_data: tuple[str, ...] = ()
     options: Mapping[str, str] = Field(default_factory=dict)
     parameters: int = Field(ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _dims_from_written(cls, content: Any) -> Any:
+        if not isinstance(content, Mapping) or "dims" in content:
+            return content
+        dims = {signal: content.get(key) for signal, key in _WRITTEN_DIMS.items()}
+        rest = {key: value for key, value in content.items() if key not in _WRITTEN_DIMS.values()}
+        return {**rest, "dims": {signal: dim for signal, dim in dims.items() if dim is not None}}
+
+    @model_serializer(mode="wrap")
+    def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = {}
+        for key, value in handler(self).items():
+            if key == "dims":
+                written |= dict.fromkeys(_WRITTEN_DIMS.values())
+                written |= {_WRITTEN_DIMS[signal]: dim for signal, dim in self.dims.items()}
+            else:
+                written[key] = value
+        return written
+
+    @field_serializer("signals")
+    def _signals_in_one_order(self, signals: frozenset[Signal]) -> list[Signal]:
+        """Sets have another order in every process; manifests of equal stores have equal bytes."""
+        return sorted(signals)
 
     @property
     def is_derived(self) -> bool:

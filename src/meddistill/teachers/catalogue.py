@@ -25,7 +25,7 @@ class CatalogueEntry(Strict):
 
     `config` can stand in a recipe as it is, with the hub id replaced by a local folder where there is no
     network; for kind `python` the factory is the user's to write around the authors' code. `image_size` is
-    the side of its input in pixels, `image_dim`, `text_dim` and `patch_dim` the widths of its outputs,
+    the side of its input in pixels, `dims` the widths of its outputs,
     `context_length` its tokens a text. `licence_certainty`, `data_certainty` and `facts_certainty` say how
     firmly the licence, the pretraining data (None where they are not recorded) and the rest are known: read
     on the model's `card`, read in its `repository`, `reported` by others, or from `memory`. `gated`: the
@@ -37,9 +37,7 @@ class CatalogueEntry(Strict):
     config: TeacherConfig
     signals: frozenset[Signal]
     image_size: int | None = Field(default=None, gt=0)
-    image_dim: int | None = None
-    text_dim: int | None = None
-    patch_dim: int | None = None
+    dims: Mapping[Signal, int]
     context_length: int | None = None
     gated: bool = False
     licence_certainty: Certainty

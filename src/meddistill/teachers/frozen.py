@@ -26,6 +26,12 @@ from meddistill.teachers.protocols import (
 )
 
 _LOWERED: Final = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MultiheadAttention)
+_OUTPUTS: Final[Mapping[Signal, str]] = {
+    "image": "image embeddings",
+    "text": "text embeddings",
+    "patches": "patch tokens",
+    "text_tokens": "text tokens",
+}
 
 
 @final
@@ -109,9 +115,9 @@ class FrozenTeacher:
         if not isinstance(model, ImageEmbedding):
             raise TeacherError(self._without("image"))
         pixels = self.pixels(rasters)
-        with self._forward("image embeddings"):
+        with self._forward("image"):
             output = model.embed_images(pixels)
-        return self._checked(output, rows=len(rasters), dim=self.card.image_dim, what="image embeddings")
+        return self._checked("image", output, rows=len(rasters))
 
     def text_embeddings(self, texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
         """Embeddings of texts, through the teacher's own cleaning, tokenizer and truncation; not
@@ -126,9 +132,9 @@ class FrozenTeacher:
         model = self._model
         if not isinstance(model, TextEmbedding):
             raise TeacherError(self._without("text"))
-        with self._forward("text embeddings"):
+        with self._forward("text"):
             output = model.embed_texts(texts)
-        return self._checked(output, rows=len(texts), dim=self.card.text_dim, what="text embeddings")
+        return self._checked("text", output, rows=len(texts))
 
     def patch_tokens(self, rasters: UInt8[Tensor, "batch height width 3"]) -> PatchGrid:
         """Patch tokens of rasters of the card's geometry.
@@ -142,11 +148,11 @@ class FrozenTeacher:
         if not isinstance(model, PatchTokens) or "patches" in self._failed:
             raise TeacherError(self._without("patches"))
         pixels = self.pixels(rasters)
-        with self._forward("patch tokens"):
+        with self._forward("patches"):
             output = model.patch_tokens(pixels)
-        patches, dim = output.grid[0] * output.grid[1], self.card.patch_dim
+        patches = output.grid[0] * output.grid[1]
         rows = output.tokens.flatten(0, 1) if output.tokens.dim() == 3 else output.tokens
-        tokens = self._checked(rows, rows=len(rasters) * patches, dim=dim, what="patch tokens")
+        tokens = self._checked("patches", rows, rows=len(rasters) * patches)
         return PatchGrid(tokens=tokens.unflatten(0, (len(rasters), patches)), grid=output.grid)
 
     def text_tokens(self, texts: Sequence[str]) -> TextStates:
@@ -163,7 +169,7 @@ class FrozenTeacher:
         model = self._model
         if not isinstance(model, TextTokens) or "text_tokens" in self._failed:
             raise TeacherError(self._without("text_tokens"))
-        with self._forward("text tokens"):
+        with self._forward("text_tokens"):
             output = model.text_tokens(texts)
         length, mask = output.mask.shape[-1], output.mask.to(self.device).clone()
         if mask.shape != (len(texts), length) or not bool(mask.any(dim=1).all()):
@@ -173,7 +179,7 @@ class FrozenTeacher:
             )
             raise TeacherError(msg)
         rows = output.tokens.flatten(0, 1) if output.tokens.dim() == 3 else output.tokens
-        tokens = self._checked(rows, rows=len(texts) * length, dim=None, what="text tokens")
+        tokens = self._checked("text_tokens", rows, rows=len(texts) * length)
         return TextStates(tokens=tokens.unflatten(0, (len(texts), length)), mask=mask)
 
     def pixels(self, rasters: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "batch 3 h w"]:
@@ -212,7 +218,7 @@ class FrozenTeacher:
         return round(excess / 2) if self.card.kind == "timm" else excess // 2
 
     @contextmanager
-    def _forward(self, what: str) -> Iterator[None]:
+    def _forward(self, signal: Signal) -> Iterator[None]:
         self._freeze()
         lower = self.card.precision == "bfloat16"
         try:
@@ -225,7 +231,7 @@ class FrozenTeacher:
             raise
         except Exception as error:  # whatever the model's own code raises
             msg = (
-                f"{what} of teacher {self.card.id!r}: {self.card.kind} could not load or run it "
+                f"{_OUTPUTS[signal]} of teacher {self.card.id!r}: {self.card.kind} could not load or run it "
                 f"({type(error).__name__}: {one_line(error)}). Mend the model, or look at these inputs."
             )
             raise TeacherError(msg) from error
@@ -238,7 +244,8 @@ class FrozenTeacher:
         for parameter in self._parameters:
             parameter.requires_grad = False
 
-    def _checked(self, output: object, *, rows: int, dim: int | None, what: str) -> Tensor:
+    def _checked(self, signal: Signal, output: object, *, rows: int) -> Tensor:
+        what, dim = _OUTPUTS[signal], self.card.dims.get(signal)
         if not isinstance(output, Tensor):
             msg = f"{what} of teacher {self.card.id!r} must be a tensor; got {type(output).__name__}."
             raise TeacherError(msg)

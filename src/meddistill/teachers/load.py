@@ -113,19 +113,22 @@ def _frozen(name: str, config: TeacherConfig, adapted: Adapted) -> FrozenTeacher
 def _tried(teacher: FrozenTeacher, optional: frozenset[Signal]) -> FrozenTeacher:
     """The teacher with the widths of its outputs on the card, without optional ones that it fails to give."""
     card = teacher.card
-    dims: dict[str, int] = {}
+    dims: dict[Signal, int] = {}
     failed: dict[Signal, str] = {}
     for signal, trial in _TRIALS.items():
         if signal not in card.signals:
             continue
         try:
-            dims |= trial(teacher)
+            dim = trial(teacher)
         except TeacherError as error:
             if signal not in optional:
                 raise
             failed[signal] = str(error)
+            continue
+        if dim is not None:
+            dims[signal] = dim
     left = frozenset(card.signals - failed.keys())
-    return teacher.with_card(card.model_copy(update={**dims, "signals": left}), failed=failed)
+    return teacher.with_card(card.model_copy(update={"dims": dims, "signals": left}), failed=failed)
 
 
 def _grey(teacher: FrozenTeacher) -> Tensor:
@@ -134,15 +137,15 @@ def _grey(teacher: FrozenTeacher) -> Tensor:
     return torch.full((1, *size, 3), 128, dtype=torch.uint8)
 
 
-def _try_text_tokens(teacher: FrozenTeacher) -> dict[str, int]:
+def _try_text_tokens(teacher: FrozenTeacher) -> None:
+    """Their width does not stand on a card."""
     teacher.text_tokens(_TRIAL_TEXTS)
-    return {}
 
 
-_TRIALS: Final[Mapping[Signal, Callable[[FrozenTeacher], dict[str, int]]]] = {
-    "image": lambda teacher: {"image_dim": teacher.image_embeddings(_grey(teacher)).shape[1]},
-    "patches": lambda teacher: {"patch_dim": teacher.patch_tokens(_grey(teacher)).tokens.shape[2]},
-    "text": lambda teacher: {"text_dim": teacher.text_embeddings(_TRIAL_TEXTS).shape[1]},
+_TRIALS: Final[Mapping[Signal, Callable[[FrozenTeacher], int | None]]] = {
+    "image": lambda teacher: teacher.image_embeddings(_grey(teacher)).shape[1],
+    "patches": lambda teacher: teacher.patch_tokens(_grey(teacher)).tokens.shape[2],
+    "text": lambda teacher: teacher.text_embeddings(_TRIAL_TEXTS).shape[1],
     "text_tokens": _try_text_tokens,
 }
 

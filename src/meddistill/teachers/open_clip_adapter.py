@@ -71,9 +71,9 @@ class OpenClipModel(nn.Module):
         if padding is None:  # CLIP's own, which pads with 0 behind the end token, the largest of all ids
             places = torch.arange(ids.shape[1], device=ids.device)
             return places <= ids.argmax(dim=1, keepdim=True)
-        found = ids != padding
-        found[:, 0] = True  # an empty text of a tokenizer without special tokens
-        return found
+        counted = ids != padding
+        counted[:, 0] = True  # an empty text of a tokenizer without special tokens
+        return counted
 
     def patch_tokens(self, pixels: Float[Tensor, "batch 3 height width"]) -> PatchGrid:
         """The last block's patch tokens or feature map, after the tower's final normalisation where it has
@@ -123,10 +123,10 @@ def _text_states(model: Any, ids: Tensor) -> Any:
         return tower.transformer(input_ids=ids, attention_mask=mask).last_hidden_state
     wanted = {"normalize_intermediates": True, "intermediates_only": True}
     if tower is None:
-        found = model.forward_intermediates(text=ids, text_indices=1, **wanted)
+        outputs = model.forward_intermediates(text=ids, text_indices=1, **wanted)
     else:
-        found = tower.forward_intermediates(ids, indices=1, output_fmt="NLC", **wanted)
-    return found["text_intermediates"][0]
+        outputs = tower.forward_intermediates(ids, indices=1, output_fmt="NLC", **wanted)
+    return outputs["text_intermediates"][0]
 
 
 def _from_folder(source: Source, config: OpenClipTeacher, *, base: Path) -> tuple[Any, Any, Sequence[Path]]:

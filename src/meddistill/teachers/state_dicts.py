@@ -53,15 +53,15 @@ def read_state(path: Path) -> State:
 
 def part_of(state: Mapping[str, Tensor], prefix: str, *, what: str) -> State:
     """The tensors whose names begin with `prefix`, without it; raises TeacherError where there are none."""
-    found = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    if not found:
+    part = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    if not part:
         shown = ", ".join(sorted(state)[:_SHOWN])
         msg = (
             f"the weights must hold {what} under `{prefix}`; they begin with {shown}. They are of another "
             "layout: compare `kind` and the files with the model's page."
         )
         raise TeacherError(msg)
-    return found
+    return part
 
 
 def tensor_of(state: Mapping[str, Tensor], name: str) -> Tensor:

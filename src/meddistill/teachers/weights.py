@@ -40,20 +40,20 @@ def weight_files(folder: Path, *, preferred: Sequence[str]) -> tuple[Path, ...]:
     TeacherError
         If there is no weight file, if it is unclear which one is meant, or if one is not plain weights.
     """
-    found = next((files for pattern in preferred if (files := sorted(folder.glob(pattern)))), None)
-    if found is None:
+    paths = next((files for pattern in preferred if (files := sorted(folder.glob(pattern)))), None)
+    if paths is None:
         files = sorted(path for path in folder.iterdir() if path.is_symlink() or path.is_file())
-        found = sorted(folder.glob("*.index.json")) or [path for path in files if path.suffix in _SUFFIXES]
-        found = found or [path for path in files if _holds_weights(path)]
-        if len(found) != 1:
-            names = ", ".join(path.name for path in found) or "none"
-            do = "Rename the right file to the first of these." if found else "Copy the whole folder."
+        paths = sorted(folder.glob("*.index.json")) or [path for path in files if path.suffix in _SUFFIXES]
+        paths = paths or [path for path in files if _holds_weights(path)]
+        if len(paths) != 1:
+            names = ", ".join(path.name for path in paths) or "none"
+            do = "Rename the right file to the first of these." if paths else "Copy the whole folder."
             msg = (
                 f"`{folder.name}` must hold its weights in one of {', '.join(preferred)}, or in a single "
                 f"weight file; got {names}. {do}"
             )
             raise TeacherError(msg)
-    return tuple(part for path in found for part in checked_weights(path))
+    return tuple(part for path in paths for part in checked_weights(path))
 
 
 def _holds_weights(path: Path) -> bool:
@@ -91,8 +91,8 @@ def check_weights(path: Path) -> Format:
     file's format allows it.
     """
     try:
-        found = weight_format(path)
-        if found == "safetensors":
+        kind = weight_format(path)
+        if kind == "safetensors":
             with safe_open(path, framework="pt") as file:
                 file.keys()
         else:
@@ -111,7 +111,7 @@ def check_weights(path: Path) -> Format:
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, IndexError, AttributeError) as error:
         msg = f"`{path.name}` {why_torch_cannot(path, error)}"
         raise TeacherError(msg) from error
-    return found
+    return kind
 
 
 @contextmanager

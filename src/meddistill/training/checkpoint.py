@@ -132,8 +132,8 @@ class Checkpoints:
             state = torch.load(folder / _OPTIMIZER, map_location=device, weights_only=True)
             self._optimizer.load_state_dict(state)
             manifest = _manifest(folder)
-            found = manifest.get("best")
-            best = None if found is None else Best(**found, weights=load_file(folder / _BEST))
+            kept = manifest.get("best")
+            best = None if kept is None else Best(**kept, weights=load_file(folder / _BEST))
         except (SafetensorError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
             msg = (
                 f"`{folder}` must hold the state of this student and method; got {type(error).__name__}: "

@@ -73,8 +73,8 @@ class Meter:
                 record[f"teacher/{name}/agreement"] = agreement / rows
         for reported, sums in self._reported.items():
             totals, numbers = sums.tolist()
-            found = zip(reported, totals, numbers, strict=True)
-            record |= {name: total / number for name, total, number in found if number}
+            measured = zip(reported, totals, numbers, strict=True)
+            record |= {name: total / number for name, total, number in measured if number}
         self._reported = {}
         self._scalars = self._per_teacher = None
         self._steps = 0

@@ -36,8 +36,8 @@ class Processes:
         several = int(os.environ.get("WORLD_SIZE", "1")) > 1
         on_cpu = cpu or (several and not torch.cuda.is_available())
         self._state = PartialState(cpu=on_cpu, timeout=_PATIENCE)
-        found = self._state.device  # of several processes without a GPU "cpu:0", which safetensors refuses
-        self.device: torch.device = torch.device("cpu") if found.type == "cpu" else found
+        device = self._state.device  # of several processes without a GPU "cpu:0", which safetensors refuses
+        self.device: torch.device = torch.device("cpu") if device.type == "cpu" else device
         self.count: int = self._state.num_processes
         self.index: int = self._state.process_index
 

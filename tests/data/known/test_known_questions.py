@@ -52,7 +52,7 @@ def test_the_authors_json_of_vqa_rad(tmp_path: Path) -> None:
     assert [row["question_type"] for row in table] == ["PRES", "COUNT", "PRES", "PRES", "PRES"]
     assert [row["modality"] for row in table] == ["xray", "xray", "", "ct", "xray"]
     assert [row["image_elsewhere"] for row in table] == ["no", "yes", "no", "no", "no"]
-    said = "2 image-question-answer triplets left out of training or validation: they are judged as well"
+    said = "2 image-question-answer triplets left out of training or validation: they are tested as well"
     assert said in found.notes
     assert "as published, 1 images have questions in several splits" in found.notes
     content = check_suite(tmp_path / "out")

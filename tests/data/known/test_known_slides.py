@@ -235,7 +235,7 @@ def write_camelyon(base: Path, *, meta: bool = True) -> dict[str, np.ndarray[Any
 def test_patch_camelyon(tmp_path: Path) -> None:
     pixels = write_camelyon(tmp_path / "in")
     found = prepare("patch_camelyon", tmp_path / "in", tmp_path / "out")
-    assert list(found.notes) == ["1 patches left out of training or validation: judged as well"]
+    assert list(found.notes) == ["1 patches left out of training or validation: tested as well"]
     table = rows(tmp_path / "out" / "patch_camelyon.csv")
     assert [row["label"] for row in table] == ["normal", "tumour", "tumour", *["normal", "tumour"] * 4]
     assert [row["patient"] for row in table[:3]] == [f"camelyon16_train_{n}" for n in ("000", "000", "001")]

@@ -56,7 +56,7 @@ def test_images_that_are_judged_are_not_learnt_from(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "in" / "breastmnist_64.npz", **made)
     found = prepare("medmnist", tmp_path / "in", tmp_path / "out")
     assert found.tables[tmp_path / "out" / "breastmnist_64.csv"] == {"train": 10, "validation": 3, "test": 6}
-    assert "breastmnist_64: 3 images left out of training or validation: judged as well" in found.notes
+    assert "breastmnist_64: 3 images left out of training or validation: tested as well" in found.notes
     table = rows(tmp_path / "out" / "breastmnist_64.csv")
     numbers = [int(Path(row["image"]).stem) for row in table if row["split"] == "train"]
     assert numbers == [0, 1, 2, 4, 6, 7, 8, 9, 10, 11]

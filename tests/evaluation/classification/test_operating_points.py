@@ -7,6 +7,7 @@ from sklearn.metrics import roc_curve
 
 from meddistill.evaluation.tasks.classification.config import OperatingPoint
 from meddistill.evaluation.tasks.classification.operating_points import at_threshold, setting_of, threshold
+from meddistill.evaluation.tasks.classification.predictions import unresampled
 
 
 def _point(**rule: object) -> OperatingPoint:
@@ -89,3 +90,10 @@ def test_where_a_threshold_comes_from_is_said() -> None:
     point = _point(sensitivity=0.95)
     assert setting_of(point, on_validation=True) == "sensitivity ≥ 0.95, threshold from validation"
     assert "test rows, optimistic" in setting_of(point, on_validation=False, label="Edema")
+
+
+def test_a_threshold_of_several_fits_is_their_mean_with_its_spread() -> None:
+    score = unresampled("threshold", [0.2, 0.5], np.array([7, 7, 8, 7, 7, 8]), setting="s")
+    assert score.replicates == pytest.approx([0.35])
+    assert (score.n, score.patients, score.seeds) == (3, 2, 2)
+    assert score.spread == pytest.approx(np.std([0.2, 0.5], ddof=1))

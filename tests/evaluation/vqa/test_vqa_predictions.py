@@ -76,6 +76,8 @@ def test_accuracies_by_hand() -> None:
     assert found["accuracy", "", ""].seeds == 2
     assert found["accuracy", "", ""].spread == 0
     assert found["accuracy_open", "", ""].spread == pytest.approx(np.std([2 / 3, 1 / 3], ddof=1))
+    macro = found["macro_accuracy", "", ""]
+    assert (macro.seeds, macro.spread) == (2, pytest.approx(np.std([0.75, 0.5], ddof=1)))
 
 
 def test_a_resample_weighs_patients() -> None:

@@ -8,7 +8,7 @@ from meddistill.data.known.repeats import without_repeats
 def caption_draft(
     name: str, rows: list[Row], *, dataset: tuple[str, ...], notes: list[str], patients: bool
 ) -> Draft:
-    """Pairs of image and `text`; those without a caption are left out and counted. Test pairs are judged."""
+    """Pairs of image and `text` and a test on retrieval; pairs without a caption are left out and counted."""
     there = [row for row in rows if row["text"].strip()]
     if len(there) < len(rows):
         notes.append(f"{len(rows) - len(there)} images without a caption left out")

@@ -23,7 +23,7 @@ _NAME: Final = "chexpert_5x200"
 
 
 def draft(source: Source) -> Draft:
-    """The table of GLoRIA's authors over CheXpert's own folders; all rows are judged, zero-shot.
+    """The table of GLoRIA's authors over CheXpert's own folders; all rows are evaluated, zero-shot.
 
     Raises TableError for rows with no finding or several: the five columns must say exactly one. Where the
     table has a column `Report Impression`, its texts are a retrieval task too.

@@ -45,5 +45,5 @@ def by_split(name: str, rows: Iterable[Row]) -> dict[str, dict[str, str]]:
 
 def counts(rows: Iterable[Row]) -> dict[str, int]:
     """Rows of each split, in the order of `SPLITS`; `all` where a table has no splits."""
-    found = Counter(row.get("split", "all") for row in rows)
-    return {split: found[split] for split in (*SPLITS, "all") if found[split]}
+    rows_of = Counter(row.get("split", "all") for row in rows)
+    return {split: rows_of[split] for split in (*SPLITS, "all") if rows_of[split]}

@@ -1,4 +1,4 @@
-"""Flickr30K in Karpathy's splits: 31,014 photographs, 1,000 of them to be judged."""
+"""Flickr30K in Karpathy's splits: 31,014 photographs, 1,000 of them to be evaluated."""
 
 from meddistill.data.known.draft import Draft
 from meddistill.data.known.karpathy import karpathy_draft

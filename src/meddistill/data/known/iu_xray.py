@@ -11,7 +11,7 @@ _IMAGES: Final = ("images/images_normalized", "images_normalized", "images")
 
 
 def draft(source: Source) -> Draft:
-    """Frontal images with findings and impression, all of them to be judged: no split is published.
+    """Frontal images with findings and impression, all of them to be evaluated: no split is published.
 
     A report (`uid`) is a patient. Lateral images are left out, and counted.
     """

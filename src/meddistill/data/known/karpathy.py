@@ -19,8 +19,8 @@ from meddistill.file_kinds import why_not_json
 
 _SPLITS: Final = {"train": "train", "restval": "train", "val": "validation", "test": "test"}
 _NEEDED: Final = ("filename", "split", "imgid", "sentences")
-# Of images with six or seven captions the first five are judged (VSE++, and whoever compares with it).
-_JUDGED: Final = 5
+# Of images with six or seven captions the first five are tested (VSE++, and whoever compares with it).
+_TEST_CAPTIONS: Final = 5
 
 
 def karpathy_draft(
@@ -46,11 +46,13 @@ def karpathy_draft(
         for row in _rows(record, "" if place == "." else f"{place}/")
     ]
     more = sum(
-        max(0, len(each["sentences"]) - _JUDGED) for each in records if each["split"] in ("val", "test")
+        max(0, len(each["sentences"]) - _TEST_CAPTIONS)
+        for each in records
+        if each["split"] in ("val", "test")
     )
     if more:
         notes.append(
-            f"{more} captions beyond the first {_JUDGED} of an image left out of validation and test"
+            f"{more} captions beyond the first {_TEST_CAPTIONS} of an image left out of validation and test"
         )
     made = caption_draft(
         name, source.keep_there(rows, notes=notes), dataset=dataset, notes=notes, patients=True
@@ -66,7 +68,7 @@ def karpathy_draft(
 def _rows(record: dict[str, Any], folder: str) -> list[Row]:
     split = _SPLITS[record["split"]]
     inside = f"{record['filepath']}/" if record.get("filepath") else ""
-    sentences = record["sentences"] if split == "train" else record["sentences"][:_JUDGED]
+    sentences = record["sentences"] if split == "train" else record["sentences"][:_TEST_CAPTIONS]
     return [
         {
             "image": f"{folder}{inside}{record['filename']}",

@@ -21,7 +21,7 @@ _ROLES: Final = {"image": "image", "modality": "modality"}
 
 
 def draft(source: Source) -> Draft:
-    """All images, to be judged zero-shot, lung and colon by themselves.
+    """All images, to be evaluated zero-shot, lung and colon by themselves.
 
     The set has no split and no patients, and its 25,000 images were made from 1,250 by turning and mirroring:
     any random split has the same tissue on both sides. So there is no probe.

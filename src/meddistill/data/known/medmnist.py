@@ -26,7 +26,7 @@ from meddistill.data.known.draft import Draft, DraftTable, Row, by_split
 from meddistill.data.known.source import Source
 from meddistill.errors import TableError
 
-_SPLITS: Final = {"test": "test", "val": "validation", "train": "train"}  # the judged rows first
+_SPLITS: Final = {"test": "test", "val": "validation", "train": "train"}  # the tested rows first
 _FILE: Final = re.compile(r"(?P<flag>[a-z]+mnist)(?:_(?P<size>\d+))?\.npz")
 _ROLES: Final = {"image": "image", "modality": "modality"}
 
@@ -59,7 +59,7 @@ def flags() -> Mapping[str, Mapping[str, Any]]:
 def draft(source: Source) -> Draft:
     """Every two-dimensional set of the folder; pictures are written as PNG.
 
-    Splits are the published ones. A picture of training or validation whose very pixels are judged as well is
+    Splits are the published ones. A picture of training or validation whose very pixels are tested as well is
     left out and counted: such rows would be refused by the tasks. The sets carry no patients.
     """
     made = Draft(notes=["no patient ids are published: intervals count every image as a patient"])
@@ -74,50 +74,50 @@ def draft(source: Source) -> Draft:
 
 
 def _found(source: Source) -> list[_File]:
-    found = []
+    files = []
     for path in sorted(source.folder.glob("*.npz")):
         match = _FILE.fullmatch(path.name)
         if match and match["flag"] in flags():
-            found.append(_File(path, path.stem, flags()[match["flag"]]))
-    if not found:
+            files.append(_File(path, path.stem, flags()[match["flag"]]))
+    if not files:
         msg = f"<flag>.npz, where <flag> is one of {', '.join(flags())}"
         raise source.not_that_layout([msg])
-    return found
+    return files
 
 
 def _rows(source: Source, file: _File, notes: list[str]) -> list[Row]:
-    judged: set[bytes] = set()
+    tested: set[bytes] = set()
     rows: dict[str, list[Row]] = {}
     left_out = 0
     for key, split in _SPLITS.items():
         pictures = StoredArray.open(file.path, f"{key}_images")
         check_pictures(file.path, pictures.name, pictures.shape)
         labels = _labels(file, key, len(pictures))
-        fresh = _Fresh(pictures, judged)
+        fresh = _Fresh(pictures, tested)
         places = ((source.images / _name(file, split, number), pixels) for number, pixels in fresh)
         with source.progress.track(f"{file.name} {split}", len(pictures)) as advance:
             write_pngs(places, advance=advance)
-        judged |= fresh.digests
+        tested |= fresh.digests
         left_out += len(pictures) - len(fresh.numbers)
         rows[split] = [_row(file, split, number, labels) for number in fresh.numbers]
     if left_out:
-        notes.append(f"{file.name}: {left_out} images left out of training or validation: judged as well")
+        notes.append(f"{file.name}: {left_out} images left out of training or validation: tested as well")
     return [*rows["train"], *rows["validation"], *rows["test"]]
 
 
 class _Fresh:
-    """The numbered pictures of one split that are not `judged` in another; remembers which they were."""
+    """The numbered pictures of one split that are not `tested` in another; remembers which they were."""
 
-    def __init__(self, pictures: StoredArray, judged: set[bytes]) -> None:
+    def __init__(self, pictures: StoredArray, tested: set[bytes]) -> None:
         self._pictures = pictures
-        self._judged = judged
+        self._tested = tested
         self.numbers: list[int] = []
         self.digests: set[bytes] = set()
 
     def __iter__(self) -> Iterator[tuple[int, Pixels]]:
         for number, pixels in enumerate(self._pictures):
             mark = digest(pixels)
-            if mark not in self._judged:
+            if mark not in self._tested:
                 self.digests.add(mark)
                 self.numbers.append(number)
                 yield number, pixels

@@ -1,4 +1,4 @@
-"""MSCOCO captions in Karpathy's splits: 123,287 photographs, 5,000 of them to be judged."""
+"""MSCOCO captions in Karpathy's splits: 123,287 photographs, 5,000 of them to be evaluated."""
 
 from meddistill.data.known.draft import Draft
 from meddistill.data.known.karpathy import karpathy_draft

@@ -143,16 +143,16 @@ def read_outcomes(path: Path) -> Mapping[str, Row]:
         names = "; ".join(form.name for form in _FORMS)
         rule = f"the table must be a clinical table of a known kind ({names}); got other columns."
         raise TableError(str(path), [rule])
-    found: dict[str, Row] = {}
+    outcomes: dict[str, Row] = {}
     contradicted = 0
     for row in rows:
         own = _outcome(form, row)
-        known = found.setdefault(patient_of(row[form.patient]), own)
+        known = outcomes.setdefault(patient_of(row[form.patient]), own)
         contradicted += (known["time_months"], known["event"]) != (own["time_months"], own["event"])
     if contradicted:
         rule = f"a patient must have one outcome; {contradicted} rows state another than a row before."
         raise TableError(str(path), [rule])
-    return found
+    return outcomes
 
 
 def _outcome(form: _Form, row: Row) -> Row:

@@ -16,7 +16,7 @@ from meddistill.errors import TableError
 
 _NAME: Final = "patch_camelyon"
 _DATASET: Final = ("PatchCamelyon", "Camelyon16")
-_SPLITS: Final = {"test": "test", "valid": "validation", "train": "train"}  # the judged rows first
+_SPLITS: Final = {"test": "test", "valid": "validation", "train": "train"}  # the tested rows first
 _LABELS: Final = ("normal", "tumour")
 _CLASSES: Final = {"normal": "normal lymph node tissue", "tumour": "lymph node metastasis of breast cancer"}
 _AT_ONCE: Final = 256
@@ -25,7 +25,7 @@ _AT_ONCE: Final = 256
 def draft(source: Source) -> Draft:
     """Patches in the published split, written as PNG; the slide (`wsi`) is the patient where known.
 
-    A patch of training or validation whose very pixels are judged as well is left out and counted.
+    A patch of training or validation whose very pixels are tested as well is left out and counted.
     """
     files = {
         split: {part: f"camelyonpatch_level_2_split_{split}_{part}.h5" for part in "xy"} for split in _SPLITS
@@ -34,16 +34,16 @@ def draft(source: Source) -> Draft:
     if missing:
         raise source.not_that_layout(missing)
     notes: list[str] = []
-    judged: set[bytes] = set()
+    tested: set[bytes] = set()
     rows: dict[str, list[Row]] = {}
     left_out = 0
     for theirs, split in _SPLITS.items():
         slides = _slides(source, theirs)
-        rows[split], own, gone = _split(source, files[theirs], split, judged, slides=slides)
-        judged |= own
+        rows[split], own, gone = _split(source, files[theirs], split, tested, slides=slides)
+        tested |= own
         left_out += gone
     if left_out:
-        notes.append(f"{left_out} patches left out of training or validation: judged as well")
+        notes.append(f"{left_out} patches left out of training or validation: tested as well")
     whole = [*rows["train"], *rows["validation"], *rows["test"]]
     roles = {"image": "image", "modality": "modality"}
     if all(row["patient"] for row in whole):
@@ -60,7 +60,7 @@ def draft(source: Source) -> Draft:
 
 
 def _split(
-    source: Source, files: dict[str, str], split: str, judged: set[bytes], *, slides: list[str]
+    source: Source, files: dict[str, str], split: str, tested: set[bytes], *, slides: list[str]
 ) -> tuple[list[Row], set[bytes], int]:
     rows: list[Row] = []
     own: set[bytes] = set()
@@ -83,7 +83,7 @@ def _split(
             for start in range(0, count, _AT_ONCE):
                 for place, pixels in enumerate(pictures[start : start + _AT_ONCE], start=start):
                     mark = digest(pixels)
-                    if mark in judged:
+                    if mark in tested:
                         continue
                     own.add(mark)
                     name = f"{split}/{place:06d}.png"

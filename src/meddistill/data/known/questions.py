@@ -34,7 +34,7 @@ def question_draft(
 
     `candidates` answers are ranked for a question, where none is learnt.
 
-    A column `image_elsewhere` says `yes` in rows for training or validation whose image is judged too. Where
+    A column `image_elsewhere` says `yes` in rows for training or validation whose image is tested too. Where
     there are such rows, tasks ending in `_new_images` leave them out: what the published split measures is
     then partly whether an image is known.
     """
@@ -53,7 +53,7 @@ def question_draft(
         if "train" in new:
             new_name = f"{name}_new_images"
             made.tasks += entries(new_name, new, shared=False)
-            notes.append(f"the tasks {new_name}_* learn from images that are not judged only")
+            notes.append(f"the tasks {new_name}_* learn only from images that are not tested")
     if shared:
         notes.append(f"as published, {len(shared)} images have questions in several splits")
     table = DraftTable(name=name, rows=kept, views=views, roles=_ROLES, in_place=in_place)
@@ -81,13 +81,13 @@ def guessed_answer_type(answer: str) -> str:
 
 def parquet_files(source: Source, splits: Mapping[str, str]) -> dict[str, list[Path]]:
     """Split → the Parquet files of a Hugging Face copy; `splits` is our name → theirs."""
-    found = {}
+    files_of = {}
     for split, theirs in splits.items():
         patterns = (f"data/{theirs}-*.parquet", f"{theirs}-*.parquet", f"default/{theirs}/*.parquet")
         files = [path for pattern in patterns for path in sorted(source.folder.glob(pattern))]
         if files:
-            found[split] = files
-    return found
+            files_of[split] = files
+    return files_of
 
 
 def parquet_rows(source: Source, files: Mapping[str, list[Path]]) -> list[Row]:

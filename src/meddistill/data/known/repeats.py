@@ -1,4 +1,4 @@
-"""Rows that stand twice in a published set, and rows to learn from that are judged as well."""
+"""Rows that stand twice in a published set, and rows to learn from that are tested as well."""
 
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Final
@@ -6,14 +6,14 @@ from typing import Final
 from meddistill.data.draws import unit_draw
 from meddistill.data.known.draft import SHARES, Row
 
-# The rows that are judged stay as published: scores would not compare otherwise.
+# The rows that are tested stay as published: scores would not compare otherwise.
 _KEPT_FIRST: Final = ("test", "validation", "train")
 
 
 def without_repeats(rows: Sequence[Row], columns: Sequence[str], *, what: str, notes: list[str]) -> list[Row]:
     """The rows without copies, in their order; two rows are copies where all `columns` agree, case apart.
 
-    Of copies in two splits the one that is judged stays (test, then validation); of copies in one split, the
+    Of copies in two splits the one that is tested stays (test, then validation); of copies in one split, the
     first. Counts of both go to `notes`.
     """
     order = sorted(range(len(rows)), key=lambda place: (_KEPT_FIRST.index(rows[place]["split"]), place))
@@ -33,7 +33,7 @@ def without_repeats(rows: Sequence[Row], columns: Sequence[str], *, what: str, n
     if within:
         notes.append(f"{within} repeated {what} of one split left out")
     if across:
-        notes.append(f"{across} {what} left out of training or validation: they are judged as well")
+        notes.append(f"{across} {what} left out of training or validation: they are tested as well")
     return [row for place, row in enumerate(rows) if place in kept]
 
 

@@ -45,9 +45,9 @@ def draft(source: Source) -> Draft:
         name, dataset = "roco", ("ROCO",)
     kept = source.keep_there(rows, notes=notes)
     made = caption_draft(name, kept, dataset=dataset, notes=notes, patients=False)
-    judged = f"{name}_test"
-    if any(task["table"] == judged for task in made.tasks):
-        made.tasks.append(tasks.drawn_retrieval(name, judged, dataset=dataset, pairs=_GALLERY))
+    tested = f"{name}_test"
+    if any(task["table"] == tested for task in made.tasks):
+        made.tasks.append(tasks.drawn_retrieval(name, tested, dataset=dataset, pairs=_GALLERY))
     return made
 
 
@@ -71,11 +71,11 @@ def _modalities(path: Path | None) -> Mapping[str, str]:
         return {}
     records = read_rows(path)
     check_columns(path, records, ("ID", "CUIs"))
-    found = {}
+    modalities = {}
     for record in records:
         own = {_MODALITY[each] for each in record["CUIs"].split(";") if each in _MODALITY}
-        found[record["ID"]] = own.pop() if len(own) == 1 else ""
-    return found
+        modalities[record["ID"]] = own.pop() if len(own) == 1 else ""
+    return modalities
 
 
 def _first(source: Source, split: str) -> Iterator[Row]:

@@ -28,15 +28,15 @@ def draft(source: Source) -> Draft:
     notes: list[str] = []
     top = source.first("Slake1.0", "SLAKE1.0")
     base = "" if top is None else f"{top.name}/"
-    found = {split: source.first(*(f"{base}{name}" for name in names)) for split, names in _FILES.items()}
-    missing = [_FILES[split][0] for split, path in found.items() if path is None]
+    paths = {split: source.first(*(f"{base}{name}" for name in names)) for split, names in _FILES.items()}
+    missing = [_FILES[split][0] for split, path in paths.items() if path is None]
     if source.first(f"{base}imgs") is None:
         missing.append("imgs/xmlab<number>/source.jpg")
     if missing:
         raise source.not_that_layout(missing)
     rows = [
         _row(record, f"{base}imgs", split)
-        for split, path in found.items()
+        for split, path in paths.items()
         if path is not None
         for record in source.list_of(path, _NEEDED)
     ]

@@ -51,10 +51,10 @@ class Source:
 
     def need(self, what: str, *candidates: str) -> Path:
         """Likewise; raises ConfigError where none is."""
-        found = self.first(*candidates)
-        if found is None:
+        path = self.first(*candidates)
+        if path is None:
             raise self.not_that_layout([what])
-        return found
+        return path
 
     def cell(self, path: Path) -> str:
         """How a table names a file of the set."""
@@ -108,24 +108,24 @@ def read_rows(path: Path) -> list[Row]:
     tabs = path.suffix.lower() in {".tsv", ".txt"}
     # Tab-separated files of clinical data quote nothing; a lone quotation mark would swallow the rest.
     try:
-        found = records_of(text, signs="\t" if tabs else ",;", quoted=not tabs)
+        parsed = records_of(text, signs="\t" if tabs else ",;", quoted=not tabs)
     except MalformedError as error:
         rule = f"the table must be well-formed; the record that begins on line {error.line} is not ({error})."
         raise TableError(str(path), [f"{rule} Quote cells as a spreadsheet program does."]) from None
-    return list(_rows(path, found))
+    return list(_rows(path, parsed))
 
 
-def _rows(path: Path, found: Records) -> Iterator[Row]:
+def _rows(path: Path, parsed: Records) -> Iterator[Row]:
     header: list[str] = []
     mistakes = []
-    for line, record in zip(found.lines, found.records, strict=True):
+    for line, record in zip(parsed.lines, parsed.records, strict=True):
         if not header:
             # cBioPortal writes lines of explanation above its header.
             header = [] if record[0].startswith("#") else [name.strip() for name in record]
         elif (cells := fitted(record, len(header))) is not None:
             yield {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
         else:
-            mistakes.append(f"line {line}: the row {too_long(record, len(header), found.sign)}")
+            mistakes.append(f"line {line}: the row {too_long(record, len(header), parsed.sign)}")
     if mistakes:
         raise TableError(str(path), mistakes)
 

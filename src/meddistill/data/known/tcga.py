@@ -65,14 +65,14 @@ def draft(source: Source) -> Draft:
 
 def _features(source: Source) -> dict[str, dict[str, Path]]:
     """Folder of features → slide → file: every folder whose name begins with `features`, or `h5_files`."""
-    found: dict[str, dict[str, Path]] = defaultdict(dict)
+    files: dict[str, dict[str, Path]] = defaultdict(dict)
     for path in sorted(source.folder.rglob("*.h5")):
         folder = path.parent
         if folder.name.startswith("features") or folder.name == "h5_files":
-            found[source.cell(folder)][path.stem] = path
-    if not found:
+            files[source.cell(folder)][path.stem] = path
+    if not files:
         raise source.not_that_layout(["features_<model>/<slide>.h5 or h5_files/<slide>.h5"])
-    return dict(found)
+    return dict(files)
 
 
 def _clinical(source: Source) -> Mapping[str, Row]:
@@ -127,7 +127,7 @@ def _diagnosis(
 def _stored(
     source: Source, features: Mapping[str, object], rows: Sequence[Row], notes: list[str]
 ) -> dict[str, str]:
-    """Name of a model → its folder; folders without a file of every slide cannot be judged on them."""
+    """Name of a model → its folder; folders without a file of every slide cannot be tested on them."""
     whole = [folder for folder in features if all(folder in row["features"].split("|") for row in rows)]
     if len(whole) < len(features):
         partial = ", ".join(folder for folder in features if folder not in whole)

@@ -45,22 +45,22 @@ def survival(
 
 def _projects(known: Sequence[Row], notes: list[str]) -> dict[str, list[Row]]:
     """Project → its rows, where there are enough; "" where no row states one."""
-    found: dict[str, list[Row]] = {}
+    by_project: dict[str, list[Row]] = {}
     for row in known:
-        found.setdefault(row["project"], []).append(row)
-    if set(found) == {""}:
+        by_project.setdefault(row["project"], []).append(row)
+    if set(by_project) == {""}:
         notes.append("no project is stated: survival takes all patients for one cohort; is it one?")
-    elif "" in found:
-        notes.append(f"{len(found.pop(''))} slides without a project stand aside of survival")
-    few = [project for project, own in found.items() if not _enough(own)]
+    elif "" in by_project:
+        notes.append(f"{len(by_project.pop(''))} slides without a project stand aside of survival")
+    few = [project for project, own in by_project.items() if not _enough(own)]
     for project in few:
-        del found[project]
+        del by_project[project]
     if few:
         named = ", ".join(sorted(project or "the one cohort" for project in few))
         notes.append(
             f"no survival task for {named}: fewer than {LEAST_PATIENTS} patients or {LEAST_EVENTS} deaths"
         )
-    return dict(sorted(found.items()))
+    return dict(sorted(by_project.items()))
 
 
 def _enough(rows: Sequence[Row]) -> bool:

@@ -69,22 +69,22 @@ def _rows(source: Source, split: str) -> Iterator[Row]:
 
 
 def _lines(path: Path, columns: int) -> list[list[str]]:
-    found, mistakes = [], []
+    rows, mistakes = [], []
     lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     for number, line in enumerate(lines, start=1):
         fields = [field.strip() for field in line.split("|")]
         if len(fields) == columns:
-            found.append(fields)
+            rows.append(fields)
         elif line.strip():
             mistakes.append(f"line {number} must have {columns} fields separated by |; got {len(fields)}.")
     if mistakes:
         raise TableError(str(path), mistakes)
-    return found
+    return rows
 
 
 def _categories(folder: Path) -> Mapping[tuple[str, str], str]:
-    found: dict[tuple[str, str], str] = {}
+    categories: dict[tuple[str, str], str] = {}
     for category in _CATEGORIES:
         for path in sorted(folder.glob(f"QAPairsByCategory/*{category}*.txt")):
-            found |= {(fields[0], fields[1]): category for fields in _lines(path, 3)}
-    return found
+            categories |= {(fields[0], fields[1]): category for fields in _lines(path, 3)}
+    return categories

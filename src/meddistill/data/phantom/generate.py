@@ -77,16 +77,16 @@ def _is_made(folder: Path, config: PhantomConfig) -> bool:
     """Whether the folder holds this very phantom; False when it is absent or empty."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
-    found: Any = None
+    manifest: Any = None
     if (folder / MANIFEST).is_file():
         try:
-            found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         except ValueError:
-            found = None
-    if not isinstance(found, dict):
+            manifest = None
+    if not isinstance(manifest, dict):
         msg = f"`folder` must be absent, empty or a phantom; got other files in {folder}. Choose another."
         raise ConfigError(_SUBJECT, (msg,))
-    if found.get("drawings") != _DRAWINGS or found.get("config") != config.model_dump(mode="json"):
+    if manifest.get("drawings") != _DRAWINGS or manifest.get("config") != config.model_dump(mode="json"):
         msg = (
             f"`folder` must hold the phantom of this configuration; got one of another configuration or "
             f"version in {folder}. Delete it or choose another."

@@ -1,4 +1,8 @@
-"""A PNG encoder for small noisy pictures: a third of the time of a general one."""
+"""A PNG encoder for small noisy pictures: a third of the time of a general one.
+
+It stands beside Pillow's since that filters rows and ends blocks elsewhere, whatever the settings, and other
+bytes would be other image keys, with other random views.
+"""
 
 import struct
 import zlib

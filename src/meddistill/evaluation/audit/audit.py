@@ -1,4 +1,4 @@
-"""The audit: every teacher of a store judged and compared before anything is trained."""
+"""The audit: every teacher of a store evaluated and compared before anything is trained."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -43,12 +43,12 @@ def audit_store(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Audit:
-    """Judge the teachers of a store by the store alone.
+    """Evaluate the teachers of a store by the store alone.
 
     Parameters
     ----------
     teachers
-        Which to judge; by default all.
+        Which to evaluate; by default all.
     rows
         Of a store with more images or texts, so many are drawn (see `sample.choose`).
     seed
@@ -141,14 +141,14 @@ def _score(
     name: str, part: AuditCheck, similarity: Floats32, weights: Weights, *, level: float
 ) -> AuditScore:
     metrics = part.replicates(similarity, weights)
-    found = estimate(main_of(metrics), patients=len(part.images), level=level)
+    interval = estimate(main_of(metrics), patients=len(part.images), level=level)
     return AuditScore(
         teacher=name,
         family=part.family,
         modality=part.modality,
-        value=found.value or 0.0,
-        low=found.low,
-        high=found.high,
+        value=interval.value or 0.0,
+        low=interval.low,
+        high=interval.high,
         chance=part.chance(),
         images=len(part.images),
         answers=part.answers,
@@ -156,7 +156,7 @@ def _score(
     )
 
 
-def _notes(spaces: Sequence[Space], parts: Sequence[AuditCheck], judged: Sequence[str]) -> Iterator[str]:
+def _notes(spaces: Sequence[Space], parts: Sequence[AuditCheck], evaluated: Sequence[str]) -> Iterator[str]:
     for space in spaces:
         if not space.is_dual:
             held = " and ".join(space.vectors)
@@ -169,5 +169,5 @@ def _notes(spaces: Sequence[Space], parts: Sequence[AuditCheck], judged: Sequenc
         yield "Too few images are paired with captions for scores; teachers are compared by their spaces."
     elif "zero_shot" not in families:
         yield "No two captions are shared by ten images each, so that there are no classes for zero-shot."
-    if len(judged) < 2:
+    if len(evaluated) < 2:
         yield "There is no other teacher to compare with."

@@ -1,4 +1,4 @@
-"""What teachers are judged by: retrieval, classes that captions share, and modalities, each on a group.
+"""What teachers are evaluated by: retrieval, classes that captions share, and modalities, each on a group.
 
 Every part turns one teacher's vectors into a matrix of similarities between its images and its answers, and
 such a matrix, a teacher's own or an ensemble's, into a score for the sample and for every resample.
@@ -89,14 +89,14 @@ class RetrievalPart(AuditCheck):
     def replicates(self, similarity: Floats32, weights: Weights) -> dict[str, Replicates]:
         """Mean recall and the six hit rates."""
         ranks = (ranks_in(similarity, self._right), ranks_in(similarity.T, self._right.T))
-        found = rank_metrics(
+        metrics = rank_metrics(
             directions=self._directions,
             ranks=np.concatenate([ranks[0], ranks[1][self._queries[len(self.images) :]]]),
             shares=self._shares,
             weights=weights[:, self.images],
             groups=self._groups,
         )
-        return {name: values for name, values in found.items() if "median" not in name}
+        return {name: values for name, values in metrics.items() if "median" not in name}
 
     def chance(self) -> float:
         """Mean over both directions of `chance_of`."""
@@ -199,8 +199,8 @@ class ModalityPart(_Classes):
         """Cosines with the modalities' mean captions."""
         images, texts = space.vectors["image"][self.images].astype(np.float64), space.vectors["text"]
         there = space.there
-        found = np.zeros((len(images), len(self._names)))
-        known = np.zeros(found.shape, dtype=np.bool_)
+        cosines = np.zeros((len(images), len(self._names)))
+        known = np.zeros(cosines.shape, dtype=np.bool_)
         own = _sums(self._sample.pairs, texts, there["text"], len(self._sample.image_rows))[self.images]
         for column, name in enumerate(self._names):
             members = self._sample.texts_of(self._sample.image_groups[name])
@@ -208,10 +208,10 @@ class ModalityPart(_Classes):
             known[:, column] = len(members) > 0
             centre = texts[members].astype(np.float64).sum(axis=0)
             centres = centre - own * (self._truth == column)[:, None]
-            found[:, column] = (images * normalized(centres)).sum(axis=1)
+            cosines[:, column] = (images * normalized(centres)).sum(axis=1)
         # Who knows one modality alone cannot tell it from others, and has no voice.
         voice = there["image"][self.images] & (known[:1].sum() > 1)
-        return found.astype(np.float32), known & voice[:, None]
+        return cosines.astype(np.float32), known & voice[:, None]
 
     def narrowed(self, space: Space) -> "ModalityPart | None":
         """Only the images that the teacher is available for."""
@@ -245,15 +245,15 @@ def parts_of(sample: AuditSample) -> Iterator[AuditCheck]:
     right = np.zeros((len(sample.image_rows), len(sample.text_rows)), dtype=np.bool_)
     right[sample.pairs[:, 0], sample.pairs[:, 1]] = True
     labelled, text_of = _labels(sample)
-    found: list[AuditCheck | None] = []
+    checks: list[AuditCheck | None] = []
     for modality, images in sample.image_groups.items():
         texts = sample.texts_of(images)
-        found.append(_retrieval(modality, images, texts, right[np.ix_(images, texts)]))
+        checks.append(_retrieval(modality, images, texts, right[np.ix_(images, texts)]))
         chosen = np.isin(labelled, images)
-        found.append(_zero_shot(modality, labelled[chosen], text_of[chosen]))
+        checks.append(_zero_shot(modality, labelled[chosen], text_of[chosen]))
     paired = np.unique(sample.pairs[:, 0])
-    found.append(_modality(sample, paired))
-    yield from (part for part in found if part is not None)
+    checks.append(_modality(sample, paired))
+    yield from (part for part in checks if part is not None)
 
 
 def _labels(sample: AuditSample) -> tuple[Places, Places]:

@@ -7,7 +7,7 @@ loss(t) = quality(all) - quality(all but t), on the same resamples.
 
 The teacher to drop is the most redundant of those whose loss is within one standard error of the smallest
 (the one-standard-error rule of Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3,
-with the standard error of the paired difference). It then goes, and the rest are judged anew: of two copies
+with the standard error of the paired difference). It then goes, and the rest are compared anew: of two copies
 each is worthless beside the other, but only one is to be dropped.
 """
 
@@ -61,16 +61,16 @@ class Ensembles:
         """Quality [1 + resamples]; None without parts, without members, or with one that is not dual."""
         key = frozenset(members)
         if key not in self._known:
-            judged = bool(members) and bool(self._joints) and key <= set(self.members)
-            self._known[key] = self._measured(members) if judged else None
+            measurable = bool(members) and bool(self._joints) and key <= set(self.members)
+            self._known[key] = self._measured(members) if measurable else None
         return self._known[key]
 
     def _measured(self, members: Sequence[str]) -> Replicates:
         families: dict[Family, list[Replicates]] = {}
         for joint in self._joints:
-            found = main_of(joint.part.replicates(joint.ensemble(members), self._weights))
-            families.setdefault(joint.part.family, []).append(found)
-        return mean_replicates([mean_replicates(found) for found in families.values()])
+            replicates = main_of(joint.part.replicates(joint.ensemble(members), self._weights))
+            families.setdefault(joint.part.family, []).append(replicates)
+        return mean_replicates([mean_replicates(own) for own in families.values()])
 
 
 def _scored_parts(parts: Sequence[AuditCheck]) -> list[AuditCheck]:
@@ -101,8 +101,8 @@ class Referee:
         self._ensembles = ensembles
         self._mixtures = mixtures
         self._level = level
-        judged = ensembles.members if ensembles.quality(ensembles.members) is not None else ()
-        self.names = tuple(name for name in names if name in judged) if len(judged) > 1 else tuple(names)
+        members = ensembles.members if ensembles.quality(ensembles.members) is not None else ()
+        self.names = tuple(name for name in names if name in members) if len(members) > 1 else tuple(names)
 
     def round(self, staying: Sequence[str]) -> list[LeaveOut]:
         """Every one of `staying` left out in turn."""
@@ -114,8 +114,8 @@ class Referee:
         """The teachers in the order in which to drop them; the last one is the one to keep."""
         staying, gone = list(self.names), []
         while staying:
-            found = self.round(staying)
-            candidates = [row for row in found if row.tied] or found
+            rows = self.round(staying)
+            candidates = [row for row in rows if row.tied] or rows
             # Of equals the later one goes, so that the first of two copies stays.
             chosen = max(enumerate(candidates), key=lambda each: (each[1].redundancy or 0.0, each[0]))[1]
             gone.append(chosen)
@@ -131,8 +131,8 @@ class Referee:
     def _left_out(
         self, name: str, staying: Sequence[str], loss: Replicates | None, *, tied: bool
     ) -> LeaveOut:
-        found = [mixture.redundancy(name, staying) for mixture in self._mixtures.values()]
-        known = [each for each in found if each is not None]
+        redundancies = [mixture.redundancy(name, staying) for mixture in self._mixtures.values()]
+        known = [each for each in redundancies if each is not None]
         interval = None if loss is None else estimate(loss, patients=2, level=self._level)
         return LeaveOut(
             teacher=name,

@@ -64,20 +64,20 @@ def pairings(
 ) -> Iterator[OffDiagonal]:
     """The mass of every derived teacher among these."""
     for name in teachers:
-        found = pairing(store, name, sample, seed)
-        if found is not None:
-            yield found
+        measured = pairing(store, name, sample, seed)
+        if measured is not None:
+            yield measured
 
 
-def pairing_note(found: OffDiagonal) -> str:
+def pairing_note(measured: OffDiagonal) -> str:
     """For people."""
     by_pair = (
         " It has a row a pair and knows what belongs together: a target for features, no space to compare."
-        if found.by_pair
+        if measured.by_pair
         else ""
     )
     return (
-        f"{found.teacher} is derived: {found.mass:.3f} of the mass of its similarities, at its logit scale "
-        f"{found.scale:.1f}, lies beside the pairs ({found.pairs:,} of them; "
-        f"{found.chance:.3f} by chance).{by_pair}"
+        f"{measured.teacher} is derived: {measured.mass:.3f} of the mass of its similarities, at its logit "
+        f"scale {measured.scale:.1f}, lies beside the pairs ({measured.pairs:,} of them; "
+        f"{measured.chance:.3f} by chance).{by_pair}"
     )

@@ -34,7 +34,7 @@ class AuditSample:
     def counts(self) -> dict[str, dict[str, int]]:
         """`rows` of each table, and images of each known `modalities`."""
         rows = {"images": len(self.image_rows), "texts": len(self.text_rows), "pairs": len(self.pairs)}
-        modalities = {name: len(found) for name, found in self.image_groups.items() if name}
+        modalities = {name: len(images) for name, images in self.image_groups.items() if name}
         return {"rows": rows, "modalities": modalities}
 
     def texts_of(self, images: Places) -> Places:

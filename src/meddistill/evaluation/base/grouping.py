@@ -22,20 +22,20 @@ def group_columns(
 ) -> dict[str, tuple[str, ...]]:
     """Group → the label of the rows at these positions (from 0) of `part`; "" where not known.
 
-    A position below 0 stands for no row. `unit_ids` [rows] numbers rows that are judged as one (`agreed`).
+    A position below 0 stands for no row. `unit_ids` [rows] numbers rows that count as one (`agreed`).
     Raises TableError for a cell that no band can hold, and for a column
     of more than `MOST_LABELS` values.
     """
-    found = {}
+    columns = {}
     for name, config in groups.items():
         own = _labels(part, name, config)
         labels = own if unit_ids is None else agreed(own, unit_ids)
-        found[name] = tuple(labels[position] if position >= 0 else "" for position in positions)
-    return found
+        columns[name] = tuple(labels[position] if position >= 0 else "" for position in positions)
+    return columns
 
 
 def agreed(labels: Sequence[str], unit_ids: Ints) -> tuple[str, ...]:
-    """For every row the one label that the rows judged together with it state; "" where they state several.
+    """For every row the one label that the rows that count as one with it state; "" where they state several.
 
     Rows that state nothing ("") contradict no others. A patient or bag whose rows disagree is of no group,
     rather than of that of whichever row stands first.

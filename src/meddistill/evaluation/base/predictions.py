@@ -168,7 +168,7 @@ class SampleNames:
     """Ids as they may be written: hashes under a key that stays in the evaluation folder.
 
     Without the key nobody can try out ids against the hashes; delete it to cut the last link. `examples` says
-    whether pictures of what was judged may be written. Without a folder there is no key: for predictions that
+    whether pictures of tested rows may be written. Without a folder there is no key: for predictions that
     nobody writes.
     """
 

@@ -85,9 +85,9 @@ class Difference(Strict):
 
 
 class ModelFacts(Strict):
-    """A model that was judged. `members` are those of an ensemble; `pretraining_data` names what it was
+    """A model that was evaluated. `members` are those of an ensemble; `pretraining_data` names what it was
     trained on before, a student's teachers included. `tasks` names those that a task's own baseline belongs
-    to, and no others judge it; () for a model, which is judged on all.
+    to, and no others evaluate it; () for a model, which is evaluated on all.
     """
 
     name: str
@@ -207,13 +207,13 @@ class Results(Strict):
     def seen(self, model: str, task: str) -> tuple[str, ...]:
         """The task's data sets that the model was pretrained on; of MEAN_TASK those of every task in it."""
         trained = next((facts.pretraining_data for facts in self.models if facts.name == model), ())
-        judged = [
+        datasets = [
             name
             for facts in self.tasks
             if facts.name == task or (task == MEAN_TASK and facts.include_in_mean)
             for name in facts.datasets
         ]
-        return shared_datasets(judged, trained)
+        return shared_datasets(datasets, trained)
 
     def save(self, folder: Path) -> Path:
         """Write `results.json` into a folder, whole or not at all."""

@@ -33,10 +33,10 @@ class Score:
     note: str = ""
 
 
-def averaged(metric: str, found: Sequence[Replicates], **facts: Any) -> Score:
+def averaged(metric: str, fits: Sequence[Replicates], **facts: Any) -> Score:
     """The mean of what was `found` in several fits, resample by resample; `facts` are further fields."""
-    spread = deviation([float(each[0]) for each in found])
-    return Score(metric=metric, replicates=np.mean(found, axis=0), seeds=len(found), spread=spread, **facts)
+    spread = deviation([float(each[0]) for each in fits])
+    return Score(metric=metric, replicates=np.mean(fits, axis=0), seeds=len(fits), spread=spread, **facts)
 
 
 def averages(fits: Sequence[Mapping[str, Replicates]], *, main: str, **facts: Any) -> list[Score]:

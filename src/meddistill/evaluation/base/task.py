@@ -1,4 +1,4 @@
-"""What every task is: the rows it is judged on, and predictions from embeddings."""
+"""What every task is: the rows it is evaluated on, and predictions from embeddings."""
 
 import hashlib
 import json
@@ -46,7 +46,7 @@ class Task(ABC, Generic[Config, Kind]):
 
     @property
     def tested(self) -> EvalSplit:
-        """The rows that the task is judged on."""
+        """The rows that the task is evaluated on."""
         return self.parts[self.config.tested_role()]
 
     @property
@@ -63,7 +63,7 @@ class Task(ABC, Generic[Config, Kind]):
         """What several models say together; `predictions` are those of the `members`, in their order."""
 
     def baselines(self) -> Mapping[str, Kind]:
-        """What is judged beside the models on this task alone, by name: no model, or one without images."""
+        """What is compared with the models on this task alone, by name: no model, or one without images."""
         return {}
 
     def of_baseline(self, name: str) -> Sequence[str]:
@@ -71,7 +71,7 @@ class Task(ABC, Generic[Config, Kind]):
         return (name,)
 
     def unmet_requirement(self, embeddings: Embeddings) -> str:
-        """What the model lacks for the task ("no text tower"); empty where it can be judged."""
+        """What the model lacks for the task ("no text tower"); empty where it can be evaluated."""
         return embeddings.no_text_reason if self.needs_text else ""
 
     def grouped(self, predictions: Kind) -> Kind:

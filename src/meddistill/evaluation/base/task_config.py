@@ -78,17 +78,17 @@ class TaskConfig(StrictSettings):
         return {role: table for role, table in named.items() if table is not None}
 
     def tested_role(self) -> str:
-        """The role of the rows that are judged."""
+        """The role of the rows that are tested."""
         roles = self.tables()
         return "test" if "test" in roles else next(iter(roles))
 
     def tested_table(self) -> str:
-        """The table whose rows are judged."""
+        """The table whose rows are tested."""
         return self.tables()[self.tested_role()]
 
     @property
     def allows_shared(self) -> bool:
-        """Whether splits that share images or patients are judged all the same."""
+        """Whether splits that share images or patients are evaluated all the same."""
         return False
 
     def columns(self) -> frozenset[str]:

@@ -163,15 +163,15 @@ def agreement_of(setting: Setting, dumps: Dumps) -> list[Agreement]:
     keys = [key for _, listed in parts for key in listed]
     order = sorted(range(len(keys)), key=lambda row: hashlib.sha256(keys[row].encode()).hexdigest())
     modalities = [modalities[row] for row in order]
-    found: list[Agreement] = []
+    agreements: list[Agreement] = []
     for student in (each.model.name for each in students):
         for teacher in (each.model.name for each in setting.teachers):
             pair = (spaces[student][order], spaces[teacher][order])
-            found += space_agreement(student, teacher, pair, modalities)
-            found += label_agreement(
+            agreements += space_agreement(student, teacher, pair, modalities)
+            agreements += label_agreement(
                 student, teacher, _zero_shot_pairs(setting.tasks, dumps, student, teacher)
             )
-    return found
+    return agreements
 
 
 def _distinct_images(tasks: Sequence[AnyTask]) -> list[tuple[Samples, list[str]]]:

@@ -32,13 +32,13 @@ _LIBRARIES: Final = ("numpy", "scipy", "scikit-learn", "pyarrow", "torch", "mona
 
 def versions() -> dict[str, str]:
     """Versions of what the numbers were made with."""
-    found = {"meddistill": __version__, "python": platform.python_version()}
+    installed = {"meddistill": __version__, "python": platform.python_version()}
     for library in _LIBRARIES:
         try:
-            found[library] = _version(library)
+            installed[library] = _version(library)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def library(fitted: Sequence[str] = ()) -> str:
@@ -115,11 +115,11 @@ class ResultCollector:
         self._results.append(self._row(model, MEAN_TASK, MEAN_FAMILY, score))
 
     def _tasks_by_modality(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
+        names: dict[str, list[str]] = {}
         for task in [each for each in self._tasks if each.config.include_in_mean]:
             for modality in sorted(set(task.tested.samples.modalities) - {ALL_ROWS}):
-                found.setdefault(modality, []).append(task.name)
-        return found
+                names.setdefault(modality, []).append(task.name)
+        return names
 
     def _add_modal_mean(self, model: str, modality: str, tasks: Sequence[str]) -> None:
         scores = [
@@ -136,7 +136,7 @@ class ResultCollector:
         return part.patients[mask]
 
     def _row(self, model: str, task: str, family: str, score: Score) -> Result:
-        found = estimate(score.replicates, patients=score.patients, level=self._config.level)
+        interval = estimate(score.replicates, patients=score.patients, level=self._config.level)
         return Result(
             model=model,
             role=self._roles[model],
@@ -145,14 +145,14 @@ class ResultCollector:
             metric=score.metric,
             modality=score.modality,
             setting=score.setting,
-            **vars(found),
+            **vars(interval),
             n=score.n,
             patients=score.patients,
             seed=self._config.seed,
             seeds=score.seeds,
             spread=score.spread,
             main=score.main,
-            note=score.note if found.value is not None else undefined_note(score.note),
+            note=score.note if interval.value is not None else undefined_note(score.note),
             library=self._libraries.get(task, library()),
         )
 

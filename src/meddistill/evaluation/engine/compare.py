@@ -70,7 +70,7 @@ class ComparisonInputs:
         return mean_replicates([self.scores[model, task].replicates for task in tasks])
 
     def patients(self, tasks: Sequence[str]) -> int:
-        """How many patients some tasks are judged on together."""
+        """How many patients some tasks are evaluated on together."""
         parts = [each.tested.patients for each in self.tasks if each.name in tasks]
         return len(np.unique(np.concatenate(parts)))
 
@@ -99,11 +99,11 @@ class Compared:
 
 def compare_models(inputs: ComparisonInputs, resampler: Resampler, *, least: int) -> Compared:
     """Models against one another, and each on groups of at least `least` patients."""
-    found = differences(inputs)
+    pairwise = differences(inputs)
     groups, gaps = score_groups(inputs, resampler, least=least)
     return Compared(
-        differences=found,
-        comparisons=comparisons(inputs, found),
+        differences=pairwise,
+        comparisons=comparisons(inputs, pairwise),
         ranking=ranking(inputs),
         places=all_places(inputs),
         groups=groups,
@@ -143,8 +143,8 @@ def _difference(inputs: ComparisonInputs, pair: tuple[str, str], task: str, fami
     if mine is None or theirs is None:
         return None
     replicates = mine.replicates - theirs.replicates
-    found = estimate(replicates, patients=mine.patients, level=inputs.config.level)
-    if found.value is None:
+    interval = estimate(replicates, patients=mine.patients, level=inputs.config.level)
+    if interval.value is None:
         return None
     resampled = replicates[1:][np.isfinite(replicates[1:])]
     return Difference(
@@ -154,9 +154,9 @@ def _difference(inputs: ComparisonInputs, pair: tuple[str, str], task: str, fami
         task=task,
         family=family,
         metric=mine.metric,
-        **vars(found),
-        better=float((resampled > 0).mean()) if len(resampled) else float(found.value > 0),
-        p_value=None if found.low is None else bootstrap_p(replicates),
+        **vars(interval),
+        better=float((resampled > 0).mean()) if len(resampled) else float(interval.value > 0),
+        p_value=None if interval.low is None else bootstrap_p(replicates),
         p_mcnemar=_mcnemar(inputs.dumps.get((model, task)), inputs.dumps.get((other, task))),
         seen=inputs.seen(task, model, other),
         n=mine.n,
@@ -178,12 +178,12 @@ def _mcnemar(mine: Predictions | None, theirs: Predictions | None) -> float | No
     return mcnemar_p(first.right, second.right)
 
 
-def comparisons(inputs: ComparisonInputs, found: Sequence[Difference]) -> tuple[Comparison, ...]:
+def comparisons(inputs: ComparisonInputs, differences: Sequence[Difference]) -> tuple[Comparison, ...]:
     """Every reference against every other model over the tasks that the mean counts."""
     compared: list[Comparison] = []
     for model in inputs.references:
         pairs = {
-            other: [row for row in found if (row.model, row.other) == (model, other)]
+            other: [row for row in differences if (row.model, row.other) == (model, other)]
             for other in inputs.roles
         }
         rows = [_comparison(inputs, model, other, pairs[other]) for other in inputs.roles if other != model]
@@ -198,9 +198,9 @@ def _corrected(rows: Sequence[Tested]) -> list[Tested]:
 
 
 def _comparison(
-    inputs: ComparisonInputs, model: str, other: str, found: Sequence[Difference]
+    inputs: ComparisonInputs, model: str, other: str, differences: Sequence[Difference]
 ) -> Comparison | None:
-    rows = [row for row in found if (row.model, row.other) == (model, other)]
+    rows = [row for row in differences if (row.model, row.other) == (model, other)]
     counted = [row for row in rows if row.task in inputs.counted]
     if not counted:
         return None
@@ -230,7 +230,7 @@ def _comparison(
 
 
 def _shared(inputs: ComparisonInputs, tasks: Sequence[str]) -> str:
-    """A caution where several of the tasks are judged on the rows of one table."""
+    """A caution where several of the tasks are evaluated on the rows of one table."""
     tables = {task.tested.table for task in inputs.tasks if task.name in tasks}
     if len(tables) == len(tasks):
         return ""
@@ -266,22 +266,22 @@ def ranking(inputs: ComparisonInputs) -> Ranking | None:
 
 def all_places(inputs: ComparisonInputs) -> tuple[Place, ...]:
     """The place of every single model on every task and on the mean."""
-    found: list[Place] = []
+    ranked: list[Place] = []
     for task in (*(each.name for each in inputs.tasks), MEAN_TASK):
         replicates = {
             model: inputs.scores[model, task].replicates
             for model in inputs.alone
             if (model, task) in inputs.scores
         }
-        found += places(task, replicates, level=inputs.config.level)
-    return tuple(found)
+        ranked += places(task, replicates, level=inputs.config.level)
+    return tuple(ranked)
 
 
-def too_few_resamples(inputs: ComparisonInputs, found: Sequence[Difference]) -> tuple[str, ...]:
+def too_few_resamples(inputs: ComparisonInputs, differences: Sequence[Difference]) -> tuple[str, ...]:
     """A warning where so many tests are made that no corrected p value could come below 1 - level."""
     alpha = 1 - inputs.config.level
     counts = [
-        sum(row.model == model and row.task != MEAN_TASK and row.p_value is not None for row in found)
+        sum(row.model == model and row.task != MEAN_TASK and row.p_value is not None for row in differences)
         for model in inputs.references
     ]
     tests = max(counts, default=0)

@@ -54,7 +54,7 @@ def evaluate(
     examples: bool = False,
     tables: SuiteTables | None = None,
 ) -> Results:
-    """Judge all models on all tasks of a suite and write `results.json`.
+    """Evaluate all models on all tasks of a suite and write `results.json`.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def _results(
         rule=RULE,
         versions=versions(),
         models=(*models, *baseline_facts(prediction_set.baselines)),
-        tasks=tuple(task_facts(task, found) for task, found in zip(setting.tasks, facts, strict=True)),
+        tasks=tuple(task_facts(task, own) for task, own in zip(setting.tasks, facts, strict=True)),
         results=rows.results,
         **vars(pairs),
         agreement=tuple(agreement),

@@ -46,15 +46,15 @@ def write_exports(results: Results, folder: Path) -> tuple[Path, ...]:
     )
 
 
-def write_stability(found: Stability, folder: Path) -> tuple[Path, ...]:
+def write_stability(summary: Stability, folder: Path) -> tuple[Path, ...]:
     """Write `compare.json` and a CSV for each of its tables."""
     tables = {
-        "scores": table_of([_plain(row.model_dump()) for row in found.spreads], [Spread]),
-        "beaten": table_of([row.model_dump() for row in found.beaten], [Beaten]),
-        "agreement": table_of([row.model_dump() for row in found.agreement], [RankAgreement]),
+        "scores": table_of([_plain(row.model_dump()) for row in summary.spreads], [Spread]),
+        "beaten": table_of([row.model_dump() for row in summary.beaten], [Beaten]),
+        "agreement": table_of([row.model_dump() for row in summary.agreement], [RankAgreement]),
     }
     return (
-        _write(folder / "compare.json", found.model_dump_json(indent=1).encode()),
+        _write(folder / "compare.json", summary.model_dump_json(indent=1).encode()),
         *(_write(folder / f"compare_{name}.csv", _csv(table)) for name, table in tables.items()),
     )
 

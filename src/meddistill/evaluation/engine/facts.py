@@ -48,8 +48,8 @@ def baseline_facts(baselines: Dumps) -> list[ModelFacts]:
     for name, task in baselines:
         tasks.setdefault(name, []).append(task)
     return [
-        ModelFacts(name=name, role="baseline", fingerprint="", has_text=False, tasks=tuple(judged))
-        for name, judged in tasks.items()
+        ModelFacts(name=name, role="baseline", fingerprint="", has_text=False, tasks=tuple(own))
+        for name, own in tasks.items()
     ]
 
 
@@ -76,8 +76,8 @@ def task_warnings(tasks: Sequence[AnyTask], facts: Sequence[Mapping[str, Any]]) 
     """What the tasks warn of, each with its name; and tables whose patients nobody named."""
     own = [
         f"{task.name}: {warning}"
-        for task, found in zip(tasks, facts, strict=True)
-        for warning in found.get("warnings", ())
+        for task, known in zip(tasks, facts, strict=True)
+        for warning in known.get("warnings", ())
     ]
     own += [
         f"{task.name}: tested images that a student was trained on were not refused (`train_overlap: report`)"

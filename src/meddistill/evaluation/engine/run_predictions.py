@@ -61,11 +61,11 @@ def predict_all(setting: Setting) -> PredictionSet:
         for embeddings in setting.models:
             for task in setting.tasks:
                 key = embeddings.model.name, task.name
-                found = _predict(setting, task, embeddings, digests[task.name])
-                if isinstance(found, str):
-                    unmet_requirements[key] = found
+                outcome = _predict(setting, task, embeddings, digests[task.name])
+                if isinstance(outcome, str):
+                    unmet_requirements[key] = outcome
                 else:
-                    dumps[key] = found
+                    dumps[key] = outcome
                 advance(1)
     dumps |= _combine_all(setting, dumps)
     return PredictionSet(
@@ -94,12 +94,12 @@ def _dumped(
     task: AnyTask, path: Path, fingerprint: str, made: Callable[[], Predictions | str]
 ) -> Predictions | str:
     """The dump as it is there, or made now; its groups are those of the task today."""
-    found = read_predictions(path, fingerprint=fingerprint)
-    new = made() if found is None else found
+    stored = read_predictions(path, fingerprint=fingerprint)
+    new = made() if stored is None else stored
     if isinstance(new, str):
         return new
     dump: Predictions = task.grouped(new)
-    if found is None or dump.groups != found.groups:
+    if stored is None or dump.groups != stored.groups:
         write_predictions(dump, path, fingerprint=fingerprint)
     return dump
 
@@ -136,7 +136,7 @@ def _check_names(setting: Setting, baselines: Mapping[str, Mapping[str, Predicti
 
 def _baselines(setting: Setting, of_task: Mapping[str, Mapping[str, Predictions]]) -> Dumps:
     """Predictions of the tasks' own baselines by (name, task); made only where they are not on disk."""
-    found: Dumps = {}
+    dumps: Dumps = {}
     for task in setting.tasks:
         baselines = of_task[task.name]
         if not baselines:
@@ -147,9 +147,9 @@ def _baselines(setting: Setting, of_task: Mapping[str, Mapping[str, Predictions]
                 fingerprint = fingerprint_of(task.digest(), "baseline", *task.of_baseline(name))
                 dump = _dumped(task, path, fingerprint, partial(baselines.__getitem__, name))
                 if not isinstance(dump, str):
-                    found[name, task.name] = dump
+                    dumps[name, task.name] = dump
                 advance(1)
-    return found
+    return dumps
 
 
 def _path(folder: Path, task: str, model: str) -> Path:

@@ -1,4 +1,4 @@
-"""What is wrong with a suite that only its tables can tell, all of it, before any model is judged."""
+"""What is wrong with a suite that only its tables can tell, all of it, before any model is evaluated."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,17 +27,17 @@ class TrainingRows:
 def check_tasks(suite: SuiteConfig, tables: SuiteTables, *training: TrainingRows) -> None:
     """Raise ConfigError with the mistakes of every task: rows, labels, splits that leak.
 
-    With `training` rows that are judged must share neither a patient nor an image with those, unless the task
+    With `training` rows that are tested must share neither a patient nor an image with those, unless the task
     reports that (`train_overlap`).
     """
     mistakes = []
-    judged: dict[str, set[int]] = {}
+    tested: dict[str, set[int]] = {}
     nothing_written = SampleNames(None, examples=False)
     for config in suite.tasks:
         try:
             task = build_task(config, tables.parts(config), nothing_written)
             if config.train_overlap == "refuse":
-                judged.setdefault(task.tested.table, set()).update(task.tested.samples.rows)
+                tested.setdefault(task.tested.table, set()).update(task.tested.samples.rows)
             task.check()
             task.check_groups()
         except (ConfigError, TableError) as error:
@@ -45,7 +45,7 @@ def check_tasks(suite: SuiteConfig, tables: SuiteTables, *training: TrainingRows
             place = own if error.subject == own else f"{own}: {error.subject}"
             mistakes += [f"{place}: {line}" for line in error.mistakes]
     for train_rows in training:
-        for table, rows in judged.items():
+        for table, rows in tested.items():
             mistakes += _leaks(tables, table, rows, train_rows)
     if mistakes:
         subject = f"suite {suite.name}"

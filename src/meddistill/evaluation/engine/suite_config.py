@@ -1,4 +1,4 @@
-"""A suite: which tables are there and which tasks are judged on them; loads no torch."""
+"""A suite: which tables are there and which tasks are evaluated on them; loads no torch."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ class SuiteConfig(StrictSettings):
     tables: dict[Name, TableConfig] = Field(min_length=1)
     """Name → table; paths are relative to the suite file."""
     tasks: list[AnyTaskConfig] = Field(min_length=1)
-    """What is judged, each task on the tables that it names."""
+    """What is evaluated, each task on the tables that it names."""
     bootstrap: BootstrapConfig = BootstrapConfig()
     """How intervals are made."""
     groups: Groups = Field(default={})

@@ -106,17 +106,19 @@ def _read_all(
     images: Mapping[str, Collection[str]],
     read: Callable[..., Samples],
 ) -> dict[str, Samples]:
-    found, mistakes, remedy = {}, [], None
+    tables, mistakes, remedy = {}, [], None
     for name in [each for each in suite.tables if each in columns]:
         try:
-            found[name] = read(suite.tables[name], columns=sorted(columns[name]), images=sorted(images[name]))
+            tables[name] = read(
+                suite.tables[name], columns=sorted(columns[name]), images=sorted(images[name])
+            )
         except TableError as error:
             mistakes += [f"table {name} ({error.subject}): {line}" for line in error.mistakes]
             remedy = remedy or error.remedy
     if mistakes:
         subject = f"suite {suite.name}"
         raise TableError(subject, mistakes, remedy=remedy)
-    return found
+    return tables
 
 
 def _kept(samples: Samples, where: Where) -> Ints:

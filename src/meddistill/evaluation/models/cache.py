@@ -74,8 +74,8 @@ class Embeddings:
 
             def ask(positions: Sequence[int]) -> ComputedRows:
                 chosen = samples.take(list(positions))
-                found = self.model.embed_images(chosen, advance=advance)
-                return self._answer(found, [f"row {row}" for row in chosen.rows])
+                embeddings = self.model.embed_images(chosen, advance=advance)
+                return self._answer(embeddings, [f"row {row}" for row in chosen.rows])
 
             return self._images.read(keys, ask).values
 
@@ -83,11 +83,11 @@ class Embeddings:
         """Embeddings [m, d] of texts. The model must have a text tower (`has_text`)."""
 
         def ask(positions: Sequence[int]) -> ComputedRows:
-            found = self.model.embed_texts([texts[position] for position in positions])
-            if found is None:
+            embeddings = self.model.embed_texts([texts[position] for position in positions])
+            if embeddings is None:
                 msg = f"`texts` must go to a model with a text tower; {self.model.name} has none."
                 raise UserError(msg)
-            return self._answer(found, _numbered(positions))
+            return self._answer(embeddings, _numbered(positions))
 
         return self._texts.read([text_key(text) for text in texts], ask).values
 
@@ -101,11 +101,11 @@ class Embeddings:
 
             def ask(positions: Sequence[int]) -> ComputedRows:
                 chosen = samples.take(list(positions))
-                found = model.image_tokens(chosen, advance=advance)
-                if found is None:
+                tokens = model.image_tokens(chosen, advance=advance)
+                if tokens is None:
                     raise _NoTokens
                 names = [f"row {row}" for row in chosen.rows]
-                return ComputedRows(values=_checked(found.values, names, model.name), grid=found.grid)
+                return ComputedRows(values=_checked(tokens.values, names, model.name), grid=tokens.grid)
 
             try:
                 read = self._patches.read(keys, ask)
@@ -121,11 +121,11 @@ class Embeddings:
             return None
 
         def ask(positions: Sequence[int]) -> ComputedRows:
-            found = model.text_tokens([texts[position] for position in positions])
-            if found is None:
+            tokens = model.text_tokens([texts[position] for position in positions])
+            if tokens is None:
                 raise _NoTokens
-            values = _checked(found.values, _numbered(positions), model.name)
-            return ComputedRows(values=values[found.mask], lengths=found.mask.sum(axis=1, dtype=np.int64))
+            values = _checked(tokens.values, _numbered(positions), model.name)
+            return ComputedRows(values=values[tokens.mask], lengths=tokens.mask.sum(axis=1, dtype=np.int64))
 
         try:
             return _padded(self._words.read([text_key(text) for text in texts], ask))
@@ -152,8 +152,8 @@ class Embeddings:
         card = getattr(self.model, "card", None) or _card_of(self.model)
         return CachedOutput(self._folder / name, output, card=card, dtype=dtype, shard_rows=shard_rows)
 
-    def _answer(self, found: Floats32, names: Sequence[str]) -> ComputedRows:
-        whole = np.ascontiguousarray(found, dtype=np.float32)
+    def _answer(self, embeddings: Floats32, names: Sequence[str]) -> ComputedRows:
+        whole = np.ascontiguousarray(embeddings, dtype=np.float32)
         return ComputedRows(values=_checked(whole, names, self.model.name))
 
 

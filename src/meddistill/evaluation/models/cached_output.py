@@ -161,9 +161,9 @@ class CachedOutput:
     def _sources(self, writer: StoreWriter, keys: Sequence[str]) -> Indices:
         """The position in `keys` of every row of the store; -1 for rows that are not at hand."""
         tables, table = Tables(writer.path, writer.manifest), TABLE_OF[self._output]
-        found = tables.image_rows(keys) if table == "images" else tables.text_rows(keys)
-        known = np.flatnonzero(found >= 0)[::-1]  # of copies the first counts
-        return sources_of_rows(writer.manifest.rows(table), found[known], known)
+        rows = tables.image_rows(keys) if table == "images" else tables.text_rows(keys)
+        known = np.flatnonzero(rows >= 0)[::-1]  # of copies the first counts
+        return sources_of_rows(writer.manifest.rows(table), rows[known], known)
 
     def _layout_of(self, answer: ComputedRows) -> OutputManifest:
         return OutputManifest(

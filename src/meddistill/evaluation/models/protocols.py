@@ -22,7 +22,7 @@ Advance = Callable[[int], None]
 
 @runtime_checkable
 class Embedder(Protocol):
-    """A dual encoder, or an image encoder alone, that can be judged.
+    """A dual encoder, or an image encoder alone, that can be evaluated.
 
     Embeddings are as the model gives them; every task normalises them itself. The `fingerprint` changes
     with anything that changes the numbers. `logit_scale` is the exponentiated factor before the cosines,

@@ -53,7 +53,6 @@ class ModelEmbedder:
         self.pretraining_data = card.pretraining_data
         self.has_text = "text" in card.signals
         self.no_text_reason = UNTRAINED_TEXT if "text" in teacher.unused else NO_TEXT
-        self.image_dim = card.image_dim
         self._teacher, self.geometry = teacher, spec.geometry
         self.cut = card.centre_crop
         self._batch_size, self._workers = batch_size, workers
@@ -88,9 +87,9 @@ class ModelEmbedder:
         grids: set[tuple[int, int]] = set()
 
         def patches(rasters: Tensor) -> Tensor:
-            found = self._teacher.patch_tokens(rasters)
-            grids.add(found.grid)
-            return found.tokens.to("cpu", torch.float16)
+            output = self._teacher.patch_tokens(rasters)
+            grids.add(output.grid)
+            return output.tokens.to("cpu", torch.float16)
 
         values = torch.cat(self._answers(samples, patches, advance)).numpy()
         (grid,) = grids
@@ -115,25 +114,25 @@ class ModelEmbedder:
         batches = ImageBatches(
             samples, frozenset({self.geometry}), batch_size=self._batch_size, workers=self._workers
         )
-        found = []
+        outputs = []
         for numbers, rasters in batches:
             images = rasters[self.geometry]
             try:
-                found.append(model_call(images))
+                outputs.append(model_call(images))
             except TeacherError as error:
                 raise _with_rows(error, samples, numbers, self._failing_rows(images, model_call)) from error
             advance(len(numbers))
-        return found
+        return outputs
 
     def _failing_rows(self, rasters: Tensor, model_call: Callable[[Tensor], Answer]) -> list[int]:
         """Which images of a batch the teacher fails on when it sees them alone."""
-        found = []
+        failing = []
         for place in range(len(rasters)):
             try:
                 model_call(rasters[place : place + 1])
             except TeacherError:
-                found.append(place)
-        return found
+                failing.append(place)
+        return failing
 
 
 def image_input(card: TeacherCard) -> InputSpec:
@@ -151,7 +150,7 @@ def load_student_as_teacher(
     modalities: tuple[str, ...] | None = None,
     precision: Precision = "float32",
 ) -> FrozenTeacher:
-    """A saved student as stock open_clip loads it: the form in which it ships is the one that is judged.
+    """A saved student as stock open_clip loads it: the form in which it ships is the one that is evaluated.
 
     Without its text tower, if nothing has trained that. `id`, `modalities` and `precision` are those of the
     card; the rest of it is what the folder says.
@@ -177,7 +176,8 @@ def load_student_as_teacher(
     if metadata.provenance.text_trained:
         return teacher
     images_alone = teacher.card.signals - {"text", "text_tokens"}
-    return teacher.with_card(teacher.card.model_copy(update={"signals": images_alone, "text_dim": None}))
+    dims = {signal: dim for signal, dim in teacher.card.dims.items() if signal in images_alone}
+    return teacher.with_card(teacher.card.model_copy(update={"signals": images_alone, "dims": dims}))
 
 
 def _with_rows(error: TeacherError, samples: Samples, numbers: Ints, places: Sequence[int]) -> TeacherError:

@@ -76,7 +76,7 @@ class GroupScorer:
     def _one(
         self, predictions: Predictions, measure: "_Measure", group: str, masks: Mapping[str, Flags]
     ) -> tuple[list[GroupScore], GroupGap]:
-        found: dict[str, Score] = {}
+        scores: dict[str, Score] = {}
         rows: list[GroupScore] = []
         scored = np.zeros(len(predictions.rows), dtype=bool)
         for label, column in masks.items():
@@ -84,13 +84,13 @@ class GroupScorer:
             counted = _counted(predictions, mask)
             score = measure.score(mask) if label and counted.patients >= self.least else None
             if score is not None and np.isfinite(score.replicates[0]):
-                found[label] = score
+                scores[label] = score
                 scored |= mask
             note = self._note(label, counted.patients, score)
             if measure.main:
                 note = note or predictions.missing_in(mask)
             rows.append(self._row(measure, (group, label), counted, score=score, note=note))
-        gap = self._gap(measure, group, _counted(predictions, scored), found)
+        gap = self._gap(measure, group, _counted(predictions, scored), scores)
         rows = [row.model_copy(update={"worst": bool(gap.value) and row.label == gap.worst}) for row in rows]
         return rows, gap
 
@@ -105,32 +105,32 @@ class GroupScorer:
         self, measure: "_Measure", place: tuple[str, str], rows: _Counted, *, score: Score | None, note: str
     ) -> GroupScore:
         level = self.resampler.config.level
-        found = Estimate(value=None)
+        interval = Estimate(value=None)
         if score is not None:
-            found = estimate(score.replicates, patients=score.patients, level=level)
+            interval = estimate(score.replicates, patients=score.patients, level=level)
         return GroupScore(
             **self._common(measure),
             group=place[0],
             label=place[1],
-            **vars(found),
+            **vars(interval),
             n=rows.n if score is None else score.n,
             patients=rows.patients,
             note=note,
         )
 
-    def _gap(self, measure: "_Measure", group: str, rows: _Counted, found: Mapping[str, Score]) -> GroupGap:
-        values = {label: float(score.replicates[0]) for label, score in found.items()}
+    def _gap(self, measure: "_Measure", group: str, rows: _Counted, scores: Mapping[str, Score]) -> GroupGap:
+        values = {label: float(score.replicates[0]) for label, score in scores.items()}
         common = {
             **self._common(measure),
             "group": group,
-            "labels": len(found),
+            "labels": len(scores),
             "n": rows.n,
             "patients": rows.patients,
         }
-        if len(found) < 2:
+        if len(scores) < 2:
             return GroupGap(**common, note="no two groups that can be scored")
-        replicates = spread([score.replicates for score in found.values()])
-        least = min(score.patients for score in found.values())
+        replicates = spread([score.replicates for score in scores.values()])
+        least = min(score.patients for score in scores.values())
         gap = estimate(replicates, patients=least, level=self.resampler.config.level)
         return GroupGap(
             **common,

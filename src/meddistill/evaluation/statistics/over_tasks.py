@@ -120,8 +120,8 @@ def friedman(scores: Floats) -> Outcome:
     rounded = np.round(scores, DECIMALS)
     if (rounded == rounded[:, :1]).all():
         return Outcome(statistic=0.0, p_value=1.0)
-    found = stats.friedmanchisquare(*rounded.T)
-    return Outcome(statistic=float(found.statistic), p_value=float(found.pvalue))
+    test = stats.friedmanchisquare(*rounded.T)
+    return Outcome(statistic=float(test.statistic), p_value=float(test.pvalue))
 
 
 def critical_difference(tasks: int, models: int, alpha: float) -> float:

@@ -1,4 +1,4 @@
-"""How far results depend on the seed: the same suite, judged in several runs.
+"""How far results depend on the seed: the same suite, evaluated in several runs.
 
 A model is known by its name. Those that are the same in all runs (the teachers) tie the runs' orders
 together, so that a rank correlation near 1 may say little of the student: read the share of runs in which it
@@ -150,14 +150,14 @@ def _same_models(runs: Mapping[str, Results]) -> Iterator[str]:
 
 def _scores(runs: Sequence[Results]) -> dict[tuple[str, str], Floats]:
     """Main metrics [runs] by (model, task), of what every run has; tasks first, then their mean."""
-    found: dict[tuple[str, str], Floats] = {}
+    scores: dict[tuple[str, str], Floats] = {}
     for task in (*(task.name for task in runs[0].tasks), MEAN_TASK):
         for model in runs[0].models:
             rows = [each.main(model.name, task) for each in runs]
             values = [row.value for row in rows if row is not None and row.value is not None]
             if len(values) == len(runs):
-                found[model.name, task] = np.array(values, dtype=np.float64).round(DECIMALS)
-    return found
+                scores[model.name, task] = np.array(values, dtype=np.float64).round(DECIMALS)
+    return scores
 
 
 def _on(scores: Scores, task: str) -> dict[str, Floats]:

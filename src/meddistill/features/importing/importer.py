@@ -244,20 +244,20 @@ class _Import:
             if each in self.damaged or wanted.isdisjoint(sample.teachers):
                 continue
             try:
-                found = self._vectors(sample)
+                vectors = self._vectors(sample)
             except UnusableSampleError as error:
                 self.damaged[each] = f"{sample.name}: {error}"
                 continue
             for name in wanted & set(sample.teachers):
-                values[name][place] = found[f"{name}_{_SUFFIX[output]}"]
+                values[name][place] = vectors[f"{name}_{_SUFFIX[output]}"]
             wanted -= set(sample.teachers)
 
     def _vectors(self, sample: PublishedSample) -> Mapping[str, NDArray[np.float32]]:
         """A sample's vectors, all of their teachers' dims."""
-        found = read_vectors(sample, self._file)
+        vectors = read_vectors(sample, self._file)
         for name in sample.teachers:
-            got = (len(found[f"{name}_img"]), len(found[f"{name}_txt"]))
+            got = (len(vectors[f"{name}_img"]), len(vectors[f"{name}_txt"]))
             if got != self._dims[name]:
                 msg = f"`{name}` must have dims {self._dims[name]} as in the samples before; got {got}."
                 raise UnusableSampleError(msg)
-        return found
+        return vectors

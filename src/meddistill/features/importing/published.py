@@ -108,9 +108,9 @@ def _sample(number: int, line: str, root: ImageFolder) -> PublishedSample:
 
 def _folder(root: Path, *parts: str) -> Path:
     for inside in _INSIDE:
-        found = (root / inside).joinpath(*parts).resolve()
-        if found.is_relative_to(root) and found != root and found.is_dir():
-            return found
+        path = (root / inside).joinpath(*parts).resolve()
+        if path.is_relative_to(root) and path != root and path.is_dir():
+            return path
     msg = "`folderid`/`id` must name a folder inside the imported one; there is none."
     raise UnusableSampleError(msg)
 
@@ -172,16 +172,16 @@ def _vector(value: Any, name: str) -> Floats32:
 def dims_of(samples: Sequence[PublishedSample], file: str) -> dict[str, tuple[int, int]]:
     """Each teacher's image and text dims, from the first usable sample that has it."""
     wanted = {teacher for sample in samples for teacher in sample.teachers}
-    found: dict[str, tuple[int, int]] = {}
+    dims: dict[str, tuple[int, int]] = {}
     for sample in samples:
-        if wanted <= found.keys():
+        if wanted <= dims.keys():
             break
-        if set(sample.teachers) <= found.keys():
+        if set(sample.teachers) <= dims.keys():
             continue
         try:
             vectors = read_vectors(sample, file)
         except UnusableSampleError:
             continue
         for teacher in sample.teachers:
-            found.setdefault(teacher, (len(vectors[f"{teacher}_img"]), len(vectors[f"{teacher}_txt"])))
-    return found
+            dims.setdefault(teacher, (len(vectors[f"{teacher}_img"]), len(vectors[f"{teacher}_txt"])))
+    return dims

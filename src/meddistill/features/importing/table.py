@@ -61,9 +61,9 @@ def write_table(
 
 def _there(store: FeatureStore, teacher: str, images: Indices, texts: Indices) -> NDArray[np.bool_]:
     """Whether a teacher has vectors other than zero of the image and of the text of each sample."""
-    found = np.zeros(len(images), dtype=np.bool_)
+    there = np.zeros(len(images), dtype=np.bool_)
     for start in range(0, len(images), _CHUNK):
         span = slice(start, start + _CHUNK)
         image = store.read(teacher, "image", images[span]).any(axis=1)
-        found[span] = image & store.read(teacher, "text", texts[span]).any(axis=1)
-    return found
+        there[span] = image & store.read(teacher, "text", texts[span]).any(axis=1)
+    return there

@@ -113,12 +113,12 @@ class _Autoencoder(nn.Module):
     def errors(self, teacher: str, inputs: Mapping[Signal, Tensor]) -> list[Float[Tensor, ""]]:
         """The mean squared error of each tower."""
         number = self.numbers[teacher]
-        found = []
+        losses = []
         for tower, values in inputs.items():
             noisy = values + self.spread * torch.randn_like(values)
             rebuilt = self.back[number](self.shared[tower](self.into[number](noisy)))
-            found.append(functional.mse_loss(rebuilt, values))
-        return found
+            losses.append(functional.mse_loss(rebuilt, values))
+        return losses
 
     def map_of(self, teacher: str) -> LinearMap:
         linear = cast("nn.Linear", self.into[self.numbers[teacher]])

@@ -16,11 +16,11 @@ def hadamard(dim: int) -> Matrix | None:
     """
     core = dim // (dim & -dim)  # its odd part
     while core <= dim:
-        found = _paley(core)
-        if found is not None:
-            while len(found) < dim:
-                found = np.block([[found, found], [found, -found]])
-            return found / np.sqrt(dim)
+        matrix = _paley(core)
+        if matrix is not None:
+            while len(matrix) < dim:
+                matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+            return matrix / np.sqrt(dim)
         core *= 2
     return None
 

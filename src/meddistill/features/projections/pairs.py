@@ -32,8 +32,8 @@ def unit_rows(
     store: FeatureStore, teacher: str, tower: Tower, pairs: Indices, *, device: torch.device
 ) -> Float[Tensor, "pairs teacher_dim"]:
     """A tower's embeddings of `pairs` `[n, 2]`, rows of images and texts, at unit length; whole images."""
-    found = _whole(store, teacher, tower, store.rows_of(teacher, tower, pairs))
-    return functional.normalize(torch.from_numpy(found).to(device).float(), dim=-1)
+    rows = _whole(store, teacher, tower, store.rows_of(teacher, tower, pairs))
+    return functional.normalize(torch.from_numpy(rows).to(device).float(), dim=-1)
 
 
 def statistics_of_pairs(store: FeatureStore, teacher: str, pairs: Indices) -> Mapping[Signal, Statistics]:
@@ -43,20 +43,20 @@ def statistics_of_pairs(store: FeatureStore, teacher: str, pairs: Indices) -> Ma
     views, and over rows that the teacher must not be used for. Others are read anew.
     """
     kept = store.statistics(teacher)
-    found: dict[Signal, Statistics] = {}
+    statistics: dict[Signal, Statistics] = {}
     for tower in TOWERS:
         rows = np.unique(store.rows_of(teacher, tower, pairs[has_row(pairs, tower)]))
         if tower not in kept or not len(rows):
             continue
         one_view = tower == "text" or store.views == 1
         if one_view and len(rows) == store.output(teacher, tower).rows:
-            found[tower] = kept[tower]
+            statistics[tower] = kept[tower]
         else:
             parts = (
                 _whole(store, teacher, tower, rows[at : at + _CHUNK]) for at in range(0, len(rows), _CHUNK)
             )
-            found[tower] = statistics_of(parts, store.outputs(teacher)[tower].shape[-1])
-    return found
+            statistics[tower] = statistics_of(parts, store.outputs(teacher)[tower].shape[-1])
+    return statistics
 
 
 def refuse_idle(store: FeatureStore, pairs: Mapping[str, Indices], *, do: str = "Leave them out.") -> None:

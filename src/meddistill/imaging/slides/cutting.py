@@ -96,7 +96,7 @@ def _finished(path: Path, out: Path, options: TileOptions) -> tuple[CutTile, ...
 def _cut(
     path: Path, out: Path, options: TileOptions, *, progress: Progress, label: str
 ) -> tuple[CutTile, ...]:
-    folder, found = out / printable(path.stem), []
+    folder, cuts = out / printable(path.stem), []
     with Slide(path) as slide:
         tiling = Tiling(slide, options)
         facts = _facts(path, options)
@@ -109,17 +109,17 @@ def _cut(
                 Image.fromarray(tile.pixels).save(buffer, format="PNG")
                 with writing(folder):
                     (folder / cut.name).write_bytes(buffer.getvalue())
-                found.append(cut)
+                cuts.append(cut)
                 advance(1)
     with writing(folder):
-        _remove_others(folder, {cut.name for cut in found})
+        _remove_others(folder, {cut.name for cut in cuts})
         # Once a slide: durable one by one, the tiles of a slide would take several times as long.
-        for cut in found:
+        for cut in cuts:
             sync_file(folder / cut.name)
         sync_folder(folder)
-    content = sealed({**facts, "tiles": [vars(cut) for cut in found]})
+    content = sealed({**facts, "tiles": [vars(cut) for cut in cuts]})
     write_whole(folder / _FINISHED, json.dumps(content).encode())
-    return tuple(found)
+    return tuple(cuts)
 
 
 def _begin(out: Path, folder: Path) -> None:

@@ -31,18 +31,18 @@ def known_slides(slides: Sequence[Path], table: Path | None) -> Known:
     rows = _read_rows(table)
     _check_columns(table, rows[0])
     names = {path.name: path.stem for path in slides} | {path.stem: path.stem for path in slides}
-    found = {names[row["slide"]]: row for row in rows if row["slide"] in names}
+    by_slide = {names[row["slide"]]: row for row in rows if row["slide"] in names}
     several = Counter(names[row["slide"]] for row in rows if row["slide"] in names)
     rules = [
         f"`slide` must hold a slide once; {name!r} stands there more than once. Keep one row."
         for name in [each for each, number in several.items() if number > 1]
     ]
-    absent = [path.name for path in slides if path.stem not in found]
+    absent = [path.name for path in slides if path.stem not in by_slide]
     if absent:
         rules.append(f"`slide` must hold every slide that is tiled; {absent[0]!r} is not there. Add its row.")
     if rules:
         raise TableError(str(table), rules)
-    return {**found}
+    return {**by_slide}
 
 
 def tiles_table(cut: Sequence[CutSlide], known: Known, *, mpp: float) -> bytes:

@@ -20,9 +20,9 @@ def saturation(picture: Bytes) -> Bytes:
     """Saturation of HSV, 255 x (max - min) / max over the channels, [h, w]; 0 where it is nearly black."""
     highest = picture.max(axis=2).astype(np.int64)
     lowest = picture.min(axis=2).astype(np.int64)
-    found: Bytes = (255 * (highest - lowest) // np.maximum(highest, 1)).astype(np.uint8)
-    found[highest < _LEAST_BRIGHTNESS] = 0
-    return found
+    saturated: Bytes = (255 * (highest - lowest) // np.maximum(highest, 1)).astype(np.uint8)
+    saturated[highest < _LEAST_BRIGHTNESS] = 0
+    return saturated
 
 
 def otsu(values: Bytes) -> int:
@@ -60,11 +60,11 @@ def closed(mask: Mask, radius: int) -> Mask:
 
 def _spread(mask: Mask, radius: int) -> Mask:
     for axis in (0, 1):
-        found = mask.copy()
+        grown = mask.copy()
         for shift in range(1, min(radius, mask.shape[axis] - 1) + 1):
             moved = np.moveaxis(mask, axis, 0)
-            target = np.moveaxis(found, axis, 0)
+            target = np.moveaxis(grown, axis, 0)
             target[shift:] |= moved[:-shift]
             target[:-shift] |= moved[shift:]
-        mask = found
+        mask = grown
     return mask

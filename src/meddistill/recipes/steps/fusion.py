@@ -25,6 +25,7 @@ from meddistill.recipes.run_folder import digest
 from meddistill.recipes.schema import AnyStage
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.training_data import StageRows
+from meddistill.signals import TOWERS
 from meddistill.teachers.card import DERIVED, TeacherCard
 from meddistill.training.validation import Validation
 
@@ -144,10 +145,8 @@ def _facts(stage: AnyStage, score: FusionScore | None) -> list[tuple[str, str]]:
 
 
 def _write(path: Path, card: TeacherCard, score: FusionScore | None) -> None:
-    # Sets have another order in every process.
-    teacher = {**card.model_dump(mode="json"), "signals": sorted(card.signals)}
     content = {
-        "teacher": teacher,
+        "teacher": card.model_dump(mode="json"),
         "score": None if score is None else score.model_dump(mode="json"),
     }
     write_whole(path, json.dumps(content, indent=1).encode(), error=CheckpointError)
@@ -204,8 +203,7 @@ def derived_card(
         library=_LIBRARY,
         weights_sha256=weights_sha256,
         licence=join(card.licence for card in cards.values()),
-        image_dim=stage.derived_dim,
-        text_dim=stage.derived_dim,
+        dims=dict.fromkeys(TOWERS, trainee.network.config.dim),
         logit_scale=trainee.log_scale.exp().item(),
         signals=frozenset({"image", "text"}),
         modalities=tuple(sorted({name for each in known for name in each}))

@@ -71,8 +71,8 @@ def stage_cards(session: Session, stage: AnyStage) -> dict[str, TeacherCard]:
     derived = {name: each.card for name, each in session.derived.items()}
     cards = {**session.cards, **derived}
     named = session.recipe.teachers_of(stage)
-    found = {name: cards[name] for name in named if name in cards}
-    if named and not found:
+    present = {name: cards[name] for name in named if name in cards}
+    if named and not present:
         subject = f"stage {stage.name}"
         line = (
             f"`teachers` must have one at least that is there; got {', '.join(named)}, left out because its "
@@ -80,7 +80,7 @@ def stage_cards(session: Session, stage: AnyStage) -> dict[str, TeacherCard]:
             "stage out."
         )
         raise ConfigError(subject, [line])
-    return found
+    return present
 
 
 def _taking_part(stage: AnyStage, samples: Samples, rows: Indices) -> Indices:

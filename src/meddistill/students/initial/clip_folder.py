@@ -66,38 +66,38 @@ def clip_start(folder: ModelFolder, settings: Any) -> Start:
 def vision_config(settings: Any) -> tuple[ModelConfig, ModelConfig]:
     """open_clip's `vision_cfg` of a vision transformer of transformers, and what stands beside it."""
     check_channels(settings.num_channels)
-    found = activation(settings.hidden_act)
-    if found is None:
+    act_config = activation(settings.hidden_act)
+    if act_config is None:
         msg = (
             f"`init` must have an activation that open_clip has; got {settings.hidden_act!r}. Take it as a "
             "teacher instead."
         )
         raise CheckpointError(msg)
-    common = {key: value for key, value in found.items() if key == "quick_gelu"}
+    common = {key: value for key, value in act_config.items() if key == "quick_gelu"}
     vision: ModelConfig = {
         "image_size": settings.image_size,
         "layers": settings.num_hidden_layers,
         "width": settings.hidden_size,
         "head_width": settings.hidden_size // settings.num_attention_heads,
         "patch_size": settings.patch_size,
-        **_options(settings, found),
+        **_options(settings, act_config),
     }
     return vision, common
 
 
-def _options(settings: Any, found: Mapping[str, Any]) -> ModelConfig:
+def _options(settings: Any, act_config: Mapping[str, Any]) -> ModelConfig:
     """What open_clip has other defaults for: width of the hidden layers, epsilon, activation."""
     stated = getattr(settings, "mlp_ratio", None)  # of DINOv2
     ratio = float(stated or settings.intermediate_size / settings.hidden_size)
     options: ModelConfig = {"mlp_ratio": ratio} if ratio != _USUAL_RATIO else {}
     if settings.layer_norm_eps != _USUAL_EPSILON:
         options["norm_kwargs"] = {"eps": settings.layer_norm_eps}
-    return {**options, **{key: value for key, value in found.items() if key == "act_kwargs"}}
+    return {**options, **{key: value for key, value in act_config.items() if key == "act_kwargs"}}
 
 
 def text_config(settings: Any, folder: ModelFolder) -> ModelConfig:
     """open_clip's `text_cfg` of CLIP's text transformer."""
-    found = activation(settings.hidden_act) or {}
+    act_config = activation(settings.hidden_act) or {}
     end, legacy = settings.eos_token_id, settings.eos_token_id == _LEGACY_END
     highest = legacy or end == settings.vocab_size - 1
     text: ModelConfig = {
@@ -106,7 +106,7 @@ def text_config(settings: Any, folder: ModelFolder) -> ModelConfig:
         "width": settings.hidden_size,
         "heads": settings.num_attention_heads,
         "layers": settings.num_hidden_layers,
-        **_options(settings, found),
+        **_options(settings, act_config),
         **({} if highest else {"pool_type": "eos", "eos_id": end}),
     }
     if any(name in folder.files for name in TOKENIZERS):

@@ -98,14 +98,14 @@ class ModelFolder:
             raise CheckpointError(msg) from error
 
     def _only(self) -> tuple[Path, ...] | None:
-        found = [self.path / name for name in self.files if _is_safetensors(self.path / name)]
-        if len(found) > 1:
+        paths = [self.path / name for name in self.files if _is_safetensors(self.path / name)]
+        if len(paths) > 1:
             msg = (
                 f"`{self.key}` must be a folder with one safetensors file; got "
-                f"{', '.join(path.name for path in found)} in {self.path}. Keep the one that is meant."
+                f"{', '.join(path.name for path in paths)} in {self.path}. Keep the one that is meant."
             )
             raise CheckpointError(msg)
-        return tuple(found) or None
+        return tuple(paths) or None
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -44,18 +44,18 @@ def open_clip_start(folder: ModelFolder) -> Start | None:
 
 def _model_config(folder: ModelFolder) -> dict[str, Any]:
     content = folder.open_clip or {}
-    found = content.get("model_cfg", content)
-    missing = [key for key in _PARTS if key not in found]
+    config = content.get("model_cfg", content)
+    missing = [key for key in _PARTS if key not in config]
     if missing:
         msg = (
             f"`init` must be a folder with an open_clip configuration; {folder.path / OPEN_CLIP_CONFIG} "
             f"lacks {', '.join(missing)}. Save the model with open_clip again."
         )
         raise CheckpointError(msg)
-    if "multimodal_cfg" in found:
+    if "multimodal_cfg" in config:
         msg = f"`init` must be a dual encoder; got a CoCa in {folder.path}. Choose a CLIP."
         raise CheckpointError(msg)
-    return dict(found)
+    return dict(config)
 
 
 def _table(names: frozenset[str], _: Any) -> Table:

@@ -79,8 +79,8 @@ def _table(names: frozenset[str], model: Any) -> Table:
 def _pool(name: str) -> str:
     """How the architecture pools by itself, where a folder does not say."""
     model = timm.create_model(name)
-    found = getattr(model, "global_pool", None) or getattr(getattr(model, "head", None), "global_pool", None)
-    return str(getattr(found, "pool_type", found or "avg"))
+    pool = getattr(model, "global_pool", None) or getattr(getattr(model, "head", None), "global_pool", None)
+    return str(getattr(pool, "pool_type", pool or "avg"))
 
 
 @torch.no_grad()

@@ -73,10 +73,10 @@ def fit_attention(
 def attend(model: GatedAttention, bags: Sequence[Floats32]) -> BagScores:
     """Class probabilities and attention of whole bags, one after the other, without dropout."""
     with one_thread():  # as in training
-        found = [model(torch.from_numpy(bag)) for bag in bags]
+        outputs = [model(torch.from_numpy(bag)) for bag in bags]
     return BagScores(
-        probabilities=torch.stack([logits for logits, _ in found]).double().softmax(dim=1).numpy(),
-        attention=tuple(attention.numpy() for _, attention in found),
+        probabilities=torch.stack([logits for logits, _ in outputs]).double().softmax(dim=1).numpy(),
+        attention=tuple(attention.numpy() for _, attention in outputs),
     )
 
 

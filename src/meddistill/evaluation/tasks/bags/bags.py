@@ -43,11 +43,11 @@ def bags_of(part: EvalSplit, *, bag: str | None, label: str) -> Bags:
     """
     values = part.samples.patients if bag is None else part.labels(bag)
     labels = part.labels(label)
-    found: dict[str, list[int]] = {}
+    bags: dict[str, list[int]] = {}
     for place, value in enumerate(values):
-        found.setdefault(value, []).append(place)
+        bags.setdefault(value, []).append(place)
     mistakes = []
-    for places in found.values():
+    for places in bags.values():
         rows = name_rows([part.samples.rows[place] for place in places])
         several = sorted({labels[place] for place in places})
         if len(several) > 1:
@@ -62,7 +62,7 @@ def bags_of(part: EvalSplit, *, bag: str | None, label: str) -> Bags:
         raise TableError(part.subject, mistakes)
     return Bags(
         part=part,
-        names=tuple(found),
-        instances=tuple(np.array(places, dtype=np.int64) for places in found.values()),
-        labels=tuple(labels[places[0]] for places in found.values()),
+        names=tuple(bags),
+        instances=tuple(np.array(places, dtype=np.int64) for places in bags.values()),
+        labels=tuple(labels[places[0]] for places in bags.values()),
     )

@@ -29,7 +29,7 @@ class BagClassificationConfig(TaskConfig):
     stand.
     """
     test: str
-    """The table that is judged."""
+    """The table that is tested."""
     bag: str | None = None
     """Column of bags: all rows with one value are a bag, and belong to one patient. By default a patient's
     rows are a bag.
@@ -62,7 +62,7 @@ class BagClassificationConfig(TaskConfig):
     """Share of the attention's hidden units that are left out in a step."""
     max_instances: int = Field(default=2048, ge=1)
     """Images of a bag in one step of `attention`; of a larger bag so many are drawn anew in every epoch.
-    Bags are judged whole.
+    Bags are tested whole.
     """
     balanced: bool = True
     """Whether rare classes weigh more, so that every class has the same total weight in the loss."""
@@ -73,7 +73,7 @@ class BagClassificationConfig(TaskConfig):
     """Fits of `attention`; metrics are averaged over them."""
     stored: dict[Name, Path] = Field(default={})
     """Name → a folder of stored features, one `.h5` file a bag, named by the bag, with `features`
-    [instances, width] as CLAM and TRIDENT write it. Judged beside the models on the same bags, under the
+    [instances, width] as CLAM and TRIDENT write it. Compared with the models on the same bags, under the
     name. Relative to the suite file.
     """
 

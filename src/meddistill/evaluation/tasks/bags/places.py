@@ -27,7 +27,7 @@ class Instances:
 
 def table_places(part: EvalSplit, columns: tuple[str, str]) -> Ints:
     """Corners [n, 2] of a table's rows, whole numbers. Raises TableError where one is no finite number."""
-    found = np.zeros((len(part), 2))
+    places = np.zeros((len(part), 2))
     mistakes = []
     for axis, name in enumerate(columns):
         values = np.array([number(each) for each in part.labels(name)])
@@ -36,10 +36,10 @@ def table_places(part: EvalSplit, columns: tuple[str, str]) -> Ints:
             rows = name_rows([part.samples.rows[place] for place in bad])
             mistakes.append(f"`{name}` must hold numbers, the places of images; it has not in {rows}.")
         else:
-            found[:, axis] = values
+            places[:, axis] = values
     if mistakes:
         raise TableError(part.subject, mistakes)
-    return np.rint(found).astype(np.int64)
+    return np.rint(places).astype(np.int64)
 
 
 def attention_map(places: Ints, weights: Floats, numbers: Ints) -> AttentionMap | None:
@@ -72,9 +72,9 @@ def attention_map(places: Ints, weights: Floats, numbers: Ints) -> AttentionMap 
 
 def _cell(places: Ints) -> Floats:
     """Width and height of a cell, in the unit of the places."""
-    found = [_step(places[:, axis], places[:, 1 - axis]) for axis in (0, 1)]
-    known = [each for each in found if each] or [_least(places)]
-    return np.array([each or known[0] for each in found])
+    steps = [_step(places[:, axis], places[:, 1 - axis]) for axis in (0, 1)]
+    known = [each for each in steps if each] or [_least(places)]
+    return np.array([each or known[0] for each in steps])
 
 
 def _step(along: Ints, across: Ints) -> float:

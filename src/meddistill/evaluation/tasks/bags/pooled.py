@@ -1,4 +1,4 @@
-"""The mean or maximum over a bag, then logistic regression: the cheap way to judge bags."""
+"""The mean or maximum over a bag, then logistic regression: the cheap way to evaluate bags."""
 
 from collections.abc import Sequence
 from typing import Literal

@@ -44,26 +44,26 @@ class BagPredictions(ClassPredictions):
     def columns(self) -> Mapping[str, pa.Array]:
         """Those of classes, and the lists of instances, attention and, where known, places."""
         ends = np.cumsum([0, *(len(each) for each in self.instances)]).astype(np.int32)
-        found = {"instances": np.concatenate([np.zeros(0, dtype=np.int64), *self.instances])}
-        found["attention"] = np.concatenate([np.zeros(0, dtype=np.float32), *self.attention])
+        arrays = {"instances": np.concatenate([np.zeros(0, dtype=np.int64), *self.instances])}
+        arrays["attention"] = np.concatenate([np.zeros(0, dtype=np.float32), *self.attention])
         if self.places is not None:
             corners = np.concatenate([np.zeros((0, 2), dtype=np.int64), *self.places])
-            found = {**dict(zip(_PLACE, corners.T, strict=True)), **found}
-        lists = {name: pa.ListArray.from_arrays(ends, pa.array(each)) for name, each in found.items()}
+            arrays = {**dict(zip(_PLACE, corners.T, strict=True)), **arrays}
+        lists = {name: pa.ListArray.from_arrays(ends, pa.array(each)) for name, each in arrays.items()}
         return {**super().columns(), **lists}
 
     @classmethod
     def own_fields(cls, table: pa.Table, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Those of classes, and the arrays of every bag."""
-        found = super().own_fields(table, facts)
+        fields = super().own_fields(table, facts)
         for name in ("instances", "attention"):
-            found[name] = tuple(each.values.to_numpy() for each in table[name])
+            fields[name] = tuple(each.values.to_numpy() for each in table[name])
         if set(_PLACE) <= set(table.column_names):
             corners = zip(*(table[name] for name in _PLACE), strict=True)
-            found["places"] = tuple(
+            fields["places"] = tuple(
                 np.stack([each.values.to_numpy() for each in pair], axis=1) for pair in corners
             )
-        return found
+        return fields
 
     def _attention_of(self, model: str, task: str) -> Iterator[BagAttention]:
         """Of the main setting; scores and attention are averaged over its seeds."""

@@ -77,16 +77,16 @@ def _matrix(features: NDArray[Any]) -> NDArray[Any]:
 
 def _attributes(file: Any) -> dict[str, float]:
     places = [file[name].attrs for name in ("coords", "features") if name in file] + [file.attrs]
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     for attributes in places:
         for name in _ATTRIBUTES:
             try:
                 value = np.asarray(attributes.get(name, ""))
             except TypeError:  # of a type that numpy does not have, or without a value
                 continue
-            if name not in found and value.size == 1 and value.dtype.kind in "iuf":
-                found[name] = float(value.reshape(()))
-    return found
+            if name not in numbers and value.size == 1 and value.dtype.kind in "iuf":
+                numbers[name] = float(value.reshape(()))
+    return numbers
 
 
 def _check_finite(features: NDArray[Any], path: Path) -> None:

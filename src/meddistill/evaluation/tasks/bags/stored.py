@@ -16,15 +16,15 @@ def stored_files(
 
     Raises TableError with the rows of bags that have none.
     """
-    found = [feature_file(part.base / folder, bag) for bag in bags]
-    absent = [row for row, path in zip(rows, found, strict=True) if path is None]
+    files = [feature_file(part.base / folder, bag) for bag in bags]
+    absent = [row for row, path in zip(rows, files, strict=True) if path is None]
     if absent:
         rule = (
             f"`stored.{name}` must be a folder with an .h5 file for every {what}, named by the {what}; there "
             f"is none for {what}s that begin in {name_rows(absent)}. Add them, or leave these rows out."
         )
         raise TableError(part.subject, [rule])
-    return [path for path in found if path is not None]
+    return [path for path in files if path is not None]
 
 
 def check_width(name: str, widths: Iterable[int]) -> None:

@@ -33,7 +33,7 @@ Features = Mapping[str, tuple[Floats32, ...]]
 class BagClassification(Task[BagClassificationConfig, BagPredictions]):
     """Embeddings of a bag's images → one vector → one of several classes.
 
-    Multiple-instance learning on frozen features, as slides are judged (Ilse et al., 2018): gated attention
+    Multiple-instance learning on frozen features, as of slides (Ilse et al., 2018): gated attention
     (`attention.py`), or the mean or maximum of the embeddings with logistic regression (`pooled.py`).
     Embeddings are taken as the model gives them; every feature is standardised over the training instances.
     A prediction's modality and groups are those that all rows of its bag state, "" where they differ.
@@ -65,10 +65,10 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
     @cached_property
     def unit_ids(self) -> Ints:
         """The bag of every tested row."""
-        found = np.zeros(len(self.tested), dtype=np.int64)
+        units = np.zeros(len(self.tested), dtype=np.int64)
         for number, places in enumerate(self.bags["test"].instances):
-            found[places] = number
-        return found
+            units[places] = number
+        return units
 
     @cached_property
     def _modalities(self) -> tuple[str, ...]:
@@ -123,9 +123,9 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
         lines = zip(*(each.attention for each in predictions), strict=True)
         attention = tuple(np.asarray(np.mean(line, axis=0), dtype=np.float32) for line in lines)
         first = predictions[0]
-        found = BagScores(probabilities=scores, attention=attention)
+        mean = BagScores(probabilities=scores, attention=attention)
         where = Instances(table=first.table, numbers=first.instances, places=first.places)
-        return self._predictions(found, first.settings, first.seeds, where)
+        return self._predictions(mean, first.settings, first.seeds, where)
 
     def check(self) -> None:
         """Raise TableError for bags that disagree in themselves, unknown labels and places, absent files."""
@@ -170,8 +170,8 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
         settings: list[str] = []
         seeds: list[int] = []
         for place, pooling in enumerate(self.config.pooling):
-            for seed, found in enumerate(self._fits(bags, pooling, advance)):
-                scores.append(found)
+            for seed, fit in enumerate(self._fits(bags, pooling, advance)):
+                scores.append(fit)
                 settings += [f"{pooling} pooling" if place else ""] * len(where.numbers)
                 seeds += [seed] * len(where.numbers)
         together = BagScores(
@@ -201,18 +201,18 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
             yield attend(model, test)
 
     def _predictions(
-        self, found: BagScores, settings: Sequence[str], seeds: Ints, where: Instances
+        self, scores: BagScores, settings: Sequence[str], seeds: Ints, where: Instances
     ) -> BagPredictions:
         """`found` of the tested bags, once or several times one after the other."""
         bags, samples = self.bags["test"], self.tested.samples
         first = bags.first
-        repeats = len(found.probabilities) // len(bags)
+        repeats = len(scores.probabilities) // len(bags)
         # A patient is named by no file of an evaluation, even where ids may be: the first row's id stands.
         ids = bags.names if self.config.bag is not None else [samples.ids[place] for place in first]
         return BagPredictions(
             classes=self.classes,
             truth=np.tile(self._truth(bags), repeats),
-            scores=np.asarray(found.probabilities, dtype=np.float64),
+            scores=np.asarray(scores.probabilities, dtype=np.float64),
             rows=np.tile(np.array(samples.rows, dtype=np.int64)[first], repeats),
             samples=self.names(ids) * repeats,
             patients=np.tile(self.tested.patients[first], repeats),
@@ -223,7 +223,7 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
             probabilities=True,
             table=where.table,
             instances=where.numbers,
-            attention=found.attention,
+            attention=scores.attention,
             places=where.places,
         )
 

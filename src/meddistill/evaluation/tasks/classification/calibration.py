@@ -69,13 +69,13 @@ def calibration_metrics(truth: Ints, scores: Floats, weights: Weights, groups: I
     sums = weighted_sums(columns, weights, groups)
     total = sums[:, -1]
     with np.errstate(invalid="ignore"):
-        found = (
+        values = (
             np.abs(sums[:, :BINS]).sum(axis=1) / total,
             np.abs(sums[:, BINS : 2 * BINS]).sum(axis=1) / total,
             sums[:, -3] / total,
             sums[:, -2] / total,
         )
-    return dict(zip(CALIBRATION, found, strict=True))
+    return dict(zip(CALIBRATION, values, strict=True))
 
 
 def calibration_curve(truth: Ints, scores: Floats) -> Curve:
@@ -116,8 +116,8 @@ def fit_temperature(truth: Ints, scores: Floats) -> float:
         return float(-np.log(np.maximum(tempered_scores[np.arange(len(truth)), truth], _TINY)).mean())
 
     bounds = (np.log(LEAST_TEMPERATURE), np.log(MOST_TEMPERATURE))
-    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-4})
-    best = min((*bounds, found.x), key=loss)
+    minimum = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-4})
+    best = min((*bounds, minimum.x), key=loss)
     return float(np.clip(np.exp(best), LEAST_TEMPERATURE, MOST_TEMPERATURE))
 
 

@@ -190,7 +190,7 @@ class LinearProbeConfig(_ClassConfig):
     thresholds are fitted on it too.
     """
     test: str
-    """The table that is judged."""
+    """The table that is tested."""
     label: str = "label"
     """Column of labels."""
     classes: list[str] | None = Field(default=None, min_length=2)
@@ -225,7 +225,7 @@ class KnnConfig(TaskConfig):
     train: str
     """The table of neighbours."""
     test: str
-    """The table that is judged."""
+    """The table that is tested."""
     label: str = "label"
     """Column of labels."""
     classes: list[str] | None = Field(default=None, min_length=2)

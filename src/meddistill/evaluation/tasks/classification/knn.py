@@ -21,7 +21,7 @@ class Knn(ProbeTask[KnnConfig]):
 
     Training images that tie for the last places share these places equally, so that the order of the table
     decides nothing. With fewer than k training images all of them vote. Votes rank the classes and are no
-    probabilities (no vote is no impossibility), so that their calibration is not judged.
+    probabilities (no vote is no impossibility), so that their calibration is not measured.
     """
 
     probabilities = False

@@ -54,15 +54,15 @@ def label_calibration(truth: Ints, scores: Floats, weights: Weights, groups: Int
 
 def label_temperatures(truth: Ints, scores: Floats) -> list[LabelTemperature]:
     """The temperature of every label on rows with `truth` and `scores` [n, L]; see `fit_temperature`."""
-    found = []
+    temperatures = []
     for column, own in zip(truth.T, scores.T, strict=True):
         known = column != UNKNOWN
         if not known.any():
-            found.append(LabelTemperature(temperature=1.0, why="no validation row where it is known"))
+            temperatures.append(LabelTemperature(temperature=1.0, why="no validation row where it is known"))
             continue
         temperature = fit_temperature(column[known], _both(own[known]))
-        found.append(LabelTemperature(temperature=temperature, why=at_bound([temperature])))
-    return found
+        temperatures.append(LabelTemperature(temperature=temperature, why=at_bound([temperature])))
+    return temperatures
 
 
 def apply_temperature(scores: Floats, temperatures: list[LabelTemperature]) -> Floats:

@@ -48,8 +48,8 @@ class LabelPredictions(Predictions):
 
     A task that predicts the same rows several times tells them apart by `settings` ("" for the main one) and
     `seeds`. Rows of the setting `VALIDATION` are those of the validation table, on which thresholds and
-    temperatures of the main setting (of the same seed) are fitted; they are not judged, and their `rows` are
-    negative. `probabilities` says that scores are meant as such, so that calibration can be judged.
+    temperatures of the main setting (of the same seed) are fitted; they are not tested, and their `rows` are
+    negative. `probabilities` says that scores are meant as such, so that calibration can be measured.
     """
 
     kind: ClassVar[str] = "labels"
@@ -83,16 +83,16 @@ class LabelPredictions(Predictions):
         """Macro AUC and mAP of every setting; of the main one all of every label (setting `label <name>`),
         calibration, operating points, and macro AUC by modality.
         """
-        found: list[Score] = []
+        scores: list[Score] = []
         for setting in dict.fromkeys(self.settings):
             if setting != VALIDATION:
-                found += self._setting(resampler, setting)
-        found += [*self._temperature(resampler), *self._operating(resampler)]
+                scores += self._setting(resampler, setting)
+        scores += [*self._temperature(resampler), *self._operating(resampler)]
         main = self.main
         for modality, mask in by_modality(main.modalities).items():
             part = main.take(np.flatnonzero(mask))
-            found.append(replace(part._macro_auc(resampler), modality=modality, spread=None, main=False))
-        return found
+            scores.append(replace(part._macro_auc(resampler), modality=modality, spread=None, main=False))
+        return scores
 
     def main_score(self, resampler: Resampler) -> Score | None:
         """Macro AUC of the main setting alone."""
@@ -119,42 +119,42 @@ class LabelPredictions(Predictions):
     def _setting(self, resampler: Resampler, setting: str) -> list[Score]:
         """Means over labels, and for the main setting every label."""
         fits = self._of(setting)._fits()
-        found = []
+        by_fit = []
         for fit in fits:
             weights, groups = fit._weights(resampler)
             values = dict(label_metrics(fit.truth, fit.scores, weights, groups))
             if self.probabilities and not setting:
                 values |= label_calibration(fit.truth, fit.scores, weights, groups)
-            found.append(values)
+            by_fit.append(values)
         scores = [
-            fits[0]._score(name, [mean_of_defined(each[metric]) for each in found], setting=setting)
-            for metric, name in ((each, _MEANS.get(each, each)) for each in found[0])
+            fits[0]._score(name, [mean_of_defined(each[metric]) for each in by_fit], setting=setting)
+            for metric, name in ((each, _MEANS.get(each, each)) for each in by_fit[0])
         ]
         scores = [replace(each, main=each.metric == MAIN and not setting) for each in scores]
         if not setting:
             named = {column: f"label {label}" for column, label in enumerate(self.labels)}
-            scores += fits[0]._label_scores(found, named)
+            scores += fits[0]._label_scores(by_fit, named)
         return scores
 
     def _macro_auc(self, resampler: Resampler) -> Score:
         fits = self._fits()
-        found = [mean_of_defined(label_auc(fit.truth, fit.scores, *fit._weights(resampler))) for fit in fits]
-        return replace(fits[0]._score(MAIN, found), main=True)
+        by_fit = [mean_of_defined(label_auc(fit.truth, fit.scores, *fit._weights(resampler))) for fit in fits]
+        return replace(fits[0]._score(MAIN, by_fit), main=True)
 
-    def _score(self, metric: str, found: Sequence[Replicates], *, setting: str = "", note: str = "") -> Score:
+    def _score(self, metric: str, fits: Sequence[Replicates], *, setting: str = "", note: str = "") -> Score:
         """The mean of `found` over fits, told of these rows."""
         n, patients = len(self.rows), len(np.unique(self.patients))
-        return averaged(metric, found, n=n, patients=patients, setting=setting, note=note)
+        return averaged(metric, fits, n=n, patients=patients, setting=setting, note=note)
 
-    def _label_scores(self, found: Sequence[Mapping[str, Floats]], named: Mapping[int, str]) -> list[Score]:
+    def _label_scores(self, fits: Sequence[Mapping[str, Floats]], named: Mapping[int, str]) -> list[Score]:
         """All metrics of the labels that are `named` (column → setting), on the rows where each is known.
 
         `found` has for each fit and metric [L, R], the labels in the order of `named`.
         """
         return [
-            self._known(column)._score(metric, [fit[metric][place] for fit in found], setting=setting)
+            self._known(column)._score(metric, [fit[metric][place] for fit in fits], setting=setting)
             for place, (column, setting) in enumerate(named.items())
-            for metric in found[0]
+            for metric in fits[0]
         ]
 
     def _temperatures(self) -> list[list[LabelTemperature]]:
@@ -188,8 +188,8 @@ class LabelPredictions(Predictions):
         for column, label in enumerate(self.labels):
             if without_temperature[label]:
                 names = (*LABEL_CALIBRATION, "temperature")
-                judged, why = main[0]._known(column), without_temperature[label]
-                scores += undefined(names, judged, setting=named[column], why=why)
+                tested, why = main[0]._known(column), without_temperature[label]
+                scores += undefined(names, tested, setting=named[column], why=why)
         if not kept:
             why = "no label has a temperature"
             scores += undefined(LABEL_CALIBRATION, main[0], setting=TEMPERED, why=why)
@@ -203,17 +203,17 @@ class LabelPredictions(Predictions):
     ) -> list[Score]:
         """Those of the labels that are `named`, which have a temperature, and their means."""
         main, columns = self.main._fits(), list(named)
-        found = []
+        by_fit = []
         for fit, fitted in zip(main, temperatures, strict=True):
             changed = apply_temperature(fit.scores[:, columns], [fitted[column] for column in columns])
-            found.append(label_calibration(fit.truth[:, columns], changed, *fit._weights(resampler)))
+            by_fit.append(label_calibration(fit.truth[:, columns], changed, *fit._weights(resampler)))
         without = [label for column, label in enumerate(self.labels) if column not in named]
         note = f"without {', '.join(without)}" if without else ""
         scores = [
-            main[0]._score(name, [mean_of_defined(fit[name]) for fit in found], setting=TEMPERED, note=note)
+            main[0]._score(name, [mean_of_defined(fit[name]) for fit in by_fit], setting=TEMPERED, note=note)
             for name in LABEL_CALIBRATION
         ]
-        scores += main[0]._label_scores(found, named)
+        scores += main[0]._label_scores(by_fit, named)
         validation = self._of(VALIDATION)
         for column, setting in named.items():
             values = [fitted[column].temperature for fitted in temperatures]
@@ -224,7 +224,7 @@ class LabelPredictions(Predictions):
     def _operating(self, resampler: Resampler) -> list[Score]:
         on_validation = self.validation is not None
         fitted, main = (self.validation or self.main)._fits(), self.main._fits()
-        found: list[Score] = []
+        scores: list[Score] = []
         for column, label in enumerate(self.labels):
             known = [fit._known(column) for fit in fitted]
             present = [fit.truth[:, column] == 1 for fit in known]
@@ -232,8 +232,8 @@ class LabelPredictions(Predictions):
             for point in self.operating_points:
                 setting = setting_of(point, on_validation=on_validation, label=label)
                 if why:
-                    judged = main[0]._known(column)
-                    found += undefined(("threshold", *MEASURES), judged, setting=setting, why=why)
+                    tested = main[0]._known(column)
+                    scores += undefined(("threshold", *MEASURES), tested, setting=setting, why=why)
                     continue
                 held = [
                     threshold(truth, fit.scores[:, column], point)
@@ -241,12 +241,12 @@ class LabelPredictions(Predictions):
                 ]
                 values = [each for each in held if each is not None]
                 patients = np.concatenate([fit.patients for fit in known])
-                found.append(unresampled("threshold", values, patients, setting=setting))
+                scores.append(unresampled("threshold", values, patients, setting=setting))
                 reached = [
                     fit._held(resampler, column, value) for fit, value in zip(main, values, strict=True)
                 ]
-                found += main[0]._label_scores(reached, {column: setting})
-        return found
+                scores += main[0]._label_scores(reached, {column: setting})
+        return scores
 
     def _held(self, resampler: Resampler, column: int, value: float) -> Mapping[str, Floats]:
         """What the threshold `value` of one label leads to, [1, R] each."""

@@ -88,11 +88,11 @@ class LinearProbe(ProbeTask[LinearProbeConfig]):
 
     def _fit(self, features: Mapping[str, Floats], truth: Mapping[str, Ints], rows: Ints) -> Any:
         """The fit to these training rows with the C that is best on validation, without it `default_c`."""
-        config, judged = self.config, "validation" in features
-        grid = sorted(config.grid) if judged else [config.default_c]
+        config, validated = self.config, "validation" in features
+        grid = sorted(config.grid) if validated else [config.default_c]
         train, iterations = (features["train"][rows], truth["train"][rows]), config.max_iterations
         fits = logistic_path(*train, grid, max_iterations=iterations)
-        if not judged:
+        if not validated:
             return next(fits)
         known, classes = truth["validation"], len(self.classes)
         return max(

@@ -94,8 +94,8 @@ class LinearProbeMultilabel(MultilabelTask[LinearProbeMultilabelConfig]):
         """The best C on the training rows with `truth`."""
         centre, spread = scaling(features["train"])
         scaled = {role: (values - centre) / spread for role, values in features.items()}
-        judged = "validation" in self.parts
-        candidates = sorted(self.config.grid) if judged else [self.config.default_c]
+        validated = "validation" in self.parts
+        candidates = sorted(self.config.grid) if validated else [self.config.default_c]
         columns = [self._path(scaled, own, candidates) for own in truth.T]
         fits = [self._joined([column[place] for column in columns]) for place in range(len(candidates))]
         return max(fits, key=lambda each: each.score)

@@ -60,13 +60,13 @@ def class_metrics(
     """
     chunks = []
     for part in row_weights(weights, groups):
-        found = _from_counts(truth, scores, part)
-        found["auc"] = _auc(truth, scores, part)
+        metrics = _from_counts(truth, scores, part)
+        metrics["auc"] = _auc(truth, scores, part)
         if scores.shape[1] > TOP:
-            found[f"top_{TOP}_accuracy"] = _share(part, in_top(truth, scores, TOP))
+            metrics[f"top_{TOP}_accuracy"] = _share(part, in_top(truth, scores, TOP))
         if ordinal:
-            found["quadratic_kappa"] = quadratic_kappa(truth, scores, part)
-        chunks.append(found)
+            metrics["quadratic_kappa"] = quadratic_kappa(truth, scores, part)
+        chunks.append(metrics)
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
@@ -174,11 +174,11 @@ def rows_first(weights: Floats) -> Weights:
 
 def running_sums(weights: Weights, order: Places) -> Weights:
     """Sums of the first 0, 1, ... rows of `weights` [n, R] in an order, [len(order) + 1, R]."""
-    found = np.zeros((len(order) + 1, weights.shape[1]), dtype=np.float32)
+    sums = np.zeros((len(order) + 1, weights.shape[1]), dtype=np.float32)
     # `cumsum` adds one number at a time; adding whole rows is ten times as fast.
     for place, row in enumerate(order):
-        np.add(found[place], weights[row], out=found[place + 1])
-    return found
+        np.add(sums[place], weights[row], out=sums[place + 1])
+    return sums
 
 
 def area_under_roc(positive: Flags, scores: Floats, weights: Weights) -> Replicates:

@@ -1,4 +1,4 @@
-"""What the tasks have that judge several labels of every image, each by itself."""
+"""What the tasks have that evaluate several labels of every image, each by itself."""
 
 from collections.abc import Sequence
 from dataclasses import replace

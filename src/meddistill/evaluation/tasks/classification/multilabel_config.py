@@ -1,4 +1,4 @@
-"""Configs of the tasks that judge several labels of every image, each by itself; loads no torch."""
+"""Configs of the tasks that evaluate several labels of every image, each by itself; loads no torch."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ Prompts = Annotated[list[str], Field(min_length=1)]
 
 class _LabelsConfig(TaskConfig):
     labels: list[str] | dict[str, str] = Field(min_length=1)
-    """Either the labels to judge, each as it stands in the column `label`; others there are left aside. Or
+    """Either the labels to evaluate, each as it stands in the column `label`; others there are left aside. Or
     label → a column of its own with 1 (present), 0 (absent), -1 (unknown) or nothing (see `blank`).
     """
     label: str = "label"
@@ -95,16 +95,16 @@ class ZeroShotMultilabelConfig(_LabelsConfig):
 
     def pairs(self) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
         """Label → prompts of its presence and of its absence."""
-        found = {}
+        prompts = {}
         for label in self.labels:
             own = self.prompts.get(label, label)
             if isinstance(own, LabelPrompts):
-                found[label] = (tuple(own.positive), tuple(own.negative))
+                prompts[label] = (tuple(own.positive), tuple(own.negative))
             else:
                 sides = (self.positive_templates, self.negative_templates)
                 present, absent = (tuple(filled(each, own) for each in side) for side in sides)
-                found[label] = (present, absent)
-        return found
+                prompts[label] = (present, absent)
+        return prompts
 
     def prompts_sha256(self) -> str:
         """Hash of labels and prompts: the choice of templates is part of the benchmark."""
@@ -127,7 +127,7 @@ class LinearProbeMultilabelConfig(_LabelsConfig):
     and temperatures are fitted on it too.
     """
     test: str
-    """The table that is judged."""
+    """The table that is tested."""
     grid: list[Regularisation] = Field(default=list(DEFAULT_GRID), min_length=1)
     """Values of C to choose from."""
     default_c: Regularisation = 0.316

@@ -16,7 +16,7 @@ def at_youden_point(truth: Ints, scores: Floats, rows: Flags, seeds: Ints) -> Fl
 
     The threshold maximises sensitivity + specificity - 1 over all `rows` of a seed (Youden, "Index for rating
     diagnostic tests", 1950), as `operating_points.threshold` finds it. It is chosen on the rows that are
-    judged and then fixed: right for comparing groups of them with one another, too good as a sensitivity of
+    tested and then fixed: right for comparing groups of them with one another, too good as a sensitivity of
     its own.
     Rows outside `rows`, and all rows of a seed that has one class only, are given class 0.
     """

@@ -40,13 +40,13 @@ def threshold(positive: Flags, scores: Floats, point: OperatingPoint) -> float |
         return None
     known = np.unique(scores)
     candidates = np.append(known, np.nextafter(known[-1], np.inf))
-    found = _reached(scores[positive], candidates)
+    sensitivity = _reached(scores[positive], candidates)
     left = 1 - _reached(scores[~positive], candidates)
     if point.sensitivity is not None:
-        return float(candidates[found >= point.sensitivity - _SLACK].max())
+        return float(candidates[sensitivity >= point.sensitivity - _SLACK].max())
     if point.specificity is not None:
         return float(candidates[left >= point.specificity - _SLACK].min())
-    youden = found + left
+    youden = sensitivity + left
     return float(candidates[youden >= youden.max() - _SLACK].min())
 
 
@@ -59,14 +59,14 @@ def at_threshold(positive: Flags, called: Flags, weights: Weights, groups: Ints)
     sums = weighted_sums(np.stack(cells, axis=1).astype(np.float64), weights, groups)
     hit, missed, false, rest = sums.T
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = (
+        values = (
             hit / (hit + missed),
             rest / (rest + false),
             hit / (hit + false),
             rest / (rest + missed),
             (hit + missed) / sums.sum(axis=1),
         )
-    return dict(zip(MEASURES, found, strict=True))
+    return dict(zip(MEASURES, values, strict=True))
 
 
 def _reached(scores: Floats, candidates: Floats) -> Floats:

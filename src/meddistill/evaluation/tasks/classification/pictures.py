@@ -85,8 +85,8 @@ def _of_classes(main: OfClasses) -> dict[str, Roc]:
     columns: Sequence[int] = range(len(main.classes))
     if len(main.classes) == 2:
         columns = [main.classes.index(main.positive or main.classes[1])]
-    found = {main.classes[each]: roc(main.truth == each, main.scores[:, each]) for each in columns}
-    return {name: curve for name, curve in found.items() if curve is not None}
+    curves = {main.classes[each]: roc(main.truth == each, main.scores[:, each]) for each in columns}
+    return {name: curve for name, curve in curves.items() if curve is not None}
 
 
 def _curves(named: dict[str, Roc], *, model: str, task: str) -> Iterator[RocCurve]:
@@ -103,10 +103,10 @@ def _calibration(predictions: OfClasses, *, model: str, task: str) -> Iterator[C
         return
     main = predictions.main
     treated = {"": main.scores}
-    found = predictions.temperatures()
-    if found and not at_bound(found.values()):
+    temperatures = predictions.temperatures()
+    if temperatures and not at_bound(temperatures.values()):
         tempered_scores = np.empty_like(main.scores)
-        for seed, temperature in found.items():
+        for seed, temperature in temperatures.items():
             rows = main.seeds == seed
             tempered_scores[rows] = tempered(main.scores[rows], temperature)
         treated[TEMPERED] = tempered_scores

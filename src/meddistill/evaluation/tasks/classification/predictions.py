@@ -13,7 +13,7 @@ from meddistill.evaluation.base.columns import FactReaders, Layout, texts, vecto
 from meddistill.evaluation.base.exhibits import AnyExhibit
 from meddistill.evaluation.base.predictions import Decisions, Predictions, Rate, as_it_is
 from meddistill.evaluation.base.results import ALL_ROWS
-from meddistill.evaluation.base.score import NOT_DEFINED, Score, averages, by_modality, by_seed
+from meddistill.evaluation.base.score import NOT_DEFINED, Score, averaged, averages, by_modality, by_seed
 from meddistill.evaluation.tasks.classification.calibration import (
     CALIBRATION,
     TEMPERED,
@@ -52,11 +52,11 @@ class ClassPredictions(Predictions):
     `scores` [n, C] float64 (float32 rounds sure probabilities to 1 and so makes ties), `truth` [n] index into
     `classes`. A task that predicts the same rows several times tells them apart by `settings` ("" for the
     main one) and `seeds`; under `BARE` only the area under the curves is told. Rows of the setting
-    `VALIDATION` are those of the validation table, with negative `rows`: they are not judged, but
+    `VALIDATION` are those of the validation table, with negative `rows`: they are not tested, but
     temperature and thresholds of the main setting (of the same seed) are fitted on them.
 
-    `probabilities` says that scores are meant as such, so that calibration can be judged; `ordinal` that the
-    order of the classes means something; `positive` which class `operating_points` are about.
+    `probabilities` says that scores are meant as such, so that calibration can be measured; `ordinal` that
+    the order of the classes means something; `positive` which class `operating_points` are about.
     """
 
     kind: ClassVar[str] = "classes"
@@ -101,13 +101,13 @@ class ClassPredictions(Predictions):
 
     def metrics(self, resampler: Resampler) -> list[Score]:
         """All metrics of every setting, and the main metric by modality."""
-        found: list[Score] = []
+        scores: list[Score] = []
         for setting in dict.fromkeys(self.settings):
             if setting != VALIDATION:
-                found += self._setting(resampler, setting)
-        found += [*self._temperature(resampler), *self._operating(resampler)]
+                scores += self._setting(resampler, setting)
+        scores += [*self._temperature(resampler), *self._operating(resampler)]
         main = self._mask("")
-        return found + [
+        return scores + [
             self._modality(resampler, mask & main, modality)
             for modality, mask in by_modality(self.modalities).items()
             if (mask & main).any()
@@ -172,42 +172,42 @@ class ClassPredictions(Predictions):
     @classmethod
     def own_fields(cls, table: pa.Table, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Those of the layout, and the class numbers."""
-        found = super().own_fields(table, facts)
-        index = {name: number for number, name in enumerate(found["classes"])}
-        truth = np.array([index[name] for name in found.pop("truth_names")], dtype=np.int64)
-        return {**found, "truth": truth}
+        fields = super().own_fields(table, facts)
+        index = {name: number for number, name in enumerate(fields["classes"])}
+        truth = np.array([index[name] for name in fields.pop("truth_names")], dtype=np.int64)
+        return {**fields, "truth": truth}
 
     def _setting(self, resampler: Resampler, setting: str) -> list[Score]:
-        """Metrics of one setting; calibration is judged for the main one alone."""
+        """Metrics of one setting; calibration is measured for the main one alone."""
         calibrated = self.probabilities and not setting
 
         def measure(rows: Places, weights: Weights, groups: Ints) -> Mapping[str, Replicates]:
             truth, scores = self.truth[rows], self.scores[rows]
             if setting == BARE:  # nothing else depends on the scale, or is meant to be read without it
                 return {"auc": auc_metric(truth, scores, weights, groups)}
-            found = class_metrics(truth, scores, weights, groups, ordinal=self.ordinal)
-            return found | calibration_metrics(truth, scores, weights, groups) if calibrated else found
+            metrics = class_metrics(truth, scores, weights, groups, ordinal=self.ordinal)
+            return metrics | calibration_metrics(truth, scores, weights, groups) if calibrated else metrics
 
         return self._measured(resampler, self._mask(setting), measure, setting)
 
     def _temperature(self, resampler: Resampler) -> list[Score]:
         """What the temperature changes: calibration, and the area under the curves of several classes."""
-        found = self.temperatures()
-        if not found:
+        temperatures = self.temperatures()
+        if not temperatures:
             return []
 
         def measure(rows: Places, weights: Weights, groups: Ints) -> Mapping[str, Replicates]:
             truth = self.truth[rows]
-            scores = tempered(self.scores[rows], found[int(self.seeds[rows[0]])])
+            scores = tempered(self.scores[rows], temperatures[int(self.seeds[rows[0]])])
             auc = auc_metric(truth, scores, weights, groups)
             return {"auc": auc, **calibration_metrics(truth, scores, weights, groups)}
 
-        bound = at_bound(found.values())
+        bound = at_bound(temperatures.values())
         if bound:
             names = ("auc", *CALIBRATION, "temperature")
             return undefined(names, self.main, setting=TEMPERED, why=bound)
         patients = self.patients[self._mask(VALIDATION)]
-        fitted = unresampled("temperature", list(found.values()), patients, setting=TEMPERED)
+        fitted = unresampled("temperature", list(temperatures.values()), patients, setting=TEMPERED)
         return [*self._measured(resampler, self._mask(""), measure, TEMPERED), fitted]
 
     def _operating(self, resampler: Resampler) -> list[Score]:
@@ -245,17 +245,17 @@ class ClassPredictions(Predictions):
         def measure(rows: Places, weights: Weights, groups: Ints) -> Mapping[str, Replicates]:
             return {MAIN: main_metric(self.truth[rows], self.scores[rows], weights, groups)}
 
-        (found,) = self._measured(resampler, mask, measure, "")
-        return replace(found, modality=modality, spread=None, main=False)
+        (score,) = self._measured(resampler, mask, measure, "")
+        return replace(score, modality=modality, spread=None, main=False)
 
     def _measured(self, resampler: Resampler, mask: Flags, measure: Measure, setting: str) -> list[Score]:
         """What `measure` finds, averaged over the seeds of the rows in `mask`, resample by resample."""
         fits = by_seed(self.seeds, mask)
         patients, groups = np.unique(self.patients[fits[0]], return_inverse=True)
         weights = resampler.weights(patients)
-        found = [measure(rows, weights, groups) for rows in fits]
+        by_fit = [measure(rows, weights, groups) for rows in fits]
         main = "" if setting else MAIN
-        return averages(found, main=main, n=len(fits[0]), patients=len(patients), setting=setting)
+        return averages(by_fit, main=main, n=len(fits[0]), patients=len(patients), setting=setting)
 
     def _mask(self, setting: str) -> Flags:
         return np.array(self.settings, dtype=object) == setting
@@ -263,19 +263,19 @@ class ClassPredictions(Predictions):
 
 def unresampled(metric: str, values: Sequence[float], patients: Ints, *, setting: str) -> Score:
     """A number fitted on rows of `patients`, once a value; held in all resamples, so without an interval."""
-    mean = np.array([float(np.mean(values))])
+    fits = [np.array([value]) for value in values]
     n, people = len(patients) // len(values), len(np.unique(patients))
-    return Score(metric=metric, replicates=mean, n=n, patients=people, setting=setting, seeds=len(values))
+    return averaged(metric, fits, n=n, patients=people, setting=setting)
 
 
-def undefined(metrics: Iterable[str], judged: Predictions, *, setting: str, why: str) -> list[Score]:
-    """Scores without a value on the `judged` rows, which say why."""
+def undefined(metrics: Iterable[str], tested: Predictions, *, setting: str, why: str) -> list[Score]:
+    """Scores without a value on the `tested` rows, which say why."""
     return [
         Score(
             metric=metric,
             replicates=np.array([np.nan]),
-            n=len(np.unique(judged.rows)),
-            patients=len(np.unique(judged.patients)),
+            n=len(np.unique(tested.rows)),
+            patients=len(np.unique(tested.patients)),
             setting=setting,
             note=NOT_DEFINED + why,
         )

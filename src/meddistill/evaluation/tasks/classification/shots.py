@@ -40,11 +40,11 @@ def few_shot(samples: Samples, labels: Sequence[str], shots: int, seed: int) -> 
     a patient. One image of each patient is taken in turn, so that k images are of k patients where a class
     has as many. A smaller number of shots is a subset of a larger one.
     """
-    found: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    by_label: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for row, (label, patient) in enumerate(zip(labels, samples.patients, strict=True)):
-        found[label][patient].append(row)
+        by_label[label][patient].append(row)
     taken: list[int] = []
-    for label, patients in found.items():
+    for label, patients in by_label.items():
         places = []
         for patient, rows in patients.items():
             place = draw("shot", seed, label, patient)
@@ -82,8 +82,8 @@ def shots_setting(shots: int, of: str = "class") -> str:
 
 def shots_of(setting: str) -> int | None:
     """The number of shots that a setting of the results names; None for another setting."""
-    found = _SETTING.fullmatch(setting)
-    return int(found[1]) if found else None
+    match = _SETTING.fullmatch(setting)
+    return int(match[1]) if match else None
 
 
 def shortages(counts: Mapping[str, int], shots: Sequence[int]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Zero-shot judgement of several labels by pairs of prompts."""
+"""Zero-shot evaluation of several labels by pairs of prompts."""
 
 from typing import Any, final
 

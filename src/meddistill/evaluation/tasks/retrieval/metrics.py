@@ -30,13 +30,13 @@ def rank_metrics(
     `directions` [n] are indices into DIRECTIONS, `ranks` [n] from 1, `shares` [n] the part of a query that
     an entry stands for, `weights` [R, p] and `groups` [n] as in `class_metrics`.
     """
-    found: dict[str, list[Replicates]] = {}
+    chunks: dict[str, list[Replicates]] = {}
     for index, direction in enumerate(DIRECTIONS):
         chosen = np.flatnonzero(directions == index)
         for part in row_weights(weights, groups[chosen]):
             for name, values in _one_direction(ranks[chosen], part * shares[chosen]).items():
-                found.setdefault(f"{direction}_{name}", []).append(values)
-    metrics = {name: np.concatenate(parts) for name, parts in found.items()}
+                chunks.setdefault(f"{direction}_{name}", []).append(values)
+    metrics = {name: np.concatenate(parts) for name, parts in chunks.items()}
     return {MAIN: np.mean([metrics[name] for name in HITS], axis=0), **metrics}
 
 

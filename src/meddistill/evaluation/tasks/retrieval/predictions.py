@@ -43,10 +43,10 @@ class RankPredictions(Predictions):
 
     def metrics(self, resampler: Resampler) -> list[Score]:
         """All metrics on all queries, and the main metric by modality."""
-        found = self._scores_of(resampler, np.ones(len(self.ranks), dtype=bool), ALL_ROWS)
+        scores = self._scores_of(resampler, np.ones(len(self.ranks), dtype=bool), ALL_ROWS)
         for modality, mask in by_modality(self.modalities).items():
-            found += [score for score in self._scores_of(resampler, mask, modality) if score.metric == MAIN]
-        return found
+            scores += [score for score in self._scores_of(resampler, mask, modality) if score.metric == MAIN]
+        return scores
 
     @property
     def direction_names(self) -> list[str]:
@@ -56,13 +56,13 @@ class RankPredictions(Predictions):
     @classmethod
     def own_fields(cls, table: pa.Table, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Those of the layout, and the numbers of the directions."""
-        found = super().own_fields(table, facts)
-        directions = [DIRECTIONS.index(name) for name in found.pop("direction_names")]
-        return {**found, "directions": np.array(directions, dtype=np.int64)}
+        fields = super().own_fields(table, facts)
+        directions = [DIRECTIONS.index(name) for name in fields.pop("direction_names")]
+        return {**fields, "directions": np.array(directions, dtype=np.int64)}
 
     def _scores_of(self, resampler: Resampler, mask: Flags, modality: str) -> list[Score]:
         patients, groups = np.unique(self.patients[mask], return_inverse=True)
-        found = rank_metrics(
+        metrics = rank_metrics(
             directions=self.directions[mask],
             ranks=self.ranks[mask],
             shares=self.shares[mask],
@@ -81,7 +81,7 @@ class RankPredictions(Predictions):
                 modality=modality,
                 main=metric == MAIN and modality == ALL_ROWS,
             )
-            for metric, replicates in found.items()
+            for metric, replicates in metrics.items()
         ]
 
     def _queries(self, mask: Flags) -> dict[str, int]:

@@ -23,7 +23,7 @@ class SegmentationProbeConfig(TaskConfig):
     validation: str | None = None
     """The table that chooses the epoch by Dice; without one it is the last."""
     test: str
-    """The table that is judged."""
+    """The table that is tested."""
     mask: str = Field(default="mask", min_length=1)
     """Column of label maps, each of the size of its image: PNG, TIFF or BMP of one channel, or NIfTI volumes.
     """

@@ -35,8 +35,8 @@ def at_pixels(values: NDArray[np.floating], box: Box, shape: Shape) -> tuple[Flo
     """
     rows, seen_rows = _weights(box[0], box[2], values.shape[0], shape[0])
     columns, seen_columns = _weights(box[1], box[3], values.shape[1], shape[1])
-    found = rows @ values.astype(np.float32) @ columns.T
-    return found, seen_rows[:, None] & seen_columns[None]
+    resampled = rows @ values.astype(np.float32) @ columns.T
+    return resampled, seen_rows[:, None] & seen_columns[None]
 
 
 def _overlaps(start: float, end: float, cells: int, pixels: int) -> Floats:

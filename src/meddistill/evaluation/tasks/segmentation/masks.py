@@ -64,13 +64,13 @@ def read_masks(part: EvalSplit, config: SegmentationProbeConfig) -> Masks:
         return labels > 0 if config.foreground is None else np.isin(labels, config.foreground)
 
     spacings = _spacings(part, config)
-    found = thread_map(read, range(len(samples)))
+    results = thread_map(read, range(len(samples)))
     mistakes = [
-        f"row {row}: {each}" for row, each in zip(samples.rows, found, strict=True) if isinstance(each, str)
+        f"row {row}: {each}" for row, each in zip(samples.rows, results, strict=True) if isinstance(each, str)
     ]
     if mistakes:
         raise TableError(part.subject, mistakes)
-    masks = [each for each in found if not isinstance(each, str)]
+    masks = [each for each in results if not isinstance(each, str)]
     return Masks(
         bits=tuple(np.packbits(mask) for mask in masks),
         shapes=tuple((mask.shape[0], mask.shape[1]) for mask in masks),
@@ -95,16 +95,16 @@ def _spacings(part: EvalSplit, config: SegmentationProbeConfig) -> tuple[Spacing
     if column is None:
         return (config.spacing,) * len(part)
     cells = part.samples.columns[column]
-    found = [_spacing(cell) for cell in cells]
-    wrong = [row for row, each in zip(part.samples.rows, found, strict=True) if each is None]
+    spacings = [_spacing(cell) for cell in cells]
+    wrong = [row for row, each in zip(part.samples.rows, spacings, strict=True) if each is None]
     if wrong:
-        first = next(cell for cell, each in zip(cells, found, strict=True) if each is None)
+        first = next(cell for cell, each in zip(cells, spacings, strict=True) if each is None)
         rule = (
             f"`{column}` must hold millimetres, one number or rows|columns; got {first[:_LONGEST_CELL]!r} "
             f"({name_rows(wrong)}). Fill in the spacing, or leave out `spacing_column`."
         )
         raise TableError(part.subject, [rule])
-    return tuple(found)
+    return tuple(spacings)
 
 
 def _spacing(cell: str) -> Spacing | None:

@@ -28,7 +28,7 @@ class MaskPredictions(Predictions):
 
     `values` [n, m] float64 of `names` [m] (see `segmentation/metrics.py`), NaN for an image that the task
     leaves out; `truth_pixels` and `given_pixels` [n]; `seeds` [n] tell the fits apart. `table` is the one
-    judged. `truths` and `givens` hold the masks of the first seed as PNG of one bit, "" else; they are empty
+    tested. `truths` and `givens` hold the masks of the first seed as PNG of one bit, "" else; they are empty
     unless examples may be kept.
 
     Besides the means of `names` over images there are `missed`, the share of images with the structure on
@@ -54,10 +54,10 @@ class MaskPredictions(Predictions):
 
     def metrics(self, resampler: Resampler) -> list[Score]:
         """All metrics on all images, and the main metric by modality."""
-        found = self._scores(resampler, np.ones(len(self.rows), dtype=bool))
+        scores = self._scores(resampler, np.ones(len(self.rows), dtype=bool))
         for modality, mask in by_modality(self.modalities).items():
-            found += self._scores(resampler, mask, modality)
-        return found
+            scores += self._scores(resampler, mask, modality)
+        return scores
 
     def main_score(self, resampler: Resampler) -> Score | None:
         """Dice alone."""
@@ -104,12 +104,12 @@ class MaskPredictions(Predictions):
     @classmethod
     def own_fields(cls, table: pa.Table, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Those of the layout, the metrics, and the masks where they are kept."""
-        found = super().own_fields(table, {**facts, "names": facts["metrics"]})
-        found["values"] = np.stack([table[name].to_numpy() for name in found["names"]], axis=1)
+        fields = super().own_fields(table, {**facts, "names": facts["metrics"]})
+        fields["values"] = np.stack([table[name].to_numpy() for name in fields["names"]], axis=1)
         if "truth_mask" in table.column_names:
-            found["truths"] = tuple(table["truth_mask"].to_pylist())
-            found["givens"] = tuple(table["given_mask"].to_pylist())
-        return found
+            fields["truths"] = tuple(table["truth_mask"].to_pylist())
+            fields["givens"] = tuple(table["given_mask"].to_pylist())
+        return fields
 
     def _scores(self, resampler: Resampler, mask: Flags, modality: str = "") -> list[Score]:
         """Means over images, averaged over seeds resample by resample."""
@@ -132,12 +132,12 @@ class MaskPredictions(Predictions):
         patients = np.unique(self.patients[counted[0]])
         weights = resampler.weights(patients)
         groups = [np.searchsorted(patients, self.patients[rows]) for rows in counted]
-        found = [
+        by_fit = [
             weighted_mean(values[rows], weights, group) for rows, group in zip(counted, groups, strict=True)
         ]
         main = name == MAIN and not modality
         n, people = len(counted[0]), len(patients)
-        return averaged(name, found, n=n, patients=people, modality=modality, main=main)
+        return averaged(name, by_fit, n=n, patients=people, modality=modality, main=main)
 
 
 def mask_png(mask: Flags) -> bytes:

@@ -49,7 +49,7 @@ class _Maps:
 
 @final
 class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
-    """A small decoder on frozen patch tokens marks one structure; judged at the resolution of the masks.
+    """A small decoder on frozen patch tokens marks one structure; compared at the resolution of the masks.
 
     A pixel is marked where its probability exceeds one half. The grid of tokens is laid over what the model
     sees of an image: a raster that cuts the image leaves the rest unseen, which counts as background. Every
@@ -77,11 +77,11 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
 
     def unmet_requirement(self, embeddings: Embeddings) -> str:
         """Patch tokens are needed."""
-        found = embeddings.image_tokens(self.tested.samples.take([0]), self.tested.keys[:1])
-        return NO_TOKENS if found is None or found.grid is None else ""
+        tokens = embeddings.image_tokens(self.tested.samples.take([0]), self.tested.keys[:1])
+        return NO_TOKENS if tokens is None or tokens.grid is None else ""
 
     def predict(self, embeddings: Embeddings) -> MaskPredictions:
-        """Outlines of the tested images by every seed's decoder, judged.
+        """Outlines of the tested images by every seed's decoder, with their metrics.
 
         Raises UserError where the tokens would take more memory than `max_gigabytes`; NonFiniteError where
         they are not finite.
@@ -102,11 +102,11 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
         Dumps hold no probabilities. They are kept in memory while a run lasts; of members whose dump was
         there already the decoders are trained again, which gives the same ones.
         """
-        found = [self._maps(member) for member in members]
+        fitted = [self._maps(member) for member in members]
         shapes = self.masks["test"].shapes
 
         def mean(seed: int, place: int) -> Floats32:
-            each = [maps.probability(seed, place, shapes[place]) for maps in found]
+            each = [maps.probability(seed, place, shapes[place]) for maps in fitted]
             average: Floats32 = np.mean(each, axis=0, dtype=np.float32)
             return average
 
@@ -137,7 +137,7 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
         return prior
 
     def facts(self) -> dict[str, Any]:
-        """What forms the structure, how many images lack it, and by which rules and tool it was judged."""
+        """What forms the structure, how many images lack it, and by which rules and tool it was measured."""
         tested, train = self.masks["test"], self.parts["train"]
         without = sum(not pixels for pixels in tested.pixels)
         patients = np.unique(self.tested.patients[np.array(tested.pixels) > 0])
@@ -164,8 +164,8 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
             self._refuse_too_large(embeddings)
             tokens = {role: self._tokens(embeddings, part) for role, part in self.parts.items()}
             train_masks = {
-                role: (_grids(found), self._targets(role, found))
-                for role, found in tokens.items()
+                role: (_grids(grids), self._targets(role, grids))
+                for role, grids in tokens.items()
                 if role != "test"
             }
             test = tokens["test"]
@@ -193,15 +193,15 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
             raise UserError(msg)
 
     def _tokens(self, embeddings: Embeddings, part: EvalSplit) -> Tokens:
-        found = _some(embeddings.image_tokens(part.samples, part.keys))
-        bad = ~np.isfinite(found.values).all(axis=(1, 2))
+        tokens = _some(embeddings.image_tokens(part.samples, part.keys))
+        bad = ~np.isfinite(tokens.values).all(axis=(1, 2))
         if bad.any():
             rows = [part.samples.rows[place] for place in np.flatnonzero(bad)]
             msg = (
                 f"Patch tokens of {embeddings.model.name} must be finite; they are not at {name_rows(rows)}."
             )
             raise NonFiniteError(msg)
-        return found
+        return tokens
 
     def _targets(self, role: str, tokens: Tokens) -> Targets:
         masks, (rows, columns) = self.masks[role], _grids(tokens).grid

@@ -29,20 +29,20 @@ class Clinical:
         one column for each value in `train` but the most frequent, which blanks and values not in `train`
         count as. Columns are not scaled.
         """
-        found: list[Floats] = []
+        columns: list[Floats] = []
         for values in self.numbers.values():
             blank = np.isnan(values)
             known = values[train][~blank[train]]
-            found.append(np.where(blank, known.mean() if len(known) else 0.0, values))
+            columns.append(np.where(blank, known.mean() if len(known) else 0.0, values))
             if blank[train].any():
-                found.append(blank.astype(np.float64))
+                columns.append(blank.astype(np.float64))
         for words in self.words.values():
             column = np.array(words, dtype=object)
             counts = Counter(word for word in column[train].tolist() if word)
             # By count, then by name, so that the order of rows decides nothing.
             levels = sorted(counts, key=lambda word: (-counts[word], word))[1:]
-            found += [(column == level).astype(np.float64) for level in levels]
-        return np.stack(found, axis=1) if found else np.zeros((self.patients, 0))
+            columns += [(column == level).astype(np.float64) for level in levels]
+        return np.stack(columns, axis=1) if columns else np.zeros((self.patients, 0))
 
 
 def read_clinical(columns: Mapping[str, Sequence[str]], patients: int) -> Clinical:

@@ -87,7 +87,7 @@ def read_cohort(part: EvalSplit, config: SurvivalConfig) -> Cohort:
 
 
 def _copies(part: EvalSplit, of_row: Ints) -> list[str]:
-    """Folds are of patients: an image under two of them would be learnt from and judged."""
+    """Folds are of patients: an image under two of them would be learnt from and tested."""
     owners: dict[str, set[int]] = {}
     for key, patient in zip(part.keys, of_row.tolist(), strict=True):
         owners.setdefault(key, set()).add(patient)
@@ -111,10 +111,10 @@ class _Reading:
         """One value a patient; a cell that cannot be read becomes a mistake and the default."""
         samples = self.part.samples
         cells = [samples.columns[name][row] for row in self.first]
-        found = [read(cell) for cell in cells]
+        values = [read(cell) for cell in cells]
         wrong: list[int] = []
         blank: list[int] = []
-        for row, cell, value in zip(self.first, cells, found, strict=True):
+        for row, cell, value in zip(self.first, cells, values, strict=True):
             if value is None:
                 (wrong if cell.strip() else blank).append(samples.rows[row])
         if wrong:
@@ -123,7 +123,7 @@ class _Reading:
         if blank:
             do = "Fill them, or leave out the rows; a column of a table of patients lacks these patients."
             self.mistakes.append(f"`{name}` must {rule}; it is blank in {name_rows(blank)}. {do}")
-        return [default if value is None else value for value in found]
+        return [default if value is None else value for value in values]
 
 
 def _time(cell: str) -> float | None:

@@ -43,7 +43,7 @@ class SurvivalConfig(TaskConfig):
     penalties: list[Positive] = Field(default=list(DEFAULT_PENALTIES), min_length=1)
     """Ridge penalties to choose from, inside the training fold."""
     folds: int = Field(default=5, ge=2, le=50)
-    """Parts of the patients, each judged by a head that was fitted on the others."""
+    """Parts of the patients, each ranked by a head that was fitted on the others."""
     inner_folds: int = Field(default=5, ge=2, le=50)
     """Parts of a training fold that choose the penalty."""
     repeats: int = Field(default=5, ge=1, le=100)
@@ -52,7 +52,7 @@ class SurvivalConfig(TaskConfig):
     """Of the divisions and of the random features."""
     stored: dict[Name, Path] = Field(default={})
     """Name → a folder of stored features, one `.h5` file a slide, with `features` [tiles, width] as CLAM and
-    TRIDENT write it; means over tiles, then over a patient's slides, whatever `pooling` says. Judged beside
+    TRIDENT write it; means over tiles, then over a patient's slides, whatever `pooling` says. Compared with
     the models on the same patients and folds, under the name. Relative to the suite file.
     """
     slide: str | None = None

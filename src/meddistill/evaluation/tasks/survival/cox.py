@@ -72,16 +72,16 @@ class PartialLikelihood:
 
     def _sums(self, values: Floats) -> Floats:
         """For every event: the sum over the rows at risk less its share of that over the tied events."""
-        found: Floats = np.cumsum(values, axis=0)[self._ends]
+        sums: Floats = np.cumsum(values, axis=0)[self._ends]
         if not self._share.any():
-            return found
+            return sums
         share = self._share.reshape(-1, *[1] * (values.ndim - 1))
-        return found - share * self._tied(values[self._died])
+        return sums - share * self._tied(values[self._died])
 
     def _tied(self, values: Floats) -> Floats:
         """For every event: the sum of `values` [events, ...] over the events at its time."""
-        found: Floats = np.add.reduceat(values, self._firsts, axis=0)[self._moment]
-        return found
+        sums: Floats = np.add.reduceat(values, self._firsts, axis=0)[self._moment]
+        return sums
 
 
 @final
@@ -113,8 +113,8 @@ class StratifiedLikelihood:
         value, gradient = 0.0, np.zeros(self._width)
         hessian = np.zeros((self._width, self._width))
         for part in self._parts:
-            found = part.derivatives(coefficients)
-            value, gradient, hessian = value + found[0], gradient + found[1], hessian + found[2]
+            terms = part.derivatives(coefficients)
+            value, gradient, hessian = value + terms[0], gradient + terms[1], hessian + terms[2]
         return value, gradient, hessian
 
 

@@ -21,7 +21,7 @@ def risk_group_curves(risk_scores: RiskScores) -> list[dict[str, Any]]:
     scale, so they are cut one by one; in a stratified task at the median of the patients of one fold and
     stratum, so that both groups have every stratum's share, and the log-rank test is stratified. The p value
     of the log-rank test between the groups describes them and proves nothing: every patient taught the heads
-    that judged the others.
+    that ranked the others.
     """
     higher = split_at_median(risk_scores)
     p_value = log_rank(risk_scores.times, risk_scores.events, higher, risk_scores.strata)

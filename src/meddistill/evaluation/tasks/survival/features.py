@@ -24,9 +24,9 @@ def pooled(embeddings: Floats32, of_row: Ints, patients: int, how: Literal["mean
         sums = np.zeros((patients, rows.shape[1]))
         np.add.at(sums, of_row, rows)
         return sums / np.bincount(of_row, minlength=patients)[:, None]
-    found = np.full((patients, rows.shape[1]), -np.inf)
-    np.maximum.at(found, of_row, rows)
-    return found
+    largest = np.full((patients, rows.shape[1]), -np.inf)
+    np.maximum.at(largest, of_row, rows)
+    return largest
 
 
 def image_block(features: Floats, components: int | None, strata: Ints | None = None) -> Block:
@@ -83,12 +83,12 @@ def _within(features: Floats, train: Ints, strata: Ints | None) -> Floats:
     """Less the mean of the training patients of the stratum, of all where it has none among them."""
     if strata is None or not len(train):
         return features
-    found = np.empty_like(features)
+    centered = np.empty_like(features)
     for stratum in np.unique(strata):
         mine = train[strata[train] == stratum]
         rows = strata == stratum
-        found[rows] = features[rows] - features[mine if len(mine) else train].mean(axis=0)
-    return found
+        centered[rows] = features[rows] - features[mine if len(mine) else train].mean(axis=0)
+    return centered
 
 
 def _standardized(features: Floats, train: Ints) -> Floats:

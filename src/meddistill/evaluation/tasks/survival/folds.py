@@ -1,4 +1,4 @@
-"""Which patients are judged by a head that was fitted on which others."""
+"""Which patients are ranked by a head that was fitted on which others."""
 
 from collections.abc import Sequence
 
@@ -19,9 +19,9 @@ def assign_folds(
     as evenly as that allows. Fewer patients (or sites) than folds make fewer folds; one alone makes one fold.
     """
     count = min(folds, len(events) if sites is None else len(set(sites)))
-    found = np.zeros(len(events), dtype=np.int64)
+    fold_of = np.zeros(len(events), dtype=np.int64)
     if count < 2:
-        return found
+        return fold_of
     rows = np.zeros((len(events), 1))
     classes = _classes(events, np.zeros(len(events), dtype=np.int64) if strata is None else strata, count)
     if sites is not None:
@@ -31,8 +31,8 @@ def assign_folds(
         kind = KFold if len(np.unique(classes)) == 1 else StratifiedKFold
         parts = kind(count, shuffle=True, random_state=seed).split(rows, classes)
     for number, (_, tested) in enumerate(parts):
-        found[tested] = number
-    return found
+        fold_of[tested] = number
+    return fold_of
 
 
 def _classes(events: Flags, strata: Ints, folds: int) -> Ints:
@@ -40,11 +40,11 @@ def _classes(events: Flags, strata: Ints, folds: int) -> Ints:
 
     With fewer there is nothing to spread evenly; a stratum of fewer patients counts to the largest class.
     """
-    found = 2 * strata
+    codes = 2 * strata
     for stratum in np.unique(strata):
         rows = np.flatnonzero(strata == stratum)
         if folds <= int(events[rows].sum()) <= len(rows) - folds:
-            found[rows] += events[rows]
-    classes, counts = np.unique(found, return_counts=True)
-    found[np.isin(found, classes[counts < folds])] = classes[counts.argmax()]
-    return found
+            codes[rows] += events[rows]
+    classes, counts = np.unique(codes, return_counts=True)
+    codes[np.isin(codes, classes[counts < folds])] = classes[counts.argmax()]
+    return codes

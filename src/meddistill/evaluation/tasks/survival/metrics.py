@@ -69,12 +69,12 @@ def survival_metrics(risk_scores: RiskScores, weights: Floats, horizons: Floats)
     dynamic controls, weighted by 1/G: Uno et al. 2007; Hung and Chiang 2010) and `mean_auc`, their plain
     mean, `integrated_brier` (Graf et al. 1999; lower is better).
     """
-    found = concordance(risk_scores, weights)
+    metrics = concordance(risk_scores, weights)
     areas = {f"auc_at_{time:g}": horizon_auc(risk_scores, weights, time) for time in horizons}
-    found |= areas
+    metrics |= areas
     if areas:
-        found["mean_auc"] = np.mean(list(areas.values()), axis=0)
-    return found | {"integrated_brier": integrated_brier(risk_scores, weights)}
+        metrics["mean_auc"] = np.mean(list(areas.values()), axis=0)
+    return metrics | {"integrated_brier": integrated_brier(risk_scores, weights)}
 
 
 def concordance(risk_scores: RiskScores, weights: Floats) -> dict[str, Replicates]:

@@ -1,4 +1,4 @@
-"""Who is judged by whom, and at which times: fixed by outcomes and seeds, the same for every model."""
+"""Who is ranked by whose head, and at which times: fixed by outcomes and seeds, the same for every model."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

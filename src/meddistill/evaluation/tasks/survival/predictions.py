@@ -69,14 +69,14 @@ class SurvivalPredictions(Predictions):
         """All metrics of every setting, averaged over divisions, and the main metric by modality."""
         settings = np.array(self.settings, dtype=object)
         images = settings == ""
-        found: list[Score] = []
+        all_scores: list[Score] = []
         for setting in dict.fromkeys(self.settings):
-            found += self._scores(resampler, settings == setting, setting=setting)
+            all_scores += self._scores(resampler, settings == setting, setting=setting)
         for modality, mask in by_modality(self.modalities).items():
             if (mask & images).any():
                 scores = self._scores(resampler, mask & images, main_only=True)
-                found += [replace(score, modality=modality, main=False) for score in scores]
-        return found
+                all_scores += [replace(score, modality=modality, main=False) for score in scores]
+        return all_scores
 
     def main_score(self, resampler: Resampler) -> Score | None:
         """The C-index from images alone, without the other metrics."""
@@ -106,10 +106,10 @@ class SurvivalPredictions(Predictions):
         self, resampler: Resampler, mask: Flags, *, setting: str = "", main_only: bool = False
     ) -> list[Score]:
         divisions = by_seed(self.seeds, mask)
-        found = [self._replicates(resampler, rows, main_only=main_only) for rows in divisions]
+        by_division = [self._replicates(resampler, rows, main_only=main_only) for rows in divisions]
         patients = len(np.unique(self.patients[divisions[0]]))
         main = "" if setting else MAIN
-        return averages(found, main=main, n=len(divisions[0]), patients=patients, setting=setting)
+        return averages(by_division, main=main, n=len(divisions[0]), patients=patients, setting=setting)
 
     def _replicates(self, resampler: Resampler, rows: Ints, *, main_only: bool) -> dict[str, Replicates]:
         risk_scores = self.risk_scores.take(rows)

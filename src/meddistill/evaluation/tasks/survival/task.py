@@ -42,7 +42,7 @@ class Survival(Task[SurvivalConfig, SurvivalPredictions]):
 
     One vector a patient (the mean of the normalised embeddings of all images), standardised and reduced to
     principal components, then a ridge-penalised Cox model or logistic hazards. All of it is learnt on the
-    training patients of a fold; every patient is judged by a head that did not see it, in each of `repeats`
+    training patients of a fold; every patient is ranked by a head that did not see it, in each of `repeats`
     divisions into folds. There is no training table: cohorts with few events cannot spare one.
 
     With `strata` nothing compares or mixes patients of two cohorts but the coefficients, which are common:
@@ -100,8 +100,8 @@ class Survival(Task[SurvivalConfig, SurvivalPredictions]):
     def predict(self, embeddings: Embeddings) -> SurvivalPredictions:
         """Out of fold, from images alone and, where there are clinical columns, from both."""
         cohort, part = self.cohort, self.tested
-        found = embeddings.images(part.samples, part.keys)
-        return self._of_features(pooled(found, cohort.of_row, len(cohort), self.config.pooling))
+        embedded = embeddings.images(part.samples, part.keys)
+        return self._of_features(pooled(embedded, cohort.of_row, len(cohort), self.config.pooling))
 
     def _of_features(self, features: Floats) -> SurvivalPredictions:
         """From one vector a patient, [patients, d]."""
@@ -217,19 +217,19 @@ class Survival(Task[SurvivalConfig, SurvivalPredictions]):
         """Out of fold in every division, for every setting and its features in each division."""
         cohort, plan = self.cohort, self.plan
         settings: list[str] = []
-        found: list[OutOfFold] = []
+        parts: list[OutOfFold] = []
         known = Outcomes(times=cohort.times, events=cohort.events, strata=cohort.strata, sites=cohort.sites)
         for setting, own in blocks.items():
             for block, folds in zip(own, plan.folds, strict=True):
-                found.append(out_of_fold(block, known, folds=folds, grid=plan.grid, config=self.config))
+                parts.append(out_of_fold(block, known, folds=folds, grid=plan.grid, config=self.config))
                 settings += [setting] * len(cohort)
         together = OutOfFold(
-            risks=np.concatenate([each.risks for each in found]),
-            survival=np.concatenate([each.survival for each in found]),
+            risks=np.concatenate([each.risks for each in parts]),
+            survival=np.concatenate([each.survival for each in parts]),
         )
         return self._predictions(settings, together)
 
-    def _predictions(self, settings: Sequence[str], found: OutOfFold) -> SurvivalPredictions:
+    def _predictions(self, settings: Sequence[str], predicted: OutOfFold) -> SurvivalPredictions:
         """The record of `found`: patients, within divisions, within settings."""
         cohort, plan, part = self.cohort, self.plan, self.tested
         divisions = len(plan.folds)
@@ -243,8 +243,8 @@ class Survival(Task[SurvivalConfig, SurvivalPredictions]):
             grid=tuple(plan.grid.tolist()),
             times=np.tile(cohort.times, again),
             events=np.tile(cohort.events, again),
-            risks=found.risks,
-            survival=found.survival,
+            risks=predicted.risks,
+            survival=predicted.survival,
             folds=np.tile(plan.folds.reshape(-1), times),
             strata=np.tile(cohort.strata, again),
             seeds=np.tile(np.repeat(np.arange(divisions), len(cohort)), times),

@@ -63,11 +63,11 @@ def normalize_answer(answer: str) -> str:
 
 def _without_marks(text: str) -> str:
     in_number = _COMMA_IN_NUMBER.search(text) is not None
-    found = text
+    clean = text
     for mark in _MARKS:
         beside_space = f"{mark} " in text or f" {mark}" in text
-        found = found.replace(mark, "" if beside_space or in_number else " ")
-    return found
+        clean = clean.replace(mark, "" if beside_space or in_number else " ")
+    return clean
 
 
 def _words(text: str) -> list[str]:

@@ -84,9 +84,9 @@ class Candidates:
             rows.setdefault(key, []).append(row)
         return tuple(
             RankedQuestion(
-                text=tested.texts[found[0]], allowed=self.allowed(scope, self.most), rows=np.array(found)
+                text=tested.texts[places[0]], allowed=self.allowed(scope, self.most), rows=np.array(places)
             )
-            for (_, scope), found in rows.items()
+            for (_, scope), places in rows.items()
         )
 
     def prompts(self, most: int) -> int:
@@ -119,20 +119,20 @@ class Candidates:
     @cached_property
     def _alike(self) -> Mapping[frozenset[_Scope], int]:
         """Kinds in which a question is asked → how many distinct questions are asked in these."""
-        found: dict[str, set[_Scope]] = {}
+        scopes: dict[str, set[_Scope]] = {}
         for key, scope in zip(self._keys, self._scopes, strict=True):
-            found.setdefault(key, set()).add(scope)
-        return Counter(map(frozenset, found.values()))
+            scopes.setdefault(key, set()).add(scope)
+        return Counter(map(frozenset, scopes.values()))
 
     @cached_property
     def _ordered(self) -> Mapping[_Scope, Places]:
         """Kind → all answers that it allows, the most frequent in training first."""
         everywhere = self._frequencies(_Scope("", ""))
-        found = {}
+        orders = {}
         for scope in dict.fromkeys(self._scopes):
             order = np.lexsort((-everywhere, -self._frequencies(scope)))
-            found[scope] = order[self._kind(scope)[order]]
-        return found
+            orders[scope] = order[self._kind(scope)[order]]
+        return orders
 
     def _kind(self, scope: _Scope) -> Flags:
         everything = np.ones(len(self._vocabulary), dtype=bool)
@@ -170,4 +170,4 @@ class Candidates:
         answers: dict[str, set[str]] = {}
         for kind, answer in zip(train.question_types, train.answers, strict=True):
             answers.setdefault(kind, set()).add(answer)
-        return {kind: self._vocabulary.members(found) for kind, found in answers.items() if kind}
+        return {kind: self._vocabulary.members(numbers) for kind, numbers in answers.items() if kind}

@@ -76,13 +76,13 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
     def facts(self) -> dict[str, Any]:
         """What all such tasks say, the protocol, and the rows that teach and choose."""
         learn, choose = self._split
-        found, departures = super().facts(), self.config.departures
+        facts, departures = super().facts(), self.config.departures
         if departures:
-            found["warnings"].append(
+            facts["warnings"].append(
                 f"not as protocol {self.config.protocol} has it: {', '.join(departures)}"
             )
         return {
-            **found,
+            **facts,
             **{name: getattr(self.config, name) for name in _TOLD},
             "departures": list(departures),
             "train_n": len(learn),
@@ -146,8 +146,8 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
     def _sets_by_type(self) -> Flags:
         """Which answers open and closed questions of the vocabulary's tables have, [2, V]."""
         tables = [self.questions[role] for role in ("train", "validation") if role in self.questions]
-        found = answers_by_type(self.vocabulary, tables)
-        return np.stack([found[answer_type] for answer_type in _TYPES])
+        by_type = answers_by_type(self.vocabulary, tables)
+        return np.stack([by_type[answer_type] for answer_type in _TYPES])
 
 
 def _types(questions: Questions) -> Ints:
@@ -190,6 +190,6 @@ def routed(features: Floats32, types: Ints, learn: Ints) -> Ints:
     centre = features[learn].mean(axis=0)
     scaled = (features - centre) / (features[learn].std() or 1.0)
     with one_thread():
-        found: Ints = LogisticRegression(max_iter=1000).fit(scaled[learn], types[learn]).predict(scaled)
-    found[learn] = types[learn]
-    return found
+        predicted: Ints = LogisticRegression(max_iter=1000).fit(scaled[learn], types[learn]).predict(scaled)
+    predicted[learn] = types[learn]
+    return predicted

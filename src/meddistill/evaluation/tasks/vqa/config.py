@@ -20,7 +20,7 @@ class VqaConfig(TaskConfig):
     """What the tasks have that answer a question about an image."""
 
     test: str
-    """The table that is judged: a row an image, a question and its answer."""
+    """The table that is tested: a row an image, a question and its answer."""
     question: str = "question"
     """Column of questions."""
     answer: str = "answer"
@@ -37,7 +37,7 @@ class VqaConfig(TaskConfig):
 
     @property
     def allows_shared(self) -> bool:
-        """Whether splits that share images or patients are judged all the same."""
+        """Whether splits that share images or patients are evaluated all the same."""
         return self.shared_images == "report"
 
     @property

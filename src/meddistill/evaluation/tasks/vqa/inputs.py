@@ -138,14 +138,14 @@ def without_padding(tokens: Tensor, read: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _image_states(embeddings: Embeddings, rows: Rows) -> tuple[_States, str]:
-    found = []
+    parts = []
     for samples, keys in rows.images:
         tokens = embeddings.image_tokens(samples, keys)
         if tokens is None:
             pooled = [embeddings.images(*each) for each in rows.images]
             return _pooled(np.concatenate(pooled)), POOLED_IMAGES
-        found.append(tokens)
-    return _states(found, "patch tokens", embeddings.model.name), ""
+        parts.append(tokens)
+    return _states(parts, "patch tokens", embeddings.model.name), ""
 
 
 def _question_states(embeddings: Embeddings, rows: Rows) -> tuple[_States, str]:
@@ -159,9 +159,9 @@ def _pooled(vectors: Floats32) -> _States:
     return _States(values=vectors[:, None, :], mask=np.ones((len(vectors), 1), dtype=bool))
 
 
-def _states(found: Sequence[Tokens], what: str, model: str) -> _States:
-    values = np.concatenate([each.values for each in found])
-    mask = np.concatenate([each.mask for each in found])
+def _states(parts: Sequence[Tokens], what: str, model: str) -> _States:
+    values = np.concatenate([each.values for each in parts])
+    mask = np.concatenate([each.mask for each in parts])
     bad = int((~np.isfinite(values).all(axis=(1, 2))).sum())
     if bad:
         msg = f"{what.capitalize()} of {model} must be finite; they are not for {bad} of {len(values)}."

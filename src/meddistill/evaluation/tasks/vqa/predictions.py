@@ -22,7 +22,7 @@ from meddistill.evaluation.base.columns import (
 from meddistill.evaluation.base.exhibits import AnsweredQuestion
 from meddistill.evaluation.base.predictions import Predictions, by_hash
 from meddistill.evaluation.base.results import ALL_ROWS
-from meddistill.evaluation.base.score import Score, by_modality, by_seed, deviation
+from meddistill.evaluation.base.score import Score, averaged, by_modality, by_seed
 from meddistill.evaluation.tasks.vqa.metrics import MACRO, MAIN, rightness
 from meddistill.evaluation.tasks.vqa.questions import CLOSED, OPEN
 
@@ -95,15 +95,15 @@ class VqaPredictions(Predictions):
         types = np.array(self.answer_types, dtype=object)[first]
         kinds = np.array(self.question_types, dtype=object)[first]
         everything = np.ones(len(first), dtype=bool)
-        found = [scorer.score(MAIN, everything, main=True)]
-        found += [scorer.score(f"{MAIN}_{name}", types == name) for name in (OPEN, CLOSED)]
-        found.append(scorer.score(f"{MAIN}_answerable", self.answerable[first]))
+        scores = [scorer.score(MAIN, everything, main=True)]
+        scores += [scorer.score(f"{MAIN}_{name}", types == name) for name in (OPEN, CLOSED)]
+        scores.append(scorer.score(f"{MAIN}_answerable", self.answerable[first]))
         by_kind = {kind: kinds == kind for kind in sorted({*kinds.tolist()} - {""})}
         if by_kind:
-            found.append(scorer.macro(list(by_kind.values())))
-        found += [scorer.score(MAIN, mask, setting=setting_of(kind)) for kind, mask in by_kind.items()]
+            scores.append(scorer.macro(list(by_kind.values())))
+        scores += [scorer.score(MAIN, mask, setting=setting_of(kind)) for kind, mask in by_kind.items()]
         modalities = [self.modalities[row] for row in first]
-        return found + [
+        return scores + [
             scorer.score(MAIN, mask, modality=name) for name, mask in by_modality(modalities).items()
         ]
 
@@ -131,16 +131,16 @@ class VqaPredictions(Predictions):
     @classmethod
     def own_fields(cls, table: pa.Table, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Those of the layout but `chosen`, which is the first of the best."""
-        found = super().own_fields(table, facts)
-        del found["chosen"]
-        return found
+        fields = super().own_fields(table, facts)
+        del fields["chosen"]
+        return fields
 
     def probabilities(self, seed: int) -> Floats:
         """Of all answers for the rows of a seed, [n, V]; zero for those that were not kept."""
         rows = np.flatnonzero(self.seeds == seed)
-        found = np.zeros((len(rows), self.answers))
-        np.put_along_axis(found, self.best[rows], self.scores[rows], axis=1)
-        return found
+        dense = np.zeros((len(rows), self.answers))
+        np.put_along_axis(dense, self.best[rows], self.scores[rows], axis=1)
+        return dense
 
 
 class _QuestionScorer:
@@ -153,37 +153,34 @@ class _QuestionScorer:
         self, metric: str, mask: Flags, *, setting: str = "", modality: str = ALL_ROWS, main: bool = False
     ) -> Score:
         """Accuracy on the questions of `mask`, the mean over seeds."""
-        replicates, patients = self._replicates(mask)
-        fits = self._right[:, mask]
-        return Score(
-            metric=metric,
-            replicates=replicates,
-            n=int(mask.sum()),
-            patients=patients,
+        return averaged(
+            metric,
+            self._fits(mask),
             modality=modality,
             setting=setting,
-            seeds=len(fits),
-            spread=deviation(fits.mean(axis=1).tolist()) if mask.any() else None,
             main=main,
-            note=self._note,
+            **self._facts(mask),
         )
 
     def macro(self, masks: Sequence[Flags]) -> Score:
-        """The mean over kinds of questions."""
-        union = np.any(masks, axis=0)
-        return Score(
-            metric=MACRO,
-            replicates=mean_of_defined([self._replicates(mask)[0] for mask in masks]),
-            n=int(union.sum()),
-            patients=len(np.unique(self._patients[union])),
-            seeds=len(self._right),
-            note=self._note,
+        """The mean over kinds of questions, and over seeds."""
+        fits = zip(*map(self._fits, masks), strict=True)
+        return averaged(
+            MACRO, [mean_of_defined(kinds) for kinds in fits], **self._facts(np.any(masks, axis=0))
         )
 
-    def _replicates(self, mask: Flags) -> tuple[Replicates, int]:
+    def _fits(self, mask: Flags) -> list[Replicates]:
+        """Accuracy on the questions of `mask` by seed."""
         patients, groups = np.unique(self._patients[mask], return_inverse=True)
         weights = self._resampler.weights(patients)
-        return weighted_mean(self._right.mean(axis=0)[mask], weights, groups), len(patients)
+        return [weighted_mean(right[mask], weights, groups) for right in self._right]
+
+    def _facts(self, mask: Flags) -> dict[str, Any]:
+        return {
+            "n": int(mask.sum()),
+            "patients": len(np.unique(self._patients[mask])),
+            "note": self._note,
+        }
 
 
 def setting_of(kind: str) -> str:

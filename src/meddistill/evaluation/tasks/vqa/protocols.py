@@ -44,9 +44,9 @@ def with_published(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def departures(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """What a task sets otherwise than its protocol: `towers: frozen (published: tuned)`."""
-    found = []
+    lines = []
     for name, values in PUBLISHED[settings["protocol"]].items():
         if settings[name] not in values:
             published = " or ".join(map(str, values))
-            found.append(f"`{name}: {settings[name]}` (published: {published})")
-    return tuple(found)
+            lines.append(f"`{name}: {settings[name]}` (published: {published})")
+    return tuple(lines)

@@ -116,11 +116,11 @@ def listed_vocabulary(answers: Sequence[str]) -> Vocabulary:
 
 def answers_by_type(vocabulary: Vocabulary, tables: Iterable[Questions]) -> Mapping[str, Flags]:
     """`open` and `closed` → which answers of the vocabulary, [V], questions of that type have in `tables`."""
-    found: dict[str, set[str]] = {OPEN: set(), CLOSED: set()}
+    by_type: dict[str, set[str]] = {OPEN: set(), CLOSED: set()}
     for questions in tables:
         for answer, answer_type in zip(questions.answers, questions.answer_types, strict=True):
-            found[answer_type].add(answer)
-    return {answer_type: vocabulary.members(answers) for answer_type, answers in found.items()}
+            by_type[answer_type].add(answer)
+    return {answer_type: vocabulary.members(answers) for answer_type, answers in by_type.items()}
 
 
 def shares_by(

@@ -80,8 +80,8 @@ class VqaTask(Task[VqaConfigT, VqaPredictions]):
         """
         if "train" not in self.parts:
             return {}
-        found = frequent_answers(self.questions["train"], self.questions["test"], self.vocabulary)
-        return {name: self._predictions([self._among_allowed(scores)]) for name, scores in found.items()}
+        frequent = frequent_answers(self.questions["train"], self.questions["test"], self.vocabulary)
+        return {name: self._predictions([self._among_allowed(scores)]) for name, scores in frequent.items()}
 
     def facts(self) -> dict[str, Any]:
         """Size of the vocabulary, coverage, and counts of types and kinds of questions."""
@@ -121,15 +121,15 @@ class VqaTask(Task[VqaConfigT, VqaPredictions]):
 
     def _coverage_warnings(self) -> list[str]:
         share, answers = 100 * float(self.answerable.mean()), len(self.vocabulary)
-        found = []
+        warnings = []
         if self.policy_description == "all":
-            found.append(f"the {answers} answers that can be given were read from the test table too")
+            warnings.append(f"the {answers} answers that can be given were read from the test table too")
         if share < 100:
-            found.append(
+            warnings.append(
                 f"{share:.1f} % of the test questions have their right answer among those that can be given "
                 f"to them, of {answers} ({self.policy_description}); the others count as wrong"
             )
-        return found
+        return warnings
 
     def _shared_warnings(self) -> list[str]:
         """How many tested rows show an image, or a patient, of the other tables."""
@@ -151,8 +151,8 @@ class VqaTask(Task[VqaConfigT, VqaPredictions]):
         """`scores` [n, V] of the tested rows for every seed."""
         part, questions, repeats = self.tested, self.questions["test"], len(scores)
         truth = self.truth("test")
-        found = [best_answers(each, truth) for each in scores]
-        best, kept, right = (np.concatenate(each) for each in zip(*found, strict=True))
+        answers = [best_answers(each, truth) for each in scores]
+        best, kept, right = (np.concatenate(each) for each in zip(*answers, strict=True))
         sources = [self.vocabulary.sources[answer] for answer in best[:, 0].tolist()]
         return VqaPredictions(
             rows=np.tile(np.array(part.samples.rows, dtype=np.int64), repeats),

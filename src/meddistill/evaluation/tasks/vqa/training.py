@@ -25,7 +25,7 @@ _WARM_UP: Final = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSplit:
-    """Which rows teach, which choose the epoch, which are judged; and what is right.
+    """Which rows teach, which choose the epoch, which are tested; and what is right.
 
     `targets` [N] are numbers of right answers, OUTSIDE where there is none in the set. `sets` [S, V] are the
     sets of answers and `set_of` [N] says which one a row's answer is chosen from.
@@ -115,8 +115,8 @@ class _Answerer(nn.Module):
         for start in range(0, len(rows), size):
             with torch.inference_mode():
                 logits = self.logits(rows[start : start + size]).double()
-                found = logits.sigmoid() if self.binary else logits.softmax(dim=1)
-            yield found.cpu().numpy()
+                probabilities = logits.sigmoid() if self.binary else logits.softmax(dim=1)
+            yield probabilities.cpu().numpy()
 
     def train(self, mode: bool = True) -> "_Answerer":  # noqa: FBT001, FBT002 torch's signature
         """Statistics of normalisation over batches stay those of the towers: batches here are small."""

@@ -55,10 +55,10 @@ class VqaZeroShot(VqaTask[VqaZeroShotConfig]):
     @cached_property
     def allowed(self) -> Flags:
         """Which answers are ranked for every test question, [n, V]."""
-        found = np.zeros((len(self.tested), len(self.vocabulary)), dtype=bool)
+        mask = np.zeros((len(self.tested), len(self.vocabulary)), dtype=bool)
         for question in self.candidates.ranked:
-            found[question.rows] = question.allowed
-        return found
+            mask[question.rows] = question.allowed
+        return mask
 
     @property
     def answerable(self) -> Flags:
@@ -94,11 +94,11 @@ class VqaZeroShot(VqaTask[VqaZeroShotConfig]):
 
     def facts(self) -> dict[str, Any]:
         """What all such tasks say, the number of prompts, and what guessing among candidates scores."""
-        found, ranked = super().facts(), self.allowed.sum(axis=1)
+        facts, ranked = super().facts(), self.allowed.sum(axis=1)
         if self.candidates.left_out:
-            found["warnings"].insert(0, self._left_out())
+            facts["warnings"].insert(0, self._left_out())
         return {
-            **found,
+            **facts,
             "candidates": int(ranked.max()),
             "prompts": self.prompts,
             "template": self.config.template,
