@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from meddistill.data.phantom.captions import caption
 from meddistill.data.phantom.cohort import Patient, draw_sample, generator, patient, patient_of
 from meddistill.data.phantom.config import PhantomConfig
@@ -59,12 +61,14 @@ def generate(
         (partial / "images").mkdir()
         (partial / "masks").mkdir()
         rows: Rows = {name: [] for name in _COLUMNS}
-        for sample in range(config.samples):
-            person, drawing = draw_sample(config, sample)
-            _save(partial, sample, drawing)
-            _describe(rows, config, sample, person=person, drawing=drawing)
-            if progress is not None:
-                progress(sample + 1, config.samples)
+        # Between such small products the threads of a linear algebra would only wait for one another.
+        with threadpool_limits(limits=1, user_api="blas"):
+            for sample in range(config.samples):
+                person, drawing = draw_sample(config, sample)
+                _save(partial, sample, drawing)
+                _describe(rows, config, sample, person=person, drawing=drawing)
+                if progress is not None:
+                    progress(sample + 1, config.samples)
         for index in range(patient_of(config, config.samples - 1) + 1):
             rows["survival"].append(_outcome(config, patient(config, index)))
         digests = {name: _write_table(partial / f"{name}.csv", name, rows[name]) for name in _COLUMNS}
