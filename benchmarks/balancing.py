@@ -32,11 +32,12 @@ from meddistill.training.log import Meter
 
 LIMITS = {2: 1.05, 9: 1.10}
 ROUNDS = 7
-# Those of the recipe `ammkd`, but for the queue: class vectors are those of the batch's own captions.
+# Those of the recipe `ammkd`, but for the queue (class vectors are those of the batch's own captions), with a
+# scale for these teachers, which have none of their own.
 OBJECTIVES = {
     "contrastive": 1.0,
-    "similarity_kl": {"weight": 1.0, "merge_positives": True},
-    "class_vector_kl": {"weight": 1.0, "negatives": "batch", "temperature": 2.0},
+    "similarity_kl": {"weight": 1.0, "merge_positives": True, "teacher_scale": 100.0},
+    "class_vector_kl": {"weight": 1.0, "negatives": "batch", "temperature": 2.0, "teacher_scale": 100.0},
     "feature_mse": 50.0,
 }
 

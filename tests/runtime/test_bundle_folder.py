@@ -73,6 +73,16 @@ def test_file_names_that_leave_the_bundle(bundle_folder: Path, name: str) -> Non
         Bundle.open(bundle_folder)
 
 
+def test_a_bundle_that_was_exported_without_onnx(bundle_folder: Path) -> None:
+    manifest = json.loads((bundle_folder / "manifest.json").read_text())
+    for name in ("onnx/image.onnx", "onnx/text.onnx"):
+        del manifest["files"][name]
+        (bundle_folder / name).unlink()
+    (bundle_folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=r"Export it again with `bundle: {formats: \[open_clip, onnx\]}`"):
+        Bundle.open(bundle_folder)
+
+
 def test_missing_and_truncated_files(bundle_folder: Path) -> None:
     (bundle_folder / "tokenizer.json").unlink()
     path = bundle_folder / "onnx" / "text.onnx"

@@ -45,6 +45,12 @@ class Bundle:
         what is no bundle, one of another version or kind, and one that is incomplete or leaves its folder.
         """
         manifest = read_manifest(path)
+        if manifest.files and not {IMAGE_MODEL, TEXT_MODEL} & manifest.files.keys():
+            msg = (
+                f"`{path}` must hold ONNX towers, which are what is run here; it was exported without. "
+                "Export it again with `bundle: {formats: [open_clip, onnx]}`."
+            )
+            raise BundleError(msg)
         mistakes = list(_mistakes(path, manifest))
         if mistakes:
             raise _broken(path, mistakes)
