@@ -64,9 +64,7 @@ class Recipes:
     def teacher(self, name: str) -> dict[str, Any]:
         """A teacher: an encoder with its weights and a text tower from scratch, trained on the pairs."""
         stage = self._stage("contrastive", epochs=TEACHER_EPOCHS, seed=0)
-        recipe = self._recipe(TEACHERS[name], [stage])
-        recipe["data"]["train"] = self.table("train")
-        return recipe
+        return self._recipe(TEACHERS[name], [stage], captions=())
 
     def store(self) -> dict[str, Any]:
         """Both teachers' outputs for the pairs of train and of validation, once for all students."""
@@ -113,8 +111,10 @@ class Recipes:
         epochs = self.scale.epochs or epochs
         return {"name": "train", "method": method, "epochs": epochs, **TRAINING, "seed": seed}
 
-    def _recipe(self, model: Model, stages: list[dict[str, Any]]) -> dict[str, Any]:
-        data = {"train": self.table("train", STUDENT_CAPTIONS), "licences": {"Flickr8k": "unknown"}}
+    def _recipe(
+        self, model: Model, stages: list[dict[str, Any]], captions: Sequence[str] = STUDENT_CAPTIONS
+    ) -> dict[str, Any]:
+        data = {"train": self.table("train", captions), "licences": {"Flickr8k": "unknown"}}
         features = {"view_policy": VIEWS}
         student = self._model(model)
         return {"data": data, "features": features, "student": student, "stages": stages, **_RECIPE}

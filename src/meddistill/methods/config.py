@@ -228,21 +228,6 @@ class EmbeddingConfig(MethodConfig):
         return True
 
     @property
-    def derived_dim(self) -> int | None:
-        """Dim of the teacher that the stage derives; None where it derives none."""
-        return None
-
-    @property
-    def by_pair(self) -> bool:
-        """Whether the derived teacher has a row a pair."""
-        return False
-
-    @property
-    def stops_after(self) -> int | None:
-        """Epochs without a better number of the validation rows that end the stage; None goes through all."""
-        return None
-
-    @property
     def named_teachers(self) -> tuple[str, ...] | None:
         """`teachers`."""
         return self.teachers
