@@ -14,7 +14,7 @@ test: install
 	$(MAKE) --no-print-directory --jobs 2 lint pytest
 
 pytest: install
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # Every kill, full disk and damage many times over; takes a quarter of an hour.
 faults: install

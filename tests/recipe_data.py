@@ -47,7 +47,7 @@ VIT = {
 
 def recipe() -> dict[str, Any]:
     """The recipe as plain values, for a test to change."""
-    stage = {"epochs": 1, "batch_size": 16, "learning_rate": 1e-3, "log_every": 1, "checkpoint_every": 2}
+    stage = {"epochs": 1, "batch_size": 40, "learning_rate": 1e-3, "log_every": 1, "checkpoint_every": 1}
     return {
         "name": "small",
         "about": {"what": "a small world"},

@@ -1,6 +1,8 @@
 """The small world and its finished run, made once; tests copy what they change."""
 
+import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,16 @@ from recipe_data import LIGHT, do_run, write_world
 
 
 @pytest.fixture(scope="session")
-def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The recipe of a world that no test changes."""
-    return made_once(tmp_path_factory, "small", _make_world) / "world" / "recipe.yaml"
+    recipe = made_once(tmp_path_factory, "small", _make_world) / "world" / "recipe.yaml"
+    before = _pictures(recipe.parent)
+    yield recipe
+    assert _pictures(recipe.parent) == before, "a test wrote into a picture: put another in its place"
+
+
+def _pictures(world: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in world.rglob("*.png")}
 
 
 @pytest.fixture(scope="session")
@@ -49,9 +58,19 @@ def _run(recipe: Path, folder: Path) -> None:
 
 @pytest.fixture
 def own_world(small_world: Path, tmp_path: Path) -> Path:
-    """The recipe of a copy of the world that a test may change."""
-    shutil.copytree(small_world.parent, tmp_path / "world")
+    """The recipe of a copy of the world that a test may change.
+
+    Its pictures, hundreds of files, are those of the world itself: to change one, unlink it first.
+    """
+    shutil.copytree(small_world.parent, tmp_path / "world", copy_function=_picture_or_copy)
     return tmp_path / "world" / small_world.name
+
+
+def _picture_or_copy(source: str, target: str) -> None:
+    if source.endswith(".png"):
+        os.link(source, target)
+    else:
+        shutil.copy2(source, target)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The shortest mixture of gradients, against its optimality conditions, closed forms and another solver."""
 
-import cvxpy
 import numpy as np
 import pytest
 import torch
@@ -73,6 +72,8 @@ def test_no_exchange_between_two_teachers_shortens_it(teachers, bound) -> None:
 @pytest.mark.parametrize("teachers", [2, 3, 6, 9])
 @pytest.mark.parametrize("cap", [1.0, 0.6])
 def test_another_solver_finds_no_shorter_one(teachers, cap) -> None:
+    import cvxpy  # here, for it takes seconds that only one process need spend
+
     for seed in range(3):
         jacobian = random_rows(teachers, seed=seed)
         variable = cvxpy.Variable(teachers)

@@ -131,8 +131,9 @@ def test_our_mistakes_have_code_one_and_say_so(
 def test_a_loss_that_is_no_number_has_code_one_and_no_traceback(
     say: Say, small_world: Path, tmp_path: Path
 ) -> None:
-    changes = ("--set", "stages.0.learning_rate=1e38", "--set", "stages.0.clip_norm=null")
-    code, _, err = say("train", small_world, "--out", tmp_path / "run", *changes)
+    changes = ("learning_rate=1e38", "clip_norm=null", "batch_size=16", "checkpoint_every=5")
+    settings = [word for change in changes for word in ("--set", f"stages.0.{change}")]
+    code, _, err = say("train", small_world, "--out", tmp_path / "run", *settings)
     assert code == 1
     assert err.splitlines()[-1].startswith("Stopped: `loss` must be finite")
     assert "Traceback" not in err

@@ -24,7 +24,7 @@ BALANCING = {
 
 def test_stages_with_every_kind_of_balancing_are_trained(own_world: Path, tmp_path: Path) -> None:
     content = recipe_data.recipe()
-    stage = {**content["stages"][1], "epochs": 1, "micro_batch": 6}
+    stage = {**content["stages"][1], "epochs": 1, "batch_size": 40, "micro_batch": 15}
     content["stages"] = [
         {**stage, "name": name, "selection": selection, "weighting": weighting}
         for name, (selection, weighting) in BALANCING.items()

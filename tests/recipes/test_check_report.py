@@ -137,6 +137,7 @@ def test_a_teacher_that_cannot_do_what_is_asked_is_refused_before_an_image_is_re
     save_dinov2(own_world.parent / "teachers" / "dino")
     teacher = "teachers.dino={kind: transformers, model: teachers/dino, licence: MIT}"
     for image in (own_world.parent / "data" / "images").iterdir():
+        image.unlink()
         image.write_bytes(b"not read")
     capsys.readouterr()
     code = main(["run", str(own_world), "--out", str(tmp_path / "out"), "--set", teacher])
@@ -171,7 +172,9 @@ def test_flat_pictures_are_counted_by_row(
     with (own_world.parent / "data" / "pairs.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "train"]
     deep = np.arange(3000, 3400, dtype=np.uint16).reshape(20, 20)
-    Image.fromarray(deep).save(own_world.parent / "data" / rows[1]["image"])
+    image = own_world.parent / "data" / rows[1]["image"]
+    image.unlink()
+    Image.fromarray(deep).save(image)
     code, out, _ = _check(own_world, capsys, "--set", "data.train.decode.window=[40, 400]")
     assert code == 0
     assert re.search(r"Training table: .*at most 3 greys.*: 1 row \(row \d+\)", out)

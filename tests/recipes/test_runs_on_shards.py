@@ -67,7 +67,7 @@ def test_a_run_on_shards_is_the_run_on_loose_files(
     capsys.readouterr()
 
     with monkeypatch.context() as patch:
-        _break_after(patch, batches=8)
+        _break_after(patch, batches=3)
         with pytest.raises(RuntimeError, match="planned"):
             do_run(recipe, own_run, LIGHT)
     diary = do_run(recipe, own_run, LIGHT)
