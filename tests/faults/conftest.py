@@ -30,6 +30,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def _with_onnx(world: World) -> World:
     world.recipe["bundle"] = {"formats": ["open_clip", "onnx"]}
+    world.recipe["student"]["text"]["vocabulary"] = 300  # CLIP's is read for seconds by every command
     return world
 
 
