@@ -4,7 +4,7 @@
 
 FOLDER of `--data` holds `pairs.csv` (image, text, dataset, split, patient_id, caption_index) and its images,
 as of Flickr8k; that of `--encoders` the timm folders efficientnet_lite0, _lite1 and _lite2. Both teachers
-learn from the train split, the students from three of each image's five captions there; all students but the
+learn from the train split, the students from two of each image's five captions there; all students but the
 one from scratch start from the same weights, see equally many images and differ by what
 `studies/ammkd_arms.py` says. Every part is skipped when it is
 done, and leaves the rank of every query in `--scores`; `--parts` and `--seeds` choose some. Options are

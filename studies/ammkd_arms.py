@@ -13,7 +13,7 @@ FROM: Final = {FIRST: "from_first", SECOND: "from_second"}
 FROZEN, SCRATCH = "frozen_encoder", "mobilenetv4_scratch"
 TEACHER_EPOCHS, STUDENT_EPOCHS = 1, 1
 # Each photograph has five captions; students learn from the first ones, teachers from all.
-STUDENT_CAPTIONS: Final = ("0", "1", "2")
+STUDENT_CAPTIONS: Final = ("0", "1")
 CONTEXT, VOCABULARY = 40, 4000
 TRAINING: Final = {"batch_size": 128, "learning_rate": 1e-3, "checkpoint_every": 50}
 VIEWS: Final = {"scale": [0.8, 1.0], "horizontal_flip": 0.5}
