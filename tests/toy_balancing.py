@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from meddistill.balancing.context import BalancingContext
+from meddistill.balancing.context import BalancingContext, TeacherQueries
 from toy_training import DEVICE
 
 
@@ -23,6 +23,7 @@ def toy_context(
     losses: Tensor | None = None,
     jacobian: Tensor | None = None,
     own: Tensor | None = None,
+    images: Sequence[Tensor] = (),
     seed: int = 0,
 ) -> BalancingContext:
     """Teacher t's loss is the mean of its column of `losses`, its gradient row t of `jacobian`.
@@ -50,5 +51,8 @@ def toy_context(
         generator=generator(seed),
         embeddings=(image, text),
         teacher_losses=teacher_losses,
-        own_losses=lambda scale: own.to(DEVICE) * (scale or 1.0) * selected,
+        queries=TeacherQueries(
+            own_losses=lambda scale: own.to(DEVICE) * (scale or 1.0) * selected,
+            images=lambda: [each.to(DEVICE) for each in images],
+        ),
     )

@@ -38,6 +38,8 @@ BALANCED = {
     "by group": {"selection": {"kind": "available"}, "weighting": BY_GROUP},
     "learns": {"selection": {"kind": "batch_draw"}, "weighting": {"kind": "uncertainty"}},
     "asks": {"selection": {"kind": "available"}, "weighting": {"kind": "confidence"}},
+    "sees losses": {"selection": {"kind": "available"}, "weighting": {"kind": "loss_mlp"}},
+    "attends": {"selection": {"kind": "available"}, "weighting": {"kind": "attention", "keys": "pooled"}},
 }
 
 

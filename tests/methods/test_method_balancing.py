@@ -31,6 +31,9 @@ ROWS = range(12)
 GRADIENT_RULES = [name for name, rule in METHODS.items() if rule.gradients and not missing_packages(name)]
 WEIGHTINGS = [
     {"kind": "uncertainty"},
+    {"kind": "loss_mlp"},
+    {"kind": "attention"},
+    {"kind": "attention", "keys": "pooled"},
     {"kind": "confidence"},
     {"kind": "min_norm", "max_weight": 0.6},
     *({"kind": "torchjd", "method": name} for name in METHODS if not missing_packages(name)),

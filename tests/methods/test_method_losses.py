@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from meddistill.balancing.balance import balance
 from meddistill.balancing.config import FixedConfig
+from meddistill.balancing.context import TeacherQueries
 from meddistill.balancing.selection import Available
 from meddistill.balancing.weighting import Weighting
 from meddistill.errors import ConfigError, TeacherError
@@ -130,7 +131,7 @@ def test_what_rules_look_at_has_the_mean_of_each_teachers_loss_for_any_counts() 
         selected=torch.ones_like(counts, dtype=torch.bool),
         generator=draw,
         student=embeddings(),
-        own_losses=lambda _: totals,
+        queries=TeacherQueries(own_losses=lambda _: totals, images=list),
     )
     (found,), rows = seen, counts > 0
     expected = 3.0 * totals.sum(dim=0) / counts.sum(dim=0)

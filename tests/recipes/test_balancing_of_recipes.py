@@ -18,6 +18,7 @@ BALANCING = {
         {"kind": "available"},
         {"kind": "min_norm", "max_weight": 0.6, "smoothing": 0.5, "by": "modality"},
     ),
+    "attending": ({"kind": "available"}, {"kind": "attention", "keys": "pooled"}),
     "levelling": ({"kind": "random_draw"}, {"kind": "torchjd", "method": "geometric_mean"}),
 }
 
@@ -37,7 +38,7 @@ def test_stages_with_every_kind_of_balancing_are_trained(own_world: Path, tmp_pa
             assert sum(shares) == pytest.approx(1)
             if name == "drawing":
                 assert sorted(shares) == [0, 0, 1]
-            assert ("loss/weighting" in line) == (name == "dropping")
+            assert ("loss/weighting" in line) == (name in {"dropping", "attending"})
 
 
 @pytest.mark.parametrize("column", ["modality", "scanner"])

@@ -77,6 +77,8 @@ METHODS = {
     "dropping": {"selection": {"kind": "teacher_dropping"}},
     "fixed": {"weighting": {"kind": "fixed", "weights": {"alpha": 1, "beta": 2, "gamma": 0}}},
     "uncertainty": {"weighting": {"kind": "uncertainty"}},
+    "loss_mlp": {"weighting": {"kind": "loss_mlp"}},
+    "attention": {"weighting": {"kind": "attention", "keys": "pooled"}},
     "confidence": {"weighting": {"kind": "confidence"}},
     "micro-batches": {"micro_batch": 5, "objectives": EVERY_OBJECTIVE["objectives"]},
     "mixed": {

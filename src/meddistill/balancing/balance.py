@@ -1,6 +1,6 @@
 """The one way from losses per row and teacher to a loss: dropping, weighting, reduction."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import final
@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from meddistill.balancing.context import BalancingContext
+from meddistill.balancing.context import BalancingContext, TeacherQueries
 from meddistill.balancing.reduce import by_row, quotient, reduce_each
 from meddistill.balancing.reported import Reported
 from meddistill.balancing.selection import Selection
@@ -40,7 +40,7 @@ def balance(
     selected: Bool[Tensor, "batch teachers"],
     generator: torch.Generator,
     student: StudentOutputs,
-    own_losses: Callable[[float | None], Float[Tensor, "batch teachers"]],
+    queries: TeacherQueries,
 ) -> Balanced:
     """Reduce the losses of each objective, teacher by teacher, to one number an objective.
 
@@ -58,8 +58,8 @@ def balance(
         As the selection left it.
     student
         The student's embeddings, where weightings take gradients, and the groups of rows.
-    own_losses
-        The teachers' own contrastive losses, for weightings that ask for them.
+    queries
+        What weightings may ask of the teachers.
     """
     selection, weighting = rules
     totals = {name: torch.stack([row.total for row in rows.values()], dim=1) for name, rows in losses.items()}
@@ -76,7 +76,7 @@ def balance(
         generator=generator,
         embeddings=tuple(student.embeddings().values()),
         teacher_losses=partial(_each_alone, losses, factors, kept),
-        own_losses=own_losses,
+        queries=queries,
     )
     weights = weighting.weights(context)
     rows = kept.any(dim=1).sum()

@@ -1,26 +1,38 @@
 """Weightings by the configuration that names them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from meddistill.balancing.confidence import Confidence
 from meddistill.balancing.config import (
+    AttentionConfig,
     ConfidenceConfig,
     FixedConfig,
+    LossMLPConfig,
     MinNormConfig,
     TorchJDConfig,
     UncertaintyConfig,
     WeightingConfig,
 )
+from meddistill.balancing.learned import LearnedWeighting, LossMLP, QueryAttention
 from meddistill.balancing.min_norm import MinNorm
 from meddistill.balancing.uncertainty import Uncertainty
 from meddistill.balancing.weighting import Fixed, Uniform, Weighting
 from meddistill.errors import ConfigError
 
 
-def build_weighting(config: WeightingConfig, *, teachers: Sequence[str], groups: int = 1) -> Weighting:
+def build_weighting(
+    config: WeightingConfig,
+    *,
+    teachers: Sequence[str],
+    groups: int = 1,
+    image_dims: Mapping[str, int] = MappingProxyType({}),
+    seed: int = 0,
+) -> Weighting:
     """The rule that a recipe names, for those of the teachers that it gives a weight.
 
-    `groups`: of rows, for rules that tell them apart.
+    `groups`: of rows, for rules that tell them apart. `image_dims`: of the teachers' image embeddings, for
+    rules that look at them. `seed`: of a rule's own weights.
 
     Raises ConfigError where the weights do not name these teachers.
     """
@@ -39,11 +51,27 @@ def build_weighting(config: WeightingConfig, *, teachers: Sequence[str], groups:
             every=config.every,
             groups=groups if config.by is not None else 1,
         )
+    if isinstance(config, LossMLPConfig | AttentionConfig):
+        return _learned(config, teachers, image_dims=image_dims, seed=seed)
     if isinstance(config, TorchJDConfig):
         from meddistill.balancing.torchjd_rule import TorchJD  # solvers that are installed cost seconds
 
         return TorchJD(config.method, options=config.options)
     return Uniform()
+
+
+def _learned(
+    config: LossMLPConfig | AttentionConfig,
+    teachers: Sequence[str],
+    *,
+    image_dims: Mapping[str, int],
+    seed: int,
+) -> LearnedWeighting:
+    count, options = len(teachers), {"entropy": config.entropy, "rate": config.rate}
+    if isinstance(config, LossMLPConfig):
+        return LossMLP(count, hidden=config.hidden, seed=seed, **options)
+    dims = [image_dims[name] for name in teachers] if config.keys == "pooled" else None
+    return QueryAttention(count, dim=config.dim, dims=dims, seed=seed, **options)
 
 
 def _fixed(config: FixedConfig, teachers: Sequence[str]) -> Fixed:

@@ -30,7 +30,7 @@ class Confidence(Weighting):
 
     def weights(self, context: BalancingContext) -> Float[Tensor, "batch teachers"]:
         """From the teachers' own losses."""
-        doubts = masked_softmax(context.own_losses(self.teacher_scale), context.selected)
+        doubts = masked_softmax(context.queries.own_losses(self.teacher_scale), context.selected)
         selected = context.selected.to(doubts.dtype)
         number = selected.sum(dim=1, keepdim=True)
         # One teacher alone has doubt 1, and 0 / 0 is its weight.

@@ -173,6 +173,39 @@ class MinNormConfig(WeightingOptions):
         ]
 
 
+class LearnedConfig(WeightingOptions):
+    """Weights that a small network gives, learnt with the student."""
+
+    entropy: float = Field(default=1.0, ge=0)
+    """How far the weights are kept from one teacher alone: they settle at exp(−loss / (entropy · mean loss)),
+    normalised. 0 is as published, and the weight of the easiest teacher goes to 1.
+    """
+    rate: PositiveFloat = 10.0
+    """Learning rate of the network, in units of the stage's."""
+
+
+class LossMLPConfig(LearnedConfig):
+    """Weights that a small MLP gives for the teachers' losses, one a teacher and step (Zeng et al., 2025)."""
+
+    kind: Literal["loss_mlp"] = "loss_mlp"
+    """Those of a small MLP that sees the teachers' losses."""
+    hidden: PositiveInt = 16
+    """Width of its hidden layer."""
+
+
+class AttentionConfig(LearnedConfig):
+    """Weights by attention of a learned query over a key for each teacher (Zeng et al., 2025)."""
+
+    kind: Literal["attention"] = "attention"
+    """Those of a learned query over a key for each teacher."""
+    keys: Literal["learned", "pooled"] = "learned"
+    """`learned`: a vector a teacher, so that all rows have the same weights. `pooled`: a linear map of what
+    the teacher outputs for the image, so that each image has weights of its own.
+    """
+    dim: PositiveInt = 16
+    """Dimension of query and keys."""
+
+
 class TorchJDConfig(WeightingOptions):
     """A rule of the library torchjd: over the teachers' gradients at the student's embeddings
     (`aligned_mtl`, `cagrad`, `dualproj`, `fairgrad`, `imtl_g`, `mgda`, `nash_mtl`, `pcgrad`, `upgrad`), or
@@ -208,6 +241,13 @@ SelectionConfig = Annotated[
     AvailableConfig | RandomDrawConfig | BatchDrawConfig | TeacherDroppingConfig, Field(discriminator="kind")
 ]
 WeightingConfig = Annotated[
-    UniformConfig | FixedConfig | UncertaintyConfig | ConfidenceConfig | MinNormConfig | TorchJDConfig,
+    UniformConfig
+    | FixedConfig
+    | UncertaintyConfig
+    | ConfidenceConfig
+    | MinNormConfig
+    | LossMLPConfig
+    | AttentionConfig
+    | TorchJDConfig,
     Field(discriminator="kind"),
 ]

@@ -14,6 +14,20 @@ from meddistill.balancing.reported import Reported, gradient_report
 
 @final
 @dataclass(frozen=True, kw_only=True)
+class TeacherQueries:
+    """What the teachers can be asked of a global batch, beyond the student's losses against them.
+
+    `own_losses(scale)` gives each teacher's contrastive loss on its own embeddings, per row, without
+    gradient; `scale` stands in for the teachers' own logit scales. `images()` gives the teachers' image
+    embeddings, zeros for rows that a teacher does not have.
+    """
+
+    own_losses: Callable[[float | None], Float[Tensor, "batch teachers"]]
+    images: Callable[[], Sequence[Float[Tensor, "batch teacher_dim"]]]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
 class BalancingContext:
     """What is known of one global batch once its losses are, and what can be asked for at a cost.
 
@@ -23,8 +37,7 @@ class BalancingContext:
     `embeddings`: the student's, for the whole batch, where gradients are taken.
 
     `teacher_losses()` gives one loss a teacher, the mean over its selected rows, with gradient; 0 without
-    rows. `own_losses(scale)` gives each teacher's contrastive loss on its own embeddings, per row, without
-    gradient; `scale` stands in for the teachers' own logit scales.
+    rows. `queries` asks the teachers.
 
     `reported` takes what a rule has to say of the batch for the log. Gradients that were asked for are there.
     """
@@ -36,7 +49,7 @@ class BalancingContext:
     generator: torch.Generator
     embeddings: tuple[Float[Tensor, "batch dim"], ...]
     teacher_losses: Callable[[], Sequence[Float[Tensor, ""]]]
-    own_losses: Callable[[float | None], Float[Tensor, "batch teachers"]]
+    queries: TeacherQueries
     reported: list[Reported] = field(default_factory=list)
 
     def gramian(self) -> Float[Tensor, "teachers teachers"]:

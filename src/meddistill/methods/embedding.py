@@ -23,7 +23,7 @@ from meddistill.methods.mixing import mixed_rows
 from meddistill.methods.rescale import EqualGradient, rescaled
 from meddistill.methods.spaces import Spaces, has_one_dim
 from meddistill.methods.step import StepLoss
-from meddistill.methods.teacher_losses import own_losses, unmet_by_weighting
+from meddistill.methods.teacher_losses import queries, unmet_by_weighting
 from meddistill.objectives.base import Objective, RowContext, normalized
 from meddistill.objectives.needs import ObjectiveOptions
 from meddistill.objectives.registry import (
@@ -73,7 +73,10 @@ class EmbeddingMethod(Method):
         """
         super().__init__()
         check(config, teachers)
-        self.weighting = build_weighting(config.weighting, teachers=tuple(teachers), groups=groups)
+        dims = {name: space.dims["image"] for name, space in teachers.items() if "image" in space.dims}
+        self.weighting = build_weighting(
+            config.weighting, teachers=tuple(teachers), groups=groups, image_dims=dims, seed=seed
+        )
         teachers = {name: teachers[name] for name in config.weighted_teachers(teachers)}
         self.teachers = tuple(teachers)
         chosen = config.resolved_objectives(statistics=any(each.statistics for each in teachers.values()))
@@ -160,7 +163,7 @@ class EmbeddingMethod(Method):
             selected=selected,
             generator=generator,
             student=student,
-            own_losses=partial(own_losses, [teachers[name] for name in self.teachers], selected, positives),
+            queries=queries([teachers[name] for name in self.teachers], selected, positives),
         )
         parts = {**balanced.parts, **self.terms(student, positives)}
         total = torch.stack([factors[name] * part for name, part in parts.items()]).sum()

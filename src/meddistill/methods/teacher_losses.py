@@ -1,12 +1,14 @@
 """What weightings need of a batch beyond its losses, and of teachers before the first."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from meddistill.balancing.config import ConfidenceConfig, TorchJDConfig, WeightingConfig
+from meddistill.balancing.config import AttentionConfig, ConfidenceConfig, TorchJDConfig, WeightingConfig
+from meddistill.balancing.context import TeacherQueries
 from meddistill.balancing.torchjd_methods import missing_packages
 from meddistill.methods.base import TeacherSpace
 from meddistill.objectives.base import RowContext, both_towers
@@ -40,6 +42,18 @@ def own_losses(
     return torch.where(counts > 0, losses, means) * selected
 
 
+def queries(
+    teachers: Sequence[TeacherOutputs],
+    selected: Bool[Tensor, "batch teachers"],
+    positives: Bool[Tensor, "batch batch"],
+) -> TeacherQueries:
+    """What a weighting may ask of these teachers' outputs."""
+    return TeacherQueries(
+        own_losses=partial(own_losses, teachers, selected, positives),
+        images=lambda: [outputs.image for outputs in teachers if outputs.image is not None],
+    )
+
+
 def unmet_by_weighting(config: WeightingConfig, teachers: Mapping[str, TeacherSpace]) -> list[str]:
     """One line for everything that the weighting needs and that is not there."""
     if isinstance(config, TorchJDConfig):
@@ -47,6 +61,13 @@ def unmet_by_weighting(config: WeightingConfig, teachers: Mapping[str, TeacherSp
             f"`weighting.method` {config.method} must have the package {package}; it is missing. "
             f"Install it: pip install {package}"
             for package in missing_packages(config.method)
+        ]
+    if isinstance(config, AttentionConfig) and config.keys == "pooled":
+        return [
+            f"teacher `{name}` must have image embeddings for pooled keys; got text alone. Leave the teacher "
+            "out, or set `weighting.keys` to learned."
+            for name, space in teachers.items()
+            if "image" not in space.towers
         ]
     if not isinstance(config, ConfidenceConfig):
         return []
