@@ -1,4 +1,7 @@
-"""Extraction with ViT-B/16 at 224 px against its parts: decode, resize, bare forward passes."""
+"""Extraction with ViT-B/16 at 224 px against its parts: decode, resize, bare forward passes.
+
+With patch tokens, 196 of 768 an image, there is still one forward pass an image.
+"""
 
 import tempfile
 from pathlib import Path
@@ -19,6 +22,7 @@ from meddistill.features.extract import extract
 from meddistill.imaging import InputSpec
 from meddistill.teachers.config import PythonTeacher
 from meddistill.teachers.load import load_teacher
+from meddistill.teachers.protocols import PatchGrid
 from meddistill.training.processes import Processes
 
 LIMIT, LIMIT_BESIDE = 1.0, 1.05
@@ -39,6 +43,16 @@ class VitB16(nn.Module):
     def embed_images(self, pixels: Tensor) -> Tensor:
         """`[n, 3, 224, 224]` to `[n, 768]`."""
         return self.model(pixels)
+
+    def patch_tokens(self, pixels: Tensor) -> PatchGrid:
+        """`[n, 3, 224, 224]` to 14 x 14 tokens of 768."""
+        return self.embed_images_with_patches(pixels)[1]
+
+    def embed_images_with_patches(self, pixels: Tensor) -> tuple[Tensor, PatchGrid]:
+        """Both."""
+        features = self.model.forward_features(pixels)
+        side = SIZE // 16
+        return self.model.forward_head(features), PatchGrid(tokens=features[:, 1:], grid=(side, side))
 
 
 def build() -> VitB16:
@@ -64,6 +78,10 @@ def run() -> list[Measurement]:
         def whole() -> None:
             extract(base / f"store_{next(stores)}", samples, {"vit": teacher}, options)
 
+        def with_tokens() -> None:
+            asked = options.model_copy(update={"tokens": True})
+            extract(base / f"store_{next(stores)}", samples, {"vit": teacher}, asked)
+
         def forwards() -> None:
             for _ in range(IMAGES // BATCH):
                 teacher.image_embeddings(pixels)
@@ -72,18 +90,20 @@ def run() -> list[Measurement]:
             for _ in ImageBatches(samples, [geometry], batch_size=BATCH):
                 pass
 
-        against_parts, against_forwards = [], []
+        against_parts, against_forwards, tokens_against_parts = [], [], []
         whole()  # warms up
         for _ in range(ROUNDS):
             taken, bare, decoding = seconds(whole), seconds(forwards), seconds(decodes)
             against_parts.append(taken / (bare + decoding))
             against_forwards.append(taken / bare)
+            tokens_against_parts.append(seconds(with_tokens) / (bare + decoding))
     what = f"extraction with ViT-B/16 at {SIZE} px, time against"
     parts = f"{what} decode + resize + bare forward passes"
     beside = f"{what} bare forward passes, a core being free"
     return [
         _measurement(parts, median(against_parts), LIMIT),
         _measurement(beside, median(against_forwards), LIMIT_BESIDE),
+        _measurement(f"with patch tokens, {parts}", median(tokens_against_parts), LIMIT),
     ]
 
 

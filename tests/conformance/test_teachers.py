@@ -114,6 +114,30 @@ def test_text_embeddings(name: str, teachers: dict[str, FrozenTeacher]) -> None:
 
 
 @pytest.mark.parametrize("name", TOKENS)
+def test_both_outputs_of_an_image_come_from_one_forward_pass(
+    name: str, teachers: dict[str, FrozenTeacher], request: pytest.FixtureRequest
+) -> None:
+    """With the numbers that they have one by one."""
+    teacher = teachers[name]
+    rasters = rasters_for(teacher, pictures())
+    single = teacher.image_embeddings(rasters), teacher.patch_tokens(rasters).tokens
+    passes: list[object] = []
+    if teacher.modules:
+        first = next(part for part in teacher.modules[0].modules() if isinstance(part, torch.nn.Conv2d))
+        request.addfinalizer(first.register_forward_hook(lambda *_: passes.append(name)).remove)
+    else:  # a graph of ONNX
+        graph = teacher._model.patches.graph
+        run = graph.session.run
+        patch = request.getfixturevalue("monkeypatch")
+        patch.setattr(graph.session, "run", lambda *asked: (passes.append(name), run(*asked))[1])
+    both = teacher.image_outputs(rasters, ["patches", "image"])
+    assert len(passes) == 1
+    assert torch.equal(both["image"], single[0])
+    assert torch.equal(both["patches"], single[1])
+    assert teacher.image_outputs(rasters, ["patches"]).keys() == {"patches"}
+
+
+@pytest.mark.parametrize("name", TOKENS)
 def test_patch_tokens(name: str, teachers: dict[str, FrozenTeacher]) -> None:
     teacher = teachers[name]
     rasters = rasters_for(teacher, pictures())

@@ -170,11 +170,12 @@ def _span(
     with ExitStack() as stack:
         keys = writer.missing_outputs(span, run.keys)
         drafts = {key: stack.enter_context(writer.draft(*key, span)) for key in keys}
+        signals = {name: [signal for own, signal in keys if own == name] for name, _ in keys}
         rows, batch = 0, first
         while True:
-            for key, draft in drafts.items():
-                encoded = task.run(key, batch)
-                draft.append(encoded.values, scale=encoded.scale)
+            for name, asked in signals.items():
+                for signal, encoded in task.run(name, asked, batch).items():
+                    drafts[name, signal].append(encoded.values, scale=encoded.scale)
             rows += len(batch)
             advance(len(batch))
             if rows == span[1] - span[0]:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self, final
@@ -21,7 +21,6 @@ from meddistill.features.encoding import Encoded, encode
 from meddistill.features.format import Span, Table
 from meddistill.features.planning import Run
 from meddistill.features.rows import DistinctRows, Indices
-from meddistill.features.writer import OutputKey
 from meddistill.imaging import Geometry
 from meddistill.signals import Signal
 from meddistill.teachers.frozen import FrozenTeacher
@@ -72,8 +71,8 @@ class ExtractionTask(ABC):
         """The batches of those spans of a run that `spans` gives, each drawn ahead of its use."""
 
     @abstractmethod
-    def _run(self, key: OutputKey, inputs: Any) -> Tensor:
-        """One teacher's answer, `[batch, ...]`."""
+    def _run(self, teacher: str, signals: Collection[Signal], inputs: Any) -> Mapping[Signal, Tensor]:
+        """What one teacher outputs, `[batch, ...]` a signal."""
 
     @abstractmethod
     def _one(self, inputs: Any, place: int) -> Any:
@@ -84,34 +83,37 @@ class ExtractionTask(ABC):
     def _views(self) -> int:
         """How many views an answer holds."""
 
-    def run(self, key: OutputKey, batch: ExtractionBatch) -> Encoded:
-        """One teacher's answer in the stored precision; an error names the table's rows that cause it."""
+    def run(self, teacher: str, signals: Collection[Signal], batch: ExtractionBatch) -> dict[Signal, Encoded]:
+        """What one teacher outputs, as it is stored; an error names the table's rows that cause it."""
         try:
-            values = self._run(key, batch.inputs)
+            outputs = self._run(teacher, signals, batch.inputs)
         except torch.OutOfMemoryError as error:
             msg = (
-                f"teacher {key[0]!r} must fit the device with {len(batch)} {self.unit} at once; its "
+                f"teacher {teacher!r} must fit the device with {len(batch)} {self.unit} at once; its "
                 "memory is full. Lower `features: {batch_size}`."
             )
             raise StoreError(msg) from error
         except (TeacherError, NonFiniteError) as error:
-            tables = self._by_table(batch, self._failing(key, batch))
+            tables = self._by_table(batch, self._failing(teacher, signals, batch))
             lines = [f"In the {table}: {name_rows(rows)}." for table, rows in tables.items()]
             msg = f"{error} {' '.join(lines) or 'The inputs were texts of a bank.'}"
             raise type(error)(msg) from error
-        return encode(
-            values,
-            self._options.precision,
-            leading=1 if self._views == 1 else 2,
-            subject=f"{key[1]} output of teacher {key[0]!r}",
-            named=partial(self._named, batch),
-        )
+        return {
+            signal: encode(
+                values,
+                self._options.precision,
+                leading=1 if self._views == 1 else 2,
+                subject=f"{signal} output of teacher {teacher!r}",
+                named=partial(self._named, batch),
+            )
+            for signal, values in outputs.items()
+        }
 
-    def _failing(self, key: OutputKey, batch: ExtractionBatch) -> list[int]:
+    def _failing(self, teacher: str, signals: Collection[Signal], batch: ExtractionBatch) -> list[int]:
         places = []
         for place in range(len(batch)):
             try:
-                self._run(key, self._one(batch.inputs, place))
+                self._run(teacher, signals, self._one(batch.inputs, place))
             except (TeacherError, NonFiniteError):
                 places.append(place)
         return places or list(range(len(batch)))
@@ -178,19 +180,16 @@ class ImageExtraction(ExtractionTask):
         finally:
             ahead.close()
 
-    def _run(self, key: OutputKey, inputs: Views) -> Tensor:
-        teacher = self._teachers[key[0]]
-        if teacher.card.input is None:
-            msg = f"teacher {key[0]!r} must see images for its {key[1]} output; it has no `input`."
+    def _run(self, teacher: str, signals: Collection[Signal], inputs: Views) -> Mapping[Signal, Tensor]:
+        model = self._teachers[teacher]
+        if model.card.input is None:
+            msg = f"teacher {teacher!r} must see images for its {', '.join(signals)}; it has no `input`."
             raise TeacherError(msg)
-        geometry = teacher.card.input.geometry
-        answers = [
-            teacher.patch_tokens(view[geometry]).tokens
-            if key[1] == "patches"
-            else teacher.image_embeddings(view[geometry])
-            for view in inputs
-        ]
-        return answers[0] if len(answers) == 1 else torch.stack(answers, dim=1)
+        geometry = model.card.input.geometry
+        answers = [model.image_outputs(view[geometry], signals) for view in inputs]
+        if len(answers) == 1:
+            return answers[0]
+        return {signal: torch.stack([each[signal] for each in answers], dim=1) for signal in signals}
 
     def _one(self, inputs: Views, place: int) -> Views:
         return [{shape: tensor[place : place + 1] for shape, tensor in view.items()} for view in inputs]
@@ -217,8 +216,8 @@ class TextExtraction(ExtractionTask):
                 texts = [self._rows.texts[source] for source in sources]
                 yield ExtractionBatch(texts, tuple(map(self._sample, sources)), span)
 
-    def _run(self, key: OutputKey, inputs: list[str]) -> Tensor:
-        return self._teachers[key[0]].text_embeddings(inputs)
+    def _run(self, teacher: str, signals: Collection[Signal], inputs: list[str]) -> Mapping[Signal, Tensor]:
+        return {signal: self._teachers[teacher].text_embeddings(inputs) for signal in signals}
 
     def _one(self, inputs: list[str], place: int) -> list[str]:
         return inputs[place : place + 1]

@@ -1,7 +1,7 @@
 """A teacher at work: frozen for ever, fed with uint8 rasters, checked at every output."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Final, Self, final
@@ -16,6 +16,7 @@ from meddistill.imaging.geometry import InputSpec
 from meddistill.signals import Signal
 from meddistill.teachers.card import TeacherCard
 from meddistill.teachers.protocols import (
+    ImageAndPatches,
     ImageEmbedding,
     PatchGrid,
     PatchTokens,
@@ -150,10 +151,34 @@ class FrozenTeacher:
         pixels = self.pixels(rasters)
         with self._forward("patches"):
             output = model.patch_tokens(pixels)
-        patches = output.grid[0] * output.grid[1]
-        rows = output.tokens.flatten(0, 1) if output.tokens.dim() == 3 else output.tokens
-        tokens = self._checked("patches", rows, rows=len(rasters) * patches)
-        return PatchGrid(tokens=tokens.unflatten(0, (len(rasters), patches)), grid=output.grid)
+        return self._checked_patches(output, len(rasters))
+
+    def image_outputs(
+        self, rasters: UInt8[Tensor, "batch height width 3"], signals: Collection[Signal]
+    ) -> dict[Signal, Tensor]:
+        """`[batch, dim]` of image, `[batch, patches, dim]` of patches, as `signals` says.
+
+        Both come from one forward pass where the model has one for both.
+
+        Raises
+        ------
+        TeacherError
+            As of `image_embeddings` and `patch_tokens`.
+        """
+        model = self._model
+        one_pass = {"image", "patches"} <= {*signals} and "patches" not in self._failed
+        if one_pass and isinstance(model, ImageAndPatches):
+            pixels = self.pixels(rasters)
+            with self._forward("patches"):
+                embeddings, output = model.embed_images_with_patches(pixels)
+            image = self._checked("image", embeddings, rows=len(rasters))
+            return {"image": image, "patches": self._checked_patches(output, len(rasters)).tokens}
+        found: dict[Signal, Tensor] = {}
+        if "image" in signals:
+            found["image"] = self.image_embeddings(rasters)
+        if "patches" in signals:
+            found["patches"] = self.patch_tokens(rasters).tokens
+        return found
 
     def text_tokens(self, texts: Sequence[str]) -> TextStates:
         """Token states of texts before pooling, through the teacher's own cleaning, tokenizer and truncation.
@@ -243,6 +268,12 @@ class FrozenTeacher:
                 module.eval()
         for parameter in self._parameters:
             parameter.requires_grad = False
+
+    def _checked_patches(self, output: PatchGrid, images: int) -> PatchGrid:
+        patches = output.grid[0] * output.grid[1]
+        rows = output.tokens.flatten(0, 1) if output.tokens.dim() == 3 else output.tokens
+        tokens = self._checked("patches", rows, rows=images * patches)
+        return PatchGrid(tokens=tokens.unflatten(0, (images, patches)), grid=output.grid)
 
     def _checked(self, signal: Signal, output: object, *, rows: int) -> Tensor:
         what, dim = _OUTPUTS[signal], self.card.dims.get(signal)

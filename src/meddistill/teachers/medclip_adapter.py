@@ -67,9 +67,14 @@ class MedClip(nn.Module):
 
     def patch_tokens(self, pixels: Float[Tensor, "batch 3 height width"]) -> PatchGrid:
         """The last feature map, normalised, not projected: 7 by 7 of 768 in the published model."""
-        tokens = self._see(pixels).last_hidden_state
-        side = math.isqrt(tokens.shape[1])
-        return PatchGrid(tokens=tokens, grid=(side, side))
+        return _patches(self._see(pixels))
+
+    def embed_images_with_patches(
+        self, pixels: Float[Tensor, "batch 3 height width"]
+    ) -> tuple[Float[Tensor, "batch dim"], PatchGrid]:
+        """Both by one pass."""
+        output = self._see(pixels)
+        return self.project_image(output.pooler_output), _patches(output)
 
     def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
         """Mean over tokens and over the states after the first, second and last layer, projected."""
@@ -82,6 +87,12 @@ class MedClip(nn.Module):
     def _see(self, pixels: Tensor) -> Any:
         grey = (pixels * self.luma).sum(1, keepdim=True)
         return self.vision(pixel_values=grey.expand(-1, 3, -1, -1))
+
+
+def _patches(output: Any) -> PatchGrid:
+    tokens = output.last_hidden_state
+    side = math.isqrt(tokens.shape[1])
+    return PatchGrid(tokens=tokens, grid=(side, side))
 
 
 def adapt(config: MedClipTeacher, *, base: Path) -> Adapted:

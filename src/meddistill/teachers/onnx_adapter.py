@@ -16,7 +16,7 @@ from torch import Tensor
 from meddistill.errors import TeacherError
 from meddistill.teachers.adapted import Adapted, version_of
 from meddistill.teachers.config import OnnxTeacher
-from meddistill.teachers.protocols import PatchGrid
+from meddistill.teachers.protocols import PatchGrid, patches_of_map
 from meddistill.teachers.sources import find_file, sha256_of, sha256_of_lines
 
 _INTEGERS: Final[dict[str, type[np.signedinteger[Any]]]] = {
@@ -56,9 +56,9 @@ class Graph:
         """The output's name: the given one, or the only one."""
         return _one_of(self.outputs, name, what="output", path=self.path)
 
-    def run(self, value: NDArray[Any], output: str) -> Tensor:
-        """One output as a tensor in the host's memory."""
-        return torch.from_numpy(self.session.run([output], {self.input: value})[0])
+    def run(self, value: NDArray[Any], *outputs: str) -> list[Tensor]:
+        """Outputs as tensors in the host's memory."""
+        return [torch.from_numpy(each) for each in self.session.run(outputs, {self.input: value})]
 
 
 class ImageGraph:
@@ -73,11 +73,12 @@ class ImageGraph:
 
     def embed_images(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
         """The embedding output."""
-        return self.run(pixels, self.output)
+        (embeddings,) = self.run(pixels, self.output)
+        return embeddings
 
-    def run(self, pixels: Float[Tensor, "batch 3 height width"], output: str) -> Tensor:
-        """One output, for pixels in the precision that the graph was exported in."""
-        return self.graph.run(pixels.cpu().numpy().astype(_FLOATS[self.graph.input_type]), output)
+    def run(self, pixels: Float[Tensor, "batch 3 height width"], *outputs: str) -> list[Tensor]:
+        """Outputs for pixels in the precision that the graph was exported in."""
+        return self.graph.run(pixels.cpu().numpy().astype(_FLOATS[self.graph.input_type]), *outputs)
 
 
 class PatchGraph(ImageGraph):
@@ -89,16 +90,14 @@ class PatchGraph(ImageGraph):
 
     def patch_tokens(self, pixels: Float[Tensor, "batch 3 height width"]) -> PatchGrid:
         """The patch output; three axes are read as a square grid of tokens."""
-        tokens = self.run(pixels, self.patches)
-        if tokens.dim() == 4:
-            grid = (tokens.shape[2], tokens.shape[3])
-            return PatchGrid(tokens=tokens.flatten(2).transpose(1, 2), grid=grid)
-        side = round(tokens.shape[1] ** 0.5)
-        if side * side != tokens.shape[1]:
-            got = tokens.shape[1]
-            msg = f"`patch_output` must be a square grid; got {got} tokens. Export it as [b, d, h, w]."
-            raise TeacherError(msg)
-        return PatchGrid(tokens=tokens, grid=(side, side))
+        return _patches(*self.run(pixels, self.patches))
+
+    def embed_images_with_patches(
+        self, pixels: Float[Tensor, "batch 3 height width"]
+    ) -> tuple[Float[Tensor, "batch dim"], PatchGrid]:
+        """Both outputs by one run."""
+        embeddings, tokens = self.run(pixels, self.output, self.patches)
+        return embeddings, _patches(tokens)
 
 
 class TextGraph:
@@ -115,7 +114,8 @@ class TextGraph:
     def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
         """The embedding output for padded and truncated token ids."""
         rows = [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
-        return self.graph.run(np.asarray(rows, dtype=_INTEGERS[self.graph.input_type]), self.output)
+        (embeddings,) = self.graph.run(np.asarray(rows, dtype=_INTEGERS[self.graph.input_type]), self.output)
+        return embeddings
 
 
 class TwoGraphs(TextGraph):
@@ -140,6 +140,12 @@ class TwoGraphsWithPatches(TwoGraphs):
     def patch_tokens(self, pixels: Float[Tensor, "batch 3 height width"]) -> PatchGrid:
         """The patch output of the image graph."""
         return self.patches.patch_tokens(pixels)
+
+    def embed_images_with_patches(
+        self, pixels: Float[Tensor, "batch 3 height width"]
+    ) -> tuple[Float[Tensor, "batch dim"], PatchGrid]:
+        """Both outputs of the image graph by one run."""
+        return self.patches.embed_images_with_patches(pixels)
 
 
 def adapt(config: OnnxTeacher, *, base: Path) -> Adapted:
@@ -168,6 +174,17 @@ def adapt(config: OnnxTeacher, *, base: Path) -> Adapted:
         logit_scale=config.logit_scale,
         options={name: value for name in named if (value := getattr(config, name)) is not None},
     )
+
+
+def _patches(tokens: Tensor) -> PatchGrid:
+    if tokens.dim() == 4:
+        return patches_of_map(tokens)
+    side = round(tokens.shape[1] ** 0.5)
+    if side * side != tokens.shape[1]:
+        got = tokens.shape[1]
+        msg = f"`patch_output` must be a square grid; got {got} tokens. Export it as [b, d, h, w]."
+        raise TeacherError(msg)
+    return PatchGrid(tokens=tokens, grid=(side, side))
 
 
 def _combined_model(images: ImageGraph | None, texts: TextGraph | None) -> object:

@@ -25,7 +25,7 @@ from meddistill.teachers.adapted import (
 )
 from meddistill.teachers.attention import fold_attention
 from meddistill.teachers.config import OpenClipTeacher
-from meddistill.teachers.protocols import PatchGrid, TextStates
+from meddistill.teachers.protocols import PatchGrid, TextStates, patches_of_map
 from meddistill.teachers.sources import Source, find_file, find_folder, sha256_of, sha256_of_lines
 from meddistill.teachers.weights import as_one_file, checked_weights, weight_files
 
@@ -79,13 +79,26 @@ class OpenClipModel(nn.Module):
         """The last block's patch tokens or feature map, after the tower's final normalisation where it has
         one, not projected.
         """
+        outputs = self._intermediates(pixels, intermediates_only=True)
+        return patches_of_map(outputs["image_intermediates"][0])
+
+    def embed_images_with_patches(
+        self, pixels: Float[Tensor, "batch 3 height width"]
+    ) -> tuple[Float[Tensor, "batch dim"], PatchGrid]:
+        """Both by one pass: pooling and projection come after the last block."""
+        outputs = self._intermediates(pixels, intermediates_only=False)
+        return outputs["image_features"], patches_of_map(outputs["image_intermediates"][0])
+
+    def _intermediates(self, pixels: Tensor, *, intermediates_only: bool) -> Any:
         # The last normalisation of a tower with attentional pooling is that of what was pooled.
         normalize = getattr(self.model.visual, "attn_pool", None) is None
-        outputs = self.model.visual.forward_intermediates(
-            pixels, indices=1, intermediates_only=True, normalize_intermediates=normalize, output_fmt="NCHW"
+        return self.model.visual.forward_intermediates(
+            pixels,
+            indices=1,
+            intermediates_only=intermediates_only,
+            normalize_intermediates=normalize,
+            output_fmt="NCHW",
         )
-        grid = outputs["image_intermediates"][0]
-        return PatchGrid(tokens=grid.flatten(2).transpose(1, 2), grid=(grid.shape[2], grid.shape[3]))
 
 
 def adapt(config: OpenClipTeacher, *, base: Path) -> Adapted:

@@ -23,6 +23,11 @@ class PatchGrid:
     grid: tuple[int, int]
 
 
+def patches_of_map(values: Float[Tensor, "batch dim rows columns"]) -> PatchGrid:
+    """The tokens of a feature map."""
+    return PatchGrid(tokens=values.flatten(2).transpose(1, 2), grid=(values.shape[2], values.shape[3]))
+
+
 @dataclass(frozen=True, kw_only=True)
 class TextStates:
     """States of a text's tokens, special ones included; those where `mask` is False are padding."""
@@ -55,6 +60,17 @@ class PatchTokens(Protocol):
 
     def patch_tokens(self, pixels: Float[Tensor, "batch 3 height width"]) -> PatchGrid:
         """Tokens of the last layer after its normalisation."""
+        ...
+
+
+@runtime_checkable
+class ImageAndPatches(Protocol):
+    """Embedding and patches by one forward pass; a model that has both and not this is asked twice."""
+
+    def embed_images_with_patches(
+        self, pixels: Float[Tensor, "batch 3 height width"]
+    ) -> tuple[Float[Tensor, "batch dim"], PatchGrid]:
+        """What `embed_images` and `patch_tokens` give."""
         ...
 
 

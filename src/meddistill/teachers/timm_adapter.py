@@ -15,7 +15,7 @@ from meddistill.imaging.geometry import InputSpec, Resize
 from meddistill.teachers.adapted import Adapted, count_parameters, interpolation_of, version_of
 from meddistill.teachers.config import TimmTeacher
 from meddistill.teachers.processors import Preprocessing
-from meddistill.teachers.protocols import PatchGrid
+from meddistill.teachers.protocols import PatchGrid, patches_of_map
 from meddistill.teachers.sources import Source, find_file, find_folder, sha256_of
 from meddistill.teachers.weights import as_one_file, checked_weights, weight_files
 
@@ -37,10 +37,20 @@ class TimmModel(nn.Module):
 
     def patch_tokens(self, pixels: Float[Tensor, "batch 3 height width"]) -> PatchGrid:
         """The last feature map, normalised as before pooling."""
-        grid = self.model.forward_intermediates(
-            pixels, indices=1, norm=True, output_fmt="NCHW", intermediates_only=True
-        )[0]
-        return PatchGrid(tokens=grid.flatten(2).transpose(1, 2), grid=(grid.shape[2], grid.shape[3]))
+        (grid,) = self._intermediates(pixels, intermediates_only=True)
+        return patches_of_map(grid)
+
+    def embed_images_with_patches(
+        self, pixels: Float[Tensor, "batch 3 height width"]
+    ) -> tuple[Float[Tensor, "batch dim"], PatchGrid]:
+        """Both by one pass: pooling comes after the last feature map."""
+        features, (grid,) = self._intermediates(pixels, intermediates_only=False)
+        return self.model.forward_head(features), patches_of_map(grid)
+
+    def _intermediates(self, pixels: Tensor, *, intermediates_only: bool) -> Any:
+        return self.model.forward_intermediates(
+            pixels, indices=1, norm=True, output_fmt="NCHW", intermediates_only=intermediates_only
+        )
 
 
 def adapt(config: TimmTeacher, *, base: Path) -> Adapted:

@@ -18,7 +18,7 @@ from meddistill.errors import TeacherError
 from meddistill.teachers.adapted import Adapted, count_parameters, read_json, tokenizer_hash, version_of
 from meddistill.teachers.config import Pooling, TransformersTeacher
 from meddistill.teachers.processors import Preprocessing, read_processor
-from meddistill.teachers.protocols import PatchGrid, TextStates
+from meddistill.teachers.protocols import PatchGrid, TextStates, patches_of_map
 from meddistill.teachers.sources import Source, find_folder, sha256_of
 from meddistill.teachers.state_dicts import no_bars
 from meddistill.teachers.weights import weight_files
@@ -143,7 +143,23 @@ class ImageEncoder(nn.Module):
         output = self.model(pixel_values=pixels)
         if self.pooling == "pooler":
             return _pooler(output).flatten(1)
+        return self._pooled(*self._split(output.last_hidden_state, pixels))
+
+    def patch_tokens(self, pixels: Float[Tensor, "batch 3 height width"]) -> PatchGrid:
+        """The last hidden state without class and register tokens."""
+        return self._split(self.model(pixel_values=pixels).last_hidden_state, pixels)[1]
+
+    def embed_images_with_patches(
+        self, pixels: Float[Tensor, "batch 3 height width"]
+    ) -> tuple[Float[Tensor, "batch dim"], PatchGrid]:
+        """Both by one pass."""
+        output = self.model(pixel_values=pixels)
         first, patches = self._split(output.last_hidden_state, pixels)
+        if self.pooling == "pooler":
+            return _pooler(output).flatten(1), patches
+        return self._pooled(first, patches), patches
+
+    def _pooled(self, first: Tensor | None, patches: PatchGrid) -> Float[Tensor, "batch dim"]:
         if self.pooling == "mean" or (self.pooling is None and first is None):
             return patches.tokens.mean(1)
         if first is None:
@@ -151,14 +167,9 @@ class ImageEncoder(nn.Module):
             raise TeacherError(msg)
         return first
 
-    def patch_tokens(self, pixels: Float[Tensor, "batch 3 height width"]) -> PatchGrid:
-        """The last hidden state without class and register tokens."""
-        return self._split(self.model(pixel_values=pixels).last_hidden_state, pixels)[1]
-
     def _split(self, states: Tensor, pixels: Tensor) -> tuple[Tensor | None, PatchGrid]:
         if states.dim() == 4:
-            tokens = states.flatten(2).transpose(1, 2)
-            return None, PatchGrid(tokens=tokens, grid=(states.shape[2], states.shape[3]))
+            return None, patches_of_map(states)
         grid = self._grid(states.shape[1], pixels)
         leading = states.shape[1] - grid[0] * grid[1]
         patches = PatchGrid(tokens=states[:, leading:], grid=grid)
@@ -187,12 +198,18 @@ class SamEncoder(nn.Module):
 
     def embed_images(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
         """Mean of the neck's features over the grid."""
-        return self.encoder(pixel_values=pixels).last_hidden_state.mean((2, 3))
+        return self.embed_images_with_patches(pixels)[0]
 
     def patch_tokens(self, pixels: Float[Tensor, "batch 3 height width"]) -> PatchGrid:
         """The neck's features, 64 by 64 of 256 in the published models."""
+        return self.embed_images_with_patches(pixels)[1]
+
+    def embed_images_with_patches(
+        self, pixels: Float[Tensor, "batch 3 height width"]
+    ) -> tuple[Float[Tensor, "batch dim"], PatchGrid]:
+        """Both by one pass."""
         grid = self.encoder(pixel_values=pixels).last_hidden_state
-        return PatchGrid(tokens=grid.flatten(2).transpose(1, 2), grid=(grid.shape[2], grid.shape[3]))
+        return grid.mean((2, 3)), patches_of_map(grid)
 
 
 @dataclass(frozen=True, kw_only=True)
