@@ -8,7 +8,7 @@ from meddistill.balancing.torchjd_methods import METHODS
 
 FIRST, SECOND = "first", "second"
 DISAGREEING: Final = "second_disagreeing"
-ALONE, UNIFORM, CHOSEN = "alone", "uniform", "min_norm"
+ALONE, UNIFORM, CHOSEN, CONFIDENCE = "alone", "uniform", "min_norm", "confidence"
 FROM: Final = {FIRST: "from_first", SECOND: "from_second"}
 FROZEN, SCRATCH = "frozen_encoder", "mobilenetv4_scratch"
 TEACHER_EPOCHS, STUDENT_EPOCHS = 1, 1
@@ -16,6 +16,8 @@ TEACHER_EPOCHS, STUDENT_EPOCHS = 1, 1
 STUDENT_CAPTIONS: Final = ("0", "1")
 CONTEXT, VOCABULARY = 40, 4000
 TRAINING: Final = {"batch_size": 128, "learning_rate": 1e-3, "checkpoint_every": 50}
+# So that few images make some three hundred steps: 128 a batch left each student a third behind.
+STUDENT_TRAINING: Final = {**TRAINING, "batch_size": 32}
 VIEWS: Final = {"scale": [0.8, 1.0], "horizontal_flip": 0.5}
 # Bounds of min_norm, of which validation chooses.
 BOUNDS: Final = (0.6, 0.8, 1.0)
@@ -109,7 +111,9 @@ BESIDE: Final[Mapping[str, Arm]] = {
 RULES: Final[Mapping[str, Arm]] = {
     "fixed": _weighted(kind="fixed", weights={FIRST: 0.7, SECOND: 0.3}),
     "uncertainty": _weighted(kind="uncertainty"),
-    "confidence": _weighted(kind="confidence"),
+    CONFIDENCE: _weighted(kind="confidence"),
+    "loss_mlp": _weighted(kind="loss_mlp"),
+    "attention": _weighted(kind="attention", keys="pooled"),
     "min_norm_normalized": _weighted(kind="min_norm", normalize=True),
     "min_norm_smoothed": _weighted(kind="min_norm", smoothing=0.9),
     **{f"torchjd_{method}": _weighted(kind="torchjd", method=method) for method in METHODS},
@@ -140,6 +144,7 @@ def disagreeing(bound: float) -> dict[str, Arm]:
     return {
         disagreeing_with(UNIFORM): _weighted(teachers, kind="uniform"),
         disagreeing_with(CHOSEN): _weighted(teachers, kind="min_norm", max_weight=bound),
+        disagreeing_with(CONFIDENCE): _weighted(teachers, kind="confidence"),
         disagreeing_with(FROM[SECOND]): Arm(teachers=(DISAGREEING,)),
     }
 

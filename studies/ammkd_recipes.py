@@ -15,6 +15,7 @@ from studies.ammkd_arms import (
     STUDENT,
     STUDENT_CAPTIONS,
     STUDENT_EPOCHS,
+    STUDENT_TRAINING,
     TEACHER_EPOCHS,
     TEACHERS,
     TRAINING,
@@ -76,7 +77,8 @@ class Recipes:
     def student(self, name: str, arm: Arm, seed: int) -> dict[str, Any]:
         """A student that learns alone, or from teachers in the store."""
         if not arm.teachers:
-            return self._recipe(arm.model, [self._stage("contrastive", epochs=STUDENT_EPOCHS, seed=seed)])
+            stage = self._stage("contrastive", epochs=STUDENT_EPOCHS, seed=seed)
+            return self._recipe(arm.model, [{**stage, **STUDENT_TRAINING}])
         stages = [self._distill(arm, seed)]
         if arm.fusion is not None:
             fusion = {**self._stage("fusion", epochs=FUSION["epochs"], seed=seed), "name": name, **arm.fusion}
@@ -105,7 +107,7 @@ class Recipes:
 
     def _distill(self, arm: Arm, seed: int) -> dict[str, Any]:
         stage = self._stage("embedding", epochs=STUDENT_EPOCHS, seed=seed)
-        return {**stage, "objectives": OBJECTIVES, **arm.options}
+        return {**stage, **STUDENT_TRAINING, "objectives": OBJECTIVES, **arm.options}
 
     def _stage(self, method: str, *, epochs: int, seed: int) -> dict[str, Any]:
         epochs = self.scale.epochs or epochs
