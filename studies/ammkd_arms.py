@@ -149,9 +149,20 @@ def disagreeing(bound: float) -> dict[str, Arm]:
     }
 
 
+# Where the student follows a teacher badly a KL pulls harder, and the bounded distance of features does not.
+_KL: Final = {"objectives": {name: OBJECTIVES[name] for name in OBJECTIVES if name not in _FEATURES}}
+DISAGREEING_BY_KL: Final[Mapping[str, Arm]] = {
+    f"{disagreeing_with(name)}_kl": Arm(
+        teachers=(FIRST, DISAGREEING), options={**_KL, "weighting": {"kind": name, **bound}}
+    )
+    for name, bound in ((UNIFORM, {}), (CHOSEN, {"max_weight": 0.8}))
+}
+
+
 def arms(bound: float) -> dict[str, Arm]:
     """Every arm by name."""
-    return {**SINGLE, **WEIGHTED, **disagreeing(bound), **BESIDE, **RULES, **PARTS_OF_AMMKD}
+    several = {**WEIGHTED, **disagreeing(bound), **DISAGREEING_BY_KL}
+    return {**SINGLE, **several, **BESIDE, **RULES, **PARTS_OF_AMMKD}
 
 
 def repeated(bound: float) -> tuple[str, ...]:
