@@ -11,6 +11,7 @@ from studies.ammkd_arms import (
     ALONE,
     BOUNDS,
     CHOSEN,
+    DISAGREEING_BY_KL,
     FROM,
     TEACHERS,
     UNIFORM,
@@ -93,10 +94,12 @@ def _leads(runs: Runs, bound: float | None) -> str:
         return ""
     chosen, wrong = bounded(bound), disagreeing_with(CHOSEN)
     others = [name for name in disagreeing(bound) if name != wrong]
+    by_kl = tuple(reversed(DISAGREEING_BY_KL))
     pairs = [
+        by_kl,
         *((chosen, other) for other in (UNIFORM, *FROM.values(), ALONE)),
         *((wrong, other) for other in (*others, *FROM.values(), ALONE)),
-        *((name, UNIFORM) for name in runs if name not in (UNIFORM, chosen, *others, wrong)),
+        *((name, UNIFORM) for name in runs if name not in (UNIFORM, chosen, *others, wrong, *by_kl)),
     ]
     rows = []
     for name, other in dict.fromkeys(pairs):
