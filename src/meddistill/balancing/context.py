@@ -52,6 +52,11 @@ class BalancingContext:
     queries: TeacherQueries
     reported: list[Reported] = field(default_factory=list)
 
+    @cached_property
+    def mean_losses(self) -> Float[Tensor, " teachers"]:
+        """`teacher_losses` as numbers, without gradient."""
+        return torch.stack([*self.teacher_losses()]).detach()
+
     def gramian(self) -> Float[Tensor, "teachers teachers"]:
         """G = J·Jᵀ in float64, where row t of J is ∂ℓ_t/∂(student's embeddings), flattened; ℓ_t is teacher
         t's loss.

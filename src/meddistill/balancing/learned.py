@@ -64,7 +64,7 @@ class LearnedWeighting(Weighting):
 
     def _losses(self, context: BalancingContext) -> Float[Tensor, " teachers"]:
         """ℓ̄_t, guarded ℓ̄_t/ℓ̄; 0 for teachers without rows."""
-        losses = torch.stack([*context.teacher_losses()]).detach()
+        losses = context.mean_losses
         return _relative(losses, context.selected.any(dim=0)) if self.entropy else losses
 
     def _shares(self, context: BalancingContext, losses: Tensor) -> Float[Tensor, "batch teachers"]:

@@ -45,9 +45,7 @@ class TorchJD(TeacherWeighting):
         self, context: BalancingContext, rows: Float[Tensor, "groups teachers"]
     ) -> Float[Tensor, "groups teachers"]:
         """The rule on the teachers with rows; there is one group."""
-        looked_at = (
-            context.gramian() if self._on_gradients else torch.stack([*context.teacher_losses()]).detach()
-        )
+        looked_at = context.gramian() if self._on_gradients else context.mean_losses
         numbers, counts = on_host(looked_at, rows[0])
         present = counts > 0
         factors = torch.zeros_like(counts)
