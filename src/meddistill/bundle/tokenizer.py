@@ -19,6 +19,7 @@ _END: Final = "<end_of_text>"
 _END_OF_WORD: Final = "</w>"
 _PADDING: Final = 0
 _SURROGATES: Final = range(0xD800, 0xE000)
+_BLOCK: Final = 256
 # Case is gone when texts arrive, but for the long s, which lower() keeps and open_clip's pattern, ignoring
 # case, takes for an s.
 _CONTRACTIONS: Final = "'[sſ]|'t|'re|'ve|'m|'ll|'d"
@@ -90,18 +91,20 @@ def _classes(pattern: Any) -> tuple[str, str, str]:
 
     Libraries differ in the edition of Unicode they know, so `\\p{L}` is not one thing: 12 of 3,000 random
     strings came out with other ids. The file therefore spells the classes out, as they were in training.
-    Each character is shown to the pattern as `cc!`, whose pieces tell what it is.
+    Each character is shown to the pattern as `cc!`, whose pieces tell what it is. A block of characters that
+    is one piece is all letters or nothing that is named here, which its first character tells.
     """
     pieces_of = {2: "letters", 3: "numbers"}
     codes: dict[str, list[int]] = {"letters": [], "numbers": [], "spaces": []}
-    for code in range(1, sys.maxunicode + 1):
-        if code in _SURROGATES:
-            continue
-        character = chr(code)
-        pieces = pattern.findall(f"{character}{character}!")
-        kind = "spaces" if pieces == ["!"] else pieces_of.get(len(pieces))
-        if kind is not None:
-            codes[kind].append(code)
+    for start in range(0, sys.maxunicode + 1, _BLOCK):
+        block = [code for code in range(start or 1, start + _BLOCK) if code not in _SURROGATES]
+        whole = "".join(map(chr, block))
+        alike = pattern.findall(whole) == [whole]
+        for first in block[:1] if alike else block:
+            pieces = pattern.findall(f"{chr(first)}{chr(first)}!")
+            kind = "spaces" if pieces == ["!"] else pieces_of.get(len(pieces))
+            if kind is not None:
+                codes[kind] += block if alike else [first]
     letters, numbers, spaces = (_ranges(codes[kind]) for kind in ("letters", "numbers", "spaces"))
     return letters, numbers, spaces
 
