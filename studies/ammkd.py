@@ -42,6 +42,8 @@ from studies.ammkd_arms import (
     arms,
     bounded,
     disagreeing_with,
+    longer,
+    longer_for,
     repeated,
 )
 from studies.ammkd_disagreement import DISAGREEMENT, write_disagreeing
@@ -127,7 +129,7 @@ class Study:
         All have the first seed and validation; those that a target stands on every seed and test, with the
         bound that validation chose; the rows beside them the first seed alone.
         """
-        if seed == SEEDS[0] and (split == "validation" or name in BESIDE):
+        if seed == SEEDS[0] and (split == "validation" or name in BESIDE or name in longer(BOUNDS[0])):
             return True
         bounds = {bounded(bound) for bound in BOUNDS}
         return name in repeated(self._chosen_bound() if name in bounds else BOUNDS[0])
@@ -147,7 +149,8 @@ class Study:
 
     def train_student(self, name: str, seed: int, split: str) -> None:
         """A student, and its ranks."""
-        arm = arms(self._chosen_bound() if name == disagreeing_with(CHOSEN) else BOUNDS[0])[name]
+        bounded_by_choice = {disagreeing_with(CHOSEN), longer_for(CHOSEN)}
+        arm = arms(self._chosen_bound() if name in bounded_by_choice else BOUNDS[0])[name]
         recipe = self.recipes.student(name, arm, seed)
         if self._is_done(name, seed, split, recipe):
             return

@@ -1,7 +1,7 @@
 """The arms of the study of AMMKD: students and their teachers, as data, and the recipes made of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from meddistill.balancing.torchjd_methods import METHODS
@@ -11,7 +11,7 @@ DISAGREEING: Final = "second_disagreeing"
 ALONE, UNIFORM, CHOSEN, CONFIDENCE = "alone", "uniform", "min_norm", "confidence"
 FROM: Final = {FIRST: "from_first", SECOND: "from_second"}
 FROZEN, SCRATCH = "frozen_encoder", "mobilenetv4_scratch"
-TEACHER_EPOCHS, STUDENT_EPOCHS = 1, 1
+TEACHER_EPOCHS, STUDENT_EPOCHS, LONGER_EPOCHS = 1, 1, 4
 # Each photograph has five captions; students learn from the first ones, teachers from all.
 STUDENT_CAPTIONS: Final = ("0", "1")
 CONTEXT, VOCABULARY = 40, 4000
@@ -76,6 +76,7 @@ class Arm:
 
     model: Model = STUDENT
     teachers: Sequence[str] = ()
+    epochs: int = STUDENT_EPOCHS
     options: Mapping[str, Any] = field(default_factory=dict)
     fusion: Mapping[str, Any] | None = None
     frozen: bool = False
@@ -159,9 +160,21 @@ DISAGREEING_BY_KL: Final[Mapping[str, Arm]] = {
 }
 
 
+def longer(bound: float) -> dict[str, Arm]:
+    """Students of more epochs: whether a small one reaches its teachers; `bound` is chosen on validation."""
+    both = {UNIFORM: WEIGHTED[UNIFORM], CHOSEN: _weighted(kind="min_norm", max_weight=bound)}
+    short = {ALONE: SINGLE[ALONE], **both}
+    return {longer_for(name): replace(arm, epochs=LONGER_EPOCHS) for name, arm in short.items()}
+
+
+def longer_for(name: str) -> str:
+    """The name of an arm that learns for several epochs."""
+    return f"longer_{name}"
+
+
 def arms(bound: float) -> dict[str, Arm]:
     """Every arm by name."""
-    several = {**WEIGHTED, **disagreeing(bound), **DISAGREEING_BY_KL}
+    several = {**WEIGHTED, **disagreeing(bound), **DISAGREEING_BY_KL, **longer(bound)}
     return {**SINGLE, **several, **BESIDE, **RULES, **PARTS_OF_AMMKD}
 
 

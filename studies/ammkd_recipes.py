@@ -14,7 +14,6 @@ from studies.ammkd_arms import (
     SECOND,
     STUDENT,
     STUDENT_CAPTIONS,
-    STUDENT_EPOCHS,
     STUDENT_TRAINING,
     TEACHER_EPOCHS,
     TEACHERS,
@@ -77,7 +76,7 @@ class Recipes:
     def student(self, name: str, arm: Arm, seed: int) -> dict[str, Any]:
         """A student that learns alone, or from teachers in the store."""
         if not arm.teachers:
-            stage = self._stage("contrastive", epochs=STUDENT_EPOCHS, seed=seed)
+            stage = self._stage("contrastive", epochs=arm.epochs, seed=seed)
             return self._recipe(arm.model, [{**stage, **STUDENT_TRAINING}])
         stages = [self._distill(arm, seed)]
         if arm.fusion is not None:
@@ -106,7 +105,7 @@ class Recipes:
         return sha256(words.encode()).hexdigest()[:12]
 
     def _distill(self, arm: Arm, seed: int) -> dict[str, Any]:
-        stage = self._stage("embedding", epochs=STUDENT_EPOCHS, seed=seed)
+        stage = self._stage("embedding", epochs=arm.epochs, seed=seed)
         return {**stage, **STUDENT_TRAINING, "objectives": OBJECTIVES, **arm.options}
 
     def _stage(self, method: str, *, epochs: int, seed: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from studies.ammkd_arms import (
     ALONE,
     BOUNDS,
     CHOSEN,
+    CONFIDENCE,
     DISAGREEING_BY_KL,
     FROM,
     TEACHERS,
@@ -18,6 +19,8 @@ from studies.ammkd_arms import (
     bounded,
     disagreeing,
     disagreeing_with,
+    longer,
+    longer_for,
 )
 from studies.rank_tables import RESAMPLER, RankTable, Replicates, mean_recall_sum
 from studies.tables import table
@@ -92,15 +95,19 @@ def _leads(runs: Runs, bound: float | None) -> str:
     """Paired differences of recall sums, on the seeds that both have."""
     if bound is None:
         return ""
-    chosen, wrong = bounded(bound), disagreeing_with(CHOSEN)
+    chosen, wrong, sure = bounded(bound), disagreeing_with(CHOSEN), disagreeing_with(CONFIDENCE)
     others = [name for name in disagreeing(bound) if name != wrong]
     by_kl = tuple(reversed(DISAGREEING_BY_KL))
+    taught = longer_for(CHOSEN)
     pairs = [
         by_kl,
         *((chosen, other) for other in (UNIFORM, *FROM.values(), ALONE)),
         *((wrong, other) for other in (*others, *FROM.values(), ALONE)),
-        *((name, UNIFORM) for name in runs if name not in (UNIFORM, chosen, *others, wrong, *by_kl)),
+        *((sure, other) for other in (disagreeing_with(UNIFORM), *FROM.values())),
+        *((taught, other) for other in longer(bound) if other != taught),
     ]
+    compared = {name for pair in pairs for name in pair if name not in (*FROM.values(), ALONE)}
+    pairs += [(name, UNIFORM) for name in runs if name not in compared]
     rows = []
     for name, other in dict.fromkeys(pairs):
         if set(runs.get(name, {})) & set(runs.get(other, {})):
