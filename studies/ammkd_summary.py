@@ -83,10 +83,11 @@ def _overview(runs: Runs) -> str:
         recalls = [f"{np.mean([each.recalls[hit][0] for each in tables]):.1f}" for hit in HITS]
         facts = tables[0].facts
         costs = [f"{facts.multiply_adds / 1e6:.0f}", f"{facts.parameters / 1e6:.1f}"]
-        rows.append([name, str(len(tables)), *recalls, _words(_sum(runs, name)), *costs])
+        each = ", ".join(f"{one.recall_sum[0]:.1f}" for one in tables) if len(tables) > 1 else ""
+        rows.append([name, str(len(tables)), *recalls, _words(_sum(runs, name)), each, *costs])
     header = [_title(hit) for hit in HITS]
     return table(
-        ["model", "seeds", *header, "recall sum", "multiply-adds, M", "parameters, M"],
+        ["model", "seeds", *header, "recall sum", "of each seed", "multiply-adds, M", "parameters, M"],
         rows,
     )
 
