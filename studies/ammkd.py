@@ -8,7 +8,9 @@ learn from the train split, the students from two of each image's five captions 
 one from scratch start from the same weights, see equally many images and differ by what
 `studies/ammkd_arms.py` says. Every part is skipped when it is
 done, and leaves the rank of every query in `--scores`; `--parts` and `--seeds` choose some. Options are
-chosen on validation with the first seed; `--split test` is for the end. With `--images`, `--epochs` and
+chosen on validation with the first seed; `--split test` is for the end. `--split medical` shows the captions
+of the test split of another folder, `--medical`, whose `pairs.csv` has them where `source` says caption:
+no model has learned from such images. With `--images`, `--epochs` and
 `--image-size` the study is only seen to run: no figure of it means anything.
 """
 
@@ -47,14 +49,15 @@ from studies.ammkd_arms import (
     repeated,
 )
 from studies.ammkd_disagreement import DISAGREEMENT, write_disagreeing
-from studies.ammkd_recipes import PAIRS, STORE, Recipes, Scale
-from studies.ammkd_summary import best_bound, load_runs, summarize, teacher_part
+from studies.ammkd_recipes import PAIRS, STORE, Recipes, Scale, medical_captions
+from studies.ammkd_summary import best_bound, load_runs, overview, summarize, teacher_part
 from studies.frozen_encoder import train_on_frozen
 from studies.rank_tables import Facts, RankTable
 from studies.real_data import Lab
 
 SEEDS: Final = (0, 1, 2)
 SPLITS: Final = {"validation": "val", "test": "test"}
+MEDICAL: Final = "medical"
 SCORES: Final = Path("experiments/ammkd")
 
 
@@ -70,16 +73,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parts = [*map(teacher_part, TEACHERS), STORE, *arms(BOUNDS[0])]
     parser.add_argument("--parts", nargs="*", choices=parts, default=parts)
-    parser.add_argument("--split", choices=[*SPLITS], default="validation")
+    parser.add_argument("--split", choices=[*SPLITS, MEDICAL], default="validation")
+    parser.add_argument("--medical", type=Path, default=None, help="a folder of medical images with captions")
     parser.add_argument("--recipes", action="store_true", help="write the parts' recipes and stop")
     for name in ("--images", "--epochs", "--image-size"):
         parser.add_argument(name, type=int, default=None, help="to see that it runs")
     options = parser.parse_args(arguments)
+    if options.split == MEDICAL and options.medical is None:
+        parser.error("--split medical needs --medical FOLDER, the images to show")
     scale = Scale(images=options.images, epochs=options.epochs, image_size=options.image_size)
     scores = options.scores or (SCORES if scale.is_whole else options.out / "scores")
     recipes = Recipes(options.data, options.encoders, scale)
     study = Study(Lab(options.data, options.out), recipes, scores)
-    study.prepare()
+    study.prepare(options.medical)
     if options.recipes:
         study.write_recipes(options.parts, options.seeds)
         return
@@ -101,12 +107,14 @@ class Study:
     def __init__(self, lab: Lab, recipes: Recipes, scores: Path) -> None:
         self.lab, self.recipes, self.scores = lab, recipes, scores
 
-    def prepare(self) -> None:
+    def prepare(self, medical: Path | None) -> None:
         """The pairs, of a small study those of its first images, and the suites."""
         with (self.lab.data / PAIRS).open(newline="") as file:
             rows = list(csv.DictReader(file))
         for split, name in SPLITS.items():
-            self.lab.write(f"suite_{split}.yaml", self.recipes.suite(name))
+            self.lab.write(f"suite_{split}.yaml", self.recipes.suite(name, self.recipes.table(name)))
+        if medical is not None:
+            self.lab.write(f"suite_{MEDICAL}.yaml", self.recipes.suite(MEDICAL, medical_captions(medical)))
         splits: dict[str, list[str]] = {}
         for row in rows:
             splits.setdefault(row["split"], []).append(row["image"])
@@ -180,7 +188,7 @@ class Study:
         runs = load_runs(self.scores / split)
         if not runs:
             return f"No part has been judged on {split} yet."
-        text = summarize(runs, bound=self.bound)
+        text = overview(runs) if split == MEDICAL else summarize(runs, bound=self.bound)
         (self.scores / f"summary_{split}.md").write_text(f"{text}\n")
         return text
 

@@ -49,6 +49,18 @@ class Scale:
         return self == Scale()
 
 
+def medical_captions(folder: Path) -> dict[str, Any]:
+    """The captions, no templates, of the test split of `folder`'s pairs."""
+    columns = {"image": "image", "text": "text", "patient": "patient_id"}
+    where = {"split": "test", "source": "caption"}
+    return {
+        "table": str((folder / PAIRS).resolve()),
+        "root": str(folder.resolve()),
+        **columns,
+        "where": where,
+    }
+
+
 class Recipes:
     """Makes the recipe of each part."""
 
@@ -88,10 +100,10 @@ class Recipes:
         stored = {"kind": "stored", "store": f"{STORE}/features", "licence": "proprietary"}
         return {**recipe, "teachers": dict.fromkeys(arm.teachers, stored)}
 
-    def suite(self, split: str) -> dict[str, Any]:
-        """Retrieval among all images and captions of a split."""
+    def suite(self, name: str, table: Mapping[str, Any]) -> dict[str, Any]:
+        """Retrieval among all images and captions of a table."""
         task = {"name": "retrieval", "kind": "retrieval", "table": "pairs", "train_overlap": "report"}
-        return {"name": f"ammkd_{split}", "tables": {"pairs": self.table(split)}, "tasks": [task]}
+        return {"name": f"ammkd_{name}", "tables": {"pairs": dict(table)}, "tasks": [task]}
 
     def digest(self, recipe: Mapping[str, Any]) -> str:
         """What a part's figures belong to: its recipe and, where it has teachers, theirs.

@@ -54,7 +54,7 @@ def best_bound(validation: Runs, seed: int) -> float | None:
 
 def summarize(runs: Runs, *, bound: float | None) -> str:
     """The tables as Markdown, with a verdict on the teachers first."""
-    parts = [_verdict(runs), _overview(runs), _leads(runs, bound), _shares(runs)]
+    parts = [_verdict(runs), overview(runs), _leads(runs, bound), _shares(runs)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -76,7 +76,8 @@ def _verdict(runs: Runs) -> str:
     return f"{opening}: {'; '.join(lines)}, recall sums."
 
 
-def _overview(runs: Runs) -> str:
+def overview(runs: Runs) -> str:
+    """A row a model, the best first: recalls, their sum with its interval and of each seed, what it costs."""
     rows = []
     for name in sorted(runs, key=lambda each: -float(_sum(runs, each)[0])):
         tables = list(runs[name].values())
