@@ -106,3 +106,7 @@ def test_a_value_that_is_no_yaml_is_not_called_a_wrong_place() -> None:
         with pytest.raises(ConfigError, match=words):
             apply_overrides({"a": 1}, [wrong])
     assert apply_overrides({}, ["a='[1'"]) == {"a": "[1"}
+
+
+def test_a_key_in_what_is_turned_off_turns_it_on() -> None:
+    assert apply_overrides({"bundle": None}, ["bundle.formats=[onnx]"]) == {"bundle": {"formats": ["onnx"]}}

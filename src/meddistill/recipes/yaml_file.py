@@ -97,13 +97,21 @@ def _set(target: Plain, values: Iterable[tuple[str, Any]]) -> list[str]:
         try:
             _assign(target, key.split("."), _copy(value))
         except (KeyError, IndexError, ValueError, TypeError, AttributeError):
-            mistakes.append(f"`{key}` must name a place in the recipe; got {f'{key}={value}'!r}.")
+            mistakes.append(
+                f"`{key}` must name a place in the recipe; got {f'{key}={value}'!r}. Join keys with dots "
+                "and count the entries of a list from 0: stages.0.epochs=5."
+            )
     return mistakes
 
 
 def _assign(target: Any, keys: Sequence[str], value: Any) -> None:
     for key in keys[:-1]:
-        target = target[int(key)] if isinstance(target, list) else target.setdefault(key, {})
+        if isinstance(target, list):
+            target = target[int(key)]
+            continue
+        if target.get(key) is None:  # what the recipe turns off is turned on by a key in it
+            target[key] = {}
+        target = target[key]
     if isinstance(target, list):
         target[int(keys[-1])] = value
     else:
