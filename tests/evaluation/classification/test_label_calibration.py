@@ -19,7 +19,7 @@ from meddistill.evaluation.tasks.classification.label_calibration import (
 )
 from meddistill.evaluation.tasks.classification.label_metrics import label_auc, label_metrics
 from meddistill.evaluation.tasks.classification.label_predictions import LabelPredictions
-from meddistill.evaluation.tasks.classification.predictions import VALIDATION
+from meddistill.evaluation.tasks.classification.score_predictions import VALIDATION
 
 LABELS = ("a", "b", "c")
 TEMPERED = "temperature on validation"

@@ -19,7 +19,7 @@ from meddistill.evaluation.engine.registry import AnyTask, build_task
 from meddistill.evaluation.engine.suite_tables import SuiteTables
 from meddistill.evaluation.models.cache import Embeddings
 from meddistill.evaluation.tasks.classification.label_predictions import LabelPredictions
-from meddistill.evaluation.tasks.classification.predictions import VALIDATION
+from meddistill.evaluation.tasks.classification.score_predictions import VALIDATION
 from meddistill.evaluation.tasks.classification.shots import one_row_a_label, shots_of, shots_setting
 from meddistill.progress import SilentProgress
 
@@ -140,7 +140,7 @@ def test_settings_are_averaged_over_seeds_and_equal_scikit_learns(
     ):
         of_seeds = [
             np.mean([oracle(fit.truth[:, column], fit.scores[:, column]) for column in range(3)])
-            for fit in dump._of(setting)._fits()
+            for fit in dump.of_setting(setting)._fits()
         ]
         row = rows[metric, setting]
         assert len(of_seeds) == row.seeds == 2

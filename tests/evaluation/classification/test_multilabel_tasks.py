@@ -23,7 +23,8 @@ from meddistill.evaluation.engine.suite_tables import SuiteTables
 from meddistill.evaluation.models.cache import Embeddings
 from meddistill.evaluation.models.protocols import normalized
 from meddistill.evaluation.tasks.classification.label_predictions import LabelPredictions
-from meddistill.evaluation.tasks.classification.predictions import VALIDATION, ClassPredictions
+from meddistill.evaluation.tasks.classification.predictions import ClassPredictions
+from meddistill.evaluation.tasks.classification.score_predictions import VALIDATION
 from meddistill.progress import SilentProgress
 
 NAMES = ["red", "green", "warm", "violet"]

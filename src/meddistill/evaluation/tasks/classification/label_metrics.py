@@ -9,7 +9,7 @@ positive or all negative, in the sample or in a resample; means run over the lab
 - macro AUC and mAP: unweighted means of the two.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
@@ -27,39 +27,39 @@ UNKNOWN: Final = -1
 AUC: Final = "auc"
 PRECISION: Final = "average_precision"
 
+_Measure = Callable[[Flags, Floats, Weights, Places], Replicates | tuple[Replicates, Replicates]]
+
 
 def label_metrics(truth: Ints, scores: Floats, weights: Weights, groups: Ints) -> Mapping[str, Floats]:
     """`auc` and `average_precision` of every label for all resamples, [L, R] each; NaN where undefined.
 
     `truth` [n, L] in {1, 0, -1}, `scores` [n, L]; `weights` and `groups` as in `class_metrics`.
     """
-    known = [np.flatnonzero(column != UNKNOWN) for column in truth.T]
-    parts = []
-    for part in row_weights(weights, groups):
-        by_row = rows_first(part)
-        parts.append(
-            [
-                _one_label(truth[rows, column] == 1, scores[rows, column], by_row, rows)
-                for column, rows in enumerate(known)
-            ]
-        )
-    joined = np.concatenate([np.array(part) for part in parts], axis=2)
-    return {AUC: joined[:, 0], PRECISION: joined[:, 1]}
+    metrics = _by_label(_one_label, truth, scores, weights=weights, groups=groups)
+    return {AUC: metrics[:, 0], PRECISION: metrics[:, 1]}
 
 
 def label_auc(truth: Ints, scores: Floats, weights: Weights, groups: Ints) -> Floats:
     """`auc` alone of every label for all resamples, [L, R]; as in `label_metrics`."""
+
+    def area(positive: Flags, own: Floats, by_row: Weights, rows: Places) -> Replicates:
+        return area_under_roc(positive, own, by_row[rows])
+
+    return _by_label(area, truth, scores, weights=weights, groups=groups)
+
+
+def _by_label(measure: _Measure, truth: Ints, scores: Floats, *, weights: Weights, groups: Ints) -> Floats:
+    """What `measure` finds of every label on its known rows, [L, ..., R]; some resamples at a time."""
     known = [np.flatnonzero(column != UNKNOWN) for column in truth.T]
     parts = []
     for part in row_weights(weights, groups):
         by_row = rows_first(part)
-        parts.append(
-            [
-                area_under_roc(truth[rows, column] == 1, scores[rows, column], by_row[rows])
-                for column, rows in enumerate(known)
-            ]
-        )
-    return np.concatenate([np.array(part) for part in parts], axis=1)
+        found = [
+            measure(truth[rows, column] == 1, scores[rows, column], by_row, rows)
+            for column, rows in enumerate(known)
+        ]
+        parts.append(np.array(found))
+    return np.concatenate(parts, axis=-1)
 
 
 def _one_label(

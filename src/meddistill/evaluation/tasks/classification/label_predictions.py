@@ -2,18 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
 import numpy as np
 
-from meddistill.arrays import Flags, Floats, Ints
-from meddistill.evaluation.base.bootstrap import Replicates, Resampler, Weights, mean_of_defined
-from meddistill.evaluation.base.columns import FactReaders, Layout, texts, vectors, whole_numbers
+from meddistill.arrays import Flags, Floats
+from meddistill.evaluation.base.bootstrap import Replicates, Resampler, mean_of_defined
+from meddistill.evaluation.base.columns import FactReaders, Layout, vectors
 from meddistill.evaluation.base.exhibits import AnyExhibit
-from meddistill.evaluation.base.predictions import Predictions
-from meddistill.evaluation.base.score import Score, averaged, by_modality, by_seed
+from meddistill.evaluation.base.score import Score, averaged
 from meddistill.evaluation.tasks.classification.calibration import TEMPERED
-from meddistill.evaluation.tasks.classification.config import OperatingPoint, points
+from meddistill.evaluation.tasks.classification.config import points
 from meddistill.evaluation.tasks.classification.label_calibration import (
     LABEL_CALIBRATION,
     LabelTemperature,
@@ -28,14 +27,14 @@ from meddistill.evaluation.tasks.classification.label_metrics import (
     label_auc,
     label_metrics,
 )
-from meddistill.evaluation.tasks.classification.operating_points import (
-    MEASURES,
-    at_threshold,
-    setting_of,
-    threshold,
-)
 from meddistill.evaluation.tasks.classification.pictures import label_exhibits
-from meddistill.evaluation.tasks.classification.predictions import VALIDATION, undefined, unresampled
+from meddistill.evaluation.tasks.classification.score_predictions import (
+    REPEATS,
+    VALIDATION,
+    ScorePredictions,
+    undefined,
+    unresampled,
+)
 
 MAIN: Final = AUC
 MEAN_PRECISION: Final = "mean_average_precision"
@@ -43,60 +42,23 @@ _MEANS: Final = {PRECISION: MEAN_PRECISION}  # the others keep their names
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelPredictions(Predictions):
+class LabelPredictions(ScorePredictions):
     """Scores [n, L] float64 of every label, and its truth [n, L]: 1 present, 0 absent, -1 unknown.
 
-    A task that predicts the same rows several times tells them apart by `settings` ("" for the main one) and
-    `seeds`. Rows of the setting `VALIDATION` are those of the validation table, on which thresholds and
-    temperatures of the main setting (of the same seed) are fitted; they are not tested, and their `rows` are
-    negative. `probabilities` says that scores are meant as such, so that calibration can be measured.
+    Macro AUC and mAP are told of every setting; of the main one all of every label (setting `label <name>`),
+    calibration, operating points, and macro AUC by modality. Thresholds and temperatures are fitted on the
+    rows of the setting `VALIDATION`.
     """
 
     kind: ClassVar[str] = "labels"
     layout: ClassVar[Layout] = {
-        "settings": texts("setting"),
-        "seeds": whole_numbers("seed"),
+        **REPEATS,
         "truth": vectors("truth", stored=np.int8, held=np.int64),
         "scores": vectors("scores"),
     }
     fact_readers: ClassVar[FactReaders] = {"labels": tuple, "probabilities": bool, "operating_points": points}
 
     labels: tuple[str, ...]
-    truth: Ints
-    scores: Floats
-    settings: tuple[str, ...]
-    seeds: Ints
-    probabilities: bool = False
-    operating_points: tuple[OperatingPoint, ...] = ()
-
-    @property
-    def main(self) -> "LabelPredictions":
-        """The rows of the main setting alone."""
-        return self._of("")
-
-    @property
-    def validation(self) -> "LabelPredictions | None":
-        """The rows of the validation table; None without one."""
-        return self._of(VALIDATION) if VALIDATION in self.settings else None
-
-    def metrics(self, resampler: Resampler) -> list[Score]:
-        """Macro AUC and mAP of every setting; of the main one all of every label (setting `label <name>`),
-        calibration, operating points, and macro AUC by modality.
-        """
-        scores: list[Score] = []
-        for setting in dict.fromkeys(self.settings):
-            if setting != VALIDATION:
-                scores += self._setting(resampler, setting)
-        scores += [*self._temperature(resampler), *self._operating(resampler)]
-        main = self.main
-        for modality, mask in by_modality(main.modalities).items():
-            part = main.take(np.flatnonzero(mask))
-            scores.append(replace(part._macro_auc(resampler), modality=modality, spread=None, main=False))
-        return scores
-
-    def main_score(self, resampler: Resampler) -> Score | None:
-        """Macro AUC of the main setting alone."""
-        return self.main._macro_auc(resampler) if "" in self.settings else None
 
     def warnings(self) -> tuple[str, ...]:
         """Labels whose temperature is no result."""
@@ -106,19 +68,11 @@ class LabelPredictions(Predictions):
 
     def exhibits(self, model: str, task: str) -> tuple[AnyExhibit, ...]:
         """ROC curves."""
-        return label_exhibits(self, model=model, task=task)
-
-    def _fits(self) -> list["LabelPredictions"]:
-        """The rows of each seed; rows and truth are the same in all."""
-        return [self.take(rows) for rows in by_seed(self.seeds)]
-
-    def _weights(self, resampler: Resampler) -> tuple[Weights, Ints]:
-        patients, groups = np.unique(self.patients, return_inverse=True)
-        return resampler.weights(patients), groups
+        return label_exhibits(self.main, self.labels, model=model, task=task)
 
     def _setting(self, resampler: Resampler, setting: str) -> list[Score]:
         """Means over labels, and for the main setting every label."""
-        fits = self._of(setting)._fits()
+        fits = self.of_setting(setting)._fits()
         by_fit = []
         for fit in fits:
             weights, groups = fit._weights(resampler)
@@ -136,7 +90,8 @@ class LabelPredictions(Predictions):
             scores += fits[0]._label_scores(by_fit, named)
         return scores
 
-    def _macro_auc(self, resampler: Resampler) -> Score:
+    def _main_metric(self, resampler: Resampler) -> Score:
+        """Macro AUC."""
         fits = self._fits()
         by_fit = [mean_of_defined(label_auc(fit.truth, fit.scores, *fit._weights(resampler))) for fit in fits]
         return replace(fits[0]._score(MAIN, by_fit), main=True)
@@ -152,7 +107,7 @@ class LabelPredictions(Predictions):
         `found` has for each fit and metric [L, R], the labels in the order of `named`.
         """
         return [
-            self._known(column)._score(metric, [fit[metric][place] for fit in fits], setting=setting)
+            self._known(column)[0]._score(metric, [fit[metric][place] for fit in fits], setting=setting)
             for place, (column, setting) in enumerate(named.items())
             for metric in fits[0]
         ]
@@ -188,7 +143,7 @@ class LabelPredictions(Predictions):
         for column, label in enumerate(self.labels):
             if without_temperature[label]:
                 names = (*LABEL_CALIBRATION, "temperature")
-                tested, why = main[0]._known(column), without_temperature[label]
+                tested, why = main[0]._known(column)[0], without_temperature[label]
                 scores += undefined(names, tested, setting=named[column], why=why)
         if not kept:
             why = "no label has a temperature"
@@ -214,53 +169,22 @@ class LabelPredictions(Predictions):
             for name in LABEL_CALIBRATION
         ]
         scores += main[0]._label_scores(by_fit, named)
-        validation = self._of(VALIDATION)
+        validation = self.of_setting(VALIDATION)
         for column, setting in named.items():
             values = [fitted[column].temperature for fitted in temperatures]
-            patients = validation._known(column).patients
+            patients = validation._known(column)[0].patients
             scores.append(unresampled("temperature", values, patients, setting=setting))
         return scores
 
-    def _operating(self, resampler: Resampler) -> list[Score]:
-        on_validation = self.validation is not None
-        fitted, main = (self.validation or self.main)._fits(), self.main._fits()
-        scores: list[Score] = []
-        for column, label in enumerate(self.labels):
-            known = [fit._known(column) for fit in fitted]
-            present = [fit.truth[:, column] == 1 for fit in known]
-            why = one_value_only(present[0], role="validation" if on_validation else "tested")
-            for point in self.operating_points:
-                setting = setting_of(point, on_validation=on_validation, label=label)
-                if why:
-                    tested = main[0]._known(column)
-                    scores += undefined(("threshold", *MEASURES), tested, setting=setting, why=why)
-                    continue
-                held = [
-                    threshold(truth, fit.scores[:, column], point)
-                    for truth, fit in zip(present, known, strict=True)
-                ]
-                values = [each for each in held if each is not None]
-                patients = np.concatenate([fit.patients for fit in known])
-                scores.append(unresampled("threshold", values, patients, setting=setting))
-                reached = [
-                    fit._held(resampler, column, value) for fit, value in zip(main, values, strict=True)
-                ]
-                scores += main[0]._label_scores(reached, {column: setting})
-        return scores
+    def _operated(self) -> Mapping[int, str]:
+        return dict(enumerate(self.labels))
 
-    def _held(self, resampler: Resampler, column: int, value: float) -> Mapping[str, Floats]:
-        """What the threshold `value` of one label leads to, [1, R] each."""
-        known = self._known(column)
-        truth, called = known.truth[:, column] == 1, known.scores[:, column] >= value
-        metrics = at_threshold(truth, called, *known._weights(resampler))
-        return {name: values[None] for name, values in metrics.items()}
+    def _known(self, column: int) -> tuple[Self, Flags]:
+        known = self.take(self.truth[:, column] != UNKNOWN)
+        return known, known.truth[:, column] == 1
 
-    def _known(self, column: int) -> "LabelPredictions":
-        return self.take(np.flatnonzero(self.truth[:, column] != UNKNOWN))
-
-    def _of(self, setting: str) -> "LabelPredictions":
-        kept = np.flatnonzero(np.array(self.settings, dtype=object) == setting)
-        return self if len(kept) == len(self.rows) else self.take(kept)
+    def _one_sided(self, column: int, role: str) -> str:
+        return one_value_only(self._known(column)[1], role=role)
 
 
 def one_value_only(present: Flags, *, role: str) -> str:

@@ -46,10 +46,7 @@ class LinearProbe(ProbeTask[LinearProbeConfig]):
     def predict(self, embeddings: Embeddings) -> ClassPredictions:
         """Class probabilities of every test row, for every fraction and seed."""
         classes, train = len(self.classes), self.parts["train"]
-        features = {
-            role: embeddings.images(part.samples, part.keys).astype(np.float64)
-            for role, part in self.parts.items()
-        }
+        features = self._features(embeddings)
         truth = {role: self.truth(part) for role, part in self.parts.items()}
         blocks = []
         labels = train.labels(self.config.label)

@@ -14,7 +14,6 @@ from meddistill.evaluation.tasks.classification.label_predictions import LabelPr
 from meddistill.evaluation.tasks.classification.logistic import logistic_path, scaling
 from meddistill.evaluation.tasks.classification.multilabel import MultilabelTask
 from meddistill.evaluation.tasks.classification.multilabel_config import LinearProbeMultilabelConfig
-from meddistill.evaluation.tasks.classification.predictions import VALIDATION
 from meddistill.evaluation.tasks.classification.shots import draws, not_all_labels, one_row_a_label, shortages
 from meddistill.evaluation.tasks.classification.task import Block
 
@@ -52,18 +51,14 @@ class LinearProbeMultilabel(MultilabelTask[LinearProbeMultilabelConfig]):
 
     def predict(self, embeddings: Embeddings) -> LabelPredictions:
         """Probability of every label for every test row, for every fraction, number of shots and seed."""
-        features = {
-            role: embeddings.images(part.samples, part.keys).astype(np.float64)
-            for role, part in self.parts.items()
-        }
+        features = self._features(embeddings)
         truth = self.truth(self.parts["train"])
         blocks = []
         for setting, seed, rows in self._draws(truth):
             best = self._fit({**features, "train": features["train"][rows]}, truth[rows])
             blocks.append(Block(part=self.tested, scores=best.test, setting=setting, seed=seed))
             if best.validation is not None and not setting:
-                validation = self.parts["validation"]
-                blocks.append(Block(part=validation, scores=best.validation, setting=VALIDATION, seed=seed))
+                blocks.append(self._validated(best.validation, seed=seed))
         return self._predictions(blocks)
 
     def facts(self) -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """What the tasks have that evaluate several labels of every image, each by itself."""
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -10,8 +9,6 @@ from meddistill.arrays import Ints
 from meddistill.data.samples import name_rows
 from meddistill.errors import TableError
 from meddistill.evaluation.base.split import EvalSplit
-from meddistill.evaluation.base.task import Task
-from meddistill.evaluation.models.cache import Embeddings
 from meddistill.evaluation.tasks.classification.classes import FEW_PATIENTS
 from meddistill.evaluation.tasks.classification.label_metrics import UNKNOWN
 from meddistill.evaluation.tasks.classification.label_predictions import (
@@ -23,7 +20,7 @@ from meddistill.evaluation.tasks.classification.multilabel_config import (
     LinearProbeMultilabelConfig,
     ZeroShotMultilabelConfig,
 )
-from meddistill.evaluation.tasks.classification.task import Block, joined
+from meddistill.evaluation.tasks.classification.task import Block, ScoringTask
 
 Labelled = TypeVar("Labelled", bound=ZeroShotMultilabelConfig | LinearProbeMultilabelConfig)
 
@@ -31,24 +28,10 @@ _PRESENT, _ABSENT = 1, 0
 _CELLS: Final = {"1": _PRESENT, "1.0": _PRESENT, "0": _ABSENT, "0.0": _ABSENT, "-1": UNKNOWN, "-1.0": UNKNOWN}
 
 
-class MultilabelTask(Task[Labelled, LabelPredictions]):
+class MultilabelTask(ScoringTask[Labelled, LabelPredictions]):
     """Tasks that give every row of a table a probability for each of several labels."""
 
     main = MAIN
-    probabilities: ClassVar[bool]
-
-    def combine(
-        self,
-        members: Sequence[Embeddings],  # noqa: ARG002
-        predictions: Sequence[LabelPredictions],
-    ) -> LabelPredictions:
-        """The mean of the members' probabilities, as CheXzero averages its checkpoints."""
-        return replace(predictions[0], scores=np.mean([each.scores for each in predictions], axis=0))
-
-    def check(self) -> None:
-        """Raise TableError for cells that are no truth of a label."""
-        for part in self.parts.values():
-            self.truth(part)
 
     def truth(self, part: EvalSplit) -> Ints:
         """Truth of every label in every row, [n, L]: 1, 0, or -1 where it is not known.
@@ -117,8 +100,6 @@ class MultilabelTask(Task[Labelled, LabelPredictions]):
         """`blocks` one after the other."""
         return LabelPredictions(
             labels=self.config.names(),
-            truth=np.concatenate([self.truth(block.part) for block in blocks]),
-            **joined(blocks, self.names),
-            probabilities=self.probabilities,
+            **self._score_rows(blocks),
             operating_points=tuple(self.config.operating_points),
         )

@@ -1,11 +1,11 @@
 """What the report draws of classifications: curves and confusion matrices, from the dump."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, Protocol, Self
+from typing import Final
 
 import numpy as np
 
-from meddistill.arrays import Floats, Ints
+from meddistill.arrays import Floats
 from meddistill.evaluation.base.exhibits import AnyExhibit, CalibrationCurve, Confusion, RocCurve
 from meddistill.evaluation.tasks.classification.calibration import (
     TEMPERED,
@@ -15,6 +15,7 @@ from meddistill.evaluation.tasks.classification.calibration import (
 )
 from meddistill.evaluation.tasks.classification.metrics import predicted_share
 from meddistill.evaluation.tasks.classification.roc import Roc, mean_roc, roc, thinned
+from meddistill.evaluation.tasks.classification.score_predictions import ScorePredictions
 
 MACRO: Final = "macro"
 MOST_CURVES: Final = 20
@@ -22,74 +23,47 @@ MOST_CLASSES: Final = 30
 _DIGITS: Final = 4
 
 
-class _Rows(Protocol):
-    """Truth and scores of rows; `main` is those of the main setting."""
-
-    @property
-    def main(self) -> Self: ...
-    @property
-    def truth(self) -> Ints: ...
-    @property
-    def scores(self) -> Floats: ...
-
-
-class OfClasses(_Rows, Protocol):
-    """Rows of one class each, [n] and [n, C]."""
-
-    @property
-    def classes(self) -> tuple[str, ...]: ...
-    @property
-    def positive(self) -> str | None: ...
-    @property
-    def probabilities(self) -> bool: ...
-    @property
-    def seeds(self) -> Ints: ...
-    def temperatures(self) -> Mapping[int, float]: ...
-
-
-class OfLabels(_Rows, Protocol):
-    """Rows of several labels, [n, L]; truth is negative where it is not known."""
-
-    @property
-    def labels(self) -> tuple[str, ...]: ...
-
-
-def class_exhibits(predictions: OfClasses, *, model: str, task: str) -> tuple[AnyExhibit, ...]:
+def class_exhibits(
+    main: ScorePredictions,
+    classes: Sequence[str],
+    positive: str | None,
+    temperatures: Mapping[int, float],
+    *,
+    model: str,
+    task: str,
+) -> tuple[AnyExhibit, ...]:
     """Of the main setting, all seeds together: ROC curves, calibration, confusion.
 
-    With two classes there is one curve, that of the positive class (without one named, of the second); with
-    more there is one for each class, unless there are more than 20, and their mean (`macro`).
+    `main` are rows of one class each, truth [n] and scores [n, C]; `temperatures` those of each seed, empty
+    without any. With two classes there is one curve, that of the positive class (without one named, of the
+    second); with more there is one for each class, unless there are more than 20, and their mean (`macro`).
     """
-    main = predictions.main
-    named = _of_classes(main)
+    chosen = [positive or classes[1]] if len(classes) == 2 else classes
+    columns = {name: classes.index(name) for name in chosen}
+    curves = {name: roc(main.truth == each, main.scores[:, each]) for name, each in columns.items()}
     return (
-        *_curves(named, model=model, task=task),
-        *_calibration(predictions, model=model, task=task),
-        *_confusion(main, model=model, task=task),
+        *_curves(curves, model=model, task=task),
+        *_calibration(main, temperatures, model=model, task=task),
+        *_confusion(main, classes, model=model, task=task),
     )
 
 
-def label_exhibits(predictions: OfLabels, *, model: str, task: str) -> tuple[AnyExhibit, ...]:
-    """A ROC curve for each label whose rows have both values, and their mean (`macro`)."""
-    main = predictions.main
-    named = {}
-    for column, label in enumerate(main.labels):
+def label_exhibits(
+    main: ScorePredictions, labels: Sequence[str], *, model: str, task: str
+) -> tuple[AnyExhibit, ...]:
+    """A ROC curve for each label whose rows have both values, and their mean (`macro`).
+
+    `main` are rows of several labels, [n, L]; truth is negative where it is not known.
+    """
+    curves = {}
+    for column, label in enumerate(labels):
         known = main.truth[:, column] >= 0
-        curve = roc(main.truth[known, column] == 1, main.scores[known, column]) if known.any() else None
-        if curve is not None:
-            named[label] = curve
-    return tuple(_curves(named, model=model, task=task))
+        curves[label] = roc(main.truth[known, column] == 1, main.scores[known, column])
+    return tuple(_curves(curves, model=model, task=task))
 
 
-def _of_classes(main: OfClasses) -> dict[str, Roc]:
-    columns: Sequence[int] = range(len(main.classes))
-    if len(main.classes) == 2:
-        columns = [main.classes.index(main.positive or main.classes[1])]
-    curves = {main.classes[each]: roc(main.truth == each, main.scores[:, each]) for each in columns}
-    return {name: curve for name, curve in curves.items() if curve is not None}
-
-
-def _curves(named: dict[str, Roc], *, model: str, task: str) -> Iterator[RocCurve]:
+def _curves(curves: Mapping[str, Roc | None], *, model: str, task: str) -> Iterator[RocCurve]:
+    named = {name: curve for name, curve in curves.items() if curve is not None}
     drawn = dict(named) if len(named) <= MOST_CURVES else {}
     if len(named) > 1:
         drawn[MACRO] = mean_roc(list(named.values()))
@@ -98,12 +72,12 @@ def _curves(named: dict[str, Roc], *, model: str, task: str) -> Iterator[RocCurv
         yield RocCurve(model=model, task=task, label=label, fpr=fpr, tpr=tpr, auc=curve.auc)
 
 
-def _calibration(predictions: OfClasses, *, model: str, task: str) -> Iterator[CalibrationCurve]:
-    if not predictions.probabilities:
+def _calibration(
+    main: ScorePredictions, temperatures: Mapping[int, float], *, model: str, task: str
+) -> Iterator[CalibrationCurve]:
+    if not main.probabilities:
         return
-    main = predictions.main
     treated = {"": main.scores}
-    temperatures = predictions.temperatures()
     if temperatures and not at_bound(temperatures.values()):
         tempered_scores = np.empty_like(main.scores)
         for seed, temperature in temperatures.items():
@@ -124,14 +98,15 @@ def _calibration(predictions: OfClasses, *, model: str, task: str) -> Iterator[C
         )
 
 
-def _confusion(main: OfClasses, *, model: str, task: str) -> Iterator[Confusion]:
-    classes = len(main.classes)
-    if classes > MOST_CLASSES:
+def _confusion(
+    main: ScorePredictions, classes: Sequence[str], *, model: str, task: str
+) -> Iterator[Confusion]:
+    if len(classes) > MOST_CLASSES:
         return
-    counts = np.eye(classes)[main.truth].T @ predicted_share(main.scores)
+    counts = np.eye(len(classes))[main.truth].T @ predicted_share(main.scores)
     counts /= len(np.unique(main.seeds))
     table = tuple(_rounded(row) for row in counts)
-    yield Confusion(model=model, task=task, classes=main.classes, counts=table)
+    yield Confusion(model=model, task=task, classes=tuple(classes), counts=table)
 
 
 def _rounded(values: Floats) -> tuple[float, ...]:

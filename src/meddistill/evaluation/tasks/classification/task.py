@@ -9,9 +9,8 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from meddistill.arrays import Floats, Ints
-from meddistill.evaluation.base.predictions import SampleNames
 from meddistill.evaluation.base.split import EvalSplit
-from meddistill.evaluation.base.task import Task
+from meddistill.evaluation.base.task import Config, Task
 from meddistill.evaluation.models.cache import Embeddings
 from meddistill.evaluation.tasks.classification.classes import class_facts, class_numbers, training_classes
 from meddistill.evaluation.tasks.classification.config import (
@@ -20,12 +19,10 @@ from meddistill.evaluation.tasks.classification.config import (
     OperatingPoint,
     ZeroShotConfig,
 )
-from meddistill.evaluation.tasks.classification.predictions import (
-    VALIDATION,
-    ClassPredictions,
-    one_class_only,
-)
+from meddistill.evaluation.tasks.classification.predictions import ClassPredictions, one_class_only
+from meddistill.evaluation.tasks.classification.score_predictions import VALIDATION, ScorePredictions
 
+Scored = TypeVar("Scored", bound=ScorePredictions)
 Labelled = TypeVar("Labelled", bound=ZeroShotConfig | LinearProbeConfig | KnnConfig)
 Trained = TypeVar("Trained", bound=LinearProbeConfig | KnnConfig)
 
@@ -40,44 +37,62 @@ class Block:
     seed: int = 0
 
 
-def joined(blocks: Sequence[Block], names: SampleNames) -> dict[str, Any]:
-    """What predictions of classes and of labels have of `blocks`, one after the other.
+class ScoringTask(Task[Config, Scored]):
+    """Tasks that give every row of a table a score for each of several classes or labels."""
 
-    Rows of the validation table stand below zero: none of them is then taken for another of the test.
-    """
-    counts = [len(block.part) for block in blocks]
-    signs = [-1 if block.setting == VALIDATION else 1 for block in blocks]
-    samples = [block.part.samples for block in blocks]
-    return {
-        "scores": np.concatenate([np.asarray(block.scores, dtype=np.float64) for block in blocks]),
-        "rows": np.concatenate([each.rows for each in samples]).astype(np.int64) * np.repeat(signs, counts),
-        "samples": tuple(name for each in samples for name in names(each.ids)),
-        "patients": np.concatenate([block.part.patients for block in blocks]),
-        "modalities": tuple(name for each in samples for name in each.modalities),
-        "settings": tuple(block.setting for block in blocks for _ in range(len(block.part))),
-        "seeds": np.repeat([block.seed for block in blocks], counts),
-    }
-
-
-class ClassificationTask(Task[Labelled, ClassPredictions]):
-    """Tasks that give every row of a table a score for each class."""
-
-    main = "balanced_accuracy"
     probabilities: ClassVar[bool]
 
     def combine(
         self,
         members: Sequence[Embeddings],  # noqa: ARG002
-        predictions: Sequence[ClassPredictions],
-    ) -> ClassPredictions:
-        """The mean of the members' class probabilities."""
-        scores = np.mean([each.scores.astype(np.float64) for each in predictions], axis=0)
-        return replace(predictions[0], scores=scores)
+        predictions: Sequence[Scored],
+    ) -> Scored:
+        """The mean of the members' probabilities, as CheXzero averages its checkpoints."""
+        return replace(predictions[0], scores=np.mean([each.scores for each in predictions], axis=0))
 
     def check(self) -> None:
-        """Raise TableError for a blank or unknown label in any of the tables."""
+        """Raise TableError for a blank or unknown label, or a cell that is no truth, in any of the tables."""
         for part in self.parts.values():
             self.truth(part)
+
+    @abstractmethod
+    def truth(self, part: EvalSplit) -> Ints:
+        """The truth of every row. Raises TableError where it cannot be read."""
+
+    def _features(self, embeddings: Embeddings) -> dict[str, Floats]:
+        """Role → image embeddings of its rows."""
+        parts = self.parts.items()
+        return {role: embeddings.images(each.samples, each.keys).astype(np.float64) for role, each in parts}
+
+    def _validated(self, scores: Floats, *, seed: int = 0) -> Block:
+        """Scores of the validation rows, on which temperatures and thresholds are fitted."""
+        return Block(part=self.parts["validation"], scores=scores, setting=VALIDATION, seed=seed)
+
+    def _score_rows(self, blocks: Sequence[Block]) -> dict[str, Any]:
+        """What predictions have of `blocks`, one after the other.
+
+        Rows of the validation table stand below zero: none of them is then taken for another of the test.
+        """
+        counts = [len(block.part) for block in blocks]
+        signs = np.repeat([-1 if block.setting == VALIDATION else 1 for block in blocks], counts)
+        samples = [block.part.samples for block in blocks]
+        return {
+            "truth": np.concatenate([self.truth(block.part) for block in blocks]),
+            "scores": np.concatenate([np.asarray(block.scores, dtype=np.float64) for block in blocks]),
+            "rows": np.concatenate([each.rows for each in samples]).astype(np.int64) * signs,
+            "samples": tuple(name for each in samples for name in self.names(each.ids)),
+            "patients": np.concatenate([block.part.patients for block in blocks]),
+            "modalities": tuple(name for each in samples for name in each.modalities),
+            "settings": tuple(block.setting for block in blocks for _ in range(len(block.part))),
+            "seeds": np.repeat([block.seed for block in blocks], counts),
+            "probabilities": self.probabilities,
+        }
+
+
+class ClassificationTask(ScoringTask[Labelled, ClassPredictions]):
+    """Tasks that give every row of a table a score for each class."""
+
+    main = "balanced_accuracy"
 
     def truth(self, part: EvalSplit) -> Ints:
         """Class number of every row. Raises TableError where a label is none of the classes."""
@@ -116,17 +131,11 @@ class ClassificationTask(Task[Labelled, ClassPredictions]):
         config = self.config
         return ClassPredictions(
             classes=self.classes,
-            truth=np.concatenate([self.truth(block.part) for block in blocks]),
-            **joined(blocks, self.names),
-            probabilities=self.probabilities,
+            **self._score_rows(blocks),
             ordinal=config.ordinal,
             positive=None if isinstance(config, KnnConfig) else config.positive,
             operating_points=self._points,
         )
-
-    def _validated(self, scores: Floats, *, seed: int = 0) -> Block:
-        """Scores of the validation rows, on which temperature and thresholds are fitted."""
-        return Block(part=self.parts["validation"], scores=scores, setting=VALIDATION, seed=seed)
 
 
 class ProbeTask(ClassificationTask[Trained]):

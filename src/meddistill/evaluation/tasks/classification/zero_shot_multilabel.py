@@ -11,7 +11,6 @@ from meddistill.evaluation.models.protocols import normalized
 from meddistill.evaluation.tasks.classification.label_predictions import LabelPredictions
 from meddistill.evaluation.tasks.classification.multilabel import MultilabelTask
 from meddistill.evaluation.tasks.classification.multilabel_config import ZeroShotMultilabelConfig
-from meddistill.evaluation.tasks.classification.predictions import VALIDATION
 from meddistill.evaluation.tasks.classification.task import Block
 from meddistill.evaluation.tasks.classification.zero_shot import class_vectors
 
@@ -39,10 +38,8 @@ class ZeroShotMultilabel(MultilabelTask[ZeroShotMultilabelConfig]):
         )
         vectors = (present, absent)
         blocks = [Block(part=self.tested, scores=self._scores(embeddings, vectors, self.tested))]
-        validation = self.parts.get("validation")
-        if validation is not None:
-            known = self._scores(embeddings, vectors, validation)
-            blocks.append(Block(part=validation, scores=known, setting=VALIDATION))
+        if "validation" in self.parts:
+            blocks.append(self._validated(self._scores(embeddings, vectors, self.parts["validation"])))
         return self._predictions(blocks)
 
     def facts(self) -> dict[str, Any]:
