@@ -50,6 +50,12 @@ class _Collected(UserError):
             lines.append(remedy)
         super().__init__("\n  ".join(lines))
 
+    @classmethod
+    def raise_any(cls, subject: str, mistakes: Sequence[str], *, remedy: str | None = None) -> None:
+        """Raise the error with these mistakes, unless there are none."""
+        if mistakes:
+            raise cls(subject, mistakes, remedy=remedy)
+
 
 def _count(number: int) -> str:
     return f"{number} mistake{'' if number == 1 else 's'}"

@@ -80,7 +80,5 @@ def _fixed(config: FixedConfig, teachers: Sequence[str]) -> Fixed:
     known = ", ".join(teachers)
     mistakes = [f"`weights.{name}` must be one of the teachers {known}. Remove it." for name in unknown]
     mistakes += [f"`weights.{name}` must be given; it is missing. 0 leaves it out." for name in missing]
-    if mistakes:
-        subject = "weighting"
-        raise ConfigError(subject, mistakes)
+    ConfigError.raise_any("weighting", mistakes)
     return Fixed([config.weights[name] for name in teachers if config.weights[name]])

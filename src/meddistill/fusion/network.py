@@ -161,9 +161,7 @@ class FusionNetwork(nn.Module):
     def __init__(self, config: FusionConfig, *, teachers: Mapping[str, TeacherSpace], seed: int) -> None:
         """Weights depend on `seed` alone. Raises ConfigError where the teachers give nothing to fuse."""
         super().__init__()
-        if mistakes := unfusable(teachers):
-            subject = "method fusion"
-            raise ConfigError(subject, mistakes)
+        ConfigError.raise_any("method fusion", unfusable(teachers))
         self.config = config
         self.teachers = tuple(teachers)
         seen = {tower: _sources(teachers, TOWERS if config.by_pair else (tower,)) for tower in TOWERS}

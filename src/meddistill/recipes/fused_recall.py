@@ -110,9 +110,7 @@ class FusedRecall:
         device: torch.device,
     ) -> None:
         kept = np.flatnonzero(fused_rows(cards, available, samples.captioned, by_pair=False))
-        if lines := too_few_pairs(len(kept), of=len(samples)):
-            subject = "data"
-            raise ConfigError(subject, lines)
+        ConfigError.raise_any("data", too_few_pairs(len(kept), of=len(samples)))
         samples, keys = samples.take(kept), tuple(keys[place] for place in kept)
         present = {name: mask[kept] for name, mask in available.items()}
         source = StoredTeachers(store, samples, tuple(cards), device=device, keys=keys, available=present)

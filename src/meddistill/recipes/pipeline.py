@@ -104,9 +104,7 @@ def _look_at_models(session: Session, until: Step) -> None:
     mistakes = unmet_requirements(session.recipe, session.cards)
     mistakes += unmet_by_banks(session.recipe, session.banks, base=session.base)
     mistakes += names_taken(session.recipe, base=session.base)
-    if mistakes:
-        subject = "teachers and banks"
-        raise ConfigError(subject, mistakes)
+    ConfigError.raise_any("teachers and banks", mistakes)
     if STEPS.index(until) >= STEPS.index("train"):
         _ = session.student  # built, or refused
     if STEPS.index(until) >= STEPS.index("evaluate"):
@@ -129,9 +127,7 @@ def _look_at_data(session: Session, until: Step) -> None:
     notes = (*of_unit_length(session.recipe), *session.banks.notes, *unused_banks(session.recipe))
     for line in (*notes_of_rows(session), *notes):
         session.progress.say(line)
-    if mistakes := unused_teachers(session.recipe, session.samples):
-        subject = "teachers"
-        raise ConfigError(subject, mistakes)
+    ConfigError.raise_any("teachers", unused_teachers(session.recipe, session.samples))
     if STEPS.index(until) >= STEPS.index("train"):
         if not session.text_is_trained:
             session.progress.say(UNTRAINED)

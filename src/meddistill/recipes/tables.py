@@ -45,9 +45,7 @@ def check_validation(session: Session, cards: Mapping[str, TeacherCard] | None) 
         )
     elif cards:
         mistakes += _too_few_available(session, chosen.samples, cards)
-    if mistakes:
-        subject = "data"
-        raise ConfigError(subject, mistakes)
+    ConfigError.raise_any("data", mistakes)
 
 
 def _too_few_available(session: Session, pairs: Samples, cards: Mapping[str, TeacherCard]) -> list[str]:

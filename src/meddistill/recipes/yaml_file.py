@@ -66,9 +66,7 @@ def apply_overrides(content: Mapping[str, Any], assignments: Sequence[str]) -> P
             mistakes.append(f"the value of `{key}` must be YAML; {_where(error)}. Quote it.")
     result: Plain = _copy(content)
     mistakes += _set(result, values)
-    if mistakes:
-        subject = "overrides"
-        raise ConfigError(subject, mistakes)
+    ConfigError.raise_any("overrides", mistakes)
     return result
 
 
@@ -76,9 +74,7 @@ def apply_values(content: Mapping[str, Any], values: Mapping[str, Any]) -> Plain
     """`content` with each value at its dotted key; raises ConfigError with all that cannot stand there."""
     result: Plain = _copy(content)
     mistakes = _set(result, values.items())
-    if mistakes:
-        subject = "set"
-        raise ConfigError(subject, mistakes)
+    ConfigError.raise_any("set", mistakes)
     return result
 
 

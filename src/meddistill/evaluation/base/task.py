@@ -8,8 +8,10 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
+import numpy as np
+
 from meddistill.arrays import Ints
-from meddistill.evaluation.base.grouping import check_groups, group_columns
+from meddistill.evaluation.base.grouping import agreed, check_groups, group_columns
 from meddistill.evaluation.base.predictions import Predictions, SampleNames
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.base.task_config import TaskConfig
@@ -83,6 +85,21 @@ class Task(ABC, Generic[Config, Kind]):
     def _at(self, predictions: Kind, positions: Sequence[int]) -> Kind:
         groups = group_columns(self.tested, self.config.groups or {}, positions, self.unit_ids)
         return replace(predictions, groups=groups)
+
+    def _identity(self, places: Ints | None = None, *, times: int = 1) -> dict[str, Any]:
+        """Rows, samples, patients and modalities of predictions for the tested rows, those at `places` alone.
+
+        One after the other so many `times`. A modality is the one that all rows of a unit state.
+        """
+        samples, units = self.tested.samples, self.unit_ids
+        modalities = samples.modalities if units is None else agreed(samples.modalities, units)
+        chosen = np.arange(len(self.tested)) if places is None else places
+        return {
+            "rows": np.tile(np.array(samples.rows, dtype=np.int64)[chosen], times),
+            "samples": self.names([samples.ids[place] for place in chosen]) * times,
+            "patients": np.tile(self.tested.patients[chosen], times),
+            "modalities": tuple(modalities[place] for place in chosen) * times,
+        }
 
     def check_groups(self) -> None:
         """Raise TableError for rows whose groups cannot be told."""

@@ -72,6 +72,11 @@ class TaskConfig(StrictSettings):
     def _one_is_a_list(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
 
+    @property
+    def subject(self) -> str:
+        """What messages call the task."""
+        return f"task {self.name}"
+
     def tables(self) -> Mapping[str, str]:
         """Role → table, of those that are named; the role is the name of the config's field."""
         named = {role: getattr(self, role, None) for role in _ROLES}

@@ -137,37 +137,23 @@ class ResultCollector:
 
     def _row(self, model: str, task: str, family: str, score: Score) -> Result:
         interval = estimate(score.replicates, patients=score.patients, level=self._config.level)
-        return Result(
-            model=model,
-            role=self._roles[model],
-            task=task,
-            family=family,
-            metric=score.metric,
-            modality=score.modality,
-            setting=score.setting,
-            **vars(interval),
-            n=score.n,
-            patients=score.patients,
-            seed=self._config.seed,
-            seeds=score.seeds,
-            spread=score.spread,
-            main=score.main,
-            note=score.note if interval.value is not None else undefined_note(score.note),
-            library=self._libraries.get(task, library()),
-        )
+        note = score.note if interval.value is not None else undefined_note(score.note)
+        told = {name: value for name, value in vars(score).items() if name != "replicates"}
+        return self._result(model, task, family, **{**told, **vars(interval), "note": note})
 
     def _absent(self, model: str, task: str, family: str, metric: str, *, reason: str) -> Result:
+        note = NOT_APPLICABLE + reason
+        return self._result(model, task, family, metric=metric, value=None, main=True, note=note)
+
+    def _result(self, model: str, task: str, family: str, **told: Any) -> Result:
         return Result(
             model=model,
             role=self._roles[model],
             task=task,
             family=family,
-            metric=metric,
-            value=None,
             seed=self._config.seed,
-            main=True,
-            note=NOT_APPLICABLE + reason,
             library=self._libraries.get(task, library()),
+            **told,
         )
 
 

@@ -182,11 +182,7 @@ def comparisons(inputs: ComparisonInputs, differences: Sequence[Difference]) -> 
     """Every reference against every other model over the tasks that the mean counts."""
     compared: list[Comparison] = []
     for model in inputs.references:
-        pairs = {
-            other: [row for row in differences if (row.model, row.other) == (model, other)]
-            for other in inputs.roles
-        }
-        rows = [_comparison(inputs, model, other, pairs[other]) for other in inputs.roles if other != model]
+        rows = [_comparison(inputs, model, other, differences) for other in inputs.roles if other != model]
         compared += _corrected([row for row in rows if row is not None])
     return tuple(compared)
 
@@ -200,8 +196,9 @@ def _corrected(rows: Sequence[Tested]) -> list[Tested]:
 def _comparison(
     inputs: ComparisonInputs, model: str, other: str, differences: Sequence[Difference]
 ) -> Comparison | None:
-    rows = [row for row in differences if (row.model, row.other) == (model, other)]
-    counted = [row for row in rows if row.task in inputs.counted]
+    counted = [
+        row for row in differences if (row.model, row.other) == (model, other) and row.task in inputs.counted
+    ]
     if not counted:
         return None
     counts = tally([Gap(value=row.value, low=row.low, high=row.high) for row in counted])
@@ -240,11 +237,8 @@ def _shared(inputs: ComparisonInputs, tasks: Sequence[str]) -> str:
 
 def ranking(inputs: ComparisonInputs) -> Ranking | None:
     """Mean ranks of all single models over the tasks that the mean counts; None below two models or tasks."""
-    values = {
-        key: float(score.replicates[0])
-        for key, score in inputs.scores.items()
-        if np.isfinite(score.replicates[0])
-    }
+    points = {key: float(score.replicates[0]) for key, score in inputs.scores.items()}
+    values = {key: point for key, point in points.items() if np.isfinite(point)}
     tasks = [task for task in inputs.counted if any((model, task) in values for model in inputs.alone)]
     models, scores = complete(values, inputs.alone, tasks)
     if len(models) < 2 or len(tasks) < 2:

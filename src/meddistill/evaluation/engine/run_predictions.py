@@ -129,9 +129,7 @@ def _check_names(setting: Setting, baselines: Mapping[str, Mapping[str, Predicti
         for task, clash in clashes.items()
         if clash
     ]
-    if rules:
-        subject = "evaluation"
-        raise ConfigError(subject, rules)
+    ConfigError.raise_any("evaluation", rules)
 
 
 def _baselines(setting: Setting, of_task: Mapping[str, Mapping[str, Predictions]]) -> Dumps:

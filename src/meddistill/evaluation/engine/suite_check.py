@@ -41,15 +41,13 @@ def check_tasks(suite: SuiteConfig, tables: SuiteTables, *training: TrainingRows
             task.check()
             task.check_groups()
         except (ConfigError, TableError) as error:
-            own = f"task {config.name}"
+            own = config.subject
             place = own if error.subject == own else f"{own}: {error.subject}"
             mistakes += [f"{place}: {line}" for line in error.mistakes]
     for train_rows in training:
         for table, rows in tested.items():
             mistakes += _leaks(tables, table, rows, train_rows)
-    if mistakes:
-        subject = f"suite {suite.name}"
-        raise ConfigError(subject, mistakes)
+    ConfigError.raise_any(f"suite {suite.name}", mistakes)
 
 
 def _leaks(tables: SuiteTables, table: str, rows: set[int], training: TrainingRows) -> tuple[str, ...]:

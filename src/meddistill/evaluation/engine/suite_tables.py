@@ -89,8 +89,7 @@ class SuiteTables:
         kept = _kept(self._tables[table].samples, task.where)
         if not len(kept):
             rule = f"`where` must keep rows of table `{table}`; got {dict(task.where)}, which keeps none."
-            subject = f"task {task.name}"
-            raise ConfigError(subject, [rule])
+            raise ConfigError(task.subject, [rule])
         return self._tables[table].take(kept)
 
 
@@ -115,9 +114,7 @@ def _read_all(
         except TableError as error:
             mistakes += [f"table {name} ({error.subject}): {line}" for line in error.mistakes]
             remedy = remedy or error.remedy
-    if mistakes:
-        subject = f"suite {suite.name}"
-        raise TableError(subject, mistakes, remedy=remedy)
+    TableError.raise_any(f"suite {suite.name}", mistakes, remedy=remedy)
     return tables
 
 

@@ -117,9 +117,7 @@ def _check(runs: Mapping[str, Results]) -> None:
     rules += [] if rules else [*_other_rows(runs), *_same_models(runs)]
     if not rules and not _scores(list(runs.values())):
         rules.append("`results` must have a model in common, by name; got none. Name the models alike.")
-    if rules:
-        subject = "compare"
-        raise ConfigError(subject, rules)
+    ConfigError.raise_any("compare", rules)
 
 
 def _other_rows(runs: Mapping[str, Results]) -> Iterator[str]:

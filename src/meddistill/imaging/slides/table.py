@@ -40,8 +40,7 @@ def known_slides(slides: Sequence[Path], table: Path | None) -> Known:
     absent = [path.name for path in slides if path.stem not in by_slide]
     if absent:
         rules.append(f"`slide` must hold every slide that is tiled; {absent[0]!r} is not there. Add its row.")
-    if rules:
-        raise TableError(str(table), rules)
+    TableError.raise_any(str(table), rules)
     return {**by_slide}
 
 

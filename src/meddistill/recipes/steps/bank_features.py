@@ -39,9 +39,7 @@ def bank_features(session: Session, stage: AnyStage, rows: StageRows) -> dict[st
                 )
             elif len(vectors) < len(places) and session.is_main_process:
                 session.progress.say(f"stage {stage.name}: {count}; the others are no classes of its")
-    if mistakes:
-        subject = f"stage {stage.name}"
-        raise ConfigError(subject, mistakes)
+    ConfigError.raise_any(f"stage {stage.name}", mistakes)
     return vectors_of
 
 

@@ -137,9 +137,7 @@ def check_batches(
         if student is not None and student.has_batch_statistics:
             lines += single_rows(stage, processes=session.processes.count)
         mistakes += [f"stage {stage.name}: {line}" for line in lines]
-    if mistakes:
-        subject = "stages"
-        raise ConfigError(subject, mistakes)
+    ConfigError.raise_any("stages", mistakes)
 
 
 def _plan(session: Session, stage: AnyStage, *, rows: int) -> EpochPlan:

@@ -58,8 +58,7 @@ def bags_of(part: EvalSplit, *, bag: str | None, label: str) -> Bags:
                 f"`{bag}` must have rows of one patient in each bag; got several in {rows}. "
                 "Name the table's column of `patient`; where patients are not known, the column of bags."
             )
-    if mistakes:
-        raise TableError(part.subject, mistakes)
+    TableError.raise_any(part.subject, mistakes)
     return Bags(
         part=part,
         names=tuple(bags),

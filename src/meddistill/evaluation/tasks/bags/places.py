@@ -37,8 +37,7 @@ def table_places(part: EvalSplit, columns: tuple[str, str]) -> Ints:
             mistakes.append(f"`{name}` must hold numbers, the places of images; it has not in {rows}.")
         else:
             places[:, axis] = values
-    if mistakes:
-        raise TableError(part.subject, mistakes)
+    TableError.raise_any(part.subject, mistakes)
     return np.rint(places).astype(np.int64)
 
 

@@ -8,7 +8,6 @@ from typing import Any, final
 import numpy as np
 
 from meddistill.arrays import Floats32, Ints
-from meddistill.evaluation.base.grouping import agreed
 from meddistill.evaluation.base.lazily import Lazily
 from meddistill.evaluation.base.task import Task
 from meddistill.evaluation.models.cache import Embeddings
@@ -69,10 +68,6 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
         for number, places in enumerate(self.bags["test"].instances):
             units[places] = number
         return units
-
-    @cached_property
-    def _modalities(self) -> tuple[str, ...]:
-        return agreed(self.tested.samples.modalities, self.unit_ids)
 
     def predict(self, embeddings: Embeddings) -> BagPredictions:
         """Class probabilities of every tested bag, by every way of pooling and seed."""
@@ -204,19 +199,17 @@ class BagClassification(Task[BagClassificationConfig, BagPredictions]):
         self, scores: BagScores, settings: Sequence[str], seeds: Ints, where: Instances
     ) -> BagPredictions:
         """`found` of the tested bags, once or several times one after the other."""
-        bags, samples = self.bags["test"], self.tested.samples
-        first = bags.first
+        bags = self.bags["test"]
         repeats = len(scores.probabilities) // len(bags)
+        identity = self._identity(bags.first, times=repeats)
         # A patient is named by no file of an evaluation, even where ids may be: the first row's id stands.
-        ids = bags.names if self.config.bag is not None else [samples.ids[place] for place in first]
+        if self.config.bag is not None:
+            identity["samples"] = self.names(bags.names) * repeats
         return BagPredictions(
             classes=self.classes,
             truth=np.tile(self._truth(bags), repeats),
             scores=np.asarray(scores.probabilities, dtype=np.float64),
-            rows=np.tile(np.array(samples.rows, dtype=np.int64)[first], repeats),
-            samples=self.names(ids) * repeats,
-            patients=np.tile(self.tested.patients[first], repeats),
-            modalities=tuple(self._modalities[place] for place in first) * repeats,
+            **identity,
             settings=tuple(settings),
             seeds=seeds,
             ordinal=self.config.ordinal,

@@ -70,8 +70,7 @@ class LinearProbe(ProbeTask[LinearProbeConfig]):
                 f"`positive` must be one of two classes of task `{self.name}`; got {positive!r} of "
                 f"{', '.join(classes)}."
             )
-            subject = f"task {self.name}"
-            raise ConfigError(subject, [rule])
+            raise ConfigError(self.config.subject, [rule])
 
     def facts(self) -> dict[str, Any]:
         """Counts of classes, and the rows that the probe learns from."""

@@ -54,8 +54,7 @@ class MultilabelTask(ScoringTask[Labelled, LabelPredictions]):
             if bad:
                 rule = f"`{column}` must be 1, 0, -1 or blank; it is not in {name_rows(bad)}."
                 mistakes.append(f"{rule} Mend or leave out these rows.")
-        if mistakes:
-            raise TableError(part.subject, mistakes)
+        TableError.raise_any(part.subject, mistakes)
         return np.array(
             [[values[cell.strip()] for cell in columns[column]] for column in labels.values()], dtype=np.int64
         ).T

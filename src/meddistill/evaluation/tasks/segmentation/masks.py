@@ -68,8 +68,7 @@ def read_masks(part: EvalSplit, config: SegmentationProbeConfig) -> Masks:
     mistakes = [
         f"row {row}: {each}" for row, each in zip(samples.rows, results, strict=True) if isinstance(each, str)
     ]
-    if mistakes:
-        raise TableError(part.subject, mistakes)
+    TableError.raise_any(part.subject, mistakes)
     masks = [each for each in results if not isinstance(each, str)]
     return Masks(
         bits=tuple(np.packbits(mask) for mask in masks),

@@ -211,7 +211,7 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
         )
 
     def _score_outlines(self, probability: _Probability, *, seeds: int) -> MaskPredictions:
-        part, masks, config = self.tested, self.masks["test"], self.config
+        masks, config = self.masks["test"], self.config
         values, pixels, pictures = [], [], []
         for seed in range(seeds):
             for place in range(len(masks)):
@@ -221,16 +221,13 @@ class SegmentationProbe(Task[SegmentationProbeConfig, MaskPredictions]):
                 shown = self.names.examples and not seed
                 pictures.append((mask_png(truth), mask_png(given)) if shown else (b"", b""))
         return MaskPredictions(
-            table=part.table,
+            table=self.tested.table,
             names=metric_names(config.tolerance, config.unit),
             values=np.array(values, dtype=np.float64),
             truth_pixels=np.tile(np.array(masks.pixels, dtype=np.int64), seeds),
             given_pixels=np.array(pixels, dtype=np.int64),
             seeds=np.repeat(np.arange(seeds), len(masks)),
-            rows=np.tile(np.array(part.samples.rows, dtype=np.int64), seeds),
-            samples=self.names(part.samples.ids) * seeds,
-            patients=np.tile(part.patients, seeds),
-            modalities=part.samples.modalities * seeds,
+            **self._identity(times=seeds),
             truths=tuple(truth for truth, _ in pictures) if self.names.examples else (),
             givens=tuple(given for _, given in pictures) if self.names.examples else (),
         )

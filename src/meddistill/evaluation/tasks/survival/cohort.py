@@ -11,7 +11,6 @@ from meddistill.arrays import Flags, Floats, Ints
 from meddistill.data.samples import name_rows
 from meddistill.errors import TableError
 from meddistill.evaluation.base.cells import number
-from meddistill.evaluation.base.grouping import agreed
 from meddistill.evaluation.base.split import EvalSplit
 from meddistill.evaluation.tasks.survival.clinical import Clinical, read_clinical
 from meddistill.evaluation.tasks.survival.config import SurvivalConfig
@@ -27,15 +26,14 @@ class Cohort:
     """Patients in the order in which the table first has them; entry i of every array is patient i.
 
     `first` are positions of their first rows among the samples, `of_row` tells every row's patient.
-    `modalities` are those of their images, "" where these differ. `sites` is None without a column of sites;
-    `strata` number the cohorts of a stratified task in the order of their names, and are 0 in all others.
+    `sites` is None without a column of sites; `strata` number the cohorts of a stratified task in the order
+    of their names, and are 0 in all others.
     """
 
     first: Ints
     of_row: Ints
     times: Floats
     events: Flags
-    modalities: tuple[str, ...]
     sites: tuple[str, ...] | None
     strata: Ints
     clinical: Clinical
@@ -70,14 +68,12 @@ def read_cohort(part: EvalSplit, config: SurvivalConfig) -> Cohort:
     events = reading.column(config.event, _event, "be 1 (the event was seen) or 0 (censored)", default=False)
     sites = None if config.site is None else reading.column(config.site, _filled, "not be blank", "")
     strata = None if config.strata is None else reading.column(config.strata, _filled, "not be blank", "")
-    if mistakes:
-        raise TableError(part.subject, mistakes)
+    TableError.raise_any(part.subject, mistakes)
     return Cohort(
         first=first,
         of_row=of_row,
         times=np.array(times, dtype=np.float64),
         events=np.array(events, dtype=bool),
-        modalities=_modalities(part, of_row, first),
         sites=None if sites is None else tuple(sites),
         strata=_numbered(strata, len(first)),
         clinical=read_clinical(
@@ -144,8 +140,3 @@ def _numbered(strata: Sequence[str] | None, count: int) -> Ints:
     if strata is None:
         return np.zeros(count, dtype=np.int64)
     return np.unique(np.array(strata, dtype=object), return_inverse=True)[1].astype(np.int64)
-
-
-def _modalities(part: EvalSplit, of_row: Ints, first: Ints) -> tuple[str, ...]:
-    labels = agreed(part.samples.modalities, of_row)
-    return tuple(labels[place] for place in first)

@@ -46,8 +46,7 @@ def make_plan(cohort: Cohort, config: SurvivalConfig) -> Plan:
             f"`site` must name a column with two sites at least; all rows of `{config.site}` are of one. "
             "Leave `site` out."
         )
-        subject = f"task {config.name}"
-        raise ConfigError(subject, [rule])
+        raise ConfigError(config.subject, [rule])
     folds = np.stack(
         [
             assign_folds(
@@ -114,8 +113,7 @@ def _horizons(cohort: Cohort, config: SurvivalConfig, *, last: float) -> Floats:
                 f"`horizons` must lie before {last:g} {config.unit}, where the shortest follow-up of a "
                 f"training fold ends; got {got}. Choose earlier times."
             )
-            subject = f"task {config.name}"
-            raise ConfigError(subject, [rule])
+            raise ConfigError(config.subject, [rule])
         return np.array(config.horizons)
     died = cohort.times[cohort.events]
     if not len(died):

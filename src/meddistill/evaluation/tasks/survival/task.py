@@ -94,8 +94,7 @@ class Survival(Task[SurvivalConfig, SurvivalPredictions]):
                 f"event{'' if events == 1 else 's'} among {len(self.cohort)} patients in {folds} folds. Take "
                 "fewer folds, longer follow-up or another event."
             )
-            subject = f"task {self.name}"
-            raise ConfigError(subject, [rule])
+            raise ConfigError(self.config.subject, [rule])
 
     def predict(self, embeddings: Embeddings) -> SurvivalPredictions:
         """Out of fold, from images alone and, where there are clinical columns, from both."""
@@ -231,11 +230,9 @@ class Survival(Task[SurvivalConfig, SurvivalPredictions]):
 
     def _predictions(self, settings: Sequence[str], predicted: OutOfFold) -> SurvivalPredictions:
         """The record of `found`: patients, within divisions, within settings."""
-        cohort, plan, part = self.cohort, self.plan, self.tested
+        cohort, plan = self.cohort, self.plan
         divisions = len(plan.folds)
         times = len(settings) // (divisions * len(cohort))
-        samples = self.names([part.samples.ids[row] for row in cohort.first])
-        rows = np.array(part.samples.rows, dtype=np.int64)[cohort.first]
         again = times * divisions
         return SurvivalPredictions(
             unit=self.config.unit,
@@ -252,10 +249,7 @@ class Survival(Task[SurvivalConfig, SurvivalPredictions]):
             censoring=np.tile(plan.censoring.reshape(-1), times),
             censoring_at=np.tile(plan.censoring_at.reshape(-1, len(plan.grid)), (times, 1)),
             reach=np.tile(plan.reach.reshape(-1), times),
-            rows=np.tile(rows, again),
-            samples=tuple(samples) * again,
-            patients=np.tile(part.patients[cohort.first], again),
-            modalities=cohort.modalities * again,
+            **self._identity(cohort.first, times=again),
         )
 
 

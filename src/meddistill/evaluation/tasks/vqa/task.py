@@ -155,10 +155,7 @@ class VqaTask(Task[VqaConfigT, VqaPredictions]):
         best, kept, right = (np.concatenate(each) for each in zip(*answers, strict=True))
         sources = [self.vocabulary.sources[answer] for answer in best[:, 0].tolist()]
         return VqaPredictions(
-            rows=np.tile(np.array(part.samples.rows, dtype=np.int64), repeats),
-            samples=self.names(part.samples.ids) * repeats,
-            patients=np.tile(part.patients, repeats),
-            modalities=part.samples.modalities * repeats,
+            **self._identity(times=repeats),
             table=part.table,
             answers=len(self.vocabulary),
             vocabulary=self.vocabulary.answers if self.names.examples else None,

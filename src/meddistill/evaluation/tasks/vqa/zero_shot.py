@@ -76,8 +76,7 @@ class VqaZeroShot(VqaTask[VqaZeroShotConfig]):
                 f"{self.config.max_prompts:,}. Narrow the candidates (`candidates: by_type`, "
                 "`same_question_type`, fewer `answers`), leave out rows by `where`, or raise it."
             )
-            subject = f"task {self.name}"
-            raise ConfigError(subject, [rule])
+            raise ConfigError(self.config.subject, [rule])
 
     def predict(self, embeddings: Embeddings) -> VqaPredictions:
         """Probabilities of the candidates for every question."""
