@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from meddistill.data.config import TrainingTableConfig
 from meddistill.data.decoded import DECODED, DecodedImages
 from meddistill.data.keys import image_keys
 from meddistill.data.samples import Samples, joined
@@ -103,15 +104,7 @@ class Session:
     @cached_property
     def samples(self) -> Samples:
         """The training table, its bad rows reported or dropped as the table's `on_error` says."""
-        listed = [name for name in (self.recipe.features.availability.column,) if name is not None]
-        return read_readable(
-            self.recipe.data.train,
-            base=self.base,
-            columns=list(dict.fromkeys([*listed, *self.recipe.group_columns])),
-            lists=listed,
-            progress=self.progress,
-            decoded=self.decoded,
-        )
+        return self._read(self.recipe.data.train, columns=self.recipe.group_columns)
 
     @cached_property
     def banks(self) -> Banks:
@@ -122,11 +115,18 @@ class Session:
     def validation_table(self) -> Samples | None:
         """The table of `data.validation`, whole; None without one."""
         table = self.recipe.data.validation
-        if table is None:
-            return None
+        return None if table is None else self._read(table)
+
+    def _read(self, table: TrainingTableConfig, *, columns: Sequence[str] = ()) -> Samples:
+        """A table with the `columns` and that of the availability."""
         listed = [name for name in (self.recipe.features.availability.column,) if name is not None]
         return read_readable(
-            table, base=self.base, columns=listed, lists=listed, progress=self.progress, decoded=self.decoded
+            table,
+            base=self.base,
+            columns=list(dict.fromkeys([*listed, *columns])),
+            lists=listed,
+            progress=self.progress,
+            decoded=self.decoded,
         )
 
     @cached_property

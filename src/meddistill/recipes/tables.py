@@ -6,9 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from meddistill.data.samples import Samples, row_notes
-from meddistill.data.splits import check_leakage
-from meddistill.errors import ConfigError, TableError, UserError
-from meddistill.evaluation.engine.suite_check import TrainingRows, check_tasks
+from meddistill.errors import ConfigError, UserError
+from meddistill.evaluation.engine.suite_check import TrainingRows, check_tasks, leaks
 from meddistill.features.availability import availability
 from meddistill.recipes.derived import planned_teachers, with_derived
 from meddistill.recipes.fused_recall import LEAST_PAIRS, too_few_pairs
@@ -31,13 +30,7 @@ def check_validation(session: Session, cards: Mapping[str, TeacherCard] | None) 
     mistakes: list[str] = []
     tables = [_training_rows(session, "data.train"), *_training_rows_of_teachers(session)]
     for trained_on in _different(tables):
-        names = trained_on.table, chosen.table
-        samples = dict(zip(names, (trained_on.samples, chosen.samples), strict=True))
-        keys = dict(zip(names, (trained_on.keys, chosen.keys), strict=True))
-        try:
-            check_leakage(samples, image_keys=keys)
-        except TableError as error:
-            mistakes += error.mistakes
+        mistakes += leaks(trained_on, chosen)
     if len(chosen.samples) < LEAST_PAIRS:
         mistakes.append(
             f"`data.validation` must have {LEAST_PAIRS} pairs of image and caption at least; got "

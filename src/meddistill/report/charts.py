@@ -65,11 +65,8 @@ def forest(scores: Sequence[Mark], differences: Mapping[str, Mark], *, label: st
         weight = "strong" if mark.lead else None
         parts.append(text(178, y + 4, short(mark.label, 26), text_anchor="end", class_=weight))
         parts.append(_whisker(left, y, mark))
-        words = (
-            f"{number(mark.value)}  ({between(mark.low, mark.high, 2)})"
-            if mark.extent[1:]
-            else number(mark.value)
-        )
+        interval = between(mark.low, mark.high, 2)
+        words = f"{number(mark.value)}  ({interval})" if interval else number(mark.value)
         parts.append(text(492, y + 4, words, class_="figure"))
         gap = differences.get(mark.label)
         if gap is not None and gap.value is not None:

@@ -80,10 +80,11 @@ def _panel(results: Results, styles: Sequence[ModelStyle], task: str, group: str
         title=f"{plain_name(task)}, {name}, by {plain_name(group)}",
         chart=_bars(main, styles, group) if compared else None,
         rows=tuple(
-            _gap(results, scores, gap, style) for style in styles for gap in gaps if gap.model == style.name
-        )
-        if compared
-        else (),
+            _gap(results, scores, gap, style)
+            for style in (styles if compared else ())
+            for gap in gaps
+            if gap.model == style.name
+        ),
         hidden="; ".join(part for part in (_alone(main, scored, styles), _hidden(main, styles)) if part),
     )
 

@@ -92,15 +92,7 @@ def _matrix(results: Results, task: TaskFacts, styles: Sequence[ModelStyle]) -> 
     }
     names = list(dict.fromkeys(name for _, name in rows))
     models = {style.name for style in styles}
-    values = {
-        name: [
-            row.value
-            for (model, each), row in rows.items()
-            if each == name and model in models and row.value is not None
-        ]
-        for name in names
-    }
-    best = {name: _best(name, scored) for name, scored in values.items() if scored}
+    best = {name: _best(name, [row for row in rows.values() if row.model in models]) for name in names}
     lines = [
         (Title(name=style.name, css=style.css), _cells(rows, style.name, names, best))
         for style in styles
@@ -114,13 +106,14 @@ def _matrix(results: Results, task: TaskFacts, styles: Sequence[ModelStyle]) -> 
 
 
 def _cells(
-    rows: Mapping[tuple[str, str], Result], model: str, names: Sequence[str], best: Mapping[str, float]
+    rows: Mapping[tuple[str, str], Result], model: str, names: Sequence[str], best: Mapping[str, float | None]
 ) -> tuple[Cell, ...]:
     return tuple(_cell(rows.get((model, name)), best.get(name)) for name in names)
 
 
-def _best(name: str, values: Sequence[float]) -> float:
-    return min(values) if name.startswith(_LOW_IS_GOOD) else max(values)
+def _best(name: str, rows: Sequence[Result]) -> float | None:
+    values = [row.value for row in rows if row.metric == name and row.value is not None]
+    return (min if name.startswith(_LOW_IS_GOOD) else max)(values, default=None)
 
 
 def _cell(row: Result | None, best: float | None) -> Cell:

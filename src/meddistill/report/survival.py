@@ -62,11 +62,10 @@ def survival_tasks(results: Results, styles: Sequence[ModelStyle]) -> tuple[Surv
 
 
 def _task(results: Results, task: TaskFacts, styles: Sequence[ModelStyle]) -> SurvivalTask:
-    named = [(style.name, style.css) for style in styles]
-    own = [(style.name, style.css) for style in references(results, task.name)]
-    rows = [row for name, css_class in named for row in _rows(results, task.name, name, css_class)]
-    for name, css_class in own:
-        rows += [replace(row, setting=DASH, muted=True) for row in _rows(results, task.name, name, css_class)]
+    own = references(results, task.name)
+    rows = [row for style in styles for row in _rows(results, task.name, style)]
+    for style in own:
+        rows += [replace(row, setting=DASH, muted=True) for row in _rows(results, task.name, style)]
     facts = task.facts
     unit = facts.get("unit", "")
     horizons = [f"{time:g}" for time in facts.get("horizons", ())]
@@ -75,7 +74,7 @@ def _task(results: Results, task: TaskFacts, styles: Sequence[ModelStyle]) -> Su
         about=_about(task),
         titles=_TITLES,
         rows=tuple(rows),
-        plots=tuple(_plots(results, task.name, dict((*named, *own)))),
+        plots=tuple(_plots(results, task.name, (*styles, *own))),
         horizons=f"{', '.join(horizons)} {unit}" if horizons else "",
         within="fold and cohort" if facts.get("strata") else "fold",
     )
@@ -95,31 +94,31 @@ def _about(task: TaskFacts) -> str:
     return f"{', '.join(words)}; {divided}{kept}{compared}"
 
 
-def _rows(results: Results, task: str, model: str, css_class: str) -> list[ModelRow]:
-    on_all_rows = [row for row in results.of(model=model, task=task) if not row.modality]
+def _rows(results: Results, task: str, style: ModelStyle) -> list[ModelRow]:
+    on_all_rows = [row for row in results.of(model=style.name, task=task) if not row.modality]
     return [
-        _row({row.metric: row for row in on_all_rows if row.setting == setting}, model, css_class, setting)
+        _row({row.metric: row for row in on_all_rows if row.setting == setting}, style, setting)
         for setting in dict.fromkeys(row.setting for row in on_all_rows)
     ]
 
 
-def _row(by_metric: dict[str, Result], model: str, css_class: str, setting: str) -> ModelRow:
+def _row(by_metric: dict[str, Result], style: ModelStyle, setting: str) -> ModelRow:
     main = by_metric.get(_METRICS[0])
     spread = main.spread if main is not None else None
     cells = tuple(score_cell(by_metric.get(metric), absent="not defined") for metric in _METRICS)
     row_setting = f"{_IMAGES} {setting}".strip()
-    return ModelRow(name=model, css=css_class, setting=row_setting, cells=cells, spread=number(spread))
+    return ModelRow(name=style.name, css=style.css, setting=row_setting, cells=cells, spread=number(spread))
 
 
-def _plots(results: Results, task: str, css_classes: dict[str, str]) -> list[RiskGroups]:
+def _plots(results: Results, task: str, styles: Sequence[ModelStyle]) -> list[RiskGroups]:
     """The student, its best teacher, the teacher mean and the baselines; other teachers are in the table."""
     best = results.best_teacher(task)
     left_out = {name for name in results.named("teacher") if best is None or name != best.model}
     plots = []
-    for name, css_class in css_classes.items():
-        curves = results.exhibits_of(SurvivalCurve, task=task, model=name)
-        if curves and name not in left_out:
-            plots.append(_plot(name, css_class, curves))
+    for style in styles:
+        curves = results.exhibits_of(SurvivalCurve, task=task, model=style.name)
+        if curves and style.name not in left_out:
+            plots.append(_plot(style.name, style.css, curves))
     return plots
 
 

@@ -26,18 +26,17 @@ _MOST_CLASSES = 1000
 
 
 class AuditCheck(ABC):
-    """A family of questions on the images at positions `images` of the sample."""
+    """A family of questions on the images at positions `images` of the sample.
+
+    `answers` is how many captions or classes an image stands against.
+    """
 
     family: Family
 
-    def __init__(self, modality: str, images: Places) -> None:
+    def __init__(self, modality: str, images: Places, answers: int) -> None:
         self.modality = modality
         self.images = images
-
-    @property
-    @abstractmethod
-    def answers(self) -> int:
-        """How many captions or classes an image stands against."""
+        self.answers = answers
 
     @abstractmethod
     def similarities(self, space: Space) -> tuple[Floats32, Flags]:
@@ -68,7 +67,7 @@ class RetrievalPart(AuditCheck):
     family: Family = "retrieval"
 
     def __init__(self, modality: str, images: Places, texts: Places, right: Flags) -> None:
-        super().__init__(modality, images)
+        super().__init__(modality, images, len(texts))
         self._texts = texts
         self._right = right
         image, text = np.nonzero(right)
@@ -76,11 +75,6 @@ class RetrievalPart(AuditCheck):
         self._queries = np.concatenate([np.arange(len(images)), text])
         self._groups = np.concatenate([np.arange(len(images)), image])
         self._shares = np.concatenate([np.ones(len(images)), 1 / right.sum(axis=0)[text]])
-
-    @property
-    def answers(self) -> int:
-        """How many captions there are."""
-        return len(self._texts)
 
     def similarities(self, space: Space) -> tuple[Floats32, Flags]:
         """Cosines."""
@@ -130,14 +124,8 @@ class _Classes(AuditCheck):
     """Images with one right class each."""
 
     def __init__(self, modality: str, images: Places, truth: Ints, classes: int) -> None:
-        super().__init__(modality, images)
+        super().__init__(modality, images, classes)
         self._truth = truth
-        self._classes = classes
-
-    @property
-    def answers(self) -> int:
-        """How many classes there are."""
-        return self._classes
 
     def replicates(self, similarity: Floats32, weights: Weights) -> dict[str, Replicates]:
         """Balanced accuracy."""
@@ -147,7 +135,7 @@ class _Classes(AuditCheck):
 
     def chance(self) -> float:
         """1 over the classes."""
-        return 1 / self._classes
+        return 1 / self.answers
 
 
 @final

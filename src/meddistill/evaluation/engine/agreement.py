@@ -11,7 +11,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from meddistill.arrays import Flags, Floats, Floats32, Places
 from meddistill.data.samples import Samples
 from meddistill.evaluation.base.predictions import Predictions
 from meddistill.evaluation.base.results import ALL_ROWS, Agreement
+from meddistill.evaluation.base.score import by_modality
 from meddistill.evaluation.engine.registry import AnyTask
 from meddistill.evaluation.engine.run_predictions import Dumps, Setting
 from meddistill.evaluation.models.protocols import normalized
@@ -97,6 +98,7 @@ def space_agreement(
     `spaces` are the student's and the teacher's embeddings of the same images [n, ...], in an order that has
     nothing to do with their content: of more than 2,000 the first are taken.
     """
+    pair: dict[str, Any] = {"student": student, "teacher": teacher}
     for modality, rows in groups(modalities).items():
         chosen = rows[:MOST]
         if len(chosen) < LEAST:
@@ -107,14 +109,7 @@ def space_agreement(
             "neighbours": neighbour_overlap(mine, theirs),
         }
         for measure, value in values.items():
-            yield Agreement(
-                student=student,
-                teacher=teacher,
-                modality=modality,
-                measure=measure,
-                value=value,
-                n=len(chosen),
-            )
+            yield Agreement(**pair, modality=modality, measure=measure, value=value, n=len(chosen))
 
 
 def label_agreement(
@@ -130,22 +125,16 @@ def label_agreement(
             for mine, theirs in dumps
         ]
     )
+    pair: dict[str, Any] = {"student": student, "teacher": teacher}
     for modality, rows in groups(modalities).items():
-        yield Agreement(
-            student=student,
-            teacher=teacher,
-            modality=modality,
-            measure="labels",
-            value=float(same[rows].mean()),
-            n=len(rows),
-        )
+        value = float(same[rows].mean())
+        yield Agreement(**pair, modality=modality, measure="labels", value=value, n=len(rows))
 
 
 def groups(modalities: Sequence[str]) -> dict[str, Places]:
     """Rows of all, then of each known modality."""
-    column = np.array(modalities, dtype=object)
-    known = sorted(set(modalities) - {""})
-    return {ALL_ROWS: np.arange(len(column)), **{name: np.flatnonzero(column == name) for name in known}}
+    known = {name: np.flatnonzero(mask) for name, mask in by_modality(modalities).items()}
+    return {ALL_ROWS: np.arange(len(modalities)), **known}
 
 
 def agreement_of(setting: Setting, dumps: Dumps) -> list[Agreement]:

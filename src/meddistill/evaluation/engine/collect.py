@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError
 from typing import Any, Final
@@ -48,27 +48,21 @@ def library(fitted: Sequence[str] = ()) -> str:
 
 
 class ResultCollector:
-    """Collects scores of all models and tasks and makes rows of them."""
+    """Collects scores of all models and tasks and makes rows of them.
+
+    `main` are main metrics on all rows by (model, task), with MEAN_TASK among the tasks; `roles` has the role
+    of every model.
+    """
 
     def __init__(self, config: BootstrapConfig, tasks: Sequence[AnyTask]) -> None:
         self._config, self._tasks = config, tasks
         self._results: list[Result] = []
-        self._main: dict[tuple[str, str], Score] = {}
+        self.main: dict[tuple[str, str], Score] = {}
         self._modal: dict[tuple[str, str, str], Score] = {}
-        self._roles: dict[str, AnyRole] = {}
+        self.roles: dict[str, AnyRole] = {}
         self._unmet: dict[str, dict[str, None]] = {}
         self._libraries = {task.name: library(task.libraries) for task in tasks}
         self._patients = {task.name: np.unique(task.tested.patients) for task in tasks}
-
-    @property
-    def main(self) -> Mapping[tuple[str, str], Score]:
-        """Main metrics on all rows by (model, task), with MEAN_TASK among the tasks."""
-        return self._main
-
-    @property
-    def roles(self) -> Mapping[str, AnyRole]:
-        """The role of every model."""
-        return self._roles
 
     @property
     def results(self) -> tuple[Result, ...]:
@@ -79,7 +73,7 @@ class ResultCollector:
         self, model: str, role: AnyRole, task: AnyTask, scores: Sequence[Score] | None, *, unmet: str = ""
     ) -> None:
         """Enter the scores of one model on one task; None where the requirement `unmet` is not met."""
-        self._roles[model] = role
+        self.roles[model] = role
         family = task.config.kind
         if scores is None:
             reason = unmet or _FEW_MEMBERS
@@ -88,7 +82,7 @@ class ResultCollector:
             return
         for score in scores:
             if score.main:
-                self._main[model, task.name] = score
+                self.main[model, task.name] = score
             if score.modality != ALL_ROWS:
                 self._modal[model, task.name, score.modality] = score
             self._results.append(self._row(model, task.name, family, score))
@@ -102,16 +96,16 @@ class ResultCollector:
         counted = [task.name for task in self._tasks if task.config.include_in_mean]
         if not counted:
             return
-        self._roles[model] = role
+        self.roles[model] = role
         for modality, tasks in self._tasks_by_modality().items():
             self._add_modal_mean(model, modality, tasks)
-        scores = [self._main[model, task] for task in counted if (model, task) in self._main]
+        scores = [self.main[model, task] for task in counted if (model, task) in self.main]
         if len(scores) < len(counted):
             reason = " and ".join(self._unmet.get(model, {}))
             self._results.append(self._absent(model, MEAN_TASK, MEAN_FAMILY, MEAN_METRIC, reason=reason))
             return
         score = _mean(scores, [self._patients[task] for task in counted], main=True)
-        self._main[model, MEAN_TASK] = score
+        self.main[model, MEAN_TASK] = score
         self._results.append(self._row(model, MEAN_TASK, MEAN_FAMILY, score))
 
     def _tasks_by_modality(self) -> dict[str, list[str]]:
@@ -148,7 +142,7 @@ class ResultCollector:
     def _result(self, model: str, task: str, family: str, **told: Any) -> Result:
         return Result(
             model=model,
-            role=self._roles[model],
+            role=self.roles[model],
             task=task,
             family=family,
             seed=self._config.seed,

@@ -94,9 +94,8 @@ def _results(
 ) -> Results:
     rows = _score_all(setting, suite, prediction_set)
     facts = [task.facts() for task in setting.tasks]
-    agreement = agreement_of(
-        setting, prediction_set.dumps
-    )  # embeds all images, so that the models' facts are known
+    # Embeds all images, so that the models' facts are known.
+    agreement = agreement_of(setting, prediction_set.dumps)
     models = model_facts(setting)
     comparison_inputs = ComparisonInputs(
         scores=rows.main,

@@ -36,8 +36,7 @@ _TYPES: Final[Mapping[type, pa.DataType]] = {
 def write_exports(results: Results, folder: Path) -> tuple[Path, ...]:
     """Write the tables into a folder, each whole or not at all, and return their paths."""
     numbers = table_of(list(number_rows(results)), [Result, GroupScore], extra={"seen": str})
-    pairs = table_of(list(difference_rows(results)), [Difference])
-    tallies = table_of([_plain(row.model_dump()) for row in results.comparisons], [Comparison])
+    pairs, tallies = _table(results.differences, Difference), _table(results.comparisons, Comparison)
     return (
         _write(folder / "results.parquet", _parquet(numbers)),
         _write(folder / "results.csv", _csv(numbers)),
@@ -49,9 +48,9 @@ def write_exports(results: Results, folder: Path) -> tuple[Path, ...]:
 def write_stability(summary: Stability, folder: Path) -> tuple[Path, ...]:
     """Write `compare.json` and a CSV for each of its tables."""
     tables = {
-        "scores": table_of([_plain(row.model_dump()) for row in summary.spreads], [Spread]),
-        "beaten": table_of([row.model_dump() for row in summary.beaten], [Beaten]),
-        "agreement": table_of([row.model_dump() for row in summary.agreement], [RankAgreement]),
+        "scores": _table(summary.spreads, Spread),
+        "beaten": _table(summary.beaten, Beaten),
+        "agreement": _table(summary.agreement, RankAgreement),
     }
     return (
         _write(folder / "compare.json", summary.model_dump_json(indent=1).encode()),
@@ -74,10 +73,9 @@ def _gap_row(gap: GroupGap) -> GroupScore:
     return GroupScore(**kept, metric=f"{GAP}{gap.metric}", label="")
 
 
-def difference_rows(results: Results) -> Iterator[dict[str, Any]]:
-    """Every paired difference; a flag of either model is on it."""
-    for row in results.differences:
-        yield _plain(row.model_dump())
+def _table(rows: Sequence[BaseModel], record: type[BaseModel]) -> pa.Table:
+    """Records of one kind; a flag of either model is on a paired difference."""
+    return table_of([_plain(row.model_dump()) for row in rows], [record])
 
 
 def table_of(

@@ -16,7 +16,8 @@ from meddistill.evaluation.engine.suite_tables import SuiteTables
 class TrainingRows:
     """The rows that the student learns from, with the content keys of their images.
 
-    Or those by which one of its stages is chosen; `table` names them in messages.
+    Or those by which one of its stages is chosen, or that are held against them; `table` names them in
+    messages.
     """
 
     samples: Samples
@@ -46,16 +47,18 @@ def check_tasks(suite: SuiteConfig, tables: SuiteTables, *training: TrainingRows
             mistakes += [f"{place}: {line}" for line in error.mistakes]
     for train_rows in training:
         for table, rows in tested.items():
-            mistakes += _leaks(tables, table, rows, train_rows)
+            part = tables.rows(table, rows)
+            other = TrainingRows(samples=part.samples, keys=part.keys, table=part.subject)
+            mistakes += leaks(train_rows, other)
     ConfigError.raise_any(f"suite {suite.name}", mistakes)
 
 
-def _leaks(tables: SuiteTables, table: str, rows: set[int], training: TrainingRows) -> tuple[str, ...]:
-    part = tables.rows(table, rows)
-    names = training.table, f"table {table}"
-    samples = dict(zip(names, (training.samples, part.samples), strict=True))
+def leaks(training: TrainingRows, other: TrainingRows) -> tuple[str, ...]:
+    """The mistakes of rows of both that share a patient or an image."""
+    both = (training, other)
+    samples = {each.table: each.samples for each in both}
     try:
-        check_leakage(samples, image_keys=dict(zip(names, (training.keys, part.keys), strict=True)))
+        check_leakage(samples, image_keys={each.table: each.keys for each in both})
     except TableError as error:
         return tuple(error.mistakes)
     return ()

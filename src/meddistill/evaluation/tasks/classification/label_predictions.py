@@ -129,22 +129,17 @@ class LabelPredictions(ScorePredictions):
 
     def _temperature(self, resampler: Resampler) -> list[Score]:
         """Calibration after a temperature for each label; the means run over the labels that have one."""
-        temperatures, without_temperature = self._temperatures(), self._labels_without_temperature()
+        temperatures, reasons = self._temperatures(), [*self._labels_without_temperature().values()]
         if not temperatures:
             return []
         main = self.main._fits()
         named = {column: f"label {label}, {TEMPERED}" for column, label in enumerate(self.labels)}
-        kept = {
-            column: named[column]
-            for column, label in enumerate(self.labels)
-            if not without_temperature[label]
-        }
+        kept = {column: name for column, name in named.items() if not reasons[column]}
         scores = self._scores_with_temperature(resampler, temperatures, kept) if kept else []
-        for column, label in enumerate(self.labels):
-            if without_temperature[label]:
-                names = (*LABEL_CALIBRATION, "temperature")
-                tested, why = main[0]._known(column)[0], without_temperature[label]
-                scores += undefined(names, tested, setting=named[column], why=why)
+        names = (*LABEL_CALIBRATION, "temperature")
+        for column, why in enumerate(reasons):
+            if why:
+                scores += undefined(names, main[0]._known(column)[0], setting=named[column], why=why)
         if not kept:
             why = "no label has a temperature"
             scores += undefined(LABEL_CALIBRATION, main[0], setting=TEMPERED, why=why)

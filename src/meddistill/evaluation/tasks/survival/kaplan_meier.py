@@ -1,6 +1,5 @@
 """Curves and tests that follow from times and events alone."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,8 +37,7 @@ def kaplan_meier(times: Floats, events: Flags) -> Curve:
     are steps, so that those without events keep the value. The interval is pointwise, from Greenwood's
     variance on the scale log(-log S), as survival packages have it by name "log-log": it stays within [0, 1].
     """
-    distinct, died, left, at_risk = _counts(times, events)
-    del left
+    distinct, died, _, at_risk = _counts(times, events)
     return _curve(distinct, died, at_risk)
 
 
@@ -61,14 +59,10 @@ def log_rank(times: Floats, events: Flags, first: Flags, strata: Ints | None = N
     empty or V is zero (no event while both groups are at risk).
     """
     own = np.zeros(len(times), dtype=np.int64) if strata is None else strata
-    parts = [_gap_and_variance(times[rows], events[rows], first[rows]) for rows in _each(own)]
+    strata_rows = (own == stratum for stratum in np.unique(own))
+    parts = [_gap_and_variance(times[rows], events[rows], first[rows]) for rows in strata_rows]
     gap, variance = sum(part[0] for part in parts), sum(part[1] for part in parts)
     return float(chi2.sf(gap**2 / variance, 1)) if variance > 0 else None
-
-
-def _each(strata: Ints) -> Iterator[Flags]:
-    for stratum in np.unique(strata):
-        yield strata == stratum
 
 
 def _gap_and_variance(times: Floats, events: Flags, first: Flags) -> tuple[float, float]:

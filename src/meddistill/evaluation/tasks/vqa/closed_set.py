@@ -126,11 +126,8 @@ class VqaClosedSet(VqaTask[VqaClosedSetConfig]):
         """What is to be learnt, and a note on how questions were routed to sets of answers."""
         learn, choose = self._split
         test = np.array(rows.spans["test"], dtype=np.int64)
-        sets, set_of, note = (
-            np.ones((1, len(self.vocabulary)), dtype=bool),
-            np.zeros(len(rows.image_of), dtype=np.int64),
-            "",
-        )
+        sets, note = np.ones((1, len(self.vocabulary)), dtype=bool), ""
+        set_of = np.zeros(len(rows.image_of), dtype=np.int64)
         if self.config.protocol == "mevf":
             sets = self._sets_by_type()
             truth = np.concatenate([_types(self.questions[role]) for role in rows.spans])
