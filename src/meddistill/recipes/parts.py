@@ -20,10 +20,10 @@ from meddistill.recipes.baselines import BaselineConfig
 from meddistill.recipes.frozen_models import load_baselines, load_teachers
 from meddistill.recipes.load import LoadedRecipe, RecipeFile, load_file, load_recipe, located
 from meddistill.recipes.mistakes import Mistakes, of_teacher
+from meddistill.recipes.tokenizer import trained_tokenizer
 from meddistill.recipes.yaml_file import read_yaml
 from meddistill.students.build import build_student
 from meddistill.students.config import StudentConfig
-from meddistill.students.vocabulary import train_tokenizer
 from meddistill.teachers.config import RecipeTeacher, TeacherEntry
 
 _TABLE: Final[TypeAdapter[Any]] = TypeAdapter(TrainingTableConfig)
@@ -75,11 +75,7 @@ def _build_student(config: StudentConfig, samples: Samples | None, base: Path) -
     size = config.text.vocabulary
     if size is not None and samples is None:  # whose mistakes are known already
         return
-    tokenizer = None
-    if samples is not None and size is not None:
-        tokenizer = train_tokenizer(
-            samples.texts or ("",) * len(samples), vocabulary=size, patients=samples.patients
-        )
+    tokenizer = None if samples is None or size is None else trained_tokenizer(samples, size)
     build_student(config, base=base, seed=0, tokenizer=tokenizer)
 
 

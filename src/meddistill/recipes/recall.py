@@ -4,7 +4,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meddistill.arrays import Floats32
-from meddistill.data.keys import group_ids
 from meddistill.evaluation.models.protocols import normalized
 from meddistill.evaluation.tasks.retrieval.metrics import DIRECTIONS, MAIN, rank_metrics
 from meddistill.evaluation.tasks.retrieval.task import Gallery, best_ranks
@@ -18,10 +17,8 @@ def mean_recall(images: Floats32, texts: Floats32, *, image_keys: Keys, text_key
     `images` and `texts` `[n, dim]` are embeddings of pairs, not normalised; rows of equal keys are one image
     or one text, and every text that stands beside an image is a right answer to it.
     """
-    groups = group_ids(image_keys), group_ids(text_keys)
-    first_image, first_text = (np.unique(each, return_index=True)[1] for each in groups)
-    gallery = Gallery(images=groups[0], texts=groups[1], first_image=first_image, first_text=first_text)
-    sides = normalized(images[first_image]), normalized(texts[first_text])
+    gallery = Gallery.of(image_keys, text_keys)
+    sides = normalized(images[gallery.first_image]), normalized(texts[gallery.first_text])
     ranks = [best_ranks(sides[way], sides[1 - way], gallery.positives(way)) for way in range(len(DIRECTIONS))]
     directions: NDArray[np.int64] = np.repeat(np.arange(len(ranks)), [len(each) for each in ranks])
     count = len(directions)

@@ -140,6 +140,12 @@ class Session:
         """The content keys of the images of `validation`."""
         return () if self.validation is None else image_keys(self.validation)
 
+    @property
+    def validation_inputs(self) -> dict[str, Any]:
+        """What decides the stored outputs and measures of `validation`; empty without one."""
+        rows = self.validation
+        return {} if rows is None else {"validation": digest([rows.table_hash, self.validation_keys])}
+
     @cached_property
     def stored_samples(self) -> Samples:
         """All rows that stored outputs are of: those of the training table, then those of `validation`."""

@@ -21,9 +21,13 @@ def tokenizer_of(samples: Samples, vocabulary: int, *, folder: RunFolder) -> Tok
     """
     if folder.state(_STEP, _inputs(samples, vocabulary)).done:
         return Tokenizer.from_file(str(folder.tokenizer))
-    return train_tokenizer(
-        samples.texts or ("",) * len(samples), vocabulary=vocabulary, patients=samples.patients
-    )
+    return trained_tokenizer(samples, vocabulary)
+
+
+def trained_tokenizer(samples: Samples, vocabulary: int) -> Tokenizer:
+    """A tokenizer trained on these captions. Raises ConfigError where no row has one."""
+    texts = samples.texts or ("",) * len(samples)
+    return train_tokenizer(texts, vocabulary=vocabulary, patients=samples.patients)
 
 
 def keep_tokenizer(

@@ -1,16 +1,26 @@
 """What the configs of all tasks have; loads no torch."""
 
-from collections.abc import Mapping
-from typing import Annotated, Final, Literal
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, field_validator
 
 from meddistill.data.datasets import DatasetName
 from meddistill.strict import StrictSettings
 
+Values = TypeVar("Values", bound=Collection[Any])
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Where = dict[str, str | list[str]]
 _ROLES: Final = ("table", "train", "test", "validation")
+
+
+def distinct(values: Values, name: str) -> Values:
+    """The `values` of a key that must not hold one twice. Raises ValueError where it does."""
+    if len(set(values)) != len(values):
+        msg = f"`{name}` must differ from one another; got {list(values)}."
+        raise ValueError(msg)
+    return values
 
 
 class GroupConfig(StrictSettings):

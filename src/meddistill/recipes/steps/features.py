@@ -24,15 +24,10 @@ def extract_features(session: Session) -> None:
     if recipe.given_store is not None:
         _look_at_given(session)
         return
-    validation = session.validation
     inputs = {
         "teachers": session.teacher_inputs,
         "data": digest([session.samples.table_hash, session.image_keys]),
-        **(
-            {}
-            if validation is None
-            else {"validation": digest([validation.table_hash, session.validation_keys])}
-        ),
+        **session.validation_inputs,
         "features": recipe.features.model_dump(mode="json", exclude=set(_NOT_STORED)),
         **({"banks": session.banks.fingerprints} if session.banks.read else {}),
     }

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from torch import nn
@@ -21,7 +21,6 @@ from meddistill.licences import join
 from meddistill.methods.base import TeacherSpace
 from meddistill.recipes.derived import SOURCES_JOINED, DerivedTeacher, with_derived
 from meddistill.recipes.fused_recall import FusedRecall, FusionScore
-from meddistill.recipes.run_folder import digest
 from meddistill.recipes.schema import AnyStage
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.training_data import StageRows
@@ -77,13 +76,6 @@ def validation_of(stage: AnyStage, trainee: nn.Module, recall: FusedRecall | Non
     if recall is None or not isinstance(trainee, FusionTrainee):
         return None
     return Validation(measure=lambda _: recall.of_network(trainee), patience=stage.stops_after)
-
-
-def validation_inputs(session: Session, recall: FusedRecall | None) -> dict[str, Any]:
-    """What decides the selection besides the teachers."""
-    if recall is None or session.validation is None:
-        return {}
-    return {"validation": digest([session.validation.table_hash, session.validation_keys])}
 
 
 def derive(

@@ -23,13 +23,7 @@ from meddistill.recipes.run_folder import digest
 from meddistill.recipes.schema import AnyStage
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.bank_features import bank_features
-from meddistill.recipes.steps.fusion import (
-    derive,
-    fused_recall,
-    leave_out,
-    validation_inputs,
-    validation_of,
-)
+from meddistill.recipes.steps.fusion import derive, fused_recall, leave_out, validation_of
 from meddistill.recipes.steps.projections import stage_pairs, target_maps
 from meddistill.recipes.steps.training_data import StageRows, stage_data, stage_rows
 from meddistill.recipes.teacher_inputs import teacher_inputs
@@ -87,7 +81,7 @@ def _train(session: Session, stage: AnyStage, student: DualEncoder, *, initial: 
             **(session.availability_inputs if stage.needs_teachers else {}),
             **({} if stage.group_column is None else {"groups": digest(rows.samples.groups)}),
             **_bank_inputs(session, stage),
-            **validation_inputs(session, recall),
+            **({} if recall is None else session.validation_inputs),
         }
         state = session.folder.state(step, inputs)
         if state.changed and session.is_main_process:

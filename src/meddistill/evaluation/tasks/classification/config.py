@@ -3,15 +3,13 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from meddistill.core_yaml import QUOTE, is_true
-from meddistill.evaluation.base.task_config import TaskConfig
+from meddistill.evaluation.base.task_config import TaskConfig, distinct
 from meddistill.strict import StrictSettings
-
-Number = TypeVar("Number", int, float)
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Regularisation = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -33,18 +31,11 @@ Target = Annotated[float, Field(gt=0, le=1)]
 
 
 def _falling(value: list[float]) -> list[float]:
-    return sorted(_distinct(value, "fractions"), reverse=True)
+    return sorted(distinct(value, "fractions"), reverse=True)
 
 
 def _rising(value: list[int]) -> list[int]:
-    return sorted(_distinct(value, "shots"))
-
-
-def _distinct(value: list[Number], name: str) -> list[Number]:
-    if len(set(value)) != len(value):
-        msg = f"`{name}` must differ from one another; got {value}."
-        raise ValueError(msg)
-    return value
+    return sorted(distinct(value, "shots"))
 
 
 Fractions = Annotated[list[Fraction], Field(min_length=1), AfterValidator(_falling)]
@@ -248,6 +239,4 @@ def _check_order(classes: list[str] | None, *, ordinal: bool) -> None:
     if ordinal and classes is None:
         msg = "`classes` must give the order of an `ordinal` task; got none."
         raise ValueError(msg)
-    if classes is not None and len(set(classes)) != len(classes):
-        msg = f"`classes` must differ from one another; got {classes}."
-        raise ValueError(msg)
+    distinct(classes or [], "classes")

@@ -36,6 +36,13 @@ class Gallery:
     first_image: Ints
     first_text: Ints
 
+    @classmethod
+    def of(cls, image_keys: Sequence[str], text_keys: Sequence[str]) -> "Gallery":
+        """Of rows with these content keys of images and of captions."""
+        images, texts = group_ids(image_keys), group_ids(text_keys)
+        first_image, first_text = (np.unique(each, return_index=True)[1] for each in (images, texts))
+        return cls(images=images, texts=texts, first_image=first_image, first_text=first_text)
+
     def positives(self, direction: int) -> list[Ints]:
         """Right answers of every query: the captions of an image (0), the images of a caption (1)."""
         asked, answers = (self.images, self.texts) if direction == 0 else (self.texts, self.images)
@@ -79,14 +86,7 @@ class Retrieval(Task[RetrievalConfig, RankPredictions]):
     @cached_property
     def gallery(self) -> Gallery:
         """The distinct images and captions."""
-        images = group_ids(self.tested.keys)
-        texts = group_ids(text_keys(self.tested.samples))
-        return Gallery(
-            images=images,
-            texts=texts,
-            first_image=np.unique(images, return_index=True)[1],
-            first_text=np.unique(texts, return_index=True)[1],
-        )
+        return Gallery.of(self.tested.keys, text_keys(self.tested.samples))
 
     def pair(self, embeddings: Embeddings) -> tuple[Floats32, Floats32]:
         """Normalised embeddings of the distinct images [i, d] and of the distinct captions [t, d]."""

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from meddistill.evaluation.base.task_config import TaskConfig
+from meddistill.evaluation.base.task_config import TaskConfig, distinct
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Label = Annotated[int, Field(ge=1, le=255)]
@@ -67,9 +67,7 @@ class SegmentationProbeConfig(TaskConfig):
                 "Leave one out."
             )
             raise ValueError(msg)
-        if self.foreground is not None and len(set(self.foreground)) != len(self.foreground):
-            msg = f"`foreground` must differ from one another; got {self.foreground}."
-            raise ValueError(msg)
+        distinct(self.foreground or [], "foreground")
         return self
 
     @property

@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from meddistill.evaluation.base.task_config import Name, TaskConfig
+from meddistill.evaluation.base.task_config import Name, TaskConfig, distinct
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -72,10 +72,7 @@ class SurvivalConfig(TaskConfig):
     @field_validator("horizons")
     @classmethod
     def _distinct(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if len(set(value)) != len(value):
-            msg = f"`horizons` must differ from one another; got {list(value)}."
-            raise ValueError(msg)
-        return tuple(sorted(value))
+        return tuple(sorted(distinct(value, "horizons")))
 
     @field_validator("clinical")
     @classmethod
