@@ -66,7 +66,8 @@ class ScorePredictions(Predictions):
             if setting != VALIDATION:
                 scores += self._setting(resampler, setting)
         scores += self._temperature(resampler)
-        for column, label in self._operated().items():
+        operated = self._operated() if self.operating_points else {}
+        for column, label in operated.items():
             scores += self._at_points(resampler, column, label)
         main = self.main
         for modality, mask in by_modality(main.modalities).items():
@@ -125,9 +126,7 @@ class ScorePredictions(Predictions):
             ]
             yield from main[0][0]._averages(by_fit, setting=setting)
 
-    def _averages(
-        self, fits: Sequence[Mapping[str, Replicates]], *, setting: str, main: str = ""
-    ) -> list[Score]:
+    def _averages(self, fits: Sequence[_Metrics], *, setting: str, main: str = "") -> list[Score]:
         """Means over `fits` of metrics of these rows; `main` names the main one."""
         n, patients = len(self.rows), len(np.unique(self.patients))
         return averages(fits, main=main, n=n, patients=patients, setting=setting)
