@@ -31,6 +31,7 @@ from meddistill.bundle_format import (
     Preprocessing,
     TextPreprocessing,
 )
+from meddistill.data.modalities import medical_modalities
 from meddistill.data.samples import Samples
 from meddistill.errors import BundleError
 from meddistill.evaluation.base.results import Result, Results
@@ -146,6 +147,7 @@ def export_bundle(
             int8=models.int8,
             results=results,
             notes=options.card,
+            medical=medical_modalities(samples.modalities),
         )
         _write_words(partial, facts)
         return _write_manifest(exported, partial, origin=origin, licence=licence, int8=models.int8)

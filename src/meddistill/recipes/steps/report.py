@@ -112,6 +112,7 @@ def _student_card(session: Session, student: DualEncoder) -> ModelCard:
         input_size=(spec.height, spec.width),
         embed_dim=student.embed_dim,
         context_length=student.context_length,
+        pretraining_data=session.provenance.pretraining_data,
     )
 
 
