@@ -63,7 +63,7 @@ def rich_table(scores: ScoreTable) -> Table:
     table = Table(title=scores.title, title_justify="left", caption=scores.caption, caption_justify="left")
     table.add_column("task", no_wrap=True)
     for model in scores.models:
-        table.add_column(model.replace("_", " "), justify="right")
+        table.add_column(model.replace("_", "_\n"), justify="right")  # long names would be cut anywhere
     for row in scores.rows:
         table.add_row(*row)
     return table
