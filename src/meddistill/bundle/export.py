@@ -121,10 +121,8 @@ def export_bundle(
 
     Raises
     ------
-    LicenceError
-        If the policy refuses a component.
-    ParityError
-        If an exported model differs from the student.
+    LicenceError, ParityError
+        If the policy refuses a component; if an exported model differs from the student.
     BundleError
         If `folder` holds something else, has no room, or a tower cannot be exported.
     """

@@ -35,7 +35,7 @@ class RunOptions:
         ),
     ] = None
     overrides: Overrides = ()
-    smoke: Annotated[bool, Parameter(negative="", help="Turn the recipe's own quick dial.")] = False
+    smoke: Annotated[bool, Parameter(negative="", help="Run the recipe with its `smoke` section.")] = False
     quiet: Annotated[bool, Parameter(negative="", help="Plain lines instead of progress bars.")] = False
 
     def progress(self) -> Progress:
@@ -52,8 +52,8 @@ class RunOptions:
         path.
         """
         recipe = _below_here(recipe)
-        values = (override.partition("=")[2] for override in self.overrides)
-        if any(Path(value).is_absolute() for value in (recipe, *values)):
+        values = [Path(override.partition("=")[2]) for override in self.overrides]
+        if any(path.is_absolute() for path in (recipe, *values)):
             return None
         words = ["meddistill", "run", str(recipe)]
         if self.out is not None:

@@ -76,7 +76,6 @@ def audit_store(
     referee = Referee(ensembles, mixtures, [space.name for space in sources], level=config.level)
     with progress.track("audit: leaving out", len(referee.names), unit="teachers") as advance:
         order = tuple(referee.order(advance=advance))
-    quality = ensembles.quality(ensembles.members)
     return Audit(
         store=fingerprint(store, names),
         seed=seed,
@@ -89,7 +88,7 @@ def audit_store(
         ensemble=tuple(_ensemble_scores(ensembles, parts, weights, level=config.level)),
         likeness=likeness,
         redundancy=redundancy,
-        quality=None if quality is None else float(quality[0]),
+        quality=ensembles.whole,
         first_round=tuple(referee.round(referee.names)),
         order=order,
         off_diagonal=off_diagonal,
