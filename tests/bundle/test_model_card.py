@@ -11,6 +11,9 @@ from meddistill.bundle.card import CardFacts, front_matter, model_card
 from meddistill.bundle.config import CardNotes
 from meddistill.bundle.licence_files import write_licences
 from meddistill.bundle_format import Preprocessing, TextPreprocessing
+from meddistill.data.known.catalogue import known_sets
+from meddistill.data.modalities import medical_modalities
+from meddistill.data.phantom.config import MODALITIES
 from meddistill.evaluation.base.results import ModelFacts, Result, Results, TaskFacts
 from meddistill.imaging import DecodeOptions
 from meddistill.licences import KNOWN, LicenceTerms
@@ -85,6 +88,17 @@ def test_without_an_evaluation_the_card_says_so() -> None:
     text = model_card(facts("MIT"))
     assert "Nothing is known of its quality" in text
     assert "centre 40, width 400" in text
+
+
+def test_only_medical_modalities_make_a_medical_model() -> None:
+    known = {name for entry in known_sets().values() for name in entry.modalities} | set(MODALITIES)
+    assert known - set(medical_modalities(known)) == {"photograph"}
+    mixed = medical_modalities(["photograph", "", "X-ray", "CT", "CT"])
+    assert mixed == ("CT", "X-ray")
+    medical, other = (replace(facts("MIT"), medical=each) for each in (mixed, ()))
+    assert "for medical images (CT, X-ray)" in model_card(medical)
+    assert "for medical images" not in model_card(other)
+    assert ["medical" in front_matter(each).tags for each in (medical, other)] == [True, False]
 
 
 def test_licence_files_name_who_brought_what(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ def test_demo(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     _check_sizes(out.replace("\u202f", " "))
     assert np.load(DEMO / "real_slices.npy").shape == (2, 128)
     assert "Done in " in out
+    assert "meddistill demo --out demo --samples 360 --seed 0 --smoke" in (DEMO / "report.html").read_text()
     # What it proposes to try next can be given as it stands.
     words = [line.split() for line in lines if line.startswith("  ")]
     (proposed,) = [arguments for _, *arguments in words if arguments[:1] == ["check"]]

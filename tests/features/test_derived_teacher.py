@@ -243,6 +243,12 @@ def test_the_audit_tells_its_mass_and_compares_what_has_rows_of_its_own(tmp_path
     assert [each.teacher for each in audit.off_diagonal] == ["fused"]
     assert any(note.startswith("fused is derived: ") for note in audit.notes)
     assert "fused" in {each.name for each in audit.teachers}
+    # It cannot stay without its sources: it is no candidate to drop, and counts for none of the others.
+    assert any("no candidate to drop" in note for note in audit.notes)
+    without = audit_store(within, NAMES)
+    assert {each.teacher for each in without.order} == set(NAMES)
+    for part in ("order", "first_round", "redundancy", "ensemble", "quality"):
+        assert getattr(audit, part) == getattr(without, part), part
     across, _ = derived(tmp_path / "across", by_pair=True)
     audit = audit_store(across)
     (found,) = audit.off_diagonal

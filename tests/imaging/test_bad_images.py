@@ -200,8 +200,9 @@ def test_no_image(tmp_path: Path, name: str, message: str) -> None:
 
 @pytest.mark.parametrize("name", ["missing", "folder", "null character"])
 def test_keys_of_unreadable_files(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ImageError, match="must be a readable file"):
+    with pytest.raises(ImageError, match="must be a readable file") as caught:
         image_key(ImageRef(_case(tmp_path, name)))
+    assert ("Mend the path." in str(caught.value)) == (name != "folder")  # whose path is right
 
 
 def _png_bomb(path: Path, side: int) -> None:

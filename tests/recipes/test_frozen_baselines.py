@@ -74,6 +74,33 @@ def test_a_frozen_encoder_is_evaluated_and_nothing_else_is_done_again(own_world:
     assert "CC-BY-NC" not in (own_run / "bundle" / "README.md").read_text()
 
 
+def test_one_that_can_do_no_task_is_announced(
+    own_world: Path, own_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    baselines = {
+        "plain": _frozen(own_world),
+        "last_year": {"kind": "student", "folder": str(own_run / "student")},
+    }
+    recipe = _with(own_world, baselines)
+    assert main(["check", str(recipe)]) == 0
+    assert "aseline plain" not in capsys.readouterr().out
+    suite = own_world.parent / yaml.safe_load(recipe.read_text())["evaluate"]["suite"]
+    content = yaml.safe_load(suite.read_text())
+    content["tasks"] = [task for task in content["tasks"] if task["name"] in NEEDS_TEXT]
+    suite.write_text(yaml.safe_dump(content))
+    assert main(["check", str(recipe)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Baseline plain has no text tower" in shown
+    assert "linear_probe" in shown
+    assert "Baseline last_year" not in shown
+    said = do_run(recipe, own_run, until="evaluate").said
+    assert (
+        [line for line in said if line.startswith("baseline ")]
+        == [line for line in said if "plain" in line and "linear_probe" in line]
+        != []
+    )
+
+
 def test_a_changed_baseline_is_evaluated_again(own_world: Path, own_run: Path) -> None:
     do_run(_with(own_world, {"plain": _frozen(own_world)}), own_run, until="evaluate")
     again = do_run(own_world, own_run, until="evaluate")

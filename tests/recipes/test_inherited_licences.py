@@ -107,12 +107,15 @@ def test_the_licences_of_initial_weights_reach_every_file(
     stages = [{**stage, "epochs": 1} for stage in recipe()["stages"]]
     content = {
         **recipe(),
+        "data": {**recipe()["data"], "licences": {"our archive": "MIT"}},
         "student": student,
         "stages": stages,
         "evaluate": None,
         "licence_policy": "research",
     }
-    do_run(write_yaml(own_world, content), tmp_path / "out", LIGHT, until="export")
+    do_run(write_yaml(own_world, content), tmp_path / "out", LIGHT, until="report")
+    # Without teachers' pretraining data, that of the student is its own.
+    assert '<td class="wrap">our archive</td>' in (tmp_path / "out" / "report.html").read_text()
     joined = "Apache-2.0 AND CC-BY-NC-4.0 AND MIT"
     metadata = read_metadata(tmp_path / "out" / "student")
     assert metadata.provenance.initial_weights.name == "Apache-2.0 AND CC-BY-NC-4.0"

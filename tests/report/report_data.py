@@ -219,6 +219,6 @@ def report_data(**changes: Any) -> ReportData:
         "captions": Captions(captions=100, context_length=77, cut=5, median=20.0, longest=90),
         "facts": (("Patients", "20"),),
         "recipe_yaml": "name: tiny",
-        "commands": ("meddistill run recipe.yaml",),
+        "command": "meddistill run tiny.yaml",
     }
     return ReportData(**(known | changes))

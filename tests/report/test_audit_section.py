@@ -116,6 +116,10 @@ def test_without_scores_redundancy_alone_speaks() -> None:
     assert found.sentence == "The first teacher to drop is b, the most redundant one (0.70 of 1)."
     reason = "Much of its information is also in the other one; it is most like a."
     assert found.drops[0][2] == reason
+    page = render(report_data(audit=audit(order=(left_out("b", 2, 0.1, 0.7), left_out("a", 1, None, None)))))
+    assert "without it the other one alone scores" in page
+    assert "with room for" not in page
+    assert "keep the last two" in render(report_data(audit=audit()))
     alone = teachers_before(audit(order=(left_out("a", 1, None, None),)), LOOKS)
     assert alone.sentence == "There are not two teachers to compare."
 

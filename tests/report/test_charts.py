@@ -52,6 +52,19 @@ def test_axes_of_any_numbers(values: list[float]) -> None:
     assert axis(high) == pytest.approx(110)
 
 
+@pytest.mark.parametrize("values", [(0.5, 0.5), (3.0, 1.0), (2.31, 2.34), (0.0, 0.0), (-7.0, 120.0)])
+@pytest.mark.parametrize("zero", [True, False])
+def test_axes_of_curves_have_a_label_at_both_ends(values: tuple[float, float], zero: bool) -> None:
+    chart = lines((1, 2), [Series(label="a", css="c-t0", values=values)], label="x", zero=zero)
+    root = ET.fromstring(chart)
+    heights = [float(each.attrib["y1"]) for each in root.iter("line") if each.get("class") == "grid"]
+    (curve,) = [each.attrib["points"] for each in root.iter("polyline")]
+    drawn = [float(point.split(",")[1]) for point in curve.split()]
+    assert len(heights) >= 2
+    assert min(heights) <= min(drawn)
+    assert max(drawn) <= max(heights)
+
+
 def test_long_names_of_groups_wrap_and_make_room() -> None:
     name = "Royal Victoria Infirmary of the North"
     marks = (mark("a", 0.2),)

@@ -82,6 +82,7 @@ def test_without_a_frozen_encoder_it_says_how_to_name_one() -> None:
     text = Page(render(report_data())).text
     assert "No frozen encoder stands beside the student" in text
     assert "evaluate.baselines" in text
+    assert "`" not in text
     assert "No frozen encoder" not in Page(render(report_data(results=_with_frozen()))).text
 
 

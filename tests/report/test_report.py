@@ -87,7 +87,7 @@ def test_loads_nothing_and_runs_nothing() -> None:
 def test_text_is_escaped() -> None:
     nasty = '<script>alert("x")</script>'
     data = report_data(title=nasty, subtitle=nasty, warnings=[nasty], facts=[(nasty, nasty)])
-    html = render(dataclasses.replace(data, recipe_yaml=nasty, commands=[nasty]))
+    html = render(dataclasses.replace(data, recipe_yaml=nasty, command=nasty))
     assert "<script" not in html
     assert html.count("&lt;script&gt;") >= 7
 

@@ -92,6 +92,7 @@ def test_with_teachers_the_student_stands_beside_them() -> None:
     for said in (
         "Scores of the student beside its teachers",
         "▲ the student is better",
+        "other model is better student is better",
         "Teachers by task",
         "Every teacher and the student, from chance",
         "student minus this model",

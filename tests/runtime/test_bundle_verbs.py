@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_bundle import add_int8_towers
 
 from dicom_files import dataset, write
 from meddistill.cli import main
@@ -89,6 +90,32 @@ def test_users_mistakes_have_code_two_and_one_message(
         assert (code, out) == (2, ""), command
         assert message in err
         assert "Traceback" not in err
+
+
+def test_prepared_prompts_stand_in_for_labels(say: Say, bundle_folder: Path, images: list[str]) -> None:
+    command = ["classify", bundle_folder, *images]
+    code, _, err = say(*command)
+    assert (code, "--labels" in err, "--task" in err) == (2, True, False)
+    vectors = [[0, 0, 1], [1, 0, 0]]  # of other colours than their labels, so that their use shows
+    prompts = {"labels": ["red", "green"], "templates": ["{}"], "prompts": [["red"], ["green"]]}
+    (bundle_folder / "prompts").mkdir()
+    (bundle_folder / "prompts" / "colours.json").write_text(json.dumps({**prompts, "vectors": vectors}))
+    add_int8_towers(bundle_folder)
+    code, _, err = say(*command)
+    assert (code, "--labels" in err, "`--task` with prompts of the bundle: colours" in err) == (2, True, True)
+    for wrong, words in (
+        (["--task", "shapes"], "Name one of colours"),
+        (["--task", "colours", "--labels", "red, green"], "Leave one out"),
+        (["--task", "colours", "--templates", "a {}"], "`--templates` must be left out"),
+    ):
+        code, _, err = say(*command, *wrong)
+        assert (code, words in err) == (2, True), err
+    code, out, err = say(*command, "--task", "colours", "--format", "json")
+    assert code == 0, err
+    assert [row["scores"]["green"] > 0.9 for row in json.loads(out)] == [True, False, False]
+    # The prepared vectors are the float tower's; that in 8 bits takes red for green.
+    out = say(*command, "--task", "colours", "--format", "json", "--precision", "int8")[1]
+    assert [row["scores"]["red"] > 0.9 for row in json.loads(out)] == [False, True, False]
 
 
 def test_skipped_images_are_told(say: Say, bundle_folder: Path, images: list[str]) -> None:

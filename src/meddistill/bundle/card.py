@@ -37,7 +37,7 @@ _HUB_ID: Final = re.compile(r"(?:hf-hub:)?([A-Za-z0-9][\w.-]*/[\w.-]+)")
 
 @dataclass(frozen=True, kw_only=True)
 class CardFacts:
-    """Everything that the card tells."""
+    """Everything that the card tells; `medical` names the medical modalities of the training data."""
 
     provenance: Provenance
     cards: tuple[TeacherCard, ...]
@@ -50,6 +50,7 @@ class CardFacts:
     int8: Int8Comparison | None
     results: Results | None
     notes: CardNotes
+    medical: tuple[str, ...] = ()
 
     @property
     def licence(self) -> LicenceTerms:
@@ -65,7 +66,7 @@ def write_card(folder: Path, facts: CardFacts) -> None:
 def model_card(facts: CardFacts) -> str:
     """The card as Markdown with YAML front matter."""
     body = [
-        sections.banner(facts.provenance.name),
+        sections.banner(facts.provenance.name, facts.medical),
         sections.uses(facts.notes),
         sections.how_to_use(facts.parity),
         sections.teachers(facts.cards),
@@ -95,7 +96,7 @@ def front_matter(facts: CardFacts) -> ModelCardData:
         license=known or "other",
         library_name="open_clip",
         pipeline_tag="zero-shot-image-classification",
-        tags=["medical", "clip", "knowledge-distillation"],
+        tags=[*(["medical"] if facts.medical else []), "clip", "knowledge-distillation"],
         base_model=_base_models(facts.cards) or None,
         ignore_metadata_errors=False,
         **optional,

@@ -18,13 +18,14 @@ _UNTOLD: Final = "Not stated by the makers."
 _SHORT_HASH: Final = 12
 
 
-def banner(name: str) -> str:
-    """What it is, and what it is not."""
+def banner(name: str, medical: Sequence[str]) -> str:
+    """What it is, and what it is not; medical only if it learnt from images of `medical` modalities."""
+    images = f" for medical images ({', '.join(medical)})" if medical else ""
     return (
         f"# {without_line_breaks(name)}\n\n"
         "> **For research use only.** This is not a medical device. It has not been cleared or approved for "
         "diagnosis, treatment or any other clinical use, and must not be deployed in patient care.\n\n"
-        "A small image-text model for medical images, distilled from the frozen teachers below."
+        f"A small image-text model{images}, distilled from the frozen teachers below."
     )
 
 

@@ -31,6 +31,7 @@ from meddistill.bundle_format import (
     Preprocessing,
     TextPreprocessing,
 )
+from meddistill.data.modalities import medical_modalities
 from meddistill.data.samples import Samples
 from meddistill.errors import BundleError
 from meddistill.evaluation.base.results import Result, Results
@@ -120,10 +121,8 @@ def export_bundle(
 
     Raises
     ------
-    LicenceError
-        If the policy refuses a component.
-    ParityError
-        If an exported model differs from the student.
+    LicenceError, ParityError
+        If the policy refuses a component; if an exported model differs from the student.
     BundleError
         If `folder` holds something else, has no room, or a tower cannot be exported.
     """
@@ -146,6 +145,7 @@ def export_bundle(
             int8=models.int8,
             results=results,
             notes=options.card,
+            medical=medical_modalities(samples.modalities),
         )
         _write_words(partial, facts)
         return _write_manifest(exported, partial, origin=origin, licence=licence, int8=models.int8)

@@ -74,7 +74,9 @@ def _pair(audit: Audit, first: str, second: str, tower: Tower) -> str:
     return "–" if likeness is None else f"{number(likeness.cka, 2)} / {number(likeness.neighbours, 2)}"
 
 
-def _order(audit: Audit) -> Table:
+def _order(audit: Audit) -> Table | None:
+    if len(audit.order) < 2:
+        return None
     table = _table(
         "Which teacher to drop first",
         *("place", "teacher", "ensemble loses", "redundancy", "nearest teacher", "among"),

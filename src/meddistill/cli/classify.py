@@ -3,12 +3,15 @@
 import csv
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from meddistill.bundle_format import PROMPTS
 from meddistill.cli.bundles import (
     DEFAULT_EMBED_OPTIONS,
     DEFAULT_SELECTORS,
@@ -19,6 +22,7 @@ from meddistill.cli.bundles import (
     split_labels,
     warn_of_flat,
 )
+from meddistill.errors import ConfigError
 
 if TYPE_CHECKING:
     from meddistill.runtime import Classification
@@ -26,33 +30,78 @@ if TYPE_CHECKING:
 Format = Literal["table", "json", "csv"]
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Classes:
+    """What the classes are: labels, or a task of the bundle."""
+
+    labels: Annotated[
+        str | None, Parameter(help='Classes, separated by commas: "chest radiograph, head CT".')
+    ] = None
+    task: Annotated[
+        str | None,
+        Parameter(help="Instead of labels: a task of the bundle's `prompts/`, with its classes and prompts."),
+    ] = None
+    templates: Annotated[
+        list[str] | None,
+        Parameter(negative="", help='Prompts with one {}, such as "a photo of {}"; several are averaged.'),
+    ] = None
+
+    def refuse_unclear(self, held: Collection[str]) -> None:
+        """ConfigError unless either labels or one of the tasks that are `held` says what the classes are."""
+        known = ", ".join(held)
+        mistakes = []
+        if self.labels is None and self.task is None:
+            more = f", or `--task` with prompts of the bundle: {known}" if known else ""
+            mistakes.append(
+                f'`--labels` must name the classes; got none. Give them, as in --labels "one, another"{more}.'
+            )
+        elif self.labels is not None and self.task is not None:
+            mistakes.append("`--labels` and `--task` must not both be given. Leave one out.")
+        elif self.task is not None and self.task not in held:
+            remedy = f"Name one of {known}" if known else "It has none: give `--labels`"
+            rule = f"`--task` must be a task of the bundle's `{PROMPTS}/`"
+            mistakes.append(f"{rule}; got {self.task}. {remedy}.")
+        if self.task is not None and self.templates:
+            mistakes.append("`--templates` must be left out with `--task`, which has prompts of its own.")
+        if mistakes:
+            raise ConfigError(subject="classify", mistakes=mistakes)
+
+
+_DEFAULT_CLASSES = Classes()
+
+
 def classify(
     bundle: BundleFolder,
     images: Annotated[list[Path], Parameter(help="PNG, JPEG, TIFF, BMP, DICOM or NIfTI files.")],
     /,
     *,
-    labels: Annotated[str, Parameter(help='Classes, separated by commas: "chest radiograph, head CT".')],
-    templates: Annotated[
-        list[str] | None,
-        Parameter(negative="", help='Prompts with one {}, such as "a photo of {}"; several are averaged.'),
-    ] = None,
+    classes: Classes = _DEFAULT_CLASSES,
     format: Format = "table",
     options: EmbedOptions = DEFAULT_EMBED_OPTIONS,
     selectors: Selectors = DEFAULT_SELECTORS,
 ) -> None:
-    """Say which of the labels fits each image best.
+    """Say which of the labels, or of a task's classes, fits each image best.
 
     Scores are probabilities over the given labels: one always fits best, even where none fits.
     """
-    from meddistill.runtime import DEFAULT_TEMPLATES, Bundle, Embedder
-    from meddistill.runtime import classify as score
+    from meddistill.runtime import DEFAULT_TEMPLATES, Bundle, Embedder, classify_by_task
+    from meddistill.runtime import classify as classify_by_labels
 
     opened = Bundle.open(bundle)
+    classes.refuse_unclear(opened.prompts())
+    score = (
+        partial(classify_by_task, task=classes.task)
+        if classes.task is not None
+        else partial(
+            classify_by_labels,
+            labels=split_labels(classes.labels or ""),
+            templates=classes.templates or DEFAULT_TEMPLATES,
+        )
+    )
     results = score(
         opened,
         selectors.references(images),
-        split_labels(labels),
-        templates=templates or DEFAULT_TEMPLATES,
         embedder=Embedder(opened, precision=options.precision),
         on_mistake=options.on_mistake,
     )

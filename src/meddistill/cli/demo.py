@@ -1,6 +1,7 @@
 """`meddistill demo`."""
 
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter, validators
 
 if TYPE_CHECKING:
+    from meddistill.data.phantom.config import PhantomConfig
     from meddistill.recipes.session import Session
 
 MIN_SAMPLES = 360  # fewer leave a finding task without a test image
@@ -38,7 +40,7 @@ def demo(
     progress = options.progress()
     phantom = PhantomConfig(samples=samples, seed=seed)
     recipe = prepare_demo(out, phantom, progress=progress)
-    session = run_until(recipe, options, until="report")
+    session = run_until(recipe, options, until="report", command=_repeating(out, phantom, smoke=smoke))
     _print_sizes(session)
     bundle, slices = session.folder.bundle, write_test_slices(out / "slices", phantom)
     classify_slices(bundle, slices)
@@ -66,6 +68,15 @@ def _print_sizes(session: "Session") -> None:
         f"{name} {large(size)} (student {mine / size:.0%} of it)" for name, size in sizes.items() if size
     )
     print(f"\nParameters: student {large(mine)}; {'; '.join(others)}.")
+
+
+def _repeating(out: Path, phantom: "PhantomConfig", *, smoke: bool) -> str:
+    """The command that repeats the demo, for its report."""
+    from meddistill.cli.options import out_for_others
+
+    words = ["meddistill", "demo", "--out", out_for_others(out)]
+    words += ["--samples", str(phantom.samples), "--seed", str(phantom.seed)]
+    return shlex.join([*words, *(["--smoke"] if smoke else [])])
 
 
 def _program() -> str:

@@ -1,5 +1,6 @@
 """Options that every verb with a recipe takes."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -34,7 +35,7 @@ class RunOptions:
         ),
     ] = None
     overrides: Overrides = ()
-    smoke: Annotated[bool, Parameter(negative="", help="Turn the recipe's own quick dial.")] = False
+    smoke: Annotated[bool, Parameter(negative="", help="Run the recipe with its `smoke` section.")] = False
     quiet: Annotated[bool, Parameter(negative="", help="Plain lines instead of progress bars.")] = False
 
     def progress(self) -> Progress:
@@ -42,6 +43,34 @@ class RunOptions:
         from meddistill.cli.progress import make_progress
 
         return make_progress("quiet" if self.quiet else "normal")
+
+    def repeating(self, recipe: Path) -> str | None:
+        """The command that repeats a run of `recipe` with these options, from the same working directory.
+
+        It goes into reports, so it holds no path of this machine: one below the working directory is made
+        relative, of another `--out` the name is kept. None where the recipe or a value of `--set` is such a
+        path.
+        """
+        recipe = _below_here(recipe)
+        values = [Path(override.partition("=")[2]) for override in self.overrides]
+        if any(path.is_absolute() for path in (recipe, *values)):
+            return None
+        words = ["meddistill", "run", str(recipe)]
+        if self.out is not None:
+            words += ["--out", out_for_others(self.out)]
+        for override in self.overrides:
+            words += ["--set", override]
+        return shlex.join([*words, *(["--smoke"] if self.smoke else [])])
+
+
+def out_for_others(out: Path) -> str:
+    """`--out` as a report may show it: relative, or the name alone."""
+    out = _below_here(out)
+    return out.name if out.is_absolute() else str(out)
+
+
+def _below_here(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 DEFAULT_RUN = RunOptions()

@@ -1,5 +1,6 @@
 """What the verbs that run a recipe share: load it, run it, print what came of it."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,10 +15,20 @@ from meddistill.recipes.summary import ScoreTable, score_table
 
 
 def run_until(
-    recipe: Path, options: RunOptions, *, until: Step, again: Sequence[Step] = (), base: Path | None = None
+    recipe: Path,
+    options: RunOptions,
+    *,
+    until: Step,
+    again: Sequence[Step] = (),
+    base: Path | None = None,
+    command: str | None = None,
 ) -> Session:
-    """Run `recipe` up to and including `until`, then print the paths and, if there is one, the table."""
+    """Run `recipe` up to and including `until`, then print the paths and, if there is one, the table.
+
+    `command` repeats the run, by default `run` with the same options; the report shows it.
+    """
     loaded = load_recipe(recipe, overrides=options.overrides, smoke=options.smoke, base=base)
+    loaded = dataclasses.replace(loaded, command=command or options.repeating(recipe))
     out = options.out or Path("runs") / loaded.recipe.name
     session = run_recipe(loaded, out, until=until, again=again, progress=options.progress())
     if session.is_main_process:
@@ -52,7 +63,7 @@ def rich_table(scores: ScoreTable) -> Table:
     table = Table(title=scores.title, title_justify="left", caption=scores.caption, caption_justify="left")
     table.add_column("task", no_wrap=True)
     for model in scores.models:
-        table.add_column(model.replace("_", " "), justify="right")
+        table.add_column(model.replace("_", "_\n"), justify="right")  # long names would be cut anywhere
     for row in scores.rows:
         table.add_row(*row)
     return table

@@ -6,7 +6,7 @@ import json
 from meddistill.imaging.intensity import Bytes
 from meddistill.imaging.options import DEFAULT_OPTIONS, RULES_VERSION, DecodeOptions, ImageRef
 from meddistill.imaging.picture import Picture
-from meddistill.imaging.refusal import refusal
+from meddistill.imaging.refusal import not_readable, refusal
 from meddistill.imaging.sniff import Kind, sniff
 
 _SELECTORS: dict[Kind, frozenset[str]] = {
@@ -64,13 +64,8 @@ def image_key(ref: ImageRef, options: DecodeOptions = DEFAULT_OPTIONS) -> str:
     try:
         with ref.path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, ValueError) as error:  # ValueError: a path with a null character
-        raise refusal(
-            ref.path,
-            must="be a readable file",
-            got=type(error).__name__,
-            do="Mend the path or its permissions.",
-        ) from None
+    except (OSError, ValueError) as error:
+        raise not_readable(ref.path, error) from None
     selectors = [ref.frame, ref.axis, ref.slice]
     parts = json.dumps([RULES_VERSION, content, selectors, options.pixels_depend_on()], sort_keys=True)
     return hashlib.sha256(parts.encode()).hexdigest()

@@ -5,6 +5,7 @@ import re
 import warnings
 
 from meddistill.errors import ImageError
+from meddistill.file_kinds import unreadable
 from meddistill.imaging.file_part import ImageFile
 
 _LIBRARIES = ("pydicom", "nibabel", "PIL")
@@ -16,6 +17,14 @@ def refusal(path: ImageFile, *, must: str, got: str, do: str) -> ImageError:
     """The error for a file that breaks a rule; none of its text is quoted, only sizes and names of kinds."""
     shown = str(path).encode("utf-8", "replace").decode("utf-8")
     return ImageError(f"`{shown}` must {must}; got {got}. {do}")
+
+
+def not_readable(path: ImageFile, error: OSError | ValueError) -> ImageError:
+    """The error for a file that could not be opened; ValueError is of a path with a null character."""
+    if isinstance(error, FileNotFoundError | ValueError):
+        return refusal(path, must="be a readable file", got=type(error).__name__, do="Mend the path.")
+    why = unreadable(error)
+    return refusal(path, must="be a readable file", got=why.what, do=why.remedy)
 
 
 def unread(path: ImageFile, kind: str, error: Exception, *, words: str) -> ImageError:

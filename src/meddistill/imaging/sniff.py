@@ -8,7 +8,7 @@ from typing import Literal
 from meddistill.errors import ImageError
 from meddistill.imaging.damage import TIFF_STARTS, damaged
 from meddistill.imaging.file_part import ImageFile
-from meddistill.imaging.refusal import refusal, unread
+from meddistill.imaging.refusal import not_readable, refusal, unread
 
 Kind = Literal["picture", "tiff", "dicom", "nifti", "nifti_gz"]
 READABLE = "PNG, JPEG, TIFF, BMP, DICOM and NIfTI can be read."
@@ -64,10 +64,8 @@ def _head(path: ImageFile) -> bytes:
             head = file.read(_HEAD)
     except ImageError:
         raise
-    except (OSError, ValueError) as error:  # ValueError: a path with a null character
-        raise refusal(
-            path, must="be readable", got=type(error).__name__, do="Mend the path or its permissions."
-        ) from None
+    except (OSError, ValueError) as error:
+        raise not_readable(path, error) from None
     if not head:
         raise refusal(path, must="hold an image", got="0 bytes", do="Copy the file again.")
     return head

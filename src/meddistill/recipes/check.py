@@ -21,7 +21,7 @@ from meddistill.recipes.requirements import of_unit_length, unmet_requirements, 
 from meddistill.recipes.run_folder import RunFolder
 from meddistill.recipes.session import Session
 from meddistill.recipes.steps.training_data import check_batches
-from meddistill.recipes.tables import check_suite, check_validation, notes_of_rows
+from meddistill.recipes.tables import check_suite, check_validation, idle_baselines, notes_of_rows
 from meddistill.recipes.text_tower import UNTRAINED, text_is_trained
 from meddistill.recipes.timing import seconds_per_image_of_student, seconds_per_image_of_teacher
 from meddistill.recipes.tokenizer import smaller_than_requested
@@ -120,7 +120,7 @@ def _check(session: Session, subject: str, *, evaluates: bool) -> CheckResult:
     if mistakes.lines or samples is None or licence is None:
         lines = list(dict.fromkeys([*mistakes.lines, *map(str, missing)]))
         raise ConfigError(subject, lines, remedy=mistakes.remedy)
-    notes = [*notes_of_rows(session)]
+    notes = [*notes_of_rows(session), *idle_baselines(session.loaded.suite, _cards(compared))]
     if evaluates and session.suite_tables is not None:
         notes += session.suite_tables.row_notes
     if not missing and not text_is_trained(recipe, samples, cards=cards, taken=session.built.taken):

@@ -22,7 +22,7 @@ _SUITES: Final = "suites"
 @dataclass(frozen=True, kw_only=True)
 class LoadedRecipe:
     """A recipe, its suite, the folder at which their relative paths start, and the recipes of its teachers
-    of kind `recipe`, by teacher.
+    of kind `recipe`, by teacher. `command` repeats its run, where it is known.
     """
 
     recipe: Recipe
@@ -30,6 +30,7 @@ class LoadedRecipe:
     base: Path
     suite_base: Path
     teachers: Mapping[str, "LoadedRecipe"] = field(default_factory=dict)
+    command: str | None = None
 
     def as_yaml(self) -> str:
         """The recipe with every default written out."""

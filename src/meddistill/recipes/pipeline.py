@@ -21,7 +21,7 @@ from meddistill.recipes.steps.features import extract_features
 from meddistill.recipes.steps.report import make_report
 from meddistill.recipes.steps.training import train_stages
 from meddistill.recipes.steps.training_data import check_batches
-from meddistill.recipes.tables import check_suite, check_validation, notes_of_rows
+from meddistill.recipes.tables import check_suite, check_validation, idle_baselines, notes_of_rows
 from meddistill.recipes.text_tower import UNTRAINED
 from meddistill.recipes.tokenizer import keep_tokenizer
 
@@ -135,3 +135,6 @@ def _look_at_data(session: Session, until: Step) -> None:
     check_validation(session, session.cards)
     if STEPS.index(until) >= STEPS.index("evaluate"):
         check_suite(session)
+        cards = {name: model.card for name, model in session.baselines.items()}
+        for line in idle_baselines(session.loaded.suite, cards):
+            session.progress.say(line)

@@ -7,7 +7,9 @@ from typing import Any
 
 from meddistill.data.samples import Samples, row_notes
 from meddistill.errors import ConfigError, UserError
+from meddistill.evaluation.engine.registry import TASKS
 from meddistill.evaluation.engine.suite_check import TrainingRows, check_tasks, leaks
+from meddistill.evaluation.engine.suite_config import SuiteConfig
 from meddistill.features.availability import availability
 from meddistill.recipes.derived import planned_teachers, with_derived
 from meddistill.recipes.fused_recall import LEAST_PAIRS, too_few_pairs
@@ -69,6 +71,18 @@ def check_suite(session: Session, *, against_training: bool = True) -> None:
         trained_on = [_training_rows(session, "the training table"), *([] if chosen is None else [chosen])]
         trained_on += _rows_of_teachers(session)
     check_tasks(suite, tables, *_different(trained_on))
+
+
+def idle_baselines(suite: SuiteConfig | None, cards: Mapping[str, TeacherCard]) -> list[str]:
+    """One line for every baseline without a text tower, where each task of the suite needs one."""
+    if suite is None or not all(TASKS[task.kind].needs_text for task in suite.tasks):
+        return []
+    return [
+        f"baseline {name} has no text tower, which every task of the suite needs: it will have no score. Add "
+        "a task on images alone to the suite, such as a linear_probe, or leave it out"
+        for name, card in cards.items()
+        if "text" not in card.signals
+    ]
 
 
 def notes_of_rows(session: Session) -> tuple[str, ...]:

@@ -81,10 +81,10 @@ def _sentence(audit: Audit) -> str:
             f"The first teacher to drop is {first.teacher}, the most redundant one "
             f"({number(first.redundancy, 2)} of 1)."
         )
-    others = plural(first.of - 1, "other")
+    others = "the other one alone scores" if first.of == 2 else f"the {first.of - 1} others together score"
     change = "higher" if first.loss < 0 else "lower"
     return (
-        f"The first teacher to drop is {first.teacher}: without it the {others} together score "
+        f"The first teacher to drop is {first.teacher}: without it {others} "
         f"{number(abs(first.loss))} {change} on a scale from 0 to 1."
     )
 

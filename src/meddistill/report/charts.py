@@ -19,6 +19,7 @@ from meddistill.report.svg import (
     short,
     text,
     ticks,
+    to_ticks,
     upright_grid,
 )
 
@@ -185,7 +186,7 @@ def lines(steps: Sequence[int], series: Sequence[Series], *, label: str, zero: b
     values = [value for each in series for value in each.values if value is not None]
     last = max(max(steps), min(steps) + 1)
     x = Axis(low=float(min(steps)), high=float(last), start=52.0, end=_CURVE_WIDTH - 12)
-    y = axis_over(values, include=[0.0] if zero else [], start=_CURVE_HEIGHT - 34, end=10.0)
+    y = to_ticks(axis_over(values, include=[0.0] if zero else [], start=_CURVE_HEIGHT - 34, end=10.0), 4)
     parts = _curve_axes(x, y)
     for each in series:
         runs = _runs(steps, each.values)

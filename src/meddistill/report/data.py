@@ -117,7 +117,7 @@ class ReportData:
 
     `facts` are (label, value) pairs about the data and the feature store: counts, sizes, precision.
     `speed_conditions` says where speeds were measured ("CPU, 2 threads"). `student_terms` is the joined
-    licence of the student. `commands` reproduce the run. `created` is a date in words.
+    licence of the student. `command` repeats the run, where it is known. `created` is a date in words.
     """
 
     title: str
@@ -134,6 +134,6 @@ class ReportData:
     captions: Captions | None = None
     facts: Sequence[tuple[str, str]] = ()
     recipe_yaml: str = ""
-    commands: Sequence[str] = ()
+    command: str | None = None
     warnings: Sequence[str] = ()
     examples: Examples | None = None

@@ -113,15 +113,15 @@ def forest_by_task(
             parts += _forest_row(axis, y + _ROW / 2, row, css.get(row.other, ""), alpha=alpha)
             y += _ROW
         y += _BETWEEN
-    frame = _frame(axis, y - _BETWEEN)
+    frame = _frame(axis, y - _BETWEEN, rows[0].model)
     label = "Difference of the main metric from every other model on every task, with intervals"
     return drawing(_WIDTH, y + 16, *frame, *parts, label=label)
 
 
-def _frame(axis: Axis, bottom: float) -> list[Markup]:
+def _frame(axis: Axis, bottom: float, model: str) -> list[Markup]:
     parts = [
         text(axis.start, 14, "other model is better", class_="axis-title"),
-        text(axis.end, 14, "this model is better", text_anchor="end", class_="axis-title"),
+        text(axis.end, 14, f"{short(model, _LONGEST)} is better", text_anchor="end", class_="axis-title"),
         text(780, 14, "difference (interval)", class_="axis-title"),
         text(_WIDTH - 4, 14, "p, Holm", text_anchor="end", class_="axis-title"),
     ]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup, escape
 
@@ -85,12 +85,23 @@ def span(
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
     """Round values inside [low, high], some `about` of them: steps of 1, 2 or 5 times a power of ten."""
-    raw = (high - low) / max(about, 1)
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(each * power for each in (1, 2, 5, 10) if each * power >= raw * 0.999)
+    step = _step(low, high, about)
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [round(index * step, 12) for index in range(first, last + 1)]
+
+
+def _step(low: float, high: float, about: int) -> float:
+    raw = (high - low) / max(about, 1)
+    power = 10.0 ** math.floor(math.log10(raw))
+    return next(each * power for each in (1, 2, 5, 10) if each * power >= raw * 0.999)
+
+
+def to_ticks(axis: Axis, about: int) -> Axis:
+    """The axis with both ends moved outwards to round values, so that its lowest and highest have a label."""
+    step = _step(axis.low, axis.high, about)
+    low, high = math.floor(axis.low / step + 1e-9) * step, math.ceil(axis.high / step - 1e-9) * step
+    return replace(axis, low=low, high=high)
 
 
 def tick_label(value: float, step: float) -> str:

@@ -40,6 +40,7 @@ from meddistill.report.headline import headline
 from meddistill.report.markers import line_key
 from meddistill.report.models import COMPARED, model_styles
 from meddistill.report.phrases import phrases
+from meddistill.report.prose import with_code
 from meddistill.report.segmentation import segmentation
 from meddistill.report.stages import stages
 from meddistill.report.standing import standing
@@ -63,6 +64,7 @@ _FILTERS: Final[Mapping[str, Callable[..., object]]] = MappingProxyType(
         "signed": signed,
         "signed_between": signed_between,
         "size": sections.size_of,
+        "with_code": with_code,
     }
 )
 

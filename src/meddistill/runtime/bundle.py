@@ -85,21 +85,31 @@ class Bundle:
 
     def class_vectors(self, labels: Sequence[str], templates: Sequence[str]) -> NDArray[np.float32] | None:
         """Class vectors `[labels, d]` that the bundle holds for these labels and templates, or None."""
-        for name in sorted(self.manifest.files):
-            if not (name.startswith(f"{PROMPTS}/") and name.endswith(".json")):
-                continue
-            path = self.file(name)
-            prompts = parse(Prompts, read_json(path), path)
+        for task, prompts in self.prompts().items():
             rows = {label: row for row, label in enumerate(prompts.labels)}
             if prompts.templates == tuple(templates) and rows.keys() >= set(labels):
-                return self._vectors(name, prompts)[[rows[label] for label in labels]]
+                return self.task_vectors(task)[[rows[label] for label in labels]]
         return None
 
-    def _vectors(self, name: str, prompts: Prompts) -> NDArray[np.float32]:
+    def prompts(self) -> dict[str, Prompts]:
+        """The labels and prompts that the bundle holds, by task."""
+        files = {
+            PurePosixPath(name): self.file(name) for name in sorted(self.manifest.files) if _of_task(name)
+        }
+        return {name.stem: parse(Prompts, read_json(path), path) for name, path in files.items()}
+
+    def task_vectors(self, task: str) -> NDArray[np.float32]:
+        """Class vectors `[labels, d]` of a task of `prompts`."""
+        prompts = self.prompts()[task]
         lengths = {len(vector) for vector in prompts.vectors}
         if len(prompts.vectors) != len(prompts.labels) or lengths != {self.manifest.embed_dim}:
-            raise _broken(self.folder, [f"{name} must hold one vector of {self.manifest.embed_dim} a label"])
+            must = f"{PROMPTS}/{task}.json must hold one vector of {self.manifest.embed_dim} a label"
+            raise _broken(self.folder, [must])
         return np.asarray(prompts.vectors, dtype=np.float32)
+
+
+def _of_task(name: str) -> bool:
+    return name.startswith(f"{PROMPTS}/") and name.endswith(".json")
 
 
 def _mistakes(folder: Path, manifest: Manifest) -> Iterator[str]:

@@ -1,16 +1,17 @@
 """Zero-shot classification: images against class vectors of an ensemble of prompts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from meddistill.arrays import Floats32, unit_length
-from meddistill.errors import ConfigError
+from meddistill.bundle_format import Prompts
+from meddistill.errors import BundleError, ConfigError
 from meddistill.imaging import ImageFile, ImageRef, normalize_text
 from meddistill.runtime.bundle import Bundle
-from meddistill.runtime.embed import Embedder
+from meddistill.runtime.embed import Embedded, Embedder
 from meddistill.runtime.pipeline import OnMistake
 
 PLACE = "{}"
@@ -78,12 +79,53 @@ def classify(
     not exactly one `{}`.
     """
     embedder = embedder or Embedder(bundle)
-    classes = class_vectors(embedder, labels, templates=templates)
+    classes = dict(zip(labels, class_vectors(embedder, labels, templates=templates), strict=True))
+    batches = embedder.stream_images(refs, batch_size=batch_size, on_mistake=on_mistake)
+    return _scored(batches, refs, classes, scale=bundle.manifest.logit_scale)
+
+
+def classify_by_task(
+    bundle: Bundle,
+    refs: Sequence[ImageRef],
+    task: str,
+    *,
+    batch_size: int = 32,
+    embedder: Embedder | None = None,
+    on_mistake: OnMistake | None = None,
+) -> list[Classification]:
+    """As `classify`, over the labels and prompts of a task of `Bundle.prompts`.
+
+    With int8, class vectors are computed from the task's prompts. Raises KeyError for a task that the bundle
+    does not hold, BundleError for one that was exported without its prompts, which int8 needs.
+    """
+    embedder = embedder or Embedder(bundle)
+    prompts = bundle.prompts()[task]
+    vectors = bundle.task_vectors(task) if embedder.precision == "float32" else _computed(embedder, prompts)
+    classes = dict(zip(prompts.labels, vectors, strict=True))
+    batches = embedder.stream_images(refs, batch_size=batch_size, on_mistake=on_mistake)
+    return _scored(batches, refs, classes, scale=bundle.manifest.logit_scale)
+
+
+def _computed(embedder: Embedder, prompts: Prompts) -> Floats32:
+    if len(prompts.prompts) != len(prompts.labels):
+        msg = (
+            f"`{prompts.name}` must hold its prompts for int8 towers; it was exported without. Take float32."
+        )
+        raise BundleError(msg)
+    means = [unit_length(embedder.embed_texts(texts)).mean(axis=0) for texts in prompts.prompts]
+    return unit_length(np.stack(means))
+
+
+def _scored(
+    batches: Iterable[Embedded], refs: Sequence[ImageRef], classes: Mapping[str, Floats32], *, scale: float
+) -> list[Classification]:
+    """Scores of each image by the class vectors `[d]` of the labels."""
+    matrix = np.stack(list(classes.values()))
     results: list[Classification] = []
-    for batch in embedder.stream_images(refs, batch_size=batch_size, on_mistake=on_mistake):
-        logits = bundle.manifest.logit_scale * (unit_length(batch.vectors) @ classes.T).astype(np.float64)
+    for batch in batches:
+        logits = scale * (unit_length(batch.vectors) @ matrix.T).astype(np.float64)
         for row, scores in zip(batch.rows, _softmax(logits), strict=True):
-            named = dict(zip(labels, map(float, scores), strict=True))
+            named = dict(zip(classes, map(float, scores), strict=True))
             results.append(Classification(refs[row], named, is_flat=row in batch.flat))
     return results
 

@@ -201,6 +201,8 @@ def test_slake_lists_all_that_is_missing(tmp_path: Path) -> None:
     for name in ("validate.json", "test.json", "imgs/xmlab<number>/source.jpg", "The layout that is read"):
         assert name in said
     assert "`--from` must hold train.json" not in said
+    # The layout is what helps, and no mistake that is counted.
+    assert not any("layout" in mistake for mistake in refused.value.mistakes)
 
 
 def test_vqa_med_2019(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ class Source:
     def not_that_layout(self, missing: Sequence[str]) -> ConfigError:
         """The refusal of a folder that is laid out otherwise; `missing` is what was looked for."""
         lines = [f"`--from` must hold {what}; got {self.folder} without it." for what in missing]
-        return ConfigError(self.subject, [*lines, f"The layout that is read: {self.layout.strip()}"])
+        return ConfigError(self.subject, lines, remedy=f"The layout that is read: {self.layout.strip()}")
 
     def first(self, *candidates: str) -> Path | None:
         """The first of these files or folders that is there."""

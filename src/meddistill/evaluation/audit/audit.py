@@ -65,17 +65,17 @@ def audit_store(
     sample = choose(store, rows, seed)
     off_diagonal = tuple(pairings(store, complete, sample, seed=seed))
     spaces = list(read_spaces(store, names, sample, progress=progress))
+    sources = [space for space in spaces if not space.is_derived]  # a derived one goes with what it is of
     config = BootstrapConfig(resamples=RESAMPLES, seed=seed)
     weights = Resampler(config).weights(np.arange(len(sample.image_rows)))
     parts = list(parts_of(sample))
     with progress.track("audit: likeness", len(TOWERS), unit="towers") as advance:
         likeness = tuple(likenesses(spaces, sample, advance=advance))
-    mixtures, redundancy = redundancies(spaces)
-    ensembles = Ensembles(spaces, parts, weights)
-    referee = Referee(ensembles, mixtures, names, level=config.level)
+    mixtures, redundancy = redundancies(sources)
+    ensembles = Ensembles(sources, parts, weights)
+    referee = Referee(ensembles, mixtures, [space.name for space in sources], level=config.level)
     with progress.track("audit: leaving out", len(referee.names), unit="teachers") as advance:
         order = tuple(referee.order(advance=advance))
-    quality = ensembles.quality(ensembles.members)
     return Audit(
         store=fingerprint(store, names),
         seed=seed,
@@ -88,7 +88,7 @@ def audit_store(
         ensemble=tuple(_ensemble_scores(ensembles, parts, weights, level=config.level)),
         likeness=likeness,
         redundancy=redundancy,
-        quality=None if quality is None else float(quality[0]),
+        quality=ensembles.whole,
         first_round=tuple(referee.round(referee.names)),
         order=order,
         off_diagonal=off_diagonal,
@@ -158,6 +158,11 @@ def _score(
 
 def _notes(spaces: Sequence[Space], parts: Sequence[AuditCheck], evaluated: Sequence[str]) -> Iterator[str]:
     for space in spaces:
+        if space.is_derived:
+            yield (
+                f"{space.name} is made from other teachers and goes with them: it is no candidate to drop, "
+                "and no part of the ensemble and of redundancy."
+            )
         if not space.is_dual:
             held = " and ".join(space.vectors)
             yield (

@@ -65,6 +65,12 @@ class Ensembles:
             self._known[key] = self._measured(members) if measurable else None
         return self._known[key]
 
+    @property
+    def whole(self) -> float | None:
+        """Quality of all members together."""
+        quality = self.quality(self.members)
+        return None if quality is None else float(quality[0])
+
     def _measured(self, members: Sequence[str]) -> Replicates:
         families: dict[Family, list[Replicates]] = {}
         for joint in self._joints:

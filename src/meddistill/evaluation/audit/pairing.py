@@ -77,7 +77,10 @@ def pairing_note(measured: OffDiagonal) -> str:
         else ""
     )
     return (
-        f"{measured.teacher} is derived: {measured.mass:.3f} of the mass of its similarities, at its logit "
-        f"scale {measured.scale:.1f}, lies beside the pairs ({measured.pairs:,} of them; "
-        f"{measured.chance:.3f} by chance).{by_pair}"
+        f"{measured.teacher} is derived: for an image among {measured.pairs:,} pairs it gives captions of "
+        f"other images {measured.mass:.3f} of its weight (softmax of its cosines times its logit scale "
+        f"{measured.scale:.1f}). Near 0 it knows which caption belongs to which image, and its similarities "
+        f"teach a student nothing about other pairs; near {measured.chance:.3f} it tells no caption from "
+        "another at this scale, and they teach nothing at all; what lies between is what a student can learn "
+        f"from them.{by_pair}"
     )

@@ -10,7 +10,7 @@ from meddistill.signals import Tower
 from meddistill.strict import Strict
 
 AUDIT_FILE: Final = "audit.json"
-VERSION: Final = 1
+VERSION: Final = 2
 ENSEMBLE: Final = "ensemble"
 
 Family = Literal["retrieval", "zero_shot", "modality"]
@@ -112,13 +112,14 @@ class TeacherFacts(Strict):
 class Audit(Strict):
     """Everything that was found.
 
-    `first_round` leaves out every teacher of the whole ensemble in turn. `order` is the order in which to
-    drop them: after each one that goes, the losses of those that stay are measured anew; the last one stays.
-    `quality` is the whole ensemble's. `rows` counts images, texts and pairs that were looked at, `held` those
-    that the store holds.
+    `redundancy`, `ensemble` and all below it are of teachers that are not derived: a derived one cannot
+    stay without its sources. `first_round` leaves out every teacher of the whole ensemble in turn. `order`
+    is the order in which to drop them: after each one that goes, the losses of those that stay are measured
+    anew; the last one stays. `quality` is the whole ensemble's. `rows` counts images, texts and pairs that
+    were looked at, `held` those that the store holds.
     """
 
-    version: Literal[1] = VERSION
+    version: Literal[2] = VERSION
     store: str
     seed: int
     resamples: int

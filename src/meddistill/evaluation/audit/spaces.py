@@ -26,6 +26,7 @@ class Space:
     vectors: Mapping[Tower, Floats32]
     there: Mapping[Tower, Flags]
     modalities: tuple[str, ...] | None
+    is_derived: bool
 
     @property
     def is_dual(self) -> bool:
@@ -79,9 +80,9 @@ def _space(store: FeatureStore, name: str, sample: AuditSample) -> Space:
     images = store.available(name, sample.image_rows)
     if "image" in vectors:
         images &= vectors["image"].any(axis=1)  # a row of zeros stands for one that the teacher never saw
-    return Space(
-        name, vectors, {"image": images, "text": _texts(images, sample)}, store.card(name).modalities
-    )
+    there: dict[Tower, Flags] = {"image": images, "text": _texts(images, sample)}
+    card = store.card(name)
+    return Space(name, vectors, there, card.modalities, is_derived=card.is_derived)
 
 
 def _texts(images: Flags, sample: AuditSample) -> Flags:

@@ -1,6 +1,6 @@
 """Which class does the work of which config."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from meddistill.evaluation.tasks.vqa.zero_shot import VqaZeroShot
 
 AnyTask = Task[Any, Any]
 
-TASKS: Final[Mapping[str, Callable[[Any, Mapping[str, EvalSplit], SampleNames], AnyTask]]] = MappingProxyType(
+TASKS: Final[Mapping[str, type[AnyTask]]] = MappingProxyType(
     {
         "zero_shot": ZeroShot,
         "linear_probe": LinearProbe,

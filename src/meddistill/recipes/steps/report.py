@@ -71,7 +71,7 @@ def _report_data(session: Session, results: Results | None, audit: Audit | None)
         captions=Captions(**lengths.model_dump(exclude={"rate"})) if lengths else None,
         facts=_facts(session),
         recipe_yaml=session.loaded.as_yaml(),
-        commands=[f"meddistill run recipe.yaml --out {session.folder.path.name}"],
+        command=session.loaded.command,
         warnings=(*notes_of_rows(session), *(() if session.text_is_trained else (UNTRAINED,))),
         examples=_examples(session) if results else None,
     )
@@ -112,6 +112,7 @@ def _student_card(session: Session, student: DualEncoder) -> ModelCard:
         input_size=(spec.height, spec.width),
         embed_dim=student.embed_dim,
         context_length=student.context_length,
+        pretraining_data=session.provenance.pretraining_data,
     )
 
 
