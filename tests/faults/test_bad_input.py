@@ -196,7 +196,8 @@ def test_all_mistakes_of_recipe_and_suite_are_told_at_once(world: World, say: Sa
             "`features.precison` must be a known key. Did you mean `precision`?",
             "got 'openclip'. Did you mean `open_clip`?",
             "`data.train.on_error` must be",
-            "template` must be a key of kind zero_shot; it belongs to another. Did you mean `templates`?",
+            "template` must be a key of kind zero_shot; it belongs to kind vqa_zero_shot.",
+            "Did you mean `templates`?",
             "6 mistakes",
         )
         assert not world.out.exists()

@@ -8,11 +8,16 @@ from pydantic import BaseModel, ValidationError
 
 from meddistill.core_yaml import QUOTE
 from meddistill.errors import ConfigError, did_you_mean
+from meddistill.recipes.schema_keys import TAGS, KeysAround, SchemaKeys
 
 Model = TypeVar("Model", bound=BaseModel)
-_TAGS: Final = ("kind", "method")
 _TEXT: Final = ("string_type", "string_sub_type")
 _FORMS: Final = (*_TEXT, "list_type", "dict_type", "model_type", "tuple_type", "too_short")
+_CHOICES: Final = ("literal_error", "enum")
+_LENGTHS: Final = {
+    "too_short": ("must have {min_length} or more; got {actual_length}", "Add to them."),
+    "too_long": ("must have {max_length} at most; got {actual_length}", "Take some out."),
+}
 # What pydantic puts into a place to tell which of several types a value was tried as.
 _FORM_NAME: Final = re.compile(r"str|int|float|bool|none|[a-z-]+\[.*\]|[A-Z]\w*")
 
@@ -22,13 +27,13 @@ def validated(model: type[Model], content: Mapping[str, Any], *, subject: str) -
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        known = _known_keys(model)
+        keys = SchemaKeys(model)
         details: list[dict[str, Any]] = [dict(detail) for detail in error.errors(include_url=False)]
         places = [_parts(detail["loc"], content) for detail in details]
         placed = zip(details, places, strict=True)
         kept = [each for each, place in placed if not _is_echo(each, place, places)]
         texts = {_parts(each["loc"], content) for each in kept if each["type"] in _TEXT}
-        lines = [_line(each, known, content) for each in kept if not _is_other_form(each, content, texts)]
+        lines = [_line(each, keys, content) for each in kept if not _is_other_form(each, content, texts)]
         raise ConfigError(subject, list(dict.fromkeys(lines))) from None
 
 
@@ -62,7 +67,7 @@ def _parts(parts: Sequence[Any], content: Any) -> tuple[Any, ...]:
 
 
 def _is_tag(part: Any, content: Any) -> bool:
-    return isinstance(content, Mapping) and part not in content and part in map(content.get, _TAGS)
+    return isinstance(content, Mapping) and part not in content and part in map(content.get, TAGS)
 
 
 def _is_form(part: Any, content: Any) -> bool:
@@ -76,50 +81,52 @@ def _inside(content: Any, part: Any) -> Any:
     return content.get(part) if isinstance(content, Mapping) else None
 
 
-def _line(detail: Mapping[str, Any], known: frozenset[str], content: Mapping[str, Any]) -> str:
+def _line(detail: Mapping[str, Any], keys: SchemaKeys, content: Mapping[str, Any]) -> str:
     place = _place(detail["loc"], content)
-    kind, given = detail["type"], detail.get("input")
+    kind, given, context = detail["type"], detail.get("input"), detail.get("ctx", {})
     if kind == "extra_forbidden":
-        key, tag = str(detail["loc"][-1]), _tag(detail["loc"], content)
-        if key in known and tag:
-            near = did_you_mean(key, known - {key})
-            return f"`{place}` must be a key of {tag}; it belongs to another.{near or ' Leave it out.'}"
-        return f"`{place}` must be a known key.{did_you_mean(key, known)}"
+        return _unknown_key(place, keys.around(_parts(detail["loc"], content), content))
     if kind == "missing":
         return f"`{place}` must be given; it is missing."
+    discriminator = str(context.get("discriminator", "kind")).strip("'")
+    if kind == "union_tag_not_found":
+        return f"`{place}.{discriminator}` must be given; it is missing."
     if kind == "union_tag_invalid":
-        context = detail.get("ctx", {})
         tag, expected = str(context.get("tag")), str(context.get("expected_tags", ""))
-        hint = did_you_mean(tag, expected.replace("'", "").split(", "))
-        discriminator = str(context.get("discriminator", "kind")).strip("'")
+        hint = did_you_mean(tag, _choices(expected))
         return f"`{place}.{discriminator}` must be one of {expected}; got '{tag}'.{hint}"
-    rule = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    if kind in _LENGTHS:
+        rule, remedy = _LENGTHS[kind]
+        return f"`{place}` {rule.format(**context)}. {remedy}"
+    rule = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ")
     if rule.startswith("`"):  # names the key by itself
         ended = rule if rule.endswith("?") else f"{rule.rstrip('.')}."
         return f"`{place}`: {ended}" if detail["loc"] else ended
     rule = rule if rule.startswith(("should", "must")) else f"must hold: {rule}"
+    rule = rule.replace("should", "must", 1).rstrip(".")
     shown = f"; got {_short(given)}" if not isinstance(given, dict | list) and "; got " not in rule else ""
     quote = f" {QUOTE}" if kind in _TEXT and not isinstance(given, dict | list) else ""
-    return f"`{place}` {rule.replace('should be', 'must be', 1).rstrip('.')}{shown}.{quote}"
+    hint = did_you_mean(str(given), _choices(str(context["expected"]))) if kind in _CHOICES else ""
+    return f"`{place}` {rule}{shown}.{quote}{hint}"
 
 
-def _tag(place: Sequence[Any], content: Any) -> str | None:
-    """The `kind` or `method` of the mapping that holds the last key of `place`, as `kind learned_head`."""
-    for part in place[:-1]:
-        if not _is_tag(part, content):
-            content = _inside(content, part)
-    if not isinstance(content, Mapping):
-        return None
-    return next((f"{name} {content[name]}" for name in _TAGS if isinstance(content.get(name), str)), None)
+def _unknown_key(place: str, keys: KeysAround) -> str:
+    """About a key that is not there: where it belongs to another kind, which one, else a similar one."""
+    holder, _, key = place.rpartition(".")
+    near = did_you_mean(key, keys.own)
+    if not keys.others:
+        return f"`{place}` must be a known key.{near or ' Take it out.'}"
+    others = f"{keys.tag} {', '.join(keys.others)}"
+    rule = f"`{place}` must be a key of {keys.tag} {keys.value}; it belongs to {others}."
+    whole = f", or replace the whole: `{holder}={{{keys.tag}: {keys.value}}}`" if keys.stands_alone else ""
+    return f"{rule}{near or f' Take it out{whole}.'}"
+
+
+def _choices(expected: str) -> list[str]:
+    """What may stand in a place, of pydantic's sentence about it."""
+    return re.findall(r"'([^']*)'", expected)
 
 
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _known_keys(model: type[BaseModel]) -> frozenset[str]:
-    """Every property name in the model's JSON schema, nested models included."""
-    schema = model.model_json_schema()
-    parts = [schema, *schema.get("$defs", {}).values()]
-    return frozenset(name for part in parts for name in part.get("properties", {}))
