@@ -97,6 +97,8 @@ def test_smoke_turns_the_dial(say: Say, own_world: Path, tmp_path: Path) -> None
         (["train", "{recipe}", "--set", "stages.0.epochs"], "must have the form key=value"),
         (["train", "{recipe}", "--set", "stages.0.epochs=none"], "`stages.0.epochs` must be"),
         (["train", "{recipe}", "--set", "licence_policy=permisive"], "licence_policy"),
+        (["train", "{recipe}", "--smoke"], "`smoke` must name what `--smoke` changes; got nothing."),
+        (["check", "{recipe}", "--smoke"], "or leave `--smoke` out"),
         (["features", "verify", "absent"], "absent"),
         (["features", "stats", "absent"], "absent"),
         (["teachers", "show", "biomedclipp"], "must be one of biomedclip, "),

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from meddistill.cli import main
-from meddistill.errors import StoreError
+from meddistill.errors import ConfigError, StoreError
 from meddistill.recipes.run_folder import RunFolder
-from recipe_data import LIGHT, Diary, do_run, hashes
+from recipe_data import LIGHT, Diary, digests, do_run, hashes
 from tiny_teachers import save_open_clip
 
 Table = list[dict[str, str]]
@@ -48,6 +48,30 @@ def test_a_second_run_in_the_same_folder_is_refused(
     assert "choose another folder with --out" in captured.err
     assert "Traceback" not in captured.err
     assert hashes(own_run) == before
+
+
+@pytest.mark.parametrize("verb", ["run", "check", "extract", "train", "evaluate", "export", "report", "demo"])
+def test_the_run_folder_of_another_recipe_is_refused(
+    light_run: Path, small_world: Path, verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = digests(light_run)
+    arguments = [] if verb == "demo" else [str(small_world), "--set", "name=other"]
+    code = main([verb, *arguments, "--out", str(light_run)])
+    captured = capsys.readouterr()
+    assert (code, captured.out) == (2, "")
+    name = "demo" if verb == "demo" else "other"
+    assert f"got {light_run}, which is that of small, for {name}. Choose another folder" in captured.err
+    assert "--set name=small" in captured.err
+    assert digests(light_run) == before
+
+
+def test_a_recipe_renamed_goes_on_under_the_name_of_its_run(own_light_run: Path, own_world: Path) -> None:
+    own_world.write_text(own_world.read_text().replace("name: small\n", "name: renamed\n", 1))
+    with pytest.raises(ConfigError, match="--set name=small"):
+        do_run(own_world, own_light_run, until="train")
+    diary = do_run(own_world, own_light_run, "name=small", until="train")
+    assert "features: done already" in diary.said
+    assert "Training" not in " ".join(diary.opened)
 
 
 def test_new_rows_are_added_to_the_store_and_trained_on(own_world: Path, own_run: Path) -> None:

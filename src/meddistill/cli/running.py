@@ -9,9 +9,9 @@ from rich.table import Table
 from meddistill.cli.console import stdout_console
 from meddistill.cli.options import RunOptions
 from meddistill.recipes.load import load_recipe
-from meddistill.recipes.pipeline import STEPS, Step, run_recipe
+from meddistill.recipes.pipeline import Step, run_recipe
 from meddistill.recipes.session import Session
-from meddistill.recipes.summary import ScoreTable, score_table
+from meddistill.recipes.summary import ScoreTable, table_of
 
 
 def run_until(
@@ -32,20 +32,16 @@ def run_until(
     out = options.out or Path("runs") / loaded.recipe.name
     session = run_recipe(loaded, out, until=until, again=again, progress=options.progress())
     if session.is_main_process:
-        print_outcome(session, until=until)
+        print_outcome(session)
     session.processes.leave()
     return session
 
 
-def print_outcome(session: Session, *, until: Step) -> None:
-    """The scores beside the teachers' and where the files are, on stdout.
-
-    A run that ends before the evaluation prints no scores: those in its folder may be of an earlier student.
-    """
+def print_outcome(session: Session) -> None:
+    """The scores beside the teachers', of a run that evaluates, and where the files are, on stdout."""
     console = stdout_console()
-    scores = score_table(session.folder) if STEPS.index(until) >= STEPS.index("evaluate") else None
-    if scores is not None:
-        print_scores(scores)
+    if session.results is not None:
+        print_scores(table_of(session.results))
     for label, path in session.folder.results():
         console.print(f"{label + ':':<12} {path}", markup=False, highlight=False, soft_wrap=True)
 

@@ -87,12 +87,16 @@ def check_recipe(loaded: LoadedRecipe, *, subject: str, out: Path) -> CheckResul
     ConfigError
         With every mistake found in all of them.
     """
-    return _check(Session(loaded, RunFolder(out), progress=SilentProgress()), subject, evaluates=True)
+    session, mistakes = Session(loaded, RunFolder(out), progress=SilentProgress()), Mistakes()
+    mistakes.lines += session.folder.of_another(loaded.recipe.name)
+    return _check(session, subject, mistakes, evaluates=True)
 
 
-def _check(session: Session, subject: str, *, evaluates: bool) -> CheckResult:
-    """`evaluates`: whether the run goes on to its suite and baselines; a teacher's ends with training."""
-    recipe, base, mistakes = session.recipe, session.base, Mistakes()
+def _check(session: Session, subject: str, mistakes: Mistakes, *, evaluates: bool) -> CheckResult:
+    """`mistakes` are those found before. `evaluates`: whether the run goes on to its suite and baselines; a
+    teacher's ends with training.
+    """
+    recipe, base = session.recipe, session.base
     runs = _check_teacher_runs(session, mistakes)
     samples = mistakes.catch(lambda: session.samples)
     if evaluates:
@@ -148,7 +152,7 @@ def _check_teacher_runs(session: Session, mistakes: Mistakes) -> dict[str, Check
     runs = {}
     for name, run in session.teacher_runs.items():
         try:
-            runs[name] = _check(run, name, evaluates=False)
+            runs[name] = _check(run, name, Mistakes(), evaluates=False)
         except ConfigError as error:
             mistakes.lines += [of_teacher(name, line) for line in error.mistakes]
             mistakes.remedy = mistakes.remedy or error.remedy

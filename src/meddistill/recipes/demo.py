@@ -7,10 +7,11 @@ from meddistill.core_yaml import dump_yaml
 from meddistill.data.phantom.config import MODALITIES, PhantomConfig
 from meddistill.data.phantom.generate import generate
 from meddistill.data.phantom.prompts import finding_task, prompts, tasks, templates
+from meddistill.errors import ConfigError
 from meddistill.files import write_changed
 from meddistill.progress import Progress
 from meddistill.recipes.load import PACKAGED
-from meddistill.recipes.run_folder import writing_in
+from meddistill.recipes.run_folder import RunFolder, writing_in
 from meddistill.recipes.yaml_file import read_yaml
 
 _GRID: Final = [0.01, 0.1, 1.0]  # the default has more values than a demo has time for
@@ -20,13 +21,14 @@ _PAIRS: Final = {"table": "data/pairs.csv", "image": "image", "patient": "patien
 def prepare_demo(folder: Path, config: PhantomConfig, *, progress: Progress) -> Path:
     """Make the images (unless they are there), the suite and both recipes in `folder`; the student's recipe.
 
-    The specialists' seeds follow that of the images.
+    The specialists' seeds follow that of the images. Raises ConfigError for the run folder of another recipe.
     """
+    recipe = read_yaml(PACKAGED / "demo.yaml")
+    ConfigError.raise_any("run folder", RunFolder(folder).of_another(recipe["name"]))
     with writing_in(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with progress.track("drawing images", config.samples) as advance:
         generate(folder / "data", config, progress=lambda _done, _all: advance(1))
-    recipe = read_yaml(PACKAGED / "demo.yaml")
     for place, specialist in enumerate(recipe["teachers"].values()):
         specialist["set"]["stages.0.seed"] = config.seed + place + 1
     write_changed(folder / "demo.yaml", dump_yaml(recipe).encode())

@@ -56,6 +56,10 @@ class RecipeFile:
     def content(self) -> Plain:
         """The recipe as plain values: what another one sets, then the smoke dial, then the overrides."""
         content = apply_values(read_yaml(self.path), self.values)
+        if self.smoke and not content.get("smoke") and not self.within:
+            rule = "`smoke` must name what `--smoke` changes; got nothing."
+            remedy = "Give the recipe such a section (`smoke: {stages.0.epochs: 1}`), or leave `--smoke` out."
+            raise ConfigError(str(self.path), [f"{rule} {remedy}"])
         return apply_overrides(apply_smoke(content) if self.smoke else content, self.overrides)
 
     def teacher(self, config: RecipeTeacher) -> "RecipeFile":

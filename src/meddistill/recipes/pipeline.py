@@ -54,7 +54,9 @@ def run_recipe(
     if shown != str(out.absolute()):
         msg = f"`--out` must be a path in UTF-8, for libraries write there; got {shown}. Choose another."
         raise UserError(msg)
-    session = Session(loaded, RunFolder(out), progress=progress)
+    folder = RunFolder(out)
+    ConfigError.raise_any("run folder", folder.of_another(loaded.recipe.name))
+    session = Session(loaded, folder, progress=progress)
     with session.processes_folder(shared=until == "features"):
         if session.is_main_process:
             _look(session, until)

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from meddistill.errors import UserError
+from meddistill.errors import ConfigError, UserError
 from meddistill.features.files import MANIFEST
 from meddistill.features.workers import POLL, Workers
 from meddistill.file_kinds import unreadable, why_not_json
 from meddistill.files import sealed, sha256_of, unsealed, write_whole
+from meddistill.recipes.yaml_file import read_yaml
 from meddistill.tree_difference import ABSENT, TreeDifference, tree_differences
 
 STEPS_FILE = "steps.json"
@@ -62,6 +63,20 @@ class RunFolder:
     def teacher(self, name: str) -> Path:
         """The folder of the run that trains a teacher of kind `recipe`."""
         return self.path / "teachers" / name
+
+    def of_another(self, name: str) -> list[str]:
+        """Why the recipe of that `name` must not run here: the folder is of one with another name."""
+        try:
+            theirs = read_yaml(self.recipe).get("name", name)
+        except ConfigError:  # none, or no recipe
+            return []
+        if theirs == name:
+            return []
+        return [
+            f"`--out` must not be the run folder of another recipe; got {self.path}, which is that of "
+            f"{theirs}, for {name}. Choose another folder, or, if it is the same run renamed, "
+            f"--set name={theirs}."
+        ]
 
     def state(self, step: str, inputs: Mapping[str, Any]) -> StepState:
         """What is known of `step` for these `inputs` (plain values; large ones as hashes)."""

@@ -16,6 +16,7 @@ from meddistill.data.samples import Samples, joined
 from meddistill.data.text_bank import TextBank
 from meddistill.data.unreadable import read_readable
 from meddistill.errors import MissingWeights, TeacherError
+from meddistill.evaluation.base.results import Results
 from meddistill.evaluation.engine.suite_tables import SuiteTables
 from meddistill.features.availability import Availability, availability
 from meddistill.features.reader import FeatureStore
@@ -63,6 +64,8 @@ class Session:
         self.derived: dict[str, DerivedTeacher] = {}
         self.left_out: set[str] = set()
         self._teachers_are_trained = False
+        # What the evaluation found of this student; those that lie in the folder may be of another one.
+        self.results: Results | None = None
 
     @cached_property
     def progress(self) -> Progress:

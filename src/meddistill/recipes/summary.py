@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from meddistill.evaluation.base.results import MEAN_TASK, RESULTS_FILE, Result, Results
-from meddistill.recipes.run_folder import RunFolder
+from meddistill.evaluation.base.results import MEAN_TASK, Result, Results
 from meddistill.report.formatting import SEEN
 from meddistill.report.vqa import FAMILIES, coverage
 
@@ -20,13 +19,6 @@ class ScoreTable:
     models: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
-
-
-def score_table(folder: RunFolder) -> ScoreTable | None:
-    """The table of a run that has been evaluated; None otherwise."""
-    if not (folder.evaluation / RESULTS_FILE).is_file():
-        return None
-    return table_of(Results.load(folder.evaluation))
 
 
 def table_of(results: Results, *, with_intervals: bool = False) -> ScoreTable:

@@ -79,7 +79,7 @@ def apply_values(content: Mapping[str, Any], values: Mapping[str, Any]) -> Plain
 
 
 def apply_smoke(content: Mapping[str, Any]) -> Plain:
-    """`content` with its own `smoke` section, dotted keys and values, turned on."""
+    """`content` with its own `smoke` section, dotted keys and values, turned on; without one as it is."""
     result: Plain = _copy(content)
     for key, value in (result.get("smoke") or {}).items():
         _assign(result, str(key).split("."), value)

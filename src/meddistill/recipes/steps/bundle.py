@@ -3,7 +3,6 @@
 from meddistill.bundle.export import Origin, export_bundle
 from meddistill.bundle.manifest import is_whole
 from meddistill.bundle_format import MANIFEST
-from meddistill.evaluation.base.results import RESULTS_FILE, Results
 from meddistill.evaluation.tasks.classification.config import ZeroShotConfig
 from meddistill.recipes.run_folder import digest
 from meddistill.recipes.session import Session
@@ -18,7 +17,7 @@ def export(session: Session) -> None:
     if options is None:
         return
     student = load_student(folder.student)
-    results = Results.load(folder.evaluation) if (folder.evaluation / RESULTS_FILE).is_file() else None
+    results = session.results
     suite = session.loaded.suite
     prompts = [task for task in suite.tasks if isinstance(task, ZeroShotConfig)] if suite else []
     inputs = {

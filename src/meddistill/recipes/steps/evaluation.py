@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from meddistill.evaluation.base.results import RESULTS_FILE
+from meddistill.evaluation.base.results import RESULTS_FILE, Results
 from meddistill.evaluation.engine.evaluate import evaluate
 from meddistill.evaluation.models.protocols import Embedder
 from meddistill.evaluation.models.torch_models import ModelEmbedder, load_student_as_teacher
@@ -13,7 +13,10 @@ from meddistill.recipes.teacher_inputs import stated_scale
 
 
 def evaluate_models(session: Session) -> None:
-    """Evaluate every model on the recipe's suite, unless that is done; needs the trained student."""
+    """Evaluate every model on the recipe's suite, unless that is done; needs the trained student.
+
+    Then the session has the results. Without `evaluate` in the recipe it has none.
+    """
     recipe, suite, tables = session.recipe, session.loaded.suite, session.suite_tables
     if recipe.evaluate is None or suite is None or tables is None:
         return
@@ -48,6 +51,7 @@ def evaluate_models(session: Session) -> None:
         )
 
     session.run_step("evaluate", inputs, work, files=[session.folder.evaluation / RESULTS_FILE])
+    session.results = Results.load(session.folder.evaluation)
 
 
 def _models(session: Session) -> list[Embedder]:

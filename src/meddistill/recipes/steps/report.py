@@ -7,7 +7,7 @@ import torch
 from meddistill import __version__
 from meddistill.bundle.truncation import caption_lengths
 from meddistill.evaluation.audit.record import Audit
-from meddistill.evaluation.base.results import RESULTS_FILE, Results
+from meddistill.evaluation.base.results import Results
 from meddistill.evaluation.models.protocols import Role
 from meddistill.features.reader import FeatureStore
 from meddistill.features.summary import summarize
@@ -34,8 +34,7 @@ from meddistill.training.log import LOG_FILE
 
 def make_report(session: Session) -> None:
     """Write the report, unless one of the same results is there."""
-    results = _results(session)
-    audit = audit_run(session)
+    results, audit = session.results, audit_run(session)
     inputs = {
         "recipe": digest(session.recipe.model_dump(mode="json")),
         "student": session.folder.facts("student").get("finished"),
@@ -82,11 +81,6 @@ def _why_idle(stage: AnyStage) -> str:
     if stage.needs_teachers:
         reasons.append("with too few teachers available")
     return " or ".join(reasons)
-
-
-def _results(session: Session) -> Results | None:
-    there = (session.folder.evaluation / RESULTS_FILE).is_file()
-    return Results.load(session.folder.evaluation) if there else None
 
 
 def _examples(session: Session) -> TableExamples | None:
