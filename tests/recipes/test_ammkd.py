@@ -100,6 +100,8 @@ def test_it_runs_in_small(tmp_path: Path, name: str, until: Step) -> None:
     generate(tmp_path / "data", PhantomConfig(samples=120, size=32, modalities=MODALITIES))
     write_yaml(tmp_path / "suite.yaml", suite())
     loaded = load_recipe(PACKAGED / f"{name}.yaml", overrides=[LIGHT], smoke=True, base=tmp_path)
+    seeds = [teacher.recipe.stages[0].seed for teacher in loaded.teachers.values()]
+    assert len(set(seeds)) == 2  # else both are the same teacher
     out, diary = tmp_path / "out", Diary()
     run_recipe(loaded, out, until=until, progress=diary)
     teachers = set(loaded.recipe.teachers)
