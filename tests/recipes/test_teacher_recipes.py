@@ -243,7 +243,7 @@ def test_a_circle_is_refused(world: Path, through: str) -> None:
 def test_values_are_set_before_the_smoke_dial_turns(world: Path) -> None:
     """A recipe sets what its teacher is; in small it is as small as its own recipe says."""
     large = {**LARGE, "set": {"name": "ours", "stages.0.epochs": 5, "stages.0.batch_size": 8}}
-    write_yaml(world, _outer(teachers={"large": large}))
+    write_yaml(world, _outer(teachers={"large": large}, smoke={"stages.0.epochs": 1}))
     whole = load_recipe(world).teachers["large"].recipe
     small = load_recipe(world, smoke=True).teachers["large"].recipe
     assert (whole.name, whole.stages[0].epochs) == ("ours", 5)
