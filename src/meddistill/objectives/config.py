@@ -161,13 +161,15 @@ class ClassVectorKLOptions(TeacherScaleOptions):
 
     @model_validator(mode="after")
     def _negatives_are_described(self) -> Self:
+        mistakes = []
         for key, kind in (("bank", "bank"), ("queue_size", "queue")):
             value = getattr(self, key)
             if (value is None) == (self.negatives == kind):
                 rule = "be given" if value is None else "be absent"
                 got = "none" if value is None else value
-                msg = f"`{key}` must {rule} for `negatives: {self.negatives}`; got {got}"
-                raise ValueError(msg)
+                mistakes.append(f"`{key}` must {rule} for `negatives: {self.negatives}`; got {got}")
+        if mistakes:
+            raise ValueError(". ".join(mistakes))
         return self
 
     @property
