@@ -1,6 +1,6 @@
 """What a recipe may say of a method. Loads no torch."""
 
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -154,9 +154,9 @@ class MethodConfig(Strict):
         teachers = names if self.needs_teachers else ()
         return tuple(name for name in teachers if weights is None or weights.get(name, 0) > 0)
 
-    def too_few_teachers(self, count: int) -> list[str]:
-        """One line for everything that `count` teachers are too few for."""
-        return self.weighting_options.too_few_teachers(count)
+    def too_few_teachers(self, names: Sequence[str]) -> list[str]:
+        """One line for everything that these teachers are too few for."""
+        return self.weighting_options.too_few_teachers(names)
 
     def unmet_signals(self, signals: Mapping[str, Set[Tower]]) -> list[str]:
         """One line for each objective that needs a signal which a teacher (by name) does not give."""
