@@ -162,7 +162,8 @@ class MethodConfig(Strict):
         """One line for each objective that needs a signal which a teacher (by name) does not give."""
         return [
             f"teacher `{teacher}` must have {_and(options.requires)} embeddings for the objective "
-            f"{objective}; got {_and(present) or 'none'}. Leave the teacher or the objective out."
+            f"{objective}; got {_and(present) or 'none'}. Leave the teacher or the objective out"
+            f"{_own_stage(teacher, present)}."
             for teacher, present in signals.items()
             for objective, options in self.chosen.items()
             if not options.requires <= present
@@ -350,6 +351,14 @@ class EmbeddingConfig(MethodConfig):
             )
             raise ValueError(msg)
         return self
+
+
+def _own_stage(teacher: str, present: Set[Tower]) -> str:
+    """A stage with objectives that ask for no more than such a teacher has, as a remedy."""
+    named = EmbeddingObjectives.within(present)
+    if not named:
+        return ""
+    return f", or give the teacher a stage of its own: `teachers: [{teacher}]` with {' or '.join(named[:2])}"
 
 
 def _and(names: Set[str]) -> str:
