@@ -277,11 +277,13 @@ def test_a_rule_whose_package_is_missing_names_it(monkeypatch, rule, packages) -
 def test_a_bound_that_no_weights_can_keep_names_the_least_that_they_can() -> None:
     def told(bound: float, teachers: int) -> list[str]:
         weighting = {"kind": "min_norm", "max_weight": bound}
-        return EmbeddingConfig(method="embedding", weighting=weighting).too_few_teachers(teachers)
+        return EmbeddingConfig(method="embedding", weighting=weighting).too_few_teachers(
+            list("abcd")[:teachers]
+        )
 
     assert told(0.2, 4) == [
         "`weighting.max_weight` must be at least 1 / (number of teachers), or weights cannot sum to 1; got "
-        "0.2 for 4 teachers. Set 0.25 or more."
+        "0.2 for a, b, c, d. Set 0.25 or more."
     ]
     assert [told(0.25, 4), told(0.334, 3), told(1.0, 1)] == [[], [], []]
     assert "Set 0.334 or more." in told(0.33, 3)[0]

@@ -312,6 +312,8 @@ def test_everything_that_teachers_lack_is_told_at_once() -> None:
     assert "teacher `dino` must have image and text embeddings for the objective interactive" in mistakes
     assert "teacher `crooked` must have image and text embeddings of one dim; got 8 and 9" in mistakes
     assert "teacher `plain` must have a logit scale" in mistakes
+    assert "teacher `dino` must have a logit scale" not in mistakes
+    assert "a stage of its own: `teachers: [dino]` with feature_mse or cosine_smooth_l1." in mistakes
     with pytest.raises(ConfigError, match="at least one"):
         build(embedding(), {})
     weights = {"dino": 0.0, "crooked": 0.0, "plain": 0.0, "whole": 1.0}

@@ -65,5 +65,5 @@ def test_a_bound_for_more_teachers_than_there_are_is_told_with_all_other_mistake
     with pytest.raises(ConfigError) as caught:
         do_run(write_yaml(own_world, content), tmp_path / "out", until="train")
     assert "`weighting.max_weight` must be at least 1 / (number of teachers)" in str(caught.value)
-    assert "got 0.3 for 3 teachers. Set 0.334 or more." in str(caught.value)
+    assert f"got 0.3 for {', '.join(TEACHERS)}. Set 0.334 or more." in str(caught.value)
     assert "`projection` must be learned_head" in str(caught.value)

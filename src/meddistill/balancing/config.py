@@ -1,7 +1,7 @@
 """What a recipe may say of selection and weighting. Loads no torch."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -69,8 +69,8 @@ class WeightingOptions(Strict):
         """The column of the training table by whose values rows are weighed apart."""
         return None
 
-    def too_few_teachers(self, count: int) -> list[str]:  # noqa: ARG002
-        """One line for everything that `count` teachers are too few for."""
+    def too_few_teachers(self, names: Sequence[str]) -> list[str]:  # noqa: ARG002
+        """One line for everything that these teachers are too few for."""
         return []
 
 
@@ -163,13 +163,14 @@ class MinNormConfig(WeightingOptions):
         """`by`."""
         return self.by
 
-    def too_few_teachers(self, count: int) -> list[str]:
+    def too_few_teachers(self, names: Sequence[str]) -> list[str]:
         """`max_weight`, where so few weights cannot sum to 1."""
+        count = len(names)
         if self.max_weight * count > 1 - 1e-9:
             return []
         return [
             "`weighting.max_weight` must be at least 1 / (number of teachers), or weights cannot sum to 1; "
-            f"got {self.max_weight} for {count} teachers. Set {math.ceil(1000 / count) / 1000} or more."
+            f"got {self.max_weight} for {', '.join(names)}. Set {math.ceil(1000 / count) / 1000} or more."
         ]
 
 

@@ -1,6 +1,6 @@
 """What a recipe may say of a method. Loads no torch."""
 
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -154,15 +154,16 @@ class MethodConfig(Strict):
         teachers = names if self.needs_teachers else ()
         return tuple(name for name in teachers if weights is None or weights.get(name, 0) > 0)
 
-    def too_few_teachers(self, count: int) -> list[str]:
-        """One line for everything that `count` teachers are too few for."""
-        return self.weighting_options.too_few_teachers(count)
+    def too_few_teachers(self, names: Sequence[str]) -> list[str]:
+        """One line for everything that these teachers are too few for."""
+        return self.weighting_options.too_few_teachers(names)
 
     def unmet_signals(self, signals: Mapping[str, Set[Tower]]) -> list[str]:
         """One line for each objective that needs a signal which a teacher (by name) does not give."""
         return [
             f"teacher `{teacher}` must have {_and(options.requires)} embeddings for the objective "
-            f"{objective}; got {_and(present) or 'none'}. Leave the teacher or the objective out."
+            f"{objective}; got {_and(present) or 'none'}. Leave the teacher or the objective out"
+            f"{_own_stage(teacher, present)}."
             for teacher, present in signals.items()
             for objective, options in self.chosen.items()
             if not options.requires <= present
@@ -350,6 +351,14 @@ class EmbeddingConfig(MethodConfig):
             )
             raise ValueError(msg)
         return self
+
+
+def _own_stage(teacher: str, present: Set[Tower]) -> str:
+    """A stage with objectives that ask for no more than such a teacher has, as a remedy."""
+    named = EmbeddingObjectives.within(present)
+    if not named:
+        return ""
+    return f", or give the teacher a stage of its own: `teachers: [{teacher}]` with {' or '.join(named[:2])}"
 
 
 def _and(names: Set[str]) -> str:

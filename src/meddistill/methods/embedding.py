@@ -270,7 +270,7 @@ def missing_of_teachers(config: EmbeddingConfig, teachers: Mapping[str, TeacherS
         for objective, options in config.chosen.items()
         if options.needs_logit_scale
         for name, space in teachers.items()
-        if space.logit_scale is None
+        if space.logit_scale is None and options.requires <= space.towers
     ]
     mistakes += [
         f"`objectives.{objective}.{key}` must have a value for every teacher; got none for {name}. Add it."

@@ -1,7 +1,7 @@
 """What a recipe may say of each objective. Loads no torch."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Literal, Self
+from collections.abc import Mapping, Set
+from typing import Any, ClassVar, Final, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -161,13 +161,15 @@ class ClassVectorKLOptions(TeacherScaleOptions):
 
     @model_validator(mode="after")
     def _negatives_are_described(self) -> Self:
+        mistakes = []
         for key, kind in (("bank", "bank"), ("queue_size", "queue")):
             value = getattr(self, key)
             if (value is None) == (self.negatives == kind):
                 rule = "be given" if value is None else "be absent"
                 got = "none" if value is None else value
-                msg = f"`{key}` must {rule} for `negatives: {self.negatives}`; got {got}"
-                raise ValueError(msg)
+                mistakes.append(f"`{key}` must {rule} for `negatives: {self.negatives}`; got {got}")
+        if mistakes:
+            raise ValueError(". ".join(mistakes))
         return self
 
     @property
@@ -340,3 +342,13 @@ class EmbeddingObjectives(_Objectives):
     """Mean squared error of embeddings, with most of each image hidden from the student (CLIP-KD)."""
     augmented_feature_fusion: AugmentedFeatureFusionOptions | None = None
     """CLIP's loss of embeddings fused from the student's and the teacher's (CLIP-KD)."""
+
+    @classmethod
+    def within(cls, towers: Set[Tower]) -> list[str]:
+        """The objectives against a teacher that need none of its towers but these, and no captions."""
+        named = {name: get_args(field.annotation)[0]() for name, field in cls.model_fields.items()}
+        return [
+            name
+            for name, options in named.items()
+            if options.requires and options.requires <= towers and not options.needs_captions
+        ]

@@ -21,7 +21,7 @@ from meddistill.recipes.frozen_models import load_baselines, load_teachers
 from meddistill.recipes.load import LoadedRecipe, RecipeFile, load_file, load_recipe, located
 from meddistill.recipes.mistakes import Mistakes, of_teacher
 from meddistill.recipes.tokenizer import trained_tokenizer
-from meddistill.recipes.yaml_file import read_yaml
+from meddistill.recipes.yaml_file import Plain, read_yaml
 from meddistill.students.build import build_student
 from meddistill.students.config import StudentConfig
 from meddistill.teachers.config import RecipeTeacher, TeacherEntry
@@ -32,6 +32,7 @@ _TEACHER: Final[TypeAdapter[Any]] = TypeAdapter(TeacherEntry)
 _BASELINE: Final[TypeAdapter[Any]] = TypeAdapter(BaselineConfig)
 _STUDENT: Final[TypeAdapter[Any]] = TypeAdapter(StudentConfig)
 _SUITE: Final[TypeAdapter[Any]] = TypeAdapter(SuiteConfig)
+LATER: Final = "Whether stages, teachers, banks and tables fit together is looked at once these are mended."
 
 
 def load_for_check(path: Path, *, overrides: Sequence[str], smoke: bool) -> LoadedRecipe:
@@ -41,16 +42,24 @@ def load_for_check(path: Path, *, overrides: Sequence[str], smoke: bool) -> Load
     except ConfigError as error:
         mistakes = Mistakes()
         path, base = located(path)
-        _look_at(RecipeFile(path=path, base=base, overrides=overrides, smoke=smoke), mistakes)
+        file = RecipeFile(path=path, base=base, overrides=overrides, smoke=smoke)
+        content = _content(file)
+        if content is None:
+            raise
+        _look_at(file, content, mistakes)
         lines = list(dict.fromkeys([*error.mistakes, *mistakes.lines]))
-        raise ConfigError(error.subject, lines, remedy=mistakes.remedy) from None
+        remedy = "\n  ".join(filter(None, (mistakes.remedy, LATER)))
+        raise ConfigError(error.subject, lines, remedy=remedy) from None
 
 
-def _look_at(file: RecipeFile, mistakes: Mistakes) -> None:
+def _content(file: RecipeFile) -> Plain | None:
     try:
-        content = file.content()
+        return file.content()
     except ConfigError:  # which reading the whole has told already
-        return
+        return None
+
+
+def _look_at(file: RecipeFile, content: Plain, mistakes: Mistakes) -> None:
     base = file.base
     table = _read(_TABLE, _section(content, "data").get("train"))
     samples = None if table is None else mistakes.catch(lambda: read_readable(table, base=base))
@@ -98,7 +107,8 @@ def _look_at_recipe_of(teacher: str, config: RecipeTeacher, file: RecipeFile, mi
     inner = Mistakes()
     try:
         theirs = file.teacher(config)
-        _look_at(theirs, inner)
+        if (content := _content(theirs)) is not None:
+            _look_at(theirs, content, inner)
         load_file(theirs)
     except ConfigError as error:
         inner.lines += error.mistakes

@@ -26,7 +26,7 @@ def unmet_requirements(recipe: Recipe, cards: Mapping[str, TeacherCard]) -> list
         f"stage {stage.name}: {line}"
         for stage in recipe.stages
         if stage.needs_teachers
-        for line in stage.too_few_teachers(len(recipe.teachers_of(stage)))
+        for line in stage.too_few_teachers(recipe.teachers_of(stage))
     ]
     if recipe.features.source == "online":
         lines += [
