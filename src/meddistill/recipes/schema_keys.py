@@ -85,9 +85,11 @@ def _values(schema: _Schema) -> Sequence[str]:
 
 
 def _inside(member: _Schema, part: Any) -> Iterator[_Schema]:
-    further = member.get("items" if isinstance(part, int) else "additionalProperties")
+    """An entry of a list, a key of its own, or one of a mapping whose keys are the user's."""
     named = member.get("properties", {}).get(part)
-    yield from (each for each in (named or further,) if isinstance(each, Mapping))
+    further = member.get("items" if isinstance(part, int) else "additionalProperties")
+    found = [named or further, *member.get("patternProperties", {}).values()]
+    yield from (each for each in found if isinstance(each, Mapping))
 
 
 def _value(content: Any, part: Any) -> Any:
