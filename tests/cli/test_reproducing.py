@@ -51,3 +51,5 @@ def test_a_command_for_others_has_no_path_of_this_machine(
     )
     assert options.repeating(tmp_path.parent / "mine.yaml") is None
     assert RunOptions(overrides=("data.train.table=/there/t.csv",)).repeating(Path("demo")) is None
+    for value in ("{table: t.csv, root: /there}", "['/there/a.csv']", "local-dir:/there/a"):
+        assert RunOptions(overrides=(f"data.train={value}",)).repeating(Path("demo")) is None

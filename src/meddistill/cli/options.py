@@ -1,5 +1,6 @@
 """Options that every verb with a recipe takes."""
 
+import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ Overrides = Annotated[
     tuple[str, ...],
     Parameter(name="--set", help="Override a key: stages.0.epochs=5. May be given several times."),
 ]
+
+_BETWEEN_VALUES = re.compile(r"[\s,:=\[\]{}'\"]+")
 
 
 @Parameter(name="*")
@@ -48,12 +51,12 @@ class RunOptions:
         """The command that repeats a run of `recipe` with these options, from the same working directory.
 
         It goes into reports, so it holds no path of this machine: one below the working directory is made
-        relative, of another `--out` the name is kept. None where the recipe or a value of `--set` is such a
-        path.
+        relative, of another `--out` the name is kept. None where the recipe is such a path or a
+        value of `--set` holds one, also inside a mapping or a list.
         """
         recipe = _below_here(recipe)
-        values = [Path(override.partition("=")[2]) for override in self.overrides]
-        if any(path.is_absolute() for path in (recipe, *values)):
+        parts = [part for override in self.overrides for part in _BETWEEN_VALUES.split(override)]
+        if any(path.is_absolute() for path in (recipe, *map(Path, parts))):
             return None
         words = ["meddistill", "run", str(recipe)]
         if self.out is not None:
