@@ -38,7 +38,7 @@ class SchemaKeys:
         for part in place[:-1]:
             inside = [each for member in _of_kind(members, content) for each in _inside(member, part)]
             members = [each for schema in inside for each in self._members(schema)]
-            content = _value(content, part)
+            content = value_at(content, part)
         here = _of_kind(members, content)
         own = frozenset(key for member in here for key in member.get("properties", {}))
         key, tag = place[-1], _tag(content)
@@ -88,11 +88,12 @@ def _inside(member: _Schema, part: Any) -> Iterator[_Schema]:
     """An entry of a list, a key of its own, or one of a mapping whose keys are the user's."""
     named = member.get("properties", {}).get(part)
     further = member.get("items" if isinstance(part, int) else "additionalProperties")
-    found = [named or further, *member.get("patternProperties", {}).values()]
-    yield from (each for each in found if isinstance(each, Mapping))
+    schemas = [named or further, *member.get("patternProperties", {}).values()]
+    yield from (each for each in schemas if isinstance(each, Mapping))
 
 
-def _value(content: Any, part: Any) -> Any:
+def value_at(content: Any, part: Any) -> Any:
+    """The entry of a list or the value of a key; None where there is none."""
     if isinstance(content, list) and isinstance(part, int):
         return content[part]
     return content.get(part) if isinstance(content, Mapping) else None

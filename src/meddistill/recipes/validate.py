@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from meddistill.core_yaml import QUOTE
 from meddistill.errors import ConfigError, did_you_mean
-from meddistill.recipes.schema_keys import TAGS, KeysAround, SchemaKeys
+from meddistill.recipes.schema_keys import TAGS, KeysAround, SchemaKeys, value_at
 
 Model = TypeVar("Model", bound=BaseModel)
 _TEXT: Final = ("string_type", "string_sub_type")
@@ -62,7 +62,7 @@ def _parts(parts: Sequence[Any], content: Any) -> tuple[Any, ...]:
     for part in parts:
         if not (_is_tag(part, content) or _is_form(part, content)):
             kept.append(part)
-            content = _inside(content, part)
+            content = value_at(content, part)
     return tuple(kept)
 
 
@@ -73,12 +73,6 @@ def _is_tag(part: Any, content: Any) -> bool:
 def _is_form(part: Any, content: Any) -> bool:
     there = isinstance(content, Mapping) and part in content
     return not there and isinstance(part, str) and _FORM_NAME.fullmatch(part) is not None
-
-
-def _inside(content: Any, part: Any) -> Any:
-    if isinstance(content, list) and isinstance(part, int):
-        return content[part]
-    return content.get(part) if isinstance(content, Mapping) else None
 
 
 def _line(detail: Mapping[str, Any], keys: SchemaKeys, content: Mapping[str, Any]) -> str:

@@ -54,11 +54,11 @@ def _by_label(measure: _Measure, truth: Ints, scores: Floats, *, weights: Weight
     parts = []
     for part in row_weights(weights, groups):
         by_row = rows_first(part)
-        found = [
+        measured = [
             measure(truth[rows, column] == 1, scores[rows, column], by_row, rows)
             for column, rows in enumerate(known)
         ]
-        parts.append(np.array(found))
+        parts.append(np.array(measured))
     return np.concatenate(parts, axis=-1)
 
 
